@@ -1,0 +1,50 @@
+"""m2n2lab: evolve merged models with M2N2, step by step and by hand.
+
+Public names are imported when they are first used, so that ``import m2n2lab`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Archive": "archive",
+    "DenseSpace": "spaces",
+    "Evolver": "evolver",
+    "Generation": "records",
+    "InputError": "errors",
+    "Layout": "spaces",
+    "METHODS": "baselines",
+    "Member": "archive",
+    "Proposal": "records",
+    "Sample": "tasks",
+    "Task": "tasks",
+    "Verdict": "records",
+    "make_evolver": "baselines",
+}
+__all__ = ["__version__", "tasks", *_HOMES]
+
+if TYPE_CHECKING:
+    from m2n2lab import tasks
+    from m2n2lab.archive import Archive, Member
+    from m2n2lab.baselines import METHODS, make_evolver
+    from m2n2lab.errors import InputError
+    from m2n2lab.evolver import Evolver
+    from m2n2lab.records import Generation, Proposal, Verdict
+    from m2n2lab.spaces import DenseSpace, Layout
+    from m2n2lab.tasks import Sample, Task
+
+
+def __getattr__(name: str) -> Any:
+    if name == "tasks":
+        return importlib.import_module("m2n2lab.tasks")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,447 @@
+"""The archive: who lives, what each member solves, and what that is worth.
+
+Notation as in the paper (arXiv 2508.16204, §3): P members, D data points, s_kj ≥ 0 the score of
+member k on data point j, z_j = Σ_k s_kj, c_j the capacity of data point j.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.errors import InputError, choose, real_number, whole_number
+from m2n2lab.records import Standing, Verdict
+
+Floats = NDArray[np.float64]
+Capacity = Literal["one", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model of the archive.
+
+    Attributes:
+        id: born once, never reused.
+        born: step at which it was told; 0 for a seed.
+        parents: ids of its parents; empty for seeds and models from outside.
+        genome: what its space needs to make it (a vector, a recipe).
+        score: its mean score over the data points.
+    """
+
+    id: int
+    born: int
+    parents: tuple[int, ...]
+    genome: Any = field(repr=False)
+    score: float
+
+
+@dataclass(frozen=True)
+class _Living:
+    """One state of the archive, replaced as a whole: an interrupted step leaves no half state.
+
+    ``rows[r]`` is the member whose scores are row r of ``scores``, or ``None``; ``spare`` is an
+    empty row where a child's scores wait for judgement. What views and mate choice ask for is
+    computed when first asked, and stays true for as long as the state does.
+    """
+
+    rows: tuple[Member | None, ...]
+    spare: int
+    scores: Floats  # (P + 1, D); the spare row belongs to nobody
+    z: Floats  # (D,)
+    weights: Floats  # (D,) c_j / z_j^α
+    fitness: Floats  # (P + 1,) zero where nobody lives
+
+    @cached_property
+    def row_of(self) -> dict[int, int]:
+        """Row of each living member, by id, oldest first."""
+        alive = ((member.id, row) for row, member in enumerate(self.rows) if member is not None)
+        return dict(sorted(alive))
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """(P,) rows of the living, oldest first."""
+        return np.fromiter(self.row_of.values(), dtype=np.intp, count=len(self.row_of))
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """(P,) the living, oldest first."""
+        return tuple(sorted((m for m in self.rows if m is not None), key=lambda m: m.id))
+
+    @cached_property
+    def best(self) -> Member:
+        """The member with the highest mean score; the oldest of equals."""
+        return max(self.members, key=lambda member: member.score)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Ids and fitness, oldest first."""
+        fitness = self.fitness[self.order]
+        fitness.flags.writeable = False
+        return Standing(tuple(self.row_of), fitness)
+
+    @cached_property
+    def unsolved(self) -> NDArray[np.intp]:
+        """Indices of the data points on which nobody scores."""
+        return np.flatnonzero(self.z == 0.0)
+
+    @cached_property
+    def entropy(self) -> float:
+        """Mean binary entropy of the data points (see ``Archive.entropy``)."""
+        p = np.clip(self.z / max(len(self.row_of), 1), 0.0, 1.0)
+        p = p[(p > 0.0) & (p < 1.0)]
+        bits = p * np.log2(p) + (1.0 - p) * np.log2(1.0 - p)
+        return -float(bits.sum()) / len(self.z)
+
+    @cached_property
+    def pots(self) -> Floats:
+        """(D,) c_j z_j / z_j^α: what each data point pays out to all its solvers together."""
+        return self.weights * self.z
+
+    @cached_property
+    def fitness_wheel(self) -> list[float]:
+        """Running sums of fitness (P + 1,), to draw a member in proportion to it."""
+        return self.wheel(self.fitness)
+
+    def wheel(self, worth: Floats, without: int | None = None) -> list[float]:
+        """Return running sums of ``worth`` (P + 1,); where all is zero, anybody's.
+
+        Args:
+            without: the row that should not be drawn, unless it lives alone.
+        """
+        if not worth.any():
+            worth = np.array([float(member is not None) for member in self.rows])
+            if without is not None and worth.sum() > 1.0:
+                worth[without] = 0.0
+        sums: list[float] = np.cumsum(worth).tolist()
+        return sums
+
+    def pick(self, wheel: list[float], u: float) -> int:
+        """Return the id that ``u`` in [0, 1) picks from a wheel."""
+        row = bisect_right(wheel, u * wheel[-1])
+        if row == len(wheel):  # u * total was rounded up to the total
+            row = wheel.index(wheel[-1])
+        member = self.rows[row]
+        assert member is not None  # empty rows are worth nothing and cannot be drawn
+        return member.id
+
+
+def _total(scores: NDArray[Any]) -> float:
+    """Return the sum of scores (D,), a quick count where they are booleans."""
+    return float(np.count_nonzero(scores) if scores.dtype == np.bool_ else scores.sum())
+
+
+class Archive:
+    """A population in which members compete for data points.
+
+    Competition: fitness_k = Σ_j c_j s_kj / z_j^α, where z_j = 0 counts as 1: a data point that
+    many members solve is worth less to each. Attraction: g(A,B) = Σ_j c_j / z_j^α ·
+    max(s_Bj − s_Aj, 0), what B can do that A lacks. Replacement: the child is counted in and
+    the lowest of all leaves; of equals the oldest does.
+
+    Sums over data points are taken in one fixed order whatever the number of threads (``einsum``
+    and not a threaded BLAS), so equal scores give equal archives bit for bit.
+
+    Args:
+        points: D, number of data points.
+        size: P, how many members can live.
+        alpha: α of the competition; 1 is the paper's, 0 makes it a plain genetic algorithm.
+        capacity: ``"one"`` for right/wrong scores (c_j = 1), ``"max"`` for graded ones
+            (c_j = max_k s_kj).
+
+    Raises:
+        InputError: sizes below 1, α negative or not finite, unknown capacity.
+    """
+
+    def __init__(
+        self, points: int, size: int = 20, alpha: float = 1.0, capacity: Capacity = "one"
+    ) -> None:
+        self.points = whole_number("points", points, 1)
+        self.size = whole_number("archive_size", size, 1)
+        # Beyond 10, z^α of small graded scores leaves the range of doubles.
+        self.alpha = real_number("alpha", alpha, 0.0, 10.0)
+        self.capacity = choose("capacity", capacity, ("one", "max"))
+        scores = np.zeros((self.size + 1, self.points))
+        self._graded = False  # until a score comes that is neither 0 nor 1
+        self._now = self._count((None,) * (self.size + 1), scores)
+
+    # -- competition and replacement -----------------------------------------------------------
+
+    def _weigh(self, z: Floats, scores: Floats) -> Floats:
+        """Return c_j / z_j^α (D,) for totals ``z`` over the rows of ``scores``."""
+        # Right/wrong scores have whole totals, which saves a comparison in every step.
+        crowd = np.where(z == 0.0, 1.0, z) if self._graded else np.maximum(z, 1.0)
+        if self.alpha != 1.0:
+            crowd **= self.alpha
+        return (scores.max(axis=0) if self.capacity == "max" else 1.0) / crowd
+
+    def _count(self, rows: tuple[Member | None, ...], scores: Floats) -> _Living:
+        """Return the state in which ``rows`` live; clears every other row's scores."""
+        scores[[member is None for member in rows]] = 0.0
+        z = scores.sum(axis=0)
+        weights = self._weigh(z, scores)
+        fitness = np.einsum("kj,j->k", scores, weights)
+        return _Living(rows, rows.index(None), scores, z, weights, fitness)
+
+    def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
+        """Decide for a child counted into ``fitness`` (P + 1,), its scores in the spare row.
+
+        Returns:
+            Whether it lives, and the row of the member it displaces or had to beat.
+        """
+        now = self._now
+        if len(self) < self.size:
+            return True, None
+        others = [*fitness[: now.spare], math.inf, *fitness[now.spare + 1 :]]
+        lowest = min(others)
+        row = others.index(lowest)
+        if others.count(lowest) > 1:
+            ties = ((m.id, r) for r, m in enumerate(now.rows) if m and fitness[r] == lowest)
+            row = min(ties)[1]
+        return fitness[now.spare] >= lowest, row  # at a draw the child stays
+
+    def judge(self, scores: ArrayLike) -> Verdict:
+        """Say what would happen to a child with ``scores`` (D,); nothing changes.
+
+        Raises:
+            InputError: scores of another shape, negative, NaN or infinite.
+        """
+        now = self._now
+        child = now.scores[now.spare]
+        given = self._checked(scores)
+        child[:] = given
+        weights = self._weigh(now.z + child, now.scores)
+        # A list: Python is faster than NumPy on a handful of numbers.
+        fitness: list[float] = np.einsum("kj,j->k", now.scores, weights).tolist()
+        accepted, row = self._contest(fitness)
+        mine = fitness[now.spare]
+        rival = None if row is None else now.rows[row]
+        return Verdict(
+            accepted=accepted,
+            score=_total(given) / self.points,
+            fitness=mine,
+            rank=1 + sum(other > mine for other in fitness),
+            of=len(self) + 1,
+            rival=rival.id if rival else None,
+            rival_fitness=None if row is None else fitness[row],
+            alone=int(np.count_nonzero(child[now.unsolved])),
+        )
+
+    def add(
+        self, id: int, genome: Any, scores: ArrayLike, *, born: int = 0, parents: tuple[int, ...] = ()
+    ) -> Verdict:
+        """Judge a child and, where it is accepted, let it in: exactly what ``judge`` says.
+
+        Raises:
+            InputError: as ``judge``; or the id lives already.
+        """
+        now = self._now
+        if id in now.row_of:
+            raise InputError(f"A new member needs a new id, but {id} lives already; take another.")
+        verdict = self.judge(scores)
+        if verdict.accepted:
+            rows = list(now.rows)
+            rows[now.spare] = Member(id, born, parents, genome, verdict.score)
+            if verdict.displaced is not None:
+                rows[now.row_of[verdict.displaced]] = None
+            self._now = self._count(tuple(rows), now.scores)
+        return verdict
+
+    def _checked(self, scores: ArrayLike) -> NDArray[Any]:
+        """Return scores (D,), known to be finite and not negative."""
+        array = np.asarray(scores)
+        if array.shape != (self.points,):
+            raise InputError(
+                f"Scores must be one number for each of the {self.points} data points, shape "
+                f"({self.points},), but shape {array.shape} came; score every data point."
+            )
+        if array.dtype != np.bool_:
+            bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+            if len(bad):
+                raise InputError(
+                    f"Scores must be finite and at least 0, but data point {bad[0]} got "
+                    f"{array[bad[0]]}; mend the task, or give such a data point 0."
+                )
+            self._graded = self._graded or bool(((array != 0) & (array != 1)).any())
+        return array
+
+    # -- attraction and mate choice ------------------------------------------------------------
+
+    def attraction(self) -> Floats:
+        """Return g(A, B) (P, P), rows A and columns B, members oldest first."""
+        scores = self.scores
+        gains = (np.maximum(scores - mine, 0.0) for mine in scores)
+        return np.array([np.einsum("kj,j->k", gain, self._now.weights) for gain in gains])
+
+    def draw_parent(self, u: float) -> int:
+        """Return the id that ``u`` in [0, 1) picks in proportion to fitness."""
+        return self._now.pick(self._now.fitness_wheel, u)
+
+    def draw_mate(self, parent: int, u: float) -> int:
+        """Return the id that ``u`` in [0, 1) picks in proportion to g(parent, ·).
+
+        When nobody beats the parent anywhere, in proportion to fitness without the parent.
+
+        g is a sum over data points, so a mate can be drawn in two moves that cost D and P
+        operations instead of P·D: first a data point j in proportion to what beating the parent
+        there is worth to all, c_j / z_j^α · Σ_B max(s_Bj − s_Aj, 0); then one of those who beat
+        it there, in proportion to max(s_Bj − s_Aj, 0).
+
+        Raises:
+            InputError: the parent does not live.
+        """
+        now = self._now
+        row = self._row(parent)
+        mine = now.scores[row]
+        if self._graded:
+            gains = np.maximum(now.scores - mine, 0.0)
+            gains[now.spare] = 0.0
+            sums = np.cumsum(now.weights * gains.sum(axis=0))
+        else:  # max(s_B - s_A, 0) = s_B (1 - s_A) for scores of 0 and 1
+            sums = np.cumsum(now.pots * (1.0 - mine))
+        total = float(sums[-1])
+        if total == 0.0:
+            return self._draw_other(row, u)
+        point = int(sums.searchsorted(u * total, side="right"))
+        if point == len(sums):  # u * total was rounded up to the total
+            point = int(sums.searchsorted(total))
+        below = float(sums[point - 1]) if point else 0.0
+        # The rest of u, once it has chosen the data point, is uniform again.
+        rest = (u * total - below) / (float(sums[point]) - below)
+        column = np.maximum(now.scores[:, point] - mine[point], 0.0)
+        column[now.spare] = 0.0
+        return now.pick(np.cumsum(column).tolist(), min(rest, 1.0))
+
+    def _draw_other(self, row: int, u: float) -> int:
+        """Draw in proportion to fitness, but not the member in ``row`` unless it lives alone."""
+        worth = self._now.fitness.copy()
+        worth[row] = 0.0
+        return self._now.pick(self._now.wheel(worth, without=row), u)
+
+    # -- who lives -----------------------------------------------------------------------------
+
+    def _row(self, id: int) -> int:
+        try:
+            return self._now.row_of[id]
+        except (KeyError, TypeError):
+            alive = ", ".join(map(str, self.ids)) or "nobody"
+            raise InputError(
+                f"Member {id!r} does not live in the archive; choose one of: {alive}."
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._now.row_of)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._now.row_of
+
+    def __getitem__(self, id: int) -> Member:
+        """Return a member by id.
+
+        Raises:
+            InputError: nobody with that id lives.
+        """
+        member = self._now.rows[self._row(id)]
+        assert member is not None
+        return member
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """(P,) ids of the living, oldest first; every array below has this order."""
+        return self.standing.ids
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """(P,) the living."""
+        return self._now.members
+
+    @property
+    def standing(self) -> Standing:
+        """Ids and fitness of the living; the same object until somebody comes or goes."""
+        return self._now.standing
+
+    @property
+    def fitness(self) -> Floats:
+        """(P,) fitness of the living."""
+        return self._now.standing.fitness
+
+    @property
+    def scores(self) -> Floats:
+        """(P, D) a copy of the scores."""
+        return self._now.scores[self._now.order]
+
+    @property
+    def z(self) -> Floats:
+        """(D,) z_j, the sum of all members' scores on each data point."""
+        return self._now.z.copy()
+
+    @property
+    def weights(self) -> Floats:
+        """(D,) c_j / z_j^α, what a score of 1 on each data point adds to a member's fitness."""
+        return self._now.weights.copy()
+
+    @property
+    def best(self) -> Member:
+        """The member with the highest mean score; the oldest of equals."""
+        return self._now.best
+
+    @property
+    def coverage(self) -> float:
+        """Share of data points on which some member scores, in [0, 1]."""
+        return 1.0 - len(self._now.unsolved) / self.points
+
+    @property
+    def entropy(self) -> float:
+        """Mean binary entropy of the data points, in bits, in [0, 1].
+
+        H = −1/D Σ_j p_j log2 p_j + (1 − p_j) log2(1 − p_j), with p_j = z_j / P the share of
+        members that solve data point j: 0 when all agree on every point, 1 when half of them
+        solve each. Scores above 1 count as 1.
+        """
+        return self._now.entropy
+
+    # -- saving --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return members and scores by row, as plain values and genomes, to be restored exactly."""
+        now = self._now
+        empty = Member(-1, 0, (), None, 0.0)
+        rows = [member or empty for member in now.rows]
+        scores = now.scores.copy()
+        scores[now.spare] = 0.0
+        return {
+            "ids": [member.id for member in rows],
+            "born": [member.born for member in rows],
+            "parents": [list(member.parents) for member in rows],
+            "genomes": [member.genome for member in rows],
+            "scores": scores,
+            "graded": self._graded,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly from a ``state_dict``.
+
+        Raises:
+            InputError: the state is of an archive of another size or with other data points.
+        """
+        scores = np.array(state["scores"], dtype=float)
+        if scores.shape != self._now.scores.shape:
+            raise InputError(
+                f"The state must be of {self.size} members and {self.points} data points, but "
+                f"one of {len(scores) - 1} and {scores.shape[1]} came; make the archive to fit."
+            )
+        mean = [_total(row) / self.points for row in scores]
+        saved = zip(
+            state["ids"], state["born"], state["parents"], state["genomes"], mean, strict=True
+        )
+        rows = tuple(
+            Member(id, born, tuple(parents), genome, score) if id >= 0 else None
+            for id, born, parents, genome, score in saved
+        )
+        self._graded = bool(state["graded"])
+        self._now = self._count(rows, scores)

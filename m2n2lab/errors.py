@@ -1,0 +1,63 @@
+"""One clear sentence for bad input: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class InputError(ValueError):
+    """Input that cannot be used; the message is one sentence meant for a person."""
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Return ``value`` as an int of at least ``least``.
+
+    Raises:
+        InputError: not a whole number (booleans are not numbers here), or too small.
+    """
+    try:
+        number = None if isinstance(value, bool) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value or number < least:
+        raise InputError(
+            f"{name} must be a whole number of at least {least}, but {value!r} came; "
+            f"give {name}={max(least, 1)} or more."
+        )
+    return number
+
+
+def real_number(name: str, value: Any, low: float, high: float = float("inf")) -> float:
+    """Return ``value`` as a float in ``[low, high]``.
+
+    Raises:
+        InputError: not a number, NaN, infinite, or outside the interval.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not low <= number <= high or number in (float("inf"), float("-inf")):
+        bounds = f"between {low:g} and {high:g}" if high < float("inf") else f"of at least {low:g}"
+        raise InputError(
+            f"{name} must be a number {bounds}, but {value!r} came; choose one within the bounds."
+        )
+    return number
+
+
+def choose(what: str, name: object, known: Iterable[str]) -> str:
+    """Return ``name`` if it is one of ``known``.
+
+    Raises:
+        InputError: an unknown name; the message lists the known ones and the closest.
+    """
+    names = list(known)
+    if name in names:
+        return str(name)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(
+        f"There is no {what} named {str(name)!r}; {hint}choose one of: {', '.join(names)}."
+    )

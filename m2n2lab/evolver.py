@@ -1,0 +1,399 @@
+"""The evolver joins a task, a space and an archive, and lets a person take any part of a step.
+
+No threads and no user interface here: views watch from outside (``subscribe``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.archive import Archive, Capacity, Member
+from m2n2lab.errors import InputError, real_number, whole_number
+from m2n2lab.history import History
+from m2n2lab.records import Generation, Proposal, Verdict
+from m2n2lab.spaces import Space
+from m2n2lab.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from m2n2lab.plots import Plots
+
+Observer = Callable[[Generation], object]
+log = logging.getLogger("m2n2lab")
+
+
+class Evolver:
+    """M2N2: evolve merged models by competition, attraction and split-point SLERP.
+
+    ::
+
+        task = m2n2lab.tasks.digits()
+        evolver = m2n2lab.Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0)
+        for generation in evolver:           # endless; stop when you like, go on later
+            if generation.step == 1_000:
+                break
+        evolver.run(1_000)
+
+    One step is ``ask`` (choose parents, split and mix), ``evaluate`` (make the child and score
+    it), ``tell`` (let it compete). A person can give any part of a proposal, edit it before it is
+    evaluated, or tell of a model that nobody asked for. All randomness comes from ``rng``: the
+    same seed gives the same archive, bit for bit, in any process on one kind of machine and for
+    any number of torch threads as long as torch's matrix products give the same bits, which a
+    test checks for the digits network. Other processors may round differently.
+
+    Args:
+        task: scores models on data points.
+        seeds: at least two models to start from (vectors, torch modules), or a space that has
+            them.
+        archive_size: P, how many members live.
+        alpha: α of the competition; 0 is a plain genetic algorithm.
+        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default what the task's scores need.
+        crossover: merge two parents; otherwise the child is parent A (and needs mutation).
+        split_point: let the mix change sides at a random index; otherwise one SLERP for all.
+        attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
+        mutation: standard deviation of the normal noise added to a child; 0 for none.
+        rng: seed of everything random.
+
+    Raises:
+        InputError: seeds or options that cannot be used.
+    """
+
+    method = "m2n2"
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: Sequence[Any] | NDArray[Any] | Space,
+        *,
+        archive_size: int = 20,
+        alpha: float = 1.0,
+        capacity: Capacity | None = None,
+        crossover: bool = True,
+        split_point: bool = True,
+        attraction: bool = True,
+        mutation: float = 0.0,
+        rng: int = 0,
+    ) -> None:
+        self.task = task
+        self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
+        self.crossover = crossover
+        self.split_point = split_point
+        self.attraction = attraction
+        self.mutation = real_number("mutation", mutation, 0.0)
+        if not crossover and self.mutation == 0.0:
+            raise InputError(
+                "Without crossover and mutation every child would be a copy of its parent, but "
+                "crossover=False and mutation=0 came; set mutation, for example to 0.01."
+            )
+        self.archive = self._new_archive(
+            archive_size, alpha, capacity or ("max" if task.graded else "one")
+        )
+        self.rng = np.random.default_rng(whole_number("rng", rng, 0))
+        self.records = History()
+        self._step = 0
+        self._born = 0  # how many ids were given away
+        self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
+        self._tested: tuple[int, float] | None = None  # the best member and its held-out score
+        self._observers: list[Observer] = []
+        self._reported: set[int] = set()  # ids of observers that failed before
+        for genome in self.space.seeds:
+            self.archive.add(self._new_id(), genome, self._score(genome))
+
+    def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
+        return Archive(self.task.points, size, alpha, capacity)
+
+    def _new_id(self) -> int:
+        self._born += 1
+        return self._born - 1
+
+    def _score(self, genome: Any) -> NDArray[Any]:
+        return self.task.evaluate(self.space.materialise(genome))
+
+    # -- one step, in three parts --------------------------------------------------------------
+
+    def ask(
+        self,
+        parents: tuple[int, int | None] | None = None,
+        split: int | None = None,
+        mix: float | None = None,
+    ) -> Proposal:
+        """Return a proposal: what is given is kept, the rest is drawn.
+
+        The same random numbers are used up whatever is given, so that a choice by hand does not
+        shift what is drawn later.
+
+        Args:
+            parents: ids of A and B; ``(4190, None)`` draws a mate for 4190.
+            split: index in [0, N] of the flat vector where the mix changes sides.
+            mix: w in [0, 1], the share of B before the split.
+
+        Raises:
+            InputError: a parent that does not live, a split or mix outside its bounds.
+        """
+        u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
+        seed = int(self.rng.bit_generator.random_raw()) >> 11  # type: ignore[call-overload]
+        if parents is None and split is None and mix is None:
+            return self._draw(u_a, u_b, u_split, u_mix, seed)
+        a, b = self._pair(parents)
+        if a is None:
+            a = self.archive.draw_parent(u_a)
+        drawn = self._cross(a, b, u_b, u_split, u_mix, seed)
+        given = {"parents": parents and drawn.parents, "split": split, "mix": mix}
+        proposal = drawn.edit(**{k: v for k, v in given.items() if v is not None})
+        self.check(proposal)
+        return proposal
+
+    def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
+        """Return a proposal from four uniform numbers in [0, 1) and a seed: the method itself."""
+        a = self.archive.draw_parent(u_a)
+        if not self.crossover:
+            return Proposal((a,), None, None, seed)
+        return self._cross(a, None, u_b, u_split, u_mix, seed)
+
+    def _cross(
+        self, a: int, b: int | None, u_b: float, u_split: float, u_mix: float, seed: int
+    ) -> Proposal:
+        if b is None:
+            b = self.archive.draw_mate(a, u_b) if self.attraction else self.archive.draw_parent(u_b)
+        split = int(u_split * self.space.size) if self.split_point else self.space.size
+        return Proposal((a, b), split, u_mix, seed)
+
+    def _pair(self, parents: Any) -> tuple[int | None, int | None]:
+        """Return the ids of A and B where they are given by hand."""
+        if parents is None:
+            return None, None
+        try:
+            a, b = parents
+        except (TypeError, ValueError):
+            raise InputError(
+                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
+                f"choose among the living: {', '.join(map(str, self.archive.ids))}."
+            ) from None
+        return (None if a is None else self.archive[a].id), (
+            None if b is None else self.archive[b].id
+        )
+
+    def check(self, proposal: Proposal) -> tuple[Member, ...]:
+        """Return the parents of a proposal, edited by hand or old, that can be made into a child.
+
+        Raises:
+            InputError: a parent that does not live, a split outside [0, N], a mix outside [0, 1].
+        """
+        parents = tuple([self.archive[parent] for parent in proposal.parents])
+        if len(parents) == 2:
+            split, mix, size = proposal.split, proposal.mix, self.space.size
+            whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
+            if not whole or not 0 <= split <= size:  # type: ignore[operator]  # None is not whole
+                raise InputError(
+                    f"A split must be a whole number from 0 to {size} (the length of the vector), "
+                    f"but {split!r} came; choose one inside."
+                )
+            if type(mix) is not float or not 0.0 <= mix <= 1.0:
+                real_number("mix", mix, 0.0, 1.0)
+        return parents
+
+    def breed(self, proposal: Proposal) -> Any:
+        """Return the genome of the proposed child; the same proposal always gives the same child.
+
+        Raises:
+            InputError: as ``check``.
+        """
+        if self._bred is not None and self._bred[0] == proposal:
+            return self._bred[1]
+        genome = self._make(proposal)
+        if self.mutation and proposal.parents:
+            genome = self.space.mutate(genome, self.mutation, proposal.seed)
+        self._bred = (proposal, genome)
+        return genome
+
+    def _make(self, proposal: Proposal) -> Any:
+        """Return the child before mutation."""
+        parents = [parent.genome for parent in self.check(proposal)]
+        if len(parents) == 1:
+            return parents[0]
+        assert proposal.split is not None and proposal.mix is not None  # as checked
+        return self.space.merge(*parents, int(proposal.split), float(proposal.mix))
+
+    def evaluate(self, proposal: Proposal) -> NDArray[Any]:
+        """Make the proposed child and return its scores (D,); nothing changes.
+
+        Raises:
+            InputError: as ``check``.
+        """
+        return self._score(self.breed(proposal))
+
+    def verdict(self, scores: ArrayLike) -> Verdict:
+        """Say what would happen to a child with these scores (D,); nothing changes.
+
+        Raises:
+            InputError: scores of another shape, negative or not finite.
+        """
+        return self.archive.judge(scores)
+
+    def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
+        """Let a child compete: what ``verdict`` says of its scores is what happens.
+
+        Args:
+            child: a proposal, or a model that nobody asked for (a vector, a torch module).
+            scores: (D,) its scores; evaluated here if left out.
+
+        Raises:
+            InputError: a proposal that cannot be made, a model of another size or with NaN,
+                scores of another shape. Nothing changes then.
+        """
+        proposal = child if isinstance(child, Proposal) else None
+        genome = self.space.genome(child) if proposal is None else self.breed(proposal)
+        if scores is None:
+            scores = self._score(genome)
+        before = self.archive.standing
+        step, id = self._step + 1, self._new_id()
+        parents = proposal.parents if proposal else ()
+        verdict = self.archive.add(id, genome, scores, born=step, parents=parents)
+        self._step = step
+        best = self.archive.best
+        generation = Generation(
+            step=step,
+            proposal=proposal,
+            child=id,
+            verdict=verdict,
+            before=before,
+            after=self.archive.standing,
+            best=best.id,
+            train=best.score,
+            test=self.test,
+            coverage=self.archive.coverage,
+            entropy=self.archive.entropy,
+        )
+        self.records.append(generation)
+        self._notify(generation)
+        return generation
+
+    # -- many steps ----------------------------------------------------------------------------
+
+    def step(self) -> Generation:
+        """Ask, evaluate and tell once."""
+        proposal = self.ask()
+        return self.tell(proposal, self.evaluate(proposal))
+
+    def run(self, steps: int, until: Callable[[Generation], bool] | None = None) -> Evolver:
+        """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
+
+        Raises:
+            InputError: a negative number of steps.
+        """
+        for _ in range(whole_number("steps", steps, 0)):
+            generation = self.step()
+            if until is not None and until(generation):
+                break
+        return self
+
+    def __iter__(self) -> Iterator[Generation]:
+        """Step for as long as somebody asks for the next generation."""
+        while True:
+            yield self.step()
+
+    # -- watching ------------------------------------------------------------------------------
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Call ``observer`` with every generation from now on; returns a function that ends it.
+
+        An observer that raises is reported once in the log, and neither stops the search nor the
+        other observers.
+        """
+        self._observers.append(observer)
+
+        def unsubscribe() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+                self._reported.discard(id(observer))
+
+        return unsubscribe
+
+    def _notify(self, generation: Generation) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(generation)
+            except Exception:
+                if id(observer) not in self._reported:
+                    self._reported.add(id(observer))
+                    log.exception(
+                        "Observer %r failed at step %d; the search goes on.",
+                        observer,
+                        generation.step,
+                    )
+
+    @property
+    def generation(self) -> int:
+        """Number of models told since the seeds."""
+        return self._step
+
+    @property
+    def best(self) -> Member:
+        """The member with the highest mean score."""
+        return self.archive.best
+
+    @property
+    def test(self) -> float:
+        """The best member's score on held-out data, evaluated when the best member changes."""
+        best = self.archive.best
+        if self._tested is None or self._tested[0] != best.id:
+            self._tested = (best.id, self.task.held_out(self.space.materialise(best.genome)))
+        return self._tested[1]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a step, indexed by step."""
+        return self.records.frame()
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of this search as HoloViews objects."""
+        from m2n2lab.plots import Plots
+
+        return Plots(self)
+
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import evolver_html
+
+        return evolver_html(self)
+
+    # -- saving --------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides how the search goes on: plain values, arrays and genomes.
+
+        The history is not part of it.
+        """
+        archive = self.archive.state_dict()
+        packed = [None if g is None else self.space.pack(g) for g in archive["genomes"]]
+        return {
+            "method": self.method,
+            "step": self._step,
+            "born": self._born,
+            "rng": self.rng.bit_generator.state,
+            "archive": {**archive, "genomes": packed},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly, bit for bit, from a state of the same method, task and options.
+
+        Raises:
+            InputError: the state is of another method or shape.
+        """
+        if state["method"] != self.method:
+            raise InputError(
+                f"The state must be of method {self.method!r}, but one of {state['method']!r} "
+                f"came; make that evolver and load it there."
+            )
+        saved = state["archive"]["genomes"]
+        genomes = [None if g is None else self.space.genome(g) for g in saved]
+        self.archive.load_state_dict({**state["archive"], "genomes": genomes})
+        self.rng.bit_generator.state = state["rng"]
+        self._step, self._born = state["step"], state["born"]
+        self._bred = self._tested = None

@@ -1,0 +1,84 @@
+"""What happened, one row of numbers a step, kept small on long runs."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.records import Generation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MEMBERS = ("displaced", "parent_a", "parent_b", "best", "child")
+_WHOLE = ("step", *_MEMBERS, "split", "rank", "members")
+_TRUTH = ("accepted", "by_hand")
+_REAL = ("mix", "score", "fitness", "train", "test", "coverage", "entropy")
+
+COLUMNS = (*_WHOLE, *_TRUTH, *_REAL)
+"""Columns of the history, in order."""
+
+
+class History:
+    """Rows that grow by one a generation (144 bytes), read as arrays or as a DataFrame.
+
+    All values are doubles (ids and steps are exact below 2^53), and missing ones NaN, so that a
+    row is added in one indivisible call: neither an interrupt nor a reader in another thread
+    ever sees half a row.
+    """
+
+    def __init__(self) -> None:
+        self._values = array("d")
+
+    def __len__(self) -> int:
+        return len(self._values) // len(COLUMNS)
+
+    def append(self, generation: Generation) -> None:
+        """Add one generation."""
+        proposal, verdict = generation.proposal, generation.verdict
+        nan = float("nan")
+        a, b = (*generation.parents, nan, nan)[:2]
+        split = proposal.split if proposal else None
+        mix = proposal.mix if proposal else None
+        self._values.extend(
+            (
+                generation.step,
+                nan if verdict.displaced is None else verdict.displaced,
+                a,
+                b,
+                generation.best,
+                generation.child,
+                nan if split is None else split,
+                verdict.rank,
+                len(generation.after.ids),
+                verdict.accepted,
+                bool(proposal.by_hand) if proposal else True,
+                nan if mix is None else mix,
+                verdict.score,
+                verdict.fitness,
+                generation.train,
+                generation.test,
+                generation.coverage,
+                generation.entropy,
+            )
+        )
+
+    def table(self, start: int = 0) -> NDArray[np.float64]:
+        """Return a copy of the rows from ``start`` on (steps, columns)."""
+        width = len(COLUMNS)
+        return np.array(self._values[start * width :]).reshape(-1, width)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return one column (steps,)."""
+        return self.table()[:, COLUMNS.index(name)]
+
+    def frame(self) -> pd.DataFrame:
+        """Return everything as a DataFrame indexed by step; missing ids are ``NA``."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.table(), columns=list(COLUMNS))
+        kinds = {name: "Int64" for name in _WHOLE} | {name: "bool" for name in _TRUTH}
+        return frame.astype({**kinds, "step": "int64"}).set_index("step")

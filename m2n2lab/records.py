@@ -1,0 +1,150 @@
+"""The small frozen values that travel through the lab: proposal, verdict, standing, generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A child that could be made: everything about it but its weights.
+
+    Attributes:
+        parents: ids of A and B; only A where the method does not cross over; empty where the
+            method makes models without parents (CMA-ES).
+        split: first index of the flat vector that belongs to the part after the split, in
+            [0, N]; ``None`` without crossover.
+        mix: w, the share of B before the split and of A after it, in [0, 1]; ``None`` without
+            crossover.
+        seed: draws the child's mutation noise; the same proposal is always the same child.
+        by_hand: names of the fields that a person chose.
+    """
+
+    parents: tuple[int, ...]
+    split: int | None
+    mix: float | None
+    seed: int
+    by_hand: tuple[str, ...] = ()
+
+    def edit(self, **changes: Any) -> Proposal:
+        """Return a copy with some of ``parents``, ``split``, ``mix``, ``seed`` chosen by hand."""
+        hand = tuple(dict.fromkeys((*self.by_hand, *changes)))
+        return replace(self, **changes, by_hand=hand)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What would happen to a child with these scores, and why.
+
+    Attributes:
+        accepted: whether it would live.
+        score: its mean score over the data points.
+        fitness: its fitness, counted with itself in the archive.
+        rank: 1 for the fittest of ``of``.
+        of: how many compete, the child included.
+        rival: id of the member that would die for it or, if it would not live, of the member it
+            had to beat; ``None`` while there is room for all.
+        rival_fitness: that member's fitness with the child counted in, or ``None``.
+        alone: data points that the child scores on and no member does.
+    """
+
+    accepted: bool
+    score: float
+    fitness: float
+    rank: int
+    of: int
+    rival: int | None
+    rival_fitness: float | None
+    alone: int
+
+    @property
+    def displaced(self) -> int | None:
+        """Id of the member that would die for the child, or ``None``."""
+        return self.rival if self.accepted else None
+
+    def __str__(self) -> str:
+        points = f"{self.alone} point{'' if self.alone == 1 else 's'} nobody else solves"
+        place = f"rank {self.rank} of {self.of} (fitness {self.fitness:.1f})"
+        if self.rival is None:
+            fate = "there is room for it"
+        elif self.accepted:
+            fate = f"would displace {self.rival} (fitness {self.rival_fitness:.1f})"
+        else:
+            fate = f"could not displace {self.rival} (fitness {self.rival_fitness:.1f})"
+        return f"{'Would live' if self.accepted else 'Would not live'}: {place}, {fate}, {points}."
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who lives, and how fit they are, at one moment.
+
+    Attributes:
+        ids: (P,) the members' ids, oldest first.
+        fitness: (P,) their fitness, in the same order; read-only.
+    """
+
+    ids: tuple[int, ...]
+    fitness: NDArray[np.float64]
+
+    def of(self, member: int) -> float | None:
+        """Return the fitness of a member by id, or ``None`` where it does not live."""
+        return float(self.fitness[self.ids.index(member)]) if member in self.ids else None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One step of the search, as it happened: everything a view, a log or a replay needs.
+
+    Attributes:
+        step: 1 for the first model told after the seeds.
+        proposal: how the child was made; ``None`` for a model that came from outside.
+        child: id of the child. Every child gets one, accepted or not; ids are never reused.
+        verdict: whether it lives, its score, fitness and rank, and whom it displaced.
+        before: members and fitness before the child came.
+        after: members and fitness once it was decided (the same object where nothing changed).
+        best: id of the member with the best mean score.
+        train: that member's mean score over the data points.
+        test: that member's score on held-out data; NaN where the task has none.
+        coverage: share of data points that some member solves.
+        entropy: diversity of the archive in bits a data point (see ``Archive.entropy``).
+    """
+
+    step: int
+    proposal: Proposal | None
+    child: int
+    verdict: Verdict
+    before: Standing
+    after: Standing
+    best: int
+    train: float
+    test: float
+    coverage: float
+    entropy: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the child lives."""
+        return self.verdict.accepted
+
+    @property
+    def displaced(self) -> int | None:
+        """Id of the member that died for the child, or ``None``."""
+        return self.verdict.displaced
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """Ids of the parents, A first; empty for a model that came from outside."""
+        return self.proposal.parents if self.proposal else ()
+
+    def __str__(self) -> str:
+        made = " × ".join(map(str, self.parents)) or "from outside"
+        fate = "lives" if self.accepted else "dies"
+        gone = "" if self.displaced is None else f", displaces {self.displaced}"
+        return (
+            f"step {self.step}: child {self.child} ({made}) scores {self.verdict.score:.1%}, "
+            f"fitness {self.verdict.fitness:.1f}, rank {self.verdict.rank}, {fate}{gone}"
+        )

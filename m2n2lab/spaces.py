@@ -1,0 +1,276 @@
+"""Spaces: what a model is, how two become one, and how a genome becomes weights.
+
+A *genome* is whatever a space keeps of a model. The evolver hands genomes around and never looks
+inside one.
+"""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from m2n2lab.archive import Member
+from m2n2lab.errors import InputError
+from m2n2lab.files import write_whole
+from m2n2lab.slerp import angle, split_point
+
+
+class Layout:
+    """Names of the stretches of a flat vector: which tensor, and which of its rows, an index is in.
+
+    Args:
+        shapes: tensor name → shape, in the order in which they are laid out.
+    """
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {k: tuple(v) for k, v in shapes.items()}
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
+        self.offsets: tuple[int, ...] = (0, *np.cumsum(sizes, dtype=np.int64).tolist())
+        self.size: int = self.offsets[-1]
+        self._parts = tuple(
+            zip(self.shapes, self.offsets, self.offsets[1:], self.shapes.values(), strict=False)
+        )
+
+    def locate(self, index: int) -> str:
+        """Return the tensor and row that the flat ``index`` falls in, such as ``W1 row 43``."""
+        if not 0 <= index < self.size:
+            return "the end" if index == self.size else "outside"
+        at = bisect_right(self.offsets, index) - 1
+        name, shape = list(self.shapes.items())[at]
+        inside = index - self.offsets[at]
+        if len(shape) < 2:
+            return f"{name} entry {inside}"
+        return f"{name} row {inside // int(np.prod(shape[1:]))}"
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return views of ``vector`` (N,) by tensor name, in their shapes."""
+        return {name: vector[start:end].view(shape) for name, start, end, shape in self._parts}
+
+
+@runtime_checkable
+class Space(Protocol):
+    """Knows what a model is. Genomes are its own business; they are never changed in place."""
+
+    size: int
+    """N, number of parameters of the flat vector."""
+    layout: Layout
+    """Names and shapes along the flat vector."""
+    seeds: tuple[Any, ...]
+    """Genomes of the models to start from."""
+
+    def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
+        """Return the genome of the split-point SLERP of two genomes."""
+
+    def mutate(self, genome: Any, sigma: float, seed: int) -> Any:
+        """Return the genome plus normal noise of standard deviation ``sigma``."""
+
+    def angle(self, a: Any, b: Any) -> float:
+        """Return the angle ω between two genomes in radians."""
+
+    def materialise(self, genome: Any) -> Any:
+        """Return the model that a task scores; valid until the next call."""
+
+    def genome(self, model: Any) -> Any:
+        """Return the genome of a model from outside."""
+
+    def pack(self, genome: Any) -> Any:
+        """Return plain values from which ``genome`` makes the same genome again."""
+
+    def save(self, model: Any, path: str | Path) -> None:
+        """Write the model that a member, or its genome, makes."""
+
+
+class Vector:
+    """The genome of a dense model: its flat float32 vector (N,), never changed in place."""
+
+    __slots__ = ("_square", "values")
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self.values = values
+        self._square: float | None = None
+
+    @property
+    def square(self) -> float:
+        """⟨θ,θ⟩, computed once: most children die before anybody asks."""
+        if self._square is None:
+            self._square = _inner(self.values, self.values)
+        return self._square
+
+
+def _inner(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
+    return float(np.einsum("i,i", a, b))
+
+
+class DenseSpace:
+    """Models as float32 vectors, all of one length, kept whole: for small models.
+
+    Vectors stay in main memory and their arithmetic is NumPy's, whose calls cost a third of
+    torch's on vectors of this size; only the model that is scored goes to the device. So the
+    same seed also gives the same models on any device.
+
+    Args:
+        seeds: at least two models: vectors (N,) or (K, N), or torch modules of one architecture,
+            whose parameters in ``named_parameters`` order are the vector.
+        layout: names and shapes along the vector; made from the modules where those come.
+        device: where models are scored, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        InputError: fewer than two seeds, different sizes, NaN or infinite weights, a layout that
+            does not fit, no such device.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Any] | NDArray[Any] | Tensor,
+        layout: Layout | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.device = checked_device(device)
+        if len(seeds) < 2:
+            raise InputError(
+                f"A merge needs at least two seeds, but {len(seeds)} came; add another model."
+            )
+        self.module: nn.Module | None = None
+        first = seeds[0]
+        if isinstance(first, nn.Module):
+            # A copy, so that showing a child never changes the caller's model.
+            self.module = copy.deepcopy(first).to(self.device).eval()
+            layout = layout or Layout({n: p.shape for n, p in first.named_parameters()})
+            self.size = layout.size
+        else:
+            self.size = len(_flat(first))
+        self.layout = layout or Layout({"vector": (self.size,)})
+        if self.layout.size != self.size:
+            raise InputError(
+                f"The layout must cover the seeds' {self.size} parameters, but it names "
+                f"{self.layout.size}; give the shapes of every tensor."
+            )
+        self.seeds = tuple(self.genome(seed, f"seed {i}") for i, seed in enumerate(seeds))
+
+    def genome(self, model: Any, name: str = "the model") -> Vector:
+        """Return the genome of a model from outside (a copy of its weights).
+
+        Raises:
+            InputError: another size or architecture, NaN or infinite weights.
+        """
+        if isinstance(model, nn.Module):
+            self._check_architecture(model, name)
+            parts = [p.detach().reshape(-1).cpu().float() for p in model.parameters()]
+            values = torch.cat(parts).numpy()
+        else:
+            values = _flat(model)
+        if len(values) != self.size:
+            raise InputError(
+                f"All models must have {self.size} parameters as seed 0 has, but {name} has "
+                f"{len(values)}; merge models of the same architecture."
+            )
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise InputError(
+                f"Weights must be finite, but {name} has {values[bad[0]]} at index {bad[0]} "
+                f"({self.layout.locate(int(bad[0]))}); repair or leave out this model."
+            )
+        return Vector(values.astype(np.float32))
+
+    def _check_architecture(self, model: nn.Module, name: str) -> None:
+        expected = self.layout.shapes
+        shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+        if self.module is not None and shapes != expected:
+            odd = next(n for n in {**expected, **shapes} if shapes.get(n) != expected.get(n))
+            raise InputError(
+                f"All models must have one architecture, but {name} has {odd!r} of shape "
+                f"{shapes.get(odd)} where seed 0 has {expected.get(odd)}; merge models of the same "
+                f"kind."
+            )
+
+    def angle(self, a: Vector, b: Vector) -> float:
+        """Return the angle ω between two genomes in radians."""
+        return angle(a.square, b.square, _inner(a.values, b.values))
+
+    def merge(self, a: Vector, b: Vector, split: int, mix: float) -> Vector:
+        """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
+        c = split_point(self.angle(a, b), mix)
+        x, y = a.values, b.values
+        child = np.empty_like(x)
+        np.multiply(x[:split], c.a_before, out=child[:split])
+        child[:split] += y[:split] * c.b_before
+        np.multiply(x[split:], c.a_after, out=child[split:])
+        child[split:] += y[split:] * c.b_after
+        return Vector(child)
+
+    def mutate(self, genome: Vector, sigma: float, seed: int) -> Vector:
+        """Return the genome plus N(0, sigma²) noise, a function of ``seed`` alone."""
+        # torch's normals take a third of the time of NumPy's. A generator of its own, so that
+        # two threads can share a space.
+        draw = torch.Generator().manual_seed(seed)
+        child: NDArray[np.float32] = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
+        child += genome.values
+        return Vector(child)
+
+    def materialise(self, genome: Vector) -> Any:
+        """Return a tensor (N,) on the device or, where the seeds are modules, a module."""
+        tensor = torch.from_numpy(genome.values)
+        if self.device.type != "cpu":
+            tensor = tensor.to(self.device)
+        if self.module is None:
+            return tensor
+        # Copies, so that a task that changes its model cannot change the genome.
+        with torch.no_grad():
+            for parameter, part in zip(
+                self.module.parameters(), self.layout.split(tensor).values(), strict=True
+            ):
+                parameter.copy_(part)
+        return self.module
+
+    def pack(self, genome: Vector) -> NDArray[np.float32]:
+        """Return what ``genome`` makes the same genome of again: the vector (N,)."""
+        return genome.values
+
+    def save(self, model: Member | Vector, path: str | Path) -> None:
+        """Write a member, or its genome, as a safetensors file with the layout's tensor names.
+
+        Raises:
+            InputError: the file cannot be written; nothing is left behind then.
+        """
+        genome: Vector = model.genome if isinstance(model, Member) else model
+        parts = self.layout.split(torch.from_numpy(genome.values))
+        tensors = {name: part.contiguous() for name, part in parts.items()}
+        write_whole(path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"}))
+
+
+def _flat(model: Any) -> NDArray[Any]:
+    """Return a vector-like model as a flat array."""
+    array = model.detach().cpu().numpy() if isinstance(model, Tensor) else np.asarray(model)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
+        raise InputError(
+            f"A model must be one flat vector of numbers or a torch module, but "
+            f"{type(model).__name__} of shape {array.shape} came; flatten its weights."
+        )
+    return array
+
+
+def checked_device(name: str) -> torch.device:
+    """Return a torch device that is there.
+
+    Raises:
+        InputError: an unknown name, or CUDA where there is none.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"A device must be 'cpu' or 'cuda', but {name!r} came; choose one of them."
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("Device 'cuda' was asked for, but no CUDA GPU is there; use 'cpu'.")
+    return device

@@ -1,0 +1,196 @@
+"""Tasks: what the data points are, and how a model scores on any subset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.errors import InputError, whole_number
+from m2n2lab.spaces import DenseSpace
+
+if TYPE_CHECKING:
+    from m2n2lab.spaces import Space
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One data point and what a model made of it, to be shown.
+
+    Attributes:
+        index: the data point.
+        truth: the expected answer, as text.
+        prediction: the model's answer, as text.
+        right: whether the answer counts as right.
+        image: (H, W) grey or (H, W, 3) picture in [0, 1], or ``None``.
+        text: the question as text, or ``None``.
+    """
+
+    index: int
+    truth: str
+    prediction: str
+    right: bool
+    image: NDArray[np.float32] | None = None
+    text: str | None = None
+
+
+class Task:
+    """Scores models on data points; names, groups, samples and a held-out part are optional.
+
+    Subclasses override ``score`` (and what else they know); ``from_function`` makes a task of
+    one function.
+
+    Args:
+        points: D, number of data points.
+        name: what views call the task.
+        graded: whether scores are graded in [0, 1] rather than right or wrong.
+        classes: names of the groups of data points.
+        groups: (D,) index into ``classes`` for each data point; all 0 by default.
+        names: (D,) names of the data points; their numbers by default.
+
+    Raises:
+        InputError: lengths that do not fit together.
+    """
+
+    def __init__(
+        self,
+        points: int,
+        *,
+        name: str = "task",
+        graded: bool = False,
+        classes: Sequence[str] = ("all",),
+        groups: ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.points = whole_number("points", points, 1)
+        self.name = name
+        self.graded = graded
+        self.classes = tuple(map(str, classes))
+        self.groups = np.zeros(points, np.intp) if groups is None else np.asarray(groups, np.intp)
+        self._names = names
+        for what, found in (("groups", len(self.groups)), ("names", len(names or self.groups))):
+            if found != self.points:
+                raise InputError(
+                    f"{what} must have one entry for each of the {points} data points, but "
+                    f"{found} came; leave {what} out or give all."
+                )
+        if self.groups.min() < 0 or self.groups.max() >= len(self.classes):
+            raise InputError(
+                f"groups must lie in 0..{len(self.classes) - 1} (there are {len(self.classes)} "
+                f"classes), but {self.groups.min()}..{self.groups.max()} came; name every class."
+            )
+
+    def score(self, model: Any, indices: Indices | None) -> ArrayLike:
+        """Score a model on ``indices`` (n,), all data points if ``None``: (n,) scores.
+
+        Right/wrong tasks return booleans, graded ones numbers in [0, 1].
+        """
+        raise NotImplementedError
+
+    def evaluate(self, model: Any, indices: ArrayLike | None = None) -> NDArray[Any]:
+        """Return the scores of a model: (D,), or (n,) for ``indices`` (n,).
+
+        Raises:
+            InputError: indices outside the data, or a task that returns another shape.
+        """
+        where = None if indices is None else self.checked_indices(indices)
+        scores = self.score(model, where)
+        scores = np.asarray(scores.cpu() if hasattr(scores, "cpu") else scores)
+        expected = (self.points if where is None else len(where),)
+        if scores.shape != expected:
+            raise InputError(
+                f"Task {self.name!r} must give one score a data point, shape {expected}, but gave "
+                f"shape {scores.shape}; return one number for each index."
+            )
+        return scores
+
+    def checked_indices(self, indices: ArrayLike) -> Indices:
+        """Return indices (n,) as an array, known to be data points.
+
+        Raises:
+            InputError: not a list of whole numbers in [0, D).
+        """
+        where = np.asarray(indices)
+        whole = where.ndim == 1 and (where.size == 0 or np.issubdtype(where.dtype, np.integer))
+        if not whole or (where.size and not 0 <= where.min() <= where.max() < self.points):
+            raise InputError(
+                f"indices must be a list of data points from 0 to {self.points - 1}, but "
+                f"{np.array2string(where, threshold=6)} came; choose among these."
+            )
+        return where.astype(np.intp)
+
+    def held_out(self, model: Any) -> float:
+        """Return the model's mean score on data that the search never sees; NaN without any."""
+        return float("nan")
+
+    def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
+        """Return data points with the model's answers, to be shown; empty if it cannot."""
+        return []
+
+    def point_name(self, index: int) -> str:
+        """Return the name of one data point."""
+        return str(self._names[index] if self._names is not None else index)
+
+    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
+        """Return the space in which bare seeds are merged.
+
+        Raises:
+            InputError: seeds that cannot be merged.
+        """
+        return DenseSpace(seeds)
+
+
+class _FunctionTask(Task):
+    """A task made of one function, and of others for what is optional."""
+
+    def __init__(
+        self,
+        function: Callable[[Any, Indices], ArrayLike],
+        points: int,
+        held_out: Callable[[Any], float] | None,
+        samples: Callable[[Any, Indices], list[Sample]] | None,
+        **known: Any,
+    ) -> None:
+        super().__init__(points, **known)
+        self._all = np.arange(self.points)
+        self._function = function
+        self._held_out = held_out
+        self._samples = samples
+
+    def score(self, model: Any, indices: Indices | None) -> ArrayLike:
+        return self._function(model, self._all if indices is None else indices)
+
+    def held_out(self, model: Any) -> float:
+        return super().held_out(model) if self._held_out is None else float(self._held_out(model))
+
+    def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
+        return self._samples(model, self.checked_indices(indices)) if self._samples else []
+
+
+def from_function(
+    function: Callable[[Any, Indices], ArrayLike],
+    points: int,
+    *,
+    held_out: Callable[[Any], float] | None = None,
+    samples: Callable[[Any, Indices], list[Sample]] | None = None,
+    **known: Any,
+) -> Task:
+    """Return a task that scores models with one function.
+
+    Args:
+        function: ``(model, indices (n,)) → (n,)`` right or wrong, or graded scores. The model is
+            what the space makes of a genome: a torch module where the seeds are modules.
+        points: D, number of data points.
+        held_out: ``model → float``, mean score on data that the search never sees.
+        samples: ``(model, indices) → list of Sample`` to be shown.
+        known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
+
+    Raises:
+        InputError: lengths that do not fit together.
+    """
+    return _FunctionTask(function, points, held_out, samples, **known)
