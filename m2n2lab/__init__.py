@@ -6,9 +6,15 @@ Public names are imported when they are first used, so that ``import m2n2lab`` i
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# torch's threads spin while they wait for each other. With a browser or a second search on the
+# same cores that made a digits step twelve times slower; sleeping costs a quiet machine nothing
+# that could be measured. Only heard if torch is not loaded yet; a value of the user's own stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Archive": "archive",
@@ -16,9 +22,9 @@ _HOMES = {
     "Evolver": "evolver",
     "Generation": "records",
     "InputError": "errors",
-    "Layout": "spaces",
+    "Layout": "layout",
     "METHODS": "baselines",
-    "Member": "archive",
+    "Member": "population",
     "Proposal": "records",
     "Sample": "tasks",
     "Task": "tasks",
@@ -29,12 +35,14 @@ __all__ = ["__version__", "tasks", *_HOMES]
 
 if TYPE_CHECKING:
     from m2n2lab import tasks
-    from m2n2lab.archive import Archive, Member
+    from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
+    from m2n2lab.layout import Layout
+    from m2n2lab.population import Member
     from m2n2lab.records import Generation, Proposal, Verdict
-    from m2n2lab.spaces import DenseSpace, Layout
+    from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task
 
 

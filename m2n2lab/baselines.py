@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.archive import Archive, Capacity, Floats, Member
+from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.evolver import Evolver
+from m2n2lab.population import Floats, Member
 from m2n2lab.records import Generation, Proposal
 from m2n2lab.spaces import DenseSpace, Space
 from m2n2lab.tasks.base import Task
@@ -142,9 +143,7 @@ class CmaEs(Evolver):
         if number >= self._first + len(self._asked):
             if len(self._costs) < len(self._asked):
                 # Solutions that were asked for and never told are handed out again.
-                number = next(
-                    k for k in range(self._first, self._next) if k not in self._costs
-                )
+                number = next(k for k in range(self._first, self._next) if k not in self._costs)
                 return Proposal((), None, None, number)
             self._asked, self._first = self._es.ask(), number
         self._next += 1

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.archive import Archive, Capacity, Member
+from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.history import History
+from m2n2lab.population import Member
 from m2n2lab.records import Generation, Proposal, Verdict
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
@@ -137,7 +138,7 @@ class Evolver:
             InputError: a parent that does not live, a split or mix outside its bounds.
         """
         u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
-        seed = int(self.rng.bit_generator.random_raw()) >> 11  # type: ignore[call-overload]
+        seed = int(self.rng.bit_generator.random_raw()) >> 11
         if parents is None and split is None and mix is None:
             return self._draw(u_a, u_b, u_split, u_mix, seed)
         a, b = self._pair(parents)
@@ -217,8 +218,10 @@ class Evolver:
         parents = [parent.genome for parent in self.check(proposal)]
         if len(parents) == 1:
             return parents[0]
-        assert proposal.split is not None and proposal.mix is not None  # as checked
-        return self.space.merge(*parents, int(proposal.split), float(proposal.mix))
+        a, b = parents
+        assert proposal.split is not None  # as checked
+        assert proposal.mix is not None
+        return self.space.merge(a, b, int(proposal.split), float(proposal.mix))
 
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
         """Make the proposed child and return its scores (D,); nothing changes.

@@ -71,6 +71,13 @@ class History:
         width = len(COLUMNS)
         return np.array(self._values[start * width :]).reshape(-1, width)
 
+    def sample(self, count: int) -> NDArray[np.float64]:
+        """Return a copy of up to ``count`` rows, evenly spaced, the first and last among them."""
+        width = len(COLUMNS)
+        places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round()).astype(int)
+        rows = (self._values[place * width : (place + 1) * width] for place in places.tolist())
+        return np.array([*rows]).reshape(-1, width)
+
     def column(self, name: str) -> NDArray[np.float64]:
         """Return one column (steps,)."""
         return self.table()[:, COLUMNS.index(name)]
@@ -80,5 +87,5 @@ class History:
         import pandas as pd
 
         frame = pd.DataFrame(self.table(), columns=list(COLUMNS))
-        kinds = {name: "Int64" for name in _WHOLE} | {name: "bool" for name in _TRUTH}
+        kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_TRUTH, "bool")
         return frame.astype({**kinds, "step": "int64"}).set_index("step")

@@ -128,6 +128,15 @@ class Task:
         """Return the model's mean score on data that the search never sees; NaN without any."""
         return float("nan")
 
+    def held_out_by_class(self, model: Any) -> dict[str, float]:
+        """Return the held-out score of each class by name; empty without held-out data."""
+        return {}
+
+    def by_class(self, scores: ArrayLike) -> dict[str, float]:
+        """Return the mean of scores (D,) over the data points of each class, by name."""
+        values = np.asarray(scores, dtype=float)
+        return mean_by_group(values, self.groups, self.classes)
+
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
         """Return data points with the model's answers, to be shown; empty if it cannot."""
         return []
@@ -143,6 +152,16 @@ class Task:
             InputError: seeds that cannot be merged.
         """
         return DenseSpace(seeds)
+
+
+def mean_by_group(
+    values: NDArray[np.float64], groups: Indices, names: Sequence[str]
+) -> dict[str, float]:
+    """Return the mean of values (n,) in each group (n,) by name; NaN for an empty group."""
+    count = np.bincount(groups, minlength=len(names))
+    total = np.bincount(groups, weights=values, minlength=len(names))
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return dict(zip(names, means.tolist(), strict=True))
 
 
 class _FunctionTask(Task):

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from m2n2lab.errors import InputError, real_number, whole_number
-from m2n2lab.spaces import DenseSpace, Layout, checked_device
-from m2n2lab.tasks.base import Indices, Sample, Task
+from m2n2lab.layout import Layout
+from m2n2lab.spaces import DenseSpace, checked_device
+from m2n2lab.tasks.base import Indices, Sample, Task, mean_by_group
 
 SCALE = 0.01
 """Standard deviation of random seeds (arXiv 2508.16204, §4.1)."""
@@ -126,10 +127,20 @@ class Classify(Task):
         x, y = self._test
         return float((self.predict(model, x) == y).sum()) / len(y)
 
+    def held_out_by_class(self, model: Tensor) -> dict[str, float]:
+        """Return the test accuracy of each class by name; empty without test data."""
+        if self._test is None:
+            return {}
+        x, y = self._test
+        right = (self.predict(model, x) == y).cpu().numpy().astype(float)
+        return mean_by_group(right, y.cpu().numpy(), self.classes)
+
     def samples(self, model: Tensor, indices: ArrayLike) -> list[Sample]:
         """Return images, truths and the model's predictions for data points (n,)."""
         where = self.checked_indices(indices)
-        predicted = self.predict(model, self.training[0][torch.as_tensor(where, device=self.device)])
+        predicted = self.predict(
+            model, self.training[0][torch.as_tensor(where, device=self.device)]
+        )
         return [
             Sample(
                 index=int(index),
@@ -144,7 +155,7 @@ class Classify(Task):
     def _image(self, index: int) -> NDArray[np.float32] | None:
         if self.image_shape is None:
             return None
-        row = self._data[index].astype(np.float32)
+        row: NDArray[np.float32] = self._data[index].astype(np.float32)
         low, high = float(self._data.min()), float(self._data.max())
         return (row.reshape(self.image_shape) - low) / max(high - low, 1e-12)
 
@@ -152,7 +163,9 @@ class Classify(Task):
 
     def random_seeds(self, count: int = 2, rng: int = 0, scale: float = SCALE) -> NDArray[Any]:
         """Return ``count`` random networks (count, N), weights ~ N(0, scale²)."""
-        draw = np.random.default_rng(whole_number("rng", rng, 0))
+        # A stream of its own: an evolver that is given the same seed must not draw its choices
+        # from the very numbers that made the networks.
+        draw = np.random.default_rng([whole_number("rng", rng, 0), 1])
         shape = (whole_number("count", count, 1), self.layout.size)
         return draw.normal(0.0, real_number("scale", scale, 0.0), shape).astype(np.float32)
 
@@ -181,10 +194,16 @@ class Classify(Task):
         seeds = self.random_seeds(len(parts), rng)
         groups = [self._points_of(part) for part in parts]
         steps, rate = whole_number("steps", steps, 0), real_number("rate", rate, 0.0)
-        trained = (
-            self._train(seed, where, steps, rate) for seed, where in zip(seeds, groups, strict=True)
-        )
-        return np.stack([vector.cpu().numpy() for vector in trained])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # gradients are sums over images: their order must not vary
+        try:
+            trained = [
+                self._train(seed, where, steps, rate).cpu().numpy()
+                for seed, where in zip(seeds, groups, strict=True)
+            ]
+        finally:
+            torch.set_num_threads(threads)
+        return np.stack(trained)
 
     def _points_of(self, part: Sequence[int | str]) -> Indices:
         names = {name: number for number, name in enumerate(self.classes)}

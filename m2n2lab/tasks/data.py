@@ -62,9 +62,7 @@ def mnist(folder: str | Path | None = None, limit: int | None = None, **options:
     if limit is not None:
         limit = whole_number("limit", limit, 10)
     (x, y), (x_test, y_test) = parts
-    return Classify(
-        x[:limit], y[:limit], x_test[:limit], y_test[:limit], name="mnist", **options
-    )
+    return Classify(x[:limit], y[:limit], x_test[:limit], y_test[:limit], name="mnist", **options)
 
 
 Part = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -156,4 +154,6 @@ def read_idx(path: str | Path) -> NDArray[Any]:
             f"{path} must hold {expected:,} bytes of values for shape {shape}, but holds "
             f"{len(raw) - start:,}; it is truncated or damaged: get it again."
         )
-    return np.frombuffer(raw, dtype=kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
+    return (
+        np.frombuffer(raw, dtype=kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
+    )

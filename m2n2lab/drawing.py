@@ -1,0 +1,196 @@
+"""HoloViews objects of the arrays in ``plots``.
+
+HoloViews is imported here and nowhere else in the core. Every plot takes its colours from a
+theme through a hook, because HoloViews' own theme is global and two pages may look different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+
+from m2n2lab.plots import (
+    CROWD_HEIGHT,
+    FITNESS_WIDTH,
+    NICHE_MODES,
+    AttractionData,
+    CurvesData,
+    NichesData,
+    choose_mode,
+    niches_geometry,
+)
+from m2n2lab.theme import Theme, ramp
+
+hv.extension("bokeh", logo=False)
+
+Hook = Callable[[Any, Any], None]
+FONT = "system-ui, sans-serif"
+
+
+def styled(theme: Theme, grid: bool = False, axes: bool = True) -> Hook:
+    """Return a hook that gives a figure the colours and fonts of a theme."""
+
+    def hook(plot: Any, element: Any) -> None:
+        figure = plot.state
+        figure.background_fill_color = figure.border_fill_color = None
+        figure.outline_line_color = None
+        figure.toolbar.logo = None
+        figure.output_backend = "canvas"  # WebGL stalls where there is no graphics card
+        for axis in figure.axis:
+            axis.axis_line_color = theme.line if axes else None
+            axis.major_tick_line_color = axis.minor_tick_line_color = None
+            axis.major_label_text_color = axis.axis_label_text_color = theme.quiet
+            axis.major_label_text_font = axis.axis_label_text_font = FONT
+            axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
+            axis.axis_label_text_font_style = "normal"
+        for line in figure.grid:
+            line.grid_line_color = theme.line if grid else None
+
+    return hook
+
+
+def _sans(plot: Any, element: Any) -> None:
+    """Set the font of a text; HoloViews takes the option for the name of a column."""
+    plot.handles["glyph"].text_font = {"value": FONT}
+
+
+def _base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
+    """Return what all plots have in common: they fill their place and show no toolbar."""
+    return {
+        "responsive": True,
+        "toolbar": None,
+        "default_tools": [],
+        "hooks": [styled(theme, **style), *hooks],
+    }
+
+
+def member_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+    """Return ticks that name the rows of a map, the first id on top."""
+    return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
+
+
+def class_ticks(data: NichesData) -> list[tuple[float, str]]:
+    """Return ticks that name the groups of columns of a niche map."""
+    centres = (data.edges[:-1] + data.edges[1:]) / 2
+    filled = data.edges[1:] > data.edges[:-1]
+    return [
+        (float(x), name)
+        for x, name, some in zip(centres, data.classes, filled, strict=True)
+        if some
+    ]
+
+
+def draw_niches(
+    data: NichesData, size: int, theme: Theme, mode: str = "worth", hooks: tuple[Hook, ...] = ()
+) -> Any:
+    """Draw the niche map, solvers per data point above it and fitness beside it.
+
+    Args:
+        data: what is drawn.
+        size: members that fit into the archive.
+        theme: colours.
+        mode: one of ``NICHE_MODES``.
+        hooks: called with each HoloViews plot, for views that refresh the data.
+    """
+    values = getattr(data, NICHE_MODES[choose_mode(mode)])
+    members, width = values.shape
+    crowd, bars = niches_geometry(data, size)
+    image = hv.Image(
+        values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
+    ).opts(
+        cmap=ramp(theme),
+        clim=(0.0, max(float(values.max(initial=0.0)), 1e-12)),
+        hooks=list(hooks),
+    )
+    area = hv.Area((crowd["x"], crowd["y"], crowd["base"]), vdims=["solvers", "base"]).opts(
+        color=theme.faint, line_width=0, hooks=list(hooks)
+    )
+    fitness = hv.Rectangles((bars["x0"], bars["y0"], bars["x1"], bars["y1"])).opts(
+        color=theme.faint, line_width=0, hooks=list(hooks)
+    )
+    borders = hv.Overlay([hv.VLine(float(edge)) for edge in data.edges[1:-1]]).opts(
+        hv.opts.VLine(color=theme.card, line_width=1)
+    )
+    notes = hv.Overlay(
+        [
+            hv.Text(0, members + 0.5 + CROWD_HEIGHT, "solvers per data point: crowded is cheap"),
+            hv.Text(width * 1.02, members + 0.5, "fitness"),
+        ]
+    ).opts(
+        hv.opts.Text(
+            text_color=theme.quiet,
+            text_font_size="11px",
+            text_align="left",
+            text_baseline="bottom",
+            hooks=[_sans],
+        )
+    )
+    return (image * borders * area * fitness * notes).opts(
+        xlim=(0, width * (1.03 + FITNESS_WIDTH)),
+        ylim=(0, members + CROWD_HEIGHT + 1.6),
+        xticks=class_ticks(data),
+        yticks=member_ticks(data.ids),
+        xlabel="class of the data point",
+        ylabel="member, fittest on top",
+        **_base(theme, axes=False),
+    )
+
+
+def draw_attraction(data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
+    """Draw the attraction matrix: rows A, columns B, the fittest first."""
+    size = len(data.ids)
+    top = float(np.nanmax(data.worth, initial=0.0))
+    image = hv.Image(data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"])
+    return image.opts(
+        cmap=ramp(theme),
+        clim=(0.0, max(top, 1e-12)),
+        clipping_colors={"NaN": theme.card},
+        colorbar=True,
+        clabel="",
+        colorbar_opts={
+            "background_fill_color": None,
+            "major_label_text_color": theme.quiet,
+            "major_label_text_font": FONT,
+            "major_tick_line_color": None,
+            "width": 10,
+        },
+        xticks=[(column + 0.5, str(id)) for column, id in enumerate(data.ids)],
+        yticks=member_ticks(data.ids),
+        xrotation=90,
+        xlabel="B: could bring",
+        ylabel="A: lacks",
+        **_base(theme, *hooks, axes=False),
+    )
+
+
+def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
+    """Draw coverage and the best member's accuracy over the steps, in per cent."""
+    looks = ((theme.quiet, 1.5), (theme.faint, 1.5), (theme.text, 2.5))
+    curves = [
+        hv.Curve((data.step, values), "step", "per cent", label=label).opts(
+            color=colour, line_width=width, hooks=list(hooks)
+        )
+        for (label, values), (colour, width) in zip(data.lines().items(), looks, strict=True)
+    ]
+    last = max([*data.step[-1:].tolist(), 1.0])
+    return hv.Overlay(curves).opts(
+        xlim=(0, last),
+        ylim=(0, 102),
+        legend_position="top",
+        legend_opts={
+            "background_fill_alpha": 0.0,
+            "border_line_color": None,
+            "label_text_color": theme.quiet,
+            "label_text_font": FONT,
+            "label_text_font_size": "11px",
+            "orientation": "horizontal",
+            "padding": 0,
+        },
+        xformatter="%d",
+        xlabel="forward passes",
+        ylabel="per cent",
+        **_base(theme, grid=True, axes=False),
+    )

@@ -1,0 +1,44 @@
+"""Where a flat vector's entries belong: the one idea of a model that every view shares."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Layout:
+    """Names of the stretches of a flat vector: which tensor, and which of its rows, an index is in.
+
+    Args:
+        shapes: tensor name → shape, in the order in which they are laid out.
+    """
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {k: tuple(v) for k, v in shapes.items()}
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
+        self.offsets: tuple[int, ...] = (0, *np.cumsum(sizes, dtype=np.int64).tolist())
+        self.size: int = self.offsets[-1]
+        self._parts = tuple(
+            zip(self.shapes, self.offsets, self.offsets[1:], self.shapes.values(), strict=False)
+        )
+
+    def locate(self, index: int) -> str:
+        """Return the tensor and row that the flat ``index`` falls in, such as ``W1 row 43``."""
+        if not 0 <= index < self.size:
+            return "the end" if index == self.size else "outside"
+        at = bisect_right(self.offsets, index) - 1
+        name, shape = list(self.shapes.items())[at]
+        inside = index - self.offsets[at]
+        if len(shape) < 2:
+            return f"{name} entry {inside}"
+        return f"{name} row {inside // int(np.prod(shape[1:]))}"
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return views of ``vector`` (N,) by tensor name, in their shapes."""
+        return {name: vector[start:end].view(shape) for name, start, end, shape in self._parts}

@@ -1,0 +1,189 @@
+"""What is drawn: plain arrays first (``*_data``), then a HoloViews object of them.
+
+The dashboard draws the same objects and refreshes their data; notebooks get them from
+``evolver.plot``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.archive import Archive
+from m2n2lab.errors import choose
+from m2n2lab.history import COLUMNS, History
+from m2n2lab.tasks.base import Task
+from m2n2lab.theme import LIGHT, Theme
+
+if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
+
+CURVE_POINTS = 400
+"""Points of a curve that are drawn, whatever the length of the run."""
+
+CROWD_HEIGHT = 2.4
+"""Height of the strip of solvers above the niche map, in rows."""
+
+FITNESS_WIDTH = 0.16
+"""Width of the fitness bars beside the niche map, as a share of its width."""
+
+
+class NichesData(NamedTuple):
+    """Who solves what. Rows by fitness, the fittest first; columns grouped by class.
+
+    Within a class the data points are sorted by how many members solve them, crowded ones left:
+    that is what makes niches visible.
+    """
+
+    ids: tuple[int, ...]  # (P,)
+    fitness: NDArray[np.float64]  # (P,)
+    points: NDArray[np.intp]  # (D,) data point of each column
+    scores: NDArray[np.float32]  # (P, D)
+    worth: NDArray[np.float32]  # (P, D) c_j s_kj / z_j^α
+    alone: NDArray[np.float32]  # (P, D) the score where no other member scores, else 0
+    crowd: NDArray[np.float64]  # (D,) z_j
+    classes: tuple[str, ...]
+    edges: NDArray[np.intp]  # (classes + 1,) first column of each class, and D
+
+
+def niches_data(archive: Archive, task: Task) -> NichesData:
+    """Return the niche map of an archive."""
+    z, weights = archive.z, archive.weights
+    points = np.lexsort((-z, task.groups))
+    rows = np.argsort(-archive.fitness, kind="stable")
+    scores = archive.scores[np.ix_(rows, points)]
+    solvers = (scores > 0).sum(axis=0)
+    edges = np.searchsorted(task.groups[points], np.arange(len(task.classes) + 1))
+    return NichesData(
+        ids=tuple(archive.ids[row] for row in rows),
+        fitness=archive.fitness[rows],
+        points=points,
+        scores=scores.astype(np.float32),
+        worth=(scores * weights[points]).astype(np.float32),
+        alone=(scores * (solvers == 1)).astype(np.float32),
+        crowd=z[points],
+        classes=task.classes,
+        edges=edges,
+    )
+
+
+class AttractionData(NamedTuple):
+    """Who should meet whom: g(A, B), rows A and columns B, the fittest first."""
+
+    ids: tuple[int, ...]  # (P,)
+    worth: NDArray[np.float64]  # (P, P), NaN on the diagonal
+
+
+def attraction_data(archive: Archive) -> AttractionData:
+    """Return the attraction matrix of an archive."""
+    rows = np.argsort(-archive.fitness, kind="stable")
+    worth = archive.attraction()[np.ix_(rows, rows)]
+    np.fill_diagonal(worth, np.nan)
+    return AttractionData(tuple(archive.ids[row] for row in rows), worth)
+
+
+class CurvesData(NamedTuple):
+    """How far the search has come, in per cent."""
+
+    step: NDArray[np.float64]  # (n,)
+    covered: NDArray[np.float64]  # (n,) share of data points that some member solves
+    train: NDArray[np.float64]  # (n,) score of the best member
+    test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where there is none
+
+    def lines(self) -> dict[str, NDArray[np.float64]]:
+        """Return the curves by the words that a legend has for them."""
+        return {
+            "covered by some member": self.covered,
+            "best member, train": self.train,
+            "best member, held out": self.test,
+        }
+
+
+def curves_data(history: History, points: int = CURVE_POINTS) -> CurvesData:
+    """Return curves of at most ``points`` points, evenly spaced, the last step among them."""
+    rows = history.sample(points)
+    step, covered, train, test = (
+        rows[:, COLUMNS.index(name)] for name in ("step", "coverage", "train", "test")
+    )
+    return CurvesData(step, 100 * covered, 100 * train, 100 * test)
+
+
+NICHE_MODES = {"solved": "scores", "worth": "worth", "only one": "alone"}
+"""What the niche map can show, and the field of ``NichesData`` that holds it."""
+
+
+def choose_mode(mode: str) -> str:
+    """Return the mode of a niche map, if it is one.
+
+    Raises:
+        InputError: an unknown mode.
+    """
+    return choose("mode of the niche map", mode, NICHE_MODES)
+
+
+class NichesGeometry(NamedTuple):
+    """Columns for the marks around a niche map of P rows and D columns, in its coordinates."""
+
+    crowd: dict[str, NDArray[np.float64]]  # x, y of the area of solvers on top
+    bars: dict[str, NDArray[np.float64]]  # x0, y0, x1, y1 of the fitness bars on the right
+
+
+def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
+    """Place solvers above the map and fitness beside it, in one coordinate system.
+
+    Args:
+        size: members that fit into the archive; a point that all of them solve fills the strip.
+    """
+    members, width = data.scores.shape
+    base = members + 0.4
+    x = np.repeat(np.arange(width + 1), 2)[1:-1].astype(float)
+    top = base + CROWD_HEIGHT * np.repeat(data.crowd / max(size, 1), 2)
+    left = np.full(members, width * 1.02)
+    longest = max(float(data.fitness.max(initial=0.0)), 1e-12)
+    bars = {
+        "x0": left,
+        "y0": members - np.arange(members) - 0.85,
+        "x1": left + width * FITNESS_WIDTH * data.fitness / longest,
+        "y1": members - np.arange(members) - 0.15,
+    }
+    return NichesGeometry({"x": x, "y": top, "base": np.full(len(x), base)}, bars)
+
+
+class Plots:
+    """Plots of one search, as it stands when they are asked for.
+
+    Args:
+        evolver: the search.
+        theme: colours; light by default.
+    """
+
+    def __init__(self, evolver: Evolver, theme: Theme = LIGHT) -> None:
+        self._evolver = evolver
+        self._theme = theme
+
+    def coverage(self, mode: str = "worth") -> Any:
+        """Return the niche map: members × data points, by what a point is worth to its solvers.
+
+        Args:
+            mode: ``"solved"``, ``"worth"`` or ``"only one"``.
+        """
+        from m2n2lab.drawing import draw_niches
+
+        archive = self._evolver.archive
+        return draw_niches(
+            niches_data(archive, self._evolver.task), archive.size, self._theme, mode
+        )
+
+    def attraction(self) -> Any:
+        """Return the attraction matrix: what column B can do that row A lacks."""
+        from m2n2lab.drawing import draw_attraction
+
+        return draw_attraction(attraction_data(self._evolver.archive), self._theme)
+
+    def curves(self) -> Any:
+        """Return the best member's accuracy and the archive's coverage over the steps."""
+        from m2n2lab.drawing import draw_curves
+
+        return draw_curves(curves_data(self._evolver.records), self._theme)

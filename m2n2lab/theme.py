@@ -1,0 +1,65 @@
+"""One colour language for every view: light and dark, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Theme(NamedTuple):
+    """Colours of one appearance."""
+
+    name: str
+    page: str
+    card: str
+    line: str
+    text: str
+    quiet: str  # secondary text
+    faint: str  # bars and marks that should stay in the background
+    parent_a: str
+    parent_b: str
+    child: str
+    ramp: tuple[str, ...]  # quantities, from the background to the strongest
+
+
+LIGHT = Theme(
+    name="light",
+    page="#f6f6f2",
+    card="#ffffff",
+    line="#e2e2e2",
+    text="#1b1b1f",
+    quiet="#646a73",
+    faint="#b9bdc2",
+    parent_a="#0072b2",
+    parent_b="#d55e00",
+    child="#00875f",
+    ramp=("#ffffff", "#f0eef5", "#d6cbe7", "#b29cd3", "#8664b2", "#583092", "#2c0c58"),
+)
+
+DARK = Theme(
+    name="dark",
+    page="#131417",
+    card="#1c1e22",
+    line="#2e3137",
+    text="#f2f2f2",
+    quiet="#a0a5ad",
+    faint="#565b63",
+    parent_a="#56b4e9",
+    parent_b="#f08a3c",
+    child="#35c794",
+    ramp=("#1c1e22", "#24212e", "#3e305c", "#634896", "#8e6cc4", "#bca0e4", "#f6eeff"),
+)
+
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def ramp(theme: Theme, steps: int = 256) -> list[str]:
+    """Return ``steps`` colours interpolated along a theme's ramp, as ``#rrggbb``."""
+    stops = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in theme.ramp]
+    colours = []
+    for k in range(steps):
+        at = k / (steps - 1) * (len(stops) - 1)
+        low = min(int(at), len(stops) - 2)
+        part = at - low
+        mixed = (round(a + (b - a) * part) for a, b in zip(stops[low], stops[low + 1], strict=True))
+        colours.append("#" + "".join(f"{value:02x}" for value in mixed))
+    return colours

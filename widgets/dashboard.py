@@ -1,0 +1,140 @@
+"""The dashboard: ``panel serve widgets/dashboard.py`` and ``m2n2lab serve`` open this page.
+
+Each browser session has a search of its own. The page only reads snapshots and gives orders; the
+search runs in the session's worker thread.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import panel as pn
+from m2n2lab.widgets.session import ANSWERS, PACES, Session, Snapshot
+from m2n2lab.widgets.views import (
+    AnswersView,
+    AttractionView,
+    CurvesView,
+    FiguresView,
+    NichesView,
+    View,
+)
+
+from m2n2lab.plots import NICHE_MODES
+from m2n2lab.settings import Settings
+from m2n2lab.theme import LIGHT, THEMES, Theme
+
+if TYPE_CHECKING:
+    from m2n2lab.tasks.classify import Classify
+
+REFRESH_EVERY = 200
+"""Milliseconds between two looks at the session's snapshot."""
+
+_PAGE = Path(__file__).with_name("page.html")
+
+
+class Dashboard:
+    """One page over one session.
+
+    Args:
+        session: the search that the page shows and steers.
+        theme: colours.
+    """
+
+    def __init__(self, session: Session, theme: Theme = LIGHT) -> None:
+        self.session = session
+        self.theme = theme
+        self.niches = NichesView(theme)
+        self._views: dict[str, View] = {
+            "figures": FiguresView(),
+            "niches": self.niches,
+            "attraction": AttractionView(theme),
+            "curves": CurvesView(theme),
+            "answers": AnswersView(theme),
+        }
+        self._shown: Snapshot | None = None
+        self.title = pn.pane.Str(session.snapshot.title, margin=0, styles={"color": theme.quiet})
+        ink = f".bk-btn-primary {{ color: {theme.card} !important; }}"
+        self.run = pn.widgets.Button(
+            name="Run", button_type="primary", width=70, disabled=True, stylesheets=[ink]
+        )
+        self.step = pn.widgets.Button(name="Step", width=58, disabled=True)
+        self.step_ten = pn.widgets.Button(name="×10", width=48, disabled=True)
+        self.pace = pn.widgets.Select(options=list(PACES), width=104)
+        self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
+        self.which = pn.widgets.RadioButtonGroup(options=list(ANSWERS))
+        self.run.on_click(lambda event: self._run_or_pause())
+        self.step.on_click(lambda event: session.step())
+        self.step_ten.on_click(lambda event: session.step(10))
+        self.pace.param.watch(lambda event: session.pace(event.new), "value")
+        self.which.param.watch(lambda event: session.answers(event.new), "value")
+        self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
+
+    def _run_or_pause(self) -> None:
+        if self.run.name == "Pause":
+            self.session.pause()
+        else:
+            self.session.run()
+
+    def _set_mode(self, mode: str) -> None:
+        self.niches.mode = mode
+        if self._shown is not None:
+            self.niches.update(self._shown)
+
+    def refresh(self) -> None:
+        """Show the session's latest snapshot, if it is a new one."""
+        snapshot = self.session.snapshot
+        if snapshot is self._shown:
+            return
+        self._shown = snapshot
+        with pn.io.hold():
+            for view in self._views.values():
+                view.update(snapshot)
+            ready = snapshot.niches is not None and snapshot.phase != "closed"
+            name = "Pause" if snapshot.phase == "running" else "Run"
+            self.run.param.update(name=name, disabled=not ready)
+            self.step.disabled = self.step_ten.disabled = not ready
+
+    def template(self) -> pn.Template:
+        """Return the page, with every part in its place."""
+        page = pn.Template(_PAGE.read_text(encoding="utf-8"))
+        page.add_variable("theme", self.theme)
+        transport = pn.Row(self.run, self.step, self.step_ten, self.pace, margin=0)
+        panes = {name: view.pane for name, view in self._views.items()}
+        parts = {"title": self.title, "transport": transport, "mode": self.mode}
+        for name, part in {**parts, "which": self.which, **panes}.items():
+            page.add_panel(name, part)
+        return page
+
+
+def dashboard(settings: Settings | None = None, task: Classify | None = None) -> pn.Template:
+    """Return the page of a new search, for the browser session that asks for it.
+
+    The worker starts when the page has been loaded, and ends when it is closed.
+
+    Args:
+        settings: the search; digits from scratch by default.
+        task: made by ``settings`` before, to be shared by many pages.
+    """
+    settings = settings or Settings()
+    make = partial(settings.make, task)
+    session = Session(make, settings.title, settings.threads)
+    wanted = pn.state.session_args.get("theme", [b""])[0].decode(errors="replace")
+    page = Dashboard(session, THEMES.get(wanted, LIGHT))
+
+    def loaded() -> None:
+        session.start()
+        pn.state.add_periodic_callback(page.refresh, period=REFRESH_EVERY)
+
+    def closed(context: object) -> None:  # on the event loop: signal, do not wait
+        session.close()
+
+    pn.state.onload(loaded)
+    pn.state.on_session_destroyed(closed)
+    return page.template()
+
+
+if __name__.startswith("bokeh_app"):
+    pn.extension()
+    dashboard().servable(title="m2n2lab")
