@@ -119,7 +119,7 @@ def evolve(
         data,
         hidden,
         device,
-        threads or default_threads(),
+        default_threads() if threads is None else threads,
         archive_size,
         alpha,
         mutation,
@@ -289,7 +289,7 @@ def serve(
     from m2n2lab.widgets.server import serve_dashboard
 
     # One core is left for the browser, which usually is on the same machine.
-    threads = threads or max(default_threads() - 1, 1)
+    threads = max(default_threads() - 1, 1) if threads is None else threads
     settings = _settings(
         task, method, seed, pretrained, data, hidden, device, threads, archive_size, alpha, mutation
     )
@@ -303,3 +303,5 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(Text(f"Error: {error}"), soft_wrap=True)
         sys.exit(2)
+    except KeyboardInterrupt:  # before a search has begun, or pressed twice
+        sys.exit(INTERRUPTED)

@@ -11,10 +11,9 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
+from numpy.typing import NDArray
 
 from m2n2lab.plots import (
-    CROWD_HEIGHT,
-    FITNESS_WIDTH,
     NICHE_MODES,
     AttractionData,
     CurvesData,
@@ -67,9 +66,19 @@ def _base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     }
 
 
+def strongest(values: NDArray[Any]) -> float:
+    """Return the value that gets the end of the ramp, above 0 even where all values are 0."""
+    return max(float(np.nanmax(values, initial=0.0)), 1e-12)
+
+
 def member_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
     """Return ticks that name the rows of a map, the first id on top."""
     return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
+
+
+def mate_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+    """Return ticks that name the columns of a matrix."""
+    return [(column + 0.5, str(id)) for column, id in enumerate(ids)]
 
 
 def class_ticks(data: NichesData) -> list[tuple[float, str]]:
@@ -97,40 +106,27 @@ def draw_niches(
     """
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
-    crowd, bars = niches_geometry(data, size)
+    around = niches_geometry(data, size)
+    watched = {"hooks": list(hooks)}
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
-    ).opts(
-        cmap=ramp(theme),
-        clim=(0.0, max(float(values.max(initial=0.0)), 1e-12)),
-        hooks=list(hooks),
-    )
-    area = hv.Area((crowd["x"], crowd["y"], crowd["base"]), vdims=["solvers", "base"]).opts(
-        color=theme.faint, line_width=0, hooks=list(hooks)
-    )
-    fitness = hv.Rectangles((bars["x0"], bars["y0"], bars["x1"], bars["y1"])).opts(
-        color=theme.faint, line_width=0, hooks=list(hooks)
-    )
+    ).opts(cmap=ramp(theme), clim=(0.0, strongest(values)), **watched)
+    area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
+    fitness = hv.Rectangles(tuple(around.bars.values()))
+    marks = [mark.opts(color=theme.faint, line_width=0, **watched) for mark in (area, fitness)]
     borders = hv.Overlay([hv.VLine(float(edge)) for edge in data.edges[1:-1]]).opts(
         hv.opts.VLine(color=theme.card, line_width=1)
     )
-    notes = hv.Overlay(
-        [
-            hv.Text(0, members + 0.5 + CROWD_HEIGHT, "solvers per data point: crowded is cheap"),
-            hv.Text(width * 1.02, members + 0.5, "fitness"),
-        ]
-    ).opts(
-        hv.opts.Text(
-            text_color=theme.quiet,
-            text_font_size="11px",
-            text_align="left",
-            text_baseline="bottom",
-            hooks=[_sans],
-        )
+    notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
+        text_color=theme.quiet,
+        text_font_size="11px",
+        text_align="left",
+        text_baseline="bottom",
+        hooks=[_sans, *hooks],
     )
-    return (image * borders * area * fitness * notes).opts(
-        xlim=(0, width * (1.03 + FITNESS_WIDTH)),
-        ylim=(0, members + CROWD_HEIGHT + 1.6),
+    return hv.Overlay([image, borders, *marks, notes]).opts(
+        xlim=(0, around.width),
+        ylim=(0, around.height),
         xticks=class_ticks(data),
         yticks=member_ticks(data.ids),
         xlabel="class of the data point",
@@ -142,11 +138,10 @@ def draw_niches(
 def draw_attraction(data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
     """Draw the attraction matrix: rows A, columns B, the fittest first."""
     size = len(data.ids)
-    top = float(np.nanmax(data.worth, initial=0.0))
     image = hv.Image(data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"])
     return image.opts(
         cmap=ramp(theme),
-        clim=(0.0, max(top, 1e-12)),
+        clim=(0.0, strongest(data.worth)),
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
@@ -157,7 +152,7 @@ def draw_attraction(data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] 
             "major_tick_line_color": None,
             "width": 10,
         },
-        xticks=[(column + 0.5, str(id)) for column, id in enumerate(data.ids)],
+        xticks=mate_ticks(data.ids),
         yticks=member_ticks(data.ids),
         xrotation=90,
         xlabel="B: could bring",

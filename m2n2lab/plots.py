@@ -124,31 +124,48 @@ def choose_mode(mode: str) -> str:
 
 
 class NichesGeometry(NamedTuple):
-    """Columns for the marks around a niche map of P rows and D columns, in its coordinates."""
+    """Marks around a niche map of P rows and D columns, in its coordinates.
 
-    crowd: dict[str, NDArray[np.float64]]  # x, y of the area of solvers on top
+    Row r of the map lies between P − r − 1 and P − r.
+    """
+
+    width: float  # of map and bars
+    height: float  # of map and strip
+    crowd: dict[str, NDArray[np.float64]]  # x, top, base of the area of solvers above the map
     bars: dict[str, NDArray[np.float64]]  # x0, y0, x1, y1 of the fitness bars on the right
+    notes: dict[str, list[Any]]  # x, y, text
 
 
 def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
     """Place solvers above the map and fitness beside it, in one coordinate system.
 
     Args:
+        data: the map.
         size: members that fit into the archive; a point that all of them solve fills the strip.
     """
-    members, width = data.scores.shape
+    members, columns = data.scores.shape
     base = members + 0.4
-    x = np.repeat(np.arange(width + 1), 2)[1:-1].astype(float)
+    rows = np.arange(members)
+    steps = np.repeat(np.arange(columns + 1), 2)[1:-1].astype(float)
     top = base + CROWD_HEIGHT * np.repeat(data.crowd / max(size, 1), 2)
-    left = np.full(members, width * 1.02)
+    left = columns * 1.02
     longest = max(float(data.fitness.max(initial=0.0)), 1e-12)
-    bars = {
-        "x0": left,
-        "y0": members - np.arange(members) - 0.85,
-        "x1": left + width * FITNESS_WIDTH * data.fitness / longest,
-        "y1": members - np.arange(members) - 0.15,
-    }
-    return NichesGeometry({"x": x, "y": top, "base": np.full(len(x), base)}, bars)
+    return NichesGeometry(
+        width=columns * (1.03 + FITNESS_WIDTH),
+        height=members + CROWD_HEIGHT + 1.6,
+        crowd={"x": steps, "top": top, "base": np.full(len(steps), base)},
+        bars={
+            "x0": np.full(members, left),
+            "y0": members - rows - 0.85,
+            "x1": left + columns * FITNESS_WIDTH * data.fitness / longest,
+            "y1": members - rows - 0.15,
+        },
+        notes={
+            "x": [0.0, left],
+            "y": [base + CROWD_HEIGHT + 0.1, base + 0.1],
+            "text": ["solvers per data point: crowded is cheap", "fitness"],
+        },
+    )
 
 
 class Plots:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.display import percent
-from m2n2lab.drawing import draw_attraction, draw_curves, draw_niches, member_ticks
+from m2n2lab.drawing import (
+    draw_attraction,
+    draw_curves,
+    draw_niches,
+    mate_ticks,
+    member_ticks,
+    strongest,
+)
 from m2n2lab.plots import NICHE_MODES, niches_geometry
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme
@@ -43,45 +50,41 @@ class LivePlot:
         self.theme = theme
         self.pane = pn.pane.HoloViews(None, sizing_mode="stretch_both", linked_axes=False)
         self.handles: dict[str, dict[str, Any]] = {}
-        self._seen: object = None
-        self._shape: object = None
+        self._seen: tuple[object, ...] = ()
 
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
 
-    def show(self, seen: object, shape: object, draw: Callable[[], Any]) -> bool:
-        """Draw if ``shape`` changed; returns whether the sources have to be refreshed instead.
+    def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
+        """Return whether sources must be refreshed, because other objects are ``shown`` now.
 
-        Args:
-            seen: what is shown; nothing happens while it stays the same object, or equal.
-            shape: what a drawing cannot change later, such as numbers of rows.
-            draw: makes the HoloViews object.
+        The first objects are drawn by ``draw`` instead.
         """
-        if seen is self._seen or seen == self._seen:
-            return False
-        self._seen = seen
-        if shape != self._shape:
-            self._shape = shape
+        seen, self._seen = self._seen, shown
+        if not seen:
             self.pane.object = draw()
-            return False
-        return True
+        return bool(seen) and any(a is not b for a, b in zip(seen, shown, strict=True))
 
     def fill(self, name: str, **columns: Any) -> None:
         """Replace columns of an element's source."""
         self.handles[name]["source"].data.update(columns)
 
-    def image(self, values: NDArray[Any], ids: tuple[int, ...], ticked: str) -> None:
-        """Show other values (P, ·) in the map, and other ids on ``ticked`` ("y" or "xy") axes."""
-        handles = self.handles["Image"]
-        self.fill("Image", image=[values[::-1]])  # Bokeh's first row is the lowest
-        top = float(np.nanmax(values, initial=0.0))
-        handles["color_mapper"].update(low=0.0, high=max(top, 1e-12))
-        figure = handles["plot"]
-        figure.yaxis[0].major_label_overrides = dict(member_ticks(ids))
-        if "x" in ticked:
-            names = {column + 0.5: str(id) for column, id in enumerate(ids)}
-            figure.xaxis[0].major_label_overrides = names
+    def image(self, values: NDArray[Any], width: float, height: float) -> Any:
+        """Show other values (P, ·) in the map and ranges that fit; returns the figure."""
+        rows, columns = values.shape
+        # Bokeh's first row is the lowest.
+        self.fill("Image", image=[values[::-1]], dw=[columns], dh=[rows])
+        self.handles["Image"]["color_mapper"].high = strongest(values)
+        figure = self.handles["Image"]["plot"]
+        figure.x_range.end, figure.y_range.end = width, height
+        return figure
+
+
+def _tick(axis: Any, ticks: list[tuple[float, str]]) -> None:
+    """Put other ticks on an axis that has fixed ones."""
+    axis.ticker.ticks = [place for place, _ in ticks]
+    axis.major_label_overrides = dict(ticks)
 
 
 class NichesView(LivePlot):
@@ -98,14 +101,17 @@ class NichesView(LivePlot):
         def draw() -> Any:
             return draw_niches(data, snapshot.size, self.theme, self.mode, (self.hook,))
 
-        if self.show((id(data), self.mode), (data.scores.shape, data.classes), draw):
-            self.image(getattr(data, NICHE_MODES[self.mode]), data.ids, "y")
-            crowd, bars = niches_geometry(data, snapshot.size)
-            x, top, base = crowd.values()
+        if self.fresh(draw, data, self.mode):
+            around = niches_geometry(data, snapshot.size)
+            values = getattr(data, NICHE_MODES[self.mode])
+            figure = self.image(values, around.width, around.height)
+            _tick(figure.yaxis[0], member_ticks(data.ids))
+            x, top, base = around.crowd.values()
             # The polygon that HoloViews makes of an area.
             self.fill("Area", x=np.append(x, x[::-1]), y=np.append(top, base))
-            x0, y0, x1, y1 = bars.values()
+            x0, y0, x1, y1 = around.bars.values()
             self.fill("Rectangles", left=x0, bottom=y0, right=x1, top=y1)
+            self.fill("Labels", y=around.notes["y"])
 
 
 class AttractionView(LivePlot):
@@ -120,8 +126,10 @@ class AttractionView(LivePlot):
         def draw() -> Any:
             return draw_attraction(data, self.theme, (self.hook,))
 
-        if self.show(id(data), len(data.ids), draw):
-            self.image(data.worth, data.ids, "xy")
+        if self.fresh(draw, data):
+            figure = self.image(data.worth, *data.worth.shape)
+            _tick(figure.yaxis[0], member_ticks(data.ids))
+            _tick(figure.xaxis[0], mate_ticks(data.ids))
 
 
 class CurvesView(LivePlot):
@@ -136,7 +144,7 @@ class CurvesView(LivePlot):
         def draw() -> Any:
             return draw_curves(data, self.theme, (self.hook,))
 
-        if self.show(id(data), "curves", draw):
+        if self.fresh(draw, data):
             for label, values in data.lines().items():
                 self.fill(label, **{"step": data.step, "per cent": values})
             figure = next(iter(self.handles.values()))["plot"]

@@ -1,0 +1,85 @@
+# `make lab` opens the dashboard, `make test` checks everything; both build .venv on first use.
+# PyTorch: pip on Linux installs the CUDA build, which is large but runs without a GPU too. Nothing
+# here can choose the smaller CPU build: pip picks it where your own pip settings offer it.
+
+# Left empty, PYTHON becomes the first of these that is new enough.
+PYTHON ?=
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.10
+HOST ?= 127.0.0.1
+PORT ?= 5006
+
+# Every path below is relative, so the checkout may lie in a folder with spaces in its name.
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SETUP := pyproject.toml constraints.txt
+# ensurepip is what Debian leaves out of python3 until python3-venv is installed.
+NEW_ENOUGH := import ensurepip, sys; sys.exit(sys.version_info < (3, 10))
+
+# .venv counts as made only if its Python runs and it was made for this folder: scripts inside name
+# it by its full path, so a copied or moved .venv would run another checkout.
+ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat .venv/.made 2>/dev/null),$(CURDIR))
+.PHONY: .venv/.made
+endif
+
+.PHONY: help lab test test-all chromium lint format bench
+help:
+	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
+	@echo 'make test      lint, types and all tests but the slow ones'
+	@echo 'make test-all  the slow tests too'
+	@echo 'make lint      ruff and mypy only'
+	@echo 'make format    let ruff fix and format the code'
+	@echo 'make bench     run every benchmark'
+	@echo 'PYTHON=...     the Python (3.10 or newer) to build .venv with'
+
+lab: .venv/.lab
+	exec $(BIN)/m2n2lab serve --host "$(HOST)" --port "$(PORT)"
+
+test: chromium lint
+	$(BIN)/python -m pytest
+
+test-all: chromium lint
+	$(BIN)/python -m pytest -m ""
+
+chromium: .venv/.test
+	@sh .ci/chromium.sh
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.test
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# Stamps are written last, so an install that was cut short is taken up again.
+.venv/.test: .venv/.lab $(SETUP)
+	$(PIP) install -c constraints.txt -e '.[all,test]'
+	@touch $@
+
+.venv/.lab: .venv/.made $(SETUP)
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+# A .venv made by hand stays, if it is this folder's own and its Python is new enough.
+.venv/.made:
+	@set -e; here=$$(pwd -P); made=; found=; \
+	case "$$($(BIN)/pip --version 2>/dev/null)" in \
+	*" from $$here/.venv/"*) ! $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || made=yes ;; \
+	esac; \
+	if [ -z "$$made" ]; then \
+		for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+			! "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null || { found=$$python; break; }; \
+		done; \
+		[ -n "$$found" ] || { \
+			echo "m2n2lab needs Python 3.10 or newer with its venv module, and none answers to" \
+				"$(or $(PYTHON),$(PYTHONS)): install it, or name one with PYTHON=/path/to/python." >&2; \
+			exit 1; \
+		}; \
+		echo "$$found -m venv --clear .venv"; \
+		"$$found" -m venv --clear .venv; \
+	fi; \
+	printf '%s\n' "$$here" > $@

@@ -1,0 +1,392 @@
+import contextlib
+
+import cma
+import numpy as np
+import pytest
+import torch
+
+from m2n2lab import METHODS, Evolver, InputError, make_evolver
+from m2n2lab.baselines import GridArchive
+from m2n2lab.tasks import Classify, from_function
+
+PLAIN = {"archive_size": 6, "mutation": 0.01}
+OPTIONS = {"map-elites": {"mutation": 0.01}}  # its archive is a grid of 100 cells
+SAVEABLE = [method for method in METHODS if method != "cma-es"]
+
+
+@pytest.fixture
+def start(tiny):
+    """Make the evolver of a method on the tiny task, from random seeds."""
+
+    def start(method, rng=0, **options):
+        chosen = {**OPTIONS.get(method, PLAIN), **options}
+        return make_evolver(method, tiny, tiny.random_seeds(2, rng=1), rng=rng, **chosen)
+
+    return start
+
+
+def picture(evolver):
+    members = evolver.archive.members
+    genomes = [member.genome.values.tobytes() for member in members]
+    return evolver.archive.ids, genomes, evolver.archive.scores.tobytes()
+
+
+# -- all methods ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_searches_within_its_archive(method, start):
+    evolver = start(method)
+    assert evolver.method == method
+    evolver.run(60)
+    assert evolver.generation == len(evolver.history) == 60
+    assert len(evolver.archive) <= evolver.archive.size == (100 if method == "map-elites" else 6)
+    assert len(evolver.archive) >= 2
+    scores = evolver.archive.scores
+    for member, row in zip(evolver.archive.members, scores, strict=True):
+        again = evolver.task.evaluate(evolver.space.materialise(member.genome))
+        assert np.array_equal(again, row)
+        assert member.score == row.mean()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_archive(method, start):
+    assert picture(start(method).run(60)) == picture(start(method).run(60))
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "brute-force"])
+def test_another_seed_gives_another_archive(method, start):
+    assert picture(start(method).run(60)) != picture(start(method, rng=1).run(60))
+
+
+@pytest.mark.parametrize("method", SAVEABLE)
+def test_a_restored_search_goes_on_bit_for_bit(method, start):
+    old = start(method).run(40)
+    state = old.state_dict()
+    old.run(40)
+    # The new one has a past of its own, which must not shine through.
+    new = start(method, rng=5).run(10)
+    new.load_state_dict(state)
+    assert new.generation == 40
+    assert new.test == new.task.held_out(new.space.materialise(new.best.genome))
+    new.run(40)
+    assert picture(new) == picture(old)
+    assert new.rng.bit_generator.state == old.rng.bit_generator.state
+    assert new.ask() == old.ask()
+    assert new.step().child == old.step().child
+
+
+def test_a_state_can_be_of_another_search_from_other_seeds(tiny, start):
+    old = start("map-elites", mutation=0.2).run(60)
+    new = make_evolver("map-elites", tiny, tiny.random_seeds(2, rng=9), mutation=0.2, rng=3)
+    new.run(60)
+    new.load_state_dict(old.state_dict())
+    assert picture(new.run(60)) == picture(old.run(60))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_person_can_steer_every_method(method, start):
+    evolver = start(method).run(5)
+    a, b = evolver.archive.ids[:2]
+    generation = evolver.tell(evolver.ask(parents=(a, b), split=30, mix=0.5))
+    assert generation.parents == (a, b)
+    assert generation.proposal.by_hand == ("parents", "split", "mix")
+    evolver.run(25)
+
+
+# -- M2N2's ablations -----------------------------------------------------------------------------
+
+
+def test_without_crossover_a_child_is_its_parent_and_noise(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, crossover=False, mutation=0.02)
+    proposal = evolver.ask()
+    assert (len(proposal.parents), proposal.split, proposal.mix) == (1, None, None)
+    parent = evolver.archive[proposal.parents[0]].genome
+    expected = evolver.space.mutate(parent, 0.02, proposal.seed)
+    assert np.array_equal(evolver.breed(proposal).values, expected.values)
+
+
+def test_without_a_split_point_the_mix_holds_for_all_weights(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, split_point=False, archive_size=4)
+    evolver.run(20)
+    assert set(evolver.history["split"]) == {evolver.space.size}
+
+
+def test_without_attraction_both_parents_are_drawn_by_fitness():
+    # Both models solve point 0, model 1 also point 1: fitness 1/2 and 3/2, so 1 to 3.
+    task = from_function(lambda model, _: np.array([1, model[1]]), 2)
+    evolver = Evolver(task, [[1, 0], [0, 1]], attraction=False)
+    pairs = [evolver.ask().parents for _ in range(2000)]
+    # Standard deviation of a share: √(0.25·0.75 / 2000) = 0.0097.
+    assert np.mean([b == 1 for _, b in pairs]) == pytest.approx(0.75, abs=5 * 0.0097)
+    assert np.mean([b == 1 for a, b in pairs if a == 1]) == pytest.approx(0.75, abs=0.06)
+    attracted = Evolver(task, [[1, 0], [0, 1]])
+    assert {attracted.ask(parents=(0, None)).parents[1] for _ in range(20)} == {1}
+
+
+def test_without_mutation_a_child_is_the_bare_merge(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds)
+    proposal = evolver.ask()
+    a, b = (evolver.archive[id].genome for id in proposal.parents)
+    expected = evolver.space.merge(a, b, proposal.split, proposal.mix)
+    assert np.array_equal(evolver.breed(proposal).values, expected.values)
+
+
+# -- genetic algorithm ----------------------------------------------------------------------------
+
+
+def test_the_genetic_algorithm_counts_what_a_model_solves(start):
+    evolver = start("ga").run(60)
+    archive = evolver.archive
+    assert archive.fitness.tolist() == archive.scores.sum(axis=1).tolist()
+    assert evolver.history["fitness"].tolist() == (evolver.history["score"] * 60).round().tolist()
+
+
+# -- MAP-Elites -----------------------------------------------------------------------------------
+
+# Four points of odd classes, five of even ones.
+ODD = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0], dtype=bool)
+
+
+def scored(odd, even):
+    """Return scores with so many right among the odd and the even points."""
+    scores = np.zeros(9)
+    scores[np.flatnonzero(ODD)[:odd]] = 1
+    scores[np.flatnonzero(~ODD)[:even]] = 1
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("odd", "even", "cell"),
+    [
+        (0, 0, (0, 0)),
+        (1, 0, (2, 0)),  # 1/4 · 10 = 2.5
+        (2, 1, (5, 2)),  # 2/4 · 10 = 5, 1/5 · 10 = 2
+        (3, 4, (7, 8)),  # 3/4 · 10 = 7.5, 4/5 · 10 = 8
+        (4, 5, (9, 9)),  # a perfect half falls in the last cell
+    ],
+)
+def test_a_cell_is_the_tenths_of_odd_and_even_points_solved(odd, even, cell):
+    assert GridArchive(ODD).cell(scored(odd, even)) == cell
+
+
+def test_an_elite_gives_way_only_to_a_better_model_of_its_cell():
+    archive = GridArchive(ODD, side=2)  # cells by less than half or more
+    assert archive.add(0, None, scored(0, 1)).accepted
+    assert archive.add(1, None, scored(3, 1)).accepted  # another cell
+    same = archive.add(2, None, scored(1, 0))  # as many points, and the same cell as 0
+    assert (same.accepted, same.rival) == (False, 0)
+    better = archive.add(3, None, scored(1, 2))
+    assert (better.accepted, better.displaced) == (True, 0)
+    assert archive.ids == (1, 3)
+    assert archive.fitness.tolist() == [4, 3]  # plain sums
+
+
+def test_each_cell_has_one_elite(start):
+    archive = start("map-elites", mutation=0.3).run(200).archive
+    cells = [archive.cell(scores) for scores in archive.scores]
+    assert len(set(cells)) == len(cells) > 5
+
+
+def test_map_elites_halves_by_the_numbers_of_the_classes(tiny, start):
+    assert np.array_equal(start("map-elites").archive.halves, tiny.groups % 2 == 1)
+    task = from_function(lambda model, at: model[at] > 0, 4)  # one class: by the points' numbers
+    evolver = make_evolver("map-elites", task, [[1, 0, 0, 0], [0, 1, 1, 0]])
+    assert evolver.archive.halves.tolist() == [False, True, False, True]
+
+
+def test_map_elites_draws_parents_by_their_scores():
+    archive = GridArchive(ODD)
+    for id, (odd, even) in enumerate([(1, 0), (0, 3), (4, 2)]):
+        archive.add(id, None, scored(odd, even))
+    grid = [(i + 0.5) / 1000 for i in range(1000)]
+    parents = np.bincount([archive.draw_parent(u) for u in grid], minlength=3) / 1000
+    assert parents == pytest.approx([0.1, 0.3, 0.6], abs=0.002)
+    mates = np.bincount([archive.draw_mate(2, u) for u in grid], minlength=3) / 1000
+    assert mates == pytest.approx([0.25, 0.75, 0], abs=0.002)
+
+
+def test_map_elites_takes_classes_that_are_all_even():
+    y = np.arange(20) % 2 * 2
+    task = Classify(np.eye(20)[:, :3] + y[:, None], y, hidden=2)
+    make_evolver("map-elites", task, task.random_seeds(2), mutation=0.1).run(5)
+
+
+def test_map_elites_takes_graded_tasks():
+    task = from_function(lambda model, at: model[at].abs().clamp(max=1), 4, graded=True)
+    evolver = make_evolver("map-elites", task, [[0.5, 0, 0, 0.2], [0, 0.3, 0.9, 0]]).run(20)
+    assert evolver.archive.fitness == pytest.approx(evolver.archive.scores.sum(axis=1))
+
+
+# -- CMA-ES ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sphere():
+    """Score exp(−(x − target)²) on each of eight coordinates."""
+    target = torch.linspace(-0.05, 0.05, 8)
+    return from_function(
+        lambda model, at: torch.exp(-1000 * (model - target)[at] ** 2), 8, graded=True
+    )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_cma_es_takes_the_steps_of_the_library(full, sphere):
+    seeds = np.zeros((2, 8))
+    evolver = make_evolver("cma-es", sphere, seeds, population=6, full=full, rng=4)
+    rng = np.random.default_rng(4)
+    options = {"popsize": 6, "CMA_diagonal": not full, "verbose": -9, "seed": float("nan")}
+    options["randn"] = lambda *shape: rng.standard_normal(shape)
+    library = cma.CMAEvolutionStrategy(np.zeros(8), 0.01, options)
+    for _ in range(15):
+        costs = []
+        for number in range(6):
+            rng.random(4), rng.bit_generator.random_raw()  # what every proposal draws
+            if number == 0:
+                solutions = library.ask()
+            proposal = evolver.ask()
+            child = evolver.breed(proposal).values
+            assert np.array_equal(child, solutions[number].astype(np.float32))
+            scores = evolver.evaluate(proposal)
+            evolver.tell(proposal, scores)
+            costs.append(-scores.astype(float).mean())
+        library.tell(solutions, costs)
+
+
+def test_cma_es_improves_and_leaves_numpys_global_generator_alone(sphere):
+    before = np.random.get_state()  # noqa: NPY002  # the very generator in question
+    evolver = make_evolver("cma-es", sphere, np.zeros((2, 8)), population=8)
+    first = evolver.best.score
+    evolver.run(800)
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[0] == after[0]
+    assert np.array_equal(before[1], after[1])
+    assert before[2:] == after[2:]
+    # At the start exp(−1000·x²) averages 0.49 over the eight targets.
+    assert first == pytest.approx(0.49, abs=0.01)
+    assert evolver.best.score > 0.95
+
+
+def test_cma_es_starts_from_the_mean_of_the_seeds(sphere):
+    evolver = make_evolver("cma-es", sphere, [[1.0] * 8, [3.0] * 8], sigma0=1e-6, population=4)
+    assert evolver.breed(evolver.ask()).values == pytest.approx([2.0] * 8, abs=1e-4)
+
+
+def test_solutions_that_were_never_told_are_handed_out_again(start):
+    evolver = start("cma-es", population=4)
+    proposals = [evolver.ask() for _ in range(4)]
+    assert [proposal.seed for proposal in proposals] == [0, 1, 2, 3]
+    assert evolver.ask() == proposals[0]
+    evolver.tell(proposals[0])
+    evolver.tell(proposals[2])
+    assert evolver.ask() == proposals[1]
+    evolver.tell(proposals[3])
+    assert evolver.tell(proposals[1]).proposal.seed == 1
+    assert evolver.ask().seed == 4  # the next generation
+
+
+def test_a_solution_of_an_earlier_generation_is_refused(start):
+    evolver = start("cma-es", population=3)
+    old = evolver.ask()
+    evolver.tell(old)
+    evolver.run(4)
+    with pytest.raises(InputError, match="Solution 0 belongs to an earlier generation"):
+        evolver.tell(old)
+
+
+def test_a_solution_told_twice_does_not_count_for_the_next_generation(start):
+    once, twice = start("cma-es", population=4), start("cma-es", population=4)
+    for evolver in (once, twice):
+        for _ in range(4):
+            proposal = evolver.ask()
+            scores = evolver.evaluate(proposal)
+            evolver.tell(proposal, scores)
+    with contextlib.suppress(InputError):  # to refuse it is as good
+        twice.tell(proposal, scores)
+    for _ in range(8):
+        ours, theirs = once.ask(), twice.ask()
+        assert np.array_equal(once.breed(ours).values, twice.breed(theirs).values)
+        once.tell(ours), twice.tell(theirs)
+
+
+# -- brute force ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peak():
+    """A task that is solved best, four points of four, by the mix 0.7 of its two seeds."""
+    goal = np.array([np.cos(0.7 * np.pi / 2), np.sin(0.7 * np.pi / 2)])
+    limits = np.array([0.01, 0.05, 0.1, 0.4])
+    return from_function(lambda model, at: abs(model.numpy() - goal).max() < limits[at], 4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_brute_force_finds_the_best_ratio_wherever_the_seeds_are_gone(size, peak):
+    evolver = make_evolver("brute-force", peak, np.eye(2), ratios=11, archive_size=size)
+    evolver.run(11)
+    assert evolver.history["mix"].tolist() == pytest.approx(np.linspace(0, 1, 11))
+    assert set(evolver.history["split"]) == {2}
+    assert evolver.best.score == 1.0
+    assert evolver.history.loc[evolver.history["child"] == evolver.best.id, "mix"].item() == 0.7
+    again = evolver.run(11).history["mix"]  # it starts over
+    assert again.tolist()[11:] == again.tolist()[:11]
+
+
+def test_brute_force_checks_ratios_that_a_person_gives(peak):
+    evolver = make_evolver("brute-force", peak, np.eye(2), ratios=11)
+    for bad in ({"mix": 1.5}, {"mix": float("nan")}, {"split": 3}):
+        with pytest.raises(InputError, match="came"):
+            evolver.ask(parents=(0, 1), **bad)
+        with pytest.raises(InputError, match="came"):
+            evolver.evaluate(evolver.ask().edit(**bad))
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+class Odd:
+    """A space of its own kind."""
+
+    size, layout, seeds = 2, None, ("a", "b")
+    merge = mutate = angle = genome = pack = save = print
+
+    def materialise(self, genome):
+        return np.ones(2)
+
+
+EYE = np.eye(2)
+BAD = {
+    "unknown": (("m2n3",), {}, "no method named 'm2n3'; did you mean 'm2n2'"),
+    "unlike any": (("xyz",), {}, "no method named 'xyz'; choose one of: m2n2, "),
+    "not a name": ((None,), {}, "no method named 'None'"),
+    "another alpha": (("ga",), {"alpha": 1.0}, "'ga' means alpha=0.0, but alpha=1.0 came"),
+    "crossover": (
+        ("m2n2-no-crossover",),
+        {"crossover": True, "mutation": 0.1},
+        "means crossover=False, but crossover=True came",
+    ),
+    "misspelt option": (("m2n2",), {"mutatoin": 0.1}, "'mutatoin'; did you mean 'mutation'"),
+    "another's option": (("ga",), {"ratios": 5}, "no option of method 'ga' named 'ratios'"),
+    "no mutation": (("ga-no-crossover",), {}, "copy of its parent.*mutation=0 came"),
+    "grid not square": (("map-elites",), {"archive_size": 20}, "square archive_size.* but 20"),
+    "grid alpha": (("map-elites",), {"alpha": 1.0}, "alpha 0 .* 1 and 'one' came"),
+    "step size": (("cma-es",), {"sigma0": 0.0}, "sigma0 must be a number .* but 0.0 came"),
+    "population": (("cma-es",), {"population": 1}, "population .* at least 2, but 1 came"),
+    "one ratio": (("brute-force",), {"ratios": 1}, "ratios .* at least 2, but 1 came"),
+    "three seeds": (("brute-force",), {"seeds": np.eye(3)}, "exactly two seeds, but 3 came"),
+    "no vectors": (("cma-es",), {"seeds": Odd()}, "models that are vectors, but a Odd came"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_answered_in_a_sentence(case):
+    (method,), options, words = BAD[case]
+    task = from_function(lambda model, at: np.asarray(model)[at] > 0, 2)
+    options = {"seeds": EYE, **options}
+    with pytest.raises(InputError, match=words):
+        make_evolver(method, task, **options)
+
+
+def test_the_state_of_cma_es_cannot_be_saved(start):
+    with pytest.raises(InputError, match=r"CMA-ES cannot be saved.*same rng"):
+        start("cma-es").state_dict()

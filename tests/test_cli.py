@@ -1,0 +1,168 @@
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from m2n2lab.cli import main
+
+RUN = [sys.executable, "-m", "m2n2lab"]
+
+
+def call(*arguments, **options):
+    return subprocess.run(
+        [*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "new folder"
+    done = call("evolve", "--steps", 400, "--seed", 3, "--json", "--threads", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), out
+
+
+def test_json_is_one_object_that_tells_the_run(result):
+    told, _ = result
+    assert (told["task"], told["method"], told["seed"]) == ("digits", "m2n2", 3)
+    assert (told["steps"], told["stopped"]) == (400, False)
+    assert told["members"] == 20
+    assert 0.1 < told["best"]["test"] < 1
+    assert sorted(told["classes"]) == list("0123456789")
+    assert 0 < told["coverage"] <= 1
+
+
+def test_the_command_line_is_the_library_with_the_same_seed(result, digits):
+    from m2n2lab import Evolver
+
+    told, _ = result
+    evolver = Evolver(digits, digits.random_seeds(2, rng=3), mutation=0.01, rng=3).run(400)
+    assert told["best"]["id"] == evolver.best.id
+    assert told["best"]["test"] == evolver.test
+    assert told["entropy"] == evolver.archive.entropy
+
+
+def test_out_holds_history_result_and_the_best_model(result, digits):
+    import torch
+
+    told, out = result
+    assert json.loads((out / "result.json").read_text()) == told
+    assert len((out / "history.csv").read_text().splitlines()) == 401
+    tensors = load_file(out / "best.safetensors")
+    assert {name: t.shape for name, t in tensors.items()} == digits.layout.shapes
+    vector = np.concatenate([tensors[name].ravel() for name in digits.layout.shapes])
+    assert digits.held_out(torch.from_numpy(vector)) == told["best"]["test"]
+
+
+def test_the_closing_table_shows_classes_coverage_and_entropy():
+    done = call("evolve", "--steps", 20, "--pretrained", "--threads", 1)
+    assert done.returncode == 0
+    for word in ("class", "train", "test", "20 steps", "coverage", "entropy"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "m2n3"], "There is no method named 'm2n3'; did you mean 'm2n2'?"),
+        (["--task", "digit"], "There is no task named 'digit'; did you mean 'digits'?"),
+        (["--steps", "-1"], "steps must be a whole number of at least 0, but -1 came"),
+        (["--seed", "-1"], "seed must be a whole number of at least 0, but -1 came"),
+        (["--alpha", "-2"], "alpha must be a number between 0 and 10, but -2.0 came"),
+        (["--mutation", "nan"], "mutation must be a number of at least 0, but nan came"),
+        (["--archive-size", "0"], "archive_size must be a whole number of at least 1, but 0 came"),
+        (["--threads", "0"], "threads must be a whole number of at least 1, but 0 came"),
+        (["--hidden", "0"], "hidden must be a whole number of at least 1, but 0 came"),
+        (["--device", "tpux"], "A device must be 'cpu' or 'cuda', but 'tpux' came"),
+        (["--method", "ga", "--alpha", "1"], "Method 'ga' means alpha=0.0, but alpha=1.0 came"),
+        (["--method", "m2n2-no-crossover", "--pretrained"], "Without crossover and mutation"),
+        (["--data", "here"], "Only the mnist task reads a data folder"),
+        (["--task", "mnist", "--data", "no/such/folder"], "there is no such folder"),
+        (["--out", "/proc/m2n2lab"], "must be a folder that can be written to"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, sentence, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["m2n2lab", "evolve", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capfd.readouterr()
+    assert end.value.code == 2
+    assert told.out == ""
+    assert told.err.startswith("Error: ")
+    assert sentence in told.err
+    assert len(told.err.strip().splitlines()) == 1
+
+
+def test_truncated_mnist_files_are_named(tmp_path):
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + b"\0" * 10)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x02\0")
+    done = call("evolve", "--task", "mnist", "--data", tmp_path)
+    assert done.returncode == 2
+    assert "t10k-images-idx3-ubyte" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    # A limit on the size of files stands for the full disk: the same failing write.
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = call("evolve", "--steps", 5, "--out", tmp_path, "--json", preexec_fn=limit)
+    assert done.returncode == 2
+    assert "best.safetensors could not be written (77,160 bytes): " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["steps"] == 5  # the result itself was told before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "result.json"]
+
+
+def test_ctrl_c_stops_cleanly_with_the_result_so_far():
+    # A terminal for the progress, so that the signal is sent once the search runs.
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*RUN, "evolve", "--steps", "100000000", "--json", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
+    )
+    os.close(terminal)
+    seen = ""
+    while "accepted" not in seen:
+        seen += os.read(screen, 4096).decode(errors="replace")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    os.close(screen)
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert told["stopped"] is True
+    assert 0 < told["steps"] < 100_000_000
+    for part in ("digits · m2n2 · seed 0", "steps/s", "best", "train", "test"):
+        assert part in seen
+    assert "Traceback" not in seen
+
+
+def test_a_port_in_use_is_one_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = call("serve", "--port", taken.getsockname()[1])
+    assert done.returncode == 2
+    assert "cannot listen on 127.0.0.1 port" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_both_commands_and_the_version_is_told():
+    assert "evolve" in (text := call("--help").stdout)
+    assert "serve" in text
+    assert call("--version").stdout.strip() == "0.1.0"

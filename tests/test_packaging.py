@@ -1,0 +1,149 @@
+"""What a clone, an install and a wheel hold, and what an import costs."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import zipfile
+from functools import cache
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+HEAVY = frozenset(["transformers", "diffusers", "panel", "holoviews", "bokeh", "ray", "torch"])
+# Without their ".org", so that this file does not contain what it forbids.
+REGISTRIES = ["pypi", "pythonhosted", "npmjs", "debian", "anaconda", "download.pytorch"]
+
+# Imports the modules named on the command line in turn, and prints which heavy ones each brought.
+IMPORT_EACH = """
+import importlib, json, sys
+heavy, *names = sys.argv[1:]
+watched, brought = set(heavy.split(",")), {}
+for name in names:
+    before = set(sys.modules)
+    try:
+        importlib.import_module(name)
+        brought[name] = sorted(watched & (set(sys.modules) - before))
+    except Exception as error:
+        brought[name] = repr(error)
+print(json.dumps(brought))
+"""
+
+
+def run(*command, cwd=ROOT):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Programs start what they need, and drawing is the one door through which HoloViews comes in.
+NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets", "m2n2lab.drawing"]
+
+
+def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):
+    for module in iter_modules([str(folder)], prefix):
+        if module.name not in NOT_CORE:
+            yield module.name
+        if module.name not in NOT_CORE and module.ispkg:
+            yield from core_modules(folder / module.name.rpartition(".")[2], module.name + ".")
+
+
+CORE = sorted(core_modules())
+
+
+@cache
+def brought_by(heavy, *names):
+    return json.loads(run(sys.executable, "-c", IMPORT_EACH, ",".join(heavy), *names))
+
+
+@cache
+def tracked():
+    if not (ROOT / ".git").exists():
+        pytest.skip("only a clone knows which files are the project's own")
+    # A clone may belong to another user than the one who tests it, which git refuses by default.
+    listed = run("git", "-c", "safe.directory=*", "ls-files", "-z")
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def pins(python):
+    """Versions that constraints.txt asks for under one Python, by name."""
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            assert re.fullmatch(r"==[^*,]+", str(pin.specifier)), f"{line}: not one exact version"
+            if pin.marker is None or pin.marker.evaluate({"python_version": python}):
+                name = canonicalize_name(pin.name)
+                assert name not in found, f"{line}: pinned twice on Python {python}"
+                found[name] = str(pin.specifier)[2:]
+    return found
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_dependency_is_pinned_to_a_version_that_pyproject_allows(python):
+    pinned = pins(python)
+    for text in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"]):
+        needed = Requirement(text)
+        applies = needed.marker is None or needed.marker.evaluate({"python_version": python})
+        if applies and needed.name != "m2n2lab":
+            assert needed.specifier.contains(pinned[canonicalize_name(needed.name)]), text
+    assert pinned["torch"] == "2.13.0"
+
+
+def test_environment_yml_installs_this_project_with_the_same_constraints_and_pythons():
+    python, *rest = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert rest == ["pip", {"pip": ["-c constraints.txt", "-e .[notebooks]"]}]
+    for text in (python.removeprefix("python "), PROJECT["requires-python"]):
+        assert list(SpecifierSet(text).filter(["3.9", *PYTHONS])) == PYTHONS
+
+
+def test_importing_the_package_needs_no_heavy_library():
+    assert brought_by(HEAVY, "m2n2lab") == {"m2n2lab": []}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_a_core_module_needs_no_user_interface_and_no_model_library(name):
+    # One process imports all, since each would import torch again.
+    assert brought_by(HEAVY - {"torch"} | {"m2n2lab.widgets"}, *CORE)[name] == []
+
+
+def test_a_wheel_holds_every_file_of_the_package_and_its_widgets_and_no_tests(tmp_path):
+    source = tmp_path / "source"
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    run(sys.executable, "-c", build, str(tmp_path), cwd=source)
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {f for f in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in f}
+    package = {name for name in tracked() if name.startswith("m2n2lab/")}
+    assert files == package | {f"m2n2lab/{n}" for n in tracked() if n.startswith("widgets/")}
+
+
+def test_source_files_stay_short():
+    parts = ("m2n2lab/", "widgets/", "tests/", "benchmarks/")
+    names = [name for name in tracked() if name.startswith(parts) and name.endswith(".py")]
+    lines = {name: len((ROOT / name).read_text("utf-8").splitlines()) for name in names}
+    assert {name: count for name, count in lines.items() if count > 450} == {}
+    assert statistics.median(lines[n] for n in names if n.startswith(parts[:2])) <= 200
+
+
+def test_no_file_names_a_package_registry():
+    for name in tracked():
+        content = (ROOT / name).read_bytes()
+        if b"\0" not in content:
+            assert [host for host in REGISTRIES if f"{host}.org".encode() in content] == [], name

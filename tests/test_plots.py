@@ -1,0 +1,128 @@
+import holoviews as hv
+import numpy as np
+import pytest
+
+from m2n2lab import Archive, Evolver, InputError
+from m2n2lab.history import COLUMNS, History
+from m2n2lab.plots import attraction_data, curves_data, niches_data, niches_geometry
+from m2n2lab.tasks import from_function
+from m2n2lab.theme import DARK, LIGHT, ramp
+
+# Three members on five data points of two classes.
+SCORES = np.array([[1, 0, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 1, 0]], dtype=bool)
+TASK = from_function(lambda model, where: where >= 0, 5, classes="ab", groups=[0, 1, 0, 1, 1])
+
+
+@pytest.fixture
+def archive():
+    archive = Archive(5, size=3)
+    for id, scores in enumerate(SCORES):
+        archive.add(id, None, scores)
+    return archive
+
+
+def test_columns_are_grouped_by_class_and_sorted_by_solvers(archive):
+    data = niches_data(archive, TASK)
+    # z = 3 1 1 1 0; class a: points 0 and 2; class b: points 1, 3, 4.
+    assert data.points.tolist() == [0, 2, 1, 3, 4]
+    assert data.crowd.tolist() == [3, 1, 1, 1, 0]
+    assert data.edges.tolist() == [0, 2, 5]
+
+
+def test_rows_are_the_fittest_first_and_equals_the_oldest_first(archive):
+    data = niches_data(archive, TASK)
+    # Each member: a third of point 0 and all of a point of its own.
+    assert data.fitness == pytest.approx([4 / 3] * 3)
+    assert data.ids == (0, 1, 2)
+
+
+def test_a_point_is_worth_its_share_and_only_one_shows_sole_solvers(archive):
+    data = niches_data(archive, TASK)
+    np.testing.assert_allclose(data.worth[0], [1 / 3, 1, 0, 0, 0])
+    np.testing.assert_array_equal(data.scores[1], [1, 0, 1, 0, 0])
+    np.testing.assert_array_equal(data.alone, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]])
+
+
+def test_worth_sums_to_fitness(archive):
+    data = niches_data(archive, TASK)
+    np.testing.assert_allclose(data.worth.sum(axis=1), data.fitness, rtol=1e-6)
+
+
+def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
+    archive.add(3, None, [0, 1, 1, 0, 1])  # fittest: displaces the oldest of the lowest
+    data = attraction_data(archive)
+    assert data.ids[0] == 3
+    assert np.isnan(np.diag(data.worth)).all()
+    row_of = {id: row for row, id in enumerate(archive.ids)}
+    expected = archive.attraction()
+    for a, first in enumerate(data.ids):
+        for b, second in enumerate(data.ids):
+            if a != b:
+                assert data.worth[a, b] == expected[row_of[first], row_of[second]]
+
+
+def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(300)
+    data = curves_data(evolver.records, points=50)
+    assert len(data.step) == 50
+    assert (data.step[0], data.step[-1]) == (1, 300)
+    assert data.test[-1] == 100 * evolver.test
+    full = curves_data(evolver.records, points=1000)
+    np.testing.assert_array_equal(full.covered, 100 * evolver.records.column("coverage"))
+
+
+def test_no_steps_give_empty_curves():
+    assert len(curves_data(History()).step) == 0
+    assert History().table().shape == (0, len(COLUMNS))
+
+
+def test_marks_around_the_map_lie_outside_it(archive):
+    data = niches_data(archive, TASK)
+    around = niches_geometry(data, size=3)
+    crowd, bars = around.crowd, around.bars
+    assert crowd["top"].min() >= 3
+    assert crowd["top"].max() == pytest.approx(3.4 + 2.4)  # three solvers of three fill the strip
+    assert bars["x0"].min() > 5
+    np.testing.assert_allclose(bars["y1"] - bars["y0"], 0.7)
+
+
+@pytest.mark.parametrize("mode", ["solved", "worth", "only one"])
+def test_every_plot_renders_with_labelled_axes(tiny, tiny_seeds, mode):
+    plot = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(30).plot
+    for drawing in (plot.coverage(mode), plot.attraction(), plot.curves()):
+        figure = hv.render(drawing)
+        assert figure.xaxis[0].axis_label
+        assert figure.yaxis[0].axis_label
+
+
+def test_the_fittest_row_is_drawn_on_top(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(40)
+    figure = hv.render(evolver.plot.coverage("solved"))
+    data = niches_data(evolver.archive, tiny)
+    image = next(r for r in figure.renderers if "image" in r.data_source.data)
+    drawn = image.data_source.data["image"][0]
+    np.testing.assert_array_equal(drawn[-1], data.scores[0])  # Bokeh's last row is the highest
+    labels = figure.yaxis[0].major_label_overrides
+    assert labels[max(labels)] == str(data.ids[0])
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones(tiny, tiny_seeds):
+    plot = Evolver(tiny, tiny_seeds, mutation=0.05).plot
+    with pytest.raises(InputError, match=r"'worht'; did you mean 'worth'\? .*only one"):
+        plot.coverage("worht")
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_a_ramp_starts_at_the_card_and_ends_at_the_strongest(theme):
+    colours = ramp(theme)
+    assert (colours[0], colours[-1]) == (theme.card, theme.ramp[-1])
+    assert len(colours) == 256
+
+
+def test_the_notebook_display_shows_members_and_escapes_names(tiny_seeds, tiny):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=30, mutation=0.05, rng=0).run(40)
+    evolver.method = "<script>alert(1)</script>"
+    html = evolver._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "and 10 more" in html

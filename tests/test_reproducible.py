@@ -1,0 +1,101 @@
+"""The same seed gives the same archive, in any process and for any number of threads."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from m2n2lab import Evolver
+
+STEPS = 300
+
+
+def fingerprint(*arrays):
+    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+
+def fingerprints(task):
+    """Search from scratch and from trained seeds; return digests of all that came out."""
+    found = {}
+    starts = {
+        "from scratch": (task.random_seeds(2, rng=0), 0.01),
+        "trained": (task.trained_seeds(rng=0), 0.0),
+    }
+    for name, (seeds, mutation) in starts.items():
+        evolver = Evolver(task, seeds, mutation=mutation, rng=0).run(STEPS)
+        archive = evolver.archive
+        genomes = [member.genome.values for member in archive.members]
+        found[name] = {
+            "seeds": fingerprint(seeds),
+            "ids": archive.ids,
+            "scores": fingerprint(archive.scores),
+            "genomes": fingerprint(*genomes),
+            "history": fingerprint(evolver.records.table()),
+        }
+    return found
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """The same searches in two fresh processes at once, with one and with two threads."""
+    runs = [
+        subprocess.Popen([sys.executable, __file__, threads], stdout=subprocess.PIPE, text=True)
+        for threads in ("1", "2")
+    ]
+    answers = [json.loads(run.communicate(timeout=300)[0]) for run in runs]
+    assert [threads for threads, _ in answers] == [1, 2]
+    return [found for _, found in answers]
+
+
+@pytest.mark.parametrize("start", ["from scratch", "trained"])
+def test_the_same_seed_gives_the_same_archive_with_any_number_of_threads(start, elsewhere):
+    one, two = elsewhere
+    assert len(set(one[start]["ids"])) == 20
+    assert one[start] == two[start]
+
+
+@pytest.mark.parametrize("start", ["from scratch", "trained"])
+def test_another_process_gives_the_same_archive(start, elsewhere, digits):
+    # This process has run other tests before: no state of theirs may matter.
+    here = json.loads(json.dumps(fingerprints(digits)))
+    assert here[start] == elsewhere[0][start]
+
+
+def test_how_a_search_is_cut_into_runs_does_not_matter(digits):
+    whole, cut = (Evolver(digits, digits.random_seeds(2), mutation=0.01) for _ in range(2))
+    whole.run(60)
+    for generation in cut:
+        if generation.step == 25:
+            break
+    cut.run(30)
+    for _ in range(5):
+        proposal = cut.ask()
+        cut.tell(proposal, cut.evaluate(proposal))
+    assert np.array_equal(whole.records.table(), cut.records.table(), equal_nan=True)
+    pairs = zip(whole.archive.members, cut.archive.members, strict=True)
+    assert all(np.array_equal(a.genome.values, b.genome.values) for a, b in pairs)
+
+
+def test_watching_does_not_change_a_search(digits):
+    alone, watched = (Evolver(digits, digits.random_seeds(2), mutation=0.01) for _ in range(2))
+
+    def look(_):
+        archive = watched.archive
+        archive.attraction(), archive.entropy, archive.best, watched.history, watched.test
+        archive.judge(np.ones(digits.points))
+        watched.space.materialise(watched.best.genome)
+
+    watched.subscribe(look)
+    alone.run(40), watched.run(40)
+    assert np.array_equal(alone.records.table(), watched.records.table(), equal_nan=True)
+
+
+if __name__ == "__main__":
+    from m2n2lab import tasks
+
+    torch.set_num_threads(int(sys.argv[1]))
+    print(json.dumps([torch.get_num_threads(), fingerprints(tasks.digits())]))
