@@ -66,6 +66,10 @@ def _base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     }
 
 
+BARELY = 1e-9
+"""Values of a niche map below this count as not solved."""
+
+
 def strongest(values: NDArray[Any]) -> float:
     """Return the value that gets the end of the ramp, above 0 even where all values are 0."""
     return max(float(np.nanmax(values, initial=0.0)), 1e-12)
@@ -110,7 +114,13 @@ def draw_niches(
     watched = {"hooks": list(hooks)}
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
-    ).opts(cmap=ramp(theme), clim=(0.0, strongest(values)), **watched)
+    ).opts(
+        # What is solved at all stands out from the background, however little it is worth.
+        cmap=ramp(theme, start=2),
+        clim=(BARELY, strongest(values)),
+        clipping_colors={"min": theme.card},
+        **watched,
+    )
     area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
     fitness = hv.Rectangles(tuple(around.bars.values()))
     marks = [mark.opts(color=theme.faint, line_width=0, **watched) for mark in (area, fitness)]

@@ -52,9 +52,15 @@ DARK = Theme(
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
-def ramp(theme: Theme, steps: int = 256) -> list[str]:
-    """Return ``steps`` colours interpolated along a theme's ramp, as ``#rrggbb``."""
-    stops = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in theme.ramp]
+def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
+    """Return ``steps`` colours interpolated along a theme's ramp, as ``#rrggbb``.
+
+    Args:
+        theme: its ramp is used.
+        start: the ramp's colour to begin with; 0 is the background.
+        steps: number of colours.
+    """
+    stops = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in theme.ramp[start:]]
     colours = []
     for k in range(steps):
         at = k / (steps - 1) * (len(stops) - 1)

@@ -117,6 +117,7 @@ def test_a_ramp_starts_at_the_card_and_ends_at_the_strongest(theme):
     colours = ramp(theme)
     assert (colours[0], colours[-1]) == (theme.card, theme.ramp[-1])
     assert len(colours) == 256
+    assert ramp(theme, start=2)[0] == theme.ramp[2]
 
 
 def test_the_notebook_display_shows_members_and_escapes_names(tiny_seeds, tiny):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from m2n2lab import Evolver
+from m2n2lab import METHODS, Evolver, make_evolver, tasks
 
 STEPS = 300
 
@@ -80,6 +80,40 @@ def test_how_a_search_is_cut_into_runs_does_not_matter(digits):
     assert all(np.array_equal(a.genome.values, b.genome.values) for a, b in pairs)
 
 
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "cma-es"])
+def test_a_restored_search_goes_on_bit_for_bit(method, tiny):
+    # CMA-ES alone cannot be saved. MAP-Elites' archive is a grid of 100 cells.
+    options = {"mutation": 0.2} | ({} if method == "map-elites" else {"archive_size": 6})
+    old = make_evolver(method, tiny, tiny.random_seeds(2, rng=1), **options).run(60)
+    state = old.state_dict()
+    old.run(40)
+    # The new one has a past of its own, and no less of it: it must not shine through.
+    seeds = tiny.random_seeds(2, rng=1 if method == "brute-force" else 9)
+    new = make_evolver(method, tiny, seeds, rng=5, **options).run(70)
+    new.load_state_dict(state)
+    assert new.generation == 60
+    new.run(40)
+    assert new.archive.ids == old.archive.ids
+    assert np.array_equal(new.archive.scores, old.archive.scores)
+    pairs = zip(new.archive.members, old.archive.members, strict=True)
+    assert all(np.array_equal(a.genome.values, b.genome.values) for a, b in pairs)
+    assert new.ask() == old.ask()
+    assert new.step().child == old.step().child
+
+
+def test_a_restored_search_remembers_nothing_of_its_own():
+    task = tasks.from_function(
+        lambda _, at: np.ones(len(at), dtype=bool), 2, held_out=lambda model: model[0]
+    )
+    old, new = Evolver(task, [[1, 0], [0, 1]]), Evolver(task, [[2, 0], [0, 2]])
+    assert (old.test, new.test) == (1, 2)
+    proposal = new.ask(mix=0.0, split=2)
+    assert set(new.breed(proposal).values) == {0, 2}
+    new.load_state_dict(old.state_dict())
+    assert new.test == 1
+    assert set(new.breed(proposal).values) == {0, 1}
+
+
 def test_watching_does_not_change_a_search(digits):
     alone, watched = (Evolver(digits, digits.random_seeds(2), mutation=0.01) for _ in range(2))
 
@@ -95,7 +129,5 @@ def test_watching_does_not_change_a_search(digits):
 
 
 if __name__ == "__main__":
-    from m2n2lab import tasks
-
     torch.set_num_threads(int(sys.argv[1]))
     print(json.dumps([torch.get_num_threads(), fingerprints(tasks.digits())]))
