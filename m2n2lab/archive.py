@@ -134,25 +134,35 @@ class Archive:
         Raises:
             InputError: as ``judge``; or the id lives already.
         """
-        now = self._now
-        if id in now.row_of:
+        if id in self._now.row_of:
             raise InputError(f"A new member needs a new id, but {id} lives already; take another.")
         verdict = self.judge(scores)
+        self.admit(id, genome, verdict, born=born, parents=parents)
+        return verdict
+
+    def admit(
+        self, id: int, genome: Any, verdict: Verdict, *, born: int, parents: tuple[int, ...]
+    ) -> None:
+        """Let in the child that was judged last, where its verdict accepts it."""
+        now = self._now
         if verdict.accepted:
             rows = list(now.rows)
             rows[now.spare] = Member(id, born, parents, genome, verdict.score)
             if verdict.displaced is not None:
                 rows[now.row_of[verdict.displaced]] = None
             self._now = self._count(tuple(rows), now.scores)
-        return verdict
 
     def _checked(self, scores: ArrayLike) -> NDArray[Any]:
         """Return scores (D,), known to be finite and not negative."""
-        array = np.asarray(scores)
-        if array.shape != (self.points,):
+        try:
+            array = np.asarray(scores)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(scores, dtype=object)
+        if array.shape != (self.points,) or array.dtype.kind not in "biuf":
             raise InputError(
                 f"Scores must be one number for each of the {self.points} data points, shape "
-                f"({self.points},), but shape {array.shape} came; score every data point."
+                f"({self.points},), but shape {array.shape} came ({array.dtype}); score every data "
+                f"point."
             )
         if array.dtype != np.bool_:
             bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))

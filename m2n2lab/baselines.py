@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,9 +36,18 @@ class GridArchive(Archive):
 
     def cell(self, scores: Floats) -> tuple[int, int]:
         """Return the cell that scores (D,) fall in; a perfect half falls in the last cell."""
-        first, second = scores[self.halves].mean(), scores[~self.halves].mean()
+        # A half without points is solved by nobody.
+        first, second = (
+            float(scores[half].sum()) / max(int(half.sum()), 1)
+            for half in (self.halves, ~self.halves)
+        )
         top = self.side - 1
         return min(int(first * self.side), top), min(int(second * self.side), top)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As ``Archive.load_state_dict``; ids mean other members then, in other cells."""
+        self._cells = {}
+        super().load_state_dict(state)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
         """Let a child live where its cell is empty or its elite has a lower score."""
@@ -71,9 +81,18 @@ class MapElites(Evolver):
     method = "map-elites"
 
     def __init__(
-        self, task: Task, seeds: Any, *, archive_size: int = 100, alpha: float = 0.0, **options: Any
+        self,
+        task: Task,
+        seeds: Any,
+        *,
+        archive_size: int = 100,
+        alpha: float = 0.0,
+        capacity: Capacity = "one",
+        **options: Any,
     ) -> None:
-        super().__init__(task, seeds, archive_size=archive_size, alpha=alpha, **options)
+        super().__init__(
+            task, seeds, archive_size=archive_size, alpha=alpha, capacity=capacity, **options
+        )
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         side = round(whole_number("archive_size", size, 1) ** 0.5)
@@ -111,11 +130,14 @@ class CmaEs(Evolver):
         population: int = 20,
         full: bool = False,
         alpha: float = 0.0,
+        capacity: Capacity = "one",
         **options: Any,
     ) -> None:
-        import cma
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that its plots want matplotlib, which is not needed
+            import cma
 
-        super().__init__(task, seeds, alpha=alpha, **options)
+        super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
         if not isinstance(self.space, DenseSpace):
             raise InputError(
                 f"CMA-ES needs models that are vectors, but a {type(self.space).__name__} came; "
@@ -167,7 +189,8 @@ class CmaEs(Evolver):
         """Let a child compete and, after the last of a generation, move the distribution."""
         generation = super().tell(child, scores)
         proposal = generation.proposal
-        if proposal is not None and not proposal.parents:
+        last = self._first + len(self._asked)
+        if proposal is not None and not proposal.parents and self._first <= proposal.seed < last:
             self._costs[proposal.seed] = -generation.verdict.score
             if len(self._costs) == len(self._asked):
                 self._es.tell(self._asked, [self._costs[k] for k in sorted(self._costs)])
@@ -197,26 +220,33 @@ class BruteForce(Evolver):
     method = "brute-force"
 
     def __init__(
-        self, task: Task, seeds: Any, *, ratios: int = 10_000, alpha: float = 0.0, **options: Any
+        self,
+        task: Task,
+        seeds: Any,
+        *,
+        ratios: int = 10_000,
+        alpha: float = 0.0,
+        capacity: Capacity = "one",
+        **options: Any,
     ) -> None:
         self.ratios = whole_number("ratios", ratios, 2)
-        super().__init__(task, seeds, alpha=alpha, **options)
+        super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
         if len(self.space.seeds) != 2:
             raise InputError(
                 f"Brute force tries the ratios of exactly two seeds, but {len(self.space.seeds)} "
                 f"came; choose two."
             )
-        self._seeds = (self.archive[0], self.archive[1])
+        # Not from the archive, which may have room for one of them only.
+        a, b = (Member(id, 0, (), seed, float("nan")) for id, seed in enumerate(self.space.seeds))
+        self._seeds = (a, b)
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
         ratio = (self.generation % self.ratios) / (self.ratios - 1)
         return Proposal((0, 1), self.space.size, ratio, seed)
 
-    def check(self, proposal: Proposal) -> tuple[Member, ...]:
-        """As ``Evolver.check``, but the seeds can be merged although they no longer live."""
-        if proposal.parents != (0, 1):
-            return super().check(proposal)
-        return self._seeds
+    def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
+        """Return the parents; the seeds can be merged although they no longer live."""
+        return self._seeds if proposal.parents == (0, 1) else super()._parents(proposal)
 
 
 class Method(NamedTuple):
@@ -227,15 +257,16 @@ class Method(NamedTuple):
     words: str
 
 
+# Fitness is the plain sum of scores, also of graded ones.
+_GA = {"alpha": 0.0, "capacity": "one", "attraction": False}
+
 METHODS = {
     "m2n2": Method(Evolver, {}, "competition, attraction and split points"),
     "m2n2-no-crossover": Method(Evolver, {"crossover": False}, "M2N2 by mutation alone"),
     "m2n2-no-split": Method(Evolver, {"split_point": False}, "M2N2 with one mix for all weights"),
     "m2n2-no-attraction": Method(Evolver, {"attraction": False}, "M2N2, both parents by fitness"),
-    "ga": Method(Evolver, {"alpha": 0.0, "attraction": False}, "genetic algorithm: no competition"),
-    "ga-no-crossover": Method(
-        Evolver, {"alpha": 0.0, "attraction": False, "crossover": False}, "GA by mutation alone"
-    ),
+    "ga": Method(Evolver, _GA, "genetic algorithm: no competition, no attraction"),
+    "ga-no-crossover": Method(Evolver, {**_GA, "crossover": False}, "GA by mutation alone"),
     "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
     "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),

@@ -36,7 +36,7 @@ def real_number(name: str, value: Any, low: float, high: float = float("inf")) -
         InputError: not a number, NaN, infinite, or outside the interval.
     """
     try:
-        number = float(value)
+        number = float("nan" if isinstance(value, str) else value)
     except (TypeError, ValueError):
         number = float("nan")
     if not low <= number <= high or number in (float("inf"), float("-inf")):

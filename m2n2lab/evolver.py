@@ -43,10 +43,13 @@ class Evolver:
 
     One step is ``ask`` (choose parents, split and mix), ``evaluate`` (make the child and score
     it), ``tell`` (let it compete). A person can give any part of a proposal, edit it before it is
-    evaluated, or tell of a model that nobody asked for. All randomness comes from ``rng``: the
-    same seed gives the same archive, bit for bit, in any process on one kind of machine and for
-    any number of torch threads as long as torch's matrix products give the same bits, which a
-    test checks for the digits network. Other processors may round differently.
+    evaluated, or tell of a model that nobody asked for.
+
+    All randomness comes from ``rng``: the same seed gives the same archive, bit for bit, in any
+    process on one kind of machine. Everything but the task's own arithmetic is independent of the
+    number of torch threads. The digits network's products differ in their last bits with it, so
+    a tie between two classes, within 1e-5 of their logits, could be broken the other way; a test
+    compares one and two threads. Other processors may round differently.
 
     Args:
         task: scores models on data points.
@@ -83,6 +86,7 @@ class Evolver:
     ) -> None:
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
+        task.check_space(self.space)
         self.crossover = crossover
         self.split_point = split_point
         self.attraction = attraction
@@ -101,8 +105,9 @@ class Evolver:
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
-        self._observers: list[Observer] = []
-        self._reported: set[int] = set()  # ids of observers that failed before
+        self._observers: dict[int, Observer] = {}  # by the number of their subscription
+        self._subscribed = 0
+        self._reported: set[int] = set()  # subscriptions that failed before
         for genome in self.space.seeds:
             self.archive.add(self._new_id(), genome, self._score(genome))
 
@@ -186,7 +191,14 @@ class Evolver:
         Raises:
             InputError: a parent that does not live, a split outside [0, N], a mix outside [0, 1].
         """
-        parents = tuple([self.archive[parent] for parent in proposal.parents])
+        parents = self._parents(proposal)
+        if not 1 <= len(parents) <= 2:
+            raise InputError(
+                f"A child has one or two parents, but parents={proposal.parents!r} came; choose "
+                f"among the living: {', '.join(map(str, self.archive.ids))}."
+            )
+        if type(proposal.seed) is not int or proposal.seed < 0:
+            whole_number("seed", proposal.seed, 0)
         if len(parents) == 2:
             split, mix, size = proposal.split, proposal.mix, self.space.size
             whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
@@ -198,6 +210,9 @@ class Evolver:
             if type(mix) is not float or not 0.0 <= mix <= 1.0:
                 real_number("mix", mix, 0.0, 1.0)
         return parents
+
+    def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
+        return tuple([self.archive[parent] for parent in proposal.parents])
 
     def breed(self, proposal: Proposal) -> Any:
         """Return the genome of the proposed child; the same proposal always gives the same child.
@@ -255,10 +270,14 @@ class Evolver:
         if scores is None:
             scores = self._score(genome)
         before = self.archive.standing
-        step, id = self._step + 1, self._new_id()
+        step, id = self._step + 1, self._born
         parents = proposal.parents if proposal else ()
-        verdict = self.archive.add(id, genome, scores, born=step, parents=parents)
-        self._step = step
+        verdict = self.archive.judge(scores)
+        if verdict.accepted:
+            # A held-out part that fails must leave all as it was: test the next best before.
+            self._test_next(id, genome, verdict)
+        self.archive.admit(id, genome, verdict, born=step, parents=parents)
+        self._step, self._born = step, self._born + 1
         best = self.archive.best
         generation = Generation(
             step=step,
@@ -276,6 +295,21 @@ class Evolver:
         self.records.append(generation)
         self._notify(generation)
         return generation
+
+    def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
+        """Test whoever is best once an accepted child is let in, unless it is tested already."""
+        best = (verdict.score, id, genome)
+        for member in self.archive.members:
+            # Of equals the oldest is best, as in the archive, and the child is the youngest.
+            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
+                best = (member.score, member.id, member.genome)
+        self._test(*best[1:])
+
+    def _test(self, id: int, genome: Any) -> float:
+        """Return a member's held-out score, evaluated unless it was the last one tested."""
+        if self._tested is None or self._tested[0] != id:
+            self._tested = (id, self.task.held_out(self.space.materialise(genome)))
+        return self._tested[1]
 
     # -- many steps ----------------------------------------------------------------------------
 
@@ -309,22 +343,22 @@ class Evolver:
         An observer that raises is reported once in the log, and neither stops the search nor the
         other observers.
         """
-        self._observers.append(observer)
+        number = self._subscribed
+        self._subscribed += 1
+        self._observers[number] = observer
 
         def unsubscribe() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
-                self._reported.discard(id(observer))
+            self._observers.pop(number, None)
 
         return unsubscribe
 
     def _notify(self, generation: Generation) -> None:
-        for observer in tuple(self._observers):
+        for number, observer in tuple(self._observers.items()):
             try:
                 observer(generation)
             except Exception:
-                if id(observer) not in self._reported:
-                    self._reported.add(id(observer))
+                if number not in self._reported:
+                    self._reported.add(number)
                     log.exception(
                         "Observer %r failed at step %d; the search goes on.",
                         observer,
@@ -345,9 +379,7 @@ class Evolver:
     def test(self) -> float:
         """The best member's score on held-out data, evaluated when the best member changes."""
         best = self.archive.best
-        if self._tested is None or self._tested[0] != best.id:
-            self._tested = (best.id, self.task.held_out(self.space.materialise(best.genome)))
-        return self._tested[1]
+        return self._test(best.id, best.genome)
 
     @property
     def history(self) -> pd.DataFrame:

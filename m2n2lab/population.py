@@ -89,7 +89,7 @@ class Population:
         p = np.clip(self.z / max(len(self.row_of), 1), 0.0, 1.0)
         p = p[(p > 0.0) & (p < 1.0)]
         bits = p * np.log2(p) + (1.0 - p) * np.log2(1.0 - p)
-        return -float(bits.sum()) / len(self.z)
+        return float(abs(bits.sum())) / len(self.z)  # every term is negative; abs, not to give -0.0
 
     @cached_property
     def pots(self) -> Floats:

@@ -74,9 +74,14 @@ class Vector:
         return self._square
 
 
-def _inner(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _inner(a: NDArray[np.float32], b: NDArray[np.float32], kind: type = np.float32) -> float:
     # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
-    return float(np.einsum("i,i", a, b))
+    return float(np.einsum("i,i", a, b, dtype=kind))
+
+
+NEARLY_OPPOSITE = 3.1
+"""Beyond this angle products in single precision do not do: a cosine rounded to 3e-8 makes sin ω
+of exactly opposite models 2e-4, far above where SLERP must be a lerp, and its factors thousands."""
 
 
 class DenseSpace:
@@ -104,6 +109,11 @@ class DenseSpace:
         device: str = "cpu",
     ) -> None:
         self.device = checked_device(device)
+        if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
+            raise InputError(
+                f"A merge needs at least two seeds in a list or a matrix, but "
+                f"{type(seeds).__name__} came; list the models."
+            )
         if len(seeds) < 2:
             raise InputError(
                 f"A merge needs at least two seeds, but {len(seeds)} came; add another model."
@@ -142,13 +152,15 @@ class DenseSpace:
                 f"All models must have {self.size} parameters as seed 0 has, but {name} has "
                 f"{len(values)}; merge models of the same architecture."
             )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+            values = values.astype(np.float32)  # a copy
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise InputError(
                 f"Weights must be finite, but {name} has {values[bad[0]]} at index {bad[0]} "
                 f"({self.layout.locate(int(bad[0]))}); repair or leave out this model."
             )
-        return Vector(values.astype(np.float32))
+        return Vector(values)
 
     def _check_architecture(self, model: nn.Module, name: str) -> None:
         expected = self.layout.shapes
@@ -163,7 +175,11 @@ class DenseSpace:
 
     def angle(self, a: Vector, b: Vector) -> float:
         """Return the angle ω between two genomes in radians."""
-        return angle(a.square, b.square, _inner(a.values, b.values))
+        omega = angle(a.square, b.square, _inner(a.values, b.values))
+        if not 0.0 < omega < NEARLY_OPPOSITE:  # or the products left the range of float32
+            x, y = a.values, b.values
+            omega = angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
+        return omega
 
     def merge(self, a: Vector, b: Vector, split: int, mix: float) -> Vector:
         """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
@@ -189,12 +205,10 @@ class DenseSpace:
 
     def materialise(self, genome: Vector) -> Any:
         """Return a tensor (N,) on the device or, where the seeds are modules, a module."""
-        tensor = torch.from_numpy(genome.values)
-        if self.device.type != "cpu":
-            tensor = tensor.to(self.device)
+        # Copies, so that a task that changes its model cannot change the genome.
+        tensor = torch.from_numpy(genome.values.copy()).to(self.device)
         if self.module is None:
             return tensor
-        # Copies, so that a task that changes its model cannot change the genome.
         with torch.no_grad():
             for parameter, part in zip(
                 self.module.parameters(), self.layout.split(tensor).values(), strict=True
@@ -220,7 +234,11 @@ class DenseSpace:
 
 def _flat(model: Any) -> NDArray[Any]:
     """Return a vector-like model as a flat array."""
-    array = model.detach().cpu().numpy() if isinstance(model, Tensor) else np.asarray(model)
+    if isinstance(model, Tensor):
+        # NumPy has no bfloat16; float64 stays, to be checked before it is rounded.
+        model = model.detach().cpu()
+        model = model.float() if model.dtype == torch.bfloat16 else model
+    array = np.asarray(model)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
         raise InputError(
             f"A model must be one flat vector of numbers or a torch module, but "
@@ -237,10 +255,12 @@ def checked_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
         raise InputError(
             f"A device must be 'cpu' or 'cuda', but {name!r} came; choose one of them."
-        ) from None
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("Device 'cuda' was asked for, but no CUDA GPU is there; use 'cpu'.")
     return device

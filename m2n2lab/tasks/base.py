@@ -71,14 +71,23 @@ class Task:
         self.name = name
         self.graded = graded
         self.classes = tuple(map(str, classes))
-        self.groups = np.zeros(points, np.intp) if groups is None else np.asarray(groups, np.intp)
+        numbers = np.zeros(self.points, np.intp) if groups is None else np.asarray(groups)
         self._names = names
-        for what, found in (("groups", len(self.groups)), ("names", len(names or self.groups))):
+        for what, found in (
+            ("groups", len(numbers)),
+            ("names", len(names) if names is not None else points),
+        ):
             if found != self.points:
                 raise InputError(
-                    f"{what} must have one entry for each of the {points} data points, but "
+                    f"{what} must have one entry for each of the {self.points} data points, but "
                     f"{found} came; leave {what} out or give all."
                 )
+        if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
+            raise InputError(
+                f"groups must be a list of whole numbers, but {numbers.dtype} values of shape "
+                f"{numbers.shape} came; number the classes from 0."
+            )
+        self.groups = numbers.astype(np.intp)
         if self.groups.min() < 0 or self.groups.max() >= len(self.classes):
             raise InputError(
                 f"groups must lie in 0..{len(self.classes) - 1} (there are {len(self.classes)} "
@@ -100,7 +109,7 @@ class Task:
         """
         where = None if indices is None else self.checked_indices(indices)
         scores = self.score(model, where)
-        scores = np.asarray(scores.cpu() if hasattr(scores, "cpu") else scores)
+        scores = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
         expected = (self.points if where is None else len(where),)
         if scores.shape != expected:
             raise InputError(
@@ -144,6 +153,13 @@ class Task:
     def point_name(self, index: int) -> str:
         """Return the name of one data point."""
         return str(self._names[index] if self._names is not None else index)
+
+    def check_space(self, space: Space) -> None:
+        """See that models of this space can be scored.
+
+        Raises:
+            InputError: they cannot.
+        """
 
     def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
         """Return the space in which bare seeds are merged.

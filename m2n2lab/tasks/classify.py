@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.layout import Layout
-from m2n2lab.spaces import DenseSpace, checked_device
+from m2n2lab.spaces import DenseSpace, Space, checked_device
 from m2n2lab.tasks.base import Indices, Sample, Task, mean_by_group
 
 SCALE = 0.01
@@ -62,12 +62,10 @@ class Classify(Task):
                 f"image_shape must hold the {self._data.shape[1]} numbers of a row, but "
                 f"{self.image_shape} came; give height and width."
             )
-        count = len(classes) if classes is not None else int(truth.max()) + 1
-        super().__init__(
-            len(data), name=name, classes=classes or [str(c) for c in range(count)], groups=truth
-        )
-        widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-        widths = tuple(whole_number("hidden", width, 1) for width in widths)
+        names = range(int(truth.max()) + 1) if classes is None else classes
+        super().__init__(len(data), name=name, classes=[str(c) for c in names], groups=truth)
+        layers = hidden if isinstance(hidden, Sequence) else (hidden,)
+        widths = tuple(whole_number("hidden", width, 1) for width in layers)
         self.widths = (self._data.shape[1], *widths, len(self.classes))
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (inputs, outputs) in enumerate(pairwise(self.widths), start=1):
@@ -76,6 +74,11 @@ class Classify(Task):
         self.device = checked_device(device)
         self.training = self._tensors(self._data, truth)  # X (D, features), y (D,)
         self._test: tuple[Tensor, Tensor] | None = None
+        if (X_test is None) != (y_test is None):
+            raise InputError(
+                "X_test and y_test must come together, but only one of them came; give both or "
+                "neither."
+            )
         if X_test is not None and y_test is not None:
             test, test_truth = _checked(X_test, y_test, "X_test", "y_test")
             test = test.reshape(len(test), -1)
@@ -90,6 +93,14 @@ class Classify(Task):
     def _tensors(self, data: NDArray[Any], truth: NDArray[Any]) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(data, dtype=torch.float32, device=self.device)
         return x.contiguous(), torch.as_tensor(truth, device=self.device)
+
+    def check_space(self, space: Space) -> None:
+        """See that the space's models are vectors of this network's size."""
+        if space.size != self.layout.size:
+            raise InputError(
+                f"This network has {self.layout.size} weights, but the space's models have "
+                f"{space.size}; use task.space(seeds)."
+            )
 
     def space(self, seeds: Sequence[Any] | NDArray[Any]) -> DenseSpace:
         """Return the space of this network's vectors."""
@@ -207,6 +218,10 @@ class Classify(Task):
 
     def _points_of(self, part: Sequence[int | str]) -> Indices:
         names = {name: number for number, name in enumerate(self.classes)}
+        if not isinstance(part, Iterable):
+            raise InputError(
+                f"A part must name classes, as a list, but {part!r} came; write [{part!r}]."
+            )
         wanted = [names.get(c, c) if isinstance(c, str) else c for c in part]
         where = np.flatnonzero(np.isin(self.groups, [c for c in wanted if c in range(len(names))]))
         unknown = [c for c in wanted if c not in range(len(names))]
@@ -233,7 +248,14 @@ def _checked(
     X: ArrayLike, y: ArrayLike, x_name: str, y_name: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return data (n, ...) and classes (n,), known to fit together."""
-    data, truth = np.asarray(X), np.asarray(y)
+    try:
+        data, truth = np.asarray(X), np.asarray(y)
+    except ValueError as error:
+        raise InputError(
+            f"{x_name} must have rows of one length, but they differ ({error}); pad or drop some."
+        ) from None
+    if data.dtype == np.bool_:
+        data = data.astype(np.float32)
     if data.ndim not in (2, 3) or not len(data) or truth.shape != (len(data),):
         raise InputError(
             f"{x_name} must have shape (points, features) or (points, height, width) and {y_name} "
@@ -247,9 +269,15 @@ def _checked(
     if not np.issubdtype(truth.dtype, np.integer) or truth.min() < 0:
         raise InputError(
             f"{y_name} must hold classes as whole numbers from 0, but {truth.dtype} values such as "
-            f"{truth.min()!s} came; number the classes."
+            f"{_odd(truth)!s} came; number the classes."
         )
     return data, truth.astype(np.int64)
+
+
+def _odd(truth: NDArray[Any]) -> Any:
+    """Return a value that is no class: a negative one or, where all are odd, the first."""
+    whole = np.issubdtype(truth.dtype, np.integer)
+    return truth.min() if whole else truth.flat[0]
 
 
 def _first_bad(data: NDArray[Any]) -> str:
