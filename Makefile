@@ -5,7 +5,8 @@
 # Left empty, PYTHON becomes the first of these that is new enough.
 PYTHON ?=
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.10
-HOST ?= 127.0.0.1
+# Not from the environment, where some shells and conda have a HOST of their own.
+HOST = 127.0.0.1
 PORT ?= 5006
 
 # Every path below is relative, so the checkout may lie in a folder with spaces in its name.
@@ -57,7 +58,7 @@ bench: .venv/.test
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[all,test]'
+	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
 .venv/.lab: .venv/.made $(SETUP)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.population import Floats, Member, Population
+from m2n2lab.population import Floats, Member, Population, weighted_sums
 from m2n2lab.records import Standing, Verdict
 
 Capacity = Literal["one", "max"]
@@ -32,8 +32,8 @@ class Archive:
     max(s_Bj − s_Aj, 0), what B can do that A lacks. Replacement: the child is counted in and
     the lowest of all leaves; of equals the oldest does.
 
-    Sums over data points are taken in one fixed order whatever the number of threads (``einsum``
-    and not a threaded BLAS), so equal scores give equal archives bit for bit.
+    Sums over data points are taken in one fixed order whatever the number of threads, so equal
+    scores give equal archives bit for bit.
 
     Args:
         points: D, number of data points.
@@ -73,7 +73,7 @@ class Archive:
         scores[[member is None for member in rows]] = 0.0
         z = scores.sum(axis=0)
         weights = self._weigh(z, scores)
-        fitness = np.einsum("kj,j->k", scores, weights)
+        fitness = weighted_sums(scores, weights)
         return Population(rows, rows.index(None), scores, z, weights, fitness)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
@@ -105,7 +105,7 @@ class Archive:
         child[:] = given
         weights = self._weigh(now.z + child, now.scores)
         # A list: Python is faster than NumPy on a handful of numbers.
-        fitness: list[float] = np.einsum("kj,j->k", now.scores, weights).tolist()
+        fitness: list[float] = weighted_sums(now.scores, weights).tolist()
         accepted, row = self._contest(fitness)
         mine = fitness[now.spare]
         rival = None if row is None else now.rows[row]
@@ -180,7 +180,7 @@ class Archive:
         """Return g(A, B) (P, P), rows A and columns B, members oldest first."""
         scores = self.scores
         gains = (np.maximum(scores - mine, 0.0) for mine in scores)
-        return np.array([np.einsum("kj,j->k", gain, self._now.weights) for gain in gains])
+        return np.array([weighted_sums(gain, self._now.weights) for gain in gains])
 
     def draw_parent(self, u: float) -> int:
         """Return the id that ``u`` in [0, 1) picks in proportion to fitness."""
@@ -207,7 +207,7 @@ class Archive:
             gains[now.spare] = 0.0
             sums = np.cumsum(now.weights * gains.sum(axis=0))
         else:  # max(s_B - s_A, 0) = s_B (1 - s_A) for scores of 0 and 1
-            sums = np.cumsum(now.pots * (1.0 - mine))
+            sums = np.add.accumulate(now.pots * (1.0 - mine))
         total = float(sums[-1])
         if total == 0.0:
             return self._draw_other(row, u)

@@ -206,7 +206,9 @@ class DenseSpace:
     def materialise(self, genome: Vector) -> Any:
         """Return a tensor (N,) on the device or, where the seeds are modules, a module."""
         # Copies, so that a task that changes its model cannot change the genome.
-        tensor = torch.from_numpy(genome.values.copy()).to(self.device)
+        tensor = torch.from_numpy(genome.values.copy())
+        if self.device.type != "cpu":
+            tensor = tensor.to(self.device)
         if self.module is None:
             return tensor
         with torch.no_grad():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from m2n2lab import Archive, InputError
+from m2n2lab.population import weighted_sums
 
 # z = 3 1 1 0: the last point is solved by nobody.
 RIGHT = [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]]
@@ -392,3 +393,10 @@ def test_bad_input_is_answered_in_a_sentence_and_changes_nothing(case):
     with pytest.raises(InputError, match=words):
         call(archive)
     assert archive.standing is standing
+
+
+def test_sums_over_more_points_than_one_stretch_are_complete():
+    draw = np.random.default_rng(0)
+    scores, weights = draw.random((3, 20_001)), draw.random(20_001)
+    expected = (scores.astype(np.longdouble) * weights).sum(axis=1).astype(float)
+    np.testing.assert_allclose(weighted_sums(scores, weights), expected, rtol=1e-13)
