@@ -7,6 +7,7 @@ member k on data point j, z_j = Σ_k s_kj, c_j the capacity of data point j.
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -113,7 +114,7 @@ class Archive:
             accepted=accepted,
             score=_total(given) / self.points,
             fitness=mine,
-            rank=1 + sum(other > mine for other in fitness),
+            rank=1 + sum([other > mine for other in fitness]),
             of=len(self) + 1,
             rival=rival.id if rival else None,
             rival_fitness=None if row is None else fitness[row],
@@ -217,9 +218,10 @@ class Archive:
         below = float(sums[point - 1]) if point else 0.0
         # The rest of u, once it has chosen the data point, is uniform again.
         rest = (u * total - below) / (float(sums[point]) - below)
-        column = np.maximum(now.scores[:, point] - mine[point], 0.0)
+        bar = float(mine[point])
+        column = [max(score - bar, 0.0) for score in now.scores[:, point].tolist()]
         column[now.spare] = 0.0
-        return now.pick(np.cumsum(column).tolist(), min(rest, 1.0))
+        return now.pick(list(accumulate(column)), min(rest, 1.0))
 
     def _draw_other(self, row: int, u: float) -> int:
         """Draw in proportion to fitness, but not the member in ``row`` unless it lives alone."""
