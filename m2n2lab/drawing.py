@@ -23,7 +23,8 @@ from m2n2lab.plots import (
 )
 from m2n2lab.theme import Theme, ramp
 
-hv.extension("bokeh", logo=False)
+# Inline: a notebook then shows plots without the internet.
+hv.extension("bokeh", inline=True, logo=False)
 
 Hook = Callable[[Any, Any], None]
 FONT = "system-ui, sans-serif"
