@@ -299,7 +299,7 @@ class Archive:
     @property
     def coverage(self) -> float:
         """Share of data points on which some member scores, in [0, 1]."""
-        return 1.0 - len(self._now.unsolved) / self.points
+        return self._now.coverage
 
     @property
     def entropy(self) -> float:

@@ -278,20 +278,8 @@ class Evolver:
             self._test_next(id, genome, verdict)
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
-        best = self.archive.best
-        generation = Generation(
-            step=step,
-            proposal=proposal,
-            child=id,
-            verdict=verdict,
-            before=before,
-            after=self.archive.standing,
-            best=best.id,
-            train=best.score,
-            test=self.test,
-            coverage=self.archive.coverage,
-            entropy=self.archive.entropy,
-        )
+        after = self.archive.standing if verdict.accepted else before
+        generation = Generation(step, proposal, id, verdict, before, after, self.test)
         self.records.append(generation)
         self._notify(generation)
         return generation

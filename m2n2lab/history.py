@@ -38,7 +38,7 @@ class History:
 
     def append(self, generation: Generation) -> None:
         """Add one generation."""
-        proposal, verdict = generation.proposal, generation.verdict
+        proposal, verdict, after = generation.proposal, generation.verdict, generation.after
         nan = float("nan")
         a, b = (*generation.parents, nan, nan)[:2]
         split = proposal.split if proposal else None
@@ -49,20 +49,20 @@ class History:
                 nan if verdict.displaced is None else verdict.displaced,
                 a,
                 b,
-                generation.best,
+                after.best,
                 generation.child,
                 nan if split is None else split,
                 verdict.rank,
-                len(generation.after.ids),
+                len(after.ids),
                 verdict.accepted,
                 bool(proposal.by_hand) if proposal else True,
                 nan if mix is None else mix,
                 verdict.score,
                 verdict.fitness,
-                generation.train,
+                after.train,
                 generation.test,
-                generation.coverage,
-                generation.entropy,
+                after.coverage,
+                after.entropy,
             )
         )
 

@@ -89,15 +89,21 @@ class Population:
 
     @cached_property
     def standing(self) -> Standing:
-        """Ids and fitness, oldest first."""
+        """Ids and fitness, oldest first, and what they reach together."""
         fitness = self.fitness[self.order]
         fitness.flags.writeable = False
-        return Standing(tuple(self.row_of), fitness)
+        best, train = (self.best.id, self.best.score) if self.members else (-1, float("nan"))
+        return Standing(tuple(self.row_of), fitness, best, train, self.coverage, self.entropy)
 
     @cached_property
     def unsolved(self) -> NDArray[np.intp]:
         """Indices of the data points on which nobody scores."""
         return np.flatnonzero(self.z == 0.0)
+
+    @property
+    def coverage(self) -> float:
+        """Share of data points on which some member scores, in [0, 1]."""
+        return 1.0 - len(self.unsolved) / len(self.z)
 
     @cached_property
     def entropy(self) -> float:

@@ -80,15 +80,23 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who lives, and how fit they are, at one moment.
+    """Who lives, how fit they are and what they solve together, at one moment.
 
     Attributes:
         ids: (P,) the members' ids, oldest first.
         fitness: (P,) their fitness, in the same order; read-only.
+        best: id of the member with the best mean score; -1 where nobody lives.
+        train: that member's mean score over the data points; NaN where nobody lives.
+        coverage: share of data points that some member solves.
+        entropy: diversity of the archive in bits a data point (see ``Archive.entropy``).
     """
 
     ids: tuple[int, ...]
     fitness: NDArray[np.float64]
+    best: int
+    train: float
+    coverage: float
+    entropy: float
 
     def of(self, member: int) -> float | None:
         """Return the fitness of a member by id, or ``None`` where it does not live."""
@@ -106,11 +114,7 @@ class Generation:
         verdict: whether it lives, its score, fitness and rank, and whom it displaced.
         before: members and fitness before the child came.
         after: members and fitness once it was decided (the same object where nothing changed).
-        best: id of the member with the best mean score.
-        train: that member's mean score over the data points.
-        test: that member's score on held-out data; NaN where the task has none.
-        coverage: share of data points that some member solves.
-        entropy: diversity of the archive in bits a data point (see ``Archive.entropy``).
+        test: the best member's score on held-out data; NaN where the task has none.
     """
 
     step: int
@@ -119,11 +123,27 @@ class Generation:
     verdict: Verdict
     before: Standing
     after: Standing
-    best: int
-    train: float
     test: float
-    coverage: float
-    entropy: float
+
+    @property
+    def best(self) -> int:
+        """Id of the member with the best mean score, once the child was decided."""
+        return self.after.best
+
+    @property
+    def train(self) -> float:
+        """That member's mean score over the data points."""
+        return self.after.train
+
+    @property
+    def coverage(self) -> float:
+        """Share of data points that some member solves, once the child was decided."""
+        return self.after.coverage
+
+    @property
+    def entropy(self) -> float:
+        """Diversity of the archive in bits a data point, once the child was decided."""
+        return self.after.entropy
 
     @property
     def accepted(self) -> bool:

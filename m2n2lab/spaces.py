@@ -79,9 +79,10 @@ def _inner(a: NDArray[np.float32], b: NDArray[np.float32], kind: type = np.float
     return float(np.einsum("i,i", a, b, dtype=kind))
 
 
-NEARLY_OPPOSITE = 3.1
-"""Beyond this angle products in single precision do not do: a cosine rounded to 3e-8 makes sin ω
-of exactly opposite models 2e-4, far above where SLERP must be a lerp, and its factors thousands."""
+WIDE = 2.0
+"""Radians beyond which products in single precision do not do. Towards π SLERP divides by an ever
+smaller sin ω: a cosine rounded to 3e-8 gives exactly opposite models, which must be a lerp, factors
+of thousands."""
 
 
 class DenseSpace:
@@ -176,7 +177,7 @@ class DenseSpace:
     def angle(self, a: Vector, b: Vector) -> float:
         """Return the angle ω between two genomes in radians."""
         omega = angle(a.square, b.square, _inner(a.values, b.values))
-        if not 0.0 < omega < NEARLY_OPPOSITE:  # or the products left the range of float32
+        if not 0.0 < omega < WIDE:  # or the products left the range of float32
             x, y = a.values, b.values
             omega = angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
         return omega
@@ -204,13 +205,16 @@ class DenseSpace:
         return Vector(child)
 
     def materialise(self, genome: Vector) -> Any:
-        """Return a tensor (N,) on the device or, where the seeds are modules, a module."""
-        # Copies, so that a task that changes its model cannot change the genome.
-        tensor = torch.from_numpy(genome.values.copy())
+        """Return a tensor (N,) on the device or, where the seeds are modules, a module.
+
+        On the CPU the tensor is the genome's own memory: it is to be read only.
+        """
+        tensor = torch.from_numpy(genome.values)
         if self.device.type != "cpu":
             tensor = tensor.to(self.device)
         if self.module is None:
             return tensor
+        # Copies, because modules may change in use.
         with torch.no_grad():
             for parameter, part in zip(
                 self.module.parameters(), self.layout.split(tensor).values(), strict=True

@@ -97,7 +97,8 @@ class Task:
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
         """Score a model on ``indices`` (n,), all data points if ``None``: (n,) scores.
 
-        Right/wrong tasks return booleans, graded ones numbers in [0, 1].
+        Right/wrong tasks return booleans, graded ones numbers in [0, 1]. A model that is a tensor
+        may be the genome's own memory, and must not be changed.
         """
         raise NotImplementedError
 
@@ -198,6 +199,8 @@ class _FunctionTask(Task):
         self._samples = samples
 
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
+        # A function that somebody wrote in a notebook may well change what it is given.
+        model = model.clone() if hasattr(model, "clone") else model
         return self._function(model, self._all if indices is None else indices)
 
     def held_out(self, model: Any) -> float:
