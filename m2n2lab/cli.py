@@ -201,7 +201,7 @@ def _result(evolver: Evolver, settings: Settings, seconds: float, stopped: bool)
     """Return everything that the closing table and ``--json`` tell."""
     archive, best = evolver.archive, evolver.best
     model = evolver.space.materialise(best.genome)
-    train = evolver.task.by_class(evolver.task.evaluate(model))
+    train = evolver.task.by_class(archive.scores[archive.ids.index(best.id)])
     test = evolver.task.held_out_by_class(model)
     accepted = evolver.records.column("accepted")
     return {

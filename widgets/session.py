@@ -209,10 +209,11 @@ class Session:
                 orders = self._orders
                 if orders.closed:
                     return None
-                if orders.running or orders.steps:
-                    # A step that was asked for is taken off; the others' orders stay as they are.
-                    self._orders = replace(orders, steps=max(orders.steps - 1, 0))
-                    return self._orders
+                if orders.steps:  # one that was asked for is taken off
+                    orders = self._orders = replace(orders, steps=orders.steps - 1)
+                    return orders
+                if orders.running:
+                    return orders
             # At rest the page sees the last step, unless the reason of a failure stands there.
             if self.snapshot.phase != "failed" or orders.answers != self._shown:
                 self._publish(evolver, "paused")
