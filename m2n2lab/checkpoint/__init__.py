@@ -1,0 +1,1 @@
+"""Checkpoints on disk: opened by their headers, merged at memory speed, saved with their recipe."""

@@ -1,0 +1,222 @@
+"""The compiled loops: weighted sums of tensors, and their inner products.
+
+NumPy knows no bfloat16, and a chain of array operations reads and writes memory many times. These
+loops widen, sum and round in registers, so that a merge moves each byte once, as a copy does. They
+release the GIL and are compiled for the kinds of numbers they meet, once for all processes.
+
+Arrays carry their kind in their type: bfloat16 travels as ``uint16`` and float16 as ``int16``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import numba as nb
+import numpy as np
+from numba.extending import overload
+from numpy.typing import NDArray
+
+DTYPES: Final[dict[str, type[np.generic]]] = {
+    "BF16": np.uint16,
+    "F16": np.int16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+"""Kinds of numbers that can be merged, by their names in safetensors, and how they travel."""
+
+BLOCK: Final = 1 << 15
+"""Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
+
+Array = NDArray[Any]
+
+# Typed bit patterns: a plain int would turn the arithmetic into 64 bits and halve the speed.
+_U32 = np.uint32
+_16 = np.uint32(16)
+_13 = np.uint32(13)
+_0 = np.uint32(0)
+_1 = np.uint32(1)
+_SIGN = np.uint32(0x8000)
+_SIZE = np.uint32(0x7FFF)
+_SIZE32 = np.uint32(0x7FFFFFFF)
+_SIZE64 = np.uint64(0x7FFFFFFFFFFFFFFF)
+_F16_ODD = np.uint32(0x7C00)
+_F32_ODD = np.uint32(0x7F800000)
+_F16_BIAS = np.float32(2.0**112)  # the exponents of half and single differ by 112
+_F16_ROUND = np.uint32(2**32 + 0xFFF - (112 << 23))  # sums wrap: this subtracts from the exponent
+_F16_TINY = np.uint32(0x38800000)  # 2^-14, below which a half has no exponent
+_HALF = np.float32(0.5)
+_HALF_BITS = np.uint32(0x3F000000)
+
+
+# The three below are compiled by the types of their arguments, inside the loops that call them.
+
+
+def _number(x):
+    """Return the number that an array's element stands for."""
+
+
+def _rounded(total, like):
+    """Return ``total`` rounded to nearest even, as an element of the kind of ``like``."""
+
+
+def _size(total, like):
+    """Return the bits of ``|total|``, which grow as it does, NaN being largest."""
+
+
+def _too_large(like):
+    """Return the smallest ``_size`` that rounds to infinity as the kind of ``like``."""
+
+
+@overload(_number)
+def _number_of(x):
+    if x == nb.types.uint16:
+        return lambda x: _U32(_U32(x) << _16).view(np.float32)
+    if x == nb.types.int16:
+
+        def half(x):
+            u = _U32(np.uint16(x))
+            # Moved into place, the exponent is 112 too small; a product mends denormals as well.
+            size = np.float32(_U32(_U32(u & _SIZE) << _13).view(np.float32) * _F16_BIAS)
+            odd = _F32_ODD if _U32(u & _SIZE) >= _F16_ODD else _0  # infinity and NaN
+            return _U32(size.view(np.uint32) | odd | _U32(_U32(u & _SIGN) << _16)).view(np.float32)
+
+        return half
+    return lambda x: x
+
+
+@overload(_rounded)
+def _rounded_to(total, like):
+    if like == nb.types.uint16:
+
+        def brain(total, like):
+            u = np.float32(total).view(np.uint32)
+            return np.uint16(_U32(_U32(u + _SIZE) + _U32(_U32(u >> _16) & _1)) >> _16)
+
+        return brain
+    if like == nb.types.int16:
+
+        def half(total, like):
+            u = np.float32(total).view(np.uint32)
+            size = _U32(u & _SIZE32)
+            normal = _U32(_U32(_U32(size + _F16_ROUND) + _U32(_U32(size >> _13) & _1)) >> _13)
+            # Below 2^-14, adding 0.5 lets the processor round at the right bit.
+            tiny = _U32(np.float32(size.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS)
+            bits = tiny if size < _F16_TINY else normal
+            return np.int16(np.uint16(bits | _U32(_U32(u >> _16) & _SIGN)))
+
+        return half
+    if like == nb.types.float32:
+        return lambda total, like: np.float32(total)
+    return lambda total, like: total
+
+
+@overload(_size)
+def _size_of(total, like):
+    if like == nb.types.float64:
+        return lambda total, like: np.uint64(np.float64(total).view(np.uint64) & _SIZE64)
+    return lambda total, like: _U32(np.float32(total).view(np.uint32) & _SIZE32)
+
+
+@overload(_too_large)
+def _too_large_for(like):
+    if like == nb.types.uint16:
+        return lambda like: np.uint32(0x7F7F8000)
+    if like == nb.types.int16:
+        return lambda like: np.uint32(0x477FF000)  # 65,520
+    if like == nb.types.float32:
+        return lambda like: np.uint32(0x7F800000)
+    return lambda like: np.uint64(0x7FF0000000000000)
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+def _two(a, b, ca, cb, out):
+    """Write ca·a + cb·b; True if all of it is finite."""
+    top = _size(0.0, out[0])
+    for i in range(out.size):
+        total = ca * _number(a[i]) + cb * _number(b[i])
+        top = max(top, _size(total, out[0]))
+        out[i] = _rounded(total, out[0])
+    return top < _too_large(out[0])
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+def _add(source, factor, sums):
+    """Add factor·source to ``sums``."""
+    for i in range(sums.size):
+        sums[i] += factor * _number(source[i])
+
+
+@nb.njit(nogil=True, cache=True)
+def _round(sums, out):
+    """Write ``sums`` rounded; True if all of it is finite."""
+    top = _size(0.0, out[0])
+    for i in range(out.size):
+        top = max(top, _size(sums[i], out[0]))
+        out[i] = _rounded(sums[i], out[0])
+    return top < _too_large(out[0])
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dot(x, y):
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(_number(x[i])) * np.float64(_number(y[i]))
+    return total
+
+
+def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> bool:
+    """Write Σ_k factors_k · sources_k into ``out``, rounded once to its kind.
+
+    Sums are in float64, element by element and in the order of the seeds, so that the bytes depend
+    neither on threads nor on how the work is cut.
+
+    Args:
+        sources: K arrays (n,) of any ``DTYPES``.
+        factors: (K,).
+        out: (n,) contiguous, of any of ``DTYPES``.
+
+    Returns:
+        Whether all results are finite. What is not finite in a source is not finite in the
+        result, even times zero.
+    """
+    if out.size == 0:
+        return True
+    if len(sources) == 2:
+        (a, b), (ca, cb) = sources, factors
+        return cast("bool", _two(a, b, float(ca), float(cb), out))
+    fine = True
+    sums = np.empty(min(BLOCK, out.size))
+    for start in range(0, out.size, BLOCK):
+        part = out[start : start + BLOCK]
+        total = sums[: part.size]
+        total[:] = 0.0
+        for source, factor in zip(sources, factors, strict=True):
+            _add(source[start : start + BLOCK], float(factor), total)
+        fine &= _round(total, part)
+    return fine
+
+
+def products(sources: Sequence[Array]) -> NDArray[np.float64]:
+    """Return the inner products ⟨source_k, source_l⟩ (K, K) of K arrays (n,).
+
+    In float64, where the product of two float32 numbers is exact. NaN or infinity in a source
+    makes its products NaN or infinite.
+    """
+    many = len(sources)
+    result = np.zeros((many, many))
+    for k in range(many):
+        for other in range(k + 1):
+            result[k, other] = result[other, k] = _dot(sources[k], sources[other])
+    return result
+
+
+def not_finite(source: Array) -> int | None:
+    """Return the index of the first element that is NaN or infinite, or ``None``."""
+    if source.dtype == np.uint16:
+        bad = (source & 0x7F80) == 0x7F80
+    elif source.dtype == np.int16:
+        bad = (source & 0x7C00) == 0x7C00
+    else:
+        bad = ~np.isfinite(source)
+    return int(bad.argmax()) if bad.any() else None
