@@ -18,6 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Archive": "archive",
+    "Checkpoint": "checkpoint",
+    "CheckpointSpace": "checkpoint",
     "DenseSpace": "spaces",
     "Evolver": "evolver",
     "Generation": "records",
@@ -26,10 +28,13 @@ _HOMES = {
     "METHODS": "baselines",
     "Member": "population",
     "Proposal": "records",
+    "Recipe": "recipe",
     "Sample": "tasks",
     "Task": "tasks",
     "Verdict": "records",
     "make_evolver": "baselines",
+    "preflight": "checkpoint",
+    "rebuild": "checkpoint",
 }
 __all__ = ["__version__", "tasks", *_HOMES]
 
@@ -37,10 +42,12 @@ if TYPE_CHECKING:
     from m2n2lab import tasks
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
+    from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
     from m2n2lab.layout import Layout
     from m2n2lab.population import Member
+    from m2n2lab.recipe import Recipe
     from m2n2lab.records import Generation, Proposal, Verdict
     from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task

@@ -1,1 +1,17 @@
 """Checkpoints on disk: opened by their headers, merged at memory speed, saved with their recipe."""
+
+from m2n2lab.checkpoint.checkpoint import Checkpoint
+from m2n2lab.checkpoint.checks import Preflight, preflight
+from m2n2lab.checkpoint.problems import Problem, Problems
+from m2n2lab.checkpoint.rebuilding import rebuild
+from m2n2lab.checkpoint.space import CheckpointSpace
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointSpace",
+    "Preflight",
+    "Problem",
+    "Problems",
+    "preflight",
+    "rebuild",
+]

@@ -146,6 +146,7 @@ class Checkpoint:
                     name
                     for name in self._places
                     if self.entry(name).kind in DTYPES
+                    and self.entry(name).size
                     and not BUFFERS.search(name)
                     and name not in self.tied
                 ),
@@ -189,6 +190,11 @@ class Checkpoint:
         """Return a tensor of the flat vector, flat and read-only: a view into its file."""
         _, file, inside = self._places[name]
         return file.array(inside)
+
+    def raw(self, name: str) -> memoryview:
+        """Return any tensor's bytes, a view into its file."""
+        _, file, inside = self._places[name]
+        return file.raw(inside)
 
     @property
     def files(self) -> tuple[TensorFile, ...]:

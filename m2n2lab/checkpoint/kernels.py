@@ -24,6 +24,7 @@ DTYPES: Final[dict[str, type[np.generic]]] = {
     "F64": np.float64,
 }
 """Kinds of numbers that can be merged, by their names in safetensors, and how they travel."""
+BYTES: Final = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()}
 
 BLOCK: Final = 1 << 15
 """Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""

@@ -1,0 +1,379 @@
+"""Preflight: everything that speaks against a merge, from names and headers alone, at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, natural, scan
+from m2n2lab.checkpoint.kernels import BYTES
+from m2n2lab.checkpoint.plan import NAMES, SHORT, Plan
+from m2n2lab.checkpoint.problems import Collector, Problem
+from m2n2lab.checkpoint.vocabulary import disagreement
+from m2n2lab.checkpoint.work import CHUNK, WORKERS
+from m2n2lab.errors import InputError, choose
+from m2n2lab.layout import Layout
+
+Vocabulary = Literal["refuse", "common"]
+
+SIZES = {
+    "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
+    "width of the feed-forward layers": ("intermediate_size", "n_inner", "d_ff"),
+    "depth": ("num_hidden_layers", "n_layer", "num_layers", "layers_per_block"),
+    "attention heads": ("num_attention_heads", "n_head", "num_heads", "attention_head_dim"),
+    "key-value heads": ("num_key_value_heads",),
+}
+"""What makes two architectures different, by the names that configs have for it."""
+
+NOTED = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
+"""Entries of a config that change what the same weights do."""
+
+RATE = 1e9
+"""Bytes a second that estimates reckon with: a solid-state disk."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known of a merge before a weight is read.
+
+    Attributes:
+        problems: why it cannot be done; empty where it can.
+        notes: what should be known before it is done.
+        plan: the merge, or ``None`` where there are problems.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    plan: Plan | None
+
+    @property
+    def read(self) -> int:
+        """Bytes of weights that a merge reads: once for inner products, once to merge."""
+        if self.plan is None:
+            return 0
+        return 2 * sum(file.length for seed in self.plan.seeds for file in seed.files)
+
+    @property
+    def written(self) -> int:
+        """Bytes of weights that a merge writes."""
+        return output_bytes(self.plan) if self.plan else 0
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of a merge on a disk that does 1 GB/s."""
+        return (self.read + self.written) / RATE
+
+    @property
+    def memory(self) -> int:
+        """Estimated peak of memory beyond the system's file cache, in bytes, for any size."""
+        return 300_000_000 + WORKERS * CHUNK * 8 * 2
+
+
+def output_bytes(plan: Plan) -> int:
+    """Return how many bytes of weights the result has."""
+    carried = (plan.base.entry(name) for name in plan.base.carried)
+    return sum(size * BYTES[plan.kinds[name]] for name, size in plan.sizes.items()) + sum(
+        entry.stop - entry.start for entry in carried
+    )
+
+
+def preflight(
+    sources: Sequence[str | Path],
+    *,
+    components: Sequence[str] | None = None,
+    dtype: str | None = None,
+    vocab: Vocabulary = "refuse",
+    out: str | Path | None = None,
+) -> Preflight:
+    """Find out whether checkpoints can be merged, reading only their headers.
+
+    Args:
+        sources: at least two checkpoints (see ``Checkpoint.open``).
+        components: of diffusers pipelines, the ones to merge.
+        dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
+            for the result; that of the first seed by default.
+        vocab: where vocabularies differ in size, ``"refuse"``, or keep the ``"common"`` rows.
+        out: where the result shall be written.
+
+    Raises:
+        InputError: options that do not exist, fewer than two seeds.
+    """
+    choose("way to treat vocabularies", vocab, ("refuse", "common"))
+    kind = None if dtype is None else _kind(dtype)
+    if isinstance(sources, (str, Path)) or len(sources) < 2:
+        raise InputError(
+            f"A merge needs at least two checkpoints, but {_count(sources)} came; add another."
+        )
+    problems, notes = Collector(), list[str]()
+    seeds = [scan(source, components, problems) for source in sources]
+    opened = [seed for seed in seeds if seed is not None]
+    plan = None
+    if len(opened) > 1:
+        base, *others = opened
+        cuts: dict[str, int] = {}
+        for other in others:
+            _compare(base, other, vocab, problems, notes, cuts)
+        plan = _plan(tuple(opened), kind, cuts)
+        if not plan.layout.size:
+            problems.add(_nothing_to_merge(base))
+        notes += _notes(plan)
+    if out is not None:
+        _check_place(Path(out), plan, problems)
+    if problems.found or len(opened) < len(sources):
+        plan = None
+    return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
+
+
+def _count(sources: object) -> str:
+    return "one" if isinstance(sources, (str, Path)) or sources else "none"
+
+
+def _kind(dtype: str) -> str:
+    name = str(dtype).removeprefix("torch.")
+    known = {**NAMES, **SHORT}
+    return known[choose("dtype for weights", name, known)]
+
+
+def _plan(seeds: tuple[Checkpoint, ...], kind: str | None, cuts: Mapping[str, int]) -> Plan:
+    base = seeds[0]
+    everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
+    shapes = {
+        name: (cuts[name], *shape[1:]) if name in cuts else shape
+        for name, shape in base.layout.shapes.items()
+        if name in set(everywhere)
+    }
+    kinds = {name: kind or base.entry(name).kind for name in shapes}
+    rows = min(cuts.values(), default=None)
+    return Plan(seeds, Layout(shapes), kinds, rows, kind)
+
+
+def _compare(
+    base: Checkpoint,
+    other: Checkpoint,
+    vocab: Vocabulary,
+    problems: Collector,
+    notes: list[str],
+    cuts: dict[str, int],
+) -> None:
+    """Note in what another seed differs from the base; ``cuts`` gets the rows to keep."""
+    if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
+        problems.add(
+            Problem(
+                file=other.id,
+                expected=f"a checkpoint of the kind of {base.id} ({base.kind})",
+                found=other.kind,
+                fix="merge models of one kind",
+            )
+        )
+        return
+    parts = {part.name: part for part in other.parts}
+    for part in base.parts:
+        if part.name in parts:
+            _compare_configs(part, parts[part.name], problems, notes)
+        else:
+            problems.add(
+                Problem(
+                    file=other.id,
+                    expected=f"a component {part.name!r} as {base.id} has",
+                    found="none",
+                    fix="choose components that all have",
+                )
+            )
+    _compare_names(base, other, problems)
+    _compare_shapes(base, other, vocab, problems, notes, cuts)
+
+
+def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> None:
+    file = str(b.folder / "config.json")
+
+    def differ(what: str, expected: object, found: object) -> None:
+        problems.add(
+            Problem(
+                file=file,
+                expected=f"{what} {expected} as in {a.folder}",
+                found=str(found),
+                fix="merge models of one architecture, best with a common ancestor",
+            )
+        )
+
+    if a.architecture and b.architecture and a.architecture != b.architecture:
+        differ("the architecture", a.architecture, b.architecture)
+        return
+    for what, keys in SIZES.items():
+        for key in keys:
+            mine, its = a.config.get(key), b.config.get(key)
+            if mine is not None and its is not None and mine != its:
+                differ(f"{what} ({key})", mine, its)
+    for key in NOTED:
+        mine, its = a.config.get(key), b.config.get(key)
+        if mine is not None and its is not None and mine != its:
+            notes.append(
+                f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
+            )
+
+
+def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
+    mine, its = set(base.merged), set(other.merged)
+    for name in sorted((mine ^ its), key=natural):
+        if not HEADS.search(name):
+            continue
+        untied, tied = (base, other) if name in mine else (other, base)
+        if name in tied.tied or any(EMBEDDINGS.search(table) for table in tied.merged):
+            problems.add(
+                Problem(
+                    file=str(untied.file(name)),
+                    tensor=name,
+                    expected=f"a head tied to the embedding, as in {tied.id}",
+                    found="a head of its own",
+                    fix=f"untie the other first (in transformers: load {tied.id} with "
+                    f"tie_word_embeddings=False, copy its embedding into the head, save it)",
+                )
+            )
+            mine.discard(name)
+            its.discard(name)
+    for where, lacking, names in ((other, base, its - mine), (base, other, mine - its)):
+        _several(problems, sorted(names, key=natural), partial(_extra, where, lacking))
+
+
+def _extra(where: Checkpoint, lacking: Checkpoint, name: str) -> Problem:
+    return Problem(
+        file=str(where.file(name)),
+        tensor=name,
+        expected=f"the tensors of {lacking.id}",
+        found="one that it lacks",
+        fix="merge models of one architecture",
+    )
+
+
+def _compare_shapes(
+    base: Checkpoint,
+    other: Checkpoint,
+    vocab: Vocabulary,
+    problems: Collector,
+    notes: list[str],
+    cuts: dict[str, int],
+) -> None:
+    shapes = other.layout.shapes
+    differ = [
+        name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
+    ]
+    tables = [
+        name
+        for name in differ
+        if (EMBEDDINGS.search(name) or HEADS.search(name))
+        and base.layout.shapes[name][1:] == shapes[name][1:]
+    ]
+    for name in tables:
+        mine, its = base.layout.shapes[name][0], shapes[name][0]
+        common = min(mine, its)
+        clash = disagreement(base, other, common)
+        if vocab == "refuse" or clash:
+            problems.add(
+                Problem(
+                    file=str(other.file(name)),
+                    tensor=name,
+                    expected=f"a vocabulary of {mine:,} rows as in {base.id}",
+                    found=f"{its:,} rows" + (f", and {clash}" if clash else ""),
+                    fix="use models with one tokenizer"
+                    if clash
+                    else f"keep the {common:,} common rows with vocab='common' (--vocab common), "
+                    f"or use models with one tokenizer",
+                )
+            )
+            continue
+        cuts[name] = min(common, cuts.get(name, common))
+        notes.append(
+            f"{name} has {mine:,} rows in {base.id} and {its:,} in {other.id}: the {common:,} "
+            f"common rows are merged, the others left out."
+        )
+    if not tables and (clash := disagreement(base, other, None)):
+        notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
+
+    def odd(name: str) -> Problem:
+        return Problem(
+            file=str(other.file(name)),
+            tensor=name,
+            expected=f"shape {base.layout.shapes[name]} as in {base.id}",
+            found=f"{shapes[name]}",
+            fix="merge models of one architecture and size",
+        )
+
+    _several(problems, [name for name in differ if name not in tables], odd)
+
+
+def _several(problems: Collector, names: list[str], problem: Callable[[str], Problem]) -> None:
+    """Note a problem of any number of tensors: three of them by name, then how many more."""
+    first = [problem(name) for name in names[:3]]
+    if len(names) > 3:
+        last = first[-1]
+        more = f"{last.found} ({len(names) - 3:,} more tensors likewise)"
+        first[-1] = replace(last, found=more)
+    problems.extend(first)
+
+
+def _nothing_to_merge(base: Checkpoint) -> Problem:
+    return Problem(
+        file=base.id,
+        expected="weights that all seeds have",
+        found="none",
+        fix="merge models of one architecture",
+    )
+
+
+def _notes(plan: Plan) -> Iterable[str]:
+    """Return what should be known: kinds of numbers, licences."""
+    mixed = {
+        kind: seed.id
+        for seed in reversed(plan.seeds)
+        for kind in {seed.entry(name).kind for name in plan.sizes}
+    }
+    if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
+        kinds = ", ".join(f"{kind} ({id})" for kind, id in sorted(mixed.items()))
+        result = ", ".join(sorted(set(plan.kinds.values())))
+        yield f"The seeds hold {kinds}; the result will be {result}" + (
+            "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
+        )
+    licences = {seed.id: seed.licence for seed in plan.seeds}
+    if len(set(licences.values())) > 1 or None in licences.values():
+        stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
+        yield f"The seeds' licences differ or are missing ({stated}): see which hold for the merge."
+
+
+def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        problems.add(
+            Problem(
+                file=str(out),
+                expected="a new or empty folder for the result",
+                found="something already there",
+                fix="choose another name, or remove it first",
+            )
+        )
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        problems.add(
+            Problem(
+                file=str(parent),
+                expected="a folder that can be written to",
+                found="one that cannot",
+                fix="choose another place for the result",
+            )
+        )
+    need = output_bytes(plan) if plan else 0
+    free = shutil.disk_usage(parent).free
+    if need > free:
+        problems.add(
+            Problem(
+                file=str(out),
+                expected=f"{need:,} bytes of space for the result",
+                found=f"{free:,} bytes free",
+                fix="free some space or choose another disk",
+            )
+        )

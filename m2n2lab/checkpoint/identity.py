@@ -1,0 +1,170 @@
+"""What files are, by their SHA-256: computed beside other work, and remembered while they stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import platformdirs
+
+from m2n2lab.checkpoint.work import WORKERS
+from m2n2lab.errors import InputError
+from m2n2lab.files import write_whole
+
+SETTLED = 2.0
+"""Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder for what can be computed again; ``M2N2LAB_CACHE`` moves it."""
+    root = os.environ.get("M2N2LAB_CACHE") or platformdirs.user_cache_dir("m2n2lab")
+    return Path(root) / name
+
+
+def remember(path: Path, content: bytes) -> None:
+    """Write a file into the cache; a cache that cannot be written only costs time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except (OSError, InputError):
+        pass
+
+
+class Hashes:
+    """SHA-256 of files, computed in the background from the moment this is made.
+
+    Args:
+        files: the files.
+        trust: take what is remembered of files whose size and time stamp have not changed.
+    """
+
+    def __init__(self, files: Iterable[Path], trust: bool = True) -> None:
+        self.done = 0  # bytes hashed so far
+        self._found: dict[Path, str] = {}
+        self._error: Exception | None = None
+        self._stop = False
+        self._queue: SimpleQueue[Path] = SimpleQueue()
+        wanted = list(dict.fromkeys(files))
+        self._known = {path: digest for path in wanted if trust and (digest := _remembered(path))}
+        left = [path for path in wanted if path not in self._known]
+        # The longest first, so that all threads end together.
+        for path in sorted(left, key=lambda path: -path.stat().st_size):
+            self._queue.put(path)
+        # Daemons: a process that ends early does not wait for them.
+        self._threads = [
+            threading.Thread(target=self._run, name="m2n2lab-hash", daemon=True)
+            for _ in range(min(WORKERS, len(left)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all is known without waiting."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def wait(self) -> Mapping[Path, str]:
+        """Return the SHA-256 of every file, in hexadecimal.
+
+        Raises:
+            InputError: a file could not be read.
+        """
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.1)  # in turns, so that Ctrl-C is heard
+        if self._error is not None:
+            raise InputError(
+                f"A seed's file could not be read to its end: {self._error}; check the disk, or "
+                f"copy it again."
+            ) from self._error
+        return {**self._known, **self._found}
+
+    def stop(self) -> None:
+        """Give up what is not done yet."""
+        self._stop = True
+
+    def _run(self) -> None:
+        while not self._stop:
+            try:
+                path = self._queue.get_nowait()
+            except Empty:
+                return
+            try:
+                self._found[path] = self._hash(path)
+            except OSError as error:
+                self._error = error
+                return
+
+    def _hash(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(1 << 20))
+        before = path.stat()
+        with path.open("rb", buffering=0) as file:
+            while (count := file.readinto(buffer)) and not self._stop:
+                digest.update(buffer[:count])
+                self.done += count
+        if not self._stop and time.time() - before.st_mtime > SETTLED:
+            note = {**_stamp(path, before), "sha256": digest.hexdigest()}
+            remember(_note(path), json.dumps(note).encode())
+        return digest.hexdigest()
+
+
+def together(digests: Mapping[str, str]) -> str:
+    """Return one SHA-256 for several files by name: that of ``sha256sum``'s lines, sorted.
+
+    A single file keeps its own.
+    """
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -> None:
+    """Do something once all files are hashed, now or in the background."""
+
+    def wait() -> None:
+        try:
+            digests = hashes.wait()
+        except InputError:
+            return
+        if not hashes._stop:
+            action(digests)
+
+    if hashes.ready:
+        wait()
+    else:
+        threading.Thread(target=wait, name="m2n2lab-hash", daemon=True).start()
+
+
+def _note(path: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return cache_folder("hashes") / f"{name}.json"
+
+
+def _stamp(path: Path, status: os.stat_result) -> dict[str, Any]:
+    return {
+        "path": str(path.resolve()),
+        "size": status.st_size,
+        "changed": status.st_mtime_ns,
+        "inode": status.st_ino,
+    }
+
+
+def _remembered(path: Path) -> str | None:
+    try:
+        note = json.loads(_note(path).read_bytes())
+        same = isinstance(note, dict) and all(
+            note.get(key) == value for key, value in _stamp(path, path.stat()).items()
+        )
+        digest = note["sha256"] if same else None
+    except (OSError, ValueError, KeyError):
+        return None
+    return digest if isinstance(digest, str) and len(digest) == 64 else None

@@ -1,0 +1,146 @@
+"""Weights into a live PyTorch module, in place: the only file here that needs torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m2n2lab.checkpoint.kernels import DTYPES, Array
+from m2n2lab.checkpoint.plan import NAMES, Plan
+from m2n2lab.checkpoint.work import chunks, spread
+from m2n2lab.errors import InputError
+from m2n2lab.recipe import Recipe
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint.checkpoint import Part
+
+KINDS = {getattr(torch, name): kind for name, kind in NAMES.items()}
+
+
+class Live:
+    """A module, or a pipeline of modules, that takes on the weights of any recipe.
+
+    Args:
+        plan: the seeds.
+        model: a module with the tensors of the flat vector under their names, or an object with
+            a module for each component; its weights are overwritten in place.
+
+    Raises:
+        InputError: the module lacks a tensor or has it in another shape or kind.
+    """
+
+    def __init__(self, plan: Plan, model: Any) -> None:
+        self.plan = plan
+        self.model = model
+        self._targets = dict(_targets(plan, model))
+
+    def show(self, recipe: Recipe) -> Any:
+        """Write a recipe's weights into the model, each rounded once, and return the model.
+
+        Raises:
+            Problems: a seed holds NaN or infinity, or a result does not fit its kind.
+        """
+
+        def work(job: tuple[str, int, int]) -> int:
+            name, start, stop = job
+            target = self._targets[name][start:stop]
+            direct = target.device.type == "cpu" and target.is_contiguous()
+            if direct:
+                result = _numpy(target)
+            else:  # a GPU, or a parameter that lies scattered
+                result = np.empty(stop - start, DTYPES[KINDS[target.dtype]])
+            self.plan.paint(recipe, name, start, stop, result)
+            if not direct:
+                kind = np.int16 if result.dtype == np.uint16 else result.dtype
+                target.copy_(torch.from_numpy(result.view(kind)).view(target.dtype))
+            return result.nbytes
+
+        with torch.no_grad():
+            spread(
+                [
+                    (name, *piece)
+                    for name, size in self.plan.sizes.items()
+                    for piece in chunks(size)
+                ],
+                work,
+            )
+        return self.model
+
+
+def _numpy(tensor: Tensor) -> Array:
+    """Return a CPU tensor's own memory as one of ``DTYPES``."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    if tensor.dtype == torch.float16:
+        return tensor.view(torch.int16).numpy()
+    return tensor.numpy()
+
+
+def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Return the flat memory of each tensor by its name in the plan."""
+    for part in plan.base.parts:
+        module = getattr(model, part.name) if part.name else model
+        if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
+            module.resize_token_embeddings(plan.rows, mean_resizing=False)
+        state = module.state_dict()
+        prefix = f"{getattr(module, 'base_model_prefix', '')}."
+        for file in part.files:
+            for name in file.entries:
+                full = part.full(name)
+                if full not in plan.sizes:
+                    continue
+                # A model saved without its head names its tensors without the prefix.
+                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
+                tensor = next((value for value in found if value is not None), None)
+                shape = plan.layout.shapes[full]
+                if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in KINDS:
+                    came = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+                    raise InputError(
+                        f"The module must have a tensor {name} of shape {shape}, but it has "
+                        f"{came}; give the module that {plan.base.id} is loaded into."
+                    )
+                yield full, tensor.detach().view(-1) if tensor.is_contiguous() else tensor
+
+
+def load(plan: Plan, device: str) -> Any:
+    """Return a module, or a pipeline, that the base is loaded into.
+
+    Raises:
+        InputError: a single file, an unknown class, or a library that is not installed.
+    """
+    dtype = next((key for key, kind in KINDS.items() if kind == plan.dtype), "auto")
+    base = plan.base
+    try:
+        if base.kind == "diffusers":
+            import diffusers
+
+            kind = None if dtype == "auto" else dtype
+            pipeline: Any = diffusers.DiffusionPipeline
+            return pipeline.from_pretrained(base.path, torch_dtype=kind).to(device)
+        return _load_part(base.parts[0], base.path, dtype).to(device).eval()
+    except ImportError as error:
+        raise InputError(
+            f"{base.id} is loaded with {error.name or 'a library'}, which is not installed; "
+            f"install m2n2lab with its extra 'llm' or 'images', or give a module of your own."
+        ) from error
+
+
+def _load_part(part: Part, path: Path, dtype: Any) -> Any:
+    name = part.architecture
+    ours = "_class_name" in part.config  # a diffusers model
+    library = importlib.import_module("diffusers" if ours else "transformers")
+    options = {"dtype": dtype} if not ours else {} if dtype == "auto" else {"torch_dtype": dtype}
+    kind = getattr(library, name, None) if name else None
+    if kind is None or not path.is_dir():
+        raise InputError(
+            f"{path} must name a class of transformers or diffusers in its config to be loaded, "
+            f"but it names {name or 'none'}; give the module yourself: CheckpointSpace(…, "
+            f"module=…)."
+        )
+    return kind.from_pretrained(path, **options)

@@ -1,0 +1,248 @@
+"""Saving: a folder that loads as its seeds do, complete or not there, and the same again.
+
+The result has the files of the first seed: the same shards, in each the same tensors in the same
+order. Weights are computed, rounded and written piece by piece in several threads, so that
+reading, arithmetic and writing overlap and no tensor is ever held as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m2n2lab.checkpoint.card import card
+from m2n2lab.checkpoint.format import TensorFile, make_header, write_at
+from m2n2lab.checkpoint.identity import Hashes
+from m2n2lab.checkpoint.kernels import BYTES, DTYPES
+from m2n2lab.checkpoint.plan import NAMES, Plan
+from m2n2lab.checkpoint.record import Record, copied
+from m2n2lab.checkpoint.work import Progress, chunks, nothing, spread
+from m2n2lab.errors import InputError
+from m2n2lab.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of one tensor, and where it goes."""
+
+    file: int
+    offset: int
+    name: str
+    start: int
+    stop: int
+    merged: bool
+
+
+def save(
+    plan: Plan,
+    recipe: Recipe,
+    out: str | Path,
+    hashes: Hashes,
+    record: Record,
+    progress: Progress = nothing,
+) -> Path:
+    """Write the model that a recipe makes of the plan's seeds.
+
+    Args:
+        plan: the seeds.
+        recipe: their combination.
+        out: the folder to make; nothing is there until all is complete.
+        hashes: SHA-256 of all files that go into it, perhaps still being computed.
+        record: what is told of it; completed with the hashes.
+        progress: called with the bytes that were just read and written.
+
+    Raises:
+        InputError: the folder exists or cannot be written, the disk is full.
+        Problems: a seed holds NaN or infinity, or the result does not fit its kind.
+    """
+    out = Path(out)
+    with _whole_folder(out) as folder:
+        _copy_others(plan, record, folder)
+        sheets = [
+            (file, _open(folder / plan.base.relative(file.path)))
+            for part in plan.base.parts
+            for file in part.files
+        ]
+        try:
+            length = len(record.text)  # a hash is as long as the zeros that stand for it
+            pieces = [
+                piece for file, handle in sheets for piece in _lay_out(plan, file, handle, length)
+            ]
+            spread(pieces, lambda piece: _write(plan, recipe, piece), progress)
+            full = record.complete(plan, hashes.wait())
+            for file, handle in sheets:
+                write_at(handle, _header(plan, file, full.text), 0)
+        finally:
+            for _, handle in sheets:
+                os.close(handle)
+        (folder / "recipe.json").write_text(full.pretty, encoding="utf-8")
+        (folder / "README.md").write_text(card(plan, recipe, full), encoding="utf-8")
+    return out
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[int, ...], bool]]:
+    """Return what of a file of the base is written: name → full name, kind, shape, merged."""
+    part = next(part for part in plan.base.parts if file in part.files)
+    found = {}
+    for name, entry in file.entries.items():
+        full = part.full(name)
+        if full in plan.sizes:
+            found[name] = (full, plan.kinds[full], plan.layout.shapes[full], True)
+        elif full not in plan.base.tied:
+            found[name] = (full, entry.kind, entry.shape, False)
+    return found
+
+
+def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
+    tensors = {name: (kind, shape) for name, (_, kind, shape, _) in _contents(plan, file).items()}
+    return make_header(tensors, {"format": file.metadata.get("format", "pt"), "m2n2lab": text})
+
+
+def _lay_out(plan: Plan, file: TensorFile, handle: int, length: int) -> Iterator[_Piece]:
+    """Return the pieces of one file, which gets its full length here."""
+    offset = len(_header(plan, file, " " * length))
+    for full, kind, _, merged in _contents(plan, file).values():
+        if merged:
+            size, width = plan.sizes[full], BYTES[kind]
+        else:
+            entry = plan.base.entry(full)
+            size, width = entry.stop - entry.start, 1
+        for start, stop in chunks(size):
+            yield _Piece(handle, offset + start * width, full, start, stop, merged)
+        offset += size * width
+    os.ftruncate(handle, offset)
+
+
+def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
+    if not piece.merged:
+        data = plan.base.raw(piece.name)[piece.start : piece.stop]
+        write_at(piece.file, data, piece.offset)
+        return 2 * len(data)
+    kind = plan.kinds[piece.name]
+    result = np.empty(piece.stop - piece.start, DTYPES[kind])
+    plan.paint(recipe, piece.name, piece.start, piece.stop, result)
+    write_at(piece.file, result.data.cast("B"), piece.offset)
+    read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
+    return read + result.nbytes
+
+
+def cost(plan: Plan) -> int:
+    """Return how many bytes of weights ``save`` reads and writes."""
+    total = 0
+    for file in plan.base.files:
+        for full, kind, _, merged in _contents(plan, file).values():
+            if merged:
+                read = sum(BYTES[seed.entry(full).kind] for seed in plan.seeds)
+                total += plan.sizes[full] * (read + BYTES[kind])
+            else:
+                entry = plan.base.entry(full)
+                total += 2 * (entry.stop - entry.start)
+    return total
+
+
+# -- what goes beside the weights --------------------------------------------------------------
+
+
+def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
+    for source, name in copied(plan, record.tokenizer):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    for part in plan.base.parts:
+        if part.config:
+            _write_config(plan, record, part.config, folder / part.name / "config.json")
+        if len(part.files) > 1:
+            _write_index(plan, part.name, part.files, folder / part.name)
+
+
+def _write_config(plan: Plan, record: Record, config: Mapping[str, Any], path: Path) -> None:
+    """Write a config with what the merge changed; where it changed nothing, it was copied."""
+    changed = dict(config)
+    if plan.rows is not None and "vocab_size" in config:
+        changed["vocab_size"] = plan.rows
+    if plan.dtype is not None:
+        name = next(name for name, kind in NAMES.items() if kind == plan.dtype)
+        changed.update({key: name for key in ("dtype", "torch_dtype") if key in config})
+    if changed != config:
+        _write_json(path, changed)
+
+
+def _write_index(plan: Plan, part: str, files: tuple[TensorFile, ...], folder: Path) -> None:
+    places: dict[str, str] = {}
+    total = 0
+    for file in files:
+        for name, (full, kind, _, merged) in _contents(plan, file).items():
+            places[name] = file.path.name
+            entry = plan.base.entry(full)
+            total += plan.sizes[full] * BYTES[kind] if merged else entry.stop - entry.start
+    stem = next(iter(places.values())).rsplit("-", 3)[0]
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    _write_json(folder / f"{stem}.safetensors.index.json", index)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# -- all or nothing ----------------------------------------------------------------------------
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``out`` that takes its name when the block ends well.
+
+    Raises:
+        InputError: ``out`` is there already, cannot be written, or the disk is full.
+    """
+    host = socket.gethostname()
+    temporary = out.absolute().parent / f".{out.name}.{host}-{os.getpid()}.partial"
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"{out} must be a new or empty folder, but something is there already; choose "
+                f"another name, or remove it first."
+            )
+        _sweep(out, host)
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.rename(temporary, out)  # an empty folder of that name is replaced
+    except OSError as error:
+        raise InputError(
+            f"{out} could not be written: {error.strerror or error}; free some space or choose "
+            f"another place. Nothing was left behind."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(out: Path, host: str) -> None:
+    """Remove what merges into the same folder left behind when they were killed."""
+    for folder in out.absolute().parent.glob(f".{out.name}.{host}-*.partial"):
+        number = folder.name.removesuffix(".partial").rpartition("-")[2]
+        if number.isdigit() and not _alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
