@@ -1,4 +1,4 @@
-"""The command line: ``m2n2lab evolve`` and ``m2n2lab serve``."""
+"""The command line: ``evolve`` and ``serve`` here, what deals with checkpoints in ``merging``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab import __version__
+from m2n2lab import __version__, merging
 from m2n2lab.display import percent
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import writable_folder, write_whole
@@ -294,6 +294,11 @@ def serve(
         task, method, seed, pretrained, data, hidden, device, threads, archive_size, alpha, mutation
     )
     serve_dashboard(settings, host, port, origin, show)
+
+
+app.command()(merging.inspect)
+app.command()(merging.merge)
+app.command()(merging.rebuild)
 
 
 def main() -> None:

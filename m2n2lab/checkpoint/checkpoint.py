@@ -18,7 +18,7 @@ from m2n2lab.checkpoint.folder import (
     wrong_kind,
 )
 from m2n2lab.checkpoint.format import Entry, TensorFile
-from m2n2lab.checkpoint.kernels import DTYPES, Array
+from m2n2lab.checkpoint.kinds import DTYPES, Array
 from m2n2lab.checkpoint.problems import Collector, Problem, Problems
 from m2n2lab.layout import Layout
 
@@ -72,9 +72,10 @@ class Checkpoint:
     """A model in safetensors: a transformers or diffusers folder, or a single file.
 
     Its flat vector is the concatenation of all tensors that can be merged, sorted by component and
-    by name with numbers in the order of their value (``layers.2`` before ``layers.10``), whatever
-    their order in the files. Integer tensors and buffers are *carried*: copied, never merged. A
-    head that shares its weights with the embedding appears once, as the embedding.
+    by name, with numbers in the order of their value (``layers.2`` before ``layers.10``) and the
+    output head last, whatever their order in the files. Integer tensors and buffers are *carried*:
+    copied, never merged. A head that shares its weights with the embedding appears once, as the
+    embedding.
 
     ::
 
@@ -150,7 +151,7 @@ class Checkpoint:
                     and not BUFFERS.search(name)
                     and name not in self.tied
                 ),
-                key=natural,
+                key=depth,
             )
         )
 
@@ -206,12 +207,12 @@ class Checkpoint:
         return path.name if path == self.path else path.relative_to(self.path).as_posix()
 
 
-def natural(name: str) -> tuple[Any, ...]:
-    """Return a key that sorts names with numbers by their value."""
-    return tuple(
-        (1, int(part), part) if part.isdigit() else (0, 0, part)
-        for part in re.split(r"(\d+)", name)
-    )
+def depth(name: str) -> tuple[Any, ...]:
+    """Return a key that sorts tensors by component, heads last, and numbers by their value."""
+    component, _, rest = name.rpartition("/")
+    pieces = re.split(r"(\d+)", rest)
+    numbers = [(1, int(piece), piece) if piece.isdigit() else (0, 0, piece) for piece in pieces]
+    return component, bool(HEADS.search(name)), numbers
 
 
 def scan(

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, natural, scan
-from m2n2lab.checkpoint.kernels import BYTES
-from m2n2lab.checkpoint.plan import NAMES, SHORT, Plan
+from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, depth, scan
+from m2n2lab.checkpoint.kinds import BYTES, NAMES, SHORT
+from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Collector, Problem
 from m2n2lab.checkpoint.vocabulary import disagreement
 from m2n2lab.checkpoint.work import CHUNK, WORKERS
@@ -219,7 +219,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
     mine, its = set(base.merged), set(other.merged)
-    for name in sorted((mine ^ its), key=natural):
+    for name in sorted((mine ^ its), key=depth):
         if not HEADS.search(name):
             continue
         untied, tied = (base, other) if name in mine else (other, base)
@@ -237,7 +237,7 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
             mine.discard(name)
             its.discard(name)
     for where, lacking, names in ((other, base, its - mine), (base, other, mine - its)):
-        _several(problems, sorted(names, key=natural), partial(_extra, where, lacking))
+        _several(problems, sorted(names, key=depth), partial(_extra, where, lacking))
 
 
 def _extra(where: Checkpoint, lacking: Checkpoint, name: str) -> Problem:

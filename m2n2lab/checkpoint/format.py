@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from m2n2lab.checkpoint.kernels import DTYPES, Array
+from m2n2lab.checkpoint.kinds import DTYPES, Array
 from m2n2lab.checkpoint.problems import Problem, Problems
 
 BITS = {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.identity import Hashes, cache_folder, remember, when_ready
-from m2n2lab.checkpoint.kernels import BYTES, products
+from m2n2lab.checkpoint.kinds import BYTES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import CHUNK, Progress, chunks, nothing, spread
 
@@ -63,6 +63,8 @@ class Gram:
         Raises:
             Problems: a seed holds NaN or infinity.
         """
+        from m2n2lab.checkpoint.kernels import products  # takes a second to import
+
         many = len(plan.seeds)
         rows: dict[str, Floats] = {
             name: np.zeros((-(-size // BLOCK) + 1, many, many)) for name, size in plan.sizes.items()
@@ -153,6 +155,8 @@ class Gram:
         block, rest = divmod(at - int(self._starts[tensor]), BLOCK)
         self._inside[row] = self._sums[self._first[tensor] + block]
         if rest:
+            from m2n2lab.checkpoint.kernels import products  # only where one is to be read
+
             start = block * BLOCK
             self._inside[row] += products(
                 self.plan.sources(self._names[tensor], start, start + rest)

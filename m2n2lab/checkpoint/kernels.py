@@ -4,32 +4,23 @@ NumPy knows no bfloat16, and a chain of array operations reads and writes memory
 loops widen, sum and round in registers, so that a merge moves each byte once, as a copy does. They
 release the GIL and are compiled for the kinds of numbers they meet, once for all processes.
 
-Arrays carry their kind in their type: bfloat16 travels as ``uint16`` and float16 as ``int16``.
+Arrays carry their kind in their type, as ``kinds`` has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numba as nb
 import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-DTYPES: Final[dict[str, type[np.generic]]] = {
-    "BF16": np.uint16,
-    "F16": np.int16,
-    "F32": np.float32,
-    "F64": np.float64,
-}
-"""Kinds of numbers that can be merged, by their names in safetensors, and how they travel."""
-BYTES: Final = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()}
+from m2n2lab.checkpoint.kinds import Array
 
 BLOCK: Final = 1 << 15
 """Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
-
-Array = NDArray[Any]
 
 # Typed bit patterns: a plain int would turn the arithmetic into 64 bits and halve the speed.
 _U32 = np.uint32
@@ -210,14 +201,3 @@ def products(sources: Sequence[Array]) -> NDArray[np.float64]:
         for other in range(k + 1):
             result[k, other] = result[other, k] = _dot(sources[k], sources[other])
     return result
-
-
-def not_finite(source: Array) -> int | None:
-    """Return the index of the first element that is NaN or infinite, or ``None``."""
-    if source.dtype == np.uint16:
-        bad = (source & 0x7F80) == 0x7F80
-    elif source.dtype == np.int16:
-        bad = (source & 0x7C00) == 0x7C00
-    else:
-        bad = ~np.isfinite(source)
-    return int(bad.argmax()) if bad.any() else None

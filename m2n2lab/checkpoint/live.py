@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2n2lab.checkpoint.kernels import DTYPES, Array
-from m2n2lab.checkpoint.plan import NAMES, Plan
+from m2n2lab.checkpoint.kinds import DTYPES, NAMES, Array
+from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import chunks, spread
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe

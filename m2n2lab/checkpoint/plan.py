@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from m2n2lab.checkpoint.checkpoint import Checkpoint
-from m2n2lab.checkpoint.kernels import DTYPES, Array, blend, not_finite
+from m2n2lab.checkpoint.kinds import DTYPES, Array, not_finite
 from m2n2lab.checkpoint.problems import Problem, Problems
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe
-
-NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
-"""Kinds of numbers by the names that PyTorch gives them."""
-SHORT = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp64": "F64"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,9 @@ class Plan:
         Raises:
             Problems: a seed holds NaN or infinity there, or the result does not fit its kind.
         """
+        # Imported late: numba takes a second, and headers are read without it.
+        from m2n2lab.checkpoint.kernels import blend
+
         base = self.offsets[name]
         for low, high, coef in recipe.pieces(base + start, base + stop):
             low, high = low - base, high - base

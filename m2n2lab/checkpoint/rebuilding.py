@@ -8,7 +8,8 @@ from typing import cast
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.plan import NAMES, Plan
+from m2n2lab.checkpoint.kinds import NAMES
+from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problem, Problems
 from m2n2lab.checkpoint.record import Record, used
 from m2n2lab.checkpoint.save import save

@@ -22,8 +22,8 @@ import numpy as np
 from m2n2lab.checkpoint.card import card
 from m2n2lab.checkpoint.format import TensorFile, make_header, write_at
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kernels import BYTES, DTYPES
-from m2n2lab.checkpoint.plan import NAMES, Plan
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, NAMES
+from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.record import Record, copied
 from m2n2lab.checkpoint.work import Progress, chunks, nothing, spread
 from m2n2lab.errors import InputError
@@ -73,9 +73,9 @@ def save(
             for file in part.files
         ]
         try:
-            length = len(record.text)  # a hash is as long as the zeros that stand for it
+            draft = record.text  # as long as the full one: zeros stand for every hash
             pieces = [
-                piece for file, handle in sheets for piece in _lay_out(plan, file, handle, length)
+                piece for file, handle in sheets for piece in _lay_out(plan, file, handle, draft)
             ]
             spread(pieces, lambda piece: _write(plan, recipe, piece), progress)
             full = record.complete(plan, hashes.wait())
@@ -112,9 +112,9 @@ def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
     return make_header(tensors, {"format": file.metadata.get("format", "pt"), "m2n2lab": text})
 
 
-def _lay_out(plan: Plan, file: TensorFile, handle: int, length: int) -> Iterator[_Piece]:
+def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[_Piece]:
     """Return the pieces of one file, which gets its full length here."""
-    offset = len(_header(plan, file, " " * length))
+    offset = len(_header(plan, file, draft))
     for full, kind, _, merged in _contents(plan, file).values():
         if merged:
             size, width = plan.sizes[full], BYTES[kind]

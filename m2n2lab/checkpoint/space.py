@@ -15,7 +15,7 @@ from m2n2lab.checkpoint.gram import Gram
 from m2n2lab.checkpoint.identity import Hashes
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, used
-from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.save import cost, save
 from m2n2lab.checkpoint.work import Progress, nothing
 from m2n2lab.errors import InputError, choose
 from m2n2lab.population import Member
@@ -68,12 +68,12 @@ class CheckpointSpace:
         module: Any = None,
         progress: Progress = nothing,
     ) -> None:
-        self.granularity = choose("granularity", granularity, ("model", "tensor"))
         found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
         if found.plan is None:
             raise Problems(*found.problems)
         self.plan = found.plan
         self.notes = found.notes
+        self.granularity = choose("granularity", granularity, ("model", "tensor"))
         self.layout = self.plan.layout
         self.size = self.layout.size
         many = len(self.plan.seeds)
@@ -188,6 +188,11 @@ class CheckpointSpace:
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
         """Return what ``genome`` makes the same recipe of again: its breaks and coefficients."""
         return {"breaks": genome.breaks, "coef": genome.coef}
+
+    @property
+    def save_cost(self) -> int:
+        """Bytes that ``save`` reads and writes, for progress."""
+        return cost(self.plan)
 
     def save(
         self, model: Member | Recipe, path: str | Path, made: str = "", progress: Progress = nothing
