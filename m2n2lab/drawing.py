@@ -13,6 +13,7 @@ import holoviews as hv
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.landscape import CELLS, LandscapeData
 from m2n2lab.plots import (
     NICHE_MODES,
     AttractionData,
@@ -27,6 +28,15 @@ from m2n2lab.theme import Theme, ramp
 hv.extension("bokeh", inline=True, logo=False)
 
 Hook = Callable[[Any, Any], None]
+Pair = tuple[int, ...] | None
+Boxes = list[tuple[float, float, float, float, str]]
+LANDSCAPE_BOUNDS = (
+    -0.5 / (CELLS - 1),
+    -0.5 / (CELLS - 1),
+    1 + 0.5 / (CELLS - 1),
+    1 + 0.5 / (CELLS - 1),
+)
+"""Edges of a landscape whose outer cells are centred on 0 and 1."""
 FONT = "system-ui, sans-serif"
 
 
@@ -97,8 +107,38 @@ def class_ticks(data: NichesData) -> list[tuple[float, str]]:
     ]
 
 
+def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
+    """Draw the frames around what belongs to the parents A and B."""
+    return hv.Rectangles(boxes, vdims=["colour"], label="pair").opts(
+        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, hooks=list(hooks)
+    )
+
+
+def row_boxes(ids: tuple[int, ...], width: float, pair: Pair, theme: Theme) -> Boxes:
+    """Return frames (x0, y0, x1, y1, colour) around the rows of A and B in a map."""
+    return [
+        (0.0, len(ids) - row - 1.0, width, len(ids) - row + 0.0, colour)
+        for id, colour in zip(pair or (), (theme.parent_a, theme.parent_b), strict=False)
+        if id in ids and (row := ids.index(id)) >= 0
+    ]
+
+
+def cell_boxes(ids: tuple[int, ...], pair: Pair, theme: Theme) -> Boxes:
+    """Return frames around A's row and B's column of a matrix."""
+    boxes = row_boxes(ids, float(len(ids)), pair and pair[:1], theme)
+    if pair and pair[1] in ids:
+        column = float(ids.index(pair[1]))
+        boxes.append((column, 0.0, column + 1.0, float(len(ids)), theme.parent_b))
+    return boxes
+
+
 def draw_niches(
-    data: NichesData, size: int, theme: Theme, mode: str = "worth", hooks: tuple[Hook, ...] = ()
+    data: NichesData,
+    size: int,
+    theme: Theme,
+    mode: str = "worth",
+    hooks: tuple[Hook, ...] = (),
+    pair: Pair = None,
 ) -> Any:
     """Draw the niche map, solvers per data point above it and fitness beside it.
 
@@ -108,6 +148,7 @@ def draw_niches(
         theme: colours.
         mode: one of ``NICHE_MODES``.
         hooks: called with each HoloViews plot, for views that refresh the data.
+        pair: ids of A and B, whose rows are framed.
     """
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
@@ -135,7 +176,8 @@ def draw_niches(
         text_baseline="bottom",
         hooks=[_sans, *hooks],
     )
-    return hv.Overlay([image, borders, *marks, notes]).opts(
+    frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
+    return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
         xticks=class_ticks(data),
@@ -146,29 +188,105 @@ def draw_niches(
     )
 
 
-def draw_attraction(data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
-    """Draw the attraction matrix: rows A, columns B, the fittest first."""
+def _colorbar(theme: Theme) -> dict[str, Any]:
+    """Return the options of a colour bar in a theme."""
+    return {
+        "background_fill_color": None,
+        "major_label_text_color": theme.quiet,
+        "major_label_text_font": FONT,
+        "major_tick_line_color": None,
+        "width": 10,
+    }
+
+
+def draw_attraction(
+    data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = (), pair: Pair = None
+) -> Any:
+    """Draw the attraction matrix: rows A, columns B, the fittest first; the pair is framed."""
     size = len(data.ids)
-    image = hv.Image(data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"])
-    return image.opts(
+    image = hv.Image(
+        data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"]
+    ).opts(
         cmap=ramp(theme),
         clim=(0.0, strongest(data.worth)),
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
-        colorbar_opts={
-            "background_fill_color": None,
-            "major_label_text_color": theme.quiet,
-            "major_label_text_font": FONT,
-            "major_tick_line_color": None,
-            "width": 10,
-        },
+        colorbar_opts=_colorbar(theme),
+        hooks=list(hooks),
+    )
+    frames = _outlines(cell_boxes(data.ids, pair, theme), theme, hooks)
+    return (image * frames).opts(
+        xlim=(0, size),
+        ylim=(0, size),
         xticks=mate_ticks(data.ids),
         yticks=member_ticks(data.ids),
         xrotation=90,
         xlabel="B: could bring",
         ylabel="A: lacks",
-        **_base(theme, *hooks, axes=False),
+        **_base(theme, axes=False),
+    )
+
+
+def landscape_marks(data: LandscapeData, at: tuple[float, float]) -> dict[str, list[Any]]:
+    """Return the marks of a landscape: the bench's place, and the best cell known."""
+    x, y = [at[0]], [at[1]]
+    if data.best is not None:
+        row, column = data.best
+        x.append(data.splits[column] / max(int(data.splits[-1]), 1))
+        y.append(float(data.mixes[row]))
+    return {"x": x, "y": y}
+
+
+def landscape_limits(data: LandscapeData) -> tuple[float, float]:
+    """Return the scores, in per cent, that get the ends of the ramp."""
+    known = data.scores[~np.isnan(data.scores)] * 100
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    return low, max(high, low + 1e-9)
+
+
+def draw_landscape(
+    data: LandscapeData, at: tuple[float, float], theme: Theme, hooks: tuple[Hook, ...] = ()
+) -> Any:
+    """Draw a child's score over split and mix, with the bench's place and the best cell marked.
+
+    Args:
+        data: what is known.
+        at: the bench's split, as a share of the vector, and mix.
+        theme: colours.
+        hooks: as for the other plots.
+    """
+    image = hv.Image(
+        100 * data.scores[::-1],
+        bounds=(*LANDSCAPE_BOUNDS,),
+        kdims=["split", "mix"],
+        vdims=["score"],
+    ).opts(
+        cmap=ramp(theme),
+        clim=landscape_limits(data),
+        clipping_colors={"NaN": theme.card},
+        colorbar=True,
+        clabel="",
+        colorbar_opts=_colorbar(theme),
+        hooks=list(hooks),
+    )
+    marks = landscape_marks(data, at)
+    points = hv.Points((marks["x"], marks["y"])).opts(
+        color=theme.child,
+        marker="circle_cross",
+        fill_alpha=0.0,
+        size=14,
+        line_width=2.5,
+        hooks=list(hooks),
+    )
+    return (image * points).opts(
+        xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),
+        ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
+        xlabel="split (share of the vector before it)",
+        ylabel="mix (share of B before it)",
+        **_base(theme, axes=False),
     )
 
 

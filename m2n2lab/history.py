@@ -66,6 +66,10 @@ class History:
             )
         )
 
+    def forget_last(self) -> None:
+        """Drop the last row: the step that it tells of was taken back."""
+        del self._values[-len(COLUMNS) :]
+
     def table(self, start: int = 0) -> NDArray[np.float64]:
         """Return a copy of the rows from ``start`` on (steps, columns)."""
         width = len(COLUMNS)

@@ -3,7 +3,8 @@ import time
 
 import numpy as np
 import pytest
-from m2n2lab.widgets.session import SHOWN, Session, Snapshot
+from m2n2lab.widgets.session import Session, Snapshot
+from m2n2lab.widgets.workbench import SHOWN
 
 from m2n2lab import Evolver, InputError
 
@@ -54,7 +55,7 @@ def test_steps_are_taken_exactly_and_then_it_pauses(session):
     session.step(10)
     snapshot = wait_for(session, lambda s: s.step == 11 and s.phase == "paused")
     time.sleep(0.05)
-    assert session.snapshot is snapshot
+    assert session.snapshot.step == snapshot.step
 
 
 def test_stepping_in_a_session_is_stepping_by_hand(session, make):
@@ -90,7 +91,7 @@ def test_a_slow_pace_is_left_at_once_when_paused(session):
 
 def test_plots_stay_the_same_objects_while_nothing_changes(session):
     before = wait_for(session, lambda s: s.phase == "paused")
-    session.answers("wrong")
+    session.answers("child wrong")
     after = wait_for(session, lambda s: s is not before)
     assert after.niches is before.niches
     assert after.attraction is before.attraction
@@ -98,12 +99,156 @@ def test_plots_stay_the_same_objects_while_nothing_changes(session):
 
 def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
     session.step(10)
-    all_points = wait_for(session, lambda s: s.step == 10 and s.phase == "paused")
-    assert len(all_points.answers) == SHOWN
-    assert len({sample.truth for sample in all_points.answers}) == 4
-    session.answers("wrong")
-    wrong = wait_for(session, lambda s: s.answers and not any(a.right for a in s.answers))
+    shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
+    assert len(shown.answers) == SHOWN
+    assert len({answer.child.truth for answer in shown.answers}) == 4
+    session.answers("child wrong")
+    wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
     assert len(wrong.answers) <= SHOWN
+    session.answers("A or B wrong")
+    either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
+    assert not any(answer.a.right and answer.b.right for answer in either.answers)
+
+
+# -- the bench ---------------------------------------------------------------------------------
+
+
+def previewed(session, **parts):
+    """Put something on the bench and wait for its preview."""
+    session.choose(**parts)
+
+    def there(snapshot):
+        if snapshot.bench is None or snapshot.stale:
+            return False
+        proposal = snapshot.bench.proposal
+        a, b = proposal.parents
+        shown = {"a": a, "b": b, "split": proposal.split, "mix": proposal.mix}
+        return all(shown[name] == value for name, value in parts.items())
+
+    return wait_for(session, there)
+
+
+@pytest.fixture
+def rested(session):
+    """A session at rest after forty steps."""
+    session.step(40)
+    wait_for(session, lambda s: s.step == 40 and s.phase == "paused" and not s.stale)
+    return session
+
+
+def test_the_bench_starts_with_the_best_and_whom_it_is_most_attracted_by(rested):
+    snapshot = rested.snapshot
+    a, b = snapshot.bench.proposal.parents
+    assert a == snapshot.best
+    row = snapshot.attraction.worth[snapshot.attraction.ids.index(a)]
+    assert b == snapshot.attraction.ids[int(np.nanargmax(row))]
+
+
+def test_a_preview_is_what_the_evolver_says_and_changes_nothing(rested, make):
+    a, b = rested.snapshot.niches.ids[:2]
+    shown = previewed(rested, a=a, b=b, split=40, mix=0.79)
+    evolver = make().run(40)
+    scores = evolver.evaluate(shown.bench.proposal)
+    np.testing.assert_array_equal(shown.bench.scores[2], scores)
+    assert shown.bench.verdict == evolver.verdict(scores)
+    either = np.maximum(*shown.bench.scores[:2])
+    assert shown.bench.either == pytest.approx(either.mean())
+    assert shown.step == 40
+    rested.step(20)
+    after = wait_for(rested, lambda s: s.step == 60 and s.phase == "paused")
+    assert sorted(after.niches.ids) == list(evolver.run(20).archive.ids)
+
+
+def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
+    before = rested.snapshot
+    a, b = before.niches.ids[:2]
+    preview = previewed(rested, a=a, b=b, split=30, mix=0.9).bench.verdict
+    rested.command("merge")
+    merged = wait_for(rested, lambda s: s.step == 41 and s.phase == "paused")
+    assert merged.undoable
+    if preview.accepted:
+        assert preview.displaced not in merged.niches.ids
+        assert merged.note.startswith("Child ")
+        assert "lives" in merged.note
+    else:
+        assert merged.niches.ids == before.niches.ids
+        assert f"{preview.rival} is fitter" in merged.note
+    rested.command("undo")
+    undone = wait_for(rested, lambda s: s.step == 40)
+    assert undone.niches.ids == before.niches.ids
+    assert not undone.undoable
+    assert len(undone.curves.step) == 40
+
+
+def test_undo_is_refused_once_the_search_has_gone_on(rested):
+    previewed(rested, split=30)
+    rested.command("merge")
+    rested.step(1)
+    wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
+    rested.command("undo")
+    refused = wait_for(rested, lambda s: "no merge by hand" in s.note)
+    assert refused.step == 42
+
+
+def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
+    rested.command("propose")
+    expected = make().run(40).ask()
+    shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)
+    assert (shown.bench.proposal.split, shown.bench.proposal.mix, shown.bench.proposal.seed) == (
+        expected.split,
+        expected.mix,
+        expected.seed,
+    )
+    edited = previewed(rested, mix=0.25).bench.proposal
+    assert (edited.parents, edited.split) == (expected.parents, expected.split)
+    rested.command("merge")
+    assert wait_for(rested, lambda s: s.step == 41).undoable
+
+
+def test_a_dead_parent_is_named_and_the_last_preview_stays(rested):
+    before = rested.snapshot.bench
+    rested.choose(a=999)
+    shown = wait_for(rested, lambda s: "999" in s.note)
+    assert shown.note.startswith("Member 999 does not live in the archive")
+    assert shown.bench is before
+
+
+def test_a_landscape_is_filled_in_at_rest_and_its_best_cell_is_real(rested, make):
+    a, b = rested.snapshot.niches.ids[:2]
+    previewed(rested, a=a, b=b)
+    data = wait_for(
+        rested, lambda s: s.landscape.parents == (a, b) and s.landscape.complete
+    ).landscape
+    evolver = make().run(40)
+    row, column = data.best
+    x, y = evolver.archive[a].genome, evolver.archive[b].genome
+    child = evolver.space.merge(x, y, int(data.splits[column]), float(data.mixes[row]))
+    assert data.scores[row, column] == pytest.approx(
+        evolver.task.evaluate(evolver.space.materialise(child)).mean()
+    )
+    assert data.scores.max() == data.scores[row, column]
+    # The corners are the parents themselves.
+    assert data.scores[0, -1] == pytest.approx(evolver.archive[a].score)
+    assert data.scores[-1, -1] == pytest.approx(evolver.archive[b].score)
+
+
+def test_a_method_without_two_parents_has_no_bench_and_says_why(tiny, tiny_seeds):
+    from m2n2lab import make_evolver
+
+    session = Session(lambda: make_evolver("cma-es", tiny, tiny_seeds, rng=0))
+    session.start()
+    session.step(5)
+    snapshot = wait_for(session, lambda s: s.step == 5 and s.phase == "paused")
+    assert snapshot.message == ""
+    session.command("propose")
+    assert "nothing to edit" in wait_for(session, lambda s: s.note).note
+    session.close()
+    assert session.join(PATIENCE)
+
+
+def test_unknown_commands_are_refused(session):
+    with pytest.raises(InputError, match="no command named 'marry'"):
+        session.command("marry")
 
 
 def test_a_step_that_fails_pauses_with_the_reason_and_can_go_on(tiny, tiny_seeds):

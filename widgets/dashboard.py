@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import panel as pn
-from m2n2lab.widgets.session import ANSWERS, PACES, Session, Snapshot
+from m2n2lab.widgets.bench_view import BenchView
+from m2n2lab.widgets.landscape_view import LandscapeView
+from m2n2lab.widgets.session import PACES, Session, Snapshot
 from m2n2lab.widgets.views import (
     AnswersView,
     AttractionView,
@@ -20,6 +22,7 @@ from m2n2lab.widgets.views import (
     NichesView,
     View,
 )
+from m2n2lab.widgets.workbench import ANSWERS
 
 from m2n2lab.plots import NICHE_MODES
 from m2n2lab.settings import Settings
@@ -46,10 +49,14 @@ class Dashboard:
         self.session = session
         self.theme = theme
         self.niches = NichesView(theme)
+        self.bench = BenchView(session, theme)
+        self.attraction = AttractionView(theme, self.bench.pick)
         self._views: dict[str, View] = {
             "figures": FiguresView(),
             "niches": self.niches,
-            "attraction": AttractionView(theme),
+            "attraction": self.attraction,
+            "bench": self.bench,
+            "landscape": LandscapeView(theme, self.bench.load),
             "curves": CurvesView(theme),
             "answers": AnswersView(theme),
         }
@@ -103,6 +110,7 @@ class Dashboard:
         transport = pn.Row(self.run, self.step, self.step_ten, self.pace, margin=0)
         panes = {name: view.pane for name, view in self._views.items()}
         parts = {"title": self.title, "transport": transport, "mode": self.mode}
+        parts["attracted"] = self.attraction.words
         for name, part in {**parts, "which": self.which, **panes}.items():
             page.add_panel(name, part)
         return page

@@ -11,12 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, choose
 from m2n2lab.plots import (
     AttractionData,
     CurvesData,
@@ -26,24 +26,27 @@ from m2n2lab.plots import (
     niches_data,
 )
 
+from .workbench import ANSWERS, Answer, Choice, Workbench
+
 if TYPE_CHECKING:
+    from m2n2lab.bench import BenchData
     from m2n2lab.evolver import Evolver
+    from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Standing
-    from m2n2lab.tasks.base import Sample
 
 log = logging.getLogger("m2n2lab")
 
 PUBLISH_EVERY = 0.1
 """Least seconds between two snapshots while the search runs."""
 
-SHOWN = 24
-"""Data points whose answers a snapshot carries."""
-
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 """Seconds that a step takes at least, by name."""
 
-ANSWERS = ("all", "wrong")
-"""Which data points are shown: evenly from all, or those that the best member gets wrong."""
+CELLS_A_LOOK = 8
+"""Cells of a landscape that are evaluated between two looks at the orders, at rest."""
+
+STEPS_A_CELL = 8
+"""Steps of a running search for each cell of a landscape."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,12 @@ class Snapshot:
         size: members that fit into the archive.
         niches, attraction, curves: arrays of the three plots; the same objects as long as
             nothing in them changed.
-        answers: some data points with the best member's answers.
+        bench: parents and child as last previewed, or ``None``.
+        note: why there is no preview, or what became of the last merge by hand.
+        stale: whether a parent on the bench has died.
+        undoable: whether the last thing that happened was a merge by hand.
+        landscape: of the pair on the bench, as far as it is known.
+        answers: some data points with what A, B and the child make of them.
     """
 
     phase: str = "starting"
@@ -81,7 +89,26 @@ class Snapshot:
     niches: NichesData | None = None
     attraction: AttractionData | None = None
     curves: CurvesData | None = None
-    answers: tuple[Sample, ...] = ()
+    bench: BenchData | None = None
+    note: str = ""
+    stale: bool = False
+    undoable: bool = False
+    landscape: LandscapeData | None = None
+    answers: tuple[Answer, ...] = ()
+
+
+COMMANDS = ("merge", "undo", "propose")
+"""What can be done with the bench: tell the child to the archive, take that back, or put the
+search's next proposal on it."""
+
+
+def choose_command(name: str) -> str:
+    """Return the name of a command.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    return choose("command", name, COMMANDS)
 
 
 @dataclass(frozen=True)
@@ -92,6 +119,8 @@ class _Orders:
     steps: int = 0
     pace: float = 0.0
     answers: str = ANSWERS[0]
+    choice: Choice = field(default_factory=Choice)
+    commands: tuple[str, ...] = ()
     closed: bool = False
 
 
@@ -111,7 +140,10 @@ class Session:
         self._make = make
         self._threads = threads
         self._orders = _Orders()
-        self._shown = ""  # which answers the last snapshot carries
+        self._obeyed = self._orders  # the last orders, without what is done once
+        self._bench: Workbench  # the worker's
+        self._benched: tuple[Choice, str] | None = None  # what was previewed last
+        self._hurry = False  # whether the page waits for what has just been done
         self._standing: Standing | None = None  # of the last snapshot's plots
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -147,6 +179,24 @@ class Session:
         """Set which data points are shown, one of ``ANSWERS``."""
         self._order(answers=which)
 
+    def choose(self, **parts: int | float | None) -> None:
+        """Change what is on the bench: ``a``, ``b``, ``split``, ``mix``; previewed at once."""
+        with self._wake:
+            choice = replace(self._orders.choice, **parts)  # type: ignore[arg-type]
+            if parts.keys() & {"a", "b"} and "seed" not in parts:
+                choice = replace(choice, seed=None)
+            self._order(choice=choice)
+
+    @property
+    def choice(self) -> Choice:
+        """What the page wants on the bench, however far the worker is."""
+        return self._orders.choice
+
+    def command(self, name: str) -> None:
+        """Order one of ``COMMANDS``, to be done between two steps."""
+        with self._wake:
+            self._order(commands=(*self._orders.commands, choose_command(name)))
+
     def close(self) -> None:
         """Ask the worker to end; returns at once."""
         self._order(closed=True)
@@ -171,6 +221,7 @@ class Session:
 
                 torch.set_num_threads(self._threads)
             evolver = self._make()
+            self._bench = Workbench(evolver)
             self._publish(evolver, "paused")
             self._loop(evolver)
         except Exception as error:
@@ -185,7 +236,12 @@ class Session:
         while (orders := self._next_orders(evolver)) is not None:
             began = time.monotonic()
             try:
+                self._serve_bench(orders)
+                if not (orders.running or orders.steps):
+                    continue
                 generation = evolver.step()
+                if generation.step % STEPS_A_CELL == 0:
+                    self._bench.explore()
             except Exception as error:
                 self.pause()
                 self._fail(error)
@@ -193,14 +249,14 @@ class Session:
             self._lived.append(generation.accepted)
             if not self._times or began - self._times[-1][0] >= PUBLISH_EVERY:
                 self._times.append((began, generation.step - 1))
-            if time.monotonic() - published >= PUBLISH_EVERY:
+            if self._hurry or time.monotonic() - published >= PUBLISH_EVERY:
                 self._publish(evolver, "running")
                 published = time.monotonic()
             if orders.running and orders.pace > 0.0:
-                self._rest(orders, max(began + orders.pace - time.monotonic(), 0.0))
+                self._rest(max(began + orders.pace - time.monotonic(), 0.0))
 
     def _next_orders(self, evolver: Evolver) -> _Orders | None:
-        """Return the orders for one step, having waited until there is one to take.
+        """Return the orders for one round, having waited until there is something to do.
 
         ``None`` once the session is closed.
         """
@@ -209,20 +265,58 @@ class Session:
                 orders = self._orders
                 if orders.closed:
                     return None
-                if orders.steps:  # one that was asked for is taken off
-                    orders = self._orders = replace(orders, steps=orders.steps - 1)
-                    return orders
-                if orders.running:
-                    return orders
-            # At rest the page sees the last step, unless the reason of a failure stands there.
-            if self.snapshot.phase != "failed" or orders.answers != self._shown:
-                self._publish(evolver, "paused")
-            self._rest(orders)
+                # What is done once is taken off.
+                self._obeyed = replace(orders, steps=max(orders.steps - 1, 0), commands=())
+                self._orders = self._obeyed
+            if orders.steps or orders.running or orders.commands or self._bench_differs(orders):
+                return orders
+            # The reason of a failure stands there until the search goes on.
+            failed = self.snapshot.phase == "failed"
+            self._publish(evolver, "failed" if failed else "paused")
+            if not self._explore():
+                self._rest()
 
-    def _rest(self, orders: _Orders, seconds: float | None = None) -> None:
-        """Wait until the orders are other ones than ``orders``, at most ``seconds``."""
+    def _serve_bench(self, orders: _Orders) -> None:
+        """Do what was ordered of the bench, and preview what is on it now."""
+        choice = orders.choice
+        for name in orders.commands:
+            if name == "merge":
+                generation = self._bench.merge()
+                if generation is not None:
+                    self._lived.append(generation.accepted)
+            elif name == "undo":
+                self._bench.undo()
+            else:
+                choice = self._bench.propose()
+                with self._wake:
+                    self._order(choice=choice)
+        orders = replace(orders, choice=choice)
+        if self._bench_differs(orders):
+            shown, self._benched = self._benched, (choice, orders.answers)
+            if shown and shown[0] == choice and not self._bench.dated:
+                self._bench.answer(orders.answers)
+            else:
+                # What became of a merge is still to be read when the next pair is shown.
+                note = self._bench.note if shown and shown[0] == choice else ""
+                self._bench.show(choice, orders.answers)
+                self._bench.note = self._bench.note or note
+            self._hurry = True
+
+    def _bench_differs(self, orders: _Orders) -> bool:
+        """Return whether there is something to preview: a choice, or a new pair if none is made."""
+        if (orders.choice, orders.answers) != self._benched:
+            return True
+        nobodys = orders.choice.a is None and not orders.running
+        return nobodys and self._bench.data is not None and self._bench.dated
+
+    def _explore(self) -> bool:
+        """Map some more of the landscape; returns whether anything is left to map."""
+        return sum(self._bench.explore() for _ in range(CELLS_A_LOOK)) > 0
+
+    def _rest(self, seconds: float | None = None) -> None:
+        """Wait for other orders than the last that were obeyed, at most ``seconds``."""
         with self._wake:
-            self._wake.wait_for(lambda: self._orders != orders, timeout=seconds)
+            self._wake.wait_for(lambda: self._orders != self._obeyed, timeout=seconds)
 
     def _fail(self, error: Exception) -> None:
         """Show why the search stopped; what was found until then stays on the page."""
@@ -238,13 +332,15 @@ class Session:
         if phase != "running":
             self._times.clear()
         since, first = self._times[0] if self._times else (now, step)
-        self._shown = self._orders.answers
+        self._hurry = False
+        bench = self._bench
         niches, attraction = old.niches, old.attraction
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
             niches, attraction = niches_data(archive, evolver.task), attraction_data(archive)
         self.snapshot = Snapshot(
             phase=phase,
+            message=old.message if phase == "failed" else "",
             title=old.title,
             step=step,
             speed=(step - first) / (now - since) if now > since else old.speed,
@@ -257,15 +353,10 @@ class Session:
             niches=niches,
             attraction=attraction,
             curves=old.curves if step == old.step else curves_data(evolver.records),
-            answers=self._answers(evolver, niches),
+            bench=bench.data,
+            note=bench.note,
+            stale=bench.stale,
+            undoable=bench.undoable,
+            landscape=bench.landscape,
+            answers=bench.answers,
         )
-
-    def _answers(self, evolver: Evolver, niches: NichesData) -> tuple[Sample, ...]:
-        """Return the best member's answers on the data points to be shown."""
-        points = niches.points
-        if self._shown == "wrong":
-            row = niches.ids.index(evolver.best.id)
-            points = points[niches.scores[row] < 1.0]
-        places = np.unique(np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int))
-        model = evolver.space.materialise(evolver.best.genome)
-        return tuple(evolver.task.samples(model, np.sort(points[places])))

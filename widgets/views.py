@@ -10,23 +10,28 @@ from typing import Any, Protocol
 
 import numpy as np
 import panel as pn
+from bokeh.events import Tap
 from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import (
+    Boxes,
+    cell_boxes,
     draw_attraction,
     draw_curves,
     draw_niches,
     mate_ticks,
     member_ticks,
+    row_boxes,
     strongest,
 )
-from m2n2lab.plots import NICHE_MODES, niches_geometry
+from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme
 
 from .session import Snapshot
+from .workbench import Answer
 
 
 class View(Protocol):
@@ -70,6 +75,14 @@ class LivePlot:
         """Replace columns of an element's source."""
         self.handles[name]["source"].data.update(columns)
 
+    def frame(self, boxes: Boxes) -> None:
+        """Show other frames around what belongs to A and B."""
+        left, bottom, right, top, colour = zip(*boxes, strict=True) if boxes else ((),) * 5
+        columns = {"left": left, "bottom": bottom, "right": right, "top": top}
+        # All at once, because their number changes; HoloViews names the colours by their use.
+        columns["line_color"] = columns["colour"] = colour
+        self.handles["pair"]["source"].data = {k: list(v) for k, v in columns.items()}
+
     def image(self, values: NDArray[Any], width: float, height: float) -> Any:
         """Show other values (P, ·) in the map and ranges that fit; returns the figure."""
         rows, columns = values.shape
@@ -87,19 +100,25 @@ def _tick(axis: Any, ticks: list[tuple[float, str]]) -> None:
     axis.major_label_overrides = dict(ticks)
 
 
+def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
+    """Return the ids of the parents on the bench."""
+    return snapshot.bench.proposal.parents if snapshot.bench else None
+
+
 class NichesView(LivePlot):
     """Members × data points, with solvers on top and fitness on the right."""
 
     mode = "worth"
+    _framed: tuple[object, ...] = ()
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data = snapshot.niches
+        data, pair = snapshot.niches, _pair(snapshot)
         if data is None:
             return
 
         def draw() -> Any:
-            return draw_niches(data, snapshot.size, self.theme, self.mode, (self.hook,))
+            return draw_niches(data, snapshot.size, self.theme, self.mode, (self.hook,), pair)
 
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
@@ -112,24 +131,64 @@ class NichesView(LivePlot):
             x0, y0, x1, y1 = around.bars.values()
             self.fill("Rectangles", left=x0, bottom=y0, right=x1, top=y1)
             self.fill("Labels", y=around.notes["y"])
+        framed, self._framed = self._framed, (data.ids, pair)
+        if framed != self._framed:
+            self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
 
 
 class AttractionView(LivePlot):
-    """Who should meet whom: A × B."""
+    """Who should meet whom: A × B; a click picks the pair.
+
+    Args:
+        theme: colours.
+        pick: called with the ids of A and B of the cell that was clicked.
+    """
+
+    def __init__(self, theme: Theme, pick: Callable[[int, int], object]) -> None:
+        super().__init__(theme)
+        self._pick = pick
+        self._ids: tuple[int, ...] = ()
+        self._framed: tuple[object, ...] = ()
+        self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data = snapshot.attraction
+        data, pair = snapshot.attraction, _pair(snapshot)
         if data is None:
             return
 
         def draw() -> Any:
-            return draw_attraction(data, self.theme, (self.hook,))
+            return draw_attraction(data, self.theme, (self.hook,), pair)
 
+        first = not self.handles
+        self._ids = data.ids
         if self.fresh(draw, data):
             figure = self.image(data.worth, *data.worth.shape)
             _tick(figure.yaxis[0], member_ticks(data.ids))
             _tick(figure.xaxis[0], mate_ticks(data.ids))
+        if first and self.handles:
+            self.handles["Image"]["plot"].on_event(Tap, self._tapped)
+        framed, self._framed = self._framed, (data, pair)
+        if framed != self._framed:
+            self.frame(cell_boxes(data.ids, pair, self.theme))
+            self.words.object = self._sentence(data, pair)
+
+    def _tapped(self, event: Any) -> None:
+        many = len(self._ids)
+        row, column = many - 1 - int(event.y // 1), int(event.x // 1)
+        if 0 <= row < many and 0 <= column < many and row != column:
+            self._pick(self._ids[row], self._ids[column])
+
+    def _sentence(self, data: AttractionData, pair: tuple[int, ...] | None) -> str:
+        """Say in words what the cell of the pair means."""
+        if pair is None or pair[0] not in data.ids or pair[1] not in data.ids:
+            return ""
+        worth = data.worth[data.ids.index(pair[0]), data.ids.index(pair[1])]
+        a = f'<b style="color:{self.theme.parent_a}">{pair[0]}</b>'
+        b = f'<b style="color:{self.theme.parent_b}">{pair[1]}</b>'
+        if np.isnan(worth):
+            return f"{a} meets itself."
+        return f'{b} solves what {a} misses, worth <b data-testid="attracted">{worth:.1f}</b>'
 
 
 class CurvesView(LivePlot):
@@ -204,32 +263,44 @@ _ANSWERS_CSS = """
                margin: 0 auto 4px; }
 .answers div { border: 1px solid rgba(128, 128, 128, .3); border-radius: 6px; padding: 5px 2px;
                overflow-wrap: anywhere; }
-.answers s { opacity: .6; font-weight: 400; }
-.answers i { color: CHILD; font-style: normal; }
+.answers .a { color: PARENT_A; }
+.answers .b { color: PARENT_B; }
+.answers .child { color: CHILD; }
+.answers s { font-weight: 400; opacity: .75; }
 """
 
 
 class AnswersView:
-    """Data points with the truth and the best member's answers."""
+    """Data points with the truth, then what A, B and the child answer in their colours."""
 
     def __init__(self, theme: Theme) -> None:
         self.dark = theme.name == "dark"
-        css = _ANSWERS_CSS.replace("CHILD", theme.child)
+        self._shown: tuple[Answer, ...] | None = None
+        css = _ANSWERS_CSS
+        for name in ("parent_a", "parent_b", "child"):
+            css = css.replace(name.upper(), getattr(theme, name))
         self.pane = pn.pane.HTML("", stylesheets=[css], sizing_mode="stretch_width", margin=0)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        cells = "".join(self._cell(sample) for sample in snapshot.answers)
+        if snapshot.answers is self._shown:
+            return
+        self._shown = snapshot.answers
+        cells = "".join(self._cell(answer) for answer in snapshot.answers)
         if not cells and snapshot.niches is not None:
             cells = "Nothing to show: no such data points, or the task has no samples."
         self.pane.object = f'<div class="answers" data-testid="answers">{cells}</div>'
 
-    def _cell(self, sample: Sample) -> str:
-        answer = escape(sample.prediction[:LONGEST])
-        said = f"<i>{answer}</i>" if sample.right else f"<s>{answer}</s>"
+    def _cell(self, answer: Answer) -> str:
+        sample = answer.child
+        said = " ".join(self._said(name, getattr(answer, name)) for name in ("a", "b", "child"))
         picture = "" if sample.image is None else f'<img alt="" src="{self._uri(sample.image)}">'
         text = "" if sample.text is None else escape(sample.text[:LONGEST])
         return f"<div>{picture}{text}{escape(sample.truth[:LONGEST])} {said}</div>"
+
+    def _said(self, who: str, sample: Sample) -> str:
+        tag, answer = "b" if sample.right else "s", escape(sample.prediction[:LONGEST])
+        return f'<{tag} class="{who}">{answer}</{tag}>'
 
     def _uri(self, image: NDArray[np.float32]) -> str:
         """Return a picture in [0, 1] as a data URI; grey ones as dark ink on light paper."""

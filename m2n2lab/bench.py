@@ -1,0 +1,121 @@
+"""The merge bench: two parents, a split and a mix, and what would come of them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.records import Proposal, Verdict
+
+if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
+
+Floats = NDArray[np.float64]
+
+WORTH_A_WORD = 0.05
+"""How much better than the other a parent must be at a class for a verdict to speak of it."""
+
+
+class BenchData(NamedTuple):
+    """A proposal, its parents and its child side by side.
+
+    Attributes:
+        proposal: what would be merged.
+        size: N, length of the flat vector.
+        place: tensor and row that the split falls in.
+        borders: (T+1,) first index of each tensor, and N.
+        tensors: (T,) their names.
+        rows: (T,) entries of a row of each, 0 where it has none.
+        omega: angle between the parents in radians.
+        classes: names of the classes.
+        accuracy: (3, C) mean score of A, B and the child on each class; NaN where it has no point.
+        scores: (3, D) their scores on each data point.
+        verdict: what would happen to the child.
+    """
+
+    proposal: Proposal
+    size: int
+    place: str
+    borders: tuple[int, ...]
+    tensors: tuple[str, ...]
+    rows: tuple[int, ...]
+    omega: float
+    classes: tuple[str, ...]
+    accuracy: Floats
+    scores: Floats
+    verdict: Verdict
+
+    @property
+    def means(self) -> tuple[float, float, float]:
+        """Mean scores of A, B and the child."""
+        a, b, child = self.scores.mean(axis=1).tolist()
+        return a, b, child
+
+    @property
+    def either(self) -> float:
+        """Mean of the better parent's score on each data point: the most a merge could hope for."""
+        return float(self.scores[:2].max(axis=0).mean())
+
+
+def bench_data(evolver: Evolver, proposal: Proposal) -> BenchData:
+    """Make and score the proposed child, and put it beside its parents; nothing changes.
+
+    Raises:
+        InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
+            without two parents.
+    """
+    a, b = (parent.genome for parent in evolver.check(proposal))
+    child = np.asarray(evolver.evaluate(proposal), dtype=float)
+    archive, task, layout = evolver.archive, evolver.task, evolver.space.layout
+    rows = [archive.ids.index(id) for id in proposal.parents]
+    scores = np.concatenate((archive.scores[rows], child[np.newaxis]))
+    assert proposal.split is not None  # as checked
+    return BenchData(
+        proposal=proposal,
+        size=evolver.space.size,
+        place=layout.locate(proposal.split),
+        borders=layout.offsets,
+        tensors=tuple(layout.shapes),
+        rows=tuple(math.prod(s[1:]) if len(s) > 1 else 0 for s in layout.shapes.values()),
+        omega=evolver.space.angle(a, b),
+        classes=task.classes,
+        accuracy=np.array([list(task.by_class(row).values()) for row in scores]),
+        scores=scores,
+        verdict=evolver.verdict(child),
+    )
+
+
+def verdict_words(data: BenchData) -> str:
+    """Return a verdict in one or two sentences: what would happen, and what the child keeps."""
+    verdict = data.verdict
+    head = "Would live." if verdict.accepted else "Would not live."
+    rank = f"Fitness {verdict.fitness:.1f} ranks {verdict.rank} of {verdict.of}"
+    if verdict.rival is None:
+        fate = "there is room for it"
+    elif verdict.accepted:
+        fate = f"displaces {verdict.rival} ({verdict.rival_fitness:.1f})"
+    else:
+        fate = f"does not beat {verdict.rival} ({verdict.rival_fitness:.1f})"
+    words = [f"{head} {rank} and {fate}."]
+    kept = [
+        f"{who}’s {data.classes[best]} ({data.accuracy[2, best]:.0%})"
+        for who, mine, other in (("A", 0, 1), ("B", 1, 0))
+        if (best := _strongest(data.accuracy[mine] - data.accuracy[other])) is not None
+        and data.accuracy[2, best] >= (data.accuracy[0, best] + data.accuracy[1, best]) / 2
+    ]
+    if kept and len(data.classes) > 1:
+        words.append(f"It keeps {' and '.join(kept)}.")
+    if verdict.alone:
+        points = f"{verdict.alone} data point{'' if verdict.alone == 1 else 's'}"
+        words.append(f"It solves {points} that nobody else solves.")
+    return " ".join(words)
+
+
+def _strongest(lead: Floats) -> int | None:
+    """Return the class at which one parent leads most, if by enough to be worth a word."""
+    known = np.nan_to_num(lead, nan=-1.0)
+    best = int(np.argmax(known))
+    return best if known[best] >= WORTH_A_WORD else None

@@ -1,0 +1,117 @@
+"""The landscape of one pair: the child's score over split × mix, from coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
+
+Floats = NDArray[np.float64]
+
+CELLS = 17
+"""Splits and mixes of a landscape; one more than a power of two, so that halving reaches all."""
+
+
+class LandscapeData(NamedTuple):
+    """What is known of a landscape.
+
+    Attributes:
+        parents: ids of A and B.
+        splits: (n,) indices of the flat vector, from 0 to N.
+        mixes: (n,) from 0 to 1.
+        scores: (n, n) mean score of the child, rows mixes and columns splits; a cell that was not
+            evaluated yet has the score of the coarser cell it lies in, NaN before that.
+        done: cells that were evaluated.
+        best: row and column of the best evaluated cell, or ``None``.
+    """
+
+    parents: tuple[int, int]
+    splits: NDArray[np.int64]
+    mixes: Floats
+    scores: Floats
+    done: int
+    best: tuple[int, int] | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all cells were evaluated."""
+        return self.done == self.scores.size
+
+    def cell(self, split: float, mix: float) -> tuple[int, float]:
+        """Return the split and mix of the cell nearest to a place, for a click on the map."""
+        column = int(np.argmin(np.abs(self.splits - split)))
+        row = int(np.argmin(np.abs(self.mixes - mix)))
+        return int(self.splits[column]), float(self.mixes[row])
+
+
+class Landscape:
+    """Fills in the landscape of a pair, a cell at a time.
+
+    Mutation is left out: it would be another child's noise in every cell.
+
+    Args:
+        evolver: the search that the parents live in.
+        parents: ids of A and B.
+        cells: splits and mixes, 2^k + 1.
+
+    Raises:
+        InputError: a parent that does not live.
+    """
+
+    def __init__(self, evolver: Evolver, parents: tuple[int, int], cells: int = CELLS) -> None:
+        self.parents = parents
+        self._evolver = evolver
+        # Genomes are kept: the parents may die before the map is done.
+        self._a, self._b = (evolver.archive[id].genome for id in parents)
+        self._splits = np.linspace(0, evolver.space.size, cells).round().astype(np.int64)
+        self._mixes = np.linspace(0.0, 1.0, cells)
+        self._exact = np.full((cells, cells), np.nan)
+        self._shown = self._exact.copy()
+        self._order = _coarse_to_fine(cells)
+
+    def advance(self) -> bool:
+        """Evaluate the next cell; returns whether there was one."""
+        cell = next(self._order, None)
+        if cell is None:
+            return False
+        row, column, reach = cell
+        space, task = self._evolver.space, self._evolver.task
+        child = space.merge(self._a, self._b, int(self._splits[column]), float(self._mixes[row]))
+        score = float(np.mean(task.evaluate(space.materialise(child))))
+        self._exact[row, column] = score
+        around = np.s_[
+            max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
+        ]
+        unknown = np.isnan(self._exact[around])
+        self._shown[around][unknown] = score
+        self._shown[row, column] = score
+        return True
+
+    def data(self) -> LandscapeData:
+        """Return what is known so far."""
+        known = ~np.isnan(self._exact)
+        best = None
+        if known.any():
+            row, column = np.unravel_index(np.nanargmax(self._exact), self._exact.shape)
+            best = int(row), int(column)
+        return LandscapeData(
+            self.parents, self._splits, self._mixes, self._shown.copy(), int(known.sum()), best
+        )
+
+
+def _coarse_to_fine(cells: int) -> Iterator[tuple[int, int, int]]:
+    """Return rows, columns and how far each cell speaks for its neighbours, coarsest first."""
+    seen: set[tuple[int, int]] = set()
+    step = cells - 1
+    while step >= 1:
+        for row in range(0, cells, step):
+            for column in range(0, cells, step):
+                if (row, column) not in seen:
+                    seen.add((row, column))
+                    yield row, column, step // 2
+        step //= 2

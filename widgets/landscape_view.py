@@ -1,0 +1,55 @@
+"""The landscape of the pair on the bench: the child's score over split and mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bokeh.events import Tap
+
+from m2n2lab.drawing import draw_landscape, landscape_limits, landscape_marks
+from m2n2lab.landscape import LandscapeData
+from m2n2lab.theme import Theme
+
+from .session import Snapshot
+from .views import LivePlot
+
+
+class LandscapeView(LivePlot):
+    """Score over split × mix, filled in from coarse to fine; a click loads a cell.
+
+    Args:
+        theme: colours.
+        load: called with the split and the mix of the cell that was clicked.
+    """
+
+    def __init__(self, theme: Theme, load: Callable[[int, float], object]) -> None:
+        super().__init__(theme)
+        self._load = load
+        self._data: LandscapeData | None = None
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        data, bench = snapshot.landscape, snapshot.bench
+        if data is None or bench is None:
+            return
+        self._data = data
+        split, mix = bench.proposal.split or 0, bench.proposal.mix or 0.0
+        at = split / max(bench.size, 1), mix
+
+        def draw() -> Any:
+            return draw_landscape(data, at, self.theme, (self.hook,))
+
+        first = not self.handles
+        if self.fresh(draw, data, bench):
+            # Bokeh's first row is the lowest, as is the first mix.
+            self.fill("Image", image=[100 * data.scores])
+            low, high = landscape_limits(data)
+            self.handles["Image"]["color_mapper"].update(low=low, high=high)
+            self.fill("Points", **landscape_marks(data, at))
+        if first and self.handles:
+            self.handles["Image"]["plot"].on_event(Tap, self._tapped)
+
+    def _tapped(self, event: Any) -> None:
+        if self._data is not None:
+            self._load(*self._data.cell(event.x * int(self._data.splits[-1]), event.y))

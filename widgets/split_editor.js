@@ -1,0 +1,114 @@
+// The draggable layer map: the flat vector as a strip that shows what the child is made of.
+// One module for Panel and for anywidget; it observes the model and draws plain elements.
+
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high)
+
+export default {
+  render({ model, el }) {
+    const root = document.createElement("div")
+    root.className = "split-editor"
+    root.innerHTML = `
+      <div class="place" aria-hidden="true"></div>
+      <div class="strip">
+        <div class="part a before"></div><div class="part b before"></div>
+        <div class="part a after"></div><div class="part b after"></div>
+        <div class="borders"></div>
+        <div class="handle" role="slider" tabindex="0" aria-label="split point"></div>
+      </div>
+      <div class="ends" aria-hidden="true"><span></span><span></span></div>`
+    el.append(root)
+    const find = (name) => root.querySelector(name)
+    const [place, strip, handle, borders] = [".place", ".strip", ".handle", ".borders"].map(find)
+    const parts = [...root.querySelectorAll(".part")]
+    const ends = [...root.querySelectorAll(".ends span")]
+
+    const get = (name) => model.get(name)
+    const where = (index) => {
+      const starts = get("borders"), names = get("names"), rows = get("rows")
+      if (index >= get("size")) return "the end"
+      let low = 0, high = names.length - 1
+      while (low < high) {
+        const middle = (low + high + 1) >> 1
+        if (starts[middle] <= index) low = middle; else high = middle - 1
+      }
+      const inside = index - starts[low]
+      return rows[low] ? `${names[low]} row ${Math.floor(inside / rows[low])}`
+                       : `${names[low]} entry ${inside}`
+    }
+
+    const draw = () => {
+      const size = Math.max(get("size"), 1), split = clamp(get("split"), 0, size)
+      const mix = get("mix"), at = 100 * split / size
+      const set = (part, left, width, top, height) =>
+        Object.assign(part.style, { left: `${left}%`, width: `${width}%`,
+                                    top: `${top}%`, height: `${height}%` })
+      // A on top, B below; each as high as its share.
+      set(parts[0], 0, at, 0, 100 * (1 - mix))
+      set(parts[1], 0, at, 100 * (1 - mix), 100 * mix)
+      set(parts[2], at, 100 - at, 0, 100 * mix)
+      set(parts[3], at, 100 - at, 100 * mix, 100 * (1 - mix))
+      handle.style.left = `${at}%`
+      const words = `${split.toLocaleString("en")} · ${where(split)}`
+      place.textContent = words
+      const half = place.offsetWidth / 2, width = strip.offsetWidth || 1
+      place.style.left = `${clamp(at / 100 * width, half, Math.max(width - half, half))}px`
+      const now = { valuemin: 0, valuemax: size, valuenow: split, valuetext: words }
+      for (const [name, value] of Object.entries(now)) handle.setAttribute(`aria-${name}`, value)
+    }
+    const drawBorders = () => {
+      const size = Math.max(get("size"), 1), names = get("names"), starts = get("borders")
+      borders.replaceChildren(...starts.slice(1, -1).slice(0, 400).map((start) => {
+        const line = document.createElement("i")
+        line.style.left = `${100 * start / size}%`
+        return line
+      }))
+      ends[0].textContent = names[0] ?? ""
+      ends[1].textContent = names.length > 1 ? names[names.length - 1] : ""
+      draw()
+    }
+
+    let waiting = false
+    const move = (split) => {
+      model.set("split", Math.round(clamp(split, 0, get("size"))))
+      draw()
+      if (waiting) return // one message a frame, however fast the pointer is
+      waiting = true
+      requestAnimationFrame(() => { waiting = false; model.save_changes() })
+    }
+    const drag = (event) => {
+      const box = strip.getBoundingClientRect()
+      move((event.clientX - box.left) / box.width * get("size"))
+    }
+    const release = () => strip.removeEventListener("pointermove", drag)
+    strip.addEventListener("pointerdown", (event) => {
+      strip.setPointerCapture(event.pointerId)
+      strip.addEventListener("pointermove", drag)
+      handle.focus({ preventScroll: true })
+      drag(event)
+      event.preventDefault()
+    })
+    strip.addEventListener("pointerup", release)
+    strip.addEventListener("pointercancel", release)
+    handle.addEventListener("keydown", (event) => {
+      const size = get("size"), split = get("split"), step = event.shiftKey ? size / 20 : 1
+      const to = { ArrowLeft: split - step, ArrowDown: split - step, ArrowRight: split + step,
+                   ArrowUp: split + step, PageDown: split - size / 10, PageUp: split + size / 10,
+                   Home: 0, End: size }[event.key]
+      if (to === undefined) return
+      event.preventDefault()
+      event.stopPropagation()
+      move(to)
+    })
+
+    const watched = { split: draw, mix: draw, size: drawBorders, borders: drawBorders,
+                      names: drawBorders, rows: draw }
+    for (const [name, react] of Object.entries(watched)) model.on(`change:${name}`, react)
+    const sized = new ResizeObserver(draw)
+    sized.observe(strip)
+    drawBorders()
+    return () => {
+      sized.disconnect()
+      for (const [name, react] of Object.entries(watched)) model.off(`change:${name}`, react)
+    }
+  },
+}
