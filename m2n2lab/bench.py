@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ WORTH_A_WORD = 0.05
 """How much better than the other a parent must be at a class for a verdict to speak of it."""
 
 
-class BenchData(NamedTuple):
+@dataclass(frozen=True, eq=False)  # two are the same only if they are one: they hold arrays
+class BenchData:
     """A proposal, its parents and its child side by side.
 
     Attributes:

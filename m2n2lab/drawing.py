@@ -228,14 +228,15 @@ def draw_attraction(
     )
 
 
-def landscape_marks(data: LandscapeData, at: tuple[float, float]) -> dict[str, list[Any]]:
-    """Return the marks of a landscape: the bench's place, and the best cell known."""
-    x, y = [at[0]], [at[1]]
-    if data.best is not None:
-        row, column = data.best
-        x.append(data.splits[column] / max(int(data.splits[-1]), 1))
-        y.append(float(data.mixes[row]))
-    return {"x": x, "y": y}
+def best_cell(data: LandscapeData) -> dict[str, list[float]]:
+    """Return where the best cell is, as x and y of at most one point."""
+    if data.best is None:
+        return {"x": [], "y": []}
+    row, column = data.best
+    return {
+        "x": [float(data.splits[column] / max(int(data.splits[-1]), 1))],
+        "y": [float(data.mixes[row])],
+    }
 
 
 def landscape_limits(data: LandscapeData) -> tuple[float, float]:
@@ -272,16 +273,15 @@ def draw_landscape(
         colorbar_opts=_colorbar(theme),
         hooks=list(hooks),
     )
-    marks = landscape_marks(data, at)
-    points = hv.Points((marks["x"], marks["y"])).opts(
-        color=theme.child,
-        marker="circle_cross",
-        fill_alpha=0.0,
-        size=14,
-        line_width=2.5,
+    best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
+        color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
         hooks=list(hooks),
-    )
-    return (image * points).opts(
+    )  # fmt: skip
+    bench = hv.Points(([at[0]], [at[1]]), label="bench").opts(
+        color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
+        show_legend=False, hooks=list(hooks),
+    )  # fmt: skip
+    return (image * best * bench).opts(
         xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),
         ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
         xlabel="split (share of the vector before it)",

@@ -95,9 +95,9 @@ class CurvesData(NamedTuple):
     def lines(self) -> dict[str, NDArray[np.float64]]:
         """Return the curves by the words that a legend has for them."""
         return {
-            "covered by some member": self.covered,
-            "best member, train": self.train,
-            "best member, held out": self.test,
+            "covered": self.covered,
+            "best, train": self.train,
+            "best, held out": self.test,
         }
 
 

@@ -20,7 +20,7 @@ from .session import Session, Snapshot
 from .split_editor import SplitEditor
 
 _CSS = """
-:host { font: 13px/1.35 system-ui, sans-serif; }
+.who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
 .who { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; }
 .who .most { margin-left: auto; opacity: .75; font-size: 12px; }
 .a { color: PARENT_A; } .b { color: PARENT_B; } .child { color: CHILD; }
@@ -66,6 +66,7 @@ class BenchView:
         self.mix = pn.widgets.FloatSlider(
             name="Mix", start=0.0, end=1.0, step=0.01, value=0.5, disabled=True,
             sizing_mode="stretch_width", margin=(0, 12), bar_color=theme.parent_b,
+            stylesheets=[f".noUi-connect {{ background: {theme.parent_b} !important; }}"],
         )  # fmt: skip
         self.split = SplitEditor.themed(theme)
         ink = f".bk-btn {{ background-color: {theme.child} !important; color: {theme.card}; }}"
@@ -212,7 +213,8 @@ def _bars(data: BenchData, theme: Theme) -> str:
             title = f"{('A', 'B', 'child')[k]}, {name}: {value:.0%}"
             shapes.append(
                 f'<rect x="{left + k * bar:.1f}" y="{BARS_HEIGHT - high:.1f}" '
-                f'width="{bar - 1:.1f}" height="{high:.1f}" fill="{colour}"><title>{escape(title)}</title></rect>'
+                f'width="{bar - 1:.1f}" height="{high:.1f}" fill="{colour}">'
+                f"<title>{escape(title)}</title></rect>"
             )
         middle = c * wide + wide / 2
         shapes.append(

@@ -6,6 +6,7 @@ search runs in the session's worker thread.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from m2n2lab.widgets.views import (
     View,
 )
 from m2n2lab.widgets.workbench import ANSWERS
+from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.plots import NICHE_MODES
 from m2n2lab.settings import Settings
@@ -35,6 +37,14 @@ REFRESH_EVERY = 200
 """Milliseconds between two looks at the session's snapshot."""
 
 _PAGE = Path(__file__).with_name("page.html")
+
+
+def _not_left(record: logging.LogRecord) -> bool:
+    """Keep a log record unless it only says that a page was closed while an answer was sent."""
+    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+
+
+logging.getLogger("asyncio").addFilter(_not_left)
 
 
 class Dashboard:

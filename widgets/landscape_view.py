@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bokeh.events import Tap
-
-from m2n2lab.drawing import draw_landscape, landscape_limits, landscape_marks
+from m2n2lab.drawing import best_cell, draw_landscape, landscape_limits
 from m2n2lab.landscape import LandscapeData
 from m2n2lab.theme import Theme
 
@@ -31,7 +29,7 @@ class LandscapeView(LivePlot):
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
         data, bench = snapshot.landscape, snapshot.bench
-        if data is None or bench is None:
+        if data is None or bench is None or not (data.done or self.handles):
             return
         self._data = data
         split, mix = bench.proposal.split or 0, bench.proposal.mix or 0.0
@@ -40,16 +38,15 @@ class LandscapeView(LivePlot):
         def draw() -> Any:
             return draw_landscape(data, at, self.theme, (self.hook,))
 
-        first = not self.handles
         if self.fresh(draw, data, bench):
             # Bokeh's first row is the lowest, as is the first mix.
             self.fill("Image", image=[100 * data.scores])
             low, high = landscape_limits(data)
             self.handles["Image"]["color_mapper"].update(low=low, high=high)
-            self.fill("Points", **landscape_marks(data, at))
-        if first and self.handles:
-            self.handles["Image"]["plot"].on_event(Tap, self._tapped)
+            self.handles["best"]["source"].data = best_cell(data)
+            self.fill("bench", x=[at[0]], y=[at[1]])
 
-    def _tapped(self, event: Any) -> None:
+    def tapped(self, event: Any) -> None:
+        """Load the cell that was clicked."""
         if self._data is not None:
             self._load(*self._data.cell(event.x * int(self._data.splits[-1]), event.y))

@@ -60,6 +60,12 @@ class LivePlot:
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
+        plot.state.name = type(self).__name__  # to be found on the page by tests
+        if type(element).__name__ == "Image":
+            plot.state.on_event(Tap, self.tapped)
+
+    def tapped(self, event: Any) -> None:
+        """Answer a click on the plot at ``event.x``, ``event.y``; most views do not."""
 
     def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
         """Return whether sources must be refreshed, because other objects are ``shown`` now.
@@ -160,20 +166,19 @@ class AttractionView(LivePlot):
         def draw() -> Any:
             return draw_attraction(data, self.theme, (self.hook,), pair)
 
-        first = not self.handles
         self._ids = data.ids
         if self.fresh(draw, data):
             figure = self.image(data.worth, *data.worth.shape)
             _tick(figure.yaxis[0], member_ticks(data.ids))
             _tick(figure.xaxis[0], mate_ticks(data.ids))
-        if first and self.handles:
-            self.handles["Image"]["plot"].on_event(Tap, self._tapped)
         framed, self._framed = self._framed, (data, pair)
-        if framed != self._framed:
+        # By identity: the data holds arrays.
+        if not framed or framed[0] is not data or framed[1] != pair:
             self.frame(cell_boxes(data.ids, pair, self.theme))
             self.words.object = self._sentence(data, pair)
 
-    def _tapped(self, event: Any) -> None:
+    def tapped(self, event: Any) -> None:
+        """Pick the pair of the cell that was clicked."""
         many = len(self._ids)
         row, column = many - 1 - int(event.y // 1), int(event.x // 1)
         if 0 <= row < many and 0 <= column < many and row != column:

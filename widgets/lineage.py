@@ -1,0 +1,109 @@
+"""Who came from whom, and the seeds' share over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+from bokeh.events import Tap
+
+from m2n2lab.drawing_lineage import (
+    birth_columns,
+    draw_lineage,
+    draw_shares,
+    edge_columns,
+    lane_ticks,
+    life_columns,
+    share_columns,
+)
+from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, member_at
+from m2n2lab.theme import Theme
+
+from .views import LivePlot
+
+SPANS = ("recent", "whole run")
+"""What a lineage can span: the last births or all."""
+
+
+class LineageView(LivePlot):
+    """Lives in lanes along time; a click chooses a member.
+
+    Args:
+        theme: colours.
+        select: called with the id of the member that was clicked.
+    """
+
+    def __init__(self, theme: Theme, select: Callable[[int], object]) -> None:
+        super().__init__(theme)
+        self._select = select
+        self._data: LineageData | None = None
+        self.span = pn.widgets.RadioButtonGroup(options=list(SPANS))
+        self.span.param.watch(lambda event: self.update(self._data), "value")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole run is shown, or its recent part."""
+        return bool(self.span.value == SPANS[1])
+
+    def update(self, data: LineageData | None) -> None:
+        """Show another moment."""
+        if data is None:
+            return
+        self._data = data
+
+        def draw() -> Any:
+            return draw_lineage(data, self.theme, self.whole, (self.hook,))
+
+        if self.fresh(draw, data, self.span.value):
+            if not self.handles:  # no page has shown the first one yet
+                self.pane.object = draw()
+                return
+            self._replace("edges", edge_columns(data, self.theme, self.whole))
+            self._replace("lines", life_columns(data, self.theme, self.whole))
+            for name, columns in birth_columns(data, self.whole).items():
+                self._replace(name, columns)
+            around = lineage_geometry(data, self.whole)
+            figure = self.handles["lines"]["plot"]
+            figure.x_range.update(start=around.start, end=around.end)
+            figure.y_range.end = data.lanes
+            ticks = lane_ticks(data)
+            figure.yaxis[0].ticker.ticks = [place for place, _ in ticks]
+            figure.yaxis[0].major_label_overrides = dict(ticks)
+
+    def _replace(self, name: str, columns: dict[str, Any]) -> None:
+        """Replace all columns of an element's source at once, because their length changes."""
+        self.handles[name]["source"].data = columns
+
+    def hook(self, plot: Any, element: Any) -> None:
+        """Keep the Bokeh objects of one element, and hear clicks on the figure."""
+        super().hook(plot, element)
+        if element.label == "lines":
+            plot.state.on_event(Tap, self._tapped)
+
+    def _tapped(self, event: Any) -> None:
+        if self._data is not None:
+            chosen = member_at(self._data, event.x, event.y, self.whole)
+            if chosen is not None:
+                self._select(chosen)
+
+
+class SharesView(LivePlot):
+    """How much of the living came from each seed, as stacked areas over the steps."""
+
+    def update(self, data: SharesData | None) -> None:
+        """Show another moment."""
+        if data is None:
+            return
+
+        def draw() -> Any:
+            return draw_shares(data, self.theme, (self.hook,))
+
+        if self.fresh(draw, data):
+            if not self.handles:  # no page has shown the first one yet
+                self.pane.object = draw()
+                return
+            for name, columns in share_columns(data).items():
+                self.handles[name]["source"].data = columns
+            figure = next(iter(self.handles.values()))["plot"]
+            figure.x_range.end = max(int(data.steps[-1]), 1)

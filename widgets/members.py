@@ -1,0 +1,279 @@
+"""The living in a table that can be sorted, and a page of one member."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import panel as pn
+import param
+from numpy.typing import NDArray
+from panel.custom import AnyWidgetComponent
+
+from m2n2lab.display import percent
+from m2n2lab.members import MemberPage, MembersData
+from m2n2lab.tasks.base import Sample
+from m2n2lab.theme import Theme, ramp, seed_colours
+
+from .pictures import css_variables, heat_uri, painting_uri, sample_uri, shares_words
+
+_HERE = Path(__file__)
+LONGEST = 200
+"""Characters of a text from outside that are shown."""
+
+
+class MembersTable(AnyWidgetComponent):
+    """A table of plain elements; the browser sorts it and says which row was chosen."""
+
+    _esm = _HERE.with_suffix(".js").read_text(encoding="utf-8")
+    _stylesheets: ClassVar = [_HERE.with_suffix(".css").read_text(encoding="utf-8")]
+
+    rows = param.List(default=[], doc="One dict for each member, the fittest first.")
+    selected = param.Integer(default=-1, doc="Id of the member that is chosen; -1 for none.")
+
+    @classmethod
+    def themed(cls, theme: Theme) -> MembersTable:
+        """Return a table in the colours of a theme."""
+        css = [*cls._stylesheets, f".members {{ {css_variables(theme)} }}"]
+        return cls(stylesheets=css, sizing_mode="stretch_width", margin=0)
+
+
+class MembersView:
+    """The living, by fitness; a click or Enter chooses a member.
+
+    Args:
+        theme: colours.
+        select: called with the id of the member that was chosen.
+    """
+
+    def __init__(self, theme: Theme, select: Callable[[int], object]) -> None:
+        self.theme = theme
+        self.pane = MembersTable.themed(theme)
+        self._select = select
+        self._shown: MembersData | None = None
+        self._marked = -1
+        self._looks: dict[int, dict[str, Any]] = {}  # what never changes of a member, by id
+        self.pane.param.watch(lambda event: self._chosen(event.new), "selected")
+
+    def update(self, data: MembersData | None) -> None:
+        """Show other members; what is chosen stays chosen."""
+        if data is None or data is self._shown:
+            return
+        self._shown = data
+        rows = []
+        for k, id in enumerate(data.ids):
+            self._looks[id] = self._looks.get(id) or self._look(data, k)
+            changing = {"fitness": float(data.fitness[k]), "alone": float(data.alone[k])}
+            rows.append({**self._looks[id], **changing})
+        self._looks = {id: self._looks[id] for id in data.ids}
+        self.pane.rows = rows
+
+    def choose(self, id: int | None) -> None:
+        """Mark a member that was chosen elsewhere, or nobody."""
+        self._marked = -1 if id is None else id
+        self.pane.selected = self._marked
+
+    def _chosen(self, id: int) -> None:
+        if id != self._marked:
+            self._marked = id
+            self._select(id)
+
+    def _look(self, data: MembersData, k: int) -> dict[str, Any]:
+        """Return what the table shows of a member and never changes."""
+        painting, accuracy = data.painting[k], data.accuracy[k]
+        known = accuracy[~np.isnan(accuracy)]
+        scores = ", ".join(
+            f"{name[:LONGEST]} {percent(value)}"
+            for name, value in zip(data.classes, accuracy.tolist(), strict=True)
+        )
+        return {
+            "id": data.ids[k],
+            "by_hand": data.by_hand[k],
+            "born": data.born[k],
+            "parents": list(data.parents[k]),
+            "score": float(data.score[k]),
+            "painting": painting_uri(painting, self.theme),
+            "made": shares_words(painting),
+            "share": float(painting[:, 0].mean()),
+            "classes": heat_uri(accuracy, self.theme),
+            "scores": scores,
+            "worst": float(known.min()) if len(known) else -1.0,
+        }
+
+
+MOST_CLASSES = 24
+"""Classes up to which a confusion matrix is shown as a table."""
+
+_PAGE_CSS = """
+.page { display: grid; gap: 10px 22px; align-items: start; color: var(--text);
+        grid-template-columns: minmax(230px, 1.2fr) minmax(170px, .8fr) auto;
+        font: 12px/1.35 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
+.page > :first-child, .page > .samples { grid-column: 1 / -1; }
+.page h3 { font-size: 14px; margin: 0; }
+.page h3 span, .page p { font-weight: 400; color: var(--quiet); }
+.page p { margin: 1px 0 6px; }
+.page h4 { font-size: 12px; margin: 0 0 4px; }
+.page .painting { display: block; width: 100%; height: 20px; image-rendering: pixelated;
+                  border-radius: 3px; }
+.page .seeds { display: flex; flex-wrap: wrap; gap: 2px 12px; margin-top: 4px; }
+.page .seeds i { display: inline-block; width: 9px; height: 9px; border-radius: 2px;
+                 margin-right: 4px; }
+.page .bars { display: grid; grid-template-columns: minmax(10px, auto) 1fr auto; gap: 1px 8px;
+              align-items: center; }
+.page .name { max-width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.page .bar { position: relative; height: 11px; background: var(--track); border-radius: 2px; }
+.page .bar b { display: block; height: 100%; background: var(--bar); border-radius: 2px; }
+.page .bar i { position: absolute; top: -2px; bottom: -2px; width: 2px; margin-left: -1px;
+               background: var(--text); }
+.page .value { text-align: right; white-space: nowrap; }
+.page table { border-collapse: separate; border-spacing: 1px; font-size: 10.5px; }
+.page table th { font-weight: 400; color: var(--quiet); padding: 0 4px; max-width: 60px;
+                 overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.page table td { min-width: 20px; height: 15px; padding: 0 2px; text-align: center;
+                 border-radius: 2px; }
+.page .samples { display: grid; gap: 4px; grid-template-columns: 1fr 1fr; column-gap: 22px; }
+.page .row { display: flex; flex-wrap: wrap; gap: 5px; }
+.page .row div { width: 44px; padding: 4px 2px; text-align: center; font-weight: 600;
+                 border: 1px solid var(--line); border-radius: 6px; overflow-wrap: anywhere; }
+.page .row .long { width: auto; max-width: 30ch; padding: 4px 8px; font-weight: 400;
+                   text-align: left; }
+.page .row img { display: block; width: 32px; height: 32px; margin: 0 auto 2px;
+                 image-rendering: pixelated; border-radius: 2px; }
+.page s { color: var(--quiet); font-weight: 400; }
+@media (max-width: 900px) {
+  .page { grid-template-columns: minmax(0, 1fr); }
+  .page > * { grid-column: 1 / -1; min-width: 0; overflow-x: auto; }
+  .page .samples { grid-template-columns: minmax(0, 1fr); }
+}
+"""
+
+
+class MemberView:
+    """The page of one member: what it is made of, where it is right, and what it says."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.theme = theme
+        self._ramp = ramp(theme)
+        colours = css_variables(theme, track=theme.ramp[1], bar=theme.ramp[4])
+        self.pane = pn.pane.HTML(
+            "",
+            stylesheets=[f"{_PAGE_CSS} .page {{ {colours} }}"],
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+        self.update(None)
+
+    def update(self, page: MemberPage | None) -> None:
+        """Show another member."""
+        if page is None:
+            parts = ["<p>Click a member in the table, or a life in the lineage.</p>"]
+        else:
+            parts = [self._head(page), self._bars(page), self._confusion(page)]
+            parts += [self._made(page), self._samples(page)]
+        self.pane.object = f'<div class="page" data-testid="member">{"".join(parts)}</div>'
+
+    def _head(self, page: MemberPage) -> str:
+        life = page.life
+        facts = [f"born at step {life.born:,}"] if life.born else ["a seed"]
+        if life.parents:
+            facts.append("from " + " × ".join(map(str, life.parents)))
+        if life.split is not None and life.mix is not None:
+            facts.append(f"split at {life.split:,}, mix {life.mix:.2f}")
+        if life.by_hand:
+            facts.append("made by hand" if life.parents else "from outside")
+        facts.append(f"score {percent(life.score)}")
+        if page.alive and page.fitness is not None:
+            place = f"rank {page.rank} of {page.of}, fitness {page.fitness:.1f}"
+        else:
+            place = f"died at step {life.died:,}: its weights are gone" if life.died else ""
+        return f"<div><h3>{life.id} <span>{place}</span></h3><p>{', '.join(facts)}</p></div>"
+
+    def _made(self, page: MemberPage) -> str:
+        shares = page.painting.mean(axis=0).tolist()
+        seeds = len(shares) - 1
+        names = [*(f"seed {k}" for k in range(seeds)), "outside"]
+        keys = "".join(
+            f'<span><i style="background:{colour}"></i>{name} {percent(share)}</span>'
+            for name, colour, share in zip(
+                names, seed_colours(self.theme, seeds), shares, strict=True
+            )
+            if share >= 0.0005 or name != "outside"
+        )
+        words = shares_words(page.painting)
+        note = "" if page.alive else " (of the dead only the mean is kept)"
+        return (
+            f"<div><h4>Made of{note}</h4>"
+            f'<img class="painting" alt="{words}" src="{painting_uri(page.painting, self.theme)}">'
+            f'<div class="seeds">{keys}</div></div>'
+        )
+
+    def _bars(self, page: MemberPage) -> str:
+        """Return the score in each class: a bar, and a mark for held-out data."""
+        if page.accuracy is None:
+            return ""
+        held_out = [math.nan] * len(page.classes) if page.held_out is None else page.held_out
+        rows = []
+        for name, value, held in zip(page.classes, page.accuracy, held_out, strict=True):
+            mark = "" if math.isnan(held) else f'<i style="left:{100 * held:.1f}%"></i>'
+            width = 0.0 if math.isnan(value) else 100 * float(value)
+            text = percent(float(value)) + ("" if math.isnan(held) else f" | {percent(held)}")
+            rows.append(
+                f'<span class="name" title="{_text(name)}">{_text(name)}</span>'
+                f'<span class="bar"><b style="width:{width:.1f}%"></b>{mark}</span>'
+                f'<span class="value">{text}</span>'
+            )
+        title = "Score by class" + ("" if page.held_out is None else " | held out")
+        return f'<div><h4>{title}</h4><div class="bars">{"".join(rows)}</div></div>'
+
+    def _confusion(self, page: MemberPage) -> str:
+        """Return how often each class is taken for each, a row for each truth."""
+        table = page.confusion
+        if table is None or len(table) > MOST_CLASSES:
+            return ""
+        head = "".join(f'<th scope="col">{_text(name)}</th>' for name in page.classes)
+        rows = "".join(
+            f'<tr><th scope="row">{_text(name)}</th>{self._cells(counts)}</tr>'
+            for name, counts in zip(page.classes, table, strict=True)
+        )
+        return (
+            "<div><h4>Row: truth. Column: answer.</h4>"
+            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+
+    def _cells(self, counts: NDArray[np.int64]) -> str:
+        cells = []
+        for count in counts.tolist():
+            share = count / max(int(counts.sum()), 1)
+            colour = self._ramp[round(share * (len(self._ramp) - 1))]
+            ink = self.theme.card if share > 0.5 else self.theme.text
+            cells.append(f'<td style="background:{colour};color:{ink}">{count or ""}</td>')
+        return "".join(cells)
+
+    def _samples(self, page: MemberPage) -> str:
+        """Return some right answers and some wrong ones."""
+        if not page.right and not page.wrong:
+            return ""
+        groups = [
+            f'<div><h4>{title}</h4><div class="row">{"".join(map(self._sample, some))}</div></div>'
+            for title, some in (("Right", page.right), ("Wrong", page.wrong))
+        ]
+        return f'<div class="samples">{"".join(groups)}</div>'
+
+    def _sample(self, sample: Sample) -> str:
+        picture = ""
+        if sample.image is not None:
+            uri = sample_uri(sample.image, self.theme.name == "dark")
+            picture = f'<img alt="data point {int(sample.index)}" src="{uri}">'
+        question = "" if sample.text is None else f"{_text(sample.text)}<br>"
+        answer = "" if sample.right else f" <s>{_text(sample.prediction)}</s>"
+        kind = "" if sample.image is not None else ' class="long"'
+        return f"<div{kind}>{picture}{question}{_text(sample.truth)}{answer}</div>"
+
+
+def _text(words: str) -> str:
+    """Return a text from outside as HTML that shows it, and not too much of it."""
+    return escape(words if len(words) <= LONGEST else words[: LONGEST - 1] + "…")
