@@ -58,7 +58,7 @@ bench: .venv/.test
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(PIP) install -c constraints.txt -e '.[llm,images,test]'
 	@touch $@
 
 .venv/.lab: .venv/.made $(SETUP)

@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -57,23 +59,38 @@ def inspect(
 
     Ends with status 1 where they cannot be merged.
     """
-    from m2n2lab.checkpoint import Checkpoint, preflight
+    from m2n2lab.checkpoint import Problems
 
     chosen = components or None
-    found = (
-        None if len(sources) == 1 else preflight(sources, components=chosen, vocab=_vocab(vocab))
-    )
-    opened = found.plan and found.plan.base if found else Checkpoint.open(sources[0], chosen)
-    rows = _layers(opened, found.plan.layout if found and found.plan else None)
+    opened, found = _look(sources, chosen, _vocab(vocab))
+    rows = _layers(opened, found.plan.layout if found.plan else None)
     omega = None
-    if found and found.plan and not headers:
-        omega = _compare(sources, chosen, vocab, rows, quiet=as_json)
+    if found.plan and not headers:
+        try:
+            omega = _compare(sources, chosen, vocab, rows, quiet=as_json)
+        except Problems as wrong:  # that only the weights themselves show
+            found = replace(found, problems=wrong.problems)
     if as_json:
-        print(json.dumps(_inspection(sources, found, rows, omega), indent=2))
+        typer.echo(json.dumps(_inspection(sources, found, rows, omega), indent=2))
     else:
         _print_inspection(sources, found, rows, omega)
-    if found and found.problems:
+    if found.problems:
         raise typer.Exit(1)
+
+
+def _look(
+    sources: list[str], components: list[str] | None, vocab: Any
+) -> tuple[Checkpoint | None, Preflight]:
+    """Return the first checkpoint, if it is sound, and what speaks against a merge."""
+    from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+
+    if len(sources) > 1:
+        found = preflight(sources, components=components, vocab=vocab)
+        return found.plan.base if found.plan else None, found
+    try:
+        return Checkpoint.open(sources[0], components), Preflight((), (), None)
+    except Problems as wrong:
+        return None, Preflight(wrong.problems, (), None)
 
 
 def _vocab(vocab: str) -> Any:
@@ -118,7 +135,7 @@ def _compare(
 
 def _inspection(
     sources: list[str],
-    found: Preflight | None,
+    found: Preflight,
     rows: list[dict[str, Any]],
     omega: dict[str, float] | None,
 ) -> dict[str, Any]:
@@ -126,15 +143,15 @@ def _inspection(
         "checkpoints": sources,
         "parameters": sum(row["parameters"] for row in rows),
         "angle_degrees": omega,
-        "problems": [vars(problem) for problem in found.problems] if found else [],
-        "notes": list(found.notes) if found else [],
+        "problems": [vars(problem) for problem in found.problems],
+        "notes": list(found.notes),
         "tensors": rows,
     }
 
 
 def _print_inspection(
     sources: list[str],
-    found: Preflight | None,
+    found: Preflight,
     rows: list[dict[str, Any]],
     omega: dict[str, float] | None,
 ) -> None:
@@ -156,11 +173,11 @@ def _print_inspection(
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
     for source, degrees in (omega or {}).items():
         console.print(Text(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
-    for note in found.notes if found else ():
+    for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
-    for problem in found.problems if found else ():
+    for problem in found.problems:
         console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
-    if found and not found.problems:
+    if found.plan and not found.problems:
         console.print("These can be merged.", style="green")
 
 
@@ -185,8 +202,9 @@ def merge(
     components: Components = [],  # noqa: B006  # as above
     vocab: Vocab = "refuse",
     tokenizer: Annotated[
-        str, typer.Option("--tokenizer", help="Whose tokenizer files the result gets: A or B.")
-    ] = "A",
+        str | None,
+        typer.Option("--tokenizer", help="Whose tokenizer files the result gets: A (default) or B."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
     ] = False,
@@ -204,7 +222,7 @@ def merge(
             f"into the result."
         )
     mix = real_number("mix", mix, 0.0, 1.0)
-    number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
     options = {"components": components or None, "dtype": dtype, "vocab": _vocab(vocab)}
     found = preflight(sources, out=out, **options)
@@ -217,16 +235,17 @@ def merge(
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
         f"{found.plan.layout.size:,} parameters; split at {at:,} ({place}), mix {mix:g}; about "
-        f"{found.written / 1e9:.1f} GB to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
-        f"{found.memory / 1e9:.1f} GB of memory",
+        f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
+        f"{decimal(found.memory)} of memory",
         highlight=False,
         soft_wrap=True,
     )
     if dry_run:
         return
     began = time.perf_counter()
-    made = f"SLERP of A and B with mix {mix:g} before parameter {at:,} ({place})"
-    made += f" and {1.0 - mix:g} from it on" if 0 < at < found.plan.layout.size else ""
+    made = f"SLERP of A and B with mix {mix if at else 1.0 - mix:g}"
+    if 0 < at < found.plan.layout.size:
+        made += f" before parameter {at:,} ({place}) and {1.0 - mix:g} from it on"
     made += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(sources, False, granularity=granularity, tokenizer=number, **options) as (
         space,
@@ -245,7 +264,7 @@ def _split_index(split: str, layout: Layout) -> int:
         share = float(split)
     except ValueError:
         offsets = zip(layout.shapes, layout.offsets, strict=False)
-        found = next((offset for name, offset in offsets if name.startswith(split)), None)
+        found = next((offset for name, offset in offsets if split and name.startswith(split)), None)
         if found is None:
             raise InputError(
                 f"A split must be a number from 0 to 1 or the beginning of a tensor's name, but "
@@ -309,7 +328,9 @@ def _bars(quiet: bool) -> Iterator[_Bar]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=True) as progress:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         yield _Bar(progress)
 
 

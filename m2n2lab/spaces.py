@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, choose
 from m2n2lab.files import write_whole
 from m2n2lab.layout import Layout
 from m2n2lab.population import Member
@@ -57,12 +57,15 @@ class Space(Protocol):
         """Write the model that a member, or its genome, makes."""
 
 
+Floats = NDArray[np.float32] | NDArray[np.float64]
+
+
 class Vector:
-    """The genome of a dense model: its flat float32 vector (N,), never changed in place."""
+    """The genome of a dense model: its flat vector (N,), never changed in place."""
 
     __slots__ = ("_square", "values")
 
-    def __init__(self, values: NDArray[np.float32]) -> None:
+    def __init__(self, values: Floats) -> None:
         self.values = values
         self._square: float | None = None
 
@@ -74,7 +77,7 @@ class Vector:
         return self._square
 
 
-def _inner(a: NDArray[np.float32], b: NDArray[np.float32], kind: type = np.float32) -> float:
+def _inner(a: Floats, b: Floats, kind: type | None = None) -> float:
     # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
     return float(np.einsum("i,i", a, b, dtype=kind))
 
@@ -86,7 +89,7 @@ of thousands."""
 
 
 class DenseSpace:
-    """Models as float32 vectors, all of one length, kept whole: for small models.
+    """Models as vectors of one length, kept whole: for small models.
 
     Vectors stay in main memory and their arithmetic is NumPy's, whose calls cost a third of
     torch's on vectors of this size; only the model that is scored goes to the device. So the
@@ -97,10 +100,11 @@ class DenseSpace:
             whose parameters in ``named_parameters`` order are the vector.
         layout: names and shapes along the vector; made from the modules where those come.
         device: where models are scored, ``"cpu"`` or ``"cuda"``.
+        dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
 
     Raises:
         InputError: fewer than two seeds, different sizes, NaN or infinite weights, a layout that
-            does not fit, no such device.
+            does not fit, no such device or dtype.
     """
 
     def __init__(
@@ -108,8 +112,10 @@ class DenseSpace:
         seeds: Sequence[Any] | NDArray[Any] | Tensor,
         layout: Layout | None = None,
         device: str = "cpu",
+        dtype: str = "float32",
     ) -> None:
         self.device = checked_device(device)
+        self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
         if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
             raise InputError(
                 f"A merge needs at least two seeds in a list or a matrix, but "
@@ -144,8 +150,8 @@ class DenseSpace:
         """
         if isinstance(model, nn.Module):
             self._check_architecture(model, name)
-            parts = [p.detach().reshape(-1).cpu().float() for p in model.parameters()]
-            values = torch.cat(parts).numpy()
+            parts = [_flat(p.detach().reshape(-1)) for p in model.parameters()]
+            values = np.concatenate(parts)
         else:
             values = _flat(model)
         if len(values) != self.size:
@@ -154,7 +160,7 @@ class DenseSpace:
                 f"{len(values)}; merge models of the same architecture."
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
-            values = values.astype(np.float32)  # a copy
+            values = values.astype(self.dtype)  # a copy
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise InputError(
@@ -198,9 +204,8 @@ class DenseSpace:
         # torch's normals take a third of the time of NumPy's. A generator of its own, so that
         # two threads can share a space.
         draw = torch.Generator().manual_seed(seed)
-        child: NDArray[np.float32] = (
-            torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
-        )
+        noise: Floats = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
+        child = noise.astype(self.dtype, copy=False)
         child += genome.values
         return Vector(child)
 
@@ -222,7 +227,7 @@ class DenseSpace:
                 parameter.copy_(part)
         return self.module
 
-    def pack(self, genome: Vector) -> NDArray[np.float32]:
+    def pack(self, genome: Vector) -> Floats:
         """Return what ``genome`` makes the same genome of again: the vector (N,)."""
         return genome.values
 

@@ -37,3 +37,11 @@ def tiny_seeds(tiny):
 @pytest.fixture(scope="session")
 def digits():
     return tasks.digits()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep what is remembered of checkpoints away from the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -11,7 +11,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
-def test_every_python_example_runs_as_it_is_written(block, capsys):
+def test_every_python_example_runs_as_it_is_written(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec("import m2n2lab as lab\n" + block, names)
     if "print" in block:

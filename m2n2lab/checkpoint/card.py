@@ -29,7 +29,7 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "# A merged model",
         "",
         f"Made by {record.maker} from {len(ids)} models with {recipe.size:,} parameters each, "
-        f"without training" + (f": {record.made}." if record.made else "."),
+        f"without training" + (f": {_cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -57,7 +57,8 @@ def _letter(k: int) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"[|\n<>`\[\]]", " ", text)
+    """Return text from elsewhere without what Markdown or HTML would take for more than text."""
+    return re.sub(r"[|<>`\[\]\s]", " ", text)
 
 
 def _pieces(plan: Plan, recipe: Recipe) -> list[str]:
@@ -71,8 +72,9 @@ def _pieces(plan: Plan, recipe: Recipe) -> list[str]:
             f"{'−' if c < 0 else '+'} {abs(c):.4f} {_letter(k)}" for k, c in enumerate(coef) if c
         )
         lines.append(
-            f"| {plan.layout.locate(start)} ({start:,}) | "
-            f"{plan.layout.locate(stop - 1)} ({stop - 1:,}) | {terms.removeprefix('+ ') or '0'} |"
+            f"| {_cell(plan.layout.locate(start))} ({start:,}) | "
+            f"{_cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
+            f"{terms.removeprefix('+ ') or '0'} |"
         )
     return lines
 
@@ -85,5 +87,5 @@ def _painting(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
     lines = [f"| from | {' | '.join(letters)} |", f"|---|{'---:|' * len(letters)}"]
     for start, row in zip(starts, shares, strict=True):
         figures = " | ".join(f"{share:.0%}" for share in row)
-        lines.append(f"| {plan.layout.locate(start)} | {figures} |")
+        lines.append(f"| {_cell(plan.layout.locate(start))} | {figures} |")
     return lines

@@ -19,7 +19,7 @@ from m2n2lab.checkpoint.folder import (
 )
 from m2n2lab.checkpoint.format import Entry, TensorFile
 from m2n2lab.checkpoint.kinds import DTYPES, Array
-from m2n2lab.checkpoint.problems import Collector, Problem, Problems
+from m2n2lab.checkpoint.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.layout import Layout
 
 Kind = Literal["transformers", "diffusers", "file"]
@@ -29,10 +29,13 @@ COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|decoder")
 all SDXL models share, is taken from the first seed."""
 
 BUFFERS = re.compile(
-    r"(^|[./])(inv_freq|original_inv_freq|masked_bias|position_ids|num_batches_tracked"
-    r"|running_mean|running_var|relative_position_index)$"
+    r"(^|[./])(inv_freq|original_inv_freq|masked_bias|causal_mask|position_ids"
+    r"|num_batches_tracked|running_mean|running_var|relative_position_index)$"
 )
 """Names of tensors that are no weights whatever their kind: they are carried, not merged."""
+
+MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
+"""Names that GPT-2 and GPT-NeoX give to causal masks, which have four dimensions."""
 
 HEADS = re.compile(r"(^|/)(lm_head|embed_out|output_projection)\.weight$")
 EMBEDDINGS = re.compile(
@@ -148,7 +151,7 @@ class Checkpoint:
                     for name in self._places
                     if self.entry(name).kind in DTYPES
                     and self.entry(name).size
-                    and not BUFFERS.search(name)
+                    and not _is_buffer(name, self.entry(name))
                     and name not in self.tied
                 ),
                 key=depth,
@@ -175,8 +178,10 @@ class Checkpoint:
         except OSError:
             return None
         card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-        line = re.search(r"^license:\s*(\S.*?)\s*$", card[1], re.MULTILINE) if card else None
-        return line[1].strip("\"'") if line else None
+        # One name, or a list of them in brackets or below, of which the first is taken.
+        pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
+        line = re.search(pattern, card[1], re.MULTILINE) if card else None
+        return line[1] if line else None
 
     def entry(self, name: str) -> Entry:
         """Return kind, shape and place of a tensor."""
@@ -211,8 +216,12 @@ def depth(name: str) -> tuple[Any, ...]:
     """Return a key that sorts tensors by component, heads last, and numbers by their value."""
     component, _, rest = name.rpartition("/")
     pieces = re.split(r"(\d+)", rest)
-    numbers = [(1, int(piece), piece) if piece.isdigit() else (0, 0, piece) for piece in pieces]
-    return component, bool(HEADS.search(name)), numbers
+    numbers = [(1, int(piece), piece) if piece.isdecimal() else (0, 0, piece) for piece in pieces]
+    return component, bool(HEADS.search(name)), numbers, name
+
+
+def _is_buffer(name: str, entry: Entry) -> bool:
+    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and MASKS.search(name)))
 
 
 def scan(
@@ -226,10 +235,13 @@ def scan(
         if refused := wrong_kind(path) if path.is_file() else adapter_folder(path):
             problems.add(refused)
             return None
+        kind, parts = _parts(path, components, problems)
     except Problems as wrong:
         problems.extend(wrong.problems)
         return None
-    kind, parts = _parts(path, components, problems)
+    except OSError as error:
+        problems.add(unreadable(path, error))
+        return None
     for part in parts:
         unusable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
@@ -240,26 +252,39 @@ def scan(
 def _parts(
     path: Path, components: Sequence[str] | None, problems: Collector
 ) -> tuple[Kind, tuple[Part, ...]]:
-    if path.is_file():
-        return "file", (Part("", path.parent, {}, headers([path], problems)),)
-    index = read_json(path / "model_index.json", problems)
-    if index:
-        known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
-        chosen = components or [name for name in known if COMPONENTS.fullmatch(name)]
-        for name in set(chosen) - set(known):
+    chosen = [components] if isinstance(components, str) else components
+    index = {} if path.is_file() else read_json(path / "model_index.json", problems)
+    known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
+    for name in chosen or ():
+        if name not in known:
             problems.add(
                 Problem(
-                    file=str(path / "model_index.json"),
+                    file=str(path),
                     expected=f"a component {name!r}",
-                    found=f"only {', '.join(known)}",
-                    fix="choose among these",
+                    found=f"only {', '.join(known)}" if known else "none",
+                    fix="choose among these" if known else "leave components out",
                 )
             )
+    if index:
+        chosen = chosen or [name for name in known if COMPONENTS.fullmatch(name)]
+        if not chosen:
+            problems.add(_nothing_chosen(path, known))
         return "diffusers", tuple(
-            _part(name, path / name, problems) for name in sorted(chosen) if name in known
+            _part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
         )
+    if path.is_file():
+        return "file", (Part("", path.parent, {}, headers([path], problems)),)
     part = _part("", path, problems)
     return ("transformers" if part.config else "file"), (part,)
+
+
+def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
+    return Problem(
+        file=str(path),
+        expected="a denoiser or a text encoder",
+        found=f"only {', '.join(known)}" if known else "no component",
+        fix="choose components" if known else "download or copy it again",
+    )
 
 
 def _part(name: str, folder: Path, problems: Collector) -> Part:
@@ -280,7 +305,7 @@ def _from_hub(id: str) -> Path:
     name, _, revision = id.partition("@")
     found = "no such file or folder here"
     fix = "check the path"
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
             from huggingface_hub import snapshot_download
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, d
 from m2n2lab.checkpoint.kinds import BYTES, NAMES, SHORT
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Collector, Problem
+from m2n2lab.checkpoint.record import copied
 from m2n2lab.checkpoint.vocabulary import disagreement
 from m2n2lab.checkpoint.work import CHUNK, WORKERS
 from m2n2lab.errors import InputError, choose
@@ -110,16 +111,27 @@ def preflight(
             f"A merge needs at least two checkpoints, but {_count(sources)} came; add another."
         )
     problems, notes = Collector(), list[str]()
-    seeds = [scan(source, components, problems) for source in sources]
-    opened = [seed for seed in seeds if seed is not None]
+    opened, broken = list[Checkpoint](), set[int]()
+    for source in sources:
+        own = Collector()
+        seed = scan(source, components, own)
+        problems.extend(own.found)
+        if seed is not None:
+            if own.found:
+                broken.add(len(opened))
+            opened.append(seed)
     plan = None
     if len(opened) > 1:
         base, *others = opened
         cuts: dict[str, int] = {}
-        for other in others:
-            _compare(base, other, vocab, problems, notes, cuts)
+        for k, other in enumerate(others, 1):
+            whole = _compare_parts(base, other, problems, notes)
+            # Of what could not be read, every tensor would seem to be missing.
+            if whole and not broken & {0, k}:
+                _compare_names(base, other, problems)
+                _compare_shapes(base, other, vocab, problems, notes, cuts)
         plan = _plan(tuple(opened), kind, cuts)
-        if not plan.layout.size:
+        if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
     if out is not None:
@@ -152,50 +164,48 @@ def _plan(seeds: tuple[Checkpoint, ...], kind: str | None, cuts: Mapping[str, in
     return Plan(seeds, Layout(shapes), kinds, rows, kind)
 
 
-def _compare(
-    base: Checkpoint,
-    other: Checkpoint,
-    vocab: Vocabulary,
-    problems: Collector,
-    notes: list[str],
-    cuts: dict[str, int],
-) -> None:
-    """Note in what another seed differs from the base; ``cuts`` gets the rows to keep."""
+def _compare_parts(
+    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+) -> bool:
+    """Note in what the configs differ; return whether there is a point in comparing tensors."""
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
+        words = {True: "a pipeline of several models", False: "one model"}
         problems.add(
             Problem(
                 file=other.id,
-                expected=f"a checkpoint of the kind of {base.id} ({base.kind})",
-                found=other.kind,
-                fix="merge models of one kind",
+                expected=f"{words[base.kind == 'diffusers']}, as {base.id} is",
+                found=words[other.kind == "diffusers"],
+                fix="merge pipelines with pipelines, or their components by themselves",
             )
         )
-        return
+        return False
     parts = {part.name: part for part in other.parts}
+    alike = True
     for part in base.parts:
         if part.name in parts:
-            _compare_configs(part, parts[part.name], problems, notes)
-        else:
-            problems.add(
-                Problem(
-                    file=other.id,
-                    expected=f"a component {part.name!r} as {base.id} has",
-                    found="none",
-                    fix="choose components that all have",
-                )
+            alike &= _compare_configs(part, parts[part.name], problems, notes)
+            continue
+        alike = False
+        problems.add(
+            Problem(
+                file=other.id,
+                expected=f"a component {part.name!r}, as {base.id} has",
+                found=f"only {', '.join(parts)}" if parts else "none",
+                fix="choose components that all have (--component)",
             )
-    _compare_names(base, other, problems)
-    _compare_shapes(base, other, vocab, problems, notes, cuts)
+        )
+    return alike
 
 
-def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> None:
+def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
+    """Note in what two configs differ; return whether they name one architecture."""
     file = str(b.folder / "config.json")
 
     def differ(what: str, expected: object, found: object) -> None:
         problems.add(
             Problem(
                 file=file,
-                expected=f"{what} {expected} as in {a.folder}",
+                expected=f"{what} {expected}, as in {a.folder}",
                 found=str(found),
                 fix="merge models of one architecture, best with a common ancestor",
             )
@@ -203,7 +213,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
     if a.architecture and b.architecture and a.architecture != b.architecture:
         differ("the architecture", a.architecture, b.architecture)
-        return
+        return False
     for what, keys in SIZES.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
@@ -215,39 +225,54 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
             notes.append(
                 f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
             )
+    return True
 
 
 def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
     mine, its = set(base.merged), set(other.merged)
-    for name in sorted((mine ^ its), key=depth):
-        if not HEADS.search(name):
-            continue
+    for name in sorted(filter(HEADS.search, mine ^ its), key=depth):
         untied, tied = (base, other) if name in mine else (other, base)
-        if name in tied.tied or any(EMBEDDINGS.search(table) for table in tied.merged):
-            problems.add(
-                Problem(
-                    file=str(untied.file(name)),
-                    tensor=name,
-                    expected=f"a head tied to the embedding, as in {tied.id}",
-                    found="a head of its own",
-                    fix=f"untie the other first (in transformers: load {tied.id} with "
-                    f"tie_word_embeddings=False, copy its embedding into the head, save it)",
-                )
+        if not (name in tied.tied or _ties(tied)):
+            continue
+        problems.add(
+            Problem(
+                file=str(untied.file(name)),
+                tensor=name,
+                expected=f"a head tied to the embedding, as in {tied.id}",
+                found="a head of its own",
+                fix=f"untie {tied.id} first (in transformers: load it with "
+                f"tie_word_embeddings=False, copy its embedding into the head, save it)",
             )
-            mine.discard(name)
-            its.discard(name)
-    for where, lacking, names in ((other, base, its - mine), (base, other, mine - its)):
-        _several(problems, sorted(names, key=depth), partial(_extra, where, lacking))
+        )
+        mine.discard(name)
+        its.discard(name)
+
+    def extra(name: str) -> Problem:
+        return Problem(
+            file=str(other.file(name)),
+            tensor=name,
+            expected=f"only tensors that {base.id} has",
+            found="one that it lacks",
+            fix="merge models of one architecture",
+        )
+
+    def missing(name: str) -> Problem:
+        return Problem(
+            file=other.id,
+            tensor=name,
+            expected=f"this tensor, as in {base.id}",
+            found="none of that name",
+            fix="merge models of one architecture, or download this one again",
+        )
+
+    _several(problems, sorted(its - mine, key=depth), extra)
+    _several(problems, sorted(mine - its, key=depth), missing)
 
 
-def _extra(where: Checkpoint, lacking: Checkpoint, name: str) -> Problem:
-    return Problem(
-        file=str(where.file(name)),
-        tensor=name,
-        expected=f"the tensors of {lacking.id}",
-        found="one that it lacks",
-        fix="merge models of one architecture",
-    )
+def _ties(seed: Checkpoint) -> bool:
+    """Return whether a checkpoint without a head uses its embedding as one."""
+    said = [part.config.get("tie_word_embeddings") for part in seed.parts]
+    return False not in said and any(map(EMBEDDINGS.search, seed.merged))
 
 
 def _compare_shapes(
@@ -268,37 +293,38 @@ def _compare_shapes(
         if (EMBEDDINGS.search(name) or HEADS.search(name))
         and base.layout.shapes[name][1:] == shapes[name][1:]
     ]
+    common = min((min(base.layout.shapes[n][0], shapes[n][0]) for n in tables), default=None)
+    clash = disagreement(base, other, common)
+    if clash and not tables:
+        notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
     for name in tables:
         mine, its = base.layout.shapes[name][0], shapes[name][0]
-        common = min(mine, its)
-        clash = disagreement(base, other, common)
-        if vocab == "refuse" or clash:
-            problems.add(
-                Problem(
-                    file=str(other.file(name)),
-                    tensor=name,
-                    expected=f"a vocabulary of {mine:,} rows as in {base.id}",
-                    found=f"{its:,} rows" + (f", and {clash}" if clash else ""),
-                    fix="use models with one tokenizer"
-                    if clash
-                    else f"keep the {common:,} common rows with vocab='common' (--vocab common), "
-                    f"or use models with one tokenizer",
-                )
+        if vocab == "common" and not clash:
+            rows = min(mine, its)
+            cuts[name] = min(rows, cuts.get(name, rows))
+            notes.append(
+                f"{name} has {mine:,} rows in {base.id} and {its:,} in {other.id}: the {rows:,} "
+                f"common rows are merged, the others left out."
             )
             continue
-        cuts[name] = min(common, cuts.get(name, common))
-        notes.append(
-            f"{name} has {mine:,} rows in {base.id} and {its:,} in {other.id}: the {common:,} "
-            f"common rows are merged, the others left out."
+        problems.add(
+            Problem(
+                file=str(other.file(name)),
+                tensor=name,
+                expected=f"a vocabulary of {mine:,} rows, as in {base.id}",
+                found=f"{its:,} rows" + (f", and {clash}" if clash else ""),
+                fix="use models with one tokenizer"
+                if clash
+                else f"keep the {min(mine, its):,} common rows with vocab='common' "
+                f"(--vocab common), or use models with one tokenizer",
+            )
         )
-    if not tables and (clash := disagreement(base, other, None)):
-        notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
 
     def odd(name: str) -> Problem:
         return Problem(
             file=str(other.file(name)),
             tensor=name,
-            expected=f"shape {base.layout.shapes[name]} as in {base.id}",
+            expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
             found=f"{shapes[name]}",
             fix="merge models of one architecture and size",
         )
@@ -311,7 +337,7 @@ def _several(problems: Collector, names: list[str], problem: Callable[[str], Pro
     first = [problem(name) for name in names[:3]]
     if len(names) > 3:
         last = first[-1]
-        more = f"{last.found} ({len(names) - 3:,} more tensors likewise)"
+        more = f"{last.found} ({len(names) - 3:,} more likewise)"
         first[-1] = replace(last, found=more)
     problems.extend(first)
 
@@ -319,9 +345,9 @@ def _several(problems: Collector, names: list[str], problem: Callable[[str], Pro
 def _nothing_to_merge(base: Checkpoint) -> Problem:
     return Problem(
         file=base.id,
-        expected="weights that all seeds have",
+        expected=f"weights in {', '.join(NAMES)}",
         found="none",
-        fix="merge models of one architecture",
+        fix="give checkpoints that hold weights",
     )
 
 
@@ -345,28 +371,27 @@ def _notes(plan: Plan) -> Iterable[str]:
 
 
 def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
+    if problem := taken(out):
+        problems.add(problem)
     parent = out.absolute().parent
-    while not parent.exists():
+    while not os.path.exists(parent):  # false where it may not be looked at, too
         parent = parent.parent
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        problems.add(
-            Problem(
-                file=str(out),
-                expected="a new or empty folder for the result",
-                found="something already there",
-                fix="choose another name, or remove it first",
-            )
-        )
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
         problems.add(
             Problem(
                 file=str(parent),
                 expected="a folder that can be written to",
-                found="one that cannot",
+                found=f"one that cannot ({error.strerror or error})",
                 fix="choose another place for the result",
             )
         )
-    need = output_bytes(plan) if plan else 0
+        return
+    need = 0
+    if plan:
+        need = output_bytes(plan) + sum(path.stat().st_size for path, _ in copied(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(
@@ -377,3 +402,24 @@ def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
                 fix="free some space or choose another disk",
             )
         )
+
+
+def taken(out: Path) -> Problem | None:
+    """Return why a folder cannot become the result, or ``None``."""
+    if os.path.islink(out) or os.path.ismount(out):
+        found = "a mounted disk" if os.path.ismount(out) else "a symbolic link"
+        fix = f"choose a new folder inside it, such as {out / 'merged'}"
+    elif os.path.exists(out) and not _is_empty(out):
+        found, fix = "something already there", "choose another name, or remove it first"
+    else:
+        return None
+    return Problem(
+        file=str(out), expected="a new or empty folder for the result", found=found, fix=fix
+    )
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # no folder, or one that may not be looked into
+        return False

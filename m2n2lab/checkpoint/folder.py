@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2n2lab.checkpoint.format import TensorFile, read_header
-from m2n2lab.checkpoint.problems import Collector, Problem, Problems
+from m2n2lab.checkpoint.problems import Collector, Problem, Problems, unreadable
 
 STEMS = ("model", "diffusion_pytorch_model")
 """What transformers and diffusers call their files."""
@@ -33,15 +33,18 @@ def read_json(path: Path, problems: Collector) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        value = error
+    except OSError as error:
+        problems.add(unreadable(path, error))
+        return {}
+    except (ValueError, RecursionError):
+        value = None
     if isinstance(value, dict):
         return value
     problems.add(
         Problem(
             file=str(path),
             expected="a JSON object",
-            found="text that is none" if isinstance(value, ValueError) else f"{value!r:.60}",
+            found="other text",
             fix="download or copy it again",
         )
     )
@@ -52,16 +55,17 @@ def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
     """Return the files that hold a model's weights, their headers read."""
     for stem in STEMS:
         index = folder / f"{stem}.safetensors.index.json"
-        if index.exists():
+        # If there is a single file as well, transformers loads that, and diffusers the shards.
+        if index.exists() and not (stem == "model" and (folder / "model.safetensors").exists()):
             return _shards(index, problems)
     found = sorted(folder.glob("*.safetensors"))
     chosen = [path for path in found if path.stem in STEMS] or found
-    if len(chosen) == 1:
-        return headers(chosen, problems)
-    if not chosen:
-        problems.add(_no_weights(folder))
-    elif any(_SHARD.fullmatch(path.name) for path in chosen):
+    if any(_SHARD.fullmatch(path.name) for path in chosen):
         problems.extend(_without_index(folder, chosen))
+    elif len(chosen) == 1:
+        return headers(chosen, problems)
+    elif not chosen:
+        problems.add(_no_weights(folder))
     else:
         problems.add(
             Problem(
@@ -87,7 +91,7 @@ def headers(paths: Iterable[Path], problems: Collector) -> tuple[TensorFile, ...
 
 def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
     places = read_json(index, problems).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+    if not isinstance(places, dict) or set(map(type, places.values())) != {str}:
         problems.add(
             Problem(
                 file=str(index),
@@ -100,7 +104,7 @@ def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
     files = []
     for name in sorted(set(places.values())):
         path = index.parent / name
-        if Path(name).name == name and path.exists():
+        if Path(name).name == name and path.is_file():
             files.append(path)
             continue
         count = sum(place == name for place in places.values())
@@ -193,7 +197,7 @@ def unusable(
             if _LORA.search(name):
                 problems.add(_adapter(file.path, name))
                 break
-            low = entry.kind[:2] in ("F8", "F4", "F6")
+            low = entry.kind.startswith(("F8_", "F6_", "F4"))
             whole = entry.kind in ("I8", "U8", "I32") and len(entry.shape) > 1
             if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
                 problems.add(_quantised(file.path, name, f"{entry.kind} numbers"))

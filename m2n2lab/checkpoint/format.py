@@ -8,10 +8,12 @@ a model of any size opens at once and takes no memory of its own.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import mmap
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from m2n2lab.checkpoint.kinds import DTYPES, Array
-from m2n2lab.checkpoint.problems import Problem, Problems
+from m2n2lab.checkpoint.problems import Problem, Problems, unreadable
 
 BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64},
@@ -103,31 +105,41 @@ def read_header(path: Path) -> TensorFile:
     try:
         length = path.stat().st_size
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if length < 8 or size > min(LONGEST_HEADER, length - 8):
-                raise _wrong(
-                    path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes"
-                )
-            header = json.loads(file.read(size), object_pairs_hook=_once)
+            start = file.read(8)
+            size = int.from_bytes(start, "little")
+            text = file.read(size) if size <= min(LONGEST_HEADER, length - 8) else None
     except OSError as problem:
+        raise Problems(unreadable(path, problem)) from None
+    if start == b"version ":
         raise Problems(
             Problem(
                 file=str(path),
-                expected="a readable file",
-                found=problem.strerror or str(problem),
-                fix="check the path and its permissions",
+                expected=expected,
+                found="the text that stands for it in Git",
+                fix="fetch the file itself with git lfs pull, or download it",
             )
-        ) from None
+        )
+    if text is None:
+        raise _wrong(path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes")
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_once)
+    except _TwiceError as problem:
+        raise _wrong(path, expected, f"a header with the name {str(problem)!r} twice") from None
     except (ValueError, RecursionError):
         raise _wrong(path, expected, "a header that is not JSON") from None
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise _wrong(path, expected, "a header that names no tensors")
-    try:
-        entries = {name: _entry(value, 8 + size) for name, value in header.items()}
-    except (KeyError, TypeError, ValueError) as problem:
-        raise _wrong(path, "tensors with kind, shape and place", str(problem)) from None
-    entries = dict(sorted(entries.items(), key=lambda item: item[1].start))
+    entries = {}
+    for name, value in header.items():
+        try:
+            entries[name] = _entry(value, 8 + size)
+        except (KeyError, TypeError, ValueError):
+            raise _wrong(
+                path, "a known kind, a shape and a place", reprlib.repr(value), name
+            ) from None
+    # Tensors without elements lie before the one that begins at their place.
+    entries = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     end = 8 + size
     for name, entry in entries.items():
         if (
@@ -156,20 +168,25 @@ def read_header(path: Path) -> TensorFile:
     return TensorFile(path, entries, metadata, length)
 
 
+class _TwiceError(ValueError):
+    """A name that comes twice in one object."""
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON, refusing names that come twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(name)
+        found[name] = value
     return found
 
 
 def _entry(value: Any, base: int) -> Entry:
+    """Return what a header says of one tensor; an error of any kind if that is no sense."""
     kind, shape, (start, stop) = value["dtype"], value["shape"], value["data_offsets"]
-    if kind not in BITS:
-        raise ValueError(f"numbers of the unknown kind {kind!r}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
-        raise ValueError(f"shape {shape!r} at {start!r} to {stop!r}")
+    if kind not in BITS or not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+        raise ValueError
     return Entry(kind, tuple(shape), base + start, base + stop)
 
 
@@ -209,3 +226,17 @@ def write_at(file: int, data: memoryview | bytes, offset: int) -> None:
     while view:
         done = os.pwrite(file, view, offset)
         view, offset = view[done:], offset + done
+
+
+def reserve(file: int, length: int) -> None:
+    """Give an open file its length and, where the system can, its place on the disk at once.
+
+    A full disk shows before any work is done, and writing from several threads is several times
+    faster than into a file that grows.
+    """
+    try:
+        os.posix_fallocate(file, 0, length)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        os.ftruncate(file, length)

@@ -176,9 +176,11 @@ def _path(plan: Plan, digests: Mapping[Path, str]) -> Path:
 
 
 def _load(path: Path) -> Floats | None:
+    """Return what was kept, or ``None`` where nothing is or it is broken: it is made again then."""
     try:
         with path.open("rb") as file:
             sums = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # NumPy has many ways to say that a file is broken
         return None
-    return sums if sums.dtype == np.float64 and np.isfinite(sums).all() else None
+    whole = isinstance(sums, np.ndarray) and sums.dtype == np.float64
+    return sums if whole and np.isfinite(sums).all() else None

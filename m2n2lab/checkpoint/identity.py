@@ -49,13 +49,12 @@ class Hashes:
         self.done = 0  # bytes hashed so far
         self._found: dict[Path, str] = {}
         self._error: Exception | None = None
-        self._stop = False
         self._queue: SimpleQueue[Path] = SimpleQueue()
         wanted = list(dict.fromkeys(files))
         self._known = {path: digest for path in wanted if trust and (digest := _remembered(path))}
         left = [path for path in wanted if path not in self._known]
         # The longest first, so that all threads end together.
-        for path in sorted(left, key=lambda path: -path.stat().st_size):
+        for path in sorted(left, key=_size, reverse=True):
             self._queue.put(path)
         # Daemons: a process that ends early does not wait for them.
         self._threads = [
@@ -86,12 +85,8 @@ class Hashes:
             ) from self._error
         return {**self._known, **self._found}
 
-    def stop(self) -> None:
-        """Give up what is not done yet."""
-        self._stop = True
-
     def _run(self) -> None:
-        while not self._stop:
+        while True:
             try:
                 path = self._queue.get_nowait()
             except Empty:
@@ -103,14 +98,16 @@ class Hashes:
                 return
 
     def _hash(self, path: Path) -> str:
+        """Return a file's SHA-256 and remember it."""
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(1 << 20))
         before = path.stat()
+        settled = time.time() - before.st_mtime > SETTLED
         with path.open("rb", buffering=0) as file:
-            while (count := file.readinto(buffer)) and not self._stop:
+            while count := file.readinto(buffer):
                 digest.update(buffer[:count])
                 self.done += count
-        if not self._stop and time.time() - before.st_mtime > SETTLED:
+        if settled:
             note = {**_stamp(path, before), "sha256": digest.hexdigest()}
             remember(_note(path), json.dumps(note).encode())
         return digest.hexdigest()
@@ -135,8 +132,7 @@ def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -
             digests = hashes.wait()
         except InputError:
             return
-        if not hashes._stop:
-            action(digests)
+        action(digests)
 
     if hashes.ready:
         wait()
@@ -149,11 +145,18 @@ def _note(path: Path) -> Path:
     return cache_folder("hashes") / f"{name}.json"
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # which shows when it is read
+        return 0
+
+
 def _stamp(path: Path, status: os.stat_result) -> dict[str, Any]:
     return {
         "path": str(path.resolve()),
         "size": status.st_size,
-        "changed": status.st_mtime_ns,
+        "changed": [status.st_mtime_ns, status.st_ctime_ns],  # the latter cannot be set back
         "inode": status.st_ino,
     }
 

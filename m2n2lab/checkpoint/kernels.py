@@ -37,19 +37,29 @@ _F32_ODD = np.uint32(0x7F800000)
 _F16_BIAS = np.float32(2.0**112)  # the exponents of half and single differ by 112
 _F16_ROUND = np.uint32(2**32 + 0xFFF - (112 << 23))  # sums wrap: this subtracts from the exponent
 _F16_TINY = np.uint32(0x38800000)  # 2^-14, below which a half has no exponent
+_LOW = np.uint32(0x1FFFFFFF)  # the bits of a double that a single has no place for
+_HIGH = np.uint64(0xFFFFFFFFE0000000)
 _HALF = np.float32(0.5)
 _HALF_BITS = np.uint32(0x3F000000)
 
 
-# The three below are compiled by the types of their arguments, inside the loops that call them.
+# Those below are compiled by the types of their arguments, inside the loops that call them.
 
 
 def _number(x):
     """Return the number that an array's element stands for."""
 
 
+def _narrow(total, like):
+    """Return ``total`` as the float32 from which ``_rounded`` rounds to the kind of ``like``.
+
+    For 16 bits it is rounded to odd: what is cut off leaves its trace in the last bit, so that the
+    second rounding is that of ``total`` itself.
+    """
+
+
 def _rounded(total, like):
-    """Return ``total`` rounded to nearest even, as an element of the kind of ``like``."""
+    """Return what ``_narrow`` gave rounded to nearest even, as an element of ``like``'s kind."""
 
 
 def _size(total, like):
@@ -77,6 +87,21 @@ def _number_of(x):
     return lambda x: x
 
 
+@overload(_narrow)
+def _narrow_to(total, like):
+    if like in (nb.types.uint16, nb.types.int16):
+
+        def odd(total, like):
+            u = np.float64(total).view(np.uint64)
+            cut = np.float32(np.uint64(u & _HIGH).view(np.float64)).view(np.uint32)
+            return _U32(cut | min(_U32(_U32(u) & _LOW), _1)).view(np.float32)
+
+        return odd
+    if like == nb.types.float32:
+        return lambda total, like: np.float32(total)
+    return lambda total, like: total
+
+
 @overload(_rounded)
 def _rounded_to(total, like):
     if like == nb.types.uint16:
@@ -94,12 +119,10 @@ def _rounded_to(total, like):
             normal = _U32(_U32(_U32(size + _F16_ROUND) + _U32(_U32(size >> _13) & _1)) >> _13)
             # Below 2^-14, adding 0.5 lets the processor round at the right bit.
             tiny = _U32(np.float32(size.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS)
-            bits = tiny if size < _F16_TINY else normal
+            bits = tiny if size < _F16_TINY else min(normal, _F16_ODD)
             return np.int16(np.uint16(bits | _U32(_U32(u >> _16) & _SIGN)))
 
         return half
-    if like == nb.types.float32:
-        return lambda total, like: np.float32(total)
     return lambda total, like: total
 
 
@@ -121,18 +144,18 @@ def _too_large_for(like):
     return lambda like: np.uint64(0x7FF0000000000000)
 
 
-@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+@nb.njit(nogil=True, cache=True)
 def _two(a, b, ca, cb, out):
     """Write ca·a + cb·b; True if all of it is finite."""
-    top = _size(0.0, out[0])
+    top = _size(_narrow(0.0, out[0]), out[0])
     for i in range(out.size):
-        total = ca * _number(a[i]) + cb * _number(b[i])
+        total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
         top = max(top, _size(total, out[0]))
         out[i] = _rounded(total, out[0])
     return top < _too_large(out[0])
 
 
-@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+@nb.njit(nogil=True, cache=True)
 def _add(source, factor, sums):
     """Add factor·source to ``sums``."""
     for i in range(sums.size):
@@ -142,10 +165,11 @@ def _add(source, factor, sums):
 @nb.njit(nogil=True, cache=True)
 def _round(sums, out):
     """Write ``sums`` rounded; True if all of it is finite."""
-    top = _size(0.0, out[0])
+    top = _size(_narrow(0.0, out[0]), out[0])
     for i in range(out.size):
-        top = max(top, _size(sums[i], out[0]))
-        out[i] = _rounded(sums[i], out[0])
+        total = _narrow(sums[i], out[0])
+        top = max(top, _size(total, out[0]))
+        out[i] = _rounded(total, out[0])
     return top < _too_large(out[0])
 
 
@@ -155,6 +179,18 @@ def _dot(x, y):
     for i in range(x.size):
         total += np.float64(_number(x[i])) * np.float64(_number(y[i]))
     return total
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dots(x, y):
+    """Return ⟨x,x⟩, ⟨y,y⟩ and ⟨x,y⟩ in one pass."""
+    xx = yy = xy = 0.0
+    for i in range(x.size):
+        a, b = np.float64(_number(x[i])), np.float64(_number(y[i]))
+        xx += a * a
+        yy += b * b
+        xy += a * b
+    return xx, yy, xy
 
 
 def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> bool:
@@ -182,7 +218,7 @@ def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> boo
     for start in range(0, out.size, BLOCK):
         part = out[start : start + BLOCK]
         total = sums[: part.size]
-        total[:] = 0.0
+        total[:] = -0.0  # which even −0 leaves as it is
         for source, factor in zip(sources, factors, strict=True):
             _add(source[start : start + BLOCK], float(factor), total)
         fine &= _round(total, part)
@@ -195,8 +231,11 @@ def products(sources: Sequence[Array]) -> NDArray[np.float64]:
     In float64, where the product of two float32 numbers is exact. NaN or infinity in a source
     makes its products NaN or infinite.
     """
+    if len(sources) == 2:
+        aa, bb, ab = _dots(*sources)
+        return np.array([[aa, ab], [ab, bb]])
     many = len(sources)
-    result = np.zeros((many, many))
+    result = np.empty((many, many))
     for k in range(many):
         for other in range(k + 1):
             result[k, other] = result[other, k] = _dot(sources[k], sources[other])

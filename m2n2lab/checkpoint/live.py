@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2n2lab.checkpoint.kinds import DTYPES, NAMES, Array
+from m2n2lab.checkpoint.kinds import NAMES, Array
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import chunks, spread
 from m2n2lab.errors import InputError
@@ -49,27 +49,23 @@ class Live:
 
         def work(job: tuple[str, int, int]) -> int:
             name, start, stop = job
-            target = self._targets[name][start:stop]
-            direct = target.device.type == "cpu" and target.is_contiguous()
-            if direct:
-                result = _numpy(target)
-            else:  # a GPU, or a parameter that lies scattered
-                result = np.empty(stop - start, DTYPES[KINDS[target.dtype]])
-            self.plan.paint(recipe, name, start, stop, result)
-            if not direct:
-                kind = np.int16 if result.dtype == np.uint16 else result.dtype
-                target.copy_(torch.from_numpy(result.view(kind)).view(target.dtype))
-            return result.nbytes
+            target = self._targets[name]
+            flat = target.view(-1)[start:stop] if target.is_contiguous() else target
+            if flat.device.type == "cpu" and flat is not target:
+                self.plan.paint(recipe, name, start, stop, _numpy(flat))
+            else:  # on a GPU, or scattered in memory
+                stage = torch.empty(stop - start, dtype=target.dtype)
+                self.plan.paint(recipe, name, start, stop, _numpy(stage))
+                flat.copy_(stage.view(flat.shape))
+            return flat.nbytes
 
+        jobs = [
+            (name, *piece)
+            for name, size in self.plan.sizes.items()
+            for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
+        ]
         with torch.no_grad():
-            spread(
-                [
-                    (name, *piece)
-                    for name, size in self.plan.sizes.items()
-                    for piece in chunks(size)
-                ],
-                work,
-            )
+            spread(jobs, work)
         return self.model
 
 
@@ -83,7 +79,7 @@ def _numpy(tensor: Tensor) -> Array:
 
 
 def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Return the flat memory of each tensor by its name in the plan."""
+    """Return each tensor of the model by its name in the plan."""
     for part in plan.base.parts:
         module = getattr(model, part.name) if part.name else model
         if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
@@ -105,7 +101,7 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                         f"The module must have a tensor {name} of shape {shape}, but it has "
                         f"{came}; give the module that {plan.base.id} is loaded into."
                     )
-                yield full, tensor.detach().view(-1) if tensor.is_contiguous() else tensor
+                yield full, tensor.detach()
 
 
 def load(plan: Plan, device: str) -> Any:

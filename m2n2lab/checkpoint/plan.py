@@ -37,6 +37,12 @@ class Plan:
         """The seed whose files, config and carried tensors the result has."""
         return self.seeds[0]
 
+    @property
+    def smallest(self) -> int:
+        """Number of the seed with fewest rows: its tokenizer fits wherever rows were cut."""
+        totals = [sum(seed.entry(name).size for name in self.sizes) for seed in self.seeds]
+        return totals.index(min(totals))
+
     @cached_property
     def offsets(self) -> dict[str, int]:
         """First index of each tensor in the flat vector."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from m2n2lab.errors import InputError
 
@@ -45,6 +46,16 @@ class Problems(InputError):  # noqa: N818  # it holds several
         else:
             lines = "".join(f"\n- {problem}" for problem in problems)
             super().__init__(f"{len(problems)} problems were found:{lines}")
+
+
+def unreadable(path: Path, error: OSError) -> Problem:
+    """Return what is wrong with a file or folder that the system does not let read."""
+    return Problem(
+        file=str(path),
+        expected="a readable file or folder",
+        found=error.strerror or str(error),
+        fix="check the path and its permissions",
+    )
 
 
 class Collector:

@@ -30,7 +30,7 @@ def rebuild(
         recipe: the ``recipe.json`` of the merge.
         out: the folder to make.
         seeds: where the seeds are now, in the recipe's order; by default where they were, seen
-            from here or from the folder beside the recipe's.
+            from here or from a folder above the recipe.
         progress: called with the bytes that were just read and written.
         starting: called with the plan once the seeds are found to be the same.
 
@@ -82,6 +82,8 @@ def _name(kind: str | None) -> str | None:
 
 
 def _find(id: str, recipe: Path) -> str | Path:
-    """Return where a seed is: its path from here, from beside the merge, or its hub id."""
-    beside = recipe.absolute().parent.parent / id
-    return beside if not Path(id).exists() and beside.exists() else id
+    """Return where a seed is: its path from here or from a folder above the merge, or its id."""
+    if Path(id).exists():
+        return id
+    places = (folder / id for folder in recipe.absolute().parent.parents)
+    return next((place for place in places if place.exists()), id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ _TOKENIZER = re.compile(
     r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece).*"
     r"|.*\.(model|tiktoken|spm|jinja)"
 )
-_BESIDE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken)|(LICENSE|NOTICE|USE_POLICY).*")
+_BESIDE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
 _NOT_BESIDE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
 
@@ -56,16 +57,7 @@ class Record:
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
-        """Return the record of a merge, its hashes still unknown.
-
-        Raises:
-            InputError: a tokenizer of a seed that is not there.
-        """
-        if not 0 <= tokenizer < len(plan.seeds):
-            raise InputError(
-                f"tokenizer must be the number of a seed from 0 to {len(plan.seeds) - 1}, but "
-                f"{tokenizer!r} came; choose the seed whose tokenizer the result shall have."
-            )
+        """Return the record of a merge, its hashes still unknown."""
         seeds = tuple(
             {
                 "id": seed.id,
@@ -84,7 +76,7 @@ class Record:
         """Return the record with the SHA-256 of every file."""
         seeds = []
         for told, names in zip(self.seeds, used(plan, self.tokenizer), strict=True):
-            files = {name: digests[path] for name, path in names.items()}
+            files = {name: digests[names[name]] for name in told["files"]}
             weights = {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
             seeds.append({**told, "sha256": together(weights), "files": files})
         return replace(self, seeds=tuple(seeds))
@@ -104,8 +96,8 @@ class Record:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain values."""
-        return {
+        """Return the record as plain values, with a check that shows whether they were edited."""
+        told = {
             "format": FORMAT,
             "version": VERSION,
             "maker": self.maker,
@@ -117,13 +109,14 @@ class Record:
             "tokenizer": self.tokenizer,
             "recipe": self.recipe.to_json(),
         }
+        return {**told, "check": _check(told)}
 
     @classmethod
     def read(cls, path: str | Path) -> Record:
         """Read what ``recipe.json`` says.
 
         Raises:
-            InputError: it cannot be read or is no recipe of this format.
+            InputError: it cannot be read, is no recipe of this format, or was edited.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -141,6 +134,11 @@ class Record:
             raise InputError(
                 f"{path} must be a recipe.json of version {VERSION} that m2n2lab wrote, but it is "
                 f"none; give the one inside a folder that m2n2lab merge made."
+            )
+        if data.pop("check", None) != _check(data):
+            raise InputError(
+                f"{path} must be as m2n2lab wrote it, but it was edited since; use an unedited "
+                f"copy (the weights' safetensors headers hold one), or merge again."
             )
         recipe = Recipe.from_json(data.get("recipe"))
         try:
@@ -173,6 +171,10 @@ class Record:
         return record
 
 
+def _check(told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
 def _indented(value: object) -> str:
     return json.dumps(value, indent=2).replace("\n", "\n  ")
 
@@ -191,7 +193,15 @@ def copied(plan: Plan, tokenizer: int) -> list[tuple[Path, str]]:
 
     Everything that is text beside the base's weights; tokenizer files from the chosen seed; of
     pipelines also the components that are not merged.
+
+    Raises:
+        InputError: a tokenizer of a seed that is not there.
     """
+    if tokenizer not in range(len(plan.seeds)):
+        raise InputError(
+            f"tokenizer must be the number of a seed from 0 to {len(plan.seeds) - 1}, but "
+            f"{tokenizer!r} came; choose the seed whose tokenizer the result shall have."
+        )
     base = plan.base
     if not base.path.is_dir():
         return []
@@ -228,7 +238,11 @@ def _of_pipeline(name: str, merged: Sequence[str] | set[str]) -> bool:
 
 
 def used(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
-    """Return for each seed the files that the result is made of, by name."""
+    """Return for each seed the files that the result is made of, by name.
+
+    Raises:
+        InputError: a tokenizer of a seed that is not there.
+    """
     found: list[dict[str, Path]] = [
         {seed.relative(file.path): file.path for file in seed.files} for seed in plan.seeds
     ]

@@ -12,18 +12,23 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from m2n2lab.checkpoint.card import card
-from m2n2lab.checkpoint.format import TensorFile, make_header, write_at
+from m2n2lab.checkpoint.checkpoint import Part
+from m2n2lab.checkpoint.checks import taken
+from m2n2lab.checkpoint.folder import STEMS
+from m2n2lab.checkpoint.format import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.identity import Hashes
 from m2n2lab.checkpoint.kinds import BYTES, DTYPES, NAMES
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, copied
 from m2n2lab.checkpoint.work import Progress, chunks, nothing, spread
 from m2n2lab.errors import InputError
@@ -124,7 +129,7 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
         for start, stop in chunks(size):
             yield _Piece(handle, offset + start * width, full, start, stop, merged)
         offset += size * width
-    os.ftruncate(handle, offset)
+    reserve(handle, offset)
 
 
 def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
@@ -158,40 +163,54 @@ def cost(plan: Plan) -> int:
 
 
 def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
+    known = {name for seed in record.seeds for name in seed["files"]}
     for source, name in copied(plan, record.tokenizer):
+        if name not in known:  # it came after the merge that is made again
+            continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     for part in plan.base.parts:
-        if part.config:
-            _write_config(plan, record, part.config, folder / part.name / "config.json")
-        if len(part.files) > 1:
-            _write_index(plan, part.name, part.files, folder / part.name)
+        changed = _config(plan, part)
+        if changed != part.config:  # else it was copied
+            _write_json(folder / part.name / "config.json", changed)
+        for stem in STEMS:
+            index = f"{stem}.safetensors.index.json"
+            single = part.files[0].path.name == f"{stem}.safetensors"
+            if (part.folder / index).exists() and not single:
+                _write_json(folder / part.name / index, _index(plan, part))
 
 
-def _write_config(plan: Plan, record: Record, config: Mapping[str, Any], path: Path) -> None:
-    """Write a config with what the merge changed; where it changed nothing, it was copied."""
-    changed = dict(config)
-    if plan.rows is not None and "vocab_size" in config:
-        changed["vocab_size"] = plan.rows
-    if plan.dtype is not None:
-        name = next(name for name, kind in NAMES.items() if kind == plan.dtype)
-        changed.update({key: name for key in ("dtype", "torch_dtype") if key in config})
-    if changed != config:
-        _write_json(path, changed)
+def _config(plan: Plan, part: Part) -> dict[str, Any]:
+    """Return a part's config with what the merge changes: dtype and size of the vocabulary."""
+    cut = {
+        plan.base.entry(name).shape[0]: plan.layout.shapes[name][0]
+        for file in part.files
+        for name in map(part.full, file.entries)
+        if name in plan.sizes and plan.layout.shapes[name] != plan.base.entry(name).shape
+    }
+    dtype = next((name for name, kind in NAMES.items() if kind == plan.dtype), None)
+
+    def change(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):  # of a model inside the model
+            return {inner: change(inner, one) for inner, one in value.items()}
+        if key == "vocab_size" and isinstance(value, int):
+            return cut.get(value, value)
+        return dtype if dtype and value and key in ("dtype", "torch_dtype") else value
+
+    return {key: change(key, value) for key, value in part.config.items()}
 
 
-def _write_index(plan: Plan, part: str, files: tuple[TensorFile, ...], folder: Path) -> None:
+def _index(plan: Plan, part: Part) -> dict[str, Any]:
+    """Return the index of a part's shards."""
     places: dict[str, str] = {}
     total = 0
-    for file in files:
+    for file in part.files:
         for name, (full, kind, _, merged) in _contents(plan, file).items():
             places[name] = file.path.name
             entry = plan.base.entry(full)
             total += plan.sizes[full] * BYTES[kind] if merged else entry.stop - entry.start
-    stem = next(iter(places.values())).rsplit("-", 3)[0]
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-    _write_json(folder / f"{stem}.safetensors.index.json", index)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -202,6 +221,10 @@ def _write_json(path: Path, value: object) -> None:
 # -- all or nothing ----------------------------------------------------------------------------
 
 
+_writing: set[Path] = set()
+"""Temporary folders of this process that are being filled."""
+
+
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that takes its name when the block ends well.
@@ -209,14 +232,15 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     Raises:
         InputError: ``out`` is there already, cannot be written, or the disk is full.
     """
-    host = socket.gethostname()
-    temporary = out.absolute().parent / f".{out.name}.{host}-{os.getpid()}.partial"
+    if problem := taken(out):
+        raise Problems(problem)
+    host, parent = socket.gethostname(), out.absolute().parent
+    temporary = parent / f".{out.name}.{host}-{os.getpid()}.partial"
+    if temporary in _writing:
+        raise InputError(f"{out} is being written already; wait for it, or choose another name.")
+    above = [folder for folder in (parent, *parent.parents) if not os.path.exists(folder)]
+    _writing.add(temporary)
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                f"{out} must be a new or empty folder, but something is there already; choose "
-                f"another name, or remove it first."
-            )
         _sweep(out, host)
         temporary.mkdir(parents=True)
         yield temporary
@@ -228,13 +252,18 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for folder in above:  # only if they are empty
+            with suppress(OSError):
+                folder.rmdir()
+        _writing.discard(temporary)
 
 
 def _sweep(out: Path, host: str) -> None:
     """Remove what merges into the same folder left behind when they were killed."""
-    for folder in out.absolute().parent.glob(f".{out.name}.{host}-*.partial"):
+    for folder in out.absolute().parent.glob(f".{escape(out.name)}.{escape(host)}-*.partial"):
         number = folder.name.removesuffix(".partial").rpartition("-")[2]
-        if number.isdigit() and not _alive(int(number)):
+        # A number of this process's own is an earlier one's, as in containers.
+        if number.isdigit() and (int(number) == os.getpid() or not _alive(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
 
 

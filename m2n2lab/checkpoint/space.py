@@ -45,7 +45,8 @@ class CheckpointSpace:
             ``"tensor"``, an angle for each tensor.
         dtype: kind of numbers of results, such as ``"bfloat16"``; the first seed's by default.
         vocab: where vocabularies differ in size, ``"refuse"``, or keep the ``"common"`` rows.
-        tokenizer: number of the seed whose tokenizer saved models get.
+        tokenizer: number of the seed whose tokenizer saved models get; by default the first or,
+            where only common rows are kept, the one with fewest.
         device: where the model that tasks score lives, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into; by default the first seed is loaded with
             transformers or diffusers when a model is first materialised.
@@ -63,7 +64,7 @@ class CheckpointSpace:
         granularity: Granularity = "model",
         dtype: str | None = None,
         vocab: Vocabulary = "refuse",
-        tokenizer: int = 0,
+        tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
         progress: Progress = nothing,
@@ -79,11 +80,11 @@ class CheckpointSpace:
         many = len(self.plan.seeds)
         self.seeds = tuple(Recipe.seed(k, many, self.size) for k in range(many))
         self.device = device
-        self._tokenizer = tokenizer
+        self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
         self._module = module
         self._live: Live | None = None
         self._loading = threading.Lock()
-        files = used(self.plan, tokenizer)
+        files = used(self.plan, self._tokenizer)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
@@ -104,14 +105,21 @@ class CheckpointSpace:
             mixes: (E,) share of B on each stretch, in [0, 1].
 
         Raises:
-            InputError: edges that do not run from 0 to N.
+            InputError: edges that do not run from 0 to N, or not one mix for each stretch.
         """
+        ends = np.asarray(edges)
+        runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
+        if not runs or (ends[0], ends[-1]) != (0, self.size) or len(mixes) != len(ends) - 1:
+            raise InputError(
+                f"edges must be whole numbers from 0 to {self.size} that never fall, with a mix "
+                f"for each stretch between them, but {list(edges)} with {len(mixes)} mixes came; "
+                f"give one edge more than mixes."
+            )
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
             return a.combine(b, edges, factors)
         omegas = self.angles(a, b)
-        ends = np.asarray(edges)
         cuts = np.unique(np.concatenate((self._offsets, ends)))
         tensors = np.searchsorted(self._offsets, cuts[:-1], side="right") - 1
         stretch = np.searchsorted(ends, cuts[:-1], side="right") - 1
@@ -172,7 +180,8 @@ class CheckpointSpace:
         Raises:
             InputError: anything that is no recipe of these seeds.
         """
-        recipe = Recipe(**model) if isinstance(model, Mapping) and len(model) == 2 else model
+        packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
+        recipe = Recipe(**model) if packed else model
         if not isinstance(recipe, Recipe):
             raise InputError(
                 f"A model in this space must be a Recipe of its seeds, but {type(model).__name__} "

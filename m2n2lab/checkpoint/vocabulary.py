@@ -39,8 +39,10 @@ def _tokens(path: Path) -> dict[int, str]:
     if isinstance(vocabulary, dict):
         tokens = {id: token for token, id in vocabulary.items() if isinstance(id, int)}
     elif isinstance(vocabulary, list):  # Unigram: pairs of token and score, by id
-        tokens = {id: str(pair[0]) for id, pair in enumerate(vocabulary) if pair}
-    for added in data.get("added_tokens") or []:
-        if isinstance(added, dict) and isinstance(added.get("id"), int):
-            tokens[added["id"]] = str(added.get("content"))
+        pairs = enumerate(vocabulary)
+        tokens = {id: str(pair[0]) for id, pair in pairs if isinstance(pair, list) and pair}
+    added = data.get("added_tokens")
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("id"), int):
+            tokens[token["id"]] = str(token.get("content"))
     return tokens

@@ -1,0 +1,127 @@
+"""Tiny checkpoints with random weights, in the forms that libraries save."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+WIDTHS = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+}
+"""Of the Llamas here, unless something else is asked for."""
+
+
+def llama(folder, seed=0, dtype=torch.bfloat16, tied=False, shards=None, **config):
+    """Save a LlamaForCausalLM; ``shards`` is the largest size of a file, such as ``"20KB"``."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(LlamaConfig(**{**WIDTHS, "tie_word_embeddings": tied, **config}))
+    # Fresh norms are all ones and would hide what is done to them.
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.02)
+    options = {} if shards is None else {"max_shard_size": shards}
+    model.to(dtype).save_pretrained(folder, **options)
+    return Path(folder)
+
+
+def tokenizer(folder, tokens):
+    """Save a word-level tokenizer whose ids are the places of ``tokens``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({token: id for id, token in enumerate(tokens)}, tokens[0]))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, unk_token=tokens[0])
+    fast.save_pretrained(folder)
+    return Path(folder)
+
+
+def _unet(seed):
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+
+
+def unet(folder, seed=0):
+    """Save the denoiser of a diffusion model by itself, in float32."""
+    _unet(seed).save_pretrained(folder)
+    return Path(folder)
+
+
+def pipeline(folder, seed=0):
+    """Save a whole StableDiffusionPipeline, in float32."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    denoiser = _unet(seed)
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8)
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=32,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=16,
+            projection_dim=16,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b", "ab</w>"]
+    raw = Path(folder) / ".words"
+    raw.mkdir(parents=True)
+    (raw / "vocab.json").write_text(json.dumps({word: id for id, word in enumerate(words)}))
+    (raw / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=CLIPTokenizer.from_pretrained(raw),
+        unet=denoiser,
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    shutil.rmtree(raw)
+    pipe.save_pretrained(folder)
+    return Path(folder)
+
+
+def tensors(path, contents, metadata=None):
+    """Save one safetensors file of tensors, or of NumPy arrays."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in contents.items()
+    }
+    save_file(made, path, metadata)
+    return path
+
+
+def change(path, changes):
+    """Overwrite some of a safetensors file's tensors; ``None`` removes one."""
+    found = {**load_file(path), **changes}
+    return tensors(path, {k: v for k, v in found.items() if v is not None}, {"format": "pt"})
