@@ -106,7 +106,7 @@ def test_common_rows_are_kept_on_demand_and_the_result_loads(sizes, here):
         says(
             " ".join(found.notes),
             f"{name} has {sizes[0]} rows in x and {sizes[1]} in y: the 64 common rows are merged, "
-            "the others left out; take the tokenizer of the smaller.",
+            "the others left out.",
         )
     space = CheckpointSpace("x", "y", vocab="common", tokenizer=sizes.index(64))
     space.save(space.merge(*space.seeds, space.size, 0.25), "out")
