@@ -40,7 +40,7 @@ LANDSCAPE_BOUNDS = (
 FONT = "system-ui, sans-serif"
 
 
-def styled(theme: Theme, grid: bool = False, axes: bool = True) -> Hook:
+def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
     """Return a hook that gives a figure the colours and fonts of a theme."""
 
     def hook(plot: Any, element: Any) -> None:
@@ -56,6 +56,8 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True) -> Hook:
             axis.major_label_text_font = axis.axis_label_text_font = FONT
             axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
             axis.axis_label_text_font_style = "normal"
+            if ids:  # one a row: smaller, to stand apart on small screens too
+                axis.major_label_text_font_size = "9px"
         for line in figure.grid:
             line.grid_line_color = theme.line if grid else None
 
@@ -184,7 +186,7 @@ def draw_niches(
         yticks=member_ticks(data.ids),
         xlabel="class of the data point",
         ylabel="member, fittest on top",
-        **_base(theme, axes=False),
+        **_base(theme, axes=False, ids=True),
     )
 
 
@@ -224,7 +226,7 @@ def draw_attraction(
         xrotation=90,
         xlabel="B: could bring",
         ylabel="A: lacks",
-        **_base(theme, axes=False),
+        **_base(theme, axes=False, ids=True),
     )
 
 

@@ -21,7 +21,8 @@ from .split_editor import SplitEditor
 
 _CSS = """
 .who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
-.who { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; }
+.who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
+.who { font-size: 12px; }
 .who .most { margin-left: auto; opacity: .75; font-size: 12px; }
 .a { color: PARENT_A; } .b { color: PARENT_B; } .child { color: CHILD; }
 svg { display: block; width: 100%; }
@@ -32,7 +33,7 @@ svg text { font: 10.5px system-ui, sans-serif; fill: QUIET; }
 .note { margin-top: 4px; opacity: .85; overflow-wrap: anywhere; }
 """
 
-BARS_HEIGHT = 74
+BARS_HEIGHT = 58
 """Height of the bars of accuracy by class, in the picture's own units."""
 
 
@@ -59,13 +60,13 @@ class BenchView:
         }
         self._who = pn.pane.HTML("", **html)
         self._verdict = pn.pane.HTML("", **html)
-        number: dict[str, Any] = {"width": 84, "margin": (0, 4), "disabled": True}
+        number: dict[str, Any] = {"width": 74, "margin": (0, 3), "disabled": True}
         self.a = pn.widgets.IntInput(name="Parent A", **number)
         self.b = pn.widgets.IntInput(name="Parent B", **number)
-        self.at = pn.widgets.IntInput(name="Split at", **{**number, "width": 100})
+        self.at = pn.widgets.IntInput(name="Split at", **{**number, "width": 88})
         self.mix = pn.widgets.FloatSlider(
             name="Mix", start=0.0, end=1.0, step=0.01, value=0.5, disabled=True,
-            sizing_mode="stretch_width", margin=(0, 12), bar_color=theme.parent_b,
+            styles={"flex": "1 1 90px"}, margin=(0, 8), bar_color=theme.parent_b,
             stylesheets=[f".noUi-connect {{ background: {theme.parent_b} !important; }}"],
         )  # fmt: skip
         self.split = SplitEditor.themed(theme)
@@ -83,7 +84,7 @@ class BenchView:
             button.on_click(lambda event, name=name: session.command(name))
         self.pane = pn.Column(
             self._who,
-            pn.Row(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
+            pn.FlexBox(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
             self.split,
             self._verdict,
             pn.Row(self.merge, self.undo, self.propose, margin=(4, 0)),
@@ -160,7 +161,7 @@ class BenchView:
             if choice.b in (None, b):
                 self.b.value = b
             self.at.start, self.at.end, self.at.value = 0, data.size, split
-            self.mix.value = mix
+            self.mix.param.update(value=mix, name=f"Mix (ω {math.degrees(data.omega):.1f}°)")
             self.split.present(data, split, mix)
         self._who.object = _who(data) + _bars(data, self._theme)
         self._verdict.object = self._judged(data, snapshot)
@@ -192,8 +193,8 @@ def _who(data: BenchData) -> str:
         f'<span data-testid="score-a">{percent(mine)}</span></span>'
         f'<span><b class="b">B {b}</b> <span data-testid="score-b">{percent(its)}</span></span>'
         f'<span><b class="child">child</b> <span data-testid="score-child">{percent(child)}</span>'
-        f"</span><span>ω {math.degrees(data.omega):.1f}°</span>"
-        f'<span class="most">A or B right: <span data-testid="either">{percent(data.either)}</span>'
+        f'</span><span class="most" title="right by A or by B: the most a merge could hope for">'
+        f'A or B <span data-testid="either">{percent(data.either)}</span>'
         f"</span></div>"
     )
 

@@ -20,10 +20,33 @@ from m2n2lab.drawing_lineage import (
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, member_at
 from m2n2lab.theme import Theme
 
+from .pictures import KEY_CSS, css_variables, seeds_key
 from .views import LivePlot
 
 SPANS = ("recent", "whole run")
 """What a lineage can span: the last births or all."""
+
+
+_SHAPES = {
+    "lives": '<circle cx="6" cy="6" r="3.5" fill="var(--quiet)"/>',
+    "died": '<path d="M3 3 9 9M9 3 3 9" stroke="var(--faint)" stroke-width="1.5"/>',
+    "by hand": '<path d="M6 0 10 6 6 12 2 6Z" fill="var(--child)"/>',
+    "by hand, died": '<path d="M6 1 9.5 6 6 11 2.5 6Z" fill="none" stroke="var(--child)"/>',
+    "chosen": '<circle cx="6" cy="6" r="5" fill="none" stroke="var(--text)"/>',
+    "share of it that came this way": '<path d="M0 6H12" stroke="var(--strong)" stroke-width="4"/>',
+}
+"""What the marks mean, as SVG."""
+
+_KEY = "".join(
+    f'<span class="key"><svg width="12" height="12">{shape}</svg> {words}</span> '
+    for words, shape in _SHAPES.items()
+)
+
+_KEY_CSS = f"""
+{KEY_CSS}
+.keys {{ font: 11px system-ui, sans-serif; color: var(--quiet); }}
+.keys svg {{ vertical-align: -2px; }}
+"""
 
 
 class LineageView(LivePlot):
@@ -40,6 +63,7 @@ class LineageView(LivePlot):
         self._data: LineageData | None = None
         self.span = pn.widgets.RadioButtonGroup(options=list(SPANS))
         self.span.param.watch(lambda event: self.update(self._data), "value")
+        self.key = _key_pane(theme, _KEY)
 
     @property
     def whole(self) -> bool:
@@ -88,13 +112,31 @@ class LineageView(LivePlot):
                 self._select(chosen)
 
 
+def _key_pane(theme: Theme, keys: str) -> Any:
+    """Return a pane that says what marks or colours mean."""
+    colours = css_variables(theme, strong=theme.ramp[4])
+    return pn.pane.HTML(
+        f'<div class="keys">{keys}</div>',
+        stylesheets=[f"{_KEY_CSS} .keys {{ {colours} }}"],
+        sizing_mode="stretch_width",
+        margin=0,
+    )
+
+
 class SharesView(LivePlot):
     """How much of the living came from each seed, as stacked areas over the steps."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme)
+        self.key = _key_pane(theme, "")
 
     def update(self, data: SharesData | None) -> None:
         """Show another moment."""
         if data is None:
             return
+
+        keys = seeds_key(data.shares[-1], self.theme)
+        self.key.object = f'<div class="keys" data-testid="shares">{keys}</div>'
 
         def draw() -> Any:
             return draw_shares(data, self.theme, (self.hook,))

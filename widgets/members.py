@@ -17,9 +17,17 @@ from panel.custom import AnyWidgetComponent
 from m2n2lab.display import percent
 from m2n2lab.members import MemberPage, MembersData
 from m2n2lab.tasks.base import Sample
-from m2n2lab.theme import Theme, ramp, seed_colours
+from m2n2lab.theme import Theme, ramp
 
-from .pictures import css_variables, heat_uri, painting_uri, sample_uri, shares_words
+from .pictures import (
+    KEY_CSS,
+    css_variables,
+    heat_uri,
+    painting_uri,
+    sample_uri,
+    seeds_key,
+    shares_words,
+)
 
 _HERE = Path(__file__)
 LONGEST = 200
@@ -109,19 +117,15 @@ MOST_CLASSES = 24
 """Classes up to which a confusion matrix is shown as a table."""
 
 _PAGE_CSS = """
-.page { display: grid; gap: 10px 22px; align-items: start; color: var(--text);
-        grid-template-columns: minmax(230px, 1.2fr) minmax(170px, .8fr) auto;
+.page { display: grid; gap: 8px 28px; align-items: start; color: var(--text);
+        grid-template-columns: minmax(0, 1fr) minmax(0, 1fr);
         font: 12px/1.35 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-.page > :first-child, .page > .samples { grid-column: 1 / -1; }
 .page h3 { font-size: 14px; margin: 0; }
 .page h3 span, .page p { font-weight: 400; color: var(--quiet); }
-.page p { margin: 1px 0 6px; }
+.page p { margin: 3px 0 0; }
 .page h4 { font-size: 12px; margin: 0 0 4px; }
 .page .painting { display: block; width: 100%; height: 20px; image-rendering: pixelated;
                   border-radius: 3px; }
-.page .seeds { display: flex; flex-wrap: wrap; gap: 2px 12px; margin-top: 4px; }
-.page .seeds i { display: inline-block; width: 9px; height: 9px; border-radius: 2px;
-                 margin-right: 4px; }
 .page .bars { display: grid; grid-template-columns: minmax(10px, auto) 1fr auto; gap: 1px 8px;
               align-items: center; }
 .page .name { max-width: 90px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -135,7 +139,6 @@ _PAGE_CSS = """
                  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .page table td { min-width: 20px; height: 15px; padding: 0 2px; text-align: center;
                  border-radius: 2px; }
-.page .samples { display: grid; gap: 4px; grid-template-columns: 1fr 1fr; column-gap: 22px; }
 .page .row { display: flex; flex-wrap: wrap; gap: 5px; }
 .page .row div { width: 44px; padding: 4px 2px; text-align: center; font-weight: 600;
                  border: 1px solid var(--line); border-radius: 6px; overflow-wrap: anywhere; }
@@ -146,8 +149,6 @@ _PAGE_CSS = """
 .page s { color: var(--quiet); font-weight: 400; }
 @media (max-width: 900px) {
   .page { grid-template-columns: minmax(0, 1fr); }
-  .page > * { grid-column: 1 / -1; min-width: 0; overflow-x: auto; }
-  .page .samples { grid-template-columns: minmax(0, 1fr); }
 }
 """
 
@@ -161,7 +162,7 @@ class MemberView:
         colours = css_variables(theme, track=theme.ramp[1], bar=theme.ramp[4])
         self.pane = pn.pane.HTML(
             "",
-            stylesheets=[f"{_PAGE_CSS} .page {{ {colours} }}"],
+            stylesheets=[f"{KEY_CSS} {_PAGE_CSS} .page {{ {colours} }}"],
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -172,8 +173,8 @@ class MemberView:
         if page is None:
             parts = ["<p>Click a member in the table, or a life in the lineage.</p>"]
         else:
-            parts = [self._head(page), self._bars(page), self._confusion(page)]
-            parts += [self._made(page), self._samples(page)]
+            parts = [self._head(page), self._made(page), self._bars(page)]
+            parts += [self._confusion(page), *self._samples(page)]
         self.pane.object = f'<div class="page" data-testid="member">{"".join(parts)}</div>'
 
     def _head(self, page: MemberPage) -> str:
@@ -193,22 +194,12 @@ class MemberView:
         return f"<div><h3>{life.id} <span>{place}</span></h3><p>{', '.join(facts)}</p></div>"
 
     def _made(self, page: MemberPage) -> str:
-        shares = page.painting.mean(axis=0).tolist()
-        seeds = len(shares) - 1
-        names = [*(f"seed {k}" for k in range(seeds)), "outside"]
-        keys = "".join(
-            f'<span><i style="background:{colour}"></i>{name} {percent(share)}</span>'
-            for name, colour, share in zip(
-                names, seed_colours(self.theme, seeds), shares, strict=True
-            )
-            if share >= 0.0005 or name != "outside"
-        )
         words = shares_words(page.painting)
         note = "" if page.alive else " (of the dead only the mean is kept)"
         return (
             f"<div><h4>Made of{note}</h4>"
             f'<img class="painting" alt="{words}" src="{painting_uri(page.painting, self.theme)}">'
-            f'<div class="seeds">{keys}</div></div>'
+            f"<p>{seeds_key(page.painting.mean(axis=0), self.theme)}</p></div>"
         )
 
     def _bars(self, page: MemberPage) -> str:
@@ -240,7 +231,7 @@ class MemberView:
             for name, counts in zip(page.classes, table, strict=True)
         )
         return (
-            "<div><h4>Row: truth. Column: answer.</h4>"
+            "<div><h4>Row: truth, column: answer</h4>"
             f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
@@ -253,15 +244,13 @@ class MemberView:
             cells.append(f'<td style="background:{colour};color:{ink}">{count or ""}</td>')
         return "".join(cells)
 
-    def _samples(self, page: MemberPage) -> str:
+    def _samples(self, page: MemberPage) -> list[str]:
         """Return some right answers and some wrong ones."""
-        if not page.right and not page.wrong:
-            return ""
-        groups = [
+        return [
             f'<div><h4>{title}</h4><div class="row">{"".join(map(self._sample, some))}</div></div>'
             for title, some in (("Right", page.right), ("Wrong", page.wrong))
+            if some
         ]
-        return f'<div class="samples">{"".join(groups)}</div>'
 
     def _sample(self, sample: Sample) -> str:
         picture = ""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from m2n2lab.display import percent
+from m2n2lab.lineage_plots import seed_names
 from m2n2lab.theme import Theme, ramp, seed_colours
+
+LEAST = 0.0005
+"""Share below which it is not worth a word that something came from outside."""
 
 HEIGHT = 13
 """Pixels over which a painting's shares are spread."""
@@ -29,38 +34,61 @@ def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
     return png_uri((np.clip(ink, 0.0, 1.0) * 255).astype(np.uint8))
 
 
-def rgb(colours: list[str]) -> NDArray[np.uint8]:
+@cache
+def _inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
     """Return colours ``#rrggbb`` as numbers (n, 3)."""
     return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)
 
 
+@cache
+def _heat(theme: Theme) -> NDArray[np.uint8]:
+    """Return the ramp and, last, the background (257, 3)."""
+    return _inks((*ramp(theme), theme.card))
+
+
 def painting_uri(painting: NDArray[np.float64], theme: Theme) -> str:
     """Return a painting (BINS, K + 1) as a strip: each stretch is stacked of its seeds' shares."""
-    colours = rgb(seed_colours(theme, painting.shape[1] - 1))
+    colours = _inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
     tops = np.round(np.cumsum(painting, axis=1) * HEIGHT)  # (BINS, K + 1) in pixels
     rows = np.arange(HEIGHT)[:, np.newaxis, np.newaxis]
     seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)
     return png_uri(colours[seed])
 
 
-def shares_words(painting: NDArray[np.float64]) -> str:
-    """Say how much of a member came from each seed, the one with most first."""
-    shares = painting.mean(axis=0)
-    names = [*(f"seed {k}" for k in range(len(shares) - 1)), "outside"]
-    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.0005]
-    return ", ".join(f"{names[k]} {100 * shares[k]:.1f} %" for k in order)
-
-
 def heat_uri(values: NDArray[np.float64], theme: Theme) -> str:
     """Return values (n,) in [0, 1] as a row of cells in the ramp; NaN is background."""
-    colours = rgb([*ramp(theme), theme.card])
-    known = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+    colours, known = _heat(theme), np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
     places = np.where(np.isnan(values), len(colours) - 1, np.round(known * (len(colours) - 2)))
     return png_uri(colours[places.astype(int)][np.newaxis])
 
 
-def css_variables(theme: Theme, **more: Any) -> str:
+def shares_words(painting: NDArray[np.float64]) -> str:
+    """Say how much of a member came from each seed, the one with most first."""
+    shares = painting.mean(axis=0)
+    names = seed_names(len(shares) - 1)
+    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= LEAST]
+    return ", ".join(f"{names[k]} {percent(shares[k])}" for k in order)
+
+
+def seeds_key(shares: NDArray[np.float64], theme: Theme) -> str:
+    """Return what the colours of the seeds mean, with their shares (K + 1,), as HTML."""
+    seeds = len(shares) - 1
+    keys = zip(seed_names(seeds), seed_colours(theme, seeds), shares.tolist(), strict=True)
+    return "".join(
+        f'<span class="key"><i style="background:{colour}"></i>{name} {percent(share)}</span> '
+        for name, colour, share in keys
+        if share >= LEAST or name != "outside"
+    )
+
+
+def css_variables(theme: Theme, **more: str) -> str:
     """Return a theme's colours as declarations of CSS variables."""
     names = ("page", "card", "line", "text", "quiet", "faint", "child")
     colours = {name: getattr(theme, name) for name in names} | more
     return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+
+
+KEY_CSS = """
+.key { white-space: nowrap; margin-right: 10px; }
+.key i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 4px; }
+"""
