@@ -203,7 +203,9 @@ def merge(
     vocab: Vocab = "refuse",
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", help="Whose tokenizer files the result gets: A (default) or B."),
+        typer.Option(
+            "--tokenizer", help="Whose tokenizer files the result gets: A (default) or B."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and stop.")

@@ -19,6 +19,8 @@ class Theme(NamedTuple):
     parent_b: str
     child: str
     ramp: tuple[str, ...]  # quantities, from the background to the strongest
+    seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
+    outside: str  # what came from no seed
 
 
 LIGHT = Theme(
@@ -33,6 +35,8 @@ LIGHT = Theme(
     parent_b="#d55e00",
     child="#00875f",
     ramp=("#ffffff", "#f0eef5", "#d6cbe7", "#b29cd3", "#8664b2", "#583092", "#2c0c58"),
+    seeds=("#dcb545", "#71366b", "#4fc3d9", "#8f1d22", "#4a2fc4", "#5c8a00"),
+    outside="#8a8f96",
 )
 
 DARK = Theme(
@@ -47,6 +51,8 @@ DARK = Theme(
     parent_b="#f08a3c",
     child="#35c794",
     ramp=("#1c1e22", "#24212e", "#3e305c", "#634896", "#8e6cc4", "#bca0e4", "#f6eeff"),
+    seeds=("#e2c040", "#a9479f", "#7fe3d8", "#bd2844", "#5d52e5", "#bfe394"),
+    outside="#6a7078",
 )
 
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
@@ -69,3 +75,11 @@ def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
         mixed = (round(a + (b - a) * part) for a, b in zip(stops[low], stops[low + 1], strict=True))
         colours.append("#" + "".join(f"{value:02x}" for value in mixed))
     return colours
+
+
+def seed_colours(theme: Theme, seeds: int) -> list[str]:
+    """Return a colour for each seed and, as the last one, for what came from outside (K + 1,).
+
+    The hues stay apart for colour-blind readers. There are six; a seventh seed has the first's.
+    """
+    return [*(theme.seeds[k % len(theme.seeds)] for k in range(seeds)), theme.outside]

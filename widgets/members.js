@@ -14,7 +14,7 @@ const COLUMNS = [
   ["score", true, (row) => row.score, "Mean score over the data points", (row) => percent(row.score)],
   ["only it", true, (row) => row.alone, "Share of the data points that nobody else solves",
    (row) => percent(row.alone)],
-  ["by class", true, (row) => row.worst, "Score in each class, dark is good; sorted by the lowest",
+  ["by class", true, (row) => row.worst, "Score in each class, strong is good; sorted by the lowest",
    (row) => ({ image: row.classes, words: row.scores })],
   ["born", true, (row) => row.born, "Step at which it came", (row) => row.born.toLocaleString("en")],
   ["parents", true, (row) => row.parents[0] ?? -1, "A × B",
