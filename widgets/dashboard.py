@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import panel as pn
 from m2n2lab.widgets.bench_view import BenchView
 from m2n2lab.widgets.landscape_view import LandscapeView
+from m2n2lab.widgets.lineage import LineageView, SharesView
+from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.session import PACES, Session, Snapshot
 from m2n2lab.widgets.views import (
     AnswersView,
@@ -70,6 +72,10 @@ class Dashboard:
             "curves": CurvesView(theme),
             "answers": AnswersView(theme),
         }
+        self.members = MembersView(theme, session.select)
+        self.member = MemberView(theme)
+        self.lives = LineageView(theme, session.select)
+        self.shares = SharesView(theme)
         self._shown: Snapshot | None = None
         self.title = pn.pane.Str(session.snapshot.title, margin=0, styles={"color": theme.quiet})
         ink = f".bk-btn-primary {{ color: {theme.card} !important; }}"
@@ -108,6 +114,11 @@ class Dashboard:
         with pn.io.hold():
             for view in self._views.values():
                 view.update(snapshot)
+            self.members.update(snapshot.members)
+            self.members.choose(snapshot.chosen)
+            self.member.update(snapshot.member)
+            self.lives.update(snapshot.lineage)
+            self.shares.update(snapshot.shares)
             ready = snapshot.niches is not None and snapshot.phase != "closed"
             name = "Pause" if snapshot.phase == "running" else "Run"
             self.run.param.update(name=name, disabled=not ready)
@@ -121,6 +132,9 @@ class Dashboard:
         panes = {name: view.pane for name, view in self._views.items()}
         parts = {"title": self.title, "transport": transport, "mode": self.mode}
         parts["attracted"] = self.attraction.words
+        parts |= {"members": self.members.pane, "member": self.member.pane}
+        parts |= {"lives": self.lives.pane, "span": self.lives.span, "lives_key": self.lives.key}
+        parts |= {"shares": self.shares.pane, "shares_key": self.shares.key}
         for name, part in {**parts, "which": self.which, **panes}.items():
             page.add_panel(name, part)
         return page

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m2n2lab.errors import InputError, choose
+from m2n2lab.lineage import Lineage
+from m2n2lab.lineage_plots import LineageData, SharesData, lineage_data, shares_data
+from m2n2lab.members import MemberPage, MembersData, member_page, members_data
 from m2n2lab.plots import (
     AttractionData,
     CurvesData,
@@ -44,6 +47,12 @@ PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 
 CELLS_A_LOOK = 8
 """Cells of a landscape that are evaluated between two looks at the orders, at rest."""
+
+TELL_EVERY = 1.0
+"""Least seconds between two looks at members and lineage while the search runs."""
+
+PEOPLE = ("members", "lineage", "shares", "chosen", "member")
+"""Fields of a snapshot that tell of members one by one."""
 
 STEPS_A_CELL = 8
 """Steps of a running search for each cell of a landscape."""
@@ -73,6 +82,10 @@ class Snapshot:
         undoable: whether the last thing that happened was a merge by hand.
         landscape: of the pair on the bench, as far as it is known.
         answers: some data points with what A, B and the child make of them.
+        members: the living in a table.
+        lineage, shares: who came from whom, and how much of the living came from each seed.
+        chosen: the member whose page is open; the best where nobody was chosen.
+        member: that page.
     """
 
     phase: str = "starting"
@@ -95,6 +108,11 @@ class Snapshot:
     undoable: bool = False
     landscape: LandscapeData | None = None
     answers: tuple[Answer, ...] = ()
+    members: MembersData | None = None
+    lineage: LineageData | None = None
+    shares: SharesData | None = None
+    chosen: int | None = None
+    member: MemberPage | None = None
 
 
 COMMANDS = ("merge", "undo", "propose")
@@ -120,6 +138,7 @@ class _Orders:
     pace: float = 0.0
     answers: str = ANSWERS[0]
     choice: Choice = field(default_factory=Choice)
+    chosen: int | None = None
     commands: tuple[str, ...] = ()
     closed: bool = False
 
@@ -142,6 +161,9 @@ class Session:
         self._orders = _Orders()
         self._obeyed = self._orders  # the last orders, without what is done once
         self._bench: Workbench  # the worker's
+        self._lineage: Lineage  # the worker's
+        self._opened: int | None = None  # whose page was published last
+        self._told = 0.0  # when members and lineage were published last
         self._benched: tuple[Choice, str] | None = None  # what was previewed last
         self._hurry = False  # whether the page waits for what has just been done
         self._standing: Standing | None = None  # of the last snapshot's plots
@@ -187,6 +209,10 @@ class Session:
                 choice = replace(choice, seed=None)
             self._order(choice=choice)
 
+    def select(self, member: int) -> None:
+        """Open a member's page and follow its ancestors."""
+        self._order(chosen=member)
+
     @property
     def choice(self) -> Choice:
         """What the page wants on the bench, however far the worker is."""
@@ -221,7 +247,9 @@ class Session:
 
                 torch.set_num_threads(self._threads)
             evolver = self._make()
-            self._bench = Workbench(evolver)
+            self._lineage = Lineage(evolver)
+            evolver.subscribe(self._lineage.observe)
+            self._bench = Workbench(evolver, self._lineage)
             self._publish(evolver, "paused")
             self._loop(evolver)
         except Exception as error:
@@ -359,4 +387,30 @@ class Session:
             undoable=bench.undoable,
             landscape=bench.landscape,
             answers=bench.answers,
+            **self._people(evolver, phase),
         )
+
+    def _people(self, evolver: Evolver, phase: str) -> dict[str, Any]:
+        """Return members, lineage and the chosen member's page; the old ones while fresh enough."""
+        old, lineage, chosen = self.snapshot, self._lineage, self._orders.chosen
+        if chosen not in lineage:
+            chosen = None
+        same = old.members is not None and chosen == self._opened
+        now = time.monotonic()
+        if same and (
+            old.step == evolver.generation or (phase == "running" and now - self._told < TELL_EVERY)
+        ):
+            return {name: getattr(old, name) for name in PEOPLE}
+        self._told, self._opened = now, chosen
+        focus = evolver.archive.best.id if chosen is None else chosen
+        page = old.member
+        if page is None or focus != old.chosen:
+            page = member_page(evolver, lineage, focus)
+        people = (
+            members_data(evolver.archive, evolver.task, lineage),
+            lineage_data(lineage, focus),
+            shares_data(lineage),
+            focus,
+            page,
+        )
+        return dict(zip(PEOPLE, people, strict=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
@@ -12,7 +10,6 @@ import numpy as np
 import panel as pn
 from bokeh.events import Tap
 from numpy.typing import NDArray
-from PIL import Image
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import (
@@ -30,6 +27,7 @@ from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme
 
+from .pictures import sample_uri
 from .session import Snapshot
 from .workbench import Answer
 
@@ -299,17 +297,14 @@ class AnswersView:
     def _cell(self, answer: Answer) -> str:
         sample = answer.child
         said = " ".join(self._said(name, getattr(answer, name)) for name in ("a", "b", "child"))
-        picture = "" if sample.image is None else f'<img alt="" src="{self._uri(sample.image)}">'
+        picture = (
+            ""
+            if sample.image is None
+            else f'<img alt="" src="{sample_uri(sample.image, self.dark)}">'
+        )
         text = "" if sample.text is None else escape(sample.text[:LONGEST])
         return f"<div>{picture}{text}{escape(sample.truth[:LONGEST])} {said}</div>"
 
     def _said(self, who: str, sample: Sample) -> str:
         tag, answer = "b" if sample.right else "s", escape(sample.prediction[:LONGEST])
         return f'<{tag} class="{who}">{answer}</{tag}>'
-
-    def _uri(self, image: NDArray[np.float32]) -> str:
-        """Return a picture in [0, 1] as a data URI; grey ones as dark ink on light paper."""
-        ink = image if self.dark or image.ndim == 3 else 1.0 - image
-        file = io.BytesIO()
-        Image.fromarray((ink * 255).astype(np.uint8)).save(file, "PNG")
-        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -15,6 +15,7 @@ from m2n2lab.records import Generation, Proposal, Standing
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+    from m2n2lab.lineage import Lineage
     from m2n2lab.tasks.base import Sample
 
 ANSWERS = ("all", "A or B wrong", "child wrong")
@@ -61,7 +62,8 @@ class Workbench:
         landscape: of the pair on the bench, as far as it is known.
     """
 
-    def __init__(self, evolver: Evolver) -> None:
+    def __init__(self, evolver: Evolver, lineage: Lineage) -> None:
+        self._lineage = lineage
         self.data: BenchData | None = None
         self.note = ""
         self.answers: tuple[Answer, ...] = ()
@@ -175,6 +177,7 @@ class Workbench:
         state, _ = self._before
         self._evolver.load_state_dict(state)
         self._evolver.records.forget_last()
+        self._lineage.forget_last()
         self._before = None
         self.note = "The merge is taken back."
         return True

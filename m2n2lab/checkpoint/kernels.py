@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.kinds import Array
 
+PART: Final = 512
+"""Elements that are looked at again if one of them is in doubt."""
+
 BLOCK: Final = 1 << 15
 """Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
 
@@ -28,6 +31,11 @@ _16 = np.uint32(16)
 _13 = np.uint32(13)
 _0 = np.uint32(0)
 _1 = np.uint32(1)
+_31 = np.uint32(31)
+_TIES = np.uint32(0x8000 - 2)
+_LOW_HALF = np.uint32(0xFFFF)
+_FIVE = np.uint32(5)
+_CANCELLED = np.uint32(12 << 23)
 _SIGN = np.uint32(0x8000)
 _SIZE = np.uint32(0x7FFF)
 _SIZE32 = np.uint32(0x7FFFFFFF)
@@ -155,6 +163,63 @@ def _two(a, b, ca, cb, out):
     return top < _too_large(out[0])
 
 
+@nb.njit(nogil=True)
+def _doubt(x, y, total):
+    """Return a number whose top bit says that float32 may not do for x + y = total.
+
+    So it is within 2 units of a tie, and where the terms cancel to less than 2^-12 of the larger.
+    """
+    low = _U32(_U32(np.float32(total).view(np.uint32) - _TIES) & _LOW_HALF)
+    large = max(_size(x, np.float32(x)), _size(y, np.float32(y)))
+    left = _U32(_U32(_size(total, np.float32(total)) + _CANCELLED) - large)
+    return _U32(_U32(low - _FIVE) | left)
+
+
+@nb.njit(nogil=True, cache=True)
+def _quick(a, b, ca, cb, out):
+    """Write ca·a + cb·b, all bfloat16, by float32 arithmetic; True if all of it is sure."""
+    doubt = top = _0
+    for i in range(out.size):
+        x, y = ca * _number(a[i]), cb * _number(b[i])
+        total = x + y
+        doubt = _U32(doubt | _doubt(x, y, total))
+        top = max(top, _size(total, out[0]))
+        out[i] = _rounded(total, out[0])
+    return _U32(doubt >> _31) == _0 and top < _too_large(out[0])
+
+
+@nb.njit(nogil=True, cache=True)
+def _mend(a, b, ca, cb, out):
+    """Write again what ``_quick`` was not sure of, by float64 arithmetic; True if finite."""
+    qa, qb = np.float32(ca), np.float32(cb)
+    top = _0
+    for i in range(out.size):
+        x, y = qa * _number(a[i]), qb * _number(b[i])
+        total = x + y
+        if _U32(_doubt(x, y, total) >> _31) != _0 or _size(total, out[0]) >= _too_large(out[0]):
+            total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
+        top = max(top, _size(total, out[0]))
+        out[i] = _rounded(total, out[0])
+    return top < _too_large(out[0])
+
+
+@nb.njit(nogil=True, cache=True)
+def _two_brain(a, b, ca, cb, out):
+    """Do what ``_two`` does for bfloat16 alone, at twice the speed.
+
+    Float32 sums round to the same bfloat16 unless they lie next to a tie between two of them, or
+    are what is left of terms that cancel: one in a thousand, which are made again. (Of what
+    cancels in part, one in a hundred thousand may end next to the nearest.)
+    """
+    qa, qb = np.float32(ca), np.float32(cb)
+    fine = True
+    for start in range(0, out.size, PART):
+        stop = min(start + PART, out.size)
+        if not _quick(a[start:stop], b[start:stop], qa, qb, out[start:stop]):
+            fine &= _mend(a[start:stop], b[start:stop], ca, cb, out[start:stop])
+    return fine
+
+
 @nb.njit(nogil=True, cache=True)
 def _add(source, factor, sums):
     """Add factor·source to ``sums``."""
@@ -212,7 +277,8 @@ def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> boo
         return True
     if len(sources) == 2:
         (a, b), (ca, cb) = sources, factors
-        return cast("bool", _two(a, b, float(ca), float(cb), out))
+        brain = a.dtype == b.dtype == out.dtype == np.uint16
+        return cast("bool", (_two_brain if brain else _two)(a, b, float(ca), float(cb), out))
     fine = True
     sums = np.empty(min(BLOCK, out.size))
     for start in range(0, out.size, BLOCK):

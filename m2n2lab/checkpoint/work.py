@@ -12,7 +12,7 @@ Job = TypeVar("Job")
 Progress = Callable[[int], object]
 """Called with the number of bytes that were just done."""
 
-CHUNK = 1 << 20
+CHUNK = 1 << 22
 """Elements done at a time: large enough that Python's own time does not count, small enough that
 stopping is immediate and that all threads end together."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -163,11 +164,16 @@ class Classify(Task):
             for index, answer in zip(where, predicted.tolist(), strict=True)
         ]
 
+    @cached_property
+    def _range(self) -> tuple[float, float]:
+        """The darkest and the brightest value in all pictures."""
+        return float(self._data.min()), float(self._data.max())
+
     def _image(self, index: int) -> NDArray[np.float32] | None:
         if self.image_shape is None:
             return None
         row: NDArray[np.float32] = self._data[index].astype(np.float32)
-        low, high = float(self._data.min()), float(self._data.max())
+        low, high = self._range
         return (row.reshape(self.image_shape) - low) / max(high - low, 1e-12)
 
     # -- seeds ---------------------------------------------------------------------------------
