@@ -124,9 +124,9 @@ def opened(page, address):
     return page
 
 
-def last(page, column):
-    """Return the last value of a column of the first Bokeh data source that has it."""
-    return page.evaluate(FIND + "return Array.from(find(column)).pop() }", column)
+def last(page):
+    """Return the last step of the curves of progress."""
+    return page.evaluate(FIND + 'return Array.from(find("step")).pop() }', "per cent")
 
 
 def niche_total(page):
@@ -195,11 +195,11 @@ def test_plots_follow_the_search(page, lab):
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10")
     page.wait_for_timeout(400)
-    first = last(page, "step")
+    first = last(page)
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("20")
     page.wait_for_timeout(400)
-    assert (first, last(page, "step")) == (10, 20)
+    assert (first, last(page)) == (10, 20)
     for name in ("Niches", "Attraction", "Progress", "Landscape"):
         canvas = page.get_by_role("region", name=name).locator("canvas").first
         box = canvas.bounding_box()
@@ -317,6 +317,43 @@ def test_a_click_on_the_landscape_loads_split_and_mix(page, lab, digits):
     expect(page.get_by_label("Split at")).to_have_value(str(round(0.25 * 19_210)))
     handle = page.get_by_role("slider", name="split point")
     expect(handle).to_have_attribute("aria-valuenow", str(round(0.25 * 19_210)))
+
+
+def test_space_runs_and_pauses_and_s_steps(page, lab):
+    opened(page, lab)
+    page.keyboard.press("s")
+    expect(figure(page, "step")).to_have_text("1")
+    page.keyboard.press(" ")
+    expect(figure(page, "phase")).to_have_text("running")
+    page.keyboard.press(" ")
+    expect(figure(page, "phase")).to_have_text("paused")
+    stopped = steps(page)
+    page.get_by_label("Parent A").press("s")  # typed into a field, it is no command
+    page.wait_for_timeout(400)
+    assert steps(page) == stopped
+
+
+def test_tabs_show_members_and_lineage_of_the_search(page, lab, digits):
+    from m2n2lab import Evolver
+
+    opened(page, lab)
+    for _ in range(4):
+        button(page, "×10").click()
+    expect(figure(page, "step")).to_have_text("40")
+    evolver = Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0).run(40)
+    page.get_by_role("tab", name="Members").click()
+    table = page.locator("#members").get_by_role("table").first.get_by_role("row")
+    expect(table).to_have_count(1 + len(evolver.archive))
+    fittest = max(zip(evolver.archive.fitness, evolver.archive.ids, strict=True))
+    expect(table.nth(1)).to_contain_text(str(fittest[1]))
+    expect(table.nth(1)).to_contain_text(f"{fittest[0]:.1f}")
+    page.get_by_role("tab", name="Members").press("ArrowLeft")
+    expect(page.get_by_role("tab", name="Seeds")).to_have_attribute("aria-selected", "true")
+    page.get_by_role("tab", name="Lineage").click()
+    page.wait_for_timeout(300)
+    box = page.locator("#lineage canvas").first.bounding_box()
+    assert box["width"] > 200
+    assert box["height"] > 120
 
 
 def test_two_pages_have_searches_of_their_own(page, context, lab):

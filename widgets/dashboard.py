@@ -95,7 +95,7 @@ class Dashboard:
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
 
     def _run_or_pause(self) -> None:
-        if self.run.name == "Pause":
+        if self.session.running:  # what was ordered last, whatever the page shows
             self.session.pause()
         else:
             self.session.run()

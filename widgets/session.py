@@ -49,7 +49,8 @@ CELLS_A_LOOK = 8
 """Cells of a landscape that are evaluated between two looks at the orders, at rest."""
 
 TELL_EVERY = 1.0
-"""Least seconds between two looks at members and lineage while the search runs."""
+"""Least seconds between two looks at members, at lineage and at a pair that nobody chose, while
+the search runs."""
 
 PEOPLE = ("members", "lineage", "shares", "chosen", "member")
 """Fields of a snapshot that tell of members one by one."""
@@ -165,6 +166,7 @@ class Session:
         self._opened: int | None = None  # whose page was published last
         self._told = 0.0  # when members and lineage were published last
         self._benched: tuple[Choice, str] | None = None  # what was previewed last
+        self._previewed = 0.0  # when
         self._hurry = False  # whether the page waits for what has just been done
         self._standing: Standing | None = None  # of the last snapshot's plots
         self._wake = threading.Condition()
@@ -212,6 +214,11 @@ class Session:
     def select(self, member: int) -> None:
         """Open a member's page and follow its ancestors."""
         self._order(chosen=member)
+
+    @property
+    def running(self) -> bool:
+        """Whether the search was told to run, however far the worker is."""
+        return self._orders.running
 
     @property
     def choice(self) -> Choice:
@@ -328,13 +335,15 @@ class Session:
                 note = self._bench.note if shown and shown[0] == choice else ""
                 self._bench.show(choice, orders.answers)
                 self._bench.note = self._bench.note or note
+            self._previewed = time.monotonic()
             self._hurry = True
 
     def _bench_differs(self, orders: _Orders) -> bool:
         """Return whether there is something to preview: a choice, or a new pair if none is made."""
         if (orders.choice, orders.answers) != self._benched:
             return True
-        nobodys = orders.choice.a is None and not orders.running
+        late = not orders.running or time.monotonic() - self._previewed > TELL_EVERY
+        nobodys = orders.choice.a is None and late
         return nobodys and self._bench.data is not None and self._bench.dated
 
     def _explore(self) -> bool:
