@@ -1,9 +1,15 @@
 """Fixtures shared by the tests, and how they run."""
 
+import re
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from pages import FLAGS, PATIENCE, free_port, served
+from playwright.sync_api import sync_playwright
 
 from m2n2lab import tasks
 
@@ -45,3 +51,57 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+# -- the dashboard in a browser ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The address of ``m2n2lab serve``; its log must not hold an error in the end."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("serve") / "log"
+    command = [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+    for _ in served(command, port, log):
+        yield f"http://localhost:{port}/"
+    assert f"http://localhost:{port}" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = chromium or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        # Without one on the PATH, Playwright's own.
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser):
+    """One profile, so that only the first page loads the scripts."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context):
+    """A page that fails its test on an outside request, a failed one, or an error."""
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    wrong = []
+
+    def local(url):
+        return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url)
+
+    page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
+    page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
+    page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
+    page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
+    page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
+    yield page
+    page.close()
+    assert wrong == []

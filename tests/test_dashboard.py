@@ -1,127 +1,10 @@
 import re
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
-
-ROOT = Path(__file__).parents[1]
-FLAGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Answers")
-PATIENCE = 60_000  # milliseconds; only ever waited for when something is broken
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def served(command, port, log):
-    """Start a server, wait until it answers, yield its address, end it."""
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        for _ in range(600):
-            assert process.poll() is None, log.read_text()
-            try:
-                # Not the page itself: even a plain request for it would start a session.
-                urllib.request.urlopen(f"http://localhost:{port}/static/none", timeout=5)
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            pytest.fail(f"the server did not answer: {log.read_text()}")
-        yield log
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of ``m2n2lab serve``; its log must not hold an error in the end."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
-    for _ in served(command, port, log):
-        yield f"http://localhost:{port}/"
-    assert f"http://localhost:{port}" in log.read_text()
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    chromium = chromium or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        # Without one on the PATH, Playwright's own.
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def context(browser):
-    """One profile, so that only the first page loads the scripts."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(context):
-    """A page that fails its test on an outside request, a failed one, or an error."""
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    wrong = []
-
-    def local(url):
-        return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url)
-
-    page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
-    page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
-    page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
-    page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
-    page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
-    yield page
-    page.close()
-    assert wrong == []
-
-
-def button(page, name):
-    return page.get_by_role("button", name=name, exact=True)
-
-
-def figure(page, name):
-    return page.get_by_test_id(name)
-
-
-def steps(page):
-    return int(figure(page, "step").inner_text().replace(",", ""))
-
-
-def opened(page, address):
-    page.goto(address)
-    expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
-    expect(figure(page, "phase")).to_have_text("paused")
-    return page
+from pages import ROOT, SECTIONS, button, figure, free_port, opened, served, steps
+from playwright.sync_api import expect
 
 
 def last(page):
@@ -235,90 +118,6 @@ def test_the_niche_map_shows_solved_worth_or_sole_solvers(page, lab, digits):
         assert shown == pytest.approx(expected, rel=1e-4)
 
 
-PIXEL = """([name, x, y]) => {
-    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
-    const view = Bokeh.index.find_one(model)
-    const box = view.canvas_view.el.getBoundingClientRect()
-    return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]
-}"""
-
-
-def click_at(page, name, x, y):
-    """Click on a place of a plot, in the plot's own coordinates."""
-    page.mouse.click(*page.evaluate(PIXEL, [name, x, y]))
-
-
-def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, digits):
-    from m2n2lab import Evolver
-    from m2n2lab.bench import bench_data, verdict_words
-    from m2n2lab.display import percent
-    from m2n2lab.plots import attraction_data
-
-    opened(page, lab)
-    for _ in range(6):
-        button(page, "×10").click()
-    expect(figure(page, "step")).to_have_text("60")
-    evolver = Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0).run(60)
-    matrix = attraction_data(evolver.archive)
-    many = len(matrix.ids)
-
-    # The fourth row's A meets the second column's B.
-    a, b = matrix.ids[3], matrix.ids[1]
-    click_at(page, "AttractionView", 1.5, many - 3.5)
-    expect(page.get_by_label("Parent A")).to_have_value(str(a))
-    expect(page.get_by_label("Parent B")).to_have_value(str(b))
-    expect(figure(page, "attracted")).to_have_text(f"{matrix.worth[3, 1]:.1f}")
-    expect(figure(page, "score-a")).to_have_text(percent(evolver.archive[a].score))
-
-    # The handle is dragged with the mouse, then moved by the keyboard to the very place.
-    handle = page.get_by_role("slider", name="split point")
-    handle.scroll_into_view_if_needed()
-    strip = page.locator(".split-editor .strip").bounding_box()
-    knob = handle.bounding_box()
-    page.mouse.move(knob["x"] + knob["width"] / 2, strip["y"] + strip["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(strip["x"] + strip["width"] * 0.2, strip["y"] + 9, steps=6)
-    page.mouse.move(strip["x"] + strip["width"] * 0.3, strip["y"] + 9, steps=6)
-    page.mouse.up()
-    dragged = int(handle.get_attribute("aria-valuenow"))
-    assert dragged == pytest.approx(0.3 * evolver.space.size, abs=0.01 * evolver.space.size)
-    handle.press("ArrowRight")
-    split = dragged + 1
-    expect(page.get_by_label("Split at")).to_have_value(str(split))
-    expect(handle).to_have_attribute(
-        "aria-valuetext", f"{split:,} · {evolver.space.layout.locate(split)}"
-    )
-
-    # The preview says what the same proposal does in Python.
-    proposal = evolver.ask(parents=(a, b), split=split, mix=0.5)
-    page.wait_for_timeout(500)
-    shown = figure(page, "verdict").inner_text()
-    assert figure(page, "either").inner_text() == percent(bench_data(evolver, proposal).either)
-    button(page, "Merge").click()
-    expect(figure(page, "step")).to_have_text("61")
-    said = figure(page, "note").inner_text()
-    if shown.startswith("Would live."):
-        assert said.startswith("Child 62 lives")
-    else:
-        assert re.match(r"Child 62 died: \d+ is fitter", said)
-    assert verdict_words(bench_data(evolver, proposal)).split(".")[0] in shown
-
-    button(page, "Undo").click()
-    expect(figure(page, "step")).to_have_text("60")
-    expect(figure(page, "note")).to_contain_text("taken back")
-
-
-def test_a_click_on_the_landscape_loads_split_and_mix(page, lab, digits):
-    opened(page, lab)
-    button(page, "×10").click()
-    expect(figure(page, "step")).to_have_text("10")
-    page.wait_for_timeout(1500)
-    click_at(page, "LandscapeView", 0.25, 0.75)
-    expect(page.get_by_label("Split at")).to_have_value(str(round(0.25 * 19_210)))
-    handle = page.get_by_role("slider", name="split point")
-    expect(handle).to_have_attribute("aria-valuenow", str(round(0.25 * 19_210)))
-
-
 def test_space_runs_and_pauses_and_s_steps(page, lab):
     opened(page, lab)
     page.keyboard.press("s")
@@ -354,6 +153,50 @@ def test_tabs_show_members_and_lineage_of_the_search(page, lab, digits):
     box = page.locator("#lineage canvas").first.bounding_box()
     assert box["width"] > 200
     assert box["height"] > 120
+
+
+def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, digits):
+    from m2n2lab import make_evolver
+
+    opened(page, lab)
+    page.get_by_text("Setup", exact=True).click()
+    page.get_by_label("Method").select_option("ga")
+    page.get_by_label("Seed", exact=True).fill("5")
+    page.get_by_label("Archive").fill("7")
+    page.get_by_role("button", name="Start anew").click()
+    expect(page.get_by_text("digits · ga · seed 5")).to_be_visible()
+    address = page.url
+    opened(page, address)
+    button(page, "×10").click()
+    expect(figure(page, "step")).to_have_text("10")
+    seeds = digits.random_seeds(2, rng=5)
+    evolver = make_evolver("ga", digits, seeds, archive_size=7, mutation=0.01, rng=5).run(10)
+    from m2n2lab.display import percent
+
+    expect(figure(page, "test")).to_have_text(percent(evolver.test))
+    page.get_by_text("Setup", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_text("History (CSV)").click()
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert len(rows) == 11
+    assert rows[0].startswith("step,")
+
+
+def test_an_address_that_asks_for_nonsense_says_so_as_text(page, lab):
+    page.goto(lab + "?method=<img src=x onerror=alert(1)>")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("There is no method named '<img src=x onerror=alert(1)>'")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_every_panel_explains_itself(page, lab):
+    opened(page, lab)
+    for name in SECTIONS:
+        page.get_by_label(f"About: {name}").click()
+        note = page.get_by_role("region", name=name).get_by_role("note")
+        expect(note).to_be_visible()
+        assert len(note.inner_text().split(". ")) >= 2
+        page.get_by_label(f"About: {name}").click()
 
 
 def test_two_pages_have_searches_of_their_own(page, context, lab):

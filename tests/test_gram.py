@@ -1,4 +1,3 @@
-import json
 import math
 import re
 import threading
@@ -443,69 +442,3 @@ def test_all_seeds_that_are_not_finite_there_are_named(tmp_path):
         CheckpointSpace(*files)
     places = [re.search(r"element (\d+) \((.*?)\)", str(p)).groups() for p in caught.value.problems]
     assert places == [("0", "f entry 0"), ("1", "f entry 1")]
-
-
-# -- recipes in and out ---------------------------------------------------------------------------
-
-
-@given(st.data())
-def test_a_recipe_that_is_packed_comes_back(spaces, data):
-    space, _ = spaces[3, "model"]
-    recipe = data.draw(recipes(3))
-    assert space.genome(recipe) is recipe
-    packed = space.pack(recipe)
-    assert set(packed) == {"breaks", "coef"}
-    assert space.genome(packed) == recipe
-    assert space.genome({key: value.tolist() for key, value in packed.items()}) == recipe
-
-
-def test_seeds_are_recipes_of_themselves(spaces):
-    space, dense = spaces[5, "model"]
-    assert (space.size, space.layout.offsets) == (SIZE, tuple(OFFSETS))
-    for k, seed in enumerate(space.seeds):
-        assert np.array_equal(weigh(seed, dense), dense[k])
-
-
-def test_what_is_no_recipe_of_these_seeds_is_refused(spaces):
-    space, _ = spaces[3, "model"]
-    for model, came in ((5, "int"), (np.zeros(SIZE), "ndarray"), ("path", "str"), ({}, "dict")):
-        with pytest.raises(InputError, match=f"must be a Recipe of its seeds, but {came} came"):
-            space.genome(model)
-    for recipe in (Recipe.seed(0, 2, SIZE), Recipe.seed(0, 3, SIZE + 1)):
-        with pytest.raises(
-            InputError,
-            match=f"must be of 86 parameters and 3 seeds, but one of {recipe.size} and "
-            f"{recipe.seeds} came; use a recipe of these seeds",
-        ):
-            space.genome(recipe)
-
-
-def test_other_mappings_of_two_are_refused(spaces):
-    space, _ = spaces[3, "model"]
-    with pytest.raises(InputError, match="must be a Recipe of its seeds, but dict came"):
-        space.genome({"weight": torch.zeros(3), "bias": torch.zeros(1)})
-
-
-def test_mutation_is_refused(spaces):
-    space, _ = spaces[2, "model"]
-    with pytest.raises(
-        InputError, match=r"without mutation, but mutation=0.1 came; use mutation=0"
-    ):
-        space.mutate(space.seeds[0], 0.1, 3)
-
-
-def test_options_that_do_not_exist_are_refused(spaces):
-    space, _ = spaces[2, "model"]
-    files = [seed.path for seed in space.plan.seeds]
-    with pytest.raises(InputError, match=r"no granularity named 'layer'.*: model, tensor"):
-        CheckpointSpace(*files, granularity="layer")
-    with pytest.raises(InputError, match="at least two checkpoints, but one came"):
-        CheckpointSpace(files[0])
-    with pytest.raises(InputError, match="at least two checkpoints, but none came"):
-        CheckpointSpace()
-
-
-def test_a_recipe_survives_json(spaces):
-    space, _ = spaces[2, "tensor"]
-    child = space.merge(*space.seeds, 20, 0.3)
-    assert space.genome(Recipe.from_json(json.loads(json.dumps(child.to_json())))) == child

@@ -210,6 +210,7 @@ def test_a_file_that_cannot_be_read_is_named_once_it_is_waited_for(tmp_path, los
 
 def test_something_is_done_once_all_is_known(tmp_path):
     path = write(tmp_path / "a")
+    os.utime(path, (1, 1))  # old enough to be remembered
     done = threading.Event()
     told = []
 

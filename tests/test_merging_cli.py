@@ -312,7 +312,8 @@ def imports(*arguments):
     code = (
         "import atexit, json, sys\n"
         "told = sys.argv.pop()\n"
-        "names = lambda: sorted({name.partition('.')[0] for name in sys.modules})\n"
+        "there = lambda: (name for name, found in sys.modules.items() if found)\n"
+        "names = lambda: sorted({name.partition('.')[0] for name in there()})\n"
         "atexit.register(lambda: open(told, 'w').write(json.dumps(names())))\n"
         "from m2n2lab.cli import main\n"
         "main()\n"

@@ -50,8 +50,9 @@ def run(*command, cwd=ROOT):
     return done.stdout
 
 
-# Programs start what they need, and drawing is the one door through which HoloViews comes in.
-NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets", "m2n2lab.drawing"]
+# Programs start what they need; HoloViews comes in through the drawing modules alone.
+NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets"]
+NOT_CORE += ["m2n2lab.drawing", "m2n2lab.drawing_lineage"]
 
 
 def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):

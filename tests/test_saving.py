@@ -78,6 +78,16 @@ def loaded(folder, dtype="auto"):
     return model
 
 
+def once(exact, dtype):
+    """Round doubles once: PyTorch rounds them to float32 before it rounds them to 16 bits."""
+    if dtype == torch.float16:
+        return torch.from_numpy(exact.numpy().astype("float16"))
+    if dtype == torch.bfloat16:
+        bits = exact.view(torch.int64)
+        exact = ((bits + (1 << 44) - 1 + ((bits >> 45) & 1)) >> 45 << 45).view(torch.float64)
+    return exact.to(dtype)
+
+
 def wanted(a, b, split, mix, dtype):
     """Return what a merge shall give, from the formula in float64 and rounded once."""
     order = Checkpoint.open(a).layout.shapes
@@ -94,7 +104,7 @@ def wanted(a, b, split, mix, dtype):
     )
     pieces = vector.split([a[name].numel() for name in order])
     return {
-        name: piece.reshape(shape).to(dtype)
+        name: once(piece, dtype).reshape(shape)
         for (name, shape), piece in zip(order.items(), pieces, strict=True)
     }
 

@@ -6,10 +6,13 @@ search runs in the session's worker thread.
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import panel as pn
 from m2n2lab.widgets.bench_view import BenchView
@@ -28,11 +31,14 @@ from m2n2lab.widgets.views import (
 from m2n2lab.widgets.workbench import ANSWERS
 from tornado.websocket import WebSocketClosedError
 
+from m2n2lab.baselines import METHODS
+from m2n2lab.errors import InputError
 from m2n2lab.plots import NICHE_MODES
 from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.classify import Classify
 
 REFRESH_EVERY = 200
@@ -55,9 +61,13 @@ class Dashboard:
     Args:
         session: the search that the page shows and steers.
         theme: colours.
+        settings: how the search was made, for the setup and the code that makes it again.
     """
 
-    def __init__(self, session: Session, theme: Theme = LIGHT) -> None:
+    def __init__(
+        self, session: Session, theme: Theme = LIGHT, settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
         self.session = session
         self.theme = theme
         self.niches = NichesView(theme)
@@ -87,6 +97,12 @@ class Dashboard:
         self.pace = pn.widgets.Select(options=list(PACES), width=104)
         self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
         self.which = pn.widgets.RadioButtonGroup(options=list(ANSWERS))
+        self.history = pn.widgets.FileDownload(
+            callback=self._history, filename="history.csv", label="History (CSV)", width=130
+        )
+        self.code = pn.widgets.FileDownload(
+            callback=self._code, filename="search.py", label="Code (Python)", width=130
+        )
         self.run.on_click(lambda event: self._run_or_pause())
         self.step.on_click(lambda event: session.step())
         self.step_ten.on_click(lambda event: session.step(10))
@@ -99,6 +115,12 @@ class Dashboard:
             self.session.pause()
         else:
             self.session.run()
+
+    def _history(self) -> io.StringIO:
+        return io.StringIO(self.session.history_csv())
+
+    def _code(self) -> io.StringIO:
+        return io.StringIO(self.settings.code(self.session.snapshot.step))
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
@@ -128,9 +150,14 @@ class Dashboard:
         """Return the page, with every part in its place."""
         page = pn.Template(_PAGE.read_text(encoding="utf-8"))
         page.add_variable("theme", self.theme)
+        page.add_variable("methods", tuple(METHODS))
+        page.add_variable("settings", self.settings)
+        other = "light" if self.theme.name == "dark" else "dark"
+        page.add_variable("other", urlencode({**self.settings.query(), "theme": other}))
         transport = pn.Row(self.run, self.step, self.step_ten, self.pace, margin=0)
         panes = {name: view.pane for name, view in self._views.items()}
         parts = {"title": self.title, "transport": transport, "mode": self.mode}
+        parts |= {"history": self.history, "code": self.code}
         parts["attracted"] = self.attraction.words
         parts |= {"members": self.members.pane, "member": self.member.pane}
         parts |= {"lives": self.lives.pane, "span": self.lives.span, "lives_key": self.lives.key}
@@ -138,6 +165,15 @@ class Dashboard:
         for name, part in {**parts, "which": self.which, **panes}.items():
             page.add_panel(name, part)
         return page
+
+
+def _query() -> Mapping[str, list[bytes]]:
+    """Return what the page's address asks for."""
+    return pn.state.session_args or {}
+
+
+def _refuse(error: InputError) -> Evolver:
+    raise error
 
 
 def dashboard(settings: Settings | None = None, task: Classify | None = None) -> pn.Template:
@@ -150,10 +186,16 @@ def dashboard(settings: Settings | None = None, task: Classify | None = None) ->
         task: made by ``settings`` before, to be shared by many pages.
     """
     settings = settings or Settings()
-    make = partial(settings.make, task)
-    session = Session(make, settings.title, settings.threads)
-    wanted = pn.state.session_args.get("theme", [b""])[0].decode(errors="replace")
-    page = Dashboard(session, THEMES.get(wanted, LIGHT))
+    query = {name: values[0].decode(errors="replace") for name, values in _query().items()}
+    make: Callable[[], Evolver]
+    try:
+        wanted = settings.asked(query)
+        shared = task if wanted.task == settings.task else None
+        make = partial(wanted.make, shared)
+    except InputError as error:  # said on the page
+        wanted, make = settings, partial(_refuse, error)
+    session = Session(make, wanted.title, wanted.threads)
+    page = Dashboard(session, THEMES.get(query.get("theme", ""), LIGHT), wanted)
 
     def loaded() -> None:
         session.start()

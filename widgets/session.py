@@ -34,6 +34,7 @@ from .workbench import ANSWERS, Answer, Choice, Workbench
 if TYPE_CHECKING:
     from m2n2lab.bench import BenchData
     from m2n2lab.evolver import Evolver
+    from m2n2lab.history import History
     from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Standing
 
@@ -161,6 +162,7 @@ class Session:
         self._threads = threads
         self._orders = _Orders()
         self._obeyed = self._orders  # the last orders, without what is done once
+        self._records: History | None = None  # grows in the worker, is read anywhere
         self._bench: Workbench  # the worker's
         self._lineage: Lineage  # the worker's
         self._opened: int | None = None  # whose page was published last
@@ -215,6 +217,13 @@ class Session:
         """Open a member's page and follow its ancestors."""
         self._order(chosen=member)
 
+    def history_csv(self) -> str:
+        """Return every generation so far as CSV; safe while the search runs."""
+        if self._records is None:
+            return ""
+        table: str = self._records.frame().to_csv()
+        return table
+
     @property
     def running(self) -> bool:
         """Whether the search was told to run, however far the worker is."""
@@ -254,6 +263,7 @@ class Session:
 
                 torch.set_num_threads(self._threads)
             evolver = self._make()
+            self._records = evolver.records
             self._lineage = Lineage(evolver)
             evolver.subscribe(self._lineage.observe)
             self._bench = Workbench(evolver, self._lineage)
