@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from checkpoints import llama, tokenizer
 from hypothesis import settings
 from pages import FLAGS, PATIENCE, free_port, served
 from playwright.sync_api import sync_playwright
@@ -51,6 +52,34 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Two small Llamas with tokenizers, and cards that state a licence."""
+    folder = tmp_path_factory.mktemp("pair")
+    for k, name in enumerate("ab"):
+        llama(folder / name, k)
+        tokenizer(folder / name, [f"t{i}" for i in range(64)])
+        (folder / name / "README.md").write_text("---\nlicense: mit\ntags: []\n---\nMine.\n")
+    return folder
+
+
+@pytest.fixture
+def seeds(pair, here):
+    """The pair as ``a`` and ``b`` in the folder at hand."""
+    for name in "ab":
+        shutil.copytree(pair / name, name)
+    return here
 
 
 # -- the dashboard in a browser ----------------------------------------------------------------
@@ -100,6 +129,7 @@ def page(context):
     page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
     page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
     page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
+    page.on("dialog", lambda d: wrong.append(f"dialog {d.message}"))
     page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
     page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
     yield page

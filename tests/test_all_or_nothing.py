@@ -8,36 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import llama, tensors, tokenizer
+from checkpoints import tensors
 from merges import equal, files, merged, run, weights
 
 from m2n2lab import CheckpointSpace, InputError, merging
 from m2n2lab.checkpoint import Problems
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """Two small Llamas with tokenizers, and cards that state a licence."""
-    folder = tmp_path_factory.mktemp("pair")
-    for k, name in enumerate("ab"):
-        llama(folder / name, k)
-        tokenizer(folder / name, [f"t{i}" for i in range(64)])
-        (folder / name / "README.md").write_text("---\nlicense: mit\ntags: []\n---\nMine.\n")
-    return folder
-
-
-@pytest.fixture
-def seeds(pair, here):
-    """The pair as ``a`` and ``b`` in the folder at hand."""
-    for name in "ab":
-        shutil.copytree(pair / name, name)
-    return here
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(seeds, monkeypatch):

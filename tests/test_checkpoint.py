@@ -14,21 +14,6 @@ from stubs import model, pipeline, refused, sharded, weights
 
 from m2n2lab.checkpoint import Checkpoint
 
-KINDS = {
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.complex64: "C64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-
-
 # -- folders --------------------------------------------------------------------------------------
 
 

@@ -12,28 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
-from stubs import file_of, model, refused
+from stubs import KINDS, file_of, model, refused
 
 from m2n2lab.checkpoint import Problems
 from m2n2lab.checkpoint.folder import headers
 from m2n2lab.checkpoint.format import BITS, make_header, read_header, reserve, write_at
 from m2n2lab.checkpoint.kinds import DTYPES
 from m2n2lab.checkpoint.problems import Collector
-
-KINDS = {
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.complex64: "C64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-
 
 # -- files ----------------------------------------------------------------------------------------
 

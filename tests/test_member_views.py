@@ -1,8 +1,6 @@
 import base64
 import io
 import re
-import shutil
-import socket
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -12,8 +10,9 @@ import pytest
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
+from pages import free_port
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from m2n2lab import Evolver
 from m2n2lab.drawing_lineage import (
@@ -29,7 +28,6 @@ from m2n2lab.members import MemberPage, MembersData, member_page, members_data
 from m2n2lab.tasks import Sample
 from m2n2lab.theme import DARK, LIGHT, seed_colours
 
-PATIENCE = 60_000  # milliseconds; only ever waited for when something is broken
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\x1b[31m'
 
 
@@ -303,7 +301,7 @@ def test_seeds_are_told_apart_by_everybody(theme):
 
 
 @pytest.fixture
-def page(watched, tiny):
+def served_views(page, watched, tiny):
     """A served page of all four views, on which nothing may fail or come from outside."""
     evolver, lineage = watched
     picked = []
@@ -328,9 +326,7 @@ def page(watched, tiny):
         plots = [pn.Column(v.pane, width=600, height=260) for v in (lives, shares)]
         return pn.Column(table.pane, one.pane, pn.Row(lives.span, lives.key), *plots)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     pn.extension()
     server = pn.serve(
         {"/": view},
@@ -341,26 +337,11 @@ def page(watched, tiny):
         show=False,
         verbose=False,
     )
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    wrong = []
-    local = rf"(http|ws)://127\.0\.0\.1:{port}/|data:|blob:"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--headless", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 800, "height": 1400})
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: re.match(local, r.url) or wrong.append(r.url))
-        page.on("requestfailed", lambda r: wrong.append(f"failed {r.url}"))
-        page.on("dialog", lambda d: wrong.append(f"dialog {d.message}"))
-        page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
-        page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.picked = picked
-        yield page
-        browser.close()
+    page.set_viewport_size({"width": 800, "height": 1400})
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.picked = picked
+    yield page
     server.stop()
-    assert wrong == []
 
 
 PLACE = """([x, y]) => {
@@ -372,7 +353,10 @@ PLACE = """([x, y]) => {
 }"""
 
 
-def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(page, members, watched):
+def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(
+    served_views, members, watched
+):
+    page = served_views
     table = page.get_by_role("table", name="living members")
     rows = table.locator("tbody").get_by_role("row")
     expect(rows).to_have_count(6)

@@ -4,35 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import llama, pipeline, tokenizer
+from checkpoints import llama, pipeline
 from merges import merged, run, same, sha256
 
 from m2n2lab import CheckpointSpace, rebuild
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """Two small Llamas with tokenizers, and cards that state a licence."""
-    folder = tmp_path_factory.mktemp("pair")
-    for k, name in enumerate("ab"):
-        llama(folder / name, k)
-        tokenizer(folder / name, [f"t{i}" for i in range(64)])
-        (folder / name / "README.md").write_text("---\nlicense: mit\ntags: []\n---\nMine.\n")
-    return folder
-
-
-@pytest.fixture
-def seeds(pair, here):
-    """The pair as ``a`` and ``b`` in the folder at hand."""
-    for name in "ab":
-        shutil.copytree(pair / name, name)
-    return here
 
 
 def test_a_rebuilt_merge_has_the_same_bytes(here, monkeypatch):

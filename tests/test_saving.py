@@ -2,7 +2,6 @@ import filecmp
 import hashlib
 import json
 import logging
-import shutil
 import warnings
 from contextlib import contextmanager
 from itertools import product
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from checkpoints import change, llama, pipeline, tensors, tokenizer, unet
+from checkpoints import change, llama, pipeline, tensors, unet
 from merges import equal, files, merged, run, sha256, weights
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -20,31 +19,6 @@ from m2n2lab import Checkpoint, CheckpointSpace, InputError
 from m2n2lab.slerp import angle, split_point
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """Two small Llamas with tokenizers, and cards that state a licence."""
-    folder = tmp_path_factory.mktemp("pair")
-    for k, name in enumerate("ab"):
-        llama(folder / name, k)
-        tokenizer(folder / name, [f"t{i}" for i in range(64)])
-        (folder / name / "README.md").write_text("---\nlicense: mit\ntags: []\n---\nMine.\n")
-    return folder
-
-
-@pytest.fixture
-def seeds(pair, here):
-    """The pair as ``a`` and ``b`` in the folder at hand."""
-    for name in "ab":
-        shutil.copytree(pair / name, name)
-    return here
 
 
 @contextmanager
