@@ -31,6 +31,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def answers(port):
+    """Whether a server listens; not asked for the page itself, which would start a session."""
+    try:
+        urllib.request.urlopen(f"http://localhost:{port}/static/none", timeout=5)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def served(command, port, log):
     """Start a server, wait until it answers, yield its address, end it."""
     with log.open("w") as file:
@@ -38,13 +49,9 @@ def served(command, port, log):
     try:
         for _ in range(600):
             assert process.poll() is None, log.read_text()
-            try:
-                # Not the page itself: even a plain request for it would start a session.
-                urllib.request.urlopen(f"http://localhost:{port}/static/none", timeout=5)
-            except urllib.error.HTTPError:
+            if answers(port):
                 break
-            except OSError:
-                time.sleep(0.1)
+            time.sleep(0.1)
         else:
             pytest.fail(f"the server did not answer: {log.read_text()}")
         yield log

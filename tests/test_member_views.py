@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import time
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
-from pages import free_port
+from pages import answers, free_port
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -337,11 +338,17 @@ def served_views(page, watched, tiny):
         show=False,
         verbose=False,
     )
-    page.set_viewport_size({"width": 800, "height": 1400})
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.picked = picked
-    yield page
-    server.stop()
+    try:
+        for _ in range(300):  # it starts in a thread of its own
+            if answers(port):
+                break
+            time.sleep(0.1)
+        page.set_viewport_size({"width": 800, "height": 1400})
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.picked = picked
+        yield page
+    finally:
+        server.stop()
 
 
 PLACE = """([x, y]) => {
