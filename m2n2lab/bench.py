@@ -27,7 +27,6 @@ class BenchData:
     Attributes:
         proposal: what would be merged.
         size: N, length of the flat vector.
-        place: tensor and row that the split falls in.
         borders: (T+1,) first index of each tensor, and N.
         tensors: (T,) their names.
         rows: (T,) entries of a row of each, 0 where it has none.
@@ -40,7 +39,6 @@ class BenchData:
 
     proposal: Proposal
     size: int
-    place: str
     borders: tuple[int, ...]
     tensors: tuple[str, ...]
     rows: tuple[int, ...]
@@ -74,11 +72,9 @@ def bench_data(evolver: Evolver, proposal: Proposal) -> BenchData:
     archive, task, layout = evolver.archive, evolver.task, evolver.space.layout
     rows = [archive.ids.index(id) for id in proposal.parents]
     scores = np.concatenate((archive.scores[rows], child[np.newaxis]))
-    assert proposal.split is not None  # as checked
     return BenchData(
         proposal=proposal,
         size=evolver.space.size,
-        place=layout.locate(proposal.split),
         borders=layout.offsets,
         tensors=tuple(layout.shapes),
         rows=tuple(math.prod(s[1:]) if len(s) > 1 else 0 for s in layout.shapes.values()),

@@ -30,6 +30,7 @@ from m2n2lab.errors import InputError, choose, real_number
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checkpoint import Checkpoint
     from m2n2lab.checkpoint.checks import Preflight
+    from m2n2lab.checkpoint.plan import Plan
     from m2n2lab.checkpoint.space import CheckpointSpace
     from m2n2lab.layout import Layout
 
@@ -67,7 +68,7 @@ def inspect(
     omega = None
     if found.plan and not headers:
         try:
-            omega = _compare(sources, chosen, vocab, rows, quiet=as_json)
+            omega = _compare(found.plan, sources[1:], rows, quiet=as_json)
         except Problems as wrong:  # that only the weights themselves show
             found = replace(found, problems=wrong.problems)
     if as_json:
@@ -115,21 +116,17 @@ def _layers(opened: Checkpoint | None, layout: Layout | None) -> list[dict[str, 
 
 
 def _compare(
-    sources: list[str],
-    components: list[str] | None,
-    vocab: str,
-    rows: list[dict[str, Any]],
-    quiet: bool,
+    plan: Plan, names: list[str], rows: list[dict[str, Any]], quiet: bool
 ) -> dict[str, float]:
     """Add each tensor's cosine with the first seed; return the whole models' angles in degrees."""
-    with _open_space(sources, quiet, components=components, vocab=_vocab(vocab)) as (space, _):
+    with _open_space(plan, quiet) as (space, _):
         first, *others = space.seeds
-        for source, other in zip(sources[1:], others, strict=True):
+        for source, other in zip(names, others, strict=True):
             for row, omega in zip(rows, space.angles(first, other), strict=True):
                 row.setdefault("cosine", {})[source] = math.cos(omega)
         return {
             source: math.degrees(space.angle(first, other))
-            for source, other in zip(sources[1:], others, strict=True)
+            for source, other in zip(names, others, strict=True)
         }
 
 
@@ -249,13 +246,10 @@ def merge(
     if 0 < at < found.plan.layout.size:
         made += f" before parameter {at:,} ({place}) and {1.0 - mix:g} from it on"
     made += ", an angle for each tensor" if granularity == "tensor" else ""
-    with _open_space(sources, False, granularity=granularity, tokenizer=number, **options) as (
-        space,
-        bar,
-    ):
+    with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         a, b = space.seeds
         child = space.merge(a, b, at, mix)
-        bar.next("merging", space.save_cost)
+        bar.next("merging", found.plan.cost)
         space.save(child, out, made, bar.advance)
     _say_done(console, out, time.perf_counter() - began)
 
@@ -286,7 +280,6 @@ def rebuild(
 ) -> None:
     """Make a merge again from its recipe, byte for byte, or say which seed has changed."""
     from m2n2lab.checkpoint import rebuild as again
-    from m2n2lab.checkpoint.save import cost
 
     began = time.perf_counter()
     with _bars(quiet=False) as bar:
@@ -296,7 +289,7 @@ def rebuild(
             out,
             seeds or None,
             bar.advance,
-            starting=lambda plan: bar.next("merging", cost(plan)),
+            starting=lambda plan: bar.next("merging", plan.cost),
         )
     _say_done(Console(stderr=True), out, time.perf_counter() - began)
 
@@ -337,18 +330,9 @@ def _bars(quiet: bool) -> Iterator[_Bar]:
 
 
 @contextmanager
-def _open_space(
-    sources: list[str], quiet: bool, **options: Any
-) -> Iterator[tuple[CheckpointSpace, _Bar]]:
+def _open_space(plan: Plan, quiet: bool, **options: Any) -> Iterator[tuple[CheckpointSpace, _Bar]]:
     from m2n2lab.checkpoint import CheckpointSpace
 
     with _bars(quiet) as bar:
-        bar.next("reading", sum(_bytes(source) for source in sources))
-        yield CheckpointSpace(*sources, progress=bar.advance, **options), bar
-
-
-def _bytes(source: str) -> int:
-    """Return roughly how much there is to read of a checkpoint, for a bar."""
-    path = Path(source)
-    files = path.rglob("*.safetensors") if path.is_dir() else [path] if path.is_file() else []
-    return sum(file.stat().st_size for file in files)
+        bar.next("reading", plan.read)
+        yield CheckpointSpace.of(plan, progress=bar.advance, **options), bar

@@ -82,6 +82,16 @@ def seeds(pair, here):
     return here
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Two that fit, in one file and in two."""
+    folder = tmp_path_factory.mktemp("models")
+    for k, name in enumerate("ab"):
+        llama(folder / name, k)
+    llama(folder / "sharded", 1, shards="20KB")
+    return folder
+
+
 # -- the dashboard in a browser ----------------------------------------------------------------
 
 

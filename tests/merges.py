@@ -4,6 +4,7 @@ import contextlib
 import filecmp
 import hashlib
 import io
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -85,3 +86,8 @@ def same(a, b):
 
 def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def copy(models, name, target):
+    """Copy one of the models that tests share, to be changed."""
+    return Path(shutil.copytree(models / name, target))

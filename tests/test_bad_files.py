@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import change, llama, pipeline, tensors
-from merges import refused, says
+from checkpoints import change, pipeline, tensors
+from merges import copy, refused, says
 from safetensors.torch import load_file
 
 from m2n2lab import CheckpointSpace, preflight
@@ -16,26 +16,11 @@ from m2n2lab import CheckpointSpace, preflight
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two that fit, in one file and in two."""
-    folder = tmp_path_factory.mktemp("models")
-    for k, name in enumerate("ab"):
-        llama(folder / name, k)
-    llama(folder / "sharded", 1, shards="20KB")
-    return folder
-
-
 @pytest.fixture
-def here(models, tmp_path, monkeypatch):
+def here(models, here):
     """A folder to work in, with a checkpoint ``a``."""
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(models / "a", "a")
-    return tmp_path
-
-
-def copy(models, name, target):
-    return Path(shutil.copytree(models / name, target))
+    return here
 
 
 # -- files that are broken or of another kind --------------------------------------------------

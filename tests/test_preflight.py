@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from checkpoints import change, llama, tokenizer, unet
-from merges import refused, says
+from merges import copy, refused, says
 from safetensors.torch import load_file
 
 from m2n2lab import CheckpointSpace, InputError, preflight
@@ -15,26 +15,11 @@ from m2n2lab.checkpoint import Problems
 from m2n2lab.checkpoint.format import TensorFile
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two that fit, in one file and in two."""
-    folder = tmp_path_factory.mktemp("models")
-    for k, name in enumerate("ab"):
-        llama(folder / name, k)
-    llama(folder / "sharded", 1, shards="20KB")
-    return folder
-
-
 @pytest.fixture
-def here(models, tmp_path, monkeypatch):
+def here(models, here):
     """A folder to work in, with a checkpoint ``a``."""
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(models / "a", "a")
-    return tmp_path
-
-
-def copy(models, name, target):
-    return Path(shutil.copytree(models / name, target))
+    return here
 
 
 # -- models that do not fit together -----------------------------------------------------------

@@ -16,6 +16,7 @@ from m2n2lab.bench import BenchData, verdict_words
 from m2n2lab.display import percent
 from m2n2lab.theme import Theme
 
+from .pictures import css_variables
 from .session import Session, Snapshot
 from .split_editor import SplitEditor
 
@@ -24,12 +25,12 @@ _CSS = """
 .who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
 .who { font-size: 12px; }
 .who .most { margin-left: auto; opacity: .75; font-size: 12px; }
-.a { color: PARENT_A; } .b { color: PARENT_B; } .child { color: CHILD; }
+.a { color: var(--parent_a); } .b { color: var(--parent_b); } .child { color: var(--child); }
 svg { display: block; width: 100%; }
-svg text { font: 10.5px system-ui, sans-serif; fill: QUIET; }
-.verdict { border-left: 3px solid CHILD; border-radius: 6px; padding: 6px 10px;
+svg text { font: 10.5px system-ui, sans-serif; fill: var(--quiet); }
+.verdict { border-left: 3px solid var(--child); border-radius: 6px; padding: 6px 10px;
            background: rgba(128, 128, 128, .13); overflow-wrap: anywhere; }
-.verdict.dies { border-color: QUIET; }
+.verdict.dies { border-color: var(--quiet); }
 .note { margin-top: 4px; opacity: .85; overflow-wrap: anywhere; }
 """
 
@@ -49,12 +50,9 @@ class BenchView:
         self._session = session
         self._quiet = False  # while widgets are set by the page itself
         self._shown: tuple[object, ...] = ()
-        css = _CSS
-        for name in ("parent_a", "parent_b", "child", "quiet"):
-            css = css.replace(name.upper(), getattr(theme, name))
         self._theme = theme
         html: dict[str, Any] = {
-            "stylesheets": [css],
+            "stylesheets": [_CSS, f":host {{ {css_variables(theme)} }}"],
             "sizing_mode": "stretch_width",
             "margin": (0, 4),
         }
@@ -99,7 +97,6 @@ class BenchView:
     def load(self, split: int, mix: float) -> None:
         """Put a split and a mix on the bench."""
         self._choose(split=split, mix=mix)
-        self._set(split, mix)
 
     def _choose(self, **parts: Any) -> None:
         if self._quiet:

@@ -83,7 +83,7 @@ def seeds_key(shares: NDArray[np.float64], theme: Theme) -> str:
 
 def css_variables(theme: Theme, **more: str) -> str:
     """Return a theme's colours as declarations of CSS variables."""
-    names = ("page", "card", "line", "text", "quiet", "faint", "child")
+    names = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b", "child")
     colours = {name: getattr(theme, name) for name in names} | more
     return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 

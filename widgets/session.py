@@ -122,15 +122,6 @@ COMMANDS = ("merge", "undo", "propose")
 search's next proposal on it."""
 
 
-def choose_command(name: str) -> str:
-    """Return the name of a command.
-
-    Raises:
-        InputError: an unknown one.
-    """
-    return choose("command", name, COMMANDS)
-
-
 @dataclass(frozen=True)
 class _Orders:
     """What the page has asked for, replaced as a whole under the session's lock."""
@@ -235,9 +226,13 @@ class Session:
         return self._orders.choice
 
     def command(self, name: str) -> None:
-        """Order one of ``COMMANDS``, to be done between two steps."""
+        """Order one of ``COMMANDS``, to be done between two steps.
+
+        Raises:
+            InputError: an unknown one.
+        """
         with self._wake:
-            self._order(commands=(*self._orders.commands, choose_command(name)))
+            self._order(commands=(*self._orders.commands, choose("command", name, COMMANDS)))
 
     def close(self) -> None:
         """Ask the worker to end; returns at once."""

@@ -11,6 +11,8 @@ from panel.custom import AnyWidgetComponent
 from m2n2lab.bench import BenchData
 from m2n2lab.theme import Theme
 
+from .pictures import css_variables
+
 _HERE = Path(__file__)
 
 
@@ -30,11 +32,7 @@ class SplitEditor(AnyWidgetComponent):
     @classmethod
     def themed(cls, theme: Theme) -> SplitEditor:
         """Return an editor in the colours of a theme."""
-        colours = (
-            f".split-editor {{ --a: {theme.parent_a}; --b: {theme.parent_b}; --text: {theme.text}; "
-            f"--quiet: {theme.quiet}; --card: {theme.card}; }}"
-        )
-        css = [*cls._stylesheets, colours]
+        css = [*cls._stylesheets, f".split-editor {{ {css_variables(theme)} }}"]
         return cls(stylesheets=css, sizing_mode="stretch_width", margin=(0, 8))
 
     def present(self, data: BenchData, split: int, mix: float) -> None:

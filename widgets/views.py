@@ -27,7 +27,7 @@ from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme
 
-from .pictures import sample_uri
+from .pictures import css_variables, sample_uri
 from .session import Snapshot
 from .workbench import Answer
 
@@ -266,9 +266,9 @@ _ANSWERS_CSS = """
                margin: 0 auto 4px; }
 .answers div { border: 1px solid rgba(128, 128, 128, .3); border-radius: 6px; padding: 5px 2px;
                overflow-wrap: anywhere; }
-.answers .a { color: PARENT_A; }
-.answers .b { color: PARENT_B; }
-.answers .child { color: CHILD; }
+.answers .a { color: var(--parent_a); }
+.answers .b { color: var(--parent_b); }
+.answers .child { color: var(--child); }
 .answers s { font-weight: 400; opacity: .75; }
 """
 
@@ -279,10 +279,8 @@ class AnswersView:
     def __init__(self, theme: Theme) -> None:
         self.dark = theme.name == "dark"
         self._shown: tuple[Answer, ...] | None = None
-        css = _ANSWERS_CSS
-        for name in ("parent_a", "parent_b", "child"):
-            css = css.replace(name.upper(), getattr(theme, name))
-        self.pane = pn.pane.HTML("", stylesheets=[css], sizing_mode="stretch_width", margin=0)
+        css = [_ANSWERS_CSS, f":host {{ {css_variables(theme)} }}"]
+        self.pane = pn.pane.HTML("", stylesheets=css, sizing_mode="stretch_width", margin=0)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, depth, scan
-from m2n2lab.checkpoint.kinds import BYTES, NAMES, SHORT
+from m2n2lab.checkpoint.kinds import NAMES, SHORT
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Collector, Problem
 from m2n2lab.checkpoint.record import copied
@@ -62,7 +62,7 @@ class Preflight:
     @property
     def written(self) -> int:
         """Bytes of weights that a merge writes."""
-        return output_bytes(self.plan) if self.plan else 0
+        return self.plan.written if self.plan else 0
 
     @property
     def seconds(self) -> float:
@@ -73,14 +73,6 @@ class Preflight:
     def memory(self) -> int:
         """Estimated peak of memory beyond the system's file cache, in bytes, for any size."""
         return 300_000_000 + WORKERS * CHUNK * 8 * 2
-
-
-def output_bytes(plan: Plan) -> int:
-    """Return how many bytes of weights the result has."""
-    carried = (plan.base.entry(name) for name in plan.base.carried)
-    return sum(size * BYTES[plan.kinds[name]] for name, size in plan.sizes.items()) + sum(
-        entry.stop - entry.start for entry in carried
-    )
 
 
 def preflight(
@@ -391,7 +383,7 @@ def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
         return
     need = 0
     if plan:
-        need = output_bytes(plan) + sum(path.stat().st_size for path, _ in copied(plan, 0))
+        need = plan.written + sum(path.stat().st_size for path, _ in copied(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(

@@ -57,6 +57,11 @@ class Entry(NamedTuple):
         """Number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def bytes(self) -> int:
+        """Number of bytes in the file."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class TensorFile:
@@ -142,15 +147,11 @@ def read_header(path: Path) -> TensorFile:
     entries = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     end = 8 + size
     for name, entry in entries.items():
-        if (
-            entry.start != end
-            or entry.stop - entry.start != (entry.size * BITS[entry.kind] + 7) // 8
-        ):
+        if entry.start != end or entry.bytes != (entry.size * BITS[entry.kind] + 7) // 8:
             raise _wrong(
                 path,
                 "tensors that lie one behind the other, as long as their shapes say",
-                f"{entry.stop - entry.start:,} bytes at {entry.start:,} for {entry.kind} of shape "
-                f"{entry.shape}",
+                f"{entry.bytes:,} bytes at {entry.start:,} for {entry.kind} of shape {entry.shape}",
                 name,
             )
         end = entry.stop

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.identity import Hashes, cache_folder, remember, when_ready
-from m2n2lab.checkpoint.kinds import BYTES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import CHUNK, Progress, chunks, nothing, spread
 
@@ -43,9 +42,9 @@ class Gram:
         self.plan = plan
         self._sums = sums
         self._names = tuple(plan.sizes)
-        sizes = np.array([*plan.sizes.values()], dtype=np.int64)
-        rows = -(-sizes // BLOCK) + 1
-        self._first = np.concatenate(([0], np.cumsum(rows)))  # row of each tensor's zero
+        self._first = np.concatenate(
+            ([0], np.cumsum([*_rows(plan).values()]))
+        )  # row of each tensor's zero
         self._ends = np.concatenate((np.zeros_like(sums[:1]), sums[self._first[1:] - 1]))
         self._starts = np.array(plan.layout.offsets)
         self._row: dict[int, int] = {}  # of breaks that lie inside tensors
@@ -66,9 +65,7 @@ class Gram:
         from m2n2lab.checkpoint.kernels import products  # takes a second to import
 
         many = len(plan.seeds)
-        rows: dict[str, Floats] = {
-            name: np.zeros((-(-size // BLOCK) + 1, many, many)) for name, size in plan.sizes.items()
-        }
+        rows = {name: np.zeros((count, many, many)) for name, count in _rows(plan).items()}
 
         def work(job: tuple[str, int, int]) -> int:
             name, start, stop = job
@@ -95,9 +92,9 @@ class Gram:
         if hashes.ready:
             path = _path(plan, hashes.wait())
             sums = _load(path)
-            blocks = sum(-(-size // BLOCK) + 1 for size in plan.sizes.values())
-            if sums is not None and sums.shape == (blocks, *2 * [len(plan.seeds)]):
-                progress(cls.cost(plan))
+            shape = (sum(_rows(plan).values()), *2 * [len(plan.seeds)])
+            if sums is not None and sums.shape == shape:
+                progress(plan.read)
                 return cls(plan, sums)
         gram = cls.build(plan, progress)
 
@@ -109,15 +106,6 @@ class Gram:
 
         when_ready(hashes, keep)
         return gram
-
-    @staticmethod
-    def cost(plan: Plan) -> int:
-        """Return how many bytes ``build`` reads."""
-        return sum(
-            size * BYTES[seed.entry(name).kind]
-            for name, size in plan.sizes.items()
-            for seed in plan.seeds
-        )
 
     def between(self, breaks: NDArray[np.int64]) -> Floats:
         """Return ⟨θ_k, θ_l⟩ (S, K, K) over the stretches between ``breaks`` (S+1,).
@@ -163,6 +151,11 @@ class Gram:
             )
         self._row[at] = row
         return row
+
+
+def _rows(plan: Plan) -> dict[str, int]:
+    """Return how many running sums each tensor has: 0 at its start, then one a block."""
+    return {name: -(-size // BLOCK) + 1 for name, size in plan.sizes.items()}
 
 
 def _path(plan: Plan, digests: Mapping[Path, str]) -> Path:

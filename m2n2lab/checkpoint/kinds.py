@@ -27,6 +27,9 @@ BYTES: Final = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()
 NAMES: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 """Kinds by the names that PyTorch gives them."""
 
+TORCH_NAMES: Final = {kind: name for name, kind in NAMES.items()}
+"""The names that PyTorch gives to kinds."""
+
 SHORT: Final = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp64": "F64"}
 """Kinds by the names that people give them."""
 

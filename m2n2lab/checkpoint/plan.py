@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from m2n2lab.checkpoint.checkpoint import Checkpoint
-from m2n2lab.checkpoint.kinds import DTYPES, Array, not_finite
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, Array, not_finite
 from m2n2lab.checkpoint.problems import Problem, Problems
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe
@@ -55,6 +55,31 @@ class Plan:
         return {
             name: end - start for (name, start), end in zip(self.offsets.items(), ends, strict=True)
         }
+
+    def bytes(self, name: str) -> int:
+        """Return how many bytes a tensor of the result has, be it merged or carried."""
+        if name in self.sizes:
+            return self.sizes[name] * BYTES[self.kinds[name]]
+        return self.base.entry(name).bytes
+
+    @property
+    def read(self) -> int:
+        """Bytes of all seeds' weights that are merged."""
+        return sum(
+            size * BYTES[seed.entry(name).kind]
+            for name, size in self.sizes.items()
+            for seed in self.seeds
+        )
+
+    @property
+    def written(self) -> int:
+        """Bytes of the result's weights."""
+        return sum(map(self.bytes, (*self.sizes, *self.base.carried)))
+
+    @property
+    def cost(self) -> int:
+        """Bytes that are read and written to save a result."""
+        return self.read + self.written + sum(map(self.bytes, self.base.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:

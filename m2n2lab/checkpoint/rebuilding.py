@@ -8,7 +8,7 @@ from typing import cast
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import NAMES
+from m2n2lab.checkpoint.kinds import TORCH_NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problem, Problems
 from m2n2lab.checkpoint.record import Record, used
@@ -49,7 +49,7 @@ def rebuild(
     found = preflight(
         places,
         components=record.components,
-        dtype=_name(record.dtype),
+        dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Vocabulary", record.vocab),
         out=out,
     )
@@ -75,10 +75,6 @@ def rebuild(
         raise Problems(*changed)
     starting(plan)
     return save(plan, record.recipe, out, hashes, record, progress)
-
-
-def _name(kind: str | None) -> str | None:
-    return next((name for name, known in NAMES.items() if known == kind), None)
 
 
 def _find(id: str, recipe: Path) -> str | Path:

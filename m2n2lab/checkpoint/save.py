@@ -26,7 +26,7 @@ from m2n2lab.checkpoint.checks import taken
 from m2n2lab.checkpoint.folder import STEMS
 from m2n2lab.checkpoint.format import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, NAMES
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, copied
@@ -121,14 +121,10 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
     """Return the pieces of one file, which gets its full length here."""
     offset = len(_header(plan, file, draft))
     for full, kind, _, merged in _contents(plan, file).values():
-        if merged:
-            size, width = plan.sizes[full], BYTES[kind]
-        else:
-            entry = plan.base.entry(full)
-            size, width = entry.stop - entry.start, 1
-        for start, stop in chunks(size):
+        width = BYTES[kind] if merged else 1  # what is carried is cut as bytes
+        for start, stop in chunks(plan.bytes(full) // width):
             yield _Piece(handle, offset + start * width, full, start, stop, merged)
-        offset += size * width
+        offset += plan.bytes(full)
     reserve(handle, offset)
 
 
@@ -143,20 +139,6 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
-
-
-def cost(plan: Plan) -> int:
-    """Return how many bytes of weights ``save`` reads and writes."""
-    total = 0
-    for file in plan.base.files:
-        for full, kind, _, merged in _contents(plan, file).values():
-            if merged:
-                read = sum(BYTES[seed.entry(full).kind] for seed in plan.seeds)
-                total += plan.sizes[full] * (read + BYTES[kind])
-            else:
-                entry = plan.base.entry(full)
-                total += 2 * (entry.stop - entry.start)
-    return total
 
 
 # -- what goes beside the weights --------------------------------------------------------------
@@ -189,7 +171,7 @@ def _config(plan: Plan, part: Part) -> dict[str, Any]:
         for name in map(part.full, file.entries)
         if name in plan.sizes and plan.layout.shapes[name] != plan.base.entry(name).shape
     }
-    dtype = next((name for name, kind in NAMES.items() if kind == plan.dtype), None)
+    dtype = TORCH_NAMES.get(plan.dtype or "")
 
     def change(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):  # of a model inside the model
@@ -206,10 +188,9 @@ def _index(plan: Plan, part: Part) -> dict[str, Any]:
     places: dict[str, str] = {}
     total = 0
     for file in part.files:
-        for name, (full, kind, _, merged) in _contents(plan, file).items():
+        for name, (full, *_) in _contents(plan, file).items():
             places[name] = file.path.name
-            entry = plan.base.entry(full)
-            total += plan.sizes[full] * BYTES[kind] if merged else entry.stop - entry.start
+            total += plan.bytes(full)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 
 

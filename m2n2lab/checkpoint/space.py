@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.gram import Gram
 from m2n2lab.checkpoint.identity import Hashes
+from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, used
-from m2n2lab.checkpoint.save import cost, save
+from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.work import Progress, nothing
 from m2n2lab.errors import InputError, choose
 from m2n2lab.population import Member
@@ -72,8 +73,36 @@ class CheckpointSpace:
         found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
         if found.plan is None:
             raise Problems(*found.problems)
-        self.plan = found.plan
-        self.notes = found.notes
+        self._open(found.plan, granularity, tokenizer, device, module, progress)
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        granularity: Granularity = "model",
+        tokenizer: int | None = None,
+        progress: Progress = nothing,
+    ) -> CheckpointSpace:
+        """Return the space of checkpoints that ``preflight`` has already found to fit.
+
+        Raises:
+            Problems: a seed holds NaN or infinity.
+            InputError: options that do not exist.
+        """
+        space = cls.__new__(cls)
+        space._open(plan, granularity, tokenizer, "cpu", None, progress)
+        return space
+
+    def _open(
+        self,
+        plan: Plan,
+        granularity: Granularity,
+        tokenizer: int | None,
+        device: str,
+        module: Any,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
         self.granularity = choose("granularity", granularity, ("model", "tensor"))
         self.layout = self.plan.layout
         self.size = self.layout.size
@@ -197,11 +226,6 @@ class CheckpointSpace:
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
         """Return what ``genome`` makes the same recipe of again: its breaks and coefficients."""
         return {"breaks": genome.breaks, "coef": genome.coef}
-
-    @property
-    def save_cost(self) -> int:
-        """Bytes that ``save`` reads and writes, for progress."""
-        return cost(self.plan)
 
     def save(
         self, model: Member | Recipe, path: str | Path, made: str = "", progress: Progress = nothing
