@@ -99,20 +99,27 @@ def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
     page = MemberPage(lineage[id], lineage.painting(id), task.classes, of=len(archive))
     if id not in archive:
         return page
-    row = archive.ids.index(id)
-    scores, fitness = archive.scores[row], float(archive.fitness[row])
+    scores = archive.scores[archive.ids.index(id)]
     model = evolver.space.materialise(archive[id].genome)
     held_out = task.held_out_by_class(model)
     solved = scores >= 1.0
-    return page._replace(
-        rank=1 + int((archive.fitness > fitness).sum()),
-        fitness=fitness,
+    return placed(page, evolver, lineage)._replace(
         accuracy=np.array(_by_class(task, scores)),
         held_out=np.array([held_out.get(c, np.nan) for c in task.classes]) if held_out else None,
         right=(right := _some(task, model, solved)),
         wrong=(wrong := _some(task, model, ~solved)),
         confusion=_confusion(task, model, (*right, *wrong)),
     )
+
+
+def placed(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberPage:
+    """Return a page with where its member stands now; nothing is evaluated."""
+    archive, id = evolver.archive, page.life.id
+    if id not in archive:
+        return MemberPage(lineage[id], lineage.painting(id), page.classes, of=len(archive))
+    fitness = float(archive.fitness[archive.ids.index(id)])
+    rank = 1 + int((archive.fitness > fitness).sum())
+    return page._replace(life=lineage[id], of=len(archive), rank=rank, fitness=fitness)
 
 
 def _spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp]:

@@ -3,8 +3,9 @@ import time
 
 import numpy as np
 import pytest
-from m2n2lab.widgets.session import Session, Snapshot
-from m2n2lab.widgets.workbench import SHOWN
+from m2n2lab.widgets.session import Session
+from m2n2lab.widgets.snapshot import Snapshot
+from m2n2lab.widgets.workbench import SHOWN, Filter
 
 from m2n2lab import Evolver, InputError
 
@@ -91,7 +92,7 @@ def test_a_slow_pace_is_left_at_once_when_paused(session):
 
 def test_plots_stay_the_same_objects_while_nothing_changes(session):
     before = wait_for(session, lambda s: s.phase == "paused")
-    session.answers("child wrong")
+    session.filter(Filter("child wrong"))
     after = wait_for(session, lambda s: s is not before)
     assert after.niches is before.niches
     assert after.attraction is before.attraction
@@ -102,10 +103,10 @@ def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
     shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
     assert len(shown.answers) == SHOWN
     assert len({answer.child.truth for answer in shown.answers}) == 4
-    session.answers("child wrong")
+    session.filter(Filter("child wrong"))
     wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
     assert len(wrong.answers) <= SHOWN
-    session.answers("A or B wrong")
+    session.filter(Filter("A or B wrong"))
     either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
     assert not any(answer.a.right and answer.b.right for answer in either.answers)
 

@@ -17,7 +17,8 @@ from m2n2lab.display import percent
 from m2n2lab.theme import Theme
 
 from .pictures import css_variables
-from .session import Session, Snapshot
+from .session import Session
+from .snapshot import Snapshot
 from .split_editor import SplitEditor
 
 _CSS = """
@@ -79,7 +80,7 @@ class BenchView:
         self.mix.param.watch(lambda event: self._choose(mix=event.new), "value")
         for name in ("merge", "undo", "propose"):
             button = getattr(self, name)
-            button.on_click(lambda event, name=name: session.command(name))
+            button.on_click(lambda event, name=name: self._command(name))
         self.pane = pn.Column(
             self._who,
             pn.FlexBox(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
@@ -97,6 +98,10 @@ class BenchView:
     def load(self, split: int, mix: float) -> None:
         """Put a split and a mix on the bench."""
         self._choose(split=split, mix=mix)
+
+    def _command(self, name: str) -> None:
+        data = self._session.snapshot.bench
+        self._session.command(name, data.proposal if name == "merge" and data else None)
 
     def _choose(self, **parts: Any) -> None:
         if self._quiet:

@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import panel as pn
+from m2n2lab.widgets.answers import AnswersView
 from m2n2lab.widgets.bench_view import BenchView
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
+from m2n2lab.widgets.live_plot import View
 from m2n2lab.widgets.members import MembersView, MemberView
-from m2n2lab.widgets.session import PACES, Session, Snapshot
+from m2n2lab.widgets.pictures import css_variables
+from m2n2lab.widgets.session import PACES, Session
+from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.views import (
-    AnswersView,
     AttractionView,
     CurvesView,
     FiguresView,
     NichesView,
-    View,
 )
-from m2n2lab.widgets.workbench import ANSWERS
+from m2n2lab.widgets.workbench import ANSWERS, Filter
 from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.baselines import METHODS
@@ -107,7 +109,7 @@ class Dashboard:
         self.step.on_click(lambda event: session.step())
         self.step_ten.on_click(lambda event: session.step(10))
         self.pace.param.watch(lambda event: session.pace(event.new), "value")
-        self.which.param.watch(lambda event: session.answers(event.new), "value")
+        self.which.param.watch(lambda event: session.filter(Filter(event.new)), "value")
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
 
     def _run_or_pause(self) -> None:
@@ -117,7 +119,7 @@ class Dashboard:
             self.session.run()
 
     def _history(self) -> io.StringIO:
-        return io.StringIO(self.session.history_csv())
+        return io.StringIO(self.session.history.frame().to_csv() if self.session.history else "")
 
     def _code(self) -> io.StringIO:
         return io.StringIO(self.settings.code(self.session.snapshot.step))
@@ -150,6 +152,9 @@ class Dashboard:
         """Return the page, with every part in its place."""
         page = pn.Template(_PAGE.read_text(encoding="utf-8"))
         page.add_variable("theme", self.theme)
+        page.add_variable("colours", css_variables(self.theme))
+        for kind in ("css", "js"):
+            page.add_variable(kind, _PAGE.with_suffix(f".{kind}").read_text(encoding="utf-8"))
         page.add_variable("methods", tuple(METHODS))
         page.add_variable("settings", self.settings)
         other = "light" if self.theme.name == "dark" else "dark"

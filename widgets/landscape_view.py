@@ -9,8 +9,8 @@ from m2n2lab.drawing import best_cell, draw_landscape, landscape_limits
 from m2n2lab.landscape import LandscapeData
 from m2n2lab.theme import Theme
 
-from .session import Snapshot
-from .views import LivePlot
+from .live_plot import LivePlot
+from .snapshot import Snapshot
 
 
 class LandscapeView(LivePlot):

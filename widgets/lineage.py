@@ -20,8 +20,8 @@ from m2n2lab.drawing_lineage import (
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, member_at
 from m2n2lab.theme import Theme
 
+from .live_plot import LivePlot
 from .pictures import KEY_CSS, css_variables, seeds_key
-from .views import LivePlot
 
 SPANS = ("recent", "whole run")
 """What a lineage can span: the last births or all."""

@@ -64,7 +64,9 @@ class MembersView:
         self._select = select
         self._shown: MembersData | None = None
         self._marked = -1
-        self._looks: dict[int, dict[str, Any]] = {}  # what never changes of a member, by id
+        # What never changes of a member; not by its number alone, which another may get when a
+        # merge is undone.
+        self._looks: dict[tuple[object, ...], dict[str, Any]] = {}
         self.pane.param.watch(lambda event: self._chosen(event.new), "selected")
 
     def update(self, data: MembersData | None) -> None:
@@ -72,12 +74,14 @@ class MembersView:
         if data is None or data is self._shown:
             return
         self._shown = data
-        rows = []
+        rows: list[dict[str, Any]] = []
+        looks: dict[tuple[object, ...], dict[str, Any]] = {}
         for k, id in enumerate(data.ids):
-            self._looks[id] = self._looks.get(id) or self._look(data, k)
+            key = id, float(data.score[k]), data.painting[k].tobytes()
+            looks[key] = self._looks.get(key) or self._look(data, k)
             changing = {"fitness": float(data.fitness[k]), "alone": float(data.alone[k])}
-            rows.append({**self._looks[id], **changing})
-        self._looks = {id: self._looks[id] for id in data.ids}
+            rows.append({**looks[key], **changing})
+        self._looks = looks
         self.pane.rows = rows
 
     def choose(self, id: int | None) -> None:

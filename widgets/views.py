@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import panel as pn
-from bokeh.events import Tap
-from numpy.typing import NDArray
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import (
-    Boxes,
     cell_boxes,
     draw_attraction,
     draw_curves,
@@ -21,81 +18,12 @@ from m2n2lab.drawing import (
     mate_ticks,
     member_ticks,
     row_boxes,
-    strongest,
 )
 from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
-from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme
 
-from .pictures import css_variables, sample_uri
-from .session import Snapshot
-from .workbench import Answer
-
-
-class View(Protocol):
-    """What the page asks of a view."""
-
-    pane: Any
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
-
-
-class LivePlot:
-    """A HoloViews plot that is drawn once and whose Bokeh sources are then refreshed.
-
-    A refresh takes a few milliseconds; drawing anew takes hundreds and makes the page jump.
-    HoloViews freezes ranges, ticks and colour limits at the first data, so views set these
-    themselves.
-    """
-
-    def __init__(self, theme: Theme) -> None:
-        self.theme = theme
-        self.pane = pn.pane.HoloViews(None, sizing_mode="stretch_both", linked_axes=False)
-        self.handles: dict[str, dict[str, Any]] = {}
-        self._seen: tuple[object, ...] = ()
-
-    def hook(self, plot: Any, element: Any) -> None:
-        """Keep the Bokeh objects of one element, by its label or else its type."""
-        self.handles[element.label or type(element).__name__] = plot.handles
-        plot.state.name = type(self).__name__  # to be found on the page by tests
-        if type(element).__name__ == "Image":
-            plot.state.on_event(Tap, self.tapped)
-
-    def tapped(self, event: Any) -> None:
-        """Answer a click on the plot at ``event.x``, ``event.y``; most views do not."""
-
-    def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
-        """Return whether sources must be refreshed, because other objects are ``shown`` now.
-
-        The first objects are drawn by ``draw`` instead.
-        """
-        seen, self._seen = self._seen, shown
-        if not seen:
-            self.pane.object = draw()
-        return bool(seen) and any(a is not b for a, b in zip(seen, shown, strict=True))
-
-    def fill(self, name: str, **columns: Any) -> None:
-        """Replace columns of an element's source."""
-        self.handles[name]["source"].data.update(columns)
-
-    def frame(self, boxes: Boxes) -> None:
-        """Show other frames around what belongs to A and B."""
-        left, bottom, right, top, colour = zip(*boxes, strict=True) if boxes else ((),) * 5
-        columns = {"left": left, "bottom": bottom, "right": right, "top": top}
-        # All at once, because their number changes; HoloViews names the colours by their use.
-        columns["line_color"] = columns["colour"] = colour
-        self.handles["pair"]["source"].data = {k: list(v) for k, v in columns.items()}
-
-    def image(self, values: NDArray[Any], width: float, height: float) -> Any:
-        """Show other values (P, ·) in the map and ranges that fit; returns the figure."""
-        rows, columns = values.shape
-        # Bokeh's first row is the lowest.
-        self.fill("Image", image=[values[::-1]], dw=[columns], dh=[rows])
-        self.handles["Image"]["color_mapper"].high = strongest(values)
-        figure = self.handles["Image"]["plot"]
-        figure.x_range.end, figure.y_range.end = width, height
-        return figure
+from .live_plot import LivePlot
+from .snapshot import Snapshot
 
 
 def _tick(axis: Any, ticks: list[tuple[float, str]]) -> None:
@@ -258,51 +186,3 @@ class FiguresView:
 
 LONGEST = 500
 """Characters of a message or an answer that are shown."""
-
-_ANSWERS_CSS = """
-.answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
-           font: 600 12px system-ui, sans-serif; text-align: center; }
-.answers img { width: 40px; height: 40px; image-rendering: pixelated; display: block;
-               margin: 0 auto 4px; }
-.answers div { border: 1px solid rgba(128, 128, 128, .3); border-radius: 6px; padding: 5px 2px;
-               overflow-wrap: anywhere; }
-.answers .a { color: var(--parent_a); }
-.answers .b { color: var(--parent_b); }
-.answers .child { color: var(--child); }
-.answers s { font-weight: 400; opacity: .75; }
-"""
-
-
-class AnswersView:
-    """Data points with the truth, then what A, B and the child answer in their colours."""
-
-    def __init__(self, theme: Theme) -> None:
-        self.dark = theme.name == "dark"
-        self._shown: tuple[Answer, ...] | None = None
-        css = [_ANSWERS_CSS, f":host {{ {css_variables(theme)} }}"]
-        self.pane = pn.pane.HTML("", stylesheets=css, sizing_mode="stretch_width", margin=0)
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
-        if snapshot.answers is self._shown:
-            return
-        self._shown = snapshot.answers
-        cells = "".join(self._cell(answer) for answer in snapshot.answers)
-        if not cells and snapshot.niches is not None:
-            cells = "Nothing to show: no such data points, or the task has no samples."
-        self.pane.object = f'<div class="answers" data-testid="answers">{cells}</div>'
-
-    def _cell(self, answer: Answer) -> str:
-        sample = answer.child
-        said = " ".join(self._said(name, getattr(answer, name)) for name in ("a", "b", "child"))
-        picture = (
-            ""
-            if sample.image is None
-            else f'<img alt="" src="{sample_uri(sample.image, self.dark)}">'
-        )
-        text = "" if sample.text is None else escape(sample.text[:LONGEST])
-        return f"<div>{picture}{text}{escape(sample.truth[:LONGEST])} {said}</div>"
-
-    def _said(self, who: str, sample: Sample) -> str:
-        tag, answer = "b" if sample.right else "s", escape(sample.prediction[:LONGEST])
-        return f'<{tag} class="{who}">{answer}</{tag}>'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 ANSWERS = ("all", "A or B wrong", "child wrong")
 """Which data points are shown on the bench."""
+
+LIVE = 0.1
+"""Most seconds of a preview that is made at every movement of the hand."""
 
 SHOWN = 24
 """Data points whose answers are shown."""
@@ -41,6 +46,19 @@ class Choice:
     split: int | None = None
     mix: float | None = None
     seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which data points are shown.
+
+    Attributes:
+        which: one of ``ANSWERS``.
+        group: name of the only class that is shown; ``None`` for all.
+    """
+
+    which: str = ANSWERS[0]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +86,21 @@ class Workbench:
         self.note = ""
         self.answers: tuple[Answer, ...] = ()
         self.landscape: LandscapeData | None = None
+        self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
         self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
         self._map: Landscape | None = None
         self._standing: Standing | None = None  # when the last preview was made
         self._before: tuple[dict[str, Any], int] | None = None  # state to go back to, and when
+
+    def took(self, seconds: float) -> None:
+        """Note how long a child took."""
+        self._took.append(seconds)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a child takes longer than ``LIVE``; one alone may have been held up."""
+        return len(self._took) > 1 and min(self._took) > LIVE
 
     @property
     def undoable(self) -> bool:
@@ -90,16 +118,18 @@ class Workbench:
         """Whether somebody came or went since the last preview."""
         return self._standing is not self._evolver.archive.standing
 
-    def show(self, choice: Choice, which: str = ANSWERS[0]) -> None:
+    def show(self, choice: Choice, wanted: Filter) -> None:
         """Preview a choice; what cannot be previewed leaves the last one and says why."""
+        began = time.monotonic()
         try:
             self.data = bench_data(self._evolver, self._proposal(choice))
         except InputError as error:
             self.note = str(error)
             return
         self.note = ""
+        self.took(time.monotonic() - began)
         self._standing = self._evolver.archive.standing
-        self.answer(which)
+        self.answer(wanted)
         parents = self.data.proposal.parents
         if self._map is None or self._map.parents != parents:
             self._map = Landscape(self._evolver, (parents[0], parents[1]))
@@ -128,16 +158,16 @@ class Workbench:
         row = archive.attraction()[archive.ids.index(a)]
         return archive.ids[int(np.argmax(row))]
 
-    def answer(self, which: str) -> None:
+    def answer(self, wanted: Filter) -> None:
         """Choose the data points that are shown."""
         if self.data is None:
             return
         a, b, child = self.data.scores
-        wanted = {
+        which = {
             "A or B wrong": np.minimum(a, b) < 1.0,
             "child wrong": child < 1.0,
-        }.get(which, np.ones(len(a), dtype=bool))
-        points = np.flatnonzero(wanted)
+        }.get(wanted.which, np.ones(len(a), dtype=bool))
+        points = np.flatnonzero(which)
         places = np.unique(np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int))
         chosen: NDArray[np.intp] = points[places] if len(points) else points
         evolver = self._evolver
@@ -148,8 +178,14 @@ class Workbench:
         ]
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
 
-    def merge(self) -> Generation | None:
-        """Tell the child on the bench to the archive, and keep the way back."""
+    def merge(self, shown: Proposal | None = None) -> Generation | None:
+        """Tell the child on the bench to the archive, and keep the way back.
+
+        A page that has ``shown`` another proposal than the one on the bench merges nothing.
+        """
+        if shown is not None and self.data is not None and self.data.proposal != shown:
+            self.note = "The bench has changed meanwhile; look at it, then merge."
+            return None
         if self.data is None or self.stale:
             self.note = "A parent on the bench no longer lives; pick another pair."
             return None
@@ -193,7 +229,9 @@ class Workbench:
 
     def explore(self) -> bool:
         """Evaluate one more cell of the landscape; returns whether there was one."""
+        began = time.monotonic()
         if self._map is None or not self._map.advance():
             return False
+        self.took(time.monotonic() - began)
         self.landscape = self._map.data()
         return True

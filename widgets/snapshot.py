@@ -1,0 +1,215 @@
+"""What a page sees of one moment of a search, and who takes that picture."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2n2lab.lineage import Life, Lineage
+from m2n2lab.lineage_plots import LineageData, SharesData, lineage_data, shares_data
+from m2n2lab.members import MemberPage, MembersData, member_page, members_data, placed
+from m2n2lab.plots import (
+    AttractionData,
+    CurvesData,
+    NichesData,
+    attraction_data,
+    curves_data,
+    niches_data,
+)
+
+from .workbench import Answer, Workbench
+
+if TYPE_CHECKING:
+    from m2n2lab.bench import BenchData
+    from m2n2lab.evolver import Evolver
+    from m2n2lab.landscape import LandscapeData
+    from m2n2lab.records import Generation, Standing
+
+TELL_EVERY = 1.0
+"""Least seconds between two looks at members and at lineage, while the search runs."""
+
+SPEED_OVER = 20
+"""Snapshots over which the speed is counted."""
+
+PEOPLE = ("members", "lineage", "shares", "chosen", "member")
+"""Fields of a snapshot that tell of members one by one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a page shows of one moment.
+
+    Attributes:
+        phase: ``"starting"``, ``"paused"``, ``"running"``, ``"failed"`` or ``"closed"``.
+        message: why it failed, in words; empty otherwise.
+        title: task, method and seed.
+        step: models told since the seeds.
+        speed: steps per second over the last moments; while paused, of the last run.
+        accepted: share of children that lived, of the last 1,000; NaN before the first.
+        best: id of the best member.
+        train: its mean score.
+        test: its held-out score; NaN without held-out data.
+        mean: mean score of all members.
+        coverage: share of data points that some member solves.
+        size: members that fit into the archive.
+        niches, attraction, curves: arrays of the three plots; the same objects as long as
+            nothing in them changed.
+        bench: parents and child as last previewed, or ``None``.
+        note: why there is no preview, or what became of the last merge by hand.
+        stale: whether a parent on the bench has died.
+        undoable: whether the last thing that happened was a merge by hand.
+        slow: whether a child takes too long to be scored at every movement of the hand.
+        pending: whether what is chosen waits to be previewed, because that is slow.
+        landscape: of the pair on the bench, as far as it is known.
+        mapping: whether more of it is being evaluated.
+        answers: some data points with what A, B and the child make of them.
+        members: the living in a table.
+        lineage, shares: who came from whom, and how much of the living came from each seed.
+        chosen: the member whose page is open; the best where nobody was chosen.
+        member: that page.
+    """
+
+    phase: str = "starting"
+    message: str = ""
+    title: str = ""
+    step: int = 0
+    speed: float = 0.0
+    accepted: float = float("nan")
+    best: int = 0
+    train: float = float("nan")
+    test: float = float("nan")
+    mean: float = float("nan")
+    coverage: float = float("nan")
+    size: int = 1
+    niches: NichesData | None = None
+    attraction: AttractionData | None = None
+    curves: CurvesData | None = None
+    bench: BenchData | None = None
+    note: str = ""
+    stale: bool = False
+    undoable: bool = False
+    slow: bool = False
+    pending: bool = False
+    landscape: LandscapeData | None = None
+    mapping: bool = False
+    answers: tuple[Answer, ...] = ()
+    members: MembersData | None = None
+    lineage: LineageData | None = None
+    shares: SharesData | None = None
+    chosen: int | None = None
+    member: MemberPage | None = None
+
+
+class Camera:
+    """Takes snapshots of one search, in its worker; what has not changed is not made again.
+
+    Args:
+        evolver: the search.
+        lineage: who came from whom in it.
+        bench: what is on its bench.
+        title: what the page calls the search.
+    """
+
+    def __init__(self, evolver: Evolver, lineage: Lineage, bench: Workbench, title: str) -> None:
+        self._evolver = evolver
+        self._lineage = lineage
+        self._bench = bench
+        self._last = Snapshot(title=title)
+        self._standing: Standing | None = None  # of the last picture of niches
+        self._opened: int | None = None  # whose page was shown last
+        self._told = 0.0  # when members and lineage were shown last
+        self._lived: deque[bool] = deque(maxlen=1_000)
+        self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_OVER)
+
+    def count(self, generation: Generation) -> None:
+        """Note whether a child lived."""
+        self._lived.append(generation.accepted)
+
+    def take(self, phase: str, message: str, chosen: int | None, **bench: Any) -> Snapshot:
+        """Return a snapshot of now.
+
+        Args:
+            phase, message: as in ``Snapshot``.
+            chosen: whose page is open, if somebody's.
+            bench: further fields of ``Snapshot``.
+        """
+        evolver, old = self._evolver, self._last
+        archive, desk = evolver.archive, self._bench
+        niches, attraction, mean = old.niches, old.attraction, old.mean
+        if niches is None or archive.standing is not self._standing:
+            self._standing = archive.standing
+            niches, attraction = niches_data(archive, evolver.task), attraction_data(archive)
+            mean = float(np.mean([member.score for member in archive.members]))
+        step = evolver.generation
+        self._last = Snapshot(
+            phase=phase,
+            message=message,
+            title=old.title,
+            step=step,
+            speed=self._speed(phase, step),
+            accepted=float(np.mean(self._lived)) if self._lived else float("nan"),
+            best=archive.best.id,
+            train=archive.best.score,
+            test=evolver.test,
+            mean=mean,
+            coverage=archive.coverage,
+            size=archive.size,
+            niches=niches,
+            attraction=attraction,
+            curves=old.curves if step == old.step else curves_data(evolver.records),
+            bench=desk.data,
+            note=desk.note,
+            stale=desk.stale,
+            undoable=desk.undoable,
+            landscape=desk.landscape,
+            answers=desk.answers,
+            **bench,
+            **self._people(phase, chosen),
+        )
+        return self._last
+
+    def _speed(self, phase: str, step: int) -> float:
+        """Return steps per second over the last moments; at rest those of the last run."""
+        if phase != "running":
+            self._times.clear()
+            return self._last.speed
+        now = time.monotonic()
+        self._times.append((now, step))
+        since, first = self._times[0]
+        return (step - first) / (now - since) if now > since else self._last.speed
+
+    def _people(self, phase: str, chosen: int | None) -> dict[str, Any]:
+        """Return members, lineage and the chosen member's page; the old ones while fresh enough."""
+        old, lineage, evolver = self._last, self._lineage, self._evolver
+        if chosen not in lineage:
+            chosen = None
+        same = old.members is not None and chosen == self._opened
+        now = time.monotonic()
+        if same and (
+            old.step == evolver.generation or (phase == "running" and now - self._told < TELL_EVERY)
+        ):
+            return {name: getattr(old, name) for name in PEOPLE}
+        self._told, self._opened = now, chosen
+        focus = evolver.archive.best.id if chosen is None else chosen
+        page = old.member
+        # A number is given anew when a merge is undone, and who was dead may live again.
+        known = page is not None and _birth(page.life) == _birth(lineage[focus])
+        if page is None or not known or (page.accuracy is None and focus in evolver.archive):
+            page = member_page(evolver, lineage, focus)
+        people = (
+            members_data(evolver.archive, evolver.task, lineage),
+            lineage_data(lineage, focus),
+            shares_data(lineage),
+            focus,
+            placed(page, evolver, lineage),
+        )
+        return dict(zip(PEOPLE, people, strict=True))
+
+
+def _birth(life: Life) -> tuple[object, ...]:
+    """Return what tells one life from another."""
+    return life.id, life.born, life.parents, life.score, life.split, life.mix
