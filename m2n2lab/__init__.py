@@ -32,6 +32,7 @@ _HOMES = {
     "Sample": "tasks",
     "Task": "tasks",
     "Verdict": "records",
+    "compare": "comparing",
     "make_evolver": "baselines",
     "preflight": "checkpoint",
     "rebuild": "checkpoint",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
+    from m2n2lab.comparing import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
     from m2n2lab.layout import Layout

@@ -64,7 +64,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
     return hook
 
 
-def _sans(plot: Any, element: Any) -> None:
+def sans(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
     plot.handles["glyph"].text_font = {"value": FONT}
 
@@ -176,7 +176,7 @@ def draw_niches(
         text_font_size="11px",
         text_align="left",
         text_baseline="bottom",
-        hooks=[_sans, *hooks],
+        hooks=[sans, *hooks],
     )
     frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -43,11 +43,11 @@ class BenchView:
     """What is on the bench, with everything to change it.
 
     Args:
-        session: takes the orders.
+        session: returns the one that takes the orders.
         theme: colours.
     """
 
-    def __init__(self, session: Session, theme: Theme) -> None:
+    def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
         self._session = session
         self._quiet = False  # while widgets are set by the page itself
         self._shown: tuple[object, ...] = ()
@@ -100,19 +100,19 @@ class BenchView:
         self._choose(split=split, mix=mix)
 
     def _command(self, name: str) -> None:
-        data = self._session.snapshot.bench
-        self._session.command(name, data.proposal if name == "merge" and data else None)
+        data = self._session().snapshot.bench
+        self._session().command(name, data.proposal if name == "merge" and data else None)
 
     def _choose(self, **parts: Any) -> None:
         if self._quiet:
             return
-        data = self._session.snapshot.bench
-        if data is not None and self._session.choice.a is None and parts.keys() & {"a", "b"}:
+        data = self._session().snapshot.bench
+        if data is not None and self._session().choice.a is None and parts.keys() & {"a", "b"}:
             # Whoever changes one parent of a pair keeps the other.
             a, b = data.proposal.parents
             parts = {"a": a, "b": b, **parts}
-        self._session.choose(**parts)
-        choice = self._session.choice
+        self._session().choose(**parts)
+        choice = self._session().choice
         if choice.split is not None or choice.mix is not None:
             self._set(choice.split, choice.mix)
 
@@ -149,7 +149,7 @@ class BenchView:
             self._verdict.object = _note(snapshot.note)
             return
         # What was ordered last counts, not what the worker has come to: nothing jumps back.
-        choice, proposal = self._session.choice, data.proposal
+        choice, proposal = self._session().choice, data.proposal
         split = proposal.split if choice.split is None else choice.split
         mix = proposal.mix if choice.mix is None else choice.mix
         assert split is not None  # pairs have both

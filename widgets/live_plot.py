@@ -58,6 +58,10 @@ class LivePlot:
             self.pane.object = draw()
         return bool(seen) and any(a is not b for a, b in zip(seen, shown, strict=True))
 
+    def redraw(self) -> None:
+        """Draw anew what is shown next: its kind is another one."""
+        self._seen = ()
+
     def fill(self, name: str, **columns: Any) -> None:
         """Replace columns of an element's source."""
         self.handles[name]["source"].data.update(columns)

@@ -64,6 +64,16 @@ class _Orders:
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     closed: bool = False
 
+    @property
+    def stepping(self) -> bool:
+        """Whether another step is to be taken."""
+        return self.running or self.steps > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than one step is to be taken: nobody looks closely then."""
+        return self.running or self.steps > 1
+
 
 class Session:
     """A search that a page, a notebook or a test can run, pause and step.
@@ -112,6 +122,13 @@ class Session:
     def pause(self) -> None:
         """Stop after the step that is under way."""
         self._order(running=False, steps=0)
+
+    def toggle(self) -> None:
+        """Pause, or run: whatever was ordered last, however far the worker is."""
+        if self.running:
+            self.pause()
+        else:
+            self.run()
 
     def step(self, count: int = 1) -> None:
         """Take ``count`` more steps, then pause; a running search pauses after them."""
@@ -179,8 +196,8 @@ class Session:
 
     @property
     def running(self) -> bool:
-        """Whether the search was told to run, however far the worker is."""
-        return self._orders.running
+        """Whether the search was told to run or to take more steps, however far the worker is."""
+        return self._orders.stepping
 
     @property
     def choice(self) -> Choice:
@@ -245,7 +262,7 @@ class Session:
         """Do one round: what is asked of the bench, then one step, or rest until there is more."""
         began = time.monotonic()
         self._serve_bench(orders)
-        if not (orders.running or orders.steps):
+        if not orders.stepping:
             self._rest()
             return
         stepping = time.monotonic()
@@ -298,7 +315,7 @@ class Session:
             return not self._bench.slow
         if orders.filter != wanted:
             return True
-        late = not orders.running or time.monotonic() - self._previewed > PREVIEW_EVERY
+        late = not orders.busy or time.monotonic() - self._previewed > PREVIEW_EVERY
         nobodys = choice.a is None and self._bench.data is not None and self._bench.dated
         return nobodys and late and not self._bench.slow
 
@@ -309,7 +326,7 @@ class Session:
             return False
         if orders.mapping is not None or self._bench.slow:
             return bool(orders.mapping)
-        return not orders.running or orders.choice.a is not None or known.done < COARSE
+        return not orders.busy or orders.choice.a is not None or known.done < COARSE
 
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""

@@ -121,7 +121,7 @@ class Camera:
         self._last = Snapshot(title=title)
         self._standing: Standing | None = None  # of the last picture of niches
         self._opened: int | None = None  # whose page was shown last
-        self._told = 0.0  # when members and lineage were shown last
+        self._told = 0.0, -1  # when members and lineage were shown last, and after which step
         self._lived: deque[bool] = deque(maxlen=1_000)
         self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_OVER)
 
@@ -188,12 +188,11 @@ class Camera:
         if chosen not in lineage:
             chosen = None
         same = old.members is not None and chosen == self._opened
-        now = time.monotonic()
-        if same and (
-            old.step == evolver.generation or (phase == "running" and now - self._told < TELL_EVERY)
-        ):
+        now, (when, step) = time.monotonic(), self._told
+        fresh = phase == "running" and now - when < TELL_EVERY
+        if same and (fresh or step == evolver.generation):
             return {name: getattr(old, name) for name in PEOPLE}
-        self._told, self._opened = now, chosen
+        self._told, self._opened = (now, evolver.generation), chosen
         focus = evolver.archive.best.id if chosen is None else chosen
         page = old.member
         # A number is given anew when a merge is undone, and who was dead may live again.

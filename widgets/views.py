@@ -172,6 +172,7 @@ class FiguresView:
             ("step", f"{snapshot.step:,}", "step"),
             ("phase", PHASES[snapshot.phase], f"{snapshot.speed:,.0f} steps/s"),
             ("test", percent(snapshot.test), f"best, held out (train {percent(snapshot.train)})"),
+            ("mean", percent(snapshot.mean), "mean, train"),
             ("coverage", percent(snapshot.coverage), "covered"),
             ("accepted", percent(snapshot.accepted), "accepted"),
         )
