@@ -6,11 +6,13 @@ theme through a hook, because HoloViews' own theme is global and two pages may l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
 from m2n2lab.landscape import CELLS, LandscapeData
@@ -30,6 +32,7 @@ hv.extension("bokeh", inline=True, logo=False)
 Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
 Boxes = list[tuple[float, float, float, float, str]]
+Ticks = list[tuple[float, str]]
 LANDSCAPE_BOUNDS = (
     -0.5 / (CELLS - 1),
     -0.5 / (CELLS - 1),
@@ -69,7 +72,7 @@ def _sans(plot: Any, element: Any) -> None:
     plot.handles["glyph"].text_font = {"value": FONT}
 
 
-def _base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
+def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
     return {
         "responsive": True,
@@ -88,17 +91,44 @@ def strongest(values: NDArray[Any]) -> float:
     return max(float(np.nanmax(values, initial=0.0)), 1e-12)
 
 
-def member_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+def name_ticks(axis: Any, ticks: Ticks) -> None:
+    """Put ticks with names on an axis; what it shows already is not sent again.
+
+    Not as ``major_label_overrides``: these may hold models, for which Bokeh searches the whole
+    document at each change.
+    """
+    if not isinstance(axis.formatter, CustomJSTickFormatter):
+        axis.formatter, axis.ticker = CustomJSTickFormatter(), FixedTicker()
+    places = [place for place, _ in ticks]
+    code = f"return new Map({json.dumps(ticks)}).get(tick) ?? ''"
+    if axis.ticker.ticks != places:
+        axis.ticker.ticks = places
+    if axis.formatter.code != code:
+        axis.formatter.code = code
+
+
+def named(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
+    """Return a hook that names ticks on the axes of a plot."""
+
+    def hook(plot: Any, element: Any) -> None:
+        for axis, ticks in ((plot.state.xaxis[0], x), (plot.state.yaxis[0], y)):
+            if ticks is not None:
+                name_ticks(axis, ticks)
+
+    return hook
+
+
+def member_ticks(ids: tuple[int, ...]) -> Ticks:
     """Return ticks that name the rows of a map, the first id on top."""
     return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
 
 
-def mate_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+def mate_ticks(ids: tuple[int, ...]) -> Ticks:
     """Return ticks that name the columns of a matrix."""
     return [(column + 0.5, str(id)) for column, id in enumerate(ids)]
 
 
-def class_ticks(data: NichesData) -> list[tuple[float, str]]:
+def class_ticks(data: NichesData) -> Ticks:
     """Return ticks that name the groups of columns of a niche map."""
     centres = (data.edges[:-1] + data.edges[1:]) / 2
     filled = data.edges[1:] > data.edges[:-1]
@@ -182,11 +212,9 @@ def draw_niches(
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
-        xticks=class_ticks(data),
-        yticks=member_ticks(data.ids),
         xlabel="class of the data point",
         ylabel="member, fittest on top",
-        **_base(theme, axes=False, ids=True),
+        **base(theme, named(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True),
     )
 
 
@@ -221,12 +249,10 @@ def draw_attraction(
     return (image * frames).opts(
         xlim=(0, size),
         ylim=(0, size),
-        xticks=mate_ticks(data.ids),
-        yticks=member_ticks(data.ids),
         xrotation=90,
         xlabel="B: could bring",
         ylabel="A: lacks",
-        **_base(theme, axes=False, ids=True),
+        **base(theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True),
     )
 
 
@@ -288,16 +314,25 @@ def draw_landscape(
         ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
         xlabel="split (share of the vector before it)",
         ylabel="mix (share of B before it)",
-        **_base(theme, axes=False),
+        **base(theme, axes=False),
     )
+
+
+def _one_source(plot: Any, element: Any) -> None:
+    """Let all curves read the first one's source, so that a refresh sends the steps once."""
+    curves = [curve.handles for curve in plot.subplots.values()]
+    source = curves[0]["source"]
+    for handles in curves[1:]:
+        source.data.update(handles["source"].data)
+        handles["glyph_renderer"].data_source = handles["source"] = source
 
 
 def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
     """Draw coverage and the best member's accuracy over the steps, in per cent."""
     looks = ((theme.quiet, 1.5), (theme.faint, 1.5), (theme.text, 2.5))
     curves = [
-        hv.Curve((data.step, values), "step", "per cent", label=label).opts(
-            color=colour, line_width=width, hooks=list(hooks)
+        hv.Curve((data.step, values), "step", label, label=label).opts(
+            color=colour, line_width=width, default_tools=[], hooks=list(hooks)
         )
         for (label, values), (colour, width) in zip(data.lines().items(), looks, strict=True)
     ]
@@ -318,5 +353,5 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",
-        **_base(theme, grid=True, axes=False),
+        **base(theme, _one_source, grid=True, axes=False),
     )

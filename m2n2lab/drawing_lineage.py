@@ -9,7 +9,7 @@ import numpy as np
 from bokeh.models import HoverTool
 
 from m2n2lab.display import percent
-from m2n2lab.drawing import Hook, styled
+from m2n2lab.drawing import Hook, Ticks, base, named
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, seed_names
 from m2n2lab.theme import Theme, ramp, seed_colours
 
@@ -22,19 +22,12 @@ LEAST_LIFE = 0.006
 Columns = dict[str, Any]
 
 
-def _options(theme: Theme, *hooks: Hook, grid: bool = False) -> dict[str, Any]:
+def _options(theme: Theme, *hooks: Hook) -> dict[str, Any]:
     """Return what both plots have in common."""
-    return {
-        "responsive": True,
-        "toolbar": None,
-        "default_tools": [],
-        "hooks": [styled(theme, grid=grid, axes=False), *hooks],
-        "xformatter": "%d",
-        "xlabel": "step",
-    }
+    return {**base(theme, *hooks, axes=False), "xformatter": "%d", "xlabel": "step"}
 
 
-def lane_ticks(data: LineageData) -> list[tuple[float, str]]:
+def lane_ticks(data: LineageData) -> Ticks:
     """Return ticks that name the living, each in its lane: the focus and, of many, some others."""
     every = max(-(-data.lanes // MOST_LABELS), 1)
     lanes = dict(zip(data.lane[data.alive].tolist(), data.ids[data.alive].tolist(), strict=True))
@@ -160,10 +153,9 @@ def draw_lineage(
     return hv.Overlay([edges, lives, *births]).opts(
         xlim=(around.start, around.end),
         ylim=(0, data.lanes),
-        yticks=lane_ticks(data),
         yaxis="right",
         ylabel="living member",
-        **_options(theme, *hooks),
+        **_options(theme, named(y=lane_ticks(data)), *hooks),
     )
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import panel as pn
 import pytest
+from figures import drawn, same, tick_names
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
@@ -179,17 +180,6 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
 # -- lineage -----------------------------------------------------------------------------------
 
 
-def drawn(view):
-    """Let Panel draw a view as a page does, and return the sources by element."""
-    view.pane.get_root()
-    return lambda name: view.handles[name]["source"].data
-
-
-def same(source, columns):
-    for name, values in columns.items():
-        assert np.asarray(source[name]).tolist() == np.asarray(values).tolist()
-
-
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
@@ -210,7 +200,7 @@ def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     for name, columns in birth_columns(data).items():
         same(source(name), columns)
     assert (figure.x_range.end, figure.y_range.end) == (lineage_geometry(data).end, 6)
-    assert figure.yaxis[0].major_label_overrides == dict(lane_ticks(data))
+    assert tick_names(figure.yaxis[0]) == dict(lane_ticks(data))
     assert {label for _, label in lane_ticks(data)} == set(map(str, evolver.archive.ids))
     shares.update(shares_data(lineage))
     for name, columns in share_columns(shares_data(lineage)).items():

@@ -1,6 +1,7 @@
 import holoviews as hv
 import numpy as np
 import pytest
+from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
 from m2n2lab.history import COLUMNS, History
@@ -102,7 +103,7 @@ def test_the_fittest_row_is_drawn_on_top(tiny, tiny_seeds):
     image = next(r for r in figure.renderers if "image" in r.data_source.data)
     drawn = image.data_source.data["image"][0]
     np.testing.assert_array_equal(drawn[-1], data.scores[0])  # Bokeh's last row is the highest
-    labels = figure.yaxis[0].major_label_overrides
+    labels = tick_names(figure.yaxis[0])
     assert labels[max(labels)] == str(data.ids[0])
 
 

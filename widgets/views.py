@@ -17,6 +17,7 @@ from m2n2lab.drawing import (
     draw_niches,
     mate_ticks,
     member_ticks,
+    name_ticks,
     row_boxes,
 )
 from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
@@ -24,12 +25,6 @@ from m2n2lab.theme import Theme
 
 from .live_plot import LivePlot
 from .snapshot import Snapshot
-
-
-def _tick(axis: Any, ticks: list[tuple[float, str]]) -> None:
-    """Put other ticks on an axis that has fixed ones."""
-    axis.ticker.ticks = [place for place, _ in ticks]
-    axis.major_label_overrides = dict(ticks)
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -56,15 +51,15 @@ class NichesView(LivePlot):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
             figure = self.image(values, around.width, around.height)
-            _tick(figure.yaxis[0], member_ticks(data.ids))
+            name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
-            # The polygon that HoloViews makes of an area.
-            self.fill("Area", x=np.append(x, x[::-1]), y=np.append(top, base))
+            # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
+            self.fill("Area", x=np.append(x, x[[-1, 0]]), y=np.append(top, base[:2]))
             x0, y0, x1, y1 = around.bars.values()
             self.fill("Rectangles", left=x0, bottom=y0, right=x1, top=y1)
             self.fill("Labels", y=around.notes["y"])
         framed, self._framed = self._framed, (data.ids, pair)
-        if framed != self._framed:
+        if self.handles and framed != self._framed:
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
 
 
@@ -95,12 +90,13 @@ class AttractionView(LivePlot):
         self._ids = data.ids
         if self.fresh(draw, data):
             figure = self.image(data.worth, *data.worth.shape)
-            _tick(figure.yaxis[0], member_ticks(data.ids))
-            _tick(figure.xaxis[0], mate_ticks(data.ids))
+            name_ticks(figure.yaxis[0], member_ticks(data.ids))
+            name_ticks(figure.xaxis[0], mate_ticks(data.ids))
         framed, self._framed = self._framed, (data, pair)
         # By identity: the data holds arrays.
         if not framed or framed[0] is not data or framed[1] != pair:
-            self.frame(cell_boxes(data.ids, pair, self.theme))
+            if self.handles:
+                self.frame(cell_boxes(data.ids, pair, self.theme))
             self.words.object = self._sentence(data, pair)
 
     def tapped(self, event: Any) -> None:
@@ -135,8 +131,8 @@ class CurvesView(LivePlot):
             return draw_curves(data, self.theme, (self.hook,))
 
         if self.fresh(draw, data):
-            for label, values in data.lines().items():
-                self.fill(label, **{"step": data.step, "per cent": values})
+            lines = data.lines()
+            self.fill(next(iter(lines)), step=data.step, **lines)  # they share one source
             figure = next(iter(self.handles.values()))["plot"]
             figure.x_range.end = max([*data.step[-1:].tolist(), 1.0])
 
