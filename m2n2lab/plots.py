@@ -6,6 +6,7 @@ The dashboard draws the same objects and refreshes their data; notebooks get the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,12 @@ class AttractionData(NamedTuple):
     ids: tuple[int, ...]  # (P,)
     worth: NDArray[np.float64]  # (P, P), NaN on the diagonal
 
+    def ordered(self, order: Sequence[int]) -> AttractionData:
+        """Return the same with rows and columns in another order (P,)."""
+        return AttractionData(
+            tuple(self.ids[row] for row in order), self.worth[np.ix_(order, order)]
+        )
+
 
 def attraction_data(archive: Archive) -> AttractionData:
     """Return the attraction matrix of an archive."""
@@ -82,6 +89,26 @@ def attraction_data(archive: Archive) -> AttractionData:
     worth = archive.attraction()[np.ix_(rows, rows)]
     np.fill_diagonal(worth, np.nan)
     return AttractionData(tuple(archive.ids[row] for row in rows), worth)
+
+
+def cluster_order(scores: NDArray[Any]) -> tuple[int, ...]:
+    """Return the rows of scores (P, D) such that members who solve the same stand together.
+
+    Two are the further apart the less they share of what either solves (Jaccard's distance, where
+    scores are right or wrong). Of both directions the one with the earlier row first is taken.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(scores) < 3:
+        return tuple(range(len(scores)))
+    differ = pdist(scores, "cityblock")
+    first, second = np.triu_indices(len(scores), 1)
+    total = scores.sum(axis=1)
+    either = (total[first] + total[second] + differ) / 2
+    apart = np.divide(differ, either, out=np.zeros_like(differ), where=either > 0)
+    order = leaves_list(linkage(apart, "average", optimal_ordering=True)).tolist()
+    return tuple(order if order[0] < order[-1] else reversed(order))
 
 
 class CurvesData(NamedTuple):

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import holoviews as hv
 import numpy as np
 import pytest
@@ -5,7 +7,13 @@ from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
 from m2n2lab.history import COLUMNS, History
-from m2n2lab.plots import attraction_data, curves_data, niches_data, niches_geometry
+from m2n2lab.plots import (
+    attraction_data,
+    cluster_order,
+    curves_data,
+    niches_data,
+    niches_geometry,
+)
 from m2n2lab.tasks import from_function
 from m2n2lab.theme import DARK, LIGHT, ramp
 
@@ -60,6 +68,47 @@ def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
         for b, second in enumerate(data.ids):
             if a != b:
                 assert data.worth[a, b] == expected[row_of[first], row_of[second]]
+
+
+def test_members_who_solve_the_same_stand_together():
+    # 0 and 2 share two of three points, 1 and 3 two of four; nobody else shares any.
+    right = [[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0, 0]]
+    right.append([0, 0, 0, 1, 1, 1, 0])
+    assert cluster_order(np.array(right)) in (
+        (0, 2, 1, 3),
+        (0, 2, 3, 1),
+        (2, 0, 1, 3),
+        (2, 0, 3, 1),
+    )
+    assert cluster_order(np.array(right) * 0.25) == cluster_order(np.array(right))  # graded
+
+
+def test_planted_groups_are_found_and_read_from_the_fittest_side():
+    draw = np.random.default_rng(0)
+    group = draw.permutation(np.arange(12) % 3)
+    right = (draw.random((12, 300)) < 0.1) | (group[:, np.newaxis] == np.arange(300) % 3)
+    order = cluster_order(right.astype(float))
+    assert sorted(order) == list(range(12))
+    assert order[0] < order[-1]
+    found = group[list(order)]
+    assert np.count_nonzero(np.diff(found)) == 2
+
+
+@pytest.mark.parametrize("scores", [np.zeros((4, 3)), np.eye(2), np.ones((1, 3)), np.zeros((0, 3))])
+def test_any_members_have_a_clustered_order(scores):
+    assert sorted(cluster_order(scores)) == list(range(len(scores)))
+
+
+def test_a_matrix_in_another_order_is_the_same_matrix(archive):
+    data = attraction_data(archive)
+    other = data.ordered((2, 0, 1))
+    assert other.ids == (data.ids[2], data.ids[0], data.ids[1])
+    for a, b in combinations(data.ids, 2):
+        here, there = (
+            (data.ids.index(a), data.ids.index(b)),
+            (other.ids.index(a), other.ids.index(b)),
+        )
+        assert other.worth[there] == data.worth[here]
 
 
 def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):

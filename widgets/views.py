@@ -20,7 +20,7 @@ from m2n2lab.drawing import (
     name_ticks,
     row_boxes,
 )
-from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
+from m2n2lab.plots import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.theme import Theme
 
 from .live_plot import LivePlot
@@ -63,6 +63,10 @@ class NichesView(LivePlot):
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
 
 
+ORDERS = ("by fitness", "clustered")
+"""How the rows and columns of the attraction matrix can be ordered."""
+
+
 class AttractionView(LivePlot):
     """Who should meet whom: A × B; a click picks the pair.
 
@@ -76,11 +80,16 @@ class AttractionView(LivePlot):
         self._pick = pick
         self._ids: tuple[int, ...] = ()
         self._framed: tuple[object, ...] = ()
+        self._snapshot = Snapshot()
+        self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
+        self.order = pn.widgets.RadioButtonGroup(options=list(ORDERS))
+        self.order.param.watch(lambda event: self.update(self._snapshot), "value")
         self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data, pair = snapshot.attraction, _pair(snapshot)
+        self._snapshot = snapshot
+        data, pair = self._ordered(snapshot), _pair(snapshot)
         if data is None:
             return
 
@@ -98,6 +107,16 @@ class AttractionView(LivePlot):
             if self.handles:
                 self.frame(cell_boxes(data.ids, pair, self.theme))
             self.words.object = self._sentence(data, pair)
+
+    def _ordered(self, snapshot: Snapshot) -> AttractionData | None:
+        """Return the matrix in the order that is asked for, the same as long as nothing changed."""
+        data = snapshot.attraction
+        if data is None or snapshot.niches is None or self.order.value == ORDERS[0]:
+            return data
+        if self._clustered is None or self._clustered[0] is not data:
+            # The rows of both are the fittest first.
+            self._clustered = data, data.ordered(cluster_order(snapshot.niches.scores))
+        return self._clustered[1]
 
     def tapped(self, event: Any) -> None:
         """Pick the pair of the cell that was clicked."""
