@@ -15,7 +15,7 @@ import numpy as np
 from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
-from m2n2lab.landscape import CELLS, LandscapeData
+from m2n2lab.hover import explained, short
 from m2n2lab.plots import (
     NICHE_MODES,
     AttractionData,
@@ -33,13 +33,6 @@ Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
 Boxes = list[tuple[float, float, float, float, str]]
 Ticks = list[tuple[float, str]]
-LANDSCAPE_BOUNDS = (
-    -0.5 / (CELLS - 1),
-    -0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-)
-"""Edges of a landscape whose outer cells are centred on 0 and 1."""
 FONT = "system-ui, sans-serif"
 
 
@@ -164,6 +157,40 @@ def cell_boxes(ids: tuple[int, ...], pair: Pair, theme: Theme) -> Boxes:
     return boxes
 
 
+_NICHES_SENTENCE = (
+    "Member <b>$x{member}</b> $x{does} data point <b>$x{point}</b>$x{kind}.<p>$x{rest}</p>"
+)
+_NICHES_CODE = """
+  const ids = own("ids"), names = own("names"), classes = own("classes"), edges = own("edges")
+  const many = ids.length, wide = edges[classes.length], about = own("about")
+  const column = Math.min(Math.floor(x), wide - 1), low = Math.min(Math.floor(y), many - 1)
+  const [point, solvers, weight] = [0, 1, 2].map((row) => about[row * wide + column])
+  const shown = own("image")[low * wide + column]
+  const score = own("mode") == "worth" ? shown / weight : Math.abs(shown)
+  const solved = score > 0, others = solvers - solved
+  const does = !solved ? "does not solve" : score > 0.999 ? "solves" : `scores ${number(score)} on`
+  const rest = solved
+    ? (!others ? "Nobody else does" : others == many - 1 ? "So do all others"
+       : `So do ${others} of ${many - 1} others`) + `, it is worth ${number(weight * score)}.`
+    : others ? `${others} of ${many} do, it is worth ${number(weight)} to each.` : "Nobody does."
+  const group = classes[edges.findIndex((edge) => edge > column) - 1]
+  return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
+          kind: classes.length > 1 ? `, class ${group}` : ""}
+"""
+
+
+def niche_words(data: NichesData, mode: str) -> dict[str, list[Any]]:
+    """Return columns, beside the map itself, from which the browser words what it shows."""
+    about = np.array((data.points, data.solvers, data.weights), np.float32)
+    return {
+        "ids": [list(data.ids)],
+        "classes": [[*map(short, data.classes)]],
+        "edges": [data.edges.tolist()],
+        "about": [about],
+        "mode": [mode],
+    }
+
+
 def draw_niches(
     data: NichesData,
     size: int,
@@ -185,6 +212,8 @@ def draw_niches(
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
     around = niches_geometry(data, size)
+    words = niche_words(data, mode) | {"names": [data.names and [*map(short, data.names)]]}
+    explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
     watched = {"hooks": list(hooks)}
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
@@ -193,7 +222,7 @@ def draw_niches(
         cmap=ramp(theme, start=2),
         clim=(BARELY, strongest(values)),
         clipping_colors={"min": theme.card},
-        **watched,
+        hooks=[explain, *hooks],
     )
     area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
     fitness = hv.Rectangles(tuple(around.bars.values()))
@@ -218,7 +247,7 @@ def draw_niches(
     )
 
 
-def _colorbar(theme: Theme) -> dict[str, Any]:
+def colorbar(theme: Theme) -> dict[str, Any]:
     """Return the options of a colour bar in a theme."""
     return {
         "background_fill_color": None,
@@ -229,11 +258,39 @@ def _colorbar(theme: Theme) -> dict[str, Any]:
     }
 
 
+_ATTRACTION_SENTENCE = '<b class="b">$x{b}</b> $x{does} <b class="a">$x{a}</b> $x{rest}'
+_ATTRACTION_CODE = """
+  const ids = own("ids"), classes = own("classes"), many = ids.length
+  const column = Math.min(Math.floor(x), many - 1), low = Math.min(Math.floor(y), many - 1)
+  const row = many - 1 - low, a = ids[row], b = ids[column]
+  if (row == column) return {b, does: "meets itself."}
+  const worth = own("image")[low * many + column]
+  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "misses."}
+  const most = own("most")[row * many + column]
+  const part = own("most")[(many + row) * many + column]
+  const where = part > 0.999 * worth ? `; all of it class ${classes[most]}`
+    : part > worth / 2 ? `; most of it class ${classes[most]} (${number(part)})`
+    : `; class ${classes[most]} counts most (${number(part)})`
+  return {a, b, does: "solves what",
+          rest: `misses, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
+"""
+
+
+def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
+    """Return columns, beside the matrix itself, from which the browser words what it shows."""
+    return {
+        "ids": [list(data.ids)],
+        "classes": [[*map(short, data.classes)]],
+        "most": [np.array((data.most, data.part), np.float32)],
+    }
+
+
 def draw_attraction(
     data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = (), pair: Pair = None
 ) -> Any:
     """Draw the attraction matrix: rows A, columns B, the fittest first; the pair is framed."""
     size = len(data.ids)
+    explain = explained(theme, _ATTRACTION_SENTENCE, _ATTRACTION_CODE, attraction_words(data))
     image = hv.Image(
         data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"]
     ).opts(
@@ -242,8 +299,8 @@ def draw_attraction(
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
-        colorbar_opts=_colorbar(theme),
-        hooks=list(hooks),
+        colorbar_opts=colorbar(theme),
+        hooks=[explain, *hooks],
     )
     frames = _outlines(cell_boxes(data.ids, pair, theme), theme, hooks)
     return (image * frames).opts(
@@ -253,68 +310,6 @@ def draw_attraction(
         xlabel="B: could bring",
         ylabel="A: lacks",
         **base(theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True),
-    )
-
-
-def best_cell(data: LandscapeData) -> dict[str, list[float]]:
-    """Return where the best cell is, as x and y of at most one point."""
-    if data.best is None:
-        return {"x": [], "y": []}
-    row, column = data.best
-    return {
-        "x": [float(data.splits[column] / max(int(data.splits[-1]), 1))],
-        "y": [float(data.mixes[row])],
-    }
-
-
-def landscape_limits(data: LandscapeData) -> tuple[float, float]:
-    """Return the scores, in per cent, that get the ends of the ramp."""
-    known = data.scores[~np.isnan(data.scores)] * 100
-    if not known.size:
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    return low, max(high, low + 1e-9)
-
-
-def draw_landscape(
-    data: LandscapeData, at: tuple[float, float], theme: Theme, hooks: tuple[Hook, ...] = ()
-) -> Any:
-    """Draw a child's score over split and mix, with the bench's place and the best cell marked.
-
-    Args:
-        data: what is known.
-        at: the bench's split, as a share of the vector, and mix.
-        theme: colours.
-        hooks: as for the other plots.
-    """
-    image = hv.Image(
-        100 * data.scores[::-1],
-        bounds=(*LANDSCAPE_BOUNDS,),
-        kdims=["split", "mix"],
-        vdims=["score"],
-    ).opts(
-        cmap=ramp(theme),
-        clim=landscape_limits(data),
-        clipping_colors={"NaN": theme.card},
-        colorbar=True,
-        clabel="",
-        colorbar_opts=_colorbar(theme),
-        hooks=list(hooks),
-    )
-    best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
-        color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
-        hooks=list(hooks),
-    )  # fmt: skip
-    bench = hv.Points(([at[0]], [at[1]]), label="bench").opts(
-        color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
-        show_legend=False, hooks=list(hooks),
-    )  # fmt: skip
-    return (image * best * bench).opts(
-        xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),
-        ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
-        xlabel="split (share of the vector before it)",
-        ylabel="mix (share of B before it)",
-        **base(theme, axes=False),
     )
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
-from bokeh.models import HoverTool
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import Hook, Ticks, base, named
+from m2n2lab.hover import explained
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, seed_names
 from m2n2lab.theme import Theme, ramp, seed_colours
 
@@ -20,6 +20,17 @@ LEAST_LIFE = 0.006
 """Share of the steps shown that a dead member must have lived to get a mark: a few pixels."""
 
 Columns = dict[str, Any]
+
+_SENTENCE = "Member <b>$x{id}</b>, $x{origin}.<p>$x{life}</p><p>$x{gave}</p>"
+_CODE = """
+  const steps = (step) => step.toLocaleString("en"), born = own("born"), died = own("died")
+  const parents = own("parents"), gave = own("gave")
+  return {id: own("id"),
+          origin: parents != "–" ? `child of ${parents}` : born ? "from outside" : "a seed",
+          life: `Born at step ${steps(born)}, ${died == "alive" ? "alive" : "died at " + died};`
+            + ` scores ${own("score")}.`,
+          gave: gave == "–" ? "" : `${gave} of the chosen one came through it.`}
+"""
 
 
 def _options(theme: Theme, *hooks: Hook) -> dict[str, Any]:
@@ -118,19 +129,10 @@ def draw_lineage(
         hooks: called with each HoloViews plot, for views that refresh the data.
     """
     around = lineage_geometry(data, whole)
-    hover = HoverTool(
-        tooltips=[
-            ("member", "@id"),
-            ("born", "step @born"),
-            ("died", "@died"),
-            ("parents", "@parents"),
-            ("score", "@score"),
-            ("gave the chosen one", "@gave"),
-        ],
-        line_policy="interp",
-    )
+    columns = life_columns(data, theme, whole)
+    explain = explained(theme, _SENTENCE, _CODE, columns)
     edges = _segments(edge_columns(data, theme, whole), "edges", hooks)
-    lives = _segments(life_columns(data, theme, whole), "lines", hooks).opts(tools=[hover])
+    lives = _segments(columns, "lines", (explain, *hooks))
     looks: dict[str, dict[str, Any]] = {
         "lives": {"marker": "circle", "color": theme.quiet, "size": 7},
         "died": {"marker": "x", "color": theme.faint, "size": 5, "line_width": 1.2},

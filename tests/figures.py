@@ -1,10 +1,14 @@
-"""Looking into Bokeh figures, drawn without a browser."""
+"""Looking into Bokeh figures, in Python and in a browser that is shown nothing else."""
 
 import json
 import re
+import time
+from contextlib import contextmanager
 
 import numpy as np
+import panel as pn
 from bokeh.document import Document
+from pages import PIXEL, answers, free_port
 
 
 def tick_names(axis):
@@ -41,3 +45,35 @@ def watched(view):
 
     document.callbacks.on_change(note)
     return sent
+
+
+@contextmanager
+def serving(make):
+    """Serve what ``make`` returns for each page; yields the address."""
+    port = free_port()
+    pn.extension()
+    server = pn.serve(
+        {"/": make},
+        address="127.0.0.1",
+        port=port,
+        websocket_origin=[f"127.0.0.1:{port}"],
+        threaded=True,
+        show=False,
+        verbose=False,
+    )
+    try:
+        for _ in range(300):  # it starts in a thread of its own
+            if answers(port):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.stop()
+
+
+def told(page, name, x, y):
+    """Return what a plot says of a place, in the plot's own coordinates."""
+    across, down = page.evaluate(PIXEL, [name, x, y])
+    page.mouse.move(across + 2, down + 2)
+    page.mouse.move(across, down)
+    return page.locator(".bk-tooltip-content")

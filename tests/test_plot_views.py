@@ -44,24 +44,27 @@ def test_a_niche_map_shows_newer_members_in_place(evolver):
 
 
 def test_only_what_has_changed_is_sent(evolver):
-    snapshot = niches(evolver)
+    data = niches_data(evolver.archive, evolver.task)
     view = NichesView(LIGHT)
-    view.update(snapshot)
+    view.update(Snapshot(niches=data, size=6))
     sent = watched(view)
-    view.update(Snapshot(niches=snapshot.niches._replace(ids=(*range(6),)), size=6))
+    view.update(Snapshot(niches=data._replace(ids=(*range(6),)), size=6))
     sent.clear()  # from here on everything is in the form in which it travels
-    fitter = snapshot.niches.fitness * [3, 1, 1, 1, 1, 1]
-    view.update(Snapshot(niches=snapshot.niches._replace(fitness=fitter, ids=(*range(6),)), size=6))
+    fitter = data._replace(fitness=data.fitness * [3, 1, 1, 1, 1, 1], ids=(*range(6),))
+    view.update(Snapshot(niches=fitter, size=6))
     assert sent == [(view.handles["Rectangles"]["source"], {"right"})]
     sent.clear()
-    view.update(Snapshot(niches=snapshot.niches._replace(fitness=fitter), size=6))
-    assert sent == [(view.handles["Image"]["plot"].yaxis[0].formatter, "code")]
+    view.update(Snapshot(niches=fitter._replace(ids=data.ids), size=6))
+    image = view.handles["Image"]
+    assert sent == [(image["source"], {"ids"}), (image["plot"].yaxis[0].formatter, "code")]
 
 
 def attraction(evolver, pair=None):
     """Return a snapshot, with a pair on its bench if one is given."""
     bench = bench_data(evolver, evolver.ask(parents=pair)) if pair else None
-    return replace(niches(evolver), attraction=attraction_data(evolver.archive), bench=bench)
+    return replace(
+        niches(evolver), attraction=attraction_data(evolver.archive, evolver.task), bench=bench
+    )
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -49,7 +49,9 @@ def test_a_point_is_worth_its_share_and_only_one_shows_sole_solvers(archive):
     data = niches_data(archive, TASK)
     np.testing.assert_allclose(data.worth[0], [1 / 3, 1, 0, 0, 0])
     np.testing.assert_array_equal(data.scores[1], [1, 0, 1, 0, 0])
-    np.testing.assert_array_equal(data.alone, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(
+        data.alone, [[-1, 1, 0, 0, 0], [-1, 0, 1, 0, 0], [-1, 0, 0, 1, 0]]
+    )
 
 
 def test_worth_sums_to_fitness(archive):
@@ -59,7 +61,7 @@ def test_worth_sums_to_fitness(archive):
 
 def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
     archive.add(3, None, [0, 1, 1, 0, 1])  # fittest: displaces the oldest of the lowest
-    data = attraction_data(archive)
+    data = attraction_data(archive, TASK)
     assert data.ids[0] == 3
     assert np.isnan(np.diag(data.worth)).all()
     row_of = {id: row for row, id in enumerate(archive.ids)}
@@ -68,6 +70,24 @@ def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
         for b, second in enumerate(data.ids):
             if a != b:
                 assert data.worth[a, b] == expected[row_of[first], row_of[second]]
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_a_pair_knows_the_class_in_which_most_of_its_attraction_lies(graded):
+    draw = np.random.default_rng(2)
+    groups = draw.integers(0, 3, 40)
+    task = from_function(lambda model, where: where, 40, classes="abcd", groups=groups)
+    archive = Archive(40, size=5, capacity="max" if graded else "one")
+    for id, scores in enumerate(draw.random((5, 40)) * (1 if graded else 2)):
+        archive.add(id, None, scores if graded else scores > 1)
+    data = attraction_data(archive, task)
+    rows = [archive.ids.index(id) for id in data.ids]
+    for a, first in enumerate(rows):
+        for b, second in enumerate(rows):
+            gain = archive.weights * np.maximum(archive.scores[second] - archive.scores[first], 0)
+            by_class = np.bincount(groups, gain, 4)
+            assert data.part[a, b] == pytest.approx(by_class.max(), abs=1e-6)
+            assert by_class[data.most[a, b]] == pytest.approx(by_class.max(), abs=1e-6)
 
 
 def test_members_who_solve_the_same_stand_together():
@@ -100,7 +120,7 @@ def test_any_members_have_a_clustered_order(scores):
 
 
 def test_a_matrix_in_another_order_is_the_same_matrix(archive):
-    data = attraction_data(archive)
+    data = attraction_data(archive, TASK)
     other = data.ordered((2, 0, 1))
     assert other.ids == (data.ids[2], data.ids[0], data.ids[1])
     for a, b in combinations(data.ids, 2):

@@ -91,11 +91,20 @@ class LivePlot:
         # HoloViews names the colours by their use.
         self.fill("pair", left=left, bottom=bottom, right=right, top=top, line_color=colour)
 
-    def image(self, values: NDArray[Any], width: float, height: float) -> Any:
-        """Show other values (P, ·) in the map and ranges that fit; returns the figure."""
+    def image(
+        self, values: NDArray[Any], words: dict[str, Any], width: float, height: float
+    ) -> Any:
+        """Show other values (P, ·) in the map, and ranges that fit; returns the figure.
+
+        Args:
+            values: the first row is on top.
+            words: columns from which the browser words the map.
+            width, height: ends of the ranges.
+        """
         rows, columns = values.shape
         # Bokeh's first row is the lowest.
-        self.fill("Image", image=[values[::-1].astype(np.float32)], dw=[columns], dh=[rows])
+        values = values[::-1].astype(np.float32)
+        self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
         self.handles["Image"]["color_mapper"].high = strongest(values)
         figure = self.handles["Image"]["plot"]
         figure.x_range.end, figure.y_range.end = width, height

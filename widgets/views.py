@@ -11,6 +11,7 @@ import panel as pn
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import (
+    attraction_words,
     cell_boxes,
     draw_attraction,
     draw_curves,
@@ -18,6 +19,7 @@ from m2n2lab.drawing import (
     mate_ticks,
     member_ticks,
     name_ticks,
+    niche_words,
     row_boxes,
 )
 from m2n2lab.plots import NICHE_MODES, AttractionData, cluster_order, niches_geometry
@@ -50,7 +52,8 @@ class NichesView(LivePlot):
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
-            figure = self.image(values, around.width, around.height)
+            words = niche_words(data, self.mode)
+            figure = self.image(values, words, around.width, around.height)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
             # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
@@ -98,7 +101,7 @@ class AttractionView(LivePlot):
 
         self._ids = data.ids
         if self.fresh(draw, data):
-            figure = self.image(data.worth, *data.worth.shape)
+            figure = self.image(data.worth, attraction_words(data), *data.worth.shape)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             name_ticks(figure.xaxis[0], mate_ticks(data.ids))
         framed, self._framed = self._framed, (data, pair)
