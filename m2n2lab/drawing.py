@@ -65,14 +65,14 @@ def _sans(plot: Any, element: Any) -> None:
     plot.handles["glyph"].text_font = {"value": FONT}
 
 
+def part(*hooks: Hook) -> dict[str, Any]:
+    """Return what all elements of a plot have in common: no tools that pan or zoom it."""
+    return {"default_tools": [], "hooks": list(hooks)}
+
+
 def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
-    return {
-        "responsive": True,
-        "toolbar": None,
-        "default_tools": [],
-        "hooks": [styled(theme, **style), *hooks],
-    }
+    return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
 
 
 BARELY = 1e-9
@@ -135,7 +135,7 @@ def class_ticks(data: NichesData) -> Ticks:
 def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
     """Draw the frames around what belongs to the parents A and B."""
     return hv.Rectangles(boxes, vdims=["colour"], label="pair").opts(
-        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, hooks=list(hooks)
+        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, **part(*hooks)
     )
 
 
@@ -214,7 +214,6 @@ def draw_niches(
     around = niches_geometry(data, size)
     words = niche_words(data, mode) | {"names": [data.names and [*map(short, data.names)]]}
     explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
-    watched = {"hooks": list(hooks)}
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
     ).opts(
@@ -222,20 +221,20 @@ def draw_niches(
         cmap=ramp(theme, start=2),
         clim=(BARELY, strongest(values)),
         clipping_colors={"min": theme.card},
-        hooks=[explain, *hooks],
+        **part(explain, *hooks),
     )
     area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
     fitness = hv.Rectangles(tuple(around.bars.values()))
-    marks = [mark.opts(color=theme.faint, line_width=0, **watched) for mark in (area, fitness)]
+    marks = [mark.opts(color=theme.faint, line_width=0, **part(*hooks)) for mark in (area, fitness)]
     borders = hv.Overlay([hv.VLine(float(edge)) for edge in data.edges[1:-1]]).opts(
-        hv.opts.VLine(color=theme.card, line_width=1)
+        hv.opts.VLine(color=theme.card, line_width=1, **part())
     )
     notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
         text_color=theme.quiet,
         text_font_size="11px",
         text_align="left",
         text_baseline="bottom",
-        hooks=[_sans, *hooks],
+        **part(_sans, *hooks),
     )
     frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
@@ -300,7 +299,7 @@ def draw_attraction(
         colorbar=True,
         clabel="",
         colorbar_opts=colorbar(theme),
-        hooks=[explain, *hooks],
+        **part(explain, *hooks),
     )
     frames = _outlines(cell_boxes(data.ids, pair, theme), theme, hooks)
     return (image * frames).opts(
@@ -327,7 +326,7 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
     looks = ((theme.quiet, 1.5), (theme.faint, 1.5), (theme.text, 2.5))
     curves = [
         hv.Curve((data.step, values), "step", label, label=label).opts(
-            color=colour, line_width=width, default_tools=[], hooks=list(hooks)
+            color=colour, line_width=width, **part(*hooks)
         )
         for (label, values), (colour, width) in zip(data.lines().items(), looks, strict=True)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from m2n2lab.drawing import Hook, base, colorbar
+from m2n2lab.drawing import Hook, base, colorbar, part
 from m2n2lab.hover import explained
 from m2n2lab.landscape import CELLS, LandscapeData
 from m2n2lab.theme import Theme, ramp
@@ -94,15 +94,15 @@ def draw_landscape(
         colorbar=True,
         clabel="",
         colorbar_opts=colorbar(theme),
-        hooks=[explain, *hooks],
+        **part(explain, *hooks),
     )
     best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
         color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
-        hooks=list(hooks),
+        **part(*hooks),
     )  # fmt: skip
     bench = hv.Points(([at[0]], [at[1]]), label="bench").opts(
         color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
-        show_legend=False, hooks=list(hooks),
+        show_legend=False, **part(*hooks),
     )  # fmt: skip
     return (image * best * bench).opts(
         xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),

@@ -8,7 +8,7 @@ import holoviews as hv
 import numpy as np
 
 from m2n2lab.display import percent
-from m2n2lab.drawing import Hook, Ticks, base, named
+from m2n2lab.drawing import Hook, Ticks, base, named, part
 from m2n2lab.hover import explained
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, seed_names
 from m2n2lab.theme import Theme, ramp, seed_colours
@@ -148,7 +148,7 @@ def draw_lineage(
     }
     births = [
         hv.Points((columns["step"], columns["lane"]), ["step", "lane"], label=name).opts(
-            show_legend=False, default_tools=[], hooks=list(hooks), **looks[name]
+            show_legend=False, **part(*hooks), **looks[name]
         )
         for name, columns in birth_columns(data, whole).items()
     ]
@@ -166,7 +166,7 @@ def _segments(columns: Columns, label: str, hooks: tuple[Hook, ...]) -> Any:
     names = list(columns)
     looks = {name: name for name in ("color", "line_width")}
     return hv.Segments(tuple(columns.values()), names[:4], names[4:], label=label).opts(
-        show_legend=False, default_tools=[], hooks=list(hooks), **looks
+        show_legend=False, **part(*hooks), **looks
     )
 
 
@@ -192,7 +192,7 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
             "step",
             ["top", "base"],
             label=name,
-        ).opts(color=colour, line_width=0, show_legend=False, default_tools=[], hooks=list(hooks))
+        ).opts(color=colour, line_width=0, show_legend=False, **part(*hooks))
         for k, (name, colour) in enumerate(
             zip(seed_names(seeds), seed_colours(theme, seeds), strict=True)
         )

@@ -7,18 +7,18 @@ import panel as pn
 import pytest
 from figures import serving, told
 from m2n2lab.widgets.landscape_view import LandscapeView
-from m2n2lab.widgets.lineage import LineageView
-from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.views import AttractionView, NichesView
-from pages import PATIENCE
+from m2n2lab.widgets.lineage import LineageView, SharesView
+from m2n2lab.widgets.snapshot import PEOPLE, Snapshot
+from m2n2lab.widgets.views import AttractionView, CurvesView, NichesView
+from pages import PATIENCE, PIXEL
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver
 from m2n2lab.bench import bench_data
 from m2n2lab.landscape import Landscape
 from m2n2lab.lineage import Lineage
-from m2n2lab.lineage_plots import lineage_data
-from m2n2lab.plots import NICHE_MODES, attraction_data, niches_data
+from m2n2lab.lineage_plots import lineage_data, shares_data
+from m2n2lab.plots import NICHE_MODES, attraction_data, curves_data, niches_data
 from m2n2lab.theme import DARK
 
 CLASSES = ("<b>x</b>", "<img src=x onerror=alert(1)>", "c", "d")
@@ -44,7 +44,9 @@ def moment(evolver, cells=0):
         niches=niches._replace(classes=CLASSES, names=[f"<i>{k}</i>" for k in range(60)]),
         attraction=attraction_data(archive, evolver.task)._replace(classes=CLASSES),
         landscape=landscape.data(),
+        curves=curves_data(evolver.records),
         lineage=lineage_data(evolver.lineage, best),
+        shares=shares_data(evolver.lineage),
         bench=bench_data(evolver, evolver.ask(parents=(a, b))),
         size=archive.size,
     )
@@ -61,7 +63,9 @@ class Stage:
             "niches": NichesView(DARK),
             "attraction": AttractionView(DARK, print),
             "landscape": LandscapeView(DARK, print),
+            "curves": CurvesView(DARK),
             "lineage": LineageView(DARK, print),
+            "shares": SharesView(DARK),
         }
         self._document, self._count, self.shown = pn.state.curdoc, pn.pane.HTML(""), 0
         pn.state.onload(lambda: self._update(self.first))
@@ -70,7 +74,7 @@ class Stage:
 
     def _update(self, snapshot):
         for name, view in self.views.items():
-            view.update(snapshot.lineage if name == "lineage" else snapshot)
+            view.update(getattr(snapshot, name) if name in PEOPLE else snapshot)
         self.shown += 1
         self._count.object = f'<p data-testid="moment">{self.shown}</p>'
 
@@ -91,10 +95,10 @@ def stage():
 def hovered(page, stage, evolver):
     """A page with all views that speak."""
     stage.first = moment(evolver, 9)
-    page.set_viewport_size({"width": 700, "height": 1400})
+    page.set_viewport_size({"width": 700, "height": 2000})
     page.goto(stage.address)
     expect(page.get_by_test_id("moment")).to_have_text("1", timeout=PATIENCE)
-    page.locator("canvas").nth(3).wait_for()
+    page.locator("canvas").nth(5).wait_for()
     return page
 
 
@@ -223,3 +227,22 @@ def test_texts_from_outside_stay_texts_and_the_theme_colours_the_words(hovered, 
                              getComputedStyle(element).color]"""
     box = hovered.locator(".bk-Tooltip", has=hovered.locator(".bk-tooltip-content"))
     assert box.evaluate(colours) == ["rgb(28, 30, 34)", "rgb(242, 242, 242)"]
+
+
+RANGES = """() => Bokeh.documents.flatMap(document => [...document.all_models])
+    .filter(model => model.type === "Figure")
+    .map(({name, x_range: x, y_range: y}) => [name, x.start, x.end, y.start, y.end])"""
+
+
+def test_neither_the_wheel_nor_a_drag_moves_a_plot(hovered, evolver):
+    before = hovered.evaluate(RANGES)
+    assert len(before) == 6
+    for name, left, right, low, high in before:
+        x, y = hovered.evaluate(PIXEL, [name, (left + right) / 2, (low + high) / 2])
+        hovered.mouse.move(x, y)
+        hovered.mouse.wheel(0, 120)
+        hovered.mouse.down()
+        hovered.mouse.move(x + 60, y + 40, steps=4)
+        hovered.mouse.up()
+    hovered.wait_for_timeout(300)
+    assert hovered.evaluate(RANGES) == before
