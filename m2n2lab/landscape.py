@@ -26,7 +26,7 @@ class LandscapeData(NamedTuple):
         mixes: (n,) from 0 to 1.
         scores: (n, n) mean score of the child, rows mixes and columns splits; a cell that was not
             evaluated yet has the score of the coarser cell it lies in, NaN before that.
-        done: cells that were evaluated.
+        known: (n, n) which cells were evaluated.
         best: row and column of the best evaluated cell, or ``None``.
     """
 
@@ -34,8 +34,13 @@ class LandscapeData(NamedTuple):
     splits: NDArray[np.int64]
     mixes: Floats
     scores: Floats
-    done: int
+    known: NDArray[np.bool_]
     best: tuple[int, int] | None
+
+    @property
+    def done(self) -> int:
+        """How many cells were evaluated."""
+        return int(np.count_nonzero(self.known))
 
     @property
     def complete(self) -> bool:
@@ -100,7 +105,7 @@ class Landscape:
             row, column = np.unravel_index(np.nanargmax(self._exact), self._exact.shape)
             best = int(row), int(column)
         return LandscapeData(
-            self.parents, self._splits, self._mixes, self._shown.copy(), int(known.sum()), best
+            self.parents, self._splits, self._mixes, self._shown.copy(), known, best
         )
 
 

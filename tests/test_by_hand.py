@@ -18,7 +18,7 @@ def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, dig
         button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("60")
     evolver = Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0).run(60)
-    matrix = attraction_data(evolver.archive)
+    matrix = attraction_data(evolver.archive, evolver.task)
     many = len(matrix.ids)
 
     # The fourth row's A meets the second column's B.

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 def last(page):
     """Return the last step of the curves of progress."""
-    return page.evaluate(FIND + 'return Array.from(find("step")).pop() }', "per cent")
+    return page.evaluate(FIND + 'return Array.from(find("step")).pop() }', "covered")
 
 
 def niche_total(page):
