@@ -142,7 +142,10 @@ class Camera:
         niches, attraction, mean = old.niches, old.attraction, old.mean
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
-            niches, attraction = niches_data(archive, evolver.task), attraction_data(archive)
+            niches, attraction = (
+                niches_data(archive, evolver.task),
+                attraction_data(archive, evolver.task),
+            )
             mean = float(np.mean([member.score for member in archive.members]))
         step = evolver.generation
         self._last = Snapshot(
