@@ -24,6 +24,7 @@ from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.pictures import css_variables
 from m2n2lab.widgets.session import PACES, Session
 from m2n2lab.widgets.snapshot import Snapshot
+from m2n2lab.widgets.tour import Tour
 from m2n2lab.widgets.views import (
     AttractionView,
     CurvesView,
@@ -88,6 +89,7 @@ class Dashboard:
         self.member = MemberView(theme)
         self.lives = LineageView(theme, session.select)
         self.shares = SharesView(theme)
+        self.tour = Tour(lambda: self.session, theme)
         self._shown: Snapshot | None = None
         self.title = pn.pane.Str(session.snapshot.title, margin=0, styles={"color": theme.quiet})
         ink = f".bk-btn-primary {{ color: {theme.card} !important; }}"
@@ -132,6 +134,7 @@ class Dashboard:
     def refresh(self) -> None:
         """Show the session's latest snapshot, if it is a new one."""
         snapshot = self.session.snapshot
+        self.tour.update(snapshot)
         if snapshot is self._shown:
             return
         self._shown = snapshot
@@ -162,6 +165,7 @@ class Dashboard:
         transport = pn.Row(self.run, self.step, self.step_ten, self.pace, margin=0)
         panes = {name: view.pane for name, view in self._views.items()}
         parts = {"title": self.title, "transport": transport, "mode": self.mode}
+        parts["tour"] = self.tour.pane
         parts |= {"history": self.history, "code": self.code}
         parts["attracted"] = self.attraction.words
         parts |= {"members": self.members.pane, "member": self.member.pane}
