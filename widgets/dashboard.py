@@ -27,6 +27,7 @@ from m2n2lab.widgets.session import PACES, Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.styles import SELECT, primary
+from m2n2lab.widgets.tour import Tour
 from m2n2lab.widgets.views import AttractionView, CurvesView, FiguresView, NichesView
 from m2n2lab.widgets.workbench import ANSWERS, Filter
 from tornado.websocket import WebSocketClosedError
@@ -88,6 +89,7 @@ class Dashboard:
         self.shares = SharesView(theme)
         self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
         self.setup = SetupView(lambda: self.run, self.begin, theme)
+        self.tour = Tour(self.session, theme)
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
@@ -188,6 +190,7 @@ class Dashboard:
             self.show(next((run for run in runs if run.number == self.run.number), runs[0]))
             return
         snapshot = self.session().snapshot
+        self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
         if snapshot is self._shown and not compared:
             return
@@ -278,6 +281,7 @@ class Dashboard:
                 styles={"flex-wrap": "wrap"},
             ),
             "setup": self.setup.pane,
+            "tour": self.tour.pane,
             "figures": self.figures.pane,
             "mode": self.mode,
             "niches": self.niches.pane,
