@@ -42,18 +42,25 @@ def answers(port):
     return True
 
 
-def served(command, port, log):
-    """Start a server, wait until it answers, yield its address, end it."""
+def started(command, port, log, **options):
+    """Start a server and wait until it answers; returns its process."""
     with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, **options
+        )
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        if answers(port):
+            return process
+        time.sleep(0.1)
+    process.kill()
+    return pytest.fail(f"the server did not answer: {log.read_text()}")
+
+
+def served(command, port, log):
+    """Start a server, wait until it answers, yield its log, end it."""
+    process = started(command, port, log)
     try:
-        for _ in range(600):
-            assert process.poll() is None, log.read_text()
-            if answers(port):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail(f"the server did not answer: {log.read_text()}")
         yield log
     finally:
         process.terminate()

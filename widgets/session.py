@@ -6,12 +6,14 @@ replaced as a whole and never waits on the lock of a running step.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from m2n2lab.errors import InputError, choose
 from m2n2lab.lineage import Lineage
@@ -110,6 +112,7 @@ class Session:
         """Start the worker; a second call does nothing."""
         with self._wake:
             if self._thread is None:
+                _started.add(self)
                 self._thread = threading.Thread(
                     target=self._work, name="m2n2lab search", daemon=True
                 )
@@ -382,3 +385,22 @@ class Session:
     def _call_listeners(self) -> None:
         for listener in self._listeners:
             listener()
+
+
+_started: WeakSet[Session] = WeakSet()
+
+
+@atexit.register
+def close_all(patience: float = 5.0) -> bool:
+    """End every search, since one that still steps when Python ends would abort the process.
+
+    Args:
+        patience: most seconds to wait for the steps that are under way.
+
+    Returns:
+        Whether all have ended.
+    """
+    for session in _started:
+        session.close()
+    until = time.monotonic() + patience
+    return all(session.join(max(until - time.monotonic(), 0.0)) for session in _started)
