@@ -1,5 +1,6 @@
 """A dashboard in a real browser: serving it, finding things on it, clicking on its plots."""
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -7,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import panel as pn
 import pytest
 from playwright.sync_api import expect
 
@@ -23,6 +25,7 @@ FLAGS = [
 ]
 SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Answers")
 PATIENCE = 60_000  # milliseconds; only ever waited for when something is broken
+expect.set_options(timeout=PATIENCE)
 
 
 def free_port():
@@ -60,6 +63,30 @@ def served(command, port, log):
         process.wait(20)
 
 
+@contextlib.contextmanager
+def served_view(view):
+    """Serve what ``view`` makes for each page, in a thread; gives the address."""
+    port = free_port()
+    pn.extension()
+    server = pn.serve(
+        {"/": view},
+        address="127.0.0.1",
+        port=port,
+        websocket_origin=[f"127.0.0.1:{port}"],
+        threaded=True,
+        show=False,
+        verbose=False,
+    )
+    try:
+        for _ in range(300):  # it starts in a thread of its own
+            if answers(port):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.stop()
+
+
 def button(page, name):
     return page.get_by_role("button", name=name, exact=True)
 
@@ -74,7 +101,7 @@ def steps(page):
 
 def opened(page, address):
     page.goto(address)
-    expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
+    expect(button(page, "Run")).to_be_enabled()
     expect(figure(page, "phase")).to_have_text("paused")
     return page
 

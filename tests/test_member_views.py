@@ -1,7 +1,6 @@
 import base64
 import io
 import re
-import time
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
-from pages import answers, free_port
+from pages import served_view
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -327,28 +326,11 @@ def served_views(page, watched, tiny):
         plots = [pn.Column(v.pane, width=600, height=260) for v in (lives, shares)]
         return pn.Column(table.pane, one.pane, pn.Row(lives.span, lives.key), *plots)
 
-    port = free_port()
-    pn.extension()
-    server = pn.serve(
-        {"/": view},
-        address="127.0.0.1",
-        port=port,
-        websocket_origin=[f"127.0.0.1:{port}"],
-        threaded=True,
-        show=False,
-        verbose=False,
-    )
-    try:
-        for _ in range(300):  # it starts in a thread of its own
-            if answers(port):
-                break
-            time.sleep(0.1)
+    with served_view(view) as address:
         page.set_viewport_size({"width": 800, "height": 1400})
-        page.goto(f"http://127.0.0.1:{port}/")
+        page.goto(address)
         page.picked = picked
         yield page
-    finally:
-        server.stop()
 
 
 PLACE = """([x, y]) => {
