@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.records import Proposal
+
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
 
@@ -72,7 +74,7 @@ class Landscape:
         self.parents = parents
         self._evolver = evolver
         # Genomes are kept: the parents may die before the map is done.
-        self._a, self._b = (evolver.archive[id].genome for id in parents)
+        self._a, self._b = (p.genome for p in evolver.check(Proposal(parents, 0, 0.0, 0)))
         self._splits = np.linspace(0, evolver.space.size, cells).round().astype(np.int64)
         self._mixes = np.linspace(0.0, 1.0, cells)
         self._exact = np.full((cells, cells), np.nan)

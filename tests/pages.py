@@ -23,6 +23,7 @@ FLAGS = [
 ]
 SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Answers")
 PATIENCE = 60_000  # milliseconds; only ever waited for when something is broken
+expect.set_options(timeout=PATIENCE)
 
 
 def free_port():
@@ -81,7 +82,7 @@ def steps(page):
 
 def opened(page, address):
     page.goto(address)
-    expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
+    expect(button(page, "Run")).to_be_enabled()
     expect(figure(page, "phase")).to_have_text("paused")
     return page
 

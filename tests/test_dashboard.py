@@ -93,7 +93,7 @@ def test_answers_show_digits_and_only_wrong_ones_when_asked(page, lab):
     opened(page, lab)
     answers = figure(page, "answers")
     expect(answers.locator("img")).to_have_count(24)
-    button(page, "child wrong").click()
+    page.get_by_label("Which answers").select_option("child wrong")
     expect(answers.locator("s.child")).to_have_count(24)
     expect(answers.locator("b.child")).to_have_count(0)  # right answers
 

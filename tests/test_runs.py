@@ -148,13 +148,3 @@ def test_keys_cannot_be_guessed_and_unknown_ones_find_nothing(runs):
     assert min(map(len, keys)) >= 20
     assert tables.find("") is None
     assert tables.find("nonsense") is None
-
-
-def test_closing_a_server_ends_all_its_workers(digits):
-    tables = Desks()
-    runs = Runs({"digits": digits})
-    tables.add(runs, runs.add(Settings(threads=1)))
-    runs.start()
-    runs.all[0].session.run()
-    tables.close(SECONDS)
-    assert runs.all[0].session.snapshot.phase == "closed"

@@ -6,7 +6,7 @@ from pathlib import Path
 from pages import button, figure, opened, steps
 from playwright.sync_api import expect
 
-from m2n2lab import Evolver, make_evolver
+from m2n2lab import Evolver, load_archive, make_evolver
 from m2n2lab.display import percent
 
 
@@ -52,12 +52,15 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     expect(figure(page, "test")).to_have_text(percent(evolver.test))
     page.get_by_text("Setup", exact=True).click()
     with page.expect_download() as download:
-        page.get_by_text("History (CSV)").click()
+        page.get_by_text("History", exact=True).last.click()
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 11
     assert rows[0].startswith("step,")
     with page.expect_download() as download:
-        page.get_by_text("Code (Python)").click()
+        page.get_by_text("Archive", exact=True).last.click()
+    assert tuple(load_archive(download.value.path()).ids) == evolver.archive.ids
+    with page.expect_download() as download:
+        page.get_by_text("Code", exact=True).last.click()
     names = {}
     exec(Path(download.value.path()).read_text(), names)
     assert names["evolver"].archive.ids == evolver.archive.ids

@@ -29,7 +29,6 @@ from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.styles import SELECT, primary
 from m2n2lab.widgets.tour import Tour
 from m2n2lab.widgets.views import AttractionView, CurvesView, FiguresView, NichesView
-from m2n2lab.widgets.workbench import ANSWERS, Filter
 from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.errors import InputError
@@ -82,7 +81,7 @@ class Dashboard:
         self.figures = FiguresView()
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
-        self.answers = AnswersView(theme)
+        self.answers = AnswersView(theme, lambda wanted: self.session().filter(wanted))
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
@@ -101,7 +100,6 @@ class Dashboard:
         self.reset = pn.widgets.Button(name="Reset", width=62, disabled=True)
         self.pace = pn.widgets.Select(options=list(PACES), width=112, stylesheets=[SELECT])
         self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
-        self.which = pn.widgets.RadioButtonGroup(options=list(ANSWERS))
         # Which tab is seen: set by the page's script, which finds it by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
         # A link that makes the same search: shown in the browser's address bar.
@@ -112,7 +110,6 @@ class Dashboard:
         self.step_ten.on_click(lambda event: self.session().step(10))
         self.reset.on_click(lambda event: self.begin(self.run.settings, beside=False))
         self.pace.param.watch(lambda event: self.session().pace(event.new), "value")
-        self.which.param.watch(lambda event: self.session().filter(Filter(event.new)), "value")
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
         self.tab.param.watch(lambda event: self._look_again(), "value")
         self.show(self.run)
@@ -148,7 +145,7 @@ class Dashboard:
         self.title.object = f'<div class="title">{escape(run.settings.title)}</div>'
         session = run.session
         session.pace(self.pace.value)
-        session.filter(Filter(self.which.value))
+        self.answers.ask()
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self._look_again()
@@ -302,7 +299,7 @@ class Dashboard:
             "compare_form": self.compare.form,
             "compare_list": self.compare.list,
             "landscape": self.landscape.pane,
-            "which": self.which,
+            "filters": self.answers.head,
             "answers": self.answers.pane,
         }
         for name, part in parts.items():

@@ -75,15 +75,6 @@ class Desks:
         for desk in gone:
             desk.runs.close()
 
-    def close(self, timeout: float) -> None:
-        """End all searches and wait for their workers, ``timeout`` seconds for each."""
-        with self._lock:
-            desks, self._desks = list(self._desks.values()), {}
-        for desk in desks:
-            desk.runs.close()
-        for desk in desks:
-            desk.runs.join(timeout)
-
 
 DESKS = Desks()
 """Of this process: ``panel serve`` runs a page's script anew for each page."""

@@ -14,7 +14,7 @@ from tornado.ioloop import PeriodicCallback
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
-from .dashboard import dashboard
+from .dashboard import dashboard, open_desk
 from .session import close_all
 from .window import Window, check_screen
 
@@ -45,7 +45,13 @@ def check_port(host: str, port: int) -> None:
 
 
 def serve_dashboard(
-    settings: Settings, host: str, port: int, origins: list[str], show: bool, window: bool = False
+    settings: Settings,
+    host: str,
+    port: int,
+    origins: list[str],
+    show: bool,
+    window: bool = False,
+    shared: bool = False,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -57,6 +63,7 @@ def serve_dashboard(
         origins: ``host:port`` of further pages that may open a websocket here.
         show: open the page in a browser.
         window: open it in a window of its own; closing that ends the server too.
+        shared: one search that all pages watch and steer, and that goes on without them.
 
     Raises:
         InputError: a port that cannot be listened on, or no screen for a window.
@@ -66,18 +73,20 @@ def serve_dashboard(
     check_port(host, port)
     task = settings.make_task()  # bad data shows now, and pages open sooner
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
+    desk = open_desk(settings, task, shared=True) if shared else None
     pn.extension()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task)},
+        {"/": lambda: dashboard(settings, task, desk)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
         show=show,
         start=False,
         title="m2n2lab",
-        # A page that was closed ends its search after ten seconds. Not sooner: the time also
-        # runs while a slow browser still loads scripts, and a session that it comes too late for
-        # is made anew without a page, which then looks for its style sheets on the internet.
+        # A page that was closed is forgotten after ten seconds (its search ends before, see
+        # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
+        # a session that it comes too late for is made anew without a page, which then looks for
+        # its style sheets on the internet.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=10_000,
         verbose=False,

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from m2n2lab.errors import InputError, choose
+from m2n2lab.exporting import archive_bytes
 from m2n2lab.lineage import Lineage
 
 from .snapshot import Camera, Snapshot
@@ -96,6 +98,7 @@ class Session:
         self._obeyed = self._orders  # the last orders, without what is done once
         self._listeners: tuple[Callable[[], object], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
+        self._export: Callable[[], bytes] | None = None
         self._bench: Workbench  # the worker's, as all that follows
         self._camera: Camera
         self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
@@ -212,6 +215,10 @@ class Session:
         """Every generation so far; ``None`` before there is an evolver."""
         return self._records
 
+    def archive(self) -> bytes:
+        """Return the archive as a file (see ``archive_bytes``); empty before there is one."""
+        return self._export() if self._export else b""
+
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Call ``listener``, in the worker, when an order has been obeyed and can be seen.
 
@@ -238,6 +245,7 @@ class Session:
             lineage = Lineage(evolver)
             evolver.subscribe(lineage.observe)
             self._records = evolver.records
+            self._export = partial(archive_bytes, evolver)
             self._bench = Workbench(evolver, lineage)
             self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title)
             self._publish_rest()

@@ -62,10 +62,13 @@ class SetupView:
         self.said = pn.pane.HTML("", **{**wide, "stylesheets": said})
         download: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (3, 2)}
         self.history = pn.widgets.FileDownload(
-            callback=self._history, filename="history.csv", label="History (CSV)", **download
+            callback=self._history, filename="history.csv", label="History", **download
         )
         self.code = pn.widgets.FileDownload(
-            callback=self._code, filename="search.py", label="Code (Python)", **download
+            callback=self._code, filename="search.py", label="Code", **download
+        )
+        self.archive = pn.widgets.FileDownload(
+            callback=self._archive, filename="archive.safetensors", label="Archive", **download
         )
         self.anew.on_click(lambda event: self._start(beside=False))
         self.beside.on_click(lambda event: self._start(beside=True))
@@ -76,7 +79,7 @@ class SetupView:
             pn.Row(*self.options.values(), margin=0, sizing_mode="stretch_width"),
             pn.Row(self.anew, self.beside, margin=0, sizing_mode="stretch_width"),
             self.said,
-            pn.Row(self.history, self.code, margin=0, sizing_mode="stretch_width"),
+            pn.Row(self.history, self.archive, self.code, margin=0, sizing_mode="stretch_width"),
             width=330,
             margin=0,
         )
@@ -122,6 +125,9 @@ class SetupView:
     def _history(self) -> io.StringIO:
         history = self._run().session.history
         return io.StringIO("" if history is None else history.frame().to_csv())
+
+    def _archive(self) -> io.BytesIO:
+        return io.BytesIO(self._run().session.archive())
 
     def _code(self) -> io.StringIO:
         run = self._run()

@@ -66,7 +66,8 @@ class Snapshot:
         pending: whether what is chosen waits to be previewed, because that is slow.
         landscape: of the pair on the bench, as far as it is known.
         mapping: whether more of it is being evaluated.
-        answers: some data points with what A, B and the child make of them.
+        answers: data points with what A, B and the child make of them, some of those that match.
+        matching: how many match the filter.
         members: the living in a table.
         lineage, shares: who came from whom, and how much of the living came from each seed.
         chosen: the member whose page is open; the best where nobody was chosen.
@@ -97,6 +98,7 @@ class Snapshot:
     landscape: LandscapeData | None = None
     mapping: bool = False
     answers: tuple[Answer, ...] = ()
+    matching: int = 0
     members: MembersData | None = None
     lineage: LineageData | None = None
     shares: SharesData | None = None
@@ -170,6 +172,7 @@ class Camera:
             undoable=desk.undoable,
             landscape=desk.landscape,
             answers=desk.answers,
+            matching=desk.matching,
             **bench,
             **self._people(phase, chosen),
         )
