@@ -100,10 +100,9 @@ def serve_dashboard(
     finally:
         if opened is not None:
             opened.close()
-        ended = close_all()
         sys.stdout.flush()
-        if not ended:  # waiting for a step that takes longer would look like a server that hangs
-            os._exit(0)
+    if not close_all():  # waiting for a step that takes longer would look like a server that hangs
+        os._exit(0)
 
 
 def _open_window(server: Server, host: str, port: int) -> Window:
