@@ -6,6 +6,7 @@ import pytest
 from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
+from m2n2lab.drawing import start_columns
 from m2n2lab.history import COLUMNS, History
 from m2n2lab.plots import (
     attraction_data,
@@ -132,17 +133,46 @@ def test_a_matrix_in_another_order_is_the_same_matrix(archive):
 
 
 def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):
-    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(300)
-    data = curves_data(evolver.records, points=50)
-    assert len(data.step) == 50
-    assert (data.step[0], data.step[-1]) == (1, 300)
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    seeds = evolver.archive.standing
+    data = curves_data(evolver.run(300), points=50)
+    assert data.step[:2].tolist() == [0, 1]
+    assert (len(data.step), data.step[-1]) == (51, 300)
     assert data.test[-1] == 100 * evolver.test
-    full = curves_data(evolver.records, points=1000)
-    np.testing.assert_array_equal(full.covered, 100 * evolver.records.column("coverage"))
+    first = [line[0] for line in data.lines().values()]
+    reached = [100 * share for share in (seeds.coverage, seeds.entropy, seeds.train)]
+    assert first[:3] == reached
+    assert np.isnan(first[3])  # of the seeds it was not kept
+    full, history = curves_data(evolver, points=1000), evolver.records
+    np.testing.assert_array_equal(full.covered[1:], 100 * history.column("coverage"))
+    np.testing.assert_array_equal(full.entropy[1:], 100 * history.column("entropy"))
 
 
-def test_no_steps_give_empty_curves():
-    assert len(curves_data(History()).step) == 0
+def test_before_the_first_step_the_seeds_are_dots_and_a_note_says_what_to_do(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    data = curves_data(evolver)
+    archive = evolver.archive
+    values = [archive.coverage, archive.entropy, archive.best.score, evolver.test]
+    assert [line.tolist() for line in data.lines().values()] == [[100 * v] for v in values]
+    marks = start_columns(data, LIGHT)
+    assert marks["start"]["value"] == [100 * v for v in values]
+    assert "Run" in marks["waiting"]["text"][0]
+    later = start_columns(curves_data(evolver.run(1)), LIGHT)
+    assert [column for mark in later.values() for column in mark.values()] == [[]] * 6
+
+
+def test_curves_of_a_search_that_was_taken_up_again_begin_where_it_was(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(40)
+    other = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    other.load_state_dict(evolver.state_dict())
+    assert curves_data(other).step.tolist() == [40]
+    data = curves_data(other.run(2))
+    assert data.step.tolist() == [40, 41, 42]
+    assert data.covered[0] == 100 * evolver.archive.coverage
+
+
+def test_no_steps_give_an_empty_history():
+    assert History().sample(10).shape == (0, len(COLUMNS))
     assert History().table().shape == (0, len(COLUMNS))
 
 
