@@ -60,7 +60,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
     return hook
 
 
-def _sans(plot: Any, element: Any) -> None:
+def sans(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
     plot.handles["glyph"].text_font = {"value": FONT}
 
@@ -238,7 +238,7 @@ def draw_niches(
         text_font_size="11px",
         text_align="left",
         text_baseline="bottom",
-        **part(_sans, *hooks),
+        **part(sans, *hooks),
     )
     frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
@@ -373,7 +373,7 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         color="color", size=7, show_legend=False, **part(*hooks)
     )
     words = hv.Labels(waiting, vdims=["text"], label="waiting").opts(
-        text_color=theme.quiet, text_font_size="12px", **part(_sans, *hooks)
+        text_color=theme.quiet, text_font_size="12px", **part(sans, *hooks)
     )
     return hv.Overlay([*curves, dots, words]).opts(
         # Of a dot at the first step more than half is seen.

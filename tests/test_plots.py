@@ -7,7 +7,9 @@ from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
 from m2n2lab.drawing import start_columns
+from m2n2lab.drawing_landscape import corners, draw_landscape
 from m2n2lab.history import COLUMNS, History
+from m2n2lab.landscape import Landscape
 from m2n2lab.plots import (
     attraction_data,
     cluster_order,
@@ -227,3 +229,35 @@ def test_the_notebook_display_shows_members_and_escapes_names(tiny_seeds, tiny):
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "and 10 more" in html
+
+
+def test_the_corners_of_a_landscape_are_named_after_the_parents_that_they_are(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(20)
+    a, b = evolver.ask().parents
+    landscape = Landscape(evolver, (a, b), cells=3)
+    while landscape.advance():
+        pass
+    data = landscape.data()
+    marks = corners(data, LIGHT)
+    scores = {"A": evolver.archive[a].score, "B": evolver.archive[b].score}
+    assert sorted(marks["text"]) == ["A", "A", "B", "B"]
+    for x, mix, who, colour in zip(*marks.values(), strict=True):
+        assert not -0.25 <= x <= 1.25  # beside the map, whose cells are half as wide as it
+        corner = data.scores[data.mixes.tolist().index(mix), 0 if x < 0 else -1]
+        assert corner == pytest.approx(scores[who])
+        assert colour == (LIGHT.parent_a if who == "A" else LIGHT.parent_b)
+
+
+def test_a_landscape_has_labelled_axes_and_a_key(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(20)
+    landscape = Landscape(evolver, evolver.ask().parents, cells=3)
+    landscape.advance()
+    data = landscape.data()
+    figure = hv.render(draw_landscape(data, (0.5, 0.5), LIGHT))
+    assert "vector before it" in figure.xaxis[0].axis_label
+    texts = [r.data_source.data["text"] for r in figure.renderers if hasattr(r.glyph, "text")]
+    assert [*texts[0]] == ["B", "A", "A", "B"]
+    assert "★ best" in texts[1][0]
+    # All of it lies inside the frame.
+    assert figure.x_range.start < min(corners(data, LIGHT)["x"])
+    assert figure.x_range.end > max(corners(data, LIGHT)["x"])
