@@ -79,6 +79,10 @@ BARELY = 1e-9
 """Values of a niche map below this count as not solved."""
 
 
+LEAST_STEPS = 10.0
+"""Steps that the axis of the curves has at least."""
+
+
 def strongest(values: NDArray[Any]) -> float:
     """Return the value that gets the end of the ramp, above 0 even where all values are 0."""
     return max(float(np.nanmax(values, initial=0.0)), 1e-12)
@@ -314,34 +318,79 @@ def draw_attraction(
 
 def _one_source(plot: Any, element: Any) -> None:
     """Let all curves read the first one's source, so that a refresh sends the steps once."""
-    curves = [curve.handles for curve in plot.subplots.values()]
+    curves = [p.handles for p in plot.subplots.values() if type(p).__name__ == "CurvePlot"]
     source = curves[0]["source"]
     for handles in curves[1:]:
         source.data.update(handles["source"].data)
         handles["glyph_renderer"].data_source = handles["source"] = source
 
 
+def _curve_looks(theme: Theme) -> tuple[tuple[str, float, str], ...]:
+    """Return colour, width and dash of each curve."""
+    return (
+        (theme.quiet, 1.5, "solid"),
+        (theme.quiet, 1.5, "dotted"),
+        (theme.faint, 1.5, "solid"),
+        (theme.text, 2.5, "solid"),
+    )
+
+
+def curves_end(data: CurvesData) -> float:
+    """Return the step at which the axis of the curves ends."""
+    return max(float(data.step[-1]), LEAST_STEPS)
+
+
+def start_columns(data: CurvesData, theme: Theme) -> dict[str, dict[str, list[Any]]]:
+    """Return the sources of what stands for the curves before the first step, empty after it."""
+    waiting = len(data.step) == 1
+    values = [float(line[0]) for line in data.lines().values()] if waiting else []
+    return {
+        "start": {
+            "step": data.step.tolist() * len(values),
+            "value": values,
+            "color": [colour for colour, *_ in _curve_looks(theme)][: len(values)],
+        },
+        "waiting": {
+            "x": [float(data.step[0]) + LEAST_STEPS / 2] * waiting,
+            "y": [50.0] * waiting,
+            "text": ["So far the seeds: Run or Step to begin."] * waiting,
+        },
+    }
+
+
 def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
-    """Draw coverage and the best member's accuracy over the steps, in per cent."""
-    looks = ((theme.quiet, 1.5), (theme.faint, 1.5), (theme.text, 2.5))
+    """Draw coverage, entropy and the best member's accuracy over the steps, in per cent."""
     curves = [
         hv.Curve((data.step, values), "step", label, label=label).opts(
-            color=colour, line_width=width, **part(*hooks)
+            color=colour, line_width=width, line_dash=dash, **part(*hooks)
         )
-        for (label, values), (colour, width) in zip(data.lines().items(), looks, strict=True)
+        for (label, values), (colour, width, dash) in zip(
+            data.lines().items(), _curve_looks(theme), strict=True
+        )
     ]
-    last = max([*data.step[-1:].tolist(), 1.0])
-    return hv.Overlay(curves).opts(
-        xlim=(0, last),
-        ylim=(0, 102),
+    start, waiting = (tuple(c.values()) for c in start_columns(data, theme).values())
+    dots = hv.Points(start, ["step", "value"], ["color"], label="start").opts(
+        color="color", size=7, show_legend=False, **part(*hooks)
+    )
+    words = hv.Labels(waiting, vdims=["text"], label="waiting").opts(
+        text_color=theme.quiet, text_font_size="12px", **part(sans, *hooks)
+    )
+    return hv.Overlay([*curves, dots, words]).opts(
+        # Of a dot at the first step more than half is seen.
+        xlim=(-0.02 * LEAST_STEPS, curves_end(data)),
+        ylim=(0, 104),
         legend_position="top",
+        legend_cols=2,
         legend_opts={
             "background_fill_alpha": 0.0,
             "border_line_color": None,
             "label_text_color": theme.quiet,
             "label_text_font": FONT,
             "label_text_font_size": "11px",
-            "orientation": "horizontal",
+            "label_height": 13,
+            "glyph_height": 13,
+            "spacing": 6,
+            "margin": 0,
             "padding": 0,
         },
         xformatter="%d",

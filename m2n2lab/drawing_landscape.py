@@ -7,18 +7,32 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from m2n2lab.drawing import Hook, base, colorbar, part
+from m2n2lab.drawing import Hook, base, colorbar, part, sans
 from m2n2lab.hover import explained
-from m2n2lab.landscape import CELLS, LandscapeData
+from m2n2lab.landscape import LandscapeData
 from m2n2lab.theme import Theme, ramp
 
-LANDSCAPE_BOUNDS = (
-    -0.5 / (CELLS - 1),
-    -0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-)
-"""Edges of a landscape whose outer cells are centred on 0 and 1."""
+MARGIN = 0.075
+"""Room around the map, for the names of its corners and for what its marks mean."""
+
+KEY = "A, B: parents · ★ best · ⊕ bench"
+
+
+def corners(data: LandscapeData, theme: Theme) -> dict[str, list[Any]]:
+    """Return where names stand beside the corners that are the parents, the names and colours.
+
+    The mix is B's share before the split, so where all of the vector lies before it mix 0 is A,
+    and where none does mix 0 is B.
+    """
+    a, b = ("A", theme.parent_a), ("B", theme.parent_b)
+    aside = _half(data) + MARGIN / 2
+    marks = [(-aside, 0.0, *b), (-aside, 1.0, *a), (1 + aside, 0.0, *a), (1 + aside, 1.0, *b)]
+    return dict(zip(("x", "y", "text", "colour"), map(list, zip(*marks, strict=True)), strict=True))
+
+
+def _half(data: LandscapeData) -> float:
+    """Return half the width of a cell; the outer cells are centred on 0 and 1."""
+    return 0.5 / (len(data.mixes) - 1)
 
 
 def best_cell(data: LandscapeData) -> dict[str, list[float]]:
@@ -82,9 +96,10 @@ def draw_landscape(
         hooks: as for the other plots.
     """
     explain = explained(theme, _SENTENCE, _CODE, landscape_words(data))
+    half = _half(data)
     image = hv.Image(
         100 * data.scores[::-1],
-        bounds=(*LANDSCAPE_BOUNDS,),
+        bounds=(-half, -half, 1 + half, 1 + half),
         kdims=["split", "mix"],
         vdims=["score"],
     ).opts(
@@ -96,6 +111,13 @@ def draw_landscape(
         colorbar_opts=colorbar(theme),
         **part(explain, *hooks),
     )
+    names = hv.Labels(tuple(corners(data, theme).values()), vdims=["text", "colour"]).opts(
+        text_color="colour", text_font_size="13px", text_font_style="bold", **part(sans)
+    )
+    key = hv.Labels(([-half], [1 + half + 0.015], [KEY]), vdims=["text"]).opts(
+        text_color=theme.quiet, text_font_size="11px", text_align="left",
+        text_baseline="bottom", **part(sans),
+    )  # fmt: skip
     best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
         color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
         **part(*hooks),
@@ -104,9 +126,9 @@ def draw_landscape(
         color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
         show_legend=False, **part(*hooks),
     )  # fmt: skip
-    return (image * best * bench).opts(
-        xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),
-        ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
+    return hv.Overlay([image, names, key, best, bench]).opts(
+        xlim=(-half - MARGIN, 1 + half + MARGIN),
+        ylim=(-half, 1 + half + MARGIN),
         xlabel="split (share of the vector before it)",
         ylabel="mix (share of B before it)",
         **base(theme, axes=False),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.records import Generation
+from m2n2lab.records import Generation, Standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +28,13 @@ class History:
     All values are doubles (ids and steps are exact below 2^53), and missing ones NaN, so that a
     row is added in one indivisible call: neither an interrupt nor a reader in another thread
     ever sees half a row.
+
+    Attributes:
+        start: how things stood before the first row; ``None`` before there is one.
     """
 
     def __init__(self) -> None:
+        self.start: Standing | None = None
         self._values = array("d")
 
     def __len__(self) -> int:
@@ -38,6 +42,7 @@ class History:
 
     def append(self, generation: Generation) -> None:
         """Add one generation."""
+        self.start = self.start or generation.before
         proposal, verdict, after = generation.proposal, generation.verdict, generation.after
         nan = float("nan")
         a, b = (*generation.parents, nan, nan)[:2]

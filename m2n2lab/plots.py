@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
 from m2n2lab.errors import choose
-from m2n2lab.history import COLUMNS, History
+from m2n2lab.history import COLUMNS
 from m2n2lab.tasks.base import Task
 from m2n2lab.theme import LIGHT, Theme
 
@@ -148,29 +148,36 @@ def cluster_order(scores: NDArray[Any]) -> tuple[int, ...]:
 
 
 class CurvesData(NamedTuple):
-    """How far the search has come, in per cent."""
+    """How far the search has come, in per cent; first where it began."""
 
     step: NDArray[np.float64]  # (n,)
     covered: NDArray[np.float64]  # (n,) share of data points that some member solves
+    entropy: NDArray[np.float64]  # (n,) of 1 bit a data point: half the members solve each
     train: NDArray[np.float64]  # (n,) score of the best member
-    test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where there is none
+    test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where it is not known
 
     def lines(self) -> dict[str, NDArray[np.float64]]:
         """Return the curves by the words that a legend has for them."""
         return {
             "covered": self.covered,
+            "entropy, % of 1 bit": self.entropy,
             "best, train": self.train,
             "best, held out": self.test,
         }
 
 
-def curves_data(history: History, points: int = CURVE_POINTS) -> CurvesData:
-    """Return curves of at most ``points`` points, evenly spaced, the last step among them."""
-    rows = history.sample(points)
-    step, covered, train, test = (
-        rows[:, COLUMNS.index(name)] for name in ("step", "coverage", "train", "test")
-    )
-    return CurvesData(step, 100 * covered, 100 * train, 100 * test)
+def curves_data(evolver: Evolver, points: int = CURVE_POINTS) -> CurvesData:
+    """Return curves of at most ``points`` steps and where they began, the last step among them."""
+    rows = evolver.records.sample(points)
+    start = evolver.records.start if len(rows) else evolver.archive.standing
+    assert start is not None  # there is a row
+    began = rows[0, COLUMNS.index("step")] - 1 if len(rows) else evolver.generation
+    # Of the members before the first step the score on held-out data was not kept.
+    test = evolver.test if not len(rows) else float("nan")
+    first = (began, start.coverage, start.entropy, start.train, test)
+    columns = [COLUMNS.index(name) for name in ("step", "coverage", "entropy", "train", "test")]
+    step, *shares = np.vstack((first, rows[:, columns])).T
+    return CurvesData(step, *(100 * share for share in shares))
 
 
 NICHE_MODES = {"solved": "scores", "worth": "worth", "only one": "alone"}
@@ -268,4 +275,4 @@ class Plots:
         """Return the best member's accuracy and the archive's coverage over the steps."""
         from m2n2lab.drawing import draw_curves
 
-        return draw_curves(curves_data(self._evolver.records), self._theme)
+        return draw_curves(curves_data(self._evolver), self._theme)

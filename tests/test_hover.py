@@ -44,7 +44,7 @@ def moment(evolver, cells=0):
         niches=niches._replace(classes=CLASSES, names=[f"<i>{k}</i>" for k in range(60)]),
         attraction=attraction_data(archive, evolver.task)._replace(classes=CLASSES),
         landscape=landscape.data(),
-        curves=curves_data(evolver.records),
+        curves=curves_data(evolver),
         lineage=lineage_data(evolver.lineage, best),
         shares=shares_data(evolver.lineage),
         bench=bench_data(evolver, evolver.ask(parents=(a, b))),

@@ -11,6 +11,7 @@ from m2n2lab.widgets.views import ORDERS, AttractionView, CurvesView, NichesView
 
 from m2n2lab import Evolver
 from m2n2lab.bench import bench_data
+from m2n2lab.drawing import start_columns
 from m2n2lab.plots import attraction_data, cluster_order, curves_data, niches_data, niches_geometry
 from m2n2lab.theme import LIGHT
 
@@ -115,22 +116,36 @@ def test_members_are_clustered_once_for_each_matrix_and_only_when_asked(evolver,
 
 def test_short_columns_travel_in_the_message_and_long_ones_in_single_precision(evolver):
     view = CurvesView(LIGHT)
-    view.update(Snapshot(curves=curves_data(evolver.records, 10)))
+    view.update(Snapshot(curves=curves_data(evolver, 10)))
     source = drawn(view)("covered")
-    view.update(Snapshot(curves=curves_data(evolver.run(5).records, 10)))
+    view.update(Snapshot(curves=curves_data(evolver.run(5), 10)))
     assert all(isinstance(column, list) for column in source.values())
-    view.update(Snapshot(curves=curves_data(evolver.records)))
+    view.update(Snapshot(curves=curves_data(evolver)))
     assert {column.dtype for column in source.values()} == {np.dtype(np.float32)}
-    same(source, curves_data(evolver.records).lines())
+    same(source, curves_data(evolver).lines())
 
 
 def test_all_curves_read_one_source(evolver):
     view = CurvesView(LIGHT)
-    view.update(Snapshot(curves=curves_data(evolver.records)))
+    view.update(Snapshot(curves=curves_data(evolver)))
     sent = watched(view)
-    curves = curves_data(evolver.run(5).records)
+    curves = curves_data(evolver.run(5))
     view.update(Snapshot(curves=curves))
     figure = view.handles["covered"]["plot"]
-    assert len({renderer.data_source for renderer in figure.renderers}) == 1
-    assert {renderer.glyph.y for renderer in figure.renderers} == set(curves.lines())
-    assert [model for model, _ in sent] == [figure.renderers[0].data_source, figure.x_range]
+    lines = [r for r in figure.renderers if type(r.glyph).__name__ == "Line"]
+    assert {line.glyph.y for line in lines} == set(curves.lines())
+    assert {line.data_source for line in lines} == {view.handles["covered"]["source"]}
+    assert [model for model, _ in sent] == [lines[0].data_source, figure.x_range]
+
+
+def test_before_the_first_step_the_curves_are_dots(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
+    view = CurvesView(LIGHT)
+    view.update(Snapshot(curves=curves_data(evolver)))
+    source = drawn(view)
+    for name, columns in start_columns(curves_data(evolver), LIGHT).items():
+        same(source(name), columns)
+    assert len(source("start")["value"]) == 4
+    view.update(Snapshot(curves=curves_data(evolver.run(12))))
+    assert not any(len(column) for name in ("start", "waiting") for column in source(name).values())
+    assert view.handles["start"]["plot"].x_range.end == 12

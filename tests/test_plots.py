@@ -6,7 +6,10 @@ import pytest
 from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
+from m2n2lab.drawing import start_columns
+from m2n2lab.drawing_landscape import corners, draw_landscape
 from m2n2lab.history import COLUMNS, History
+from m2n2lab.landscape import Landscape
 from m2n2lab.plots import (
     attraction_data,
     cluster_order,
@@ -132,17 +135,46 @@ def test_a_matrix_in_another_order_is_the_same_matrix(archive):
 
 
 def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):
-    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(300)
-    data = curves_data(evolver.records, points=50)
-    assert len(data.step) == 50
-    assert (data.step[0], data.step[-1]) == (1, 300)
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    seeds = evolver.archive.standing
+    data = curves_data(evolver.run(300), points=50)
+    assert data.step[:2].tolist() == [0, 1]
+    assert (len(data.step), data.step[-1]) == (51, 300)
     assert data.test[-1] == 100 * evolver.test
-    full = curves_data(evolver.records, points=1000)
-    np.testing.assert_array_equal(full.covered, 100 * evolver.records.column("coverage"))
+    first = [line[0] for line in data.lines().values()]
+    reached = [100 * share for share in (seeds.coverage, seeds.entropy, seeds.train)]
+    assert first[:3] == reached
+    assert np.isnan(first[3])  # of the seeds it was not kept
+    full, history = curves_data(evolver, points=1000), evolver.records
+    np.testing.assert_array_equal(full.covered[1:], 100 * history.column("coverage"))
+    np.testing.assert_array_equal(full.entropy[1:], 100 * history.column("entropy"))
 
 
-def test_no_steps_give_empty_curves():
-    assert len(curves_data(History()).step) == 0
+def test_before_the_first_step_the_seeds_are_dots_and_a_note_says_what_to_do(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    data = curves_data(evolver)
+    archive = evolver.archive
+    values = [archive.coverage, archive.entropy, archive.best.score, evolver.test]
+    assert [line.tolist() for line in data.lines().values()] == [[100 * v] for v in values]
+    marks = start_columns(data, LIGHT)
+    assert marks["start"]["value"] == [100 * v for v in values]
+    assert "Run" in marks["waiting"]["text"][0]
+    later = start_columns(curves_data(evolver.run(1)), LIGHT)
+    assert [column for mark in later.values() for column in mark.values()] == [[]] * 6
+
+
+def test_curves_of_a_search_that_was_taken_up_again_begin_where_it_was(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(40)
+    other = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
+    other.load_state_dict(evolver.state_dict())
+    assert curves_data(other).step.tolist() == [40]
+    data = curves_data(other.run(2))
+    assert data.step.tolist() == [40, 41, 42]
+    assert data.covered[0] == 100 * evolver.archive.coverage
+
+
+def test_no_steps_give_an_empty_history():
+    assert History().sample(10).shape == (0, len(COLUMNS))
     assert History().table().shape == (0, len(COLUMNS))
 
 
@@ -197,3 +229,35 @@ def test_the_notebook_display_shows_members_and_escapes_names(tiny_seeds, tiny):
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "and 10 more" in html
+
+
+def test_the_corners_of_a_landscape_are_named_after_the_parents_that_they_are(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(20)
+    a, b = evolver.ask().parents
+    landscape = Landscape(evolver, (a, b), cells=3)
+    while landscape.advance():
+        pass
+    data = landscape.data()
+    marks = corners(data, LIGHT)
+    scores = {"A": evolver.archive[a].score, "B": evolver.archive[b].score}
+    assert sorted(marks["text"]) == ["A", "A", "B", "B"]
+    for x, mix, who, colour in zip(*marks.values(), strict=True):
+        assert not -0.25 <= x <= 1.25  # beside the map, whose cells are half as wide as it
+        corner = data.scores[data.mixes.tolist().index(mix), 0 if x < 0 else -1]
+        assert corner == pytest.approx(scores[who])
+        assert colour == (LIGHT.parent_a if who == "A" else LIGHT.parent_b)
+
+
+def test_a_landscape_has_labelled_axes_and_a_key(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(20)
+    landscape = Landscape(evolver, evolver.ask().parents, cells=3)
+    landscape.advance()
+    data = landscape.data()
+    figure = hv.render(draw_landscape(data, (0.5, 0.5), LIGHT))
+    assert "vector before it" in figure.xaxis[0].axis_label
+    texts = [r.data_source.data["text"] for r in figure.renderers if hasattr(r.glyph, "text")]
+    assert [*texts[0]] == ["B", "A", "A", "B"]
+    assert "★ best" in texts[1][0]
+    # All of it lies inside the frame.
+    assert figure.x_range.start < min(corners(data, LIGHT)["x"])
+    assert figure.x_range.end > max(corners(data, LIGHT)["x"])

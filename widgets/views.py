@@ -13,6 +13,7 @@ from m2n2lab.display import percent
 from m2n2lab.drawing import (
     attraction_words,
     cell_boxes,
+    curves_end,
     draw_attraction,
     draw_curves,
     draw_niches,
@@ -21,6 +22,7 @@ from m2n2lab.drawing import (
     name_ticks,
     niche_words,
     row_boxes,
+    start_columns,
 )
 from m2n2lab.plots import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.theme import Theme
@@ -141,7 +143,7 @@ class AttractionView(LivePlot):
 
 
 class CurvesView(LivePlot):
-    """Coverage and the best member's accuracy over the steps."""
+    """Coverage, entropy and the best member's accuracy over the steps."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -155,8 +157,9 @@ class CurvesView(LivePlot):
         if self.fresh(draw, data):
             lines = data.lines()
             self.fill(next(iter(lines)), step=data.step, **lines)  # they share one source
-            figure = next(iter(self.handles.values()))["plot"]
-            figure.x_range.end = max([*data.step[-1:].tolist(), 1.0])
+            for name, columns in start_columns(data, self.theme).items():
+                self.fill(name, **columns)
+            self.handles["start"]["plot"].x_range.end = curves_end(data)
 
 
 PHASES = {
