@@ -36,7 +36,11 @@ _ANSWERS_CSS = """
 
 _SELECT_CSS = """
 label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-select.bk-input { height: 28px; padding: 2px 24px 2px 8px; }
+select.bk-input { height: 28px; padding: 2px 24px 2px 8px;
+                  background-image: linear-gradient(45deg, transparent 50%, var(--text) 50%),
+                                    linear-gradient(135deg, var(--text) 50%, transparent 50%);
+                  background-position: right 12px center, right 7px center;
+                  background-size: 5px 5px; background-repeat: no-repeat; }
 select.bk-input:focus-visible { outline: 2px solid var(--text); outline-offset: 1px; }
 """
 
