@@ -127,5 +127,5 @@ def compare(
         raise InputError(
             'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
         )
-    curves = {name: curves_data(evolver.records) for name, evolver in runs.items()}
+    curves = {name: curves_data(evolver) for name, evolver in runs.items()}
     return draw_compare(compare_data(curves, metric), theme)

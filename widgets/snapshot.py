@@ -165,7 +165,7 @@ class Camera:
             size=archive.size,
             niches=niches,
             attraction=attraction,
-            curves=old.curves if step == old.step else curves_data(evolver.records),
+            curves=old.curves if old.curves and step == old.step else curves_data(evolver),
             bench=desk.data,
             note=desk.note,
             stale=desk.stale,
