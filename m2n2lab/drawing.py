@@ -138,8 +138,18 @@ def class_ticks(data: NichesData) -> Ticks:
 
 def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
     """Draw the frames around what belongs to the parents A and B."""
+
+    def coloured(plot: Any, element: Any) -> None:
+        # HoloViews makes no column of colours where there are none yet.
+        plot.handles["source"].data["line_color"] = [box[-1] for box in boxes]
+        plot.handles["glyph"].line_color = "line_color"
+
     return hv.Rectangles(boxes, vdims=["colour"], label="pair").opts(
-        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, **part(*hooks)
+        fill_alpha=0.0,
+        line_color="colour",
+        line_width=2,
+        show_legend=False,
+        **part(coloured, *hooks),
     )
 
 

@@ -57,7 +57,8 @@ def test_stepping_in_a_session_is_stepping_by_hand(session, make):
     assert snapshot.test == evolver.test
     assert snapshot.coverage == evolver.archive.coverage
     assert sorted(snapshot.niches.ids) == list(evolver.archive.ids)
-    np.testing.assert_array_equal(snapshot.curves.train, 100 * evolver.records.column("train"))
+    train = snapshot.curves.train[1:]  # after where it began
+    np.testing.assert_array_equal(train, 100 * evolver.records.column("train"))
 
 
 def test_run_goes_on_until_pause(session):
@@ -168,7 +169,7 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
     undone = wait_for(rested, lambda s: s.step == 40)
     assert undone.niches.ids == before.niches.ids
     assert not undone.undoable
-    assert len(undone.curves.step) == 40
+    assert undone.curves.step[-1] == 40
 
 
 def test_undo_is_refused_once_the_search_has_gone_on(rested):

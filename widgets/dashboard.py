@@ -26,7 +26,7 @@ from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.session import PACES, Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.styles import SELECT, primary
+from m2n2lab.widgets.styles import SELECT, SMALL, primary
 from m2n2lab.widgets.tour import Tour
 from m2n2lab.widgets.views import AttractionView, CurvesView, FiguresView, NichesView
 from tornado.websocket import WebSocketClosedError
@@ -92,13 +92,17 @@ class Dashboard:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
+        close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
         self.go = pn.widgets.Button(
-            name="Run", button_type="primary", width=70, disabled=True, stylesheets=[primary(theme)]
+            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
         )
-        self.step = pn.widgets.Button(name="Step", width=58, disabled=True)
-        self.step_ten = pn.widgets.Button(name="×10", width=48, disabled=True)
-        self.reset = pn.widgets.Button(name="Reset", width=62, disabled=True)
-        self.pace = pn.widgets.Select(options=list(PACES), width=112, stylesheets=[SELECT])
+        self.step = pn.widgets.Button(name="Step", width=56, **close)
+        self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
+        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
+        self.pace = pn.widgets.Select(
+            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
+        )
+        self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
         # Which tab is seen: set by the page's script, which finds it by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
@@ -109,6 +113,7 @@ class Dashboard:
         self.step.on_click(lambda event: self.session().step())
         self.step_ten.on_click(lambda event: self.session().step(10))
         self.reset.on_click(lambda event: self.begin(self.run.settings, beside=False))
+        self.map.on_click(lambda event: self._map())
         self.pace.param.watch(lambda event: self.session().pace(event.new), "value")
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
         self.tab.param.watch(lambda event: self._look_again(), "value")
@@ -120,6 +125,11 @@ class Dashboard:
 
     def _select(self, member: int) -> None:
         self.session().select(member)
+
+    def _map(self) -> None:
+        """Stop mapping the landscape, or go on."""
+        session = self.session()
+        session.map(not session.snapshot.mapping)
 
     # -- which run -----------------------------------------------------------------------------
 
@@ -216,6 +226,9 @@ class Dashboard:
         self.go.param.update(name=name, disabled=not ready)
         self.step.disabled = self.step_ten.disabled = not ready
         self.reset.disabled = snapshot.phase == "closed"
+        known = snapshot.landscape
+        name = "Stop" if snapshot.mapping else "Go on"
+        self.map.param.update(name=name, visible=known is not None and not known.complete)
 
     # -- its life in a browser -----------------------------------------------------------------
 
@@ -284,6 +297,7 @@ class Dashboard:
             "niches": self.niches.pane,
             "attraction": self.attraction.pane,
             "attracted": self.attraction.words,
+            "order": self.attraction.order,
             "bench": self.bench.pane,
             "tab": self.tab,
             "address": self.address,
@@ -299,6 +313,7 @@ class Dashboard:
             "compare_form": self.compare.form,
             "compare_list": self.compare.list,
             "landscape": self.landscape.pane,
+            "map": self.map,
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }

@@ -76,6 +76,7 @@ class LivePlot:
     def redraw(self) -> None:
         """Draw anew what is shown next: its kind is another one."""
         self._seen = ()
+        self.handles = {}
 
     def fill(self, name: str, **columns: Any) -> None:
         """Replace columns of an element's source; what it holds already is not sent again."""

@@ -29,6 +29,7 @@ from m2n2lab.theme import Theme
 
 from .live_plot import LivePlot
 from .snapshot import Snapshot
+from .styles import SMALL
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -87,7 +88,9 @@ class AttractionView(LivePlot):
         self._framed: tuple[object, ...] = ()
         self._snapshot = Snapshot()
         self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
-        self.order = pn.widgets.RadioButtonGroup(options=list(ORDERS))
+        self.order = pn.widgets.RadioButtonGroup(
+            options=list(ORDERS), stylesheets=[SMALL], margin=0
+        )
         self.order.param.watch(lambda event: self.update(self._snapshot), "value")
         self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
@@ -172,7 +175,7 @@ PHASES = {
 """Words for the phases of a session."""
 
 _FIGURES_CSS = """
-.figures { display: flex; flex-wrap: wrap; gap: 2px 20px; text-align: right;
+.figures { display: flex; flex-wrap: wrap; gap: 2px 16px; text-align: right;
            font-family: system-ui, sans-serif; }
 .figures b { display: block; white-space: nowrap; font-size: 16px;
              font-variant-numeric: tabular-nums; }
@@ -192,7 +195,7 @@ class FiguresView:
         figures = (
             ("step", f"{snapshot.step:,}", "step"),
             ("phase", PHASES[snapshot.phase], f"{snapshot.speed:,.0f} steps/s"),
-            ("test", percent(snapshot.test), f"best, held out (train {percent(snapshot.train)})"),
+            ("test", percent(snapshot.test), f"best (train {percent(snapshot.train)})"),
             ("mean", percent(snapshot.mean), "mean, train"),
             ("coverage", percent(snapshot.coverage), "covered"),
             ("accepted", percent(snapshot.accepted), "accepted"),
