@@ -10,7 +10,7 @@ import torch
 from checkpoints import llama, tokenizer
 from hypothesis import settings
 from pages import FLAGS, PATIENCE, free_port, served
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from m2n2lab import tasks
 
@@ -23,9 +23,6 @@ settings.register_profile(
     "m2n2lab", derandomize=True, database=None, deadline=None, max_examples=50
 )
 settings.load_profile("m2n2lab")
-
-# Only ever waited for when something is broken, or the machine is very busy.
-expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,9 @@ class Dashboard:
             options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
         )
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
-        self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
+        self.mode = pn.widgets.RadioButtonGroup(
+            options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
+        )
         # Which tab is seen: set by the page's script, which finds it by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
         # A link that makes the same search: shown in the browser's address bar.
@@ -279,6 +281,8 @@ class Dashboard:
         page.add_variable("desk", "" if self.desk.shared else self.desk.key)
         for kind in ("css", "js"):
             page.add_variable(kind, _PAGE.with_suffix(f".{kind}").read_text(encoding="utf-8"))
+        save_plot = _PAGE.with_name("save_plot.js").read_text(encoding="utf-8")
+        page.add_variable("save_plot", save_plot)
         parts: dict[str, Any] = {
             "title": self.title,
             "transport": pn.Row(

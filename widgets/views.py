@@ -180,6 +180,10 @@ _FIGURES_CSS = """
 .figures b { display: block; white-space: nowrap; font-size: 16px;
              font-variant-numeric: tabular-nums; }
 .figures span { font-size: 11px; opacity: .7; white-space: nowrap; }
+@media (max-width: 1400px) {
+  .figures { gap: 2px 10px; }
+  .figures b { font-size: 14px; }
+}
 .message { color: #d55e00; max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
 """
 
