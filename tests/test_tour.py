@@ -11,7 +11,7 @@ from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.tour import LOOKS, Tour
 from m2n2lab.widgets.tour_stops import STOPS, WATCHED, WATCHED_SLOWLY, Moment
 from m2n2lab.widgets.workbench import Choice
-from test_session import PATIENCE, wait_for
+from sessions import PATIENCE, wait_for
 
 from m2n2lab import Evolver, make_evolver
 from m2n2lab.theme import LIGHT
