@@ -1,7 +1,8 @@
 """HoloViews objects of the arrays in ``plots``.
 
-HoloViews is imported here and nowhere else in the core. Every plot takes its colours from a
-theme through a hook, because HoloViews' own theme is global and two pages may look different.
+HoloViews is imported here, in the other ``drawing`` files and nowhere else in the core. Every plot
+takes its colours from a theme through a hook, because HoloViews' own theme is global and two pages
+may look different.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def niche_words(data: NichesData, mode: str) -> dict[str, list[Any]]:
     about = np.array((data.points, data.solvers, data.weights), np.float32)
     return {
         "ids": [list(data.ids)],
-        "classes": [[*map(short, data.classes)]],
+        "classes": [short(data.classes)],
         "edges": [data.edges.tolist()],
         "about": [about],
         "mode": [mode],
@@ -216,7 +217,8 @@ def draw_niches(
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
     around = niches_geometry(data, size)
-    words = niche_words(data, mode) | {"names": [data.names and [*map(short, data.names)]]}
+    names = None if data.names is None else short(data.names)
+    words = niche_words(data, mode) | {"names": [names]}
     explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
@@ -283,7 +285,7 @@ def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
     """Return columns, beside the matrix itself, from which the browser words what it shows."""
     return {
         "ids": [list(data.ids)],
-        "classes": [[*map(short, data.classes)]],
+        "classes": [short(data.classes)],
         "most": [np.array((data.most, data.part), np.float32)],
     }
 
