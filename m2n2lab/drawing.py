@@ -85,8 +85,8 @@ LEAST_STEPS = 10.0
 
 
 def strongest(values: NDArray[Any]) -> float:
-    """Return the value that gets the end of the ramp, above 0 even where all values are 0."""
-    return max(float(np.nanmax(values, initial=0.0)), 1e-12)
+    """Return the value that gets the end of the ramp, above ``BARELY`` whatever the values."""
+    return max(float(np.nanmax(values, initial=0.0)), 2 * BARELY)
 
 
 def name_ticks(axis: Any, ticks: Ticks) -> None:
@@ -176,8 +176,8 @@ _NICHES_CODE = """
   const does = !solved ? "does not solve" : score > 0.999 ? "solves" : `scores ${number(score)} on`
   const rest = solved
     ? (!others ? "Nobody else does" : others == many - 1 ? "So do all others"
-       : `So do ${others} of ${many - 1} others`) + `, it is worth ${number(weight * score)}.`
-    : others ? `${others} of ${many} do, it is worth ${number(weight)} to each.` : "Nobody does."
+       : `So do ${others} of ${many - 1} others`) + `: worth ${number(weight * score)} to it.`
+    : others ? `${others} of ${many} do: worth ${number(weight)} to each.` : "Nobody does."
   const group = classes[edges.findIndex((edge) => edge > column) - 1]
   return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
           kind: classes.length > 1 ? `, class ${group}` : ""}

@@ -197,6 +197,16 @@ def test_every_plot_renders_with_labelled_axes(tiny, tiny_seeds, mode):
         assert figure.yaxis[0].axis_label
 
 
+def test_a_map_without_anything_to_show_is_all_background(archive):
+    data = niches_data(archive, TASK)
+    shared = data._replace(alone=-np.abs(data.scores))  # every point has two solvers or none
+    figure = hv.render(draw_niches(shared, 3, LIGHT, "only one"))
+    image = next(r for r in figure.renderers if "image" in r.data_source.data)
+    mapper = image.glyph.color_mapper
+    assert 0 < mapper.low < mapper.high
+    assert mapper.low_color == LIGHT.card
+
+
 def test_names_of_data_points_are_texts_of_any_kind_and_cut_where_they_are_long(archive):
     data = niches_data(archive, TASK)
     assert data.names is None  # numbers do
