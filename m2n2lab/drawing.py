@@ -1,7 +1,8 @@
 """HoloViews objects of the arrays in ``plots``.
 
-HoloViews is imported here and nowhere else in the core. Every plot takes its colours from a
-theme through a hook, because HoloViews' own theme is global and two pages may look different.
+HoloViews is imported here, in the other ``drawing`` files and nowhere else in the core. Every plot
+takes its colours from a theme through a hook, because HoloViews' own theme is global and two pages
+may look different.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ LEAST_STEPS = 10.0
 
 
 def strongest(values: NDArray[Any]) -> float:
-    """Return the value that gets the end of the ramp, above 0 even where all values are 0."""
-    return max(float(np.nanmax(values, initial=0.0)), 1e-12)
+    """Return the value that gets the end of the ramp, above ``BARELY`` whatever the values."""
+    return max(float(np.nanmax(values, initial=0.0)), 2 * BARELY)
 
 
 def name_ticks(axis: Any, ticks: Ticks) -> None:
@@ -185,8 +186,8 @@ _NICHES_CODE = """
   const does = !solved ? "does not solve" : score > 0.999 ? "solves" : `scores ${number(score)} on`
   const rest = solved
     ? (!others ? "Nobody else does" : others == many - 1 ? "So do all others"
-       : `So do ${others} of ${many - 1} others`) + `, it is worth ${number(weight * score)}.`
-    : others ? `${others} of ${many} do, it is worth ${number(weight)} to each.` : "Nobody does."
+       : `So do ${others} of ${many - 1} others`) + `: worth ${number(weight * score)} to it.`
+    : others ? `${others} of ${many} do: worth ${number(weight)} to each.` : "Nobody does."
   const group = classes[edges.findIndex((edge) => edge > column) - 1]
   return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
           kind: classes.length > 1 ? `, class ${group}` : ""}
@@ -198,7 +199,7 @@ def niche_words(data: NichesData, mode: str) -> dict[str, list[Any]]:
     about = np.array((data.points, data.solvers, data.weights), np.float32)
     return {
         "ids": [list(data.ids)],
-        "classes": [[*map(short, data.classes)]],
+        "classes": [short(data.classes)],
         "edges": [data.edges.tolist()],
         "about": [about],
         "mode": [mode],
@@ -226,7 +227,8 @@ def draw_niches(
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
     around = niches_geometry(data, size)
-    words = niche_words(data, mode) | {"names": [data.names and [*map(short, data.names)]]}
+    names = None if data.names is None else short(data.names)
+    words = niche_words(data, mode) | {"names": [names]}
     explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
@@ -293,7 +295,7 @@ def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
     """Return columns, beside the matrix itself, from which the browser words what it shows."""
     return {
         "ids": [list(data.ids)],
-        "classes": [[*map(short, data.classes)]],
+        "classes": [short(data.classes)],
         "most": [np.array((data.most, data.part), np.float32)],
     }
 

@@ -6,7 +6,7 @@ which refreshes these has refreshed the words too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bokeh.models import CustomJSHover, HoverTool
@@ -27,9 +27,10 @@ return words[format] ?? ""
 """
 
 
-def short(name: str) -> str:
-    """Return a name from outside, cut where it is very long."""
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+def short(names: Iterable[object]) -> list[str]:
+    """Return names from outside as texts, cut where they are very long."""
+    texts = map(str, names)
+    return [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
 
 
 def explained(theme: Theme, sentence: str, code: str, about: dict[str, Any]) -> Callable[..., None]:

@@ -155,11 +155,11 @@ def test_a_cell_of_the_niche_map_says_who_solves_the_point_and_what_it_is_worth(
     k = int(others[tuple(shared)])
     m = int(others[tuple(missed)])
     cases = {
-        tuple(alone): "Nobody else does, it is worth 1.0.",
+        tuple(alone): "Nobody else does: worth 1.0 to it.",
         tuple(
             shared
-        ): f"So do {'all' if k == 5 else f'{k} of 5'} others, it is worth {number(1 / (k + 1))}.",
-        tuple(missed): f"{m} of 6 do, it is worth {number(1 / m)} to each.",
+        ): f"So do {'all' if k == 5 else f'{k} of 5'} others: worth {number(1 / (k + 1))} to it.",
+        tuple(missed): f"{m} of 6 do: worth {number(1 / m)} to each.",
         tuple(nobody): "Nobody does.",
     }
     for mode in NICHE_MODES:
@@ -180,7 +180,7 @@ def test_a_cell_of_the_niche_map_says_who_solves_the_point_and_what_it_is_worth(
     said = told(hovered, "NichesView", shared[1] + 0.5, 5.5 - shared[0])
     point = data.points[shared[1]]
     expect(said).to_contain_text(f"{data.ids[shared[0]]} scores 0.40 on data point <i>{point}</i>.")
-    expect(said).to_contain_text(f"it is worth {number(0.4 / (k + 1))}.")
+    expect(said).to_contain_text(f": worth {number(0.4 / (k + 1))} to it.")
 
 
 def test_a_cell_of_the_landscape_says_split_mix_score_and_whether_it_is_known(

@@ -6,7 +6,7 @@ import pytest
 from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
-from m2n2lab.drawing import start_columns
+from m2n2lab.drawing import draw_niches, start_columns
 from m2n2lab.drawing_landscape import corners, draw_landscape
 from m2n2lab.history import COLUMNS, History
 from m2n2lab.landscape import Landscape
@@ -195,6 +195,25 @@ def test_every_plot_renders_with_labelled_axes(tiny, tiny_seeds, mode):
         figure = hv.render(drawing)
         assert figure.xaxis[0].axis_label
         assert figure.yaxis[0].axis_label
+
+
+def test_a_map_without_anything_to_show_is_all_background(archive):
+    data = niches_data(archive, TASK)
+    shared = data._replace(alone=-np.abs(data.scores))  # every point has two solvers or none
+    figure = hv.render(draw_niches(shared, 3, LIGHT, "only one"))
+    image = next(r for r in figure.renderers if "image" in r.data_source.data)
+    mapper = image.glyph.color_mapper
+    assert 0 < mapper.low < mapper.high
+    assert mapper.low_color == LIGHT.card
+
+
+def test_names_of_data_points_are_texts_of_any_kind_and_cut_where_they_are_long(archive):
+    data = niches_data(archive, TASK)
+    assert data.names is None  # numbers do
+    names = np.array(["a" * 500, *"bcde"])
+    figure = hv.render(draw_niches(data._replace(names=names), 3, LIGHT))
+    image = next(r for r in figure.renderers if "image" in r.data_source.data)
+    assert image.data_source.data["names"] == [["a" * 79 + "…", *"bcde"]]
 
 
 def test_the_fittest_row_is_drawn_on_top(tiny, tiny_seeds):

@@ -54,7 +54,7 @@ class LivePlot:
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
-        plot.state.name = type(self).__name__  # to be found on the page by tests
+        plot.state.name = type(self).__name__  # to be found on the page, to be saved
         if type(element).__name__ == "Image":
             plot.state.on_event(Tap, self.tapped)
 
