@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from playwright.sync_api import (
@@ -64,20 +65,29 @@ def answers(port: int) -> bool:
     return True
 
 
+def started(
+    command: Sequence[str], port: int, log: Path, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it answers; returns its process."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, **options
+        )
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended: {log.read_text()}")
+        if answers(port):
+            return process
+        time.sleep(0.1)
+    process.kill()
+    raise RuntimeError(f"The server did not answer: {log.read_text()}")
+
+
 @contextmanager
 def serving(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a server, wait until it answers, and end it afterwards."""
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+    """Start a server, and end it afterwards."""
+    process = started(command, port, log)
     try:
-        for _ in range(600):
-            if process.poll() is not None:
-                raise RuntimeError(f"The server ended: {log.read_text()}")
-            if answers(port):
-                break
-            time.sleep(0.1)
-        else:
-            raise RuntimeError(f"The server did not answer: {log.read_text()}")
         yield process
     finally:
         process.terminate()
@@ -189,7 +199,7 @@ def steps(page: Page) -> int:
 def opened(page: Page, address: str) -> Page:
     page.goto(address)
     expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
-    expect(figure(page, "phase")).to_have_text("paused")
+    expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
     return page
 
 

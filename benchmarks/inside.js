@@ -39,10 +39,7 @@ window.inside = (() => {
   // The attraction matrix: ids of its rows and columns, and the pair that is framed.
   const plot = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find(Boolean)
   const matrix = () => plot("AttractionView")
-  const label = (axis, place) => {
-    const labels = axis.major_label_overrides
-    return labels instanceof Map ? labels.get(place) : labels[place]
-  }
+  const label = (axis, place) => axis.formatter.doFormat([place], { loc: 0 })[0]
   const cell = (event) => {
     const figure = matrix(), view = Bokeh.index.find_one(figure)
     const box = view.canvas_view.el.getBoundingClientRect()

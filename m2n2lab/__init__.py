@@ -32,9 +32,13 @@ _HOMES = {
     "Sample": "tasks",
     "Task": "tasks",
     "Verdict": "records",
+    "archive_bytes": "exporting",
+    "compare": "comparing",
+    "load_archive": "exporting",
     "make_evolver": "baselines",
     "preflight": "checkpoint",
     "rebuild": "checkpoint",
+    "save_archive": "exporting",
 }
 __all__ = ["__version__", "tasks", *_HOMES]
 
@@ -43,8 +47,10 @@ if TYPE_CHECKING:
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
+    from m2n2lab.comparing import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
+    from m2n2lab.exporting import archive_bytes, load_archive, save_archive
     from m2n2lab.layout import Layout
     from m2n2lab.population import Member
     from m2n2lab.recipe import Recipe

@@ -151,7 +151,8 @@ class Archive:
             rows[now.spare] = Member(id, born, parents, genome, verdict.score)
             if verdict.displaced is not None:
                 rows[now.row_of[verdict.displaced]] = None
-            self._now = self._count(tuple(rows), now.scores)
+            # A copy, so that whoever reads the state before, in any thread, keeps it whole.
+            self._now = self._count(tuple(rows), now.scores.copy())
 
     def _checked(self, scores: ArrayLike) -> NDArray[Any]:
         """Return scores (D,), known to be finite and not negative."""
@@ -265,6 +266,11 @@ class Archive:
     def members(self) -> tuple[Member, ...]:
         """(P,) the living."""
         return self._now.members
+
+    @property
+    def population(self) -> Population:
+        """All of one moment; it stays whole, in any thread, while the archive goes on."""
+        return self._now
 
     @property
     def standing(self) -> Standing:

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.display import plain
 from m2n2lab.records import Proposal, Verdict
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+    from m2n2lab.lineage import Lineage
+    from m2n2lab.population import Member
 
 Floats = NDArray[np.float64]
 
 WORTH_A_WORD = 0.05
 """How much better than the other a parent must be at a class for a verdict to speak of it."""
+
+LONGEST_NAME = 40
+"""Characters of a class's name in a verdict."""
 
 
 @dataclass(frozen=True, eq=False)  # two are the same only if they are one: they hold arrays
@@ -35,6 +41,7 @@ class BenchData:
         accuracy: (3, C) mean score of A, B and the child on each class; NaN where it has no point.
         scores: (3, D) their scores on each data point.
         verdict: what would happen to the child.
+        paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty where nobody watched.
     """
 
     proposal: Proposal
@@ -47,6 +54,7 @@ class BenchData:
     accuracy: Floats
     scores: Floats
     verdict: Verdict
+    paintings: tuple[Floats, ...] = ()
 
     @property
     def means(self) -> tuple[float, float, float]:
@@ -60,18 +68,23 @@ class BenchData:
         return float(self.scores[:2].max(axis=0).mean())
 
 
-def bench_data(evolver: Evolver, proposal: Proposal) -> BenchData:
+def bench_data(evolver: Evolver, proposal: Proposal, lineage: Lineage | None = None) -> BenchData:
     """Make and score the proposed child, and put it beside its parents; nothing changes.
+
+    Args:
+        evolver: the search.
+        proposal: of two parents.
+        lineage: knows what the parents are made of, if it has watched the search.
 
     Raises:
         InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
             without two parents.
     """
-    a, b = (parent.genome for parent in evolver.check(proposal))
+    parents = evolver.check(proposal)
+    a, b = (parent.genome for parent in parents)
     child = np.asarray(evolver.evaluate(proposal), dtype=float)
-    archive, task, layout = evolver.archive, evolver.task, evolver.space.layout
-    rows = [archive.ids.index(id) for id in proposal.parents]
-    scores = np.concatenate((archive.scores[rows], child[np.newaxis]))
+    task, layout = evolver.task, evolver.space.layout
+    scores = np.array([*(_scores(evolver, parent) for parent in parents), child])
     return BenchData(
         proposal=proposal,
         size=evolver.space.size,
@@ -83,33 +96,31 @@ def bench_data(evolver: Evolver, proposal: Proposal) -> BenchData:
         accuracy=np.array([list(task.by_class(row).values()) for row in scores]),
         scores=scores,
         verdict=evolver.verdict(child),
+        paintings=tuple(lineage.painting(id) for id in proposal.parents)
+        if lineage is not None
+        else (),
     )
 
 
+def _scores(evolver: Evolver, parent: Member) -> Floats:
+    """Return the scores (D,) of a parent, which brute force may choose among the dead."""
+    archive, space = evolver.archive, evolver.space
+    if parent.id not in archive:
+        return np.asarray(evolver.task.evaluate(space.materialise(parent.genome)), dtype=float)
+    scores: Floats = archive.scores[archive.ids.index(parent.id)]
+    return scores
+
+
 def verdict_words(data: BenchData) -> str:
-    """Return a verdict in one or two sentences: what would happen, and what the child keeps."""
-    verdict = data.verdict
-    head = "Would live." if verdict.accepted else "Would not live."
-    rank = f"Fitness {verdict.fitness:.1f} ranks {verdict.rank} of {verdict.of}"
-    if verdict.rival is None:
-        fate = "there is room for it"
-    elif verdict.accepted:
-        fate = f"displaces {verdict.rival} ({verdict.rival_fitness:.1f})"
-    else:
-        fate = f"does not beat {verdict.rival} ({verdict.rival_fitness:.1f})"
-    words = [f"{head} {rank} and {fate}."]
+    """Return the verdict, and what the child keeps of each parent, in a few sentences."""
     kept = [
-        f"{who}’s {data.classes[best]} ({data.accuracy[2, best]:.0%})"
+        f"{who}’s {plain(data.classes[best], LONGEST_NAME)} ({data.accuracy[2, best]:.0%})"
         for who, mine, other in (("A", 0, 1), ("B", 1, 0))
         if (best := _strongest(data.accuracy[mine] - data.accuracy[other])) is not None
         and data.accuracy[2, best] >= (data.accuracy[0, best] + data.accuracy[1, best]) / 2
     ]
-    if kept and len(data.classes) > 1:
-        words.append(f"It keeps {' and '.join(kept)}.")
-    if verdict.alone:
-        points = f"{verdict.alone} data point{'' if verdict.alone == 1 else 's'}"
-        words.append(f"It solves {points} that nobody else solves.")
-    return " ".join(words)
+    keeps = f" It keeps {' and '.join(kept)}." if kept and len(data.classes) > 1 else ""
+    return f"{data.verdict}{keeps}"
 
 
 def _strongest(lead: Floats) -> int | None:

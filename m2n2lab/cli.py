@@ -284,8 +284,16 @@ def serve(
         list[str], typer.Option("--origin", help="Further HOST:PORT that pages come from.")
     ] = [],  # noqa: B006  # as above
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
+    ] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="Open it in a window; closing that ends the server.")
+    ] = False,
 ) -> None:
-    """Serve the dashboard; each browser page gets a search of its own."""
+    """Serve the dashboard; each browser page gets a search of its own, or all share one."""
+    if show and window:
+        raise InputError("--open and --window both open the page; give one of them.")
     from m2n2lab.widgets.server import serve_dashboard
 
     # One core is left for the browser, which usually is on the same machine.
@@ -293,7 +301,7 @@ def serve(
     settings = _settings(
         task, method, seed, pretrained, data, hidden, device, threads, archive_size, alpha, mutation
     )
-    serve_dashboard(settings, host, port, origin, show)
+    serve_dashboard(settings, host, port, origin, show, window, shared)
 
 
 app.command()(merging.inspect)

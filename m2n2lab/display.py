@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -17,6 +18,18 @@ SHOWN = 20
 def percent(value: float) -> str:
     """Return a share as ``71.1 %``, or a dash where it is not known."""
     return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
+
+
+def plain(text: str, most: int) -> str:
+    """Return a text from outside as one line of at most ``most`` characters.
+
+    A long one loses its middle; what steers a terminal is shown as a mark. It is not escaped.
+    """
+    if len(text) > most:
+        end = (most - 1) // 2
+        text = f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+    line = (" " if sign.isspace() else sign for sign in text)
+    return "".join("�" if unicodedata.category(sign) == "Cc" else sign for sign in line)
 
 
 def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

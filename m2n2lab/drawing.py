@@ -6,14 +6,16 @@ theme through a hook, because HoloViews' own theme is global and two pages may l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
-from m2n2lab.landscape import CELLS, LandscapeData
+from m2n2lab.hover import explained, short
 from m2n2lab.plots import (
     NICHE_MODES,
     AttractionData,
@@ -30,13 +32,7 @@ hv.extension("bokeh", inline=True, logo=False)
 Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
 Boxes = list[tuple[float, float, float, float, str]]
-LANDSCAPE_BOUNDS = (
-    -0.5 / (CELLS - 1),
-    -0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-    1 + 0.5 / (CELLS - 1),
-)
-"""Edges of a landscape whose outer cells are centred on 0 and 1."""
+Ticks = list[tuple[float, str]]
 FONT = "system-ui, sans-serif"
 
 
@@ -64,19 +60,19 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
     return hook
 
 
-def _sans(plot: Any, element: Any) -> None:
+def sans(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
     plot.handles["glyph"].text_font = {"value": FONT}
 
 
-def _base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
+def part(*hooks: Hook) -> dict[str, Any]:
+    """Return what all elements of a plot have in common: no tools that pan or zoom it."""
+    return {"default_tools": [], "hooks": list(hooks)}
+
+
+def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
-    return {
-        "responsive": True,
-        "toolbar": None,
-        "default_tools": [],
-        "hooks": [styled(theme, **style), *hooks],
-    }
+    return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
 
 
 BARELY = 1e-9
@@ -88,17 +84,44 @@ def strongest(values: NDArray[Any]) -> float:
     return max(float(np.nanmax(values, initial=0.0)), 1e-12)
 
 
-def member_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+def name_ticks(axis: Any, ticks: Ticks) -> None:
+    """Put ticks with names on an axis; what it shows already is not sent again.
+
+    Not as ``major_label_overrides``: these may hold models, for which Bokeh searches the whole
+    document at each change.
+    """
+    if not isinstance(axis.formatter, CustomJSTickFormatter):
+        axis.formatter, axis.ticker = CustomJSTickFormatter(), FixedTicker()
+    places = [place for place, _ in ticks]
+    code = f"return new Map({json.dumps(ticks)}).get(tick) ?? ''"
+    if axis.ticker.ticks != places:
+        axis.ticker.ticks = places
+    if axis.formatter.code != code:
+        axis.formatter.code = code
+
+
+def named(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
+    """Return a hook that names ticks on the axes of a plot."""
+
+    def hook(plot: Any, element: Any) -> None:
+        for axis, ticks in ((plot.state.xaxis[0], x), (plot.state.yaxis[0], y)):
+            if ticks is not None:
+                name_ticks(axis, ticks)
+
+    return hook
+
+
+def member_ticks(ids: tuple[int, ...]) -> Ticks:
     """Return ticks that name the rows of a map, the first id on top."""
     return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
 
 
-def mate_ticks(ids: tuple[int, ...]) -> list[tuple[float, str]]:
+def mate_ticks(ids: tuple[int, ...]) -> Ticks:
     """Return ticks that name the columns of a matrix."""
     return [(column + 0.5, str(id)) for column, id in enumerate(ids)]
 
 
-def class_ticks(data: NichesData) -> list[tuple[float, str]]:
+def class_ticks(data: NichesData) -> Ticks:
     """Return ticks that name the groups of columns of a niche map."""
     centres = (data.edges[:-1] + data.edges[1:]) / 2
     filled = data.edges[1:] > data.edges[:-1]
@@ -112,7 +135,7 @@ def class_ticks(data: NichesData) -> list[tuple[float, str]]:
 def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
     """Draw the frames around what belongs to the parents A and B."""
     return hv.Rectangles(boxes, vdims=["colour"], label="pair").opts(
-        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, hooks=list(hooks)
+        fill_alpha=0.0, line_color="colour", line_width=2, show_legend=False, **part(*hooks)
     )
 
 
@@ -132,6 +155,40 @@ def cell_boxes(ids: tuple[int, ...], pair: Pair, theme: Theme) -> Boxes:
         column = float(ids.index(pair[1]))
         boxes.append((column, 0.0, column + 1.0, float(len(ids)), theme.parent_b))
     return boxes
+
+
+_NICHES_SENTENCE = (
+    "Member <b>$x{member}</b> $x{does} data point <b>$x{point}</b>$x{kind}.<p>$x{rest}</p>"
+)
+_NICHES_CODE = """
+  const ids = own("ids"), names = own("names"), classes = own("classes"), edges = own("edges")
+  const many = ids.length, wide = edges[classes.length], about = own("about")
+  const column = Math.min(Math.floor(x), wide - 1), low = Math.min(Math.floor(y), many - 1)
+  const [point, solvers, weight] = [0, 1, 2].map((row) => about[row * wide + column])
+  const shown = own("image")[low * wide + column]
+  const score = own("mode") == "worth" ? shown / weight : Math.abs(shown)
+  const solved = score > 0, others = solvers - solved
+  const does = !solved ? "does not solve" : score > 0.999 ? "solves" : `scores ${number(score)} on`
+  const rest = solved
+    ? (!others ? "Nobody else does" : others == many - 1 ? "So do all others"
+       : `So do ${others} of ${many - 1} others`) + `, it is worth ${number(weight * score)}.`
+    : others ? `${others} of ${many} do, it is worth ${number(weight)} to each.` : "Nobody does."
+  const group = classes[edges.findIndex((edge) => edge > column) - 1]
+  return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
+          kind: classes.length > 1 ? `, class ${group}` : ""}
+"""
+
+
+def niche_words(data: NichesData, mode: str) -> dict[str, list[Any]]:
+    """Return columns, beside the map itself, from which the browser words what it shows."""
+    about = np.array((data.points, data.solvers, data.weights), np.float32)
+    return {
+        "ids": [list(data.ids)],
+        "classes": [[*map(short, data.classes)]],
+        "edges": [data.edges.tolist()],
+        "about": [about],
+        "mode": [mode],
+    }
 
 
 def draw_niches(
@@ -155,7 +212,8 @@ def draw_niches(
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
     around = niches_geometry(data, size)
-    watched = {"hooks": list(hooks)}
+    words = niche_words(data, mode) | {"names": [data.names and [*map(short, data.names)]]}
+    explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
     ).opts(
@@ -163,34 +221,32 @@ def draw_niches(
         cmap=ramp(theme, start=2),
         clim=(BARELY, strongest(values)),
         clipping_colors={"min": theme.card},
-        **watched,
+        **part(explain, *hooks),
     )
     area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
     fitness = hv.Rectangles(tuple(around.bars.values()))
-    marks = [mark.opts(color=theme.faint, line_width=0, **watched) for mark in (area, fitness)]
+    marks = [mark.opts(color=theme.faint, line_width=0, **part(*hooks)) for mark in (area, fitness)]
     borders = hv.Overlay([hv.VLine(float(edge)) for edge in data.edges[1:-1]]).opts(
-        hv.opts.VLine(color=theme.card, line_width=1)
+        hv.opts.VLine(color=theme.card, line_width=1, **part())
     )
     notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
         text_color=theme.quiet,
         text_font_size="11px",
         text_align="left",
         text_baseline="bottom",
-        hooks=[_sans, *hooks],
+        **part(sans, *hooks),
     )
     frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
-        xticks=class_ticks(data),
-        yticks=member_ticks(data.ids),
         xlabel="class of the data point",
         ylabel="member, fittest on top",
-        **_base(theme, axes=False, ids=True),
+        **base(theme, named(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True),
     )
 
 
-def _colorbar(theme: Theme) -> dict[str, Any]:
+def colorbar(theme: Theme) -> dict[str, Any]:
     """Return the options of a colour bar in a theme."""
     return {
         "background_fill_color": None,
@@ -201,11 +257,39 @@ def _colorbar(theme: Theme) -> dict[str, Any]:
     }
 
 
+_ATTRACTION_SENTENCE = '<b class="b">$x{b}</b> $x{does} <b class="a">$x{a}</b> $x{rest}'
+_ATTRACTION_CODE = """
+  const ids = own("ids"), classes = own("classes"), many = ids.length
+  const column = Math.min(Math.floor(x), many - 1), low = Math.min(Math.floor(y), many - 1)
+  const row = many - 1 - low, a = ids[row], b = ids[column]
+  if (row == column) return {b, does: "meets itself."}
+  const worth = own("image")[low * many + column]
+  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "misses."}
+  const most = own("most")[row * many + column]
+  const part = own("most")[(many + row) * many + column]
+  const where = part > 0.999 * worth ? `; all of it class ${classes[most]}`
+    : part > worth / 2 ? `; most of it class ${classes[most]} (${number(part)})`
+    : `; class ${classes[most]} counts most (${number(part)})`
+  return {a, b, does: "solves what",
+          rest: `misses, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
+"""
+
+
+def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
+    """Return columns, beside the matrix itself, from which the browser words what it shows."""
+    return {
+        "ids": [list(data.ids)],
+        "classes": [[*map(short, data.classes)]],
+        "most": [np.array((data.most, data.part), np.float32)],
+    }
+
+
 def draw_attraction(
     data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = (), pair: Pair = None
 ) -> Any:
     """Draw the attraction matrix: rows A, columns B, the fittest first; the pair is framed."""
     size = len(data.ids)
+    explain = explained(theme, _ATTRACTION_SENTENCE, _ATTRACTION_CODE, attraction_words(data))
     image = hv.Image(
         data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"]
     ).opts(
@@ -214,90 +298,35 @@ def draw_attraction(
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
-        colorbar_opts=_colorbar(theme),
-        hooks=list(hooks),
+        colorbar_opts=colorbar(theme),
+        **part(explain, *hooks),
     )
     frames = _outlines(cell_boxes(data.ids, pair, theme), theme, hooks)
     return (image * frames).opts(
         xlim=(0, size),
         ylim=(0, size),
-        xticks=mate_ticks(data.ids),
-        yticks=member_ticks(data.ids),
         xrotation=90,
         xlabel="B: could bring",
         ylabel="A: lacks",
-        **_base(theme, axes=False, ids=True),
+        **base(theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True),
     )
 
 
-def best_cell(data: LandscapeData) -> dict[str, list[float]]:
-    """Return where the best cell is, as x and y of at most one point."""
-    if data.best is None:
-        return {"x": [], "y": []}
-    row, column = data.best
-    return {
-        "x": [float(data.splits[column] / max(int(data.splits[-1]), 1))],
-        "y": [float(data.mixes[row])],
-    }
-
-
-def landscape_limits(data: LandscapeData) -> tuple[float, float]:
-    """Return the scores, in per cent, that get the ends of the ramp."""
-    known = data.scores[~np.isnan(data.scores)] * 100
-    if not known.size:
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    return low, max(high, low + 1e-9)
-
-
-def draw_landscape(
-    data: LandscapeData, at: tuple[float, float], theme: Theme, hooks: tuple[Hook, ...] = ()
-) -> Any:
-    """Draw a child's score over split and mix, with the bench's place and the best cell marked.
-
-    Args:
-        data: what is known.
-        at: the bench's split, as a share of the vector, and mix.
-        theme: colours.
-        hooks: as for the other plots.
-    """
-    image = hv.Image(
-        100 * data.scores[::-1],
-        bounds=(*LANDSCAPE_BOUNDS,),
-        kdims=["split", "mix"],
-        vdims=["score"],
-    ).opts(
-        cmap=ramp(theme),
-        clim=landscape_limits(data),
-        clipping_colors={"NaN": theme.card},
-        colorbar=True,
-        clabel="",
-        colorbar_opts=_colorbar(theme),
-        hooks=list(hooks),
-    )
-    best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
-        color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
-        hooks=list(hooks),
-    )  # fmt: skip
-    bench = hv.Points(([at[0]], [at[1]]), label="bench").opts(
-        color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
-        show_legend=False, hooks=list(hooks),
-    )  # fmt: skip
-    return (image * best * bench).opts(
-        xlim=(LANDSCAPE_BOUNDS[0], LANDSCAPE_BOUNDS[2]),
-        ylim=(LANDSCAPE_BOUNDS[1], LANDSCAPE_BOUNDS[3]),
-        xlabel="split (share of the vector before it)",
-        ylabel="mix (share of B before it)",
-        **_base(theme, axes=False),
-    )
+def _one_source(plot: Any, element: Any) -> None:
+    """Let all curves read the first one's source, so that a refresh sends the steps once."""
+    curves = [curve.handles for curve in plot.subplots.values()]
+    source = curves[0]["source"]
+    for handles in curves[1:]:
+        source.data.update(handles["source"].data)
+        handles["glyph_renderer"].data_source = handles["source"] = source
 
 
 def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
     """Draw coverage and the best member's accuracy over the steps, in per cent."""
     looks = ((theme.quiet, 1.5), (theme.faint, 1.5), (theme.text, 2.5))
     curves = [
-        hv.Curve((data.step, values), "step", "per cent", label=label).opts(
-            color=colour, line_width=width, hooks=list(hooks)
+        hv.Curve((data.step, values), "step", label, label=label).opts(
+            color=colour, line_width=width, **part(*hooks)
         )
         for (label, values), (colour, width) in zip(data.lines().items(), looks, strict=True)
     ]
@@ -318,5 +347,5 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",
-        **_base(theme, grid=True, axes=False),
+        **base(theme, _one_source, grid=True, axes=False),
     )

@@ -6,10 +6,10 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
-from bokeh.models import HoverTool
 
 from m2n2lab.display import percent
-from m2n2lab.drawing import Hook, styled
+from m2n2lab.drawing import Hook, Ticks, base, named, part
+from m2n2lab.hover import explained
 from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, seed_names
 from m2n2lab.theme import Theme, ramp, seed_colours
 
@@ -21,20 +21,24 @@ LEAST_LIFE = 0.006
 
 Columns = dict[str, Any]
 
+_SENTENCE = "Member <b>$x{id}</b>, $x{origin}.<p>$x{life}</p><p>$x{gave}</p>"
+_CODE = """
+  const steps = (step) => step.toLocaleString("en"), born = own("born"), died = own("died")
+  const parents = own("parents"), gave = own("gave")
+  return {id: own("id"),
+          origin: parents != "–" ? `child of ${parents}` : born ? "from outside" : "a seed",
+          life: `Born at step ${steps(born)}, ${died == "alive" ? "alive" : "died at " + died};`
+            + ` scores ${own("score")}.`,
+          gave: gave == "–" ? "" : `${gave} of the chosen one came through it.`}
+"""
 
-def _options(theme: Theme, *hooks: Hook, grid: bool = False) -> dict[str, Any]:
+
+def _options(theme: Theme, *hooks: Hook) -> dict[str, Any]:
     """Return what both plots have in common."""
-    return {
-        "responsive": True,
-        "toolbar": None,
-        "default_tools": [],
-        "hooks": [styled(theme, grid=grid, axes=False), *hooks],
-        "xformatter": "%d",
-        "xlabel": "step",
-    }
+    return {**base(theme, *hooks, axes=False), "xformatter": "%d", "xlabel": "step"}
 
 
-def lane_ticks(data: LineageData) -> list[tuple[float, str]]:
+def lane_ticks(data: LineageData) -> Ticks:
     """Return ticks that name the living, each in its lane: the focus and, of many, some others."""
     every = max(-(-data.lanes // MOST_LABELS), 1)
     lanes = dict(zip(data.lane[data.alive].tolist(), data.ids[data.alive].tolist(), strict=True))
@@ -125,19 +129,10 @@ def draw_lineage(
         hooks: called with each HoloViews plot, for views that refresh the data.
     """
     around = lineage_geometry(data, whole)
-    hover = HoverTool(
-        tooltips=[
-            ("member", "@id"),
-            ("born", "step @born"),
-            ("died", "@died"),
-            ("parents", "@parents"),
-            ("score", "@score"),
-            ("gave the chosen one", "@gave"),
-        ],
-        line_policy="interp",
-    )
+    columns = life_columns(data, theme, whole)
+    explain = explained(theme, _SENTENCE, _CODE, columns)
     edges = _segments(edge_columns(data, theme, whole), "edges", hooks)
-    lives = _segments(life_columns(data, theme, whole), "lines", hooks).opts(tools=[hover])
+    lives = _segments(columns, "lines", (explain, *hooks))
     looks: dict[str, dict[str, Any]] = {
         "lives": {"marker": "circle", "color": theme.quiet, "size": 7},
         "died": {"marker": "x", "color": theme.faint, "size": 5, "line_width": 1.2},
@@ -153,17 +148,16 @@ def draw_lineage(
     }
     births = [
         hv.Points((columns["step"], columns["lane"]), ["step", "lane"], label=name).opts(
-            show_legend=False, default_tools=[], hooks=list(hooks), **looks[name]
+            show_legend=False, **part(*hooks), **looks[name]
         )
         for name, columns in birth_columns(data, whole).items()
     ]
     return hv.Overlay([edges, lives, *births]).opts(
         xlim=(around.start, around.end),
         ylim=(0, data.lanes),
-        yticks=lane_ticks(data),
         yaxis="right",
         ylabel="living member",
-        **_options(theme, *hooks),
+        **_options(theme, named(y=lane_ticks(data)), *hooks),
     )
 
 
@@ -172,7 +166,7 @@ def _segments(columns: Columns, label: str, hooks: tuple[Hook, ...]) -> Any:
     names = list(columns)
     looks = {name: name for name in ("color", "line_width")}
     return hv.Segments(tuple(columns.values()), names[:4], names[4:], label=label).opts(
-        show_legend=False, default_tools=[], hooks=list(hooks), **looks
+        show_legend=False, **part(*hooks), **looks
     )
 
 
@@ -198,7 +192,7 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
             "step",
             ["top", "base"],
             label=name,
-        ).opts(color=colour, line_width=0, show_legend=False, default_tools=[], hooks=list(hooks))
+        ).opts(color=colour, line_width=0, show_legend=False, **part(*hooks))
         for k, (name, colour) in enumerate(
             zip(seed_names(seeds), seed_colours(theme, seeds), strict=True)
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.records import Proposal
+
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
 
@@ -26,7 +28,7 @@ class LandscapeData(NamedTuple):
         mixes: (n,) from 0 to 1.
         scores: (n, n) mean score of the child, rows mixes and columns splits; a cell that was not
             evaluated yet has the score of the coarser cell it lies in, NaN before that.
-        done: cells that were evaluated.
+        known: (n, n) which cells were evaluated.
         best: row and column of the best evaluated cell, or ``None``.
     """
 
@@ -34,8 +36,13 @@ class LandscapeData(NamedTuple):
     splits: NDArray[np.int64]
     mixes: Floats
     scores: Floats
-    done: int
+    known: NDArray[np.bool_]
     best: tuple[int, int] | None
+
+    @property
+    def done(self) -> int:
+        """How many cells were evaluated."""
+        return int(np.count_nonzero(self.known))
 
     @property
     def complete(self) -> bool:
@@ -67,7 +74,7 @@ class Landscape:
         self.parents = parents
         self._evolver = evolver
         # Genomes are kept: the parents may die before the map is done.
-        self._a, self._b = (evolver.archive[id].genome for id in parents)
+        self._a, self._b = (p.genome for p in evolver.check(Proposal(parents, 0, 0.0, 0)))
         self._splits = np.linspace(0, evolver.space.size, cells).round().astype(np.int64)
         self._mixes = np.linspace(0.0, 1.0, cells)
         self._exact = np.full((cells, cells), np.nan)
@@ -100,7 +107,7 @@ class Landscape:
             row, column = np.unravel_index(np.nanargmax(self._exact), self._exact.shape)
             best = int(row), int(column)
         return LandscapeData(
-            self.parents, self._splits, self._mixes, self._shown.copy(), int(known.sum()), best
+            self.parents, self._splits, self._mixes, self._shown.copy(), known, best
         )
 
 

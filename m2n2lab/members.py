@@ -122,7 +122,7 @@ def placed(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberPage:
     return page._replace(life=lineage[id], of=len(archive), rank=rank, fitness=fitness)
 
 
-def _spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+def spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
     """Return up to ``count`` data points of ``where`` (D,), evenly spread over the classes."""
     points = np.flatnonzero(where)
     points = points[np.argsort(task.groups[points], kind="stable")]
@@ -133,7 +133,7 @@ def _spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp
 
 def _some(task: Task, model: Any, where: NDArray[np.bool_]) -> tuple[Sample, ...]:
     """Return some answers on the data points in ``where`` (D,)."""
-    points = _spread(task, where, SAMPLES)
+    points = spread(task, where, SAMPLES)
     return tuple(task.samples(model, points)) if len(points) else ()
 
 
@@ -151,7 +151,7 @@ def _confusion(task: Task, model: Any, known: tuple[Sample, ...]) -> NDArray[np.
     if len(numbers) < 2 or not known or not classes(known):
         return None
     everywhere = np.ones(task.points, np.bool_)
-    samples = task.samples(model, _spread(task, everywhere, CONFUSED))
+    samples = task.samples(model, spread(task, everywhere, CONFUSED))
     if not classes(samples):
         return None
     table = np.zeros((len(task.classes),) * 2, np.int64)

@@ -6,6 +6,8 @@ The dashboard draws the same objects and refreshes their data; notebooks get the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,8 +44,11 @@ class NichesData(NamedTuple):
     points: NDArray[np.intp]  # (D,) data point of each column
     scores: NDArray[np.float32]  # (P, D)
     worth: NDArray[np.float32]  # (P, D) c_j s_kj / z_j^α
-    alone: NDArray[np.float32]  # (P, D) the score where no other member scores, else 0
+    alone: NDArray[np.float32]  # (P, D) the score where no other member scores, else −score
     crowd: NDArray[np.float64]  # (D,) z_j
+    solvers: NDArray[np.intp]  # (D,) how many members score
+    weights: NDArray[np.float64]  # (D,) c_j / z_j^α
+    names: Sequence[str] | None  # of all data points by their numbers, where they have names
     classes: tuple[str, ...]
     edges: NDArray[np.intp]  # (classes + 1,) first column of each class, and D
 
@@ -62,8 +67,11 @@ def niches_data(archive: Archive, task: Task) -> NichesData:
         points=points,
         scores=scores.astype(np.float32),
         worth=(scores * weights[points]).astype(np.float32),
-        alone=(scores * (solvers == 1)).astype(np.float32),
+        alone=np.where(solvers == 1, scores, -scores).astype(np.float32),
         crowd=z[points],
+        solvers=solvers,
+        weights=weights[points],
+        names=task.names,
         classes=task.classes,
         edges=edges,
     )
@@ -74,14 +82,69 @@ class AttractionData(NamedTuple):
 
     ids: tuple[int, ...]  # (P,)
     worth: NDArray[np.float64]  # (P, P), NaN on the diagonal
+    most: NDArray[np.intp]  # (P, P) class in which most of that lies
+    part: NDArray[np.float32]  # (P, P) how much of it
+    classes: tuple[str, ...]
+
+    def ordered(self, order: Sequence[int]) -> AttractionData:
+        """Return the same with rows and columns in another order (P,)."""
+        cells = np.ix_(order, order)
+        return AttractionData(
+            tuple(self.ids[row] for row in order),
+            self.worth[cells],
+            self.most[cells],
+            self.part[cells],
+            self.classes,
+        )
 
 
-def attraction_data(archive: Archive) -> AttractionData:
+def attraction_data(archive: Archive, task: Task) -> AttractionData:
     """Return the attraction matrix of an archive."""
     rows = np.argsort(-archive.fitness, kind="stable")
     worth = archive.attraction()[np.ix_(rows, rows)]
     np.fill_diagonal(worth, np.nan)
-    return AttractionData(tuple(archive.ids[row] for row in rows), worth)
+    points = np.argsort(task.groups, kind="stable")
+    edges = np.searchsorted(task.groups[points], np.arange(len(task.classes) + 1)).tolist()
+    scores = archive.scores[np.ix_(rows, points)].astype(np.float32)
+    weights = archive.weights[points].astype(np.float32)
+    parts = np.array([_gains(scores[:, a:b], weights[a:b]) for a, b in pairwise(edges)])
+    return AttractionData(
+        tuple(archive.ids[row] for row in rows),
+        worth,
+        parts.argmax(axis=0),
+        parts.max(axis=0),
+        task.classes,
+    )
+
+
+def _gains(scores: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[Any]:
+    """Return Σ_j w_j max(s_Bj − s_Aj, 0) for all A and B (P, P)."""
+    if np.array_equal(scores, scores > 0):  # right or wrong: one product
+        return ((1 - scores) * weights) @ scores.T
+    gains: NDArray[Any] = np.vecdot(
+        np.maximum(scores - scores[:, np.newaxis], np.float32(0)), weights
+    )
+    return gains
+
+
+def cluster_order(scores: NDArray[Any]) -> tuple[int, ...]:
+    """Return the rows of scores (P, D) such that members who solve the same stand together.
+
+    Two are the further apart the less they share of what either solves (Jaccard's distance, where
+    scores are right or wrong). Of both directions the one with the earlier row first is taken.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(scores) < 3:
+        return tuple(range(len(scores)))
+    differ = pdist(scores, "cityblock")
+    first, second = np.triu_indices(len(scores), 1)
+    total = scores.sum(axis=1)
+    either = (total[first] + total[second] + differ) / 2
+    apart = np.divide(differ, either, out=np.zeros_like(differ), where=either > 0)
+    order = leaves_list(linkage(apart, "average", optimal_ordering=True)).tolist()
+    return tuple(order if order[0] < order[-1] else reversed(order))
 
 
 class CurvesData(NamedTuple):
@@ -197,7 +260,9 @@ class Plots:
         """Return the attraction matrix: what column B can do that row A lacks."""
         from m2n2lab.drawing import draw_attraction
 
-        return draw_attraction(attraction_data(self._evolver.archive), self._theme)
+        return draw_attraction(
+            attraction_data(self._evolver.archive, self._evolver.task), self._theme
+        )
 
     def curves(self) -> Any:
         """Return the best member's accuracy and the archive's coverage over the steps."""

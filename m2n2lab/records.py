@@ -66,16 +66,26 @@ class Verdict:
         """Id of the member that would die for the child, or ``None``."""
         return self.rival if self.accepted else None
 
+    @property
+    def told(self) -> str:
+        """Its fitness as text, which looks unlike its rival's where they differ."""
+        return _apart(self.fitness, self.rival_fitness)
+
+    @property
+    def fate(self) -> str:
+        """Whom it displaces, or whom it does not beat, in words."""
+        if self.rival is None or self.rival_fitness is None:
+            return "there is room for it"
+        its = _apart(self.rival_fitness, self.fitness)
+        return f"{'displaces' if self.accepted else 'does not beat'} {self.rival} ({its})"
+
     def __str__(self) -> str:
-        points = f"{self.alone} point{'' if self.alone == 1 else 's'} nobody else solves"
-        place = f"rank {self.rank} of {self.of} (fitness {self.fitness:.1f})"
-        if self.rival is None:
-            fate = "there is room for it"
-        elif self.accepted:
-            fate = f"would displace {self.rival} (fitness {self.rival_fitness:.1f})"
-        else:
-            fate = f"could not displace {self.rival} (fitness {self.rival_fitness:.1f})"
-        return f"{'Would live' if self.accepted else 'Would not live'}: {place}, {fate}, {points}."
+        head = "Would live." if self.accepted else "Would not live."
+        words = f"{head} Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}."
+        if self.alone:
+            points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
+            words += f" It scores on {points} where nobody else does."
+        return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +170,16 @@ class Generation:
         """Ids of the parents, A first; empty for a model that came from outside."""
         return self.proposal.parents if self.proposal else ()
 
+    @property
+    def outcome(self) -> str:
+        """What became of the child, in a sentence."""
+        if not self.accepted:
+            verdict = self.verdict
+            return f"Child {self.child} died: its fitness {verdict.told} {verdict.fate}."
+        if self.displaced is None:
+            return f"Child {self.child} lives: there was room for it."
+        return f"Child {self.child} lives and takes the place of {self.displaced}."
+
     def __str__(self) -> str:
         made = " × ".join(map(str, self.parents)) or "from outside"
         fate = "lives" if self.accepted else "dies"
@@ -168,3 +188,12 @@ class Generation:
             f"step {self.step}: child {self.child} ({made}) scores {self.verdict.score:.1%}, "
             f"fitness {self.verdict.fitness:.1f}, rank {self.verdict.rank}, {fate}{gone}"
         )
+
+
+def _apart(value: float, other: float | None) -> str:
+    """Return a number with one decimal, or up to four where ``other`` would look the same."""
+    if other is not None:
+        for decimals in range(1, 5):
+            if (text := f"{value:.{decimals}f}") != f"{other:.{decimals}f}":
+                return text
+    return f"{value:.1f}"

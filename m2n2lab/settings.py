@@ -21,7 +21,10 @@ SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch; pre-trained seeds have none (the paper's)."""
 
 
-ASKED = ("task", "method", "seed", "pretrained", "archive_size", "alpha", "mutation")
+ADJUSTABLE = ("archive_size", "alpha", "mutation")
+"""Options of a method that can be asked for."""
+
+ASKED = ("task", "method", "seed", "pretrained", *ADJUSTABLE)
 """What an address may ask for."""
 
 LARGEST_ARCHIVE = 200
@@ -75,9 +78,14 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def start(self) -> str:
+        """What the search starts from, in words."""
+        return "pre-trained" if self.pretrained else "from scratch"
+
+    @property
     def title(self) -> str:
         """The search in a few words."""
-        start = " · pre-trained" if self.pretrained else ""
+        start = f" · {self.start}" if self.pretrained else ""
         return f"{self.task} · {self.method} · seed {self.seed}{start}"
 
     def asked(self, query: Mapping[str, str]) -> Settings:
@@ -94,7 +102,7 @@ class Settings:
         """
         given = {name: text for name, text in query.items() if name in ASKED and text != ""}
         options = dict(self.options)
-        for name in ("archive_size", "alpha", "mutation"):
+        for name in ADJUSTABLE:
             if name in given:
                 options[name] = _number(name, given[name])
         if "archive_size" in options:
@@ -121,7 +129,7 @@ class Settings:
 
     def query(self) -> dict[str, str]:
         """Return what ``asked`` makes these settings of again."""
-        texts = {name: f"{value:g}" for name, value in self.options.items() if name in ASKED}
+        texts = {name: str(value) for name, value in self.options.items() if name in ASKED}
         start = {"pretrained": "1"} if self.pretrained else {}
         return {
             "task": self.task,

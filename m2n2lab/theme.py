@@ -21,6 +21,7 @@ class Theme(NamedTuple):
     ramp: tuple[str, ...]  # quantities, from the background to the strongest
     seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
     outside: str  # what came from no seed
+    runs: tuple[str, ...]  # one hue for each search, where several are compared
 
 
 LIGHT = Theme(
@@ -37,6 +38,7 @@ LIGHT = Theme(
     ramp=("#ffffff", "#f0eef5", "#d6cbe7", "#b29cd3", "#8664b2", "#583092", "#2c0c58"),
     seeds=("#dcb545", "#71366b", "#4fc3d9", "#8f1d22", "#4a2fc4", "#5c8a00"),
     outside="#8a8f96",
+    runs=("#1b1b1f", "#aa3377", "#997700", "#0f8b8d", "#7a5195", "#c44536", "#5c8a00", "#8a8f96"),
 )
 
 DARK = Theme(
@@ -53,6 +55,7 @@ DARK = Theme(
     ramp=("#1c1e22", "#24212e", "#3e305c", "#634896", "#8e6cc4", "#bca0e4", "#f6eeff"),
     seeds=("#e2c040", "#a9479f", "#7fe3d8", "#bd2844", "#5d52e5", "#bfe394"),
     outside="#6a7078",
+    runs=("#f2f2f2", "#ee77b0", "#e0c040", "#5fd3d3", "#b79cf0", "#ff8a75", "#b5d86a", "#a0a5ad"),
 )
 
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}

@@ -23,6 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("m2n2lab")
 
+# Only ever waited for when something is broken, or the machine is very busy.
 expect.set_options(timeout=PATIENCE)
 
 

@@ -2,6 +2,7 @@
 
 from browsing import (
     PATIENCE,
+    PIXEL,
     ROOT,
     answers,
     button,
@@ -10,11 +11,13 @@ from browsing import (
     free_port,
     opened,
     serving,
+    started,
     steps,
 )
 
 __all__ = [
     "PATIENCE",
+    "PIXEL",
     "ROOT",
     "SECTIONS",
     "answers",
@@ -24,6 +27,7 @@ __all__ = [
     "free_port",
     "opened",
     "served",
+    "started",
     "steps",
 ]
 

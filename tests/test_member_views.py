@@ -1,17 +1,16 @@
 import base64
 import io
 import re
-import time
 from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
 import panel as pn
 import pytest
+from figures import drawn, same, serving, tick_names
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
-from pages import answers, free_port
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -179,17 +178,6 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
 # -- lineage -----------------------------------------------------------------------------------
 
 
-def drawn(view):
-    """Let Panel draw a view as a page does, and return the sources by element."""
-    view.pane.get_root()
-    return lambda name: view.handles[name]["source"].data
-
-
-def same(source, columns):
-    for name, values in columns.items():
-        assert np.asarray(source[name]).tolist() == np.asarray(values).tolist()
-
-
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
@@ -210,7 +198,7 @@ def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     for name, columns in birth_columns(data).items():
         same(source(name), columns)
     assert (figure.x_range.end, figure.y_range.end) == (lineage_geometry(data).end, 6)
-    assert figure.yaxis[0].major_label_overrides == dict(lane_ticks(data))
+    assert tick_names(figure.yaxis[0]) == dict(lane_ticks(data))
     assert {label for _, label in lane_ticks(data)} == set(map(str, evolver.archive.ids))
     shares.update(shares_data(lineage))
     for name, columns in share_columns(shares_data(lineage)).items():
@@ -327,28 +315,11 @@ def served_views(page, watched, tiny):
         plots = [pn.Column(v.pane, width=600, height=260) for v in (lives, shares)]
         return pn.Column(table.pane, one.pane, pn.Row(lives.span, lives.key), *plots)
 
-    port = free_port()
-    pn.extension()
-    server = pn.serve(
-        {"/": view},
-        address="127.0.0.1",
-        port=port,
-        websocket_origin=[f"127.0.0.1:{port}"],
-        threaded=True,
-        show=False,
-        verbose=False,
-    )
-    try:
-        for _ in range(300):  # it starts in a thread of its own
-            if answers(port):
-                break
-            time.sleep(0.1)
-        page.set_viewport_size({"width": 800, "height": 1400})
-        page.goto(f"http://127.0.0.1:{port}/")
+    page.set_viewport_size({"width": 800, "height": 1400})
+    with serving(view) as address:
+        page.goto(address)
         page.picked = picked
         yield page
-    finally:
-        server.stop()
 
 
 PLACE = """([x, y]) => {

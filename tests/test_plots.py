@@ -1,10 +1,19 @@
+from itertools import combinations
+
 import holoviews as hv
 import numpy as np
 import pytest
+from figures import tick_names
 
 from m2n2lab import Archive, Evolver, InputError
 from m2n2lab.history import COLUMNS, History
-from m2n2lab.plots import attraction_data, curves_data, niches_data, niches_geometry
+from m2n2lab.plots import (
+    attraction_data,
+    cluster_order,
+    curves_data,
+    niches_data,
+    niches_geometry,
+)
 from m2n2lab.tasks import from_function
 from m2n2lab.theme import DARK, LIGHT, ramp
 
@@ -40,7 +49,9 @@ def test_a_point_is_worth_its_share_and_only_one_shows_sole_solvers(archive):
     data = niches_data(archive, TASK)
     np.testing.assert_allclose(data.worth[0], [1 / 3, 1, 0, 0, 0])
     np.testing.assert_array_equal(data.scores[1], [1, 0, 1, 0, 0])
-    np.testing.assert_array_equal(data.alone, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(
+        data.alone, [[-1, 1, 0, 0, 0], [-1, 0, 1, 0, 0], [-1, 0, 0, 1, 0]]
+    )
 
 
 def test_worth_sums_to_fitness(archive):
@@ -50,7 +61,7 @@ def test_worth_sums_to_fitness(archive):
 
 def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
     archive.add(3, None, [0, 1, 1, 0, 1])  # fittest: displaces the oldest of the lowest
-    data = attraction_data(archive)
+    data = attraction_data(archive, TASK)
     assert data.ids[0] == 3
     assert np.isnan(np.diag(data.worth)).all()
     row_of = {id: row for row, id in enumerate(archive.ids)}
@@ -59,6 +70,65 @@ def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
         for b, second in enumerate(data.ids):
             if a != b:
                 assert data.worth[a, b] == expected[row_of[first], row_of[second]]
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_a_pair_knows_the_class_in_which_most_of_its_attraction_lies(graded):
+    draw = np.random.default_rng(2)
+    groups = draw.integers(0, 3, 40)
+    task = from_function(lambda model, where: where, 40, classes="abcd", groups=groups)
+    archive = Archive(40, size=5, capacity="max" if graded else "one")
+    for id, scores in enumerate(draw.random((5, 40)) * (1 if graded else 2)):
+        archive.add(id, None, scores if graded else scores > 1)
+    data = attraction_data(archive, task)
+    rows = [archive.ids.index(id) for id in data.ids]
+    for a, first in enumerate(rows):
+        for b, second in enumerate(rows):
+            gain = archive.weights * np.maximum(archive.scores[second] - archive.scores[first], 0)
+            by_class = np.bincount(groups, gain, 4)
+            assert data.part[a, b] == pytest.approx(by_class.max(), abs=1e-6)
+            assert by_class[data.most[a, b]] == pytest.approx(by_class.max(), abs=1e-6)
+
+
+def test_members_who_solve_the_same_stand_together():
+    # 0 and 2 share two of three points, 1 and 3 two of four; nobody else shares any.
+    right = [[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0, 0]]
+    right.append([0, 0, 0, 1, 1, 1, 0])
+    assert cluster_order(np.array(right)) in (
+        (0, 2, 1, 3),
+        (0, 2, 3, 1),
+        (2, 0, 1, 3),
+        (2, 0, 3, 1),
+    )
+    assert cluster_order(np.array(right) * 0.25) == cluster_order(np.array(right))  # graded
+
+
+def test_planted_groups_are_found_and_read_from_the_fittest_side():
+    draw = np.random.default_rng(0)
+    group = draw.permutation(np.arange(12) % 3)
+    right = (draw.random((12, 300)) < 0.1) | (group[:, np.newaxis] == np.arange(300) % 3)
+    order = cluster_order(right.astype(float))
+    assert sorted(order) == list(range(12))
+    assert order[0] < order[-1]
+    found = group[list(order)]
+    assert np.count_nonzero(np.diff(found)) == 2
+
+
+@pytest.mark.parametrize("scores", [np.zeros((4, 3)), np.eye(2), np.ones((1, 3)), np.zeros((0, 3))])
+def test_any_members_have_a_clustered_order(scores):
+    assert sorted(cluster_order(scores)) == list(range(len(scores)))
+
+
+def test_a_matrix_in_another_order_is_the_same_matrix(archive):
+    data = attraction_data(archive, TASK)
+    other = data.ordered((2, 0, 1))
+    assert other.ids == (data.ids[2], data.ids[0], data.ids[1])
+    for a, b in combinations(data.ids, 2):
+        here, there = (
+            (data.ids.index(a), data.ids.index(b)),
+            (other.ids.index(a), other.ids.index(b)),
+        )
+        assert other.worth[there] == data.worth[here]
 
 
 def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):
@@ -102,7 +172,7 @@ def test_the_fittest_row_is_drawn_on_top(tiny, tiny_seeds):
     image = next(r for r in figure.renderers if "image" in r.data_source.data)
     drawn = image.data_source.data["image"][0]
     np.testing.assert_array_equal(drawn[-1], data.scores[0])  # Bokeh's last row is the highest
-    labels = figure.yaxis[0].major_label_overrides
+    labels = tick_names(figure.yaxis[0])
     assert labels[max(labels)] == str(data.ids[0])
 
 

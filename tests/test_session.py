@@ -6,19 +6,9 @@ import pytest
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.workbench import SHOWN, Filter
+from sessions import PATIENCE, wait_for
 
 from m2n2lab import Evolver, InputError
-
-PATIENCE = 30.0
-
-
-def wait_for(session, condition):
-    """Wait until a snapshot fulfils a condition, and return it."""
-    end = time.monotonic() + PATIENCE
-    while not condition(snapshot := session.snapshot):
-        assert time.monotonic() < end, f"gave up at {snapshot.phase}, step {snapshot.step}"
-        time.sleep(0.005)
-    return snapshot
 
 
 @pytest.fixture
@@ -173,7 +163,7 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
         assert "lives" in merged.note
     else:
         assert merged.niches.ids == before.niches.ids
-        assert f"{preview.rival} is fitter" in merged.note
+        assert f"does not beat {preview.rival}" in merged.note
     rested.command("undo")
     undone = wait_for(rested, lambda s: s.step == 40)
     assert undone.niches.ids == before.niches.ids

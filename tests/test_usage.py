@@ -60,18 +60,25 @@ def test_a_person_can_steer(tiny, tiny_seeds):
     [
         (
             lab.Verdict(True, 0.5, 67.04, 1, 21, 4199, 66.0, 1),
-            "Would live: rank 1 of 21 (fitness 67.0), would displace 4199 (fitness 66.0), "
-            "1 point nobody else solves.",
+            "Would live. Fitness 67.0 ranks 1 of 21 and displaces 4199 (66.0). "
+            "It scores on 1 data point where nobody else does.",
         ),
         (
             lab.Verdict(False, 0.5, 65.0, 21, 21, 7, 66.0, 0),
-            "Would not live: rank 21 of 21 (fitness 65.0), could not displace 7 (fitness 66.0), "
-            "0 points nobody else solves.",
+            "Would not live. Fitness 65.0 ranks 21 of 21 and does not beat 7 (66.0).",
+        ),
+        (
+            lab.Verdict(False, 0.5, 65.9712, 21, 21, 7, 65.9748, 0),
+            "Would not live. Fitness 65.971 ranks 21 of 21 and does not beat 7 (65.975).",
+        ),
+        (
+            lab.Verdict(True, 0.5, 65.97, 20, 21, 7, 65.97, 0),  # at a draw the child stays
+            "Would live. Fitness 66.0 ranks 20 of 21 and displaces 7 (66.0).",
         ),
         (
             lab.Verdict(True, 0.5, 2.0, 3, 3, None, None, 2),
-            "Would live: rank 3 of 3 (fitness 2.0), there is room for it, "
-            "2 points nobody else solves.",
+            "Would live. Fitness 2.0 ranks 3 of 3 and there is room for it. "
+            "It scores on 2 data points where nobody else does.",
         ),
     ],
 )

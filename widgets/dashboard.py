@@ -1,50 +1,52 @@
 """The dashboard: ``panel serve widgets/dashboard.py`` and ``m2n2lab serve`` open this page.
 
-Each browser session has a search of its own. The page only reads snapshots and gives orders; the
-search runs in the session's worker thread.
+The page only reads snapshots and gives orders; each search runs in a worker thread of its own.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+import time
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import panel as pn
 from m2n2lab.widgets.answers import AnswersView
 from m2n2lab.widgets.bench_view import BenchView
+from m2n2lab.widgets.compare import CompareView
+from m2n2lab.widgets.desks import DESKS, Desk
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
-from m2n2lab.widgets.live_plot import View
 from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.pictures import css_variables
+from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.session import PACES, Session
+from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.views import (
-    AttractionView,
-    CurvesView,
-    FiguresView,
-    NichesView,
-)
-from m2n2lab.widgets.workbench import ANSWERS, Filter
+from m2n2lab.widgets.styles import SELECT, primary
+from m2n2lab.widgets.tour import Tour
+from m2n2lab.widgets.views import AttractionView, CurvesView, FiguresView, NichesView
 from tornado.websocket import WebSocketClosedError
 
-from m2n2lab.baselines import METHODS
 from m2n2lab.errors import InputError
 from m2n2lab.plots import NICHE_MODES
 from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.classify import Classify
 
 REFRESH_EVERY = 200
 """Milliseconds between two looks at the session's snapshot."""
+
+SHARE = 0.08
+"""Share of the time that plots of a running search may take: the rest is the search's."""
+
+TABS = ("progress", "lineage", "seeds", "members", "compare")
+"""Of these one is seen, and only that one is brought up to date."""
 
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -58,158 +60,301 @@ logging.getLogger("asyncio").addFilter(_not_left)
 
 
 class Dashboard:
-    """One page over one session.
+    """One page over the runs of a desk, of which it shows one.
 
     Args:
-        session: the search that the page shows and steers.
+        desk: the searches that the page shows and steers.
         theme: colours.
-        settings: how the search was made, for the setup and the code that makes it again.
     """
 
-    def __init__(
-        self, session: Session, theme: Theme = LIGHT, settings: Settings | None = None
-    ) -> None:
-        self.settings = settings or Settings()
-        self.session = session
+    def __init__(self, desk: Desk, theme: Theme = LIGHT) -> None:
+        self.desk = desk
         self.theme = theme
-        self.niches = NichesView(theme)
-        self.bench = BenchView(session, theme)
-        self.attraction = AttractionView(theme, self.bench.pick)
-        self._views: dict[str, View] = {
-            "figures": FiguresView(),
-            "niches": self.niches,
-            "attraction": self.attraction,
-            "bench": self.bench,
-            "landscape": LandscapeView(theme, self.bench.load),
-            "curves": CurvesView(theme),
-            "answers": AnswersView(theme),
-        }
-        self.members = MembersView(theme, session.select)
-        self.member = MemberView(theme)
-        self.lives = LineageView(theme, session.select)
-        self.shares = SharesView(theme)
+        self.run = desk.shown
         self._shown: Snapshot | None = None
-        self.title = pn.pane.Str(session.snapshot.title, margin=0, styles={"color": theme.quiet})
-        ink = f".bk-btn-primary {{ color: {theme.card} !important; }}"
-        self.run = pn.widgets.Button(
-            name="Run", button_type="primary", width=70, disabled=True, stylesheets=[ink]
+        self._due = 0.0  # when plots may be refreshed again
+        self._unlisten: Callable[[], None] = lambda: None
+        self._wake: Callable[[], object] = lambda: None
+        self.niches = NichesView(theme)
+        self.bench = BenchView(self.session, theme)
+        self.attraction = AttractionView(theme, self.bench.pick)
+        self.figures = FiguresView()
+        self.landscape = LandscapeView(theme, self.bench.load)
+        self.curves = CurvesView(theme)
+        self.answers = AnswersView(theme, lambda wanted: self.session().filter(wanted))
+        self.members = MembersView(theme, self._select)
+        self.member = MemberView(theme)
+        self.lives = LineageView(theme, self._select)
+        self.shares = SharesView(theme)
+        self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
+        self.setup = SetupView(lambda: self.run, self.begin, theme)
+        self.tour = Tour(self.session, theme)
+        self.title = pn.pane.HTML(
+            "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
+        )
+        self.go = pn.widgets.Button(
+            name="Run", button_type="primary", width=70, disabled=True, stylesheets=[primary(theme)]
         )
         self.step = pn.widgets.Button(name="Step", width=58, disabled=True)
         self.step_ten = pn.widgets.Button(name="×10", width=48, disabled=True)
-        self.pace = pn.widgets.Select(options=list(PACES), width=104)
+        self.reset = pn.widgets.Button(name="Reset", width=62, disabled=True)
+        self.pace = pn.widgets.Select(options=list(PACES), width=112, stylesheets=[SELECT])
         self.mode = pn.widgets.RadioButtonGroup(options=list(NICHE_MODES), value=self.niches.mode)
-        self.which = pn.widgets.RadioButtonGroup(options=list(ANSWERS))
-        self.history = pn.widgets.FileDownload(
-            callback=self._history, filename="history.csv", label="History (CSV)", width=130
-        )
-        self.code = pn.widgets.FileDownload(
-            callback=self._code, filename="search.py", label="Code (Python)", width=130
-        )
-        self.run.on_click(lambda event: self._run_or_pause())
-        self.step.on_click(lambda event: session.step())
-        self.step_ten.on_click(lambda event: session.step(10))
-        self.pace.param.watch(lambda event: session.pace(event.new), "value")
-        self.which.param.watch(lambda event: session.filter(Filter(event.new)), "value")
+        # Which tab is seen: set by the page's script, which finds it by its name.
+        self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
+        # A link that makes the same search: shown in the browser's address bar.
+        self.address = pn.widgets.TextInput(name="address", visible=False)
+        self.address.jscallback(value="show_address(cb_obj.value)")
+        self.go.on_click(lambda event: self.session().toggle())
+        self.step.on_click(lambda event: self.session().step())
+        self.step_ten.on_click(lambda event: self.session().step(10))
+        self.reset.on_click(lambda event: self.begin(self.run.settings, beside=False))
+        self.pace.param.watch(lambda event: self.session().pace(event.new), "value")
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
+        self.tab.param.watch(lambda event: self._look_again(), "value")
+        self.show(self.run)
 
-    def _run_or_pause(self) -> None:
-        if self.session.running:  # what was ordered last, whatever the page shows
-            self.session.pause()
-        else:
-            self.session.run()
+    def session(self) -> Session:
+        """Return the worker of the run on the page."""
+        return self.run.session
 
-    def _history(self) -> io.StringIO:
-        return io.StringIO(self.session.history.frame().to_csv() if self.session.history else "")
+    def _select(self, member: int) -> None:
+        self.session().select(member)
 
-    def _code(self) -> io.StringIO:
-        return io.StringIO(self.settings.code(self.session.snapshot.step))
+    # -- which run -----------------------------------------------------------------------------
+
+    def begin(self, settings: Settings, beside: bool) -> None:
+        """Start another search, beside the run on the page or in its place, and show it.
+
+        Raises:
+            InputError: there are too many runs already.
+        """
+        runs = self.desk.runs
+        self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
+        self.address.value = urlencode(settings.query())
+
+    def show(self, run: Run) -> None:
+        """Put a run on the page."""
+        if run.settings.task != self.run.settings.task:
+            for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
+                view.redraw()
+        self.run = self.desk.shown = run
+        self._unlisten()
+        # Called in the worker, so the page is only woken.
+        self._unlisten = run.session.listen(lambda: self._wake())
+        self.title.object = f'<div class="title">{escape(run.settings.title)}</div>'
+        session = run.session
+        session.pace(self.pace.value)
+        self.answers.ask()
+        self.setup.show(run.settings)
+        self.compare.suggest(run)
+        self._look_again()
+
+    # -- what is seen --------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        """Show the snapshot once more, soon: not now, because a click holds no document lock."""
+        self._shown = None
+        self._wake()
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
-        if self._shown is not None:
-            self.niches.update(self._shown)
+        self._look_again()
 
-    def refresh(self) -> None:
-        """Show the session's latest snapshot, if it is a new one."""
-        snapshot = self.session.snapshot
-        if snapshot is self._shown:
-            return
-        self._shown = snapshot
-        with pn.io.hold():
-            for view in self._views.values():
-                view.update(snapshot)
+    def _update_tab(self, snapshot: Snapshot) -> None:
+        """Bring the tab that is seen up to date."""
+        if self.tab.value == "lineage":
+            self.lives.update(snapshot.lineage)
+        elif self.tab.value == "seeds":
+            self.shares.update(snapshot.shares)
+        elif self.tab.value == "members":
             self.members.update(snapshot.members)
             self.members.choose(snapshot.chosen)
             self.member.update(snapshot.member)
-            self.lives.update(snapshot.lineage)
-            self.shares.update(snapshot.shares)
-            ready = snapshot.niches is not None and snapshot.phase != "closed"
-            name = "Pause" if snapshot.phase == "running" else "Run"
-            self.run.param.update(name=name, disabled=not ready)
-            self.step.disabled = self.step_ten.disabled = not ready
+        elif self.tab.value == "compare":
+            self.compare.update()
+        else:
+            self.curves.update(snapshot)
+
+    def refresh(self, at_once: bool = False) -> None:
+        """Show the latest snapshot, if it is a new one.
+
+        Args:
+            at_once: somebody waits for it; otherwise plots take their share of time and no more.
+        """
+        runs = self.desk.runs.all
+        if self.run not in runs:  # removed, or started anew on another page
+            self.show(next((run for run in runs if run.number == self.run.number), runs[0]))
+            return
+        snapshot = self.session().snapshot
+        self.tour.update(snapshot)
+        compared = self.tab.value == "compare" and len(runs) > 1
+        if snapshot is self._shown and not compared:
+            return
+        began = time.monotonic()
+        with pn.io.hold():
+            self._update_figures(snapshot)
+            if at_once or began >= self._due:
+                self._update_plots(snapshot)
+                took = time.monotonic() - began
+                self._due = began + took / SHARE if self._busy() else 0.0
+
+    def _busy(self) -> bool:
+        """Return whether plots take time that a search could use."""
+        return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
+
+    def _update_plots(self, snapshot: Snapshot) -> None:
+        self._shown = snapshot
+        for view in (self.niches, self.attraction, self.bench, self.landscape, self.answers):
+            view.update(snapshot)
+        self._update_tab(snapshot)
+
+    def _update_figures(self, snapshot: Snapshot) -> None:
+        self.figures.update(snapshot)
+        ready = snapshot.niches is not None and snapshot.phase != "closed"
+        name = "Pause" if snapshot.phase == "running" else "Run"
+        self.go.param.update(name=name, disabled=not ready)
+        self.step.disabled = self.step_ten.disabled = not ready
+        self.reset.disabled = snapshot.phase == "closed"
+
+    # -- its life in a browser -----------------------------------------------------------------
+
+    def attend(self) -> None:
+        """Keep the page up to date from now on: a browser has loaded it."""
+        document = pn.state.curdoc
+        assert document is not None  # as called by the server
+        context = document.session_context
+        waiting: list[bool] = []
+
+        def woken() -> None:
+            waiting.clear()
+            self.refresh(at_once=True)
+
+        def wake() -> None:
+            if not waiting:  # one at a time, or clicks would queue behind them
+                waiting.append(True)
+                document.add_next_tick_callback(woken)
+
+        def look() -> None:
+            session = getattr(context, "session", None)
+            if session is not None and session.connection_count == 0:
+                self.leave()
+                DESKS.sweep()
+                return
+            self.desk.enter(self)
+            self.refresh()
+
+        self._wake = wake
+        self.desk.runs.start()
+        pn.state.add_periodic_callback(look, period=REFRESH_EVERY)
+
+    def leave(self) -> None:
+        """Count the page no more: its browser is gone."""
+        self.desk.leave(self)
+
+    def end(self) -> None:
+        """Forget the page."""
+        self._wake = lambda: None
+        self._unlisten()
+        self.leave()
 
     def template(self) -> pn.Template:
         """Return the page, with every part in its place."""
         page = pn.Template(_PAGE.read_text(encoding="utf-8"))
         page.add_variable("theme", self.theme)
         page.add_variable("colours", css_variables(self.theme))
+        page.add_variable("desk", "" if self.desk.shared else self.desk.key)
         for kind in ("css", "js"):
             page.add_variable(kind, _PAGE.with_suffix(f".{kind}").read_text(encoding="utf-8"))
-        page.add_variable("methods", tuple(METHODS))
-        page.add_variable("settings", self.settings)
-        other = "light" if self.theme.name == "dark" else "dark"
-        page.add_variable("other", urlencode({**self.settings.query(), "theme": other}))
-        transport = pn.Row(self.run, self.step, self.step_ten, self.pace, margin=0)
-        panes = {name: view.pane for name, view in self._views.items()}
-        parts = {"title": self.title, "transport": transport, "mode": self.mode}
-        parts |= {"history": self.history, "code": self.code}
-        parts["attracted"] = self.attraction.words
-        parts |= {"members": self.members.pane, "member": self.member.pane}
-        parts |= {"lives": self.lives.pane, "span": self.lives.span, "lives_key": self.lives.key}
-        parts |= {"shares": self.shares.pane, "shares_key": self.shares.key}
-        for name, part in {**parts, "which": self.which, **panes}.items():
+        parts: dict[str, Any] = {
+            "title": self.title,
+            "transport": pn.Row(
+                self.go,
+                self.step,
+                self.step_ten,
+                self.reset,
+                self.pace,
+                margin=0,
+                styles={"flex-wrap": "wrap"},
+            ),
+            "setup": self.setup.pane,
+            "tour": self.tour.pane,
+            "figures": self.figures.pane,
+            "mode": self.mode,
+            "niches": self.niches.pane,
+            "attraction": self.attraction.pane,
+            "attracted": self.attraction.words,
+            "bench": self.bench.pane,
+            "tab": self.tab,
+            "address": self.address,
+            "curves": self.curves.pane,
+            "lives": self.lives.pane,
+            "span": self.lives.span,
+            "lives_key": self.lives.key,
+            "shares": self.shares.pane,
+            "shares_key": self.shares.key,
+            "members": self.members.pane,
+            "member": self.member.pane,
+            "compared": self.compare.pane,
+            "compare_form": self.compare.form,
+            "compare_list": self.compare.list,
+            "landscape": self.landscape.pane,
+            "filters": self.answers.head,
+            "answers": self.answers.pane,
+        }
+        for name, part in parts.items():
             page.add_panel(name, part)
         return page
 
 
-def _query() -> Mapping[str, list[bytes]]:
+def _asked() -> dict[str, str]:
     """Return what the page's address asks for."""
-    return pn.state.session_args or {}
+    arguments = pn.state.session_args or {}
+    return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def _refuse(error: InputError) -> Evolver:
-    raise error
+def open_desk(settings: Settings, task: Classify | None = None, shared: bool = False) -> Desk:
+    """Return a desk with one run.
+
+    Args:
+        settings: the search.
+        task: made by ``settings`` before, to be shared by many desks.
+        shared: whether every page comes here.
+    """
+    runs = Runs({} if task is None else {settings.task: task})
+    return DESKS.add(runs, runs.add(settings), shared)
 
 
-def dashboard(settings: Settings | None = None, task: Classify | None = None) -> pn.Template:
-    """Return the page of a new search, for the browser session that asks for it.
+def dashboard(
+    settings: Settings | None = None, task: Classify | None = None, desk: Desk | None = None
+) -> pn.Template:
+    """Return the page for the browser session that asks for it.
 
-    The worker starts when the page has been loaded, and ends when it is closed.
+    The workers start when the page has been loaded, and end soon after it is closed.
 
     Args:
         settings: the search; digits from scratch by default.
         task: made by ``settings`` before, to be shared by many pages.
+        desk: where every page comes to; by default each has a desk of its own.
     """
     settings = settings or Settings()
-    query = {name: values[0].decode(errors="replace") for name, values in _query().items()}
-    make: Callable[[], Evolver]
-    try:
-        wanted = settings.asked(query)
-        shared = task if wanted.task == settings.task else None
-        make = partial(wanted.make, shared)
-    except InputError as error:  # said on the page
-        wanted, make = settings, partial(_refuse, error)
-    session = Session(make, wanted.title, wanted.threads)
-    page = Dashboard(session, THEMES.get(query.get("theme", ""), LIGHT), wanted)
-
-    def loaded() -> None:
-        session.start()
-        pn.state.add_periodic_callback(page.refresh, period=REFRESH_EVERY)
+    query = _asked()
+    desk = desk or DESKS.find(query.get("desk", ""))
+    if desk is None:
+        runs, error = Runs({} if task is None else {settings.task: task}), None
+        try:
+            settings = settings.asked(query)
+        except InputError as wrong:  # said on the page
+            error = wrong
+        desk = DESKS.add(runs, runs.add(settings, error))
+    page = Dashboard(desk, THEMES.get(query.get("theme", ""), LIGHT))
+    desk.enter(page)
 
     def closed(context: object) -> None:  # on the event loop: signal, do not wait
-        session.close()
+        page.end()
+        DESKS.sweep()
 
-    pn.state.onload(loaded)
+    pn.state.onload(page.attend)
     pn.state.on_session_destroyed(closed)
     return page.template()
 

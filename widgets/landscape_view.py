@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from m2n2lab.drawing import best_cell, draw_landscape, landscape_limits
+import numpy as np
+
+from m2n2lab.drawing_landscape import (
+    best_cell,
+    draw_landscape,
+    landscape_limits,
+    landscape_words,
+)
 from m2n2lab.landscape import LandscapeData
 from m2n2lab.theme import Theme
 
@@ -40,10 +47,11 @@ class LandscapeView(LivePlot):
 
         if self.fresh(draw, data, bench):
             # Bokeh's first row is the lowest, as is the first mix.
-            self.fill("Image", image=[100 * data.scores])
+            scores = (100 * data.scores).astype(np.float32)
+            self.fill("Image", image=[scores], **landscape_words(data))
             low, high = landscape_limits(data)
             self.handles["Image"]["color_mapper"].update(low=low, high=high)
-            self.handles["best"]["source"].data = best_cell(data)
+            self.fill("best", **best_cell(data))
             self.fill("bench", x=[at[0]], y=[at[1]])
 
     def tapped(self, event: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import panel as pn
 from bokeh.events import Tap
 
+from m2n2lab.drawing import name_ticks
 from m2n2lab.drawing_lineage import (
     birth_columns,
     draw_lineage,
@@ -86,24 +87,15 @@ class LineageView(LivePlot):
             return draw_lineage(data, self.theme, self.whole, (self.hook,))
 
         if self.fresh(draw, data, self.span.value):
-            if not self.handles:  # no page has shown the first one yet
-                self.pane.object = draw()
-                return
-            self._replace("edges", edge_columns(data, self.theme, self.whole))
-            self._replace("lines", life_columns(data, self.theme, self.whole))
+            self.fill("edges", **edge_columns(data, self.theme, self.whole))
+            self.fill("lines", **life_columns(data, self.theme, self.whole))
             for name, columns in birth_columns(data, self.whole).items():
-                self._replace(name, columns)
+                self.fill(name, **columns)
             around = lineage_geometry(data, self.whole)
             figure = self.handles["lines"]["plot"]
             figure.x_range.update(start=around.start, end=around.end)
             figure.y_range.end = data.lanes
-            ticks = lane_ticks(data)
-            figure.yaxis[0].ticker.ticks = [place for place, _ in ticks]
-            figure.yaxis[0].major_label_overrides = dict(ticks)
-
-    def _replace(self, name: str, columns: dict[str, Any]) -> None:
-        """Replace all columns of an element's source at once, because their length changes."""
-        self.handles[name]["source"].data = columns
+            name_ticks(figure.yaxis[0], lane_ticks(data))
 
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, and hear clicks on the figure."""
@@ -148,10 +140,7 @@ class SharesView(LivePlot):
             return draw_shares(data, self.theme, (self.hook,))
 
         if self.fresh(draw, data):
-            if not self.handles:  # no page has shown the first one yet
-                self.pane.object = draw()
-                return
             for name, columns in share_columns(data).items():
-                self.handles[name]["source"].data = columns
+                self.fill(name, **columns)
             figure = next(iter(self.handles.values()))["plot"]
             figure.x_range.end = max(int(data.steps[-1]), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import panel as pn
 from bokeh.events import Tap
 from numpy.typing import NDArray
@@ -13,6 +14,18 @@ from m2n2lab.drawing import Boxes, strongest
 from m2n2lab.theme import Theme
 
 from .snapshot import Snapshot
+
+SMALL = 50
+"""Numbers of a column up to which it is cheaper inside a message than in two of its own."""
+
+
+def _packed(values: Any) -> Any:
+    """Return a column as it travels best; screens show no more than single precision."""
+    if not isinstance(values, np.ndarray):
+        return values
+    if values.size <= SMALL:
+        return values.tolist()
+    return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
 class View(Protocol):
@@ -51,30 +64,51 @@ class LivePlot:
     def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
         """Return whether sources must be refreshed, because other objects are ``shown`` now.
 
-        The first objects are drawn by ``draw`` instead.
+        Until a page has shown the first ones they are drawn by ``draw`` instead.
         """
         seen, self._seen = self._seen, shown
-        if not seen:
+        changed = not seen or any(a is not b for a, b in zip(seen, shown, strict=True))
+        if changed and not self.handles:
             self.pane.object = draw()
-        return bool(seen) and any(a is not b for a, b in zip(seen, shown, strict=True))
+            return False
+        return changed
+
+    def redraw(self) -> None:
+        """Draw anew what is shown next: its kind is another one."""
+        self._seen = ()
 
     def fill(self, name: str, **columns: Any) -> None:
-        """Replace columns of an element's source."""
-        self.handles[name]["source"].data.update(columns)
+        """Replace columns of an element's source; what it holds already is not sent again."""
+        shown = self.handles[name]["source"].data
+        fresh = {
+            column: packed
+            for column, values in columns.items()
+            if not np.array_equal(shown.get(column, ()), packed := _packed(values))
+        }
+        if fresh:
+            shown.update(fresh)
 
     def frame(self, boxes: Boxes) -> None:
         """Show other frames around what belongs to A and B."""
-        left, bottom, right, top, colour = zip(*boxes, strict=True) if boxes else ((),) * 5
-        columns = {"left": left, "bottom": bottom, "right": right, "top": top}
-        # All at once, because their number changes; HoloViews names the colours by their use.
-        columns["line_color"] = columns["colour"] = colour
-        self.handles["pair"]["source"].data = {k: list(v) for k, v in columns.items()}
+        columns = map(list, zip(*boxes, strict=True) if boxes else ((),) * 5)
+        left, bottom, right, top, colour = columns
+        # HoloViews names the colours by their use.
+        self.fill("pair", left=left, bottom=bottom, right=right, top=top, line_color=colour)
 
-    def image(self, values: NDArray[Any], width: float, height: float) -> Any:
-        """Show other values (P, ·) in the map and ranges that fit; returns the figure."""
+    def image(
+        self, values: NDArray[Any], words: dict[str, Any], width: float, height: float
+    ) -> Any:
+        """Show other values (P, ·) in the map, and ranges that fit; returns the figure.
+
+        Args:
+            values: the first row is on top.
+            words: columns from which the browser words the map.
+            width, height: ends of the ranges.
+        """
         rows, columns = values.shape
         # Bokeh's first row is the lowest.
-        self.fill("Image", image=[values[::-1]], dw=[columns], dh=[rows])
+        values = values[::-1].astype(np.float32)
+        self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
         self.handles["Image"]["color_mapper"].high = strongest(values)
         figure = self.handles["Image"]["plot"]
         figure.x_range.end, figure.y_range.end = width, height

@@ -1,14 +1,49 @@
+// What the address asks for once: the desk whose searches a page that is loaded again goes on with,
+// and dark colours where the system is dark and nothing else was chosen.
+{
+  const here = new URL(window.location), asked = here.searchParams
+  const again = performance.getEntriesByType("navigation")[0]?.type === "reload"
+  const kept = DESK && sessionStorage.getItem("desk")
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches
+  const desk = asked.has("desk") ? asked.get("desk") : again ? kept : null
+  if ((desk && !asked.has("desk")) || (!asked.has("theme") && dark)) {
+    if (desk) asked.set("desk", desk)
+    if (!asked.has("theme") && dark) asked.set("theme", "dark")
+    window.location.replace(here)
+  } else {
+    asked.delete("desk") // a link is to be shared, a desk is not
+    history.replaceState(null, "", here)
+    if (DESK) sessionStorage.setItem("desk", DESK)
+  }
+}
+// Sets a widget that is on the page only for the script to speak to Python.
+const tell = (name, value) => {
+  for (const made of Bokeh.documents) {
+    const model = made.get_model_by_name(name)
+    if (model) model.value = value
+  }
+}
+// Shows in the address bar what makes the search on the page again; the appearance stays.
+const show_address = (query) => {
+  const there = new URL(window.location), theme = there.searchParams.get("theme")
+  there.search = query
+  if (theme) there.searchParams.set("theme", theme)
+  history.replaceState(null, "", there)
+}
 // Tabs that answer to the arrow keys, as tabs do.
 addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll("[role=tablist]")) {
     const tabs = [...list.children]
-    const select = (chosen) => tabs.forEach((tab) => {
-      const on = tab === chosen
-      tab.setAttribute("aria-selected", on)
-      tab.tabIndex = on ? 0 : -1
-      document.getElementById(tab.getAttribute("aria-controls"))
-        .setAttribute("aria-hidden", !on)
-    })
+    const select = (chosen) => {
+      for (const tab of tabs) {
+        const on = tab === chosen
+        tab.setAttribute("aria-selected", on)
+        tab.tabIndex = on ? 0 : -1
+        document.getElementById(tab.getAttribute("aria-controls"))
+          .setAttribute("aria-hidden", !on)
+      }
+      tell("tab", chosen.getAttribute("aria-controls"))
+    }
     tabs.forEach((tab, i) => {
       tab.addEventListener("click", () => select(tab))
       tab.addEventListener("keydown", (event) => {
@@ -25,7 +60,7 @@ addEventListener("DOMContentLoaded", () => {
 // Space runs and pauses, s steps, unless something is being typed or pressed.
 addEventListener("keydown", (event) => {
   const at = event.composedPath()[0]
-  const busy = at.closest?.("input, select, textarea, button, [role=slider], [role=tab]")
+  const busy = at.closest?.("input, select, textarea, button, summary, [role=slider], [role=dialog]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
   if (!name || busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
   const buttons = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
@@ -37,9 +72,13 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
-// Without a choice in the address the page follows the system's appearance.
-const here = new URL(window.location)
-if (!here.searchParams.has("theme") && matchMedia("(prefers-color-scheme: dark)").matches) {
-  here.searchParams.set("theme", "dark")
-  window.location.replace(here)
-}
+// Light or dark is another page over the same searches.
+addEventListener("DOMContentLoaded", () => {
+  document.querySelector(".appearance").addEventListener("click", () => {
+    const there = new URL(window.location)
+    const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
+    there.searchParams.set("theme", dark ? "light" : "dark")
+    if (DESK) there.searchParams.set("desk", DESK)
+    window.location.assign(there)
+  })
+})

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 
 import panel as pn
+from bokeh.server.server import Server
+from tornado.ioloop import PeriodicCallback
 
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
-from .dashboard import dashboard
+from .dashboard import dashboard, open_desk
+from .session import close_all
+from .window import Window, check_screen
+
+LOOK_EVERY = 200
+"""Milliseconds between two looks at the pages that are open, for a window."""
 
 
 def check_port(host: str, port: int) -> None:
@@ -36,34 +45,48 @@ def check_port(host: str, port: int) -> None:
 
 
 def serve_dashboard(
-    settings: Settings, host: str, port: int, origins: list[str], show: bool
+    settings: Settings,
+    host: str,
+    port: int,
+    origins: list[str],
+    show: bool,
+    window: bool = False,
+    shared: bool = False,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
+
+    Searches that run then end after the step that is under way.
 
     Args:
         settings: the search that each page starts with.
         host, port: where to listen.
         origins: ``host:port`` of further pages that may open a websocket here.
         show: open the page in a browser.
+        window: open it in a window of its own; closing that ends the server too.
+        shared: one search that all pages watch and steer, and that goes on without them.
 
     Raises:
-        InputError: a port that cannot be listened on.
+        InputError: a port that cannot be listened on, or no screen for a window.
     """
+    if window:
+        check_screen()
     check_port(host, port)
     task = settings.make_task()  # bad data shows now, and pages open sooner
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
+    desk = open_desk(settings, task, shared=True) if shared else None
     pn.extension()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task)},
+        {"/": lambda: dashboard(settings, task, desk)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
         show=show,
         start=False,
         title="m2n2lab",
-        # A page that was closed ends its search after ten seconds. Not sooner: the time also
-        # runs while a slow browser still loads scripts, and a session that it comes too late for
-        # is made anew without a page, which then looks for its style sheets on the internet.
+        # A page that was closed is forgotten after ten seconds (its search ends before, see
+        # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
+        # a session that it comes too late for is made anew without a page, which then looks for
+        # its style sheets on the internet.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=10_000,
         verbose=False,
@@ -71,7 +94,27 @@ def serve_dashboard(
     server.start()
     shown = "localhost" if host in ("127.0.0.1", "::1") else host
     print(f"m2n2lab is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
+    opened = _open_window(server, host, port) if window else None
     try:
         server.run_until_shutdown()
     finally:
+        if opened is not None:
+            opened.close()
+        ended = close_all()
         sys.stdout.flush()
+        if not ended:  # waiting for a step that takes longer would look like a server that hangs
+            os._exit(0)
+
+
+def _open_window(server: Server, host: str, port: int) -> Window:
+    """Open the page in a window as soon as the server answers; closing that ends the server."""
+    loop = server.io_loop
+    this = host in ("127.0.0.1", "::1", "0.0.0.0", "::", "")
+    address = "localhost" if this else f"[{host}]" if ":" in host else host
+    window = Window(f"http://{address}:{port}/", lambda: loop.add_callback(loop.stop))
+    loop.add_callback(window.open)  # a loop that runs answers
+    PeriodicCallback(lambda: window.look(server.get_sessions()), LOOK_EVERY).start()
+    # A terminal that is closed takes the window with it, unless told not to (nohup).
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: loop.add_callback(loop.stop))
+    return window

@@ -6,14 +6,18 @@ replaced as a whole and never waits on the lock of a running step.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from m2n2lab.errors import InputError, choose
+from m2n2lab.exporting import archive_bytes
 from m2n2lab.lineage import Lineage
 
 from .snapshot import Camera, Snapshot
@@ -64,6 +68,16 @@ class _Orders:
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     closed: bool = False
 
+    @property
+    def stepping(self) -> bool:
+        """Whether another step is to be taken."""
+        return self.running or self.steps > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than one step is to be taken: nobody looks closely then."""
+        return self.running or self.steps > 1
+
 
 class Session:
     """A search that a page, a notebook or a test can run, pause and step.
@@ -84,6 +98,7 @@ class Session:
         self._obeyed = self._orders  # the last orders, without what is done once
         self._listeners: tuple[Callable[[], object], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
+        self._export: Callable[[], bytes] | None = None
         self._bench: Workbench  # the worker's, as all that follows
         self._camera: Camera
         self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
@@ -100,6 +115,7 @@ class Session:
         """Start the worker; a second call does nothing."""
         with self._wake:
             if self._thread is None:
+                _started.add(self)
                 self._thread = threading.Thread(
                     target=self._work, name="m2n2lab search", daemon=True
                 )
@@ -112,6 +128,13 @@ class Session:
     def pause(self) -> None:
         """Stop after the step that is under way."""
         self._order(running=False, steps=0)
+
+    def toggle(self) -> None:
+        """Pause, or run: whatever was ordered last, however far the worker is."""
+        if self.running:
+            self.pause()
+        else:
+            self.run()
 
     def step(self, count: int = 1) -> None:
         """Take ``count`` more steps, then pause; a running search pauses after them."""
@@ -179,8 +202,8 @@ class Session:
 
     @property
     def running(self) -> bool:
-        """Whether the search was told to run, however far the worker is."""
-        return self._orders.running
+        """Whether the search was told to run or to take more steps, however far the worker is."""
+        return self._orders.stepping
 
     @property
     def choice(self) -> Choice:
@@ -191,6 +214,10 @@ class Session:
     def history(self) -> History | None:
         """Every generation so far; ``None`` before there is an evolver."""
         return self._records
+
+    def archive(self) -> bytes:
+        """Return the archive as a file (see ``archive_bytes``); empty before there is one."""
+        return self._export() if self._export else b""
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Call ``listener``, in the worker, when an order has been obeyed and can be seen.
@@ -218,6 +245,7 @@ class Session:
             lineage = Lineage(evolver)
             evolver.subscribe(lineage.observe)
             self._records = evolver.records
+            self._export = partial(archive_bytes, evolver)
             self._bench = Workbench(evolver, lineage)
             self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title)
             self._publish_rest()
@@ -245,7 +273,7 @@ class Session:
         """Do one round: what is asked of the bench, then one step, or rest until there is more."""
         began = time.monotonic()
         self._serve_bench(orders)
-        if not (orders.running or orders.steps):
+        if not orders.stepping:
             self._rest()
             return
         stepping = time.monotonic()
@@ -298,7 +326,7 @@ class Session:
             return not self._bench.slow
         if orders.filter != wanted:
             return True
-        late = not orders.running or time.monotonic() - self._previewed > PREVIEW_EVERY
+        late = not orders.busy or time.monotonic() - self._previewed > PREVIEW_EVERY
         nobodys = choice.a is None and self._bench.data is not None and self._bench.dated
         return nobodys and late and not self._bench.slow
 
@@ -309,7 +337,7 @@ class Session:
             return False
         if orders.mapping is not None or self._bench.slow:
             return bool(orders.mapping)
-        return not orders.running or orders.choice.a is not None or known.done < COARSE
+        return not orders.busy or orders.choice.a is not None or known.done < COARSE
 
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""
@@ -365,3 +393,22 @@ class Session:
     def _call_listeners(self) -> None:
         for listener in self._listeners:
             listener()
+
+
+_started: WeakSet[Session] = WeakSet()
+
+
+@atexit.register
+def close_all(patience: float = 5.0) -> bool:
+    """End every search, since one that still steps when Python ends would abort the process.
+
+    Args:
+        patience: most seconds to wait for the steps that are under way.
+
+    Returns:
+        Whether all have ended.
+    """
+    for session in _started:
+        session.close()
+    until = time.monotonic() + patience
+    return all(session.join(max(until - time.monotonic(), 0.0)) for session in _started)

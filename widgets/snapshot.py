@@ -66,7 +66,8 @@ class Snapshot:
         pending: whether what is chosen waits to be previewed, because that is slow.
         landscape: of the pair on the bench, as far as it is known.
         mapping: whether more of it is being evaluated.
-        answers: some data points with what A, B and the child make of them.
+        answers: data points with what A, B and the child make of them, some of those that match.
+        matching: how many match the filter.
         members: the living in a table.
         lineage, shares: who came from whom, and how much of the living came from each seed.
         chosen: the member whose page is open; the best where nobody was chosen.
@@ -97,6 +98,7 @@ class Snapshot:
     landscape: LandscapeData | None = None
     mapping: bool = False
     answers: tuple[Answer, ...] = ()
+    matching: int = 0
     members: MembersData | None = None
     lineage: LineageData | None = None
     shares: SharesData | None = None
@@ -121,7 +123,7 @@ class Camera:
         self._last = Snapshot(title=title)
         self._standing: Standing | None = None  # of the last picture of niches
         self._opened: int | None = None  # whose page was shown last
-        self._told = 0.0  # when members and lineage were shown last
+        self._told = 0.0, -1  # when members and lineage were shown last, and after which step
         self._lived: deque[bool] = deque(maxlen=1_000)
         self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_OVER)
 
@@ -142,7 +144,10 @@ class Camera:
         niches, attraction, mean = old.niches, old.attraction, old.mean
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
-            niches, attraction = niches_data(archive, evolver.task), attraction_data(archive)
+            niches, attraction = (
+                niches_data(archive, evolver.task),
+                attraction_data(archive, evolver.task),
+            )
             mean = float(np.mean([member.score for member in archive.members]))
         step = evolver.generation
         self._last = Snapshot(
@@ -167,6 +172,7 @@ class Camera:
             undoable=desk.undoable,
             landscape=desk.landscape,
             answers=desk.answers,
+            matching=desk.matching,
             **bench,
             **self._people(phase, chosen),
         )
@@ -188,12 +194,11 @@ class Camera:
         if chosen not in lineage:
             chosen = None
         same = old.members is not None and chosen == self._opened
-        now = time.monotonic()
-        if same and (
-            old.step == evolver.generation or (phase == "running" and now - self._told < TELL_EVERY)
-        ):
+        now, (when, step) = time.monotonic(), self._told
+        fresh = phase == "running" and now - when < TELL_EVERY
+        if same and (fresh or step == evolver.generation):
             return {name: getattr(old, name) for name in PEOPLE}
-        self._told, self._opened = now, chosen
+        self._told, self._opened = (now, evolver.generation), chosen
         focus = evolver.archive.best.id if chosen is None else chosen
         page = old.member
         # A number is given anew when a merge is undone, and who was dead may live again.

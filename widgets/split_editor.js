@@ -8,21 +8,28 @@ export default {
     const root = document.createElement("div")
     root.className = "split-editor"
     root.innerHTML = `
-      <div class="place" aria-hidden="true"></div>
-      <div class="strip">
-        <div class="part a before"></div><div class="part b before"></div>
-        <div class="part a after"></div><div class="part b after"></div>
-        <div class="borders"></div>
+      <div class="map">
+        <div class="place" aria-hidden="true"></div>
+        <div class="made a"><b aria-hidden="true">A</b><img draggable="false"></div>
+        <div class="made b"><b aria-hidden="true">B</b><img draggable="false"></div>
+        <div class="strip">
+          <div class="part a before"></div><div class="part b before"></div>
+          <div class="part a after"></div><div class="part b after"></div>
+          <div class="borders"></div>
+        </div>
         <div class="handle" role="slider" tabindex="0" aria-label="split point"></div>
       </div>
       <div class="ends" aria-hidden="true"><span></span><span></span></div>`
     el.append(root)
     const find = (name) => root.querySelector(name)
-    const [place, strip, handle, borders] = [".place", ".strip", ".handle", ".borders"].map(find)
+    const [map, place, strip, handle, borders] =
+      [".map", ".place", ".strip", ".handle", ".borders"].map(find)
     const parts = [...root.querySelectorAll(".part")]
     const ends = [...root.querySelectorAll(".ends span")]
 
     const get = (name) => model.get(name)
+    let moved = null // a split that the model has not heard of yet
+    const at = () => clamp(moved ?? get("split"), 0, get("size"))
     const where = (index) => {
       const starts = get("borders"), names = get("names"), rows = get("rows")
       if (index >= get("size")) return "the end"
@@ -37,21 +44,21 @@ export default {
     }
 
     const draw = () => {
-      const size = Math.max(get("size"), 1), split = clamp(get("split"), 0, size)
-      const mix = get("mix"), at = 100 * split / size
+      const size = Math.max(get("size"), 1), split = at()
+      const mix = get("mix"), left = 100 * split / size
       const set = (part, left, width, top, height) =>
         Object.assign(part.style, { left: `${left}%`, width: `${width}%`,
                                     top: `${top}%`, height: `${height}%` })
       // A on top, B below; each as high as its share.
-      set(parts[0], 0, at, 0, 100 * (1 - mix))
-      set(parts[1], 0, at, 100 * (1 - mix), 100 * mix)
-      set(parts[2], at, 100 - at, 0, 100 * mix)
-      set(parts[3], at, 100 - at, 100 * mix, 100 * (1 - mix))
-      handle.style.left = `${at}%`
+      set(parts[0], 0, left, 0, 100 * (1 - mix))
+      set(parts[1], 0, left, 100 * (1 - mix), 100 * mix)
+      set(parts[2], left, 100 - left, 0, 100 * mix)
+      set(parts[3], left, 100 - left, 100 * mix, 100 * (1 - mix))
+      handle.style.left = `${left}%`
       const words = `${split.toLocaleString("en")} · ${where(split)}`
       place.textContent = words
       const half = place.offsetWidth / 2, width = strip.offsetWidth || 1
-      place.style.left = `${clamp(at / 100 * width, half, Math.max(width - half, half))}px`
+      place.style.left = `${clamp(left / 100 * width, half, Math.max(width - half, half))}px`
       const now = { valuemin: 0, valuemax: size, valuenow: split, valuetext: words }
       for (const [name, value] of Object.entries(now)) handle.setAttribute(`aria-${name}`, value)
     }
@@ -67,30 +74,43 @@ export default {
       draw()
     }
 
-    let waiting = false
+    const drawMade = () => {
+      const made = get("made")
+      root.classList.toggle("painted", made.length > 0)
+      root.querySelectorAll(".made img").forEach((image, k) => {
+        const { uri, words } = made[k] ?? { uri: "", words: "" }
+        if (uri) image.src = uri; else image.removeAttribute("src")
+        image.alt = image.title = words
+      })
+    }
+
     const move = (split) => {
-      model.set("split", Math.round(clamp(split, 0, get("size"))))
+      const waiting = moved !== null
+      moved = Math.round(clamp(split, 0, get("size")))
       draw()
       if (waiting) return // one message a frame, however fast the pointer is
-      waiting = true
-      requestAnimationFrame(() => { waiting = false; model.save_changes() })
+      requestAnimationFrame(() => {
+        model.set("split", moved)
+        moved = null
+        model.save_changes()
+      })
     }
     const drag = (event) => {
       const box = strip.getBoundingClientRect()
       move((event.clientX - box.left) / box.width * get("size"))
     }
-    const release = () => strip.removeEventListener("pointermove", drag)
-    strip.addEventListener("pointerdown", (event) => {
-      strip.setPointerCapture(event.pointerId)
-      strip.addEventListener("pointermove", drag)
+    const release = () => map.removeEventListener("pointermove", drag)
+    map.addEventListener("pointerdown", (event) => {
+      map.setPointerCapture(event.pointerId)
+      map.addEventListener("pointermove", drag)
       handle.focus({ preventScroll: true })
       drag(event)
       event.preventDefault()
     })
-    strip.addEventListener("pointerup", release)
-    strip.addEventListener("pointercancel", release)
+    map.addEventListener("pointerup", release)
+    map.addEventListener("pointercancel", release)
     handle.addEventListener("keydown", (event) => {
-      const size = get("size"), split = get("split"), step = event.shiftKey ? size / 20 : 1
+      const size = get("size"), split = at(), step = event.shiftKey ? size / 20 : 1
       const to = { ArrowLeft: split - step, ArrowDown: split - step, ArrowRight: split + step,
                    ArrowUp: split + step, PageDown: split - size / 10, PageUp: split + size / 10,
                    Home: 0, End: size }[event.key]
@@ -101,10 +121,11 @@ export default {
     })
 
     const watched = { split: draw, mix: draw, size: drawBorders, borders: drawBorders,
-                      names: drawBorders, rows: draw }
+                      names: drawBorders, rows: draw, made: drawMade }
     for (const [name, react] of Object.entries(watched)) model.on(`change:${name}`, react)
     const sized = new ResizeObserver(draw)
     sized.observe(strip)
+    drawMade()
     drawBorders()
     return () => {
       sized.disconnect()

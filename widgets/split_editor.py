@@ -1,7 +1,9 @@
-"""The draggable split: the flat vector as a strip that shows what the child is made of."""
+"""What is dragged on the bench: the split on a map of the flat vector, and the mix."""
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,18 +11,30 @@ import param
 from panel.custom import AnyWidgetComponent
 
 from m2n2lab.bench import BenchData
+from m2n2lab.display import plain
 from m2n2lab.theme import Theme
 
-from .pictures import css_variables
+from .pictures import css_variables, painting_uri, shares_words
 
 _HERE = Path(__file__)
 
+LONGEST_NAME = 48
+"""Characters of a tensor's name that are shown."""
+
+
+def _text(name: str, kind: str) -> str:
+    """Return the text of a file beside this one."""
+    return _HERE.with_name(f"{name}.{kind}").read_text(encoding="utf-8")
+
 
 class SplitEditor(AnyWidgetComponent):
-    """A strip of the flat vector with a split that is dragged, or moved by the arrow keys."""
+    """A strip of the flat vector with a split that is dragged, or moved by the arrow keys.
 
-    _esm = _HERE.with_suffix(".js").read_text(encoding="utf-8")
-    _stylesheets: ClassVar = [_HERE.with_suffix(".css").read_text(encoding="utf-8")]
+    Above it, on the same scale, what either parent is made of.
+    """
+
+    _esm = _text("split_editor", "js")
+    _stylesheets: ClassVar = [_text("split_editor", "css")]
 
     size = param.Integer(default=1, doc="N, length of the flat vector.")
     split = param.Integer(default=0, doc="First index after the split.")
@@ -29,22 +43,49 @@ class SplitEditor(AnyWidgetComponent):
     names = param.List(default=[""], doc="Name of each tensor.")
     rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 where it has none.")
 
+    made = param.List(default=[], doc="Paintings of A and B: dicts of a data URI and words.")
+
     @classmethod
     def themed(cls, theme: Theme) -> SplitEditor:
         """Return an editor in the colours of a theme."""
         css = [*cls._stylesheets, f".split-editor {{ {css_variables(theme)} }}"]
         return cls(stylesheets=css, sizing_mode="stretch_width", margin=(0, 8))
 
-    def present(self, data: BenchData, split: int, mix: float) -> None:
-        """Show another vector, split and mix; what is the same already is not sent."""
+    def present(self, data: BenchData, theme: Theme) -> None:
+        """Show another vector and other parents; what is the same already is not sent."""
         wanted = {
             "size": data.size,
             "borders": list(data.borders),
-            "names": list(data.tensors),
+            "names": list(_short(data.tensors)),
             "rows": list(data.rows),
-            "split": split,
-            "mix": mix,
+            "made": [
+                {"uri": painting_uri(made, theme), "words": f"{who}: {shares_words(made)}"}
+                for who, made in zip("AB", data.paintings, strict=False)
+            ],
         }
         changed = {name: value for name, value in wanted.items() if getattr(self, name) != value}
         if changed:
             self.param.update(**changed)
+
+
+@lru_cache(maxsize=4)
+def _short(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of tensors, none too long to be shown."""
+    return tuple(plain(name, LONGEST_NAME) for name in names)
+
+
+class MixSlider(AnyWidgetComponent):
+    """The share of B before the split, and the angle between the parents."""
+
+    _esm = _text("mix_slider", "js")
+    _stylesheets: ClassVar = [_text("mix_slider", "css")]
+
+    value = param.Number(default=0.5, bounds=(0.0, 1.0), doc="The mix.")
+    angle = param.Number(default=math.nan, doc="Angle in degrees; NaN where there is no pair.")
+    disabled = param.Boolean(default=True, doc="Whether it cannot be moved.")
+
+    @classmethod
+    def themed(cls, theme: Theme) -> MixSlider:
+        """Return a slider in the colours of a theme."""
+        css = [*cls._stylesheets, f".mix-slider {{ {css_variables(theme)} }}"]
+        return cls(stylesheets=css, styles={"flex": "1 1 110px"}, margin=(0, 8))

@@ -11,25 +11,22 @@ import panel as pn
 
 from m2n2lab.display import percent
 from m2n2lab.drawing import (
+    attraction_words,
     cell_boxes,
     draw_attraction,
     draw_curves,
     draw_niches,
     mate_ticks,
     member_ticks,
+    name_ticks,
+    niche_words,
     row_boxes,
 )
-from m2n2lab.plots import NICHE_MODES, AttractionData, niches_geometry
+from m2n2lab.plots import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.theme import Theme
 
 from .live_plot import LivePlot
 from .snapshot import Snapshot
-
-
-def _tick(axis: Any, ticks: list[tuple[float, str]]) -> None:
-    """Put other ticks on an axis that has fixed ones."""
-    axis.ticker.ticks = [place for place, _ in ticks]
-    axis.major_label_overrides = dict(ticks)
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -55,17 +52,22 @@ class NichesView(LivePlot):
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
-            figure = self.image(values, around.width, around.height)
-            _tick(figure.yaxis[0], member_ticks(data.ids))
+            words = niche_words(data, self.mode)
+            figure = self.image(values, words, around.width, around.height)
+            name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
-            # The polygon that HoloViews makes of an area.
-            self.fill("Area", x=np.append(x, x[::-1]), y=np.append(top, base))
+            # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
+            self.fill("Area", x=np.append(x, x[[-1, 0]]), y=np.append(top, base[:2]))
             x0, y0, x1, y1 = around.bars.values()
             self.fill("Rectangles", left=x0, bottom=y0, right=x1, top=y1)
             self.fill("Labels", y=around.notes["y"])
         framed, self._framed = self._framed, (data.ids, pair)
-        if framed != self._framed:
+        if self.handles and framed != self._framed:
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
+
+
+ORDERS = ("by fitness", "clustered")
+"""How the rows and columns of the attraction matrix can be ordered."""
 
 
 class AttractionView(LivePlot):
@@ -81,11 +83,16 @@ class AttractionView(LivePlot):
         self._pick = pick
         self._ids: tuple[int, ...] = ()
         self._framed: tuple[object, ...] = ()
+        self._snapshot = Snapshot()
+        self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
+        self.order = pn.widgets.RadioButtonGroup(options=list(ORDERS))
+        self.order.param.watch(lambda event: self.update(self._snapshot), "value")
         self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data, pair = snapshot.attraction, _pair(snapshot)
+        self._snapshot = snapshot
+        data, pair = self._ordered(snapshot), _pair(snapshot)
         if data is None:
             return
 
@@ -94,14 +101,25 @@ class AttractionView(LivePlot):
 
         self._ids = data.ids
         if self.fresh(draw, data):
-            figure = self.image(data.worth, *data.worth.shape)
-            _tick(figure.yaxis[0], member_ticks(data.ids))
-            _tick(figure.xaxis[0], mate_ticks(data.ids))
+            figure = self.image(data.worth, attraction_words(data), *data.worth.shape)
+            name_ticks(figure.yaxis[0], member_ticks(data.ids))
+            name_ticks(figure.xaxis[0], mate_ticks(data.ids))
         framed, self._framed = self._framed, (data, pair)
         # By identity: the data holds arrays.
         if not framed or framed[0] is not data or framed[1] != pair:
-            self.frame(cell_boxes(data.ids, pair, self.theme))
+            if self.handles:
+                self.frame(cell_boxes(data.ids, pair, self.theme))
             self.words.object = self._sentence(data, pair)
+
+    def _ordered(self, snapshot: Snapshot) -> AttractionData | None:
+        """Return the matrix in the order that is asked for, the same as long as nothing changed."""
+        data = snapshot.attraction
+        if data is None or snapshot.niches is None or self.order.value == ORDERS[0]:
+            return data
+        if self._clustered is None or self._clustered[0] is not data:
+            # The rows of both are the fittest first.
+            self._clustered = data, data.ordered(cluster_order(snapshot.niches.scores))
+        return self._clustered[1]
 
     def tapped(self, event: Any) -> None:
         """Pick the pair of the cell that was clicked."""
@@ -135,8 +153,8 @@ class CurvesView(LivePlot):
             return draw_curves(data, self.theme, (self.hook,))
 
         if self.fresh(draw, data):
-            for label, values in data.lines().items():
-                self.fill(label, **{"step": data.step, "per cent": values})
+            lines = data.lines()
+            self.fill(next(iter(lines)), step=data.step, **lines)  # they share one source
             figure = next(iter(self.handles.values()))["plot"]
             figure.x_range.end = max([*data.step[-1:].tolist(), 1.0])
 
@@ -172,6 +190,7 @@ class FiguresView:
             ("step", f"{snapshot.step:,}", "step"),
             ("phase", PHASES[snapshot.phase], f"{snapshot.speed:,.0f} steps/s"),
             ("test", percent(snapshot.test), f"best, held out (train {percent(snapshot.train)})"),
+            ("mean", percent(snapshot.mean), "mean, train"),
             ("coverage", percent(snapshot.coverage), "covered"),
             ("accepted", percent(snapshot.accepted), "accepted"),
         )

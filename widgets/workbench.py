@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.bench import BenchData, bench_data
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, choose
 from m2n2lab.landscape import Landscape, LandscapeData
+from m2n2lab.members import spread
 from m2n2lab.records import Generation, Proposal, Standing
 
 if TYPE_CHECKING:
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
     from m2n2lab.lineage import Lineage
     from m2n2lab.tasks.base import Sample
 
-ANSWERS = ("all", "A or B wrong", "child wrong")
-"""Which data points are shown on the bench."""
+Solved = NDArray[np.bool_]
+
+ANSWERS: dict[str, Callable[[Solved, Solved, Solved], Solved]] = {
+    "all": lambda a, b, child: np.ones_like(a),
+    "A or B wrong": lambda a, b, child: ~(a & b),
+    "A not B": lambda a, b, child: a & ~b,
+    "B not A": lambda a, b, child: b & ~a,
+    "child wrong": lambda a, b, child: ~child,
+}
+"""Which data points are shown, by name: (D,), from what A, B and the child solve, (D,) each."""
 
 LIVE = 0.1
 """Most seconds of a preview that is made at every movement of the hand."""
@@ -55,10 +65,16 @@ class Filter:
     Attributes:
         which: one of ``ANSWERS``.
         group: name of the only class that is shown; ``None`` for all.
+
+    Raises:
+        InputError: no such ``which``.
     """
 
-    which: str = ANSWERS[0]
+    which: str = "all"
     group: str | None = None
+
+    def __post_init__(self) -> None:
+        choose("filter", self.which, ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,8 @@ class Workbench:
     Attributes:
         data: parents and child as last previewed, or ``None``.
         note: why there is no preview, or what became of the last merge by hand.
-        answers: data points with what A, B and the child make of them.
+        answers: data points with what A, B and the child make of them, some of those that match.
+        matching: how many match.
         landscape: of the pair on the bench, as far as it is known.
     """
 
@@ -85,10 +102,13 @@ class Workbench:
         self.data: BenchData | None = None
         self.note = ""
         self.answers: tuple[Answer, ...] = ()
+        self.matching = 0
         self.landscape: LandscapeData | None = None
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
         self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
+        self._genomes: tuple[Any, ...] = ()  # of A, B and the child, who may die meanwhile
+        self._answered: tuple[BenchData, Filter] | None = None  # whose answers are shown
         self._map: Landscape | None = None
         self._standing: Standing | None = None  # when the last preview was made
         self._before: tuple[dict[str, Any], int] | None = None  # state to go back to, and when
@@ -109,9 +129,14 @@ class Workbench:
 
     @property
     def stale(self) -> bool:
-        """Whether a parent on the bench has died."""
-        archive = self._evolver.archive
-        return self.data is None or any(id not in archive for id in self.data.proposal.parents)
+        """Whether the child on the bench can no longer be made, because a parent has died."""
+        if self.data is None:
+            return True
+        try:
+            self._evolver.check(self.data.proposal)
+        except InputError:
+            return True
+        return False
 
     @property
     def dated(self) -> bool:
@@ -120,17 +145,20 @@ class Workbench:
 
     def show(self, choice: Choice, wanted: Filter) -> None:
         """Preview a choice; what cannot be previewed leaves the last one and says why."""
-        began = time.monotonic()
+        evolver, began = self._evolver, time.monotonic()
         try:
-            self.data = bench_data(self._evolver, self._proposal(choice))
+            self.data = bench_data(evolver, self._proposal(choice), self._lineage)
         except InputError as error:
             self.note = str(error)
+            self.answer(wanted)
             return
         self.note = ""
         self.took(time.monotonic() - began)
-        self._standing = self._evolver.archive.standing
+        self._standing = evolver.archive.standing
+        proposal = self.data.proposal
+        self._genomes = (*(p.genome for p in evolver.check(proposal)), evolver.breed(proposal))
         self.answer(wanted)
-        parents = self.data.proposal.parents
+        parents = proposal.parents
         if self._map is None or self._map.parents != parents:
             self._map = Landscape(self._evolver, (parents[0], parents[1]))
             self.landscape = self._map.data()
@@ -160,21 +188,22 @@ class Workbench:
 
     def answer(self, wanted: Filter) -> None:
         """Choose the data points that are shown."""
-        if self.data is None:
+        data, evolver, task = self.data, self._evolver, self._evolver.task
+        if data is None or self._answered == (data, wanted):
             return
-        a, b, child = self.data.scores
-        which = {
-            "A or B wrong": np.minimum(a, b) < 1.0,
-            "child wrong": child < 1.0,
-        }.get(wanted.which, np.ones(len(a), dtype=bool))
-        points = np.flatnonzero(which)
-        places = np.unique(np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int))
-        chosen: NDArray[np.intp] = points[places] if len(points) else points
-        evolver = self._evolver
-        genomes = [evolver.archive[id].genome for id in self.data.proposal.parents]
-        genomes.append(evolver.breed(self.data.proposal))
+        self._answered = data, wanted
+        where = ANSWERS[wanted.which](*(data.scores >= 1.0))
+        if wanted.group is not None:
+            try:
+                group = task.classes.index(choose("class", wanted.group, task.classes))
+            except InputError as error:
+                self.note = str(error)
+                return
+            where = where & (task.groups == group)
+        self.matching, chosen = int(where.sum()), spread(task, where, SHOWN)
         rows = [
-            evolver.task.samples(evolver.space.materialise(genome), chosen) for genome in genomes
+            task.samples(evolver.space.materialise(genome), chosen) if len(chosen) else []
+            for genome in self._genomes
         ]
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
 
@@ -189,20 +218,14 @@ class Workbench:
         if self.data is None or self.stale:
             self.note = "A parent on the bench no longer lives; pick another pair."
             return None
-        state = self._evolver.state_dict()
+        try:
+            state = self._evolver.state_dict()
+        except InputError:  # CMA-ES has none
+            state = None
         generation = self._evolver.tell(self.data.proposal, self.data.scores[2])
-        self._before = state, generation.step
-        verdict = generation.verdict
-        if generation.accepted:
-            gone = (
-                "" if verdict.displaced is None else f" and takes the place of {verdict.displaced}"
-            )
-            self.note = f"Child {generation.child} lives{gone}."
-        else:
-            self.note = (
-                f"Child {generation.child} died: {verdict.rival} is fitter "
-                f"({verdict.rival_fitness:.1f} against {verdict.fitness:.1f})."
-            )
+        self._before = None if state is None else (state, generation.step)
+        final = " It cannot be taken back with this method." if state is None else ""
+        self.note = generation.outcome + final
         return generation
 
     def undo(self) -> bool:

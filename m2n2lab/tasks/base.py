@@ -72,7 +72,7 @@ class Task:
         self.graded = graded
         self.classes = tuple(map(str, classes))
         numbers = np.zeros(self.points, np.intp) if groups is None else np.asarray(groups)
-        self._names = names
+        self.names = names
         for what, found in (
             ("groups", len(numbers)),
             ("names", len(names) if names is not None else points),
@@ -153,7 +153,7 @@ class Task:
 
     def point_name(self, index: int) -> str:
         """Return the name of one data point."""
-        return str(self._names[index] if self._names is not None else index)
+        return str(self.names[index] if self.names is not None else index)
 
     def check_space(self, space: Space) -> None:
         """See that models of this space can be scored.

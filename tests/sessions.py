@@ -1,0 +1,15 @@
+"""Waiting for what a session's worker shows."""
+
+import time
+
+PATIENCE = 30.0
+"""Seconds; only ever waited for when something is broken."""
+
+
+def wait_for(session, condition):
+    """Wait until a snapshot fulfils a condition, and return it."""
+    end = time.monotonic() + PATIENCE
+    while not condition(snapshot := session.snapshot):
+        assert time.monotonic() < end, f"gave up at {snapshot.phase}, step {snapshot.step}"
+        time.sleep(0.005)
+    return snapshot

@@ -1,0 +1,136 @@
+"""Views of the page: they are refreshed in place, and send what has changed and no more."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from figures import drawn, same, tick_names, watched
+from m2n2lab.widgets.snapshot import Snapshot
+from m2n2lab.widgets.views import ORDERS, AttractionView, CurvesView, NichesView
+
+from m2n2lab import Evolver
+from m2n2lab.bench import bench_data
+from m2n2lab.plots import attraction_data, cluster_order, curves_data, niches_data, niches_geometry
+from m2n2lab.theme import LIGHT
+
+
+@pytest.fixture
+def evolver(tiny, tiny_seeds):
+    return Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1).run(60)
+
+
+def niches(evolver):
+    return Snapshot(niches=niches_data(evolver.archive, evolver.task), size=evolver.archive.size)
+
+
+def test_a_niche_map_shows_newer_members_in_place(evolver):
+    view = NichesView(LIGHT)
+    view.update(niches(evolver))
+    source = drawn(view)
+    evolver.run(100)
+    view.update(niches(evolver))
+    data = niches_data(evolver.archive, evolver.task)
+    around = niches_geometry(data, 6)
+    same(source("Image"), {"image": [data.worth[::-1]]})
+    bars = around.bars
+    same(source("Rectangles"), {"left": bars["x0"], "right": bars["x1"], "top": bars["y1"]})
+    # An area is a polygon: its upper edge, then two corners below it.
+    x, top, base = around.crowd.values()
+    np.testing.assert_allclose(source("Area")["y"], [*top, base[0], base[0]], rtol=1e-6)
+    assert list(source("Area")["x"]) == [*x, x[-1], 0]
+    names = tick_names(view.handles["Image"]["plot"].yaxis[0])
+    assert [names[place] for place in sorted(names, reverse=True)] == list(map(str, data.ids))
+
+
+def test_only_what_has_changed_is_sent(evolver):
+    data = niches_data(evolver.archive, evolver.task)
+    view = NichesView(LIGHT)
+    view.update(Snapshot(niches=data, size=6))
+    sent = watched(view)
+    view.update(Snapshot(niches=data._replace(ids=(*range(6),)), size=6))
+    sent.clear()  # from here on everything is in the form in which it travels
+    fitter = data._replace(fitness=data.fitness * [3, 1, 1, 1, 1, 1], ids=(*range(6),))
+    view.update(Snapshot(niches=fitter, size=6))
+    assert sent == [(view.handles["Rectangles"]["source"], {"right"})]
+    sent.clear()
+    view.update(Snapshot(niches=fitter._replace(ids=data.ids), size=6))
+    image = view.handles["Image"]
+    assert sent == [(image["source"], {"ids"}), (image["plot"].yaxis[0].formatter, "code")]
+
+
+def attraction(evolver, pair=None):
+    """Return a snapshot, with a pair on its bench if one is given."""
+    bench = bench_data(evolver, evolver.ask(parents=pair)) if pair else None
+    return replace(
+        niches(evolver), attraction=attraction_data(evolver.archive, evolver.task), bench=bench
+    )
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, order):
+    picked = []
+    view = AttractionView(LIGHT, lambda *pair: picked.append(pair))
+    ids = niches_data(evolver.archive, evolver.task).ids
+    a, b = ids[1], ids[4]
+    snapshot = attraction(evolver, (a, b))
+    view.update(snapshot)
+    source = drawn(view)
+    view.order.value = order
+    figure = view.handles["Image"]["plot"]
+    rows = {int(name): place for place, name in tick_names(figure.yaxis[0]).items()}
+    columns = {int(name): place for place, name in tick_names(figure.xaxis[0]).items()}
+    view.tapped(SimpleNamespace(x=columns[b] + 0.3, y=rows[a] - 0.4))
+    view.tapped(SimpleNamespace(x=columns[a], y=rows[a]))  # nobody meets itself
+    assert picked == [(a, b)]
+    # A's row, B's column, and between them the worth of their meeting.
+    assert list(source("pair")["line_color"]) == [LIGHT.parent_a, LIGHT.parent_b]
+    assert source("pair")["bottom"][0] == rows[a] - 0.5
+    assert source("pair")["left"][1] == columns[b] - 0.5
+    shown = source("Image")["image"][0][int(rows[a]), int(columns[b])]
+    expected = snapshot.attraction.worth[1, 4]
+    assert shown == pytest.approx(expected)
+    assert f'"attracted">{expected:.1f}<' in view.words.object
+    clustered = tuple(ids[row] for row in cluster_order(snapshot.niches.scores))
+    assert tuple(sorted(columns, key=columns.get)) == (clustered if order == "clustered" else ids)
+
+
+def test_members_are_clustered_once_for_each_matrix_and_only_when_asked(evolver, monkeypatch):
+    calls = []
+
+    def counted(scores):
+        calls.append(len(scores))
+        return cluster_order(scores)
+
+    monkeypatch.setattr("m2n2lab.widgets.views.cluster_order", counted)
+    view = AttractionView(LIGHT, print)
+    snapshot = attraction(evolver)
+    view.update(snapshot)
+    drawn(view)
+    assert calls == []
+    view.order.value = "clustered"
+    view.update(snapshot)
+    assert calls == [6]
+
+
+def test_short_columns_travel_in_the_message_and_long_ones_in_single_precision(evolver):
+    view = CurvesView(LIGHT)
+    view.update(Snapshot(curves=curves_data(evolver.records, 10)))
+    source = drawn(view)("covered")
+    view.update(Snapshot(curves=curves_data(evolver.run(5).records, 10)))
+    assert all(isinstance(column, list) for column in source.values())
+    view.update(Snapshot(curves=curves_data(evolver.records)))
+    assert {column.dtype for column in source.values()} == {np.dtype(np.float32)}
+    same(source, curves_data(evolver.records).lines())
+
+
+def test_all_curves_read_one_source(evolver):
+    view = CurvesView(LIGHT)
+    view.update(Snapshot(curves=curves_data(evolver.records)))
+    sent = watched(view)
+    curves = curves_data(evolver.run(5).records)
+    view.update(Snapshot(curves=curves))
+    figure = view.handles["covered"]["plot"]
+    assert len({renderer.data_source for renderer in figure.renderers}) == 1
+    assert {renderer.glyph.y for renderer in figure.renderers} == set(curves.lines())
+    assert [model for model, _ in sent] == [figure.renderers[0].data_source, figure.x_range]
