@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,10 @@ def serving(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess
 
 
 class Lab:
-    """A served dashboard, and which of its server's threads searches for which page.
+    """A served dashboard, and the threads that search for its pages.
 
-    A page brings one thread to the server; where the system does not tell its name, it is known by
-    the moment at which it came.
+    A search brings one thread to the server. Not every system tells a thread's name, so threads
+    are known by the moment at which they came.
 
     Attributes:
         address: of the page.
@@ -108,35 +108,41 @@ class Lab:
     def __init__(self, port: int, pid: int) -> None:
         self.address = f"http://localhost:{port}/"
         self.process = psutil.Process(pid)
+        self._first = self._threads()
         self._searches: dict[Page, int] = {}
 
-    def threads(self) -> set[int]:
+    def _threads(self) -> set[int]:
         return {thread.id for thread in self.process.threads()}
+
+    @property
+    def searches(self) -> int:
+        """How many threads there are beyond those of a server without pages."""
+        return len(self._threads() - self._first)
 
     def open(self, page: Page) -> Page:
         """Open the dashboard, wait until it can be used, and note the thread of its search."""
-        before = self.threads()
+        before = self._threads()
         opened(page, self.address)
-        came = self.threads() - before
+        came = self._threads() - before
         if len(came) != 1:
             raise RuntimeError(f"A page brings one thread to the server, but {len(came)} came.")
         self._searches[page] = came.pop()
         return page
 
-    def searching(self, pages: Iterable[Page]) -> int:
-        """Return how many pages still have their thread."""
-        return len(self.threads() & {self._searches[page] for page in pages})
+    def close(self, page: Page) -> float:
+        """Close a page and return seconds until the thread of its first search has ended."""
+        page.close()
+        return waited(lambda: self._searches[page] not in self._threads())
 
-    def close(self, *pages: Page) -> float:
-        """Close pages and return seconds until none of their threads is left; infinite after 60."""
-        for page in pages:
-            page.close()
-        began = time.monotonic()
-        while self.searching(pages):
-            if time.monotonic() - began > PATIENCE / 1000:
-                return math.inf
-            time.sleep(0.02)
-        return time.monotonic() - began
+
+def waited(until: Callable[[], bool]) -> float:
+    """Wait until something is so and return the seconds; infinite if it takes too long."""
+    began = time.monotonic()
+    while not until():
+        if time.monotonic() - began > PATIENCE / 1000:
+            return math.inf
+        time.sleep(0.02)
+    return time.monotonic() - began
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from browsing import Lab, button, click_at, faults, launched, profile, serving_lab, steps
+from browsing import Lab, button, click_at, faults, launched, profile, serving_lab, steps, waited
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Vanished
 from scipy.stats import theilslopes
@@ -41,8 +41,10 @@ JUDGED_FROM = 5.0
 LIMITS = {"server, MB": 2.0, "pages, MB": 1.0, "DOM nodes": 100.0, "listeners": 50.0}
 """Most growth a minute, over all pages."""
 
-LEAVING = "start|anew|reset|csv|python|download|save"
-"""Buttons that make another search, or files, are not pressed."""
+RENEWS = "^(Reset|Start anew)$"
+ADDS = "^Add run$"
+LEAVES = f"{RENEWS}|{ADDS}|^(Start beside|History|Archive|Code|light or dark)$"
+"""Buttons that are not pressed like any other: they end or add searches, make files, or leave."""
 
 QUICK = 3_000
 """Milliseconds that a click may wait for something that has just gone."""
@@ -83,7 +85,7 @@ def trend(minutes: Sequence[float], values: Sequence[float], limit: float) -> Tr
 
 def press(page: Page, draw: random.Random, selector: str, only: str = "") -> bool:
     """Click on one of the parts that can be seen and used, by its name if ``only`` is given."""
-    found = page.evaluate(SPOT, [selector, draw.random(), only, LEAVING])
+    found = page.evaluate(SPOT, [selector, draw.random(), only, "^$" if only else LEAVES])
     if found:
         page.mouse.click(*found)
     return bool(found)
@@ -161,9 +163,21 @@ def about(page: Page, draw: random.Random) -> bool:
     return press(page, draw, "summary, button", "^About: ")
 
 
+def renew(page: Page, draw: random.Random) -> bool:
+    """Start the search on the page again."""
+    return press(page, draw, "button", RENEWS)
+
+
+def compare(page: Page, draw: random.Random) -> bool:
+    """Set another search beside the one on the page, or remove one of two."""
+    return press(page, draw, "[role=tab]", "^Compare$") and (
+        press(page, draw, "button", "^Remove ") or press(page, draw, "button", ADDS)
+    )
+
+
 def row(page: Page, draw: random.Random) -> bool:
     """Choose a member in the table, which is in a tab."""
-    return press(page, draw, "[role=tab]", "^Members$") and press(page, draw, "table.members tr")
+    return press(page, draw, "[role=tab]", "^Members$") and press(page, draw, ROWS)
 
 
 def life(page: Page, draw: random.Random) -> bool:
@@ -182,10 +196,12 @@ def key(page: Page, draw: random.Random) -> bool:
     return True
 
 
+ROWS = "table[aria-label='living members'] tr"
+
 Action = Callable[[Page, random.Random], bool]
-ACTIONS: dict[Action, int] = {
+ACTIONS: dict[Action, float] = {
     **{any_button: 4, transport: 5, by_hand: 3, tab: 3, choice: 1, cell: 4, place: 3, slide: 3},
-    **{number: 1, setup: 1, about: 1, row: 2, life: 2, key: 2},
+    **{number: 1, setup: 1, about: 1, row: 2, life: 2, key: 2, compare: 0.3, renew: 0.2},
 }
 """What is done, and how often."""
 
@@ -310,9 +326,12 @@ def soak(lab: Lab, log: Path, context: BrowserContext, options: argparse.Namespa
     watch.sample()
     long = options.minutes >= JUDGED_FROM
     wrong = crowd.report(long) + watch.judge(long)
-    seconds, left = lab.close(*pages), lab.searching(pages)
-    busy = lab.process.cpu_percent(interval=3.0)
-    print(f"{left} of {len(pages)} searches go on {seconds:.1f} s after their pages were closed")
+    most = lab.searches
+    for page in pages:
+        page.close()
+    seconds = waited(lambda: not lab.searches)
+    left, busy = lab.searches, lab.process.cpu_percent(interval=3.0)
+    print(f"{left} of {most} searches go on {seconds:.1f} s after all pages were closed")
     print(f"the server then takes {busy:.0f} % of a processor, limit {IDLE:.0f} %")
     wrong += [f"{left} searches never ended"] if left else []
     wrong += ["the server is busy without a page"] if busy > IDLE else []
