@@ -1,16 +1,15 @@
 """Fixtures shared by the tests, and how they run."""
 
-import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
+from browsing import faults, lab_command, launched
 from checkpoints import llama, tokenizer
 from hypothesis import settings
-from pages import FLAGS, PATIENCE, free_port, served
-from playwright.sync_api import sync_playwright
+from pages import PATIENCE, free_port, served
+from playwright.sync_api import expect, sync_playwright
 
 from m2n2lab import tasks
 
@@ -23,6 +22,9 @@ settings.register_profile(
     "m2n2lab", derandomize=True, database=None, deadline=None, max_examples=50
 )
 settings.load_profile("m2n2lab")
+
+# Only ever waited for when something is broken, or the machine is very busy.
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -100,8 +102,7 @@ def lab(tmp_path_factory):
     """The address of ``m2n2lab serve``; its log must not hold an error in the end."""
     port = free_port()
     log = tmp_path_factory.mktemp("serve") / "log"
-    command = [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
-    for _ in served(command, port, log):
+    for _ in served(lab_command(port), port, log):
         yield f"http://localhost:{port}/"
     assert f"http://localhost:{port}" in log.read_text()
     assert "Traceback" not in log.read_text()
@@ -109,11 +110,8 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    chromium = chromium or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        # Without one on the PATH, Playwright's own.
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        browser = launched(playwright)
         yield browser
         browser.close()
 
@@ -131,17 +129,7 @@ def page(context):
     """A page that fails its test on an outside request, a failed one, or an error."""
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
-    wrong = []
-
-    def local(url):
-        return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url)
-
-    page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
-    page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
-    page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
-    page.on("dialog", lambda d: wrong.append(f"dialog {d.message}"))
-    page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
-    page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
+    wrong = faults(page)
     yield page
     page.close()
     assert wrong == []

@@ -63,13 +63,19 @@ class LineageView(LivePlot):
         self._select = select
         self._data: LineageData | None = None
         self.span = pn.widgets.RadioButtonGroup(options=list(SPANS))
-        self.span.param.watch(lambda event: self.update(self._data), "value")
+        self.span.param.watch(lambda event: self._respan(), "value")
         self.key = _key_pane(theme, _KEY)
 
     @property
     def whole(self) -> bool:
         """Whether the whole run is shown, or its recent part."""
         return bool(self.span.value == SPANS[1])
+
+    def _respan(self) -> None:
+        # Held, because Panel answers a choice without the document's lock where a button is
+        # pressed right after it, and Bokeh refuses to be written to then.
+        with pn.io.hold():
+            self.update(self._data)
 
     def update(self, data: LineageData | None) -> None:
         """Show another moment."""

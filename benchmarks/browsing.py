@@ -1,0 +1,222 @@
+"""A dashboard in a real browser: serving it, opening it, finding things on it, seeing it fail.
+
+Shared by the dashboard's benchmarks and by the tests; a Chromium on the PATH is used, or else
+Playwright's own (``playwright install chromium``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Playwright,
+    ViewportSize,
+    expect,
+)
+
+ROOT = Path(__file__).parents[1]
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INSIDE = Path(__file__).with_name("inside.js")
+PATIENCE = 60_000  # milliseconds; only ever waited for when something is broken
+WINDOW: ViewportSize = {"width": 1440, "height": 900}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether a server listens; not asked for the page itself, which would start a session."""
+    try:
+        urllib.request.urlopen(f"http://localhost:{port}/static/none", timeout=5)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def started(
+    command: Sequence[str], port: int, log: Path, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a server and wait until it answers; returns its process."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, **options
+        )
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended: {log.read_text()}")
+        if answers(port):
+            return process
+        time.sleep(0.1)
+    process.kill()
+    raise RuntimeError(f"The server did not answer: {log.read_text()}")
+
+
+@contextmanager
+def serving(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server, and end it afterwards."""
+    process = started(command, port, log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+class Lab:
+    """A served dashboard, and the threads that search for its pages.
+
+    A search brings one thread to the server. Not every system tells a thread's name, so threads
+    are known by the moment at which they came.
+
+    Attributes:
+        address: of the page.
+        process: the server.
+    """
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.address = f"http://localhost:{port}/"
+        self.process = psutil.Process(pid)
+        self._first = self._threads()
+        self._searches: dict[Page, int] = {}
+
+    def _threads(self) -> set[int]:
+        return {thread.id for thread in self.process.threads()}
+
+    @property
+    def searches(self) -> int:
+        """How many threads there are beyond those of a server without pages."""
+        return len(self._threads() - self._first)
+
+    def open(self, page: Page) -> Page:
+        """Open the dashboard, wait until it can be used, and note the thread of its search."""
+        before = self._threads()
+        opened(page, self.address)
+        came = self._threads() - before
+        if len(came) != 1:
+            raise RuntimeError(f"A page brings one thread to the server, but {len(came)} came.")
+        self._searches[page] = came.pop()
+        return page
+
+    def close(self, page: Page) -> float:
+        """Close a page and return seconds until the thread of its first search has ended."""
+        page.close()
+        return waited(lambda: self._searches[page] not in self._threads())
+
+
+def waited(until: Callable[[], bool]) -> float:
+    """Wait until something is so and return the seconds; infinite if it takes too long."""
+    began = time.monotonic()
+    while not until():
+        if time.monotonic() - began > PATIENCE / 1000:
+            return math.inf
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@contextmanager
+def serving_lab() -> Iterator[tuple[Lab, Path]]:
+    """Serve the dashboard from a folder of its own; yields it and the server's log."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="dashboard-") as folder:
+        log = Path(folder) / "log"
+        with serving(lab_command(port), port, log) as process:
+            yield Lab(port, process.pid), log
+
+
+def lab_command(port: int) -> list[str]:
+    """Return the command that serves the dashboard, one torch thread for each page."""
+    return [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+
+
+def launched(playwright: Playwright) -> Browser:
+    """Return a Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    return playwright.chromium.launch(executable_path=found, args=FLAGS)
+
+
+def profile(browser: Browser) -> BrowserContext:
+    """Return a profile that has nothing of the dashboard yet, and ``inside`` in its pages."""
+    context = browser.new_context(viewport=WINDOW)
+    context.add_init_script(path=INSIDE)
+    return context
+
+
+def faults(page: Page) -> list[str]:
+    """Return a list that fills with outside requests, failed ones and errors of a page."""
+    wrong: list[str] = []
+
+    def local(url: str) -> object:
+        return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url)
+
+    page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
+    page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
+    page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
+    page.on("dialog", lambda d: wrong.append(f"dialog {d.message}"))
+    page.on("pageerror", lambda e: wrong.append(f"page error {e}"))
+    page.on("console", lambda m: m.type == "error" and wrong.append(f"console {m.text}"))
+    return wrong
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def figure(page: Page, name: str) -> Locator:
+    return page.get_by_test_id(name)
+
+
+def steps(page: Page) -> int:
+    return int(figure(page, "step").inner_text().replace(",", ""))
+
+
+def opened(page: Page, address: str) -> Page:
+    page.goto(address)
+    expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
+    expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
+    return page
+
+
+PIXEL = """([name, x, y]) => {
+    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    const view = Bokeh.index.find_one(model)
+    const box = view.canvas_view.el.getBoundingClientRect()
+    return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]
+}"""
+
+
+def click_at(page: Page, name: str, x: float, y: float) -> None:
+    """Click on a place of a plot, in the plot's own coordinates."""
+    page.mouse.click(*page.evaluate(PIXEL, [name, x, y]))
