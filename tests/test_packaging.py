@@ -52,7 +52,7 @@ def run(*command, cwd=ROOT):
 
 # Programs start what they need; HoloViews comes in through the drawing modules alone.
 NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets"]
-NOT_CORE += ["m2n2lab.drawing", "m2n2lab.drawing_lineage"]
+NOT_CORE += ["m2n2lab.drawing", "m2n2lab.drawing_lineage", "m2n2lab.drawing_compare"]
 
 
 def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):

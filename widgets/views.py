@@ -91,7 +91,7 @@ class AttractionView(LivePlot):
         self.order = pn.widgets.RadioButtonGroup(
             options=list(ORDERS), stylesheets=[SMALL], margin=0
         )
-        self.order.param.watch(lambda event: self.update(self._snapshot), "value")
+        self.order.param.watch(lambda event: self._reorder(), "value")
         self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
     def update(self, snapshot: Snapshot) -> None:
@@ -115,6 +115,10 @@ class AttractionView(LivePlot):
             if self.handles:
                 self.frame(cell_boxes(data.ids, pair, self.theme))
             self.words.object = self._sentence(data, pair)
+
+    def _reorder(self) -> None:
+        with pn.io.hold():  # a choice comes without the document's lock
+            self.update(self._snapshot)
 
     def _ordered(self, snapshot: Snapshot) -> AttractionData | None:
         """Return the matrix in the order that is asked for, the same as long as nothing changed."""
