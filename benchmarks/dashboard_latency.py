@@ -8,9 +8,9 @@ search.
 - opening: until Run can be clicked, on the page's own clock that starts with the navigation; with
   an empty profile, and with one that has the scripts already. Then the first click.
 - clicks: digits at full speed; Step from rest. A cell of the attraction matrix has answered when
-  Parent A and Parent B and the frames around row and column are another pair's, or when the page
-  says why not. At full speed members come and go, so how often the pair is the one that stood
-  there when it was clicked is counted, too.
+  the bench previews another pair, Parent A and Parent B say so and the frames in the matrix agree,
+  or when the page says that a parent does not live. At full speed members come and go, so it is
+  counted how often the pair is the one that stood there when it was clicked.
 - behind: how old the shown step is at a click on Pause, at most: the steps that come after it,
   until the search pauses, by the speed of the run. It would grow if snapshots queued.
 - speed: steps per second with one page open, by those of the search alone in a process of its own

@@ -58,7 +58,10 @@ window.inside = (() => {
     }
     return pair
   }
-  const bench = () => [field("Parent A"), field("Parent B")]
+  const typed = () => [field("Parent A"), field("Parent B")]
+  // The pair whose preview is on the bench: A's and B's scores stand beside their numbers.
+  const previewed = () => ["score-a", "score-b"].map((name) =>
+    all(`[data-testid="${name}"]`)[0]?.parentElement.textContent.match(/\d+/)?.[0])
   const same = (a, b) => a.join() === b.join()
   const members = () => matrix()?.x_range.end
 
@@ -68,9 +71,10 @@ window.inside = (() => {
     Pause: () => button("Run") && figure("phase") === "paused" && {},
     Step: (before) => steps() !== before.steps && figure("phase") === "paused" && {},
     pair: (before) => {
-      const now = bench()
+      const now = previewed()
       // Who died since is in no row any more, and gets no frame.
-      if (!same(now, before.bench) && framed().every((id, i) => id === undefined || id === now[i]))
+      const seen = framed().every((id, i) => id === undefined || id === now[i])
+      if (seen && same(now, typed()) && !same(now, before.pair))
         return { answer: same(now, before.asked) ? "the pair" : "another pair" }
       const note = figure("note") ?? ""
       return note !== before.note && note.includes("does not live") && { answer: "refused" }
@@ -90,8 +94,8 @@ window.inside = (() => {
     addEventListener("pointerup", async (event) => {
       const before = { steps: steps() }
       if (kind === "pair") {
-        Object.assign(before, { asked: cell(event), bench: bench(), note: figure("note") ?? "" })
-        if (same(before.asked, before.bench)) return done({ answer: "there already" })
+        Object.assign(before, { asked: cell(event), pair: previewed(), note: figure("note") ?? "" })
+        if (same(before.asked, before.pair)) return done({ answer: "there already" })
       }
       let found
       while (!(found = ends[kind](before))) {
