@@ -62,7 +62,7 @@ def made(evolver, **known):
     a, b = evolver.archive.ids[:2]
     data = bench_data(evolver, evolver.ask(parents=(a, b), split=20, mix=0.25), lineage)
     orders = Orders()
-    view = BenchView(orders, LIGHT)
+    view = BenchView(lambda: orders, LIGHT)
     niches = niches_data(evolver.archive, evolver.task)
     shown_on(view, orders, phase="paused", bench=data, niches=niches, **known)
     return view, orders, data
@@ -220,7 +220,7 @@ def slow_bench(page):
     session = Session(lambda: hostile(score))
 
     def view():
-        bench = BenchView(session, LIGHT)
+        bench = BenchView(lambda: session, LIGHT)
 
         def loaded():
             session.start()

@@ -16,7 +16,7 @@ def test_every_python_example_runs_as_it_is_written(block, capsys, tmp_path, mon
     names = {}
     exec("import m2n2lab as lab\n" + block, names)
     if "print" in block:
-        assert re.search(r"rank \d+ of \d+.*\nstep 1001: child 1002", capsys.readouterr().out)
+        assert re.search(r"ranks \d+ of \d+.*\nstep 1001: child 1002", capsys.readouterr().out)
 
 
 def test_every_file_that_is_named_exists():

@@ -15,12 +15,18 @@ PLOTS = {  # panel, tab, name of the file, words that are in the plot
     "Progress": ("Progress", "curves", "best, held out"),
     "Lineage": ("Lineage", "lineage", "living member"),
     "Seeds": ("Seeds", "shares", "share of the living, %"),
+    "Compare": ("Compare", "compare", "forward passes"),
     "Landscape": (None, "landscape", "mix (share of B before it)"),
 }
 SIZE = """name => {
     const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
     const {width, height} = Bokeh.index.find_one(model).bbox
     return [width, height]
+}"""
+
+DRAWN = """name => {
+    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    return model != null && Bokeh.index.find_one(model)?.bbox.width > 0
 }"""
 
 
@@ -43,6 +49,7 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
         if tab:
             page.get_by_role("tab", name=tab).click()
             panel = "Progress"
+        page.wait_for_function(DRAWN, arg=f"{name.title()}View")  # when its tab is first seen
         size = page.evaluate(SIZE, f"{name.title()}View")
         file, path = saved(page, panel, "PNG")
         assert file == f"{name}.png"

@@ -60,7 +60,7 @@ addEventListener("DOMContentLoaded", () => {
 // Space runs and pauses, s steps, unless something is being typed or pressed.
 addEventListener("keydown", (event) => {
   const at = event.composedPath()[0]
-  const busy = at.closest?.("input, select, textarea, button, summary, [role=slider], [role=dialog]")
+  const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
   if (!name || busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
   const buttons = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
