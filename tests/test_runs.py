@@ -18,7 +18,8 @@ def runs(digits):
     runs.add(Settings(threads=1))
     yield runs
     runs.close()
-    assert runs.join(SECONDS)
+    for run in runs.all:
+        assert run.session.join(SECONDS)
 
 
 def reached(session, step):
@@ -118,7 +119,8 @@ def test_a_desk_waits_a_little_for_its_page_to_come_back(clock, runs):
     clock[0] += desks.GRACE + 0.1
     assert tables.find(desk.key) is None
     runs.start()
-    assert runs.join(SECONDS)
+    for run in runs.all:
+        assert run.session.join(SECONDS)
 
 
 def test_a_desk_stays_as_long_as_one_of_its_pages(clock, runs):

@@ -112,11 +112,6 @@ class Runs:
         for run in self.all:
             run.session.close()
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait for the workers to end, each for ``timeout`` seconds; returns whether all have."""
-        ended = [run.session.join(timeout) for run in self.all]
-        return all(ended)
-
 
 def _refuse(error: InputError) -> Evolver:
     raise error
