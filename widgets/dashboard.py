@@ -23,6 +23,7 @@ from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.pictures import css_variables
 from m2n2lab.widgets.runs import Run, Runs
+from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.session import PACES, Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
@@ -380,4 +381,5 @@ def dashboard(
 
 if __name__.startswith("bokeh_app"):
     pn.extension()
+    keep_quiet()
     dashboard().servable(title="m2n2lab")

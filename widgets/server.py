@@ -15,6 +15,7 @@ from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
 from .dashboard import dashboard, open_desk
+from .server_log import keep_quiet
 from .session import close_all
 from .window import Window, check_screen
 
@@ -75,6 +76,7 @@ def serve_dashboard(
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
     desk = open_desk(settings, task, shared=True) if shared else None
     pn.extension()
+    keep_quiet()
     server = pn.serve(
         {"/": lambda: dashboard(settings, task, desk)},
         address=host,
