@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,7 +20,7 @@ from m2n2lab.widgets.desks import DESKS, Desk
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
-from m2n2lab.widgets.pictures import css_variables
+from m2n2lab.widgets.page import Page
 from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.session import PACES, Session
@@ -49,8 +48,6 @@ SHARE = 0.08
 TABS = ("progress", "lineage", "seeds", "members", "compare")
 """Of these one is seen, and only that one is brought up to date."""
 
-_PAGE = Path(__file__).with_name("page.html")
-
 
 def _not_left(record: logging.LogRecord) -> bool:
     """Keep a log record unless it only says that a page was closed while an answer was sent."""
@@ -74,6 +71,7 @@ class Dashboard:
         self.run = desk.shown
         self._shown: Snapshot | None = None
         self._due = 0.0  # when plots may be refreshed again
+        self._loaded = False  # plots would keep a browser waiting that asks for the page
         self._unlisten: Callable[[], None] = lambda: None
         self._wake: Callable[[], object] = lambda: None
         self.niches = NichesView(theme)
@@ -88,6 +86,14 @@ class Dashboard:
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
         self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
+        self._plots = (
+            self.niches,
+            self.attraction,
+            self.curves,
+            self.landscape,
+            self.lives,
+            self.shares,
+        )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
         self.title = pn.pane.HTML(
@@ -207,7 +213,7 @@ class Dashboard:
         began = time.monotonic()
         with pn.io.hold():
             self._update_figures(snapshot)
-            if at_once or began >= self._due:
+            if self._loaded and (at_once or began >= self._due):
                 self._update_plots(snapshot)
                 took = time.monotonic() - began
                 self._due = began + took / SHARE if self._busy() else 0.0
@@ -218,9 +224,16 @@ class Dashboard:
 
     def _update_plots(self, snapshot: Snapshot) -> None:
         self._shown = snapshot
-        for view in (self.niches, self.attraction, self.bench, self.landscape, self.answers):
-            view.update(snapshot)
-        self._update_tab(snapshot)
+        for update in (
+            *(view.update for view in (self.bench, self.attraction, self.niches, self.answers)),
+            self._update_tab,
+            self.landscape.update,
+        ):
+            drawn = sum(plot.drawing for plot in self._plots)
+            update(snapshot)
+            if sum(plot.drawing for plot in self._plots) > drawn:
+                self._look_again()  # one plot at a time: what a person does meanwhile comes first
+                return
 
     def _update_figures(self, snapshot: Snapshot) -> None:
         self.figures.update(snapshot)
@@ -235,11 +248,10 @@ class Dashboard:
 
     # -- its life in a browser -----------------------------------------------------------------
 
-    def attend(self) -> None:
-        """Keep the page up to date from now on: a browser has loaded it."""
+    def prepare(self) -> None:
+        """Start the searches while the browser still loads its scripts."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
-        context = document.session_context
         waiting: list[bool] = []
 
         def woken() -> None:
@@ -251,6 +263,19 @@ class Dashboard:
                 waiting.append(True)
                 document.add_next_tick_callback(woken)
 
+        def begin() -> None:  # once the page has been sent
+            self._wake = wake
+            self.desk.runs.start()
+            wake()
+
+        document.add_next_tick_callback(begin)
+
+    def attend(self) -> None:
+        """Keep the page up to date from now on: a browser has loaded it."""
+        document = pn.state.curdoc
+        assert document is not None  # as called by the server
+        context = document.session_context
+
         def look() -> None:
             session = getattr(context, "session", None)
             if session is not None and session.connection_count == 0:
@@ -260,8 +285,8 @@ class Dashboard:
             self.desk.enter(self)
             self.refresh()
 
-        self._wake = wake
-        self.desk.runs.start()
+        self._loaded = True
+        self._wake()
         pn.state.add_periodic_callback(look, period=REFRESH_EVERY)
 
     def leave(self) -> None:
@@ -274,16 +299,8 @@ class Dashboard:
         self._unlisten()
         self.leave()
 
-    def template(self) -> pn.Template:
+    def template(self) -> Page:
         """Return the page, with every part in its place."""
-        page = pn.Template(_PAGE.read_text(encoding="utf-8"))
-        page.add_variable("theme", self.theme)
-        page.add_variable("colours", css_variables(self.theme))
-        page.add_variable("desk", "" if self.desk.shared else self.desk.key)
-        for kind in ("css", "js"):
-            page.add_variable(kind, _PAGE.with_suffix(f".{kind}").read_text(encoding="utf-8"))
-        save_plot = _PAGE.with_name("save_plot.js").read_text(encoding="utf-8")
-        page.add_variable("save_plot", save_plot)
         parts: dict[str, Any] = {
             "title": self.title,
             "transport": pn.Row(
@@ -322,9 +339,7 @@ class Dashboard:
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }
-        for name, part in parts.items():
-            page.add_panel(name, part)
-        return page
+        return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
 
 
 def _asked() -> dict[str, str]:
@@ -347,7 +362,7 @@ def open_desk(settings: Settings, task: Classify | None = None, shared: bool = F
 
 def dashboard(
     settings: Settings | None = None, task: Classify | None = None, desk: Desk | None = None
-) -> pn.Template:
+) -> Page:
     """Return the page for the browser session that asks for it.
 
     The workers start when the page has been loaded, and end soon after it is closed.
@@ -376,7 +391,9 @@ def dashboard(
 
     pn.state.onload(page.attend)
     pn.state.on_session_destroyed(closed)
-    return page.template()
+    template = page.template()
+    page.prepare()
+    return template
 
 
 if __name__.startswith("bokeh_app"):

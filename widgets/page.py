@@ -1,0 +1,49 @@
+"""The page's frame: a template of our own that Panel fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+
+from m2n2lab.theme import Theme
+
+from .pictures import css_variables
+
+_FRAME = Path(__file__).with_name("page.html")
+_SCRIPTS = ("page", "save_plot")
+
+
+class Page(pn.Template):
+    """The dashboard's frame.
+
+    Args:
+        theme: colours.
+        desk: key of the desk that the page comes back to when it is loaded again, if any.
+        parts: what goes into the frame, by the names that it has there.
+    """
+
+    def __init__(self, theme: Theme, desk: str, parts: Mapping[str, Any]) -> None:
+        super().__init__(_FRAME.read_text(encoding="utf-8"))
+        self.add_variable("theme", theme)
+        self.add_variable("colours", css_variables(theme))
+        self.add_variable("desk", desk)
+        self.add_variable("css", _FRAME.with_suffix(".css").read_text(encoding="utf-8"))
+        scripts = (_FRAME.with_name(f"{name}.js") for name in _SCRIPTS)
+        self.add_variable("scripts", [script.read_text(encoding="utf-8") for script in scripts])
+        for name, part in parts.items():
+            self.add_panel(name, part)
+
+    def __repr__(self) -> str:
+        """Return a short name: Panel asks at every part, and spelling out all parts takes 0.4 s."""
+        return f"{type(self).__name__}({', '.join(self._render_items)})"
+
+    def _init_doc(self, doc: Any = None, *args: Any, **named: Any) -> Any:
+        # Bokeh would go through all models again at every part that is added.
+        document = doc or pn.state.curdoc
+        if document is None:
+            return super()._init_doc(doc, *args, **named)
+        with document.models.freeze():
+            return super()._init_doc(document, *args, **named)
