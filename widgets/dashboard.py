@@ -37,12 +37,14 @@ from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
+    from m2n2lab.widgets.workbench import BenchData
+
     from m2n2lab.tasks.classify import Classify
 
 REFRESH_EVERY = 200
 """Milliseconds between two looks at the session's snapshot."""
 
-SHARE = 0.08
+SHARE = 0.04
 """Share of the time that plots of a running search may take: the rest is the search's."""
 
 TABS = ("progress", "lineage", "seeds", "members", "compare")
@@ -69,7 +71,9 @@ class Dashboard:
         self.desk = desk
         self.theme = theme
         self.run = desk.shown
-        self._shown: Snapshot | None = None
+        self._shown: Snapshot | None = None  # by the plots
+        self._benched: BenchData | None = None  # by the bench
+        self._asked = False  # whether a person waits for plots
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
         self._unlisten: Callable[[], None] = lambda: None
@@ -172,8 +176,9 @@ class Dashboard:
     # -- what is seen --------------------------------------------------------------------------
 
     def _look_again(self) -> None:
-        """Show the snapshot once more, soon: not now, because a click holds no document lock."""
+        """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
+        self._asked = True
         self._wake()
 
     def _set_mode(self, mode: str) -> None:
@@ -199,7 +204,9 @@ class Dashboard:
         """Show the latest snapshot, if it is a new one.
 
         Args:
-            at_once: somebody waits for it; otherwise plots take their share of time and no more.
+            at_once: somebody waits for what was just done: that is shown now, and the plots, which
+                take a browser longer, at the next look. Otherwise plots take their share of the
+                time and no more.
         """
         runs = self.desk.runs.all
         if self.run not in runs:  # removed, or started anew on another page
@@ -213,10 +220,16 @@ class Dashboard:
         began = time.monotonic()
         with pn.io.hold():
             self._update_figures(snapshot)
-            if self._loaded and (at_once or began >= self._due):
+            self.bench.update(snapshot)
+            if at_once:
+                self._due = 0.0
+                if self.attraction.drawn and snapshot.bench is not self._benched:
+                    self.attraction.update(snapshot)
+            elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
                 took = time.monotonic() - began
                 self._due = began + took / SHARE if self._busy() else 0.0
+            self._benched = snapshot.bench
 
     def _busy(self) -> bool:
         """Return whether plots take time that a search could use."""
@@ -225,15 +238,19 @@ class Dashboard:
     def _update_plots(self, snapshot: Snapshot) -> None:
         self._shown = snapshot
         for update in (
-            *(view.update for view in (self.bench, self.attraction, self.niches, self.answers)),
+            self.attraction.update,
+            self.niches.update,
             self._update_tab,
+            self.answers.update,
             self.landscape.update,
         ):
-            drawn = sum(plot.drawing for plot in self._plots)
+            drawn = sum(plot.drawn for plot in self._plots)
             update(snapshot)
-            if sum(plot.drawing for plot in self._plots) > drawn:
-                self._look_again()  # one plot at a time: what a person does meanwhile comes first
+            if sum(plot.drawn for plot in self._plots) > drawn:
+                # One plot at a look: what a person does meanwhile comes first.
+                self._shown = None
                 return
+        self.session().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
         self.figures.update(snapshot)
@@ -256,7 +273,8 @@ class Dashboard:
 
         def woken() -> None:
             waiting.clear()
-            self.refresh(at_once=True)
+            asked, self._asked = self._asked, False
+            self.refresh(at_once=not asked)
 
         def wake() -> None:
             if not waiting:  # one at a time, or clicks would queue behind them
@@ -265,7 +283,7 @@ class Dashboard:
 
         def begin() -> None:  # once the page has been sent
             self._wake = wake
-            self.desk.runs.start()
+            self.desk.runs.start(attended=False)
             wake()
 
         document.add_next_tick_callback(begin)

@@ -47,19 +47,18 @@ class LivePlot:
     Attributes:
         pane: where it is on the page.
         handles: the Bokeh objects of each element, once it has been drawn.
-        drawing: whether HoloViews has yet to draw it, as soon as the page has time.
+        drawn: how often it was drawn by HoloViews.
     """
 
     def __init__(self, theme: Theme) -> None:
         self.theme = theme
         self.pane = pn.pane.HoloViews(None, sizing_mode="stretch_both", linked_axes=False)
         self.handles: dict[str, dict[str, Any]] = {}
-        self.drawing = False
+        self.drawn = 0
         self._seen: tuple[object, ...] = ()
 
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
-        self.drawing = False
         self.handles[element.label or type(element).__name__] = plot.handles
         plot.state.name = type(self).__name__  # to be found on the page, to be saved
         if type(element).__name__ == "Image":
@@ -76,7 +75,7 @@ class LivePlot:
         seen, self._seen = self._seen, shown
         changed = not seen or any(a is not b for a, b in zip(seen, shown, strict=True))
         if changed and not self.handles:
-            self.drawing = True
+            self.drawn += 1
             self.pane.object = draw()
             return False
         return changed

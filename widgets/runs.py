@@ -51,12 +51,12 @@ class Runs:
     _started: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def start(self) -> None:
-        """Start the workers: only once somebody looks."""
+    def start(self, attended: bool = True) -> None:
+        """Start the workers: only once somebody comes (see ``Session.start``)."""
         with self._lock:
             self._started = True
             for run in self.all:
-                run.session.start()
+                run.session.start(attended)
 
     def add(self, settings: Settings, error: InputError | None = None) -> Run:
         """Make one more run.

@@ -65,6 +65,7 @@ class _Orders:
     choice: Choice = field(default_factory=Choice)
     chosen: int | None = None
     mapping: bool | None = None
+    attended: bool = True
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     closed: bool = False
 
@@ -111,10 +112,15 @@ class Session:
 
     # -- commands, from any thread; none of them waits for a step ------------------------------
 
-    def start(self) -> None:
-        """Start the worker; a second call does nothing."""
+    def start(self, attended: bool = True) -> None:
+        """Start the worker; a second call does nothing.
+
+        Args:
+            attended: whether somebody can see it already; landscapes are mapped from then on.
+        """
         with self._wake:
             if self._thread is None:
+                self._order(attended=attended)
                 _started.add(self)
                 self._thread = threading.Thread(
                     target=self._work, name="m2n2lab search", daemon=True
@@ -182,6 +188,11 @@ class Session:
         order = choose("command", name, COMMANDS), shown
         with self._wake:
             self._order(commands=(*self._orders.commands, order))
+
+    def attend(self) -> None:
+        """Say that somebody can see it from now on."""
+        if not self._orders.attended:
+            self._order(attended=True)
 
     def close(self) -> None:
         """Ask the worker to end; returns at once."""
@@ -276,6 +287,9 @@ class Session:
         if not orders.stepping:
             self._rest()
             return
+        if orders.running and self.snapshot.phase != "running":  # somebody waits to see that
+            self._hurry = True
+            self._publish("running")
         stepping = time.monotonic()
         generation = evolver.step()
         self._bench.took(time.monotonic() - stepping)
@@ -333,7 +347,7 @@ class Session:
     def _mapping(self, orders: _Orders) -> bool:
         """Return whether more of the landscape is wanted."""
         known = self._bench.landscape
-        if known is None or known.complete:
+        if known is None or known.complete or not orders.attended:
             return False
         if orders.mapping is not None or self._bench.slow:
             return bool(orders.mapping)
