@@ -1,5 +1,7 @@
 """Views of the page: they are refreshed in place, and send what has changed and no more."""
 
+import gc
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -149,3 +151,12 @@ def test_before_the_first_step_the_curves_are_dots(tiny, tiny_seeds):
     view.update(Snapshot(curves=curves_data(evolver.run(12))))
     assert not any(len(column) for name in ("start", "waiting") for column in source(name).values())
     assert view.handles["start"]["plot"].x_range.end == 12
+
+
+def test_a_view_that_nobody_needs_is_forgotten_with_all_that_it_drew(evolver):
+    view = AttractionView(LIGHT, lambda *pair: None)
+    view.update(attraction(evolver))
+    kept = weakref.ref(view), weakref.ref(view.pane.object)
+    del view
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]

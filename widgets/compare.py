@@ -179,7 +179,7 @@ class CompareView(LivePlot):
         )
 
         def draw() -> Any:
-            return draw_compare(data, self.theme, (self.hook,))
+            return draw_compare(data, self.theme, self.hooks)
 
         if self.fresh(draw, data):
             if not self.handles:  # no page has shown the first one yet

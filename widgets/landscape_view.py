@@ -43,7 +43,7 @@ class LandscapeView(LivePlot):
         at = split / max(bench.size, 1), mix
 
         def draw() -> Any:
-            return draw_landscape(data, at, self.theme, (self.hook,))
+            return draw_landscape(data, at, self.theme, self.hooks)
 
         if self.fresh(draw, data, bench):
             # Bokeh's first row is the lowest, as is the first mix.

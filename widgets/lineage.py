@@ -84,7 +84,7 @@ class LineageView(LivePlot):
         self._data = data
 
         def draw() -> Any:
-            return draw_lineage(data, self.theme, self.whole, (self.hook,))
+            return draw_lineage(data, self.theme, self.whole, self.hooks)
 
         if self.fresh(draw, data, self.span.value):
             self.fill("edges", **edge_columns(data, self.theme, self.whole))
@@ -137,7 +137,7 @@ class SharesView(LivePlot):
         self.key.object = f'<div class="keys" data-testid="shares">{keys}</div>'
 
         def draw() -> Any:
-            return draw_shares(data, self.theme, (self.hook,))
+            return draw_shares(data, self.theme, self.hooks)
 
         if self.fresh(draw, data):
             for name, columns in share_columns(data).items():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakMethod
 
 import numpy as np
 import panel as pn
 from bokeh.events import Tap
 from numpy.typing import NDArray
 
-from m2n2lab.drawing import Boxes, strongest
+from m2n2lab.drawing import Boxes, Hook, strongest
 from m2n2lab.theme import Theme
 
 from .snapshot import Snapshot
@@ -56,6 +57,21 @@ class LivePlot:
         self.handles: dict[str, dict[str, Any]] = {}
         self.drawn = 0
         self._seen: tuple[object, ...] = ()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """What HoloViews is to call with each plot that it makes.
+
+        It keeps the options of an element, these hooks too, until the element is gone. A hook that
+        held the view would hold the element, and with it the page and its search, for good.
+        """
+        own = WeakMethod(self.hook)
+
+        def hook(plot: Any, element: Any) -> None:
+            if (found := own()) is not None:
+                found(plot, element)
+
+        return (hook,)
 
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""

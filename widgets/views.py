@@ -50,7 +50,7 @@ class NichesView(LivePlot):
             return
 
         def draw() -> Any:
-            return draw_niches(data, snapshot.size, self.theme, self.mode, (self.hook,), pair)
+            return draw_niches(data, snapshot.size, self.theme, self.mode, self.hooks, pair)
 
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
@@ -102,7 +102,7 @@ class AttractionView(LivePlot):
             return
 
         def draw() -> Any:
-            return draw_attraction(data, self.theme, (self.hook,), pair)
+            return draw_attraction(data, self.theme, self.hooks, pair)
 
         self._ids = data.ids
         if self.fresh(draw, data):
@@ -159,7 +159,7 @@ class CurvesView(LivePlot):
             return
 
         def draw() -> Any:
-            return draw_curves(data, self.theme, (self.hook,))
+            return draw_curves(data, self.theme, self.hooks)
 
         if self.fresh(draw, data):
             lines = data.lines()
