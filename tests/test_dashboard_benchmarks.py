@@ -9,7 +9,8 @@ import sys
 import browsing
 import dashboard_latency
 import pytest
-from dashboard_soak import ACTIONS, logged, trend
+from actions import ACTIONS
+from dashboard_soak import logged, trend
 from pages import ROOT, button, figure, opened
 from playwright.sync_api import expect
 
