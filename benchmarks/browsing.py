@@ -121,10 +121,10 @@ class Lab:
         """How many threads there are beyond those of a server without pages."""
         return len(self._threads() - self._first)
 
-    def open(self, page: Page) -> Page:
+    def open(self, page: Page, query: str = "") -> Page:
         """Open the dashboard, wait until it can be used, and note the thread of its search."""
         before = self._threads()
-        opened(page, self.address)
+        opened(page, self.address + query)
         came = self._threads() - before
         if len(came) != 1:
             raise RuntimeError(f"A page brings one thread to the server, but {len(came)} came.")
