@@ -35,11 +35,15 @@ help:
 lab: .venv/.lab
 	exec $(BIN)/m2n2lab serve --host "$(HOST)" --port "$(PORT)"
 
+# Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
+# made once.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: chromium lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: chromium lint
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 chromium: .venv/.test
 	@sh .ci/chromium.sh

@@ -48,7 +48,8 @@ def tab(page: Page, draw: random.Random) -> bool:
 
 
 def choice(page: Page, draw: random.Random) -> bool:
-    found = [each for each in page.get_by_role("combobox").all() if each.is_visible()]
+    boxes = page.get_by_role("combobox").all()
+    found = [each for each in boxes if each.is_visible() and each.is_enabled()]
     if found:
         chosen = draw.choice(found)
         chosen.select_option(index=draw.randrange(chosen.locator("option").count()), timeout=QUICK)
@@ -105,7 +106,7 @@ def renew(page: Page, draw: random.Random) -> bool:
 def opened(page: Page, draw: random.Random, name: str) -> bool:
     """Open a tab and wait a little: what is in it comes when it is seen."""
     there = press(page, draw, "[role=tab]", f"^{name}$")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1000)
     return there
 
 

@@ -94,6 +94,18 @@ def serving(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess
         process.wait(20)
 
 
+LINES = 60
+"""Lines of the server's log that are printed from an error on."""
+
+
+def logged(log: Path) -> list[str]:
+    """Return the server's log from its first error on."""
+    lines = log.read_text(errors="replace").splitlines()
+    bad = (k for k, text in enumerate(lines) if re.search("error|traceback", text, re.I))
+    first = next(bad, len(lines))
+    return [f"log: {text}" for text in lines[first : first + LINES]]
+
+
 class Lab:
     """A served dashboard, and the threads that search for its pages.
 
@@ -208,6 +220,19 @@ def opened(page: Page, address: str) -> Page:
     page.goto(address)
     expect(button(page, "Run")).to_be_enabled(timeout=PATIENCE)
     expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
+    return page
+
+
+DRAWN = """names => names.every(name => {
+    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    return model && Bokeh.index.find_one(model)?.canvas_view
+})"""
+FIRST = ("AttractionView", "NichesView", "CurvesView")
+
+
+def drawn(page: Page) -> Page:
+    """Wait until a page that can be used shows its plots, too."""
+    page.wait_for_function(DRAWN, arg=FIRST, timeout=PATIENCE)
     return page
 
 

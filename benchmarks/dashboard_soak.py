@@ -22,15 +22,13 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from actions import ACTIONS
-from browsing import Lab, button, faults, launched, profile, serving_lab, steps, waited
+from browsing import Lab, button, faults, launched, logged, profile, serving_lab, steps, waited
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Vanished
 from scipy.stats import theilslopes
@@ -56,9 +54,6 @@ LEFT = 3.0
 
 IDLE = 10.0
 """Most per cent of a processor that the server may take when all pages are closed."""
-
-LINES = 60
-"""Lines of the server's log that are printed from an error on."""
 
 
 class Trend(NamedTuple):
@@ -89,14 +84,6 @@ def judge(name: str, found: Trend, limit: float, judged: bool) -> list[str]:
     rest = "not judged" if limit == math.inf else f"limit {limit:g}   {word}"
     print(f"  {name:28}{found.slope:8.2f}   (95 %: {found.low:.2f} to {found.high:.2f})   {rest}")
     return [f"memory: {name} grows"] if judged and found.grows else []
-
-
-def logged(log: Path) -> list[str]:
-    """Return the server's log from its first error on."""
-    lines = log.read_text(errors="replace").splitlines()
-    bad = (k for k, text in enumerate(lines) if re.search("error|traceback", text, re.I))
-    first = next(bad, len(lines))
-    return [f"log: {text}" for text in lines[first : first + LINES]]
 
 
 # -- watching --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from browsing import faults, lab_command, launched
+from browsing import faults, lab_command, launched, logged
 from checkpoints import llama, tokenizer
 from hypothesis import settings
 from pages import PATIENCE, free_port, served
@@ -105,7 +105,7 @@ def lab(tmp_path_factory):
     for _ in served(lab_command(port), port, log):
         yield f"http://localhost:{port}/"
     assert f"http://localhost:{port}" in log.read_text()
-    assert "Traceback" not in log.read_text()
+    assert logged(log) == []
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What tests of the dashboard in a browser share; most of it serves the benchmarks too."""
 
+import browsing
 from browsing import (
     PATIENCE,
     PIXEL,
@@ -7,9 +8,9 @@ from browsing import (
     answers,
     button,
     click_at,
+    drawn,
     figure,
     free_port,
-    opened,
     serving,
     started,
     steps,
@@ -32,6 +33,11 @@ __all__ = [
 ]
 
 SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Answers")
+
+
+def opened(page, address):
+    """Open the dashboard and wait until all that is seen at first is drawn."""
+    return drawn(browsing.opened(page, address))
 
 
 def served(command, port, log):

@@ -10,7 +10,8 @@ import browsing
 import dashboard_latency
 import pytest
 from actions import ACTIONS
-from dashboard_soak import logged, trend
+from browsing import logged
+from dashboard_soak import trend
 from pages import ROOT, button, figure, opened
 from playwright.sync_api import expect
 

@@ -145,7 +145,7 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 23)"
     assert "desk" not in page.url  # a link that is shared shares no search
     opened(page, page.url)
-    assert figure(page, "step").inner_text() == "0"
+    expect(figure(page, "step")).to_have_text("0")
 
 
 def test_two_pages_have_searches_of_their_own(page, context, lab):

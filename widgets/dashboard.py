@@ -47,6 +47,9 @@ REFRESH_EVERY = 200
 SHARE = 0.04
 """Share of the time that plots of a running search may take: the rest is the search's."""
 
+OLDEST = 2.0
+"""Seconds that plots are behind at most, whatever share of the time they then take."""
+
 TABS = ("progress", "lineage", "seeds", "members", "compare")
 """Of these one is seen, and only that one is brought up to date."""
 
@@ -97,6 +100,7 @@ class Dashboard:
             self.landscape,
             self.lives,
             self.shares,
+            self.compare,
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
@@ -228,7 +232,7 @@ class Dashboard:
             elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
                 took = time.monotonic() - began
-                self._due = began + took / SHARE if self._busy() else 0.0
+                self._due = began + min(took / SHARE, OLDEST) if self._busy() else 0.0
             self._benched = snapshot.bench
 
     def _busy(self) -> bool:
