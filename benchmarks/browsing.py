@@ -98,10 +98,10 @@ LINES = 60
 """Lines of the server's log that are printed from an error on."""
 
 
-def logged(log: Path) -> list[str]:
-    """Return the server's log from its first error on."""
+def logged(log: Path, fault: str = "error|traceback") -> list[str]:
+    """Return the server's log from its first fault on."""
     lines = log.read_text(errors="replace").splitlines()
-    bad = (k for k, text in enumerate(lines) if re.search("error|traceback", text, re.I))
+    bad = (k for k, text in enumerate(lines) if re.search(fault, text, re.I))
     first = next(bad, len(lines))
     return [f"log: {text}" for text in lines[first : first + LINES]]
 
@@ -230,9 +230,9 @@ DRAWN = """names => names.every(name => {
 FIRST = ("AttractionView", "NichesView", "CurvesView")
 
 
-def drawn(page: Page) -> Page:
-    """Wait until a page that can be used shows its plots, too."""
-    page.wait_for_function(DRAWN, arg=FIRST, timeout=PATIENCE)
+def drawn(page: Page, *names: str) -> Page:
+    """Wait until a page that can be used shows its plots, too, by default those seen at first."""
+    page.wait_for_function(DRAWN, arg=names or FIRST, timeout=PATIENCE)
     return page
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from pages import button, click_at, figure, opened
+from pages import button, click_at, drawn, figure, opened
 from playwright.sync_api import expect
 
 
@@ -73,12 +73,7 @@ def test_a_click_on_the_landscape_loads_split_and_mix(page, lab, digits):
     opened(page, lab)
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10")
-    page.wait_for_function(
-        """() => Bokeh.documents.some((page) => {
-            const plot = page.get_model_by_name("LandscapeView")
-            return plot && Bokeh.index.find_one(plot)?.frame.bbox.width > 100
-        })"""
-    )
+    drawn(page, "LandscapeView")
     click_at(page, "LandscapeView", 0.25, 0.75)
     expect(page.get_by_label("Split at")).to_have_value(str(round(0.25 * 19_210)))
     handle = page.get_by_role("slider", name="split point")

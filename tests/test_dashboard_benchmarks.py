@@ -12,7 +12,7 @@ import pytest
 from actions import ACTIONS
 from browsing import logged
 from dashboard_soak import trend
-from pages import ROOT, button, figure, opened
+from pages import ROOT, button, drawn, figure, opened
 from playwright.sync_api import expect
 
 MINUTES = [k / 10 for k in range(101)]
@@ -83,7 +83,7 @@ def watched(page, lab):
     opened(page, lab)
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10")
-    return page
+    return drawn(page, "LandscapeView")
 
 
 def test_every_action_of_the_soak_finds_something_to_do(watched):

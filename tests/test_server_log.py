@@ -11,13 +11,13 @@ from m2n2lab.widgets.server_log import keep_quiet
 @pytest.fixture
 def told(caplog):
     keep_quiet()
-    log = logging.getLogger("tornado.application")
 
     def tell(fails):
         try:
             fails()
         except AssertionError as error:
-            log.error("Uncaught exception GET /ws", exc_info=error)
+            for name in ("tornado.application", "bokeh.server.protocol_handler"):
+                logging.getLogger(name).error("it failed", exc_info=error)
         return caplog.text
 
     return tell

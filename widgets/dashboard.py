@@ -37,8 +37,9 @@ from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, THEMES, Theme
 
 if TYPE_CHECKING:
-    from m2n2lab.widgets.workbench import BenchData
+    from bokeh.document import Document
 
+    from m2n2lab.bench import BenchData
     from m2n2lab.tasks.classify import Classify
 
 REFRESH_EVERY = 200
@@ -277,6 +278,8 @@ class Dashboard:
 
         def woken() -> None:
             waiting.clear()
+            if not self._loaded and _browsers(document):
+                return  # it has asked for the page, and would miss what changes until that comes
             asked, self._asked = self._asked, False
             self.refresh(at_once=not asked)
 
@@ -296,11 +299,9 @@ class Dashboard:
         """Keep the page up to date from now on: a browser has loaded it."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
-        context = document.session_context
 
         def look() -> None:
-            session = getattr(context, "session", None)
-            if session is not None and session.connection_count == 0:
+            if _browsers(document) == 0:
                 self.leave()
                 DESKS.sweep()
                 return
@@ -362,6 +363,12 @@ class Dashboard:
             "answers": self.answers.pane,
         }
         return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
+
+
+def _browsers(document: Document) -> int | None:
+    """Return how many browsers are connected to a page, if it is on a server."""
+    session = getattr(document.session_context, "session", None)
+    return None if session is None else session.connection_count
 
 
 def _asked() -> dict[str, str]:

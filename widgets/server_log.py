@@ -12,10 +12,10 @@ BOKEH_CONNECTION = ("bokeh/server/connection.py", "session")
 class LostTwice(logging.Filter):
     """Keeps quiet about a page whose loss Bokeh notices twice.
 
-    Bokeh's keep-alive gives up a connection whose ping finds the socket closed; when the socket's
-    own end is told right after, ``WSHandler.on_close`` asks that connection for its session once
-    more and fails. Nothing is wrong: the page has gone, and its session was let go. Tornado would
-    print a traceback all the same, which reads as if the search had been lost.
+    Bokeh's keep-alive gives up a connection whose ping finds the socket closed; when a last message
+    or the socket's own end is told right after, that connection is asked for its session once more
+    and fails. Nothing is wrong: the page has gone, and its session was let go. A traceback would be
+    printed all the same, which reads as if the search had been lost.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -32,5 +32,6 @@ _lost_twice = LostTwice()
 
 
 def keep_quiet() -> None:
-    """Have Tornado's log leave out what is no fault; any number of times is as good as once."""
-    logging.getLogger("tornado.application").addFilter(_lost_twice)
+    """Have the log leave out what is no fault; any number of times is as good as once."""
+    for name in ("tornado.application", "bokeh.server.protocol_handler"):
+        logging.getLogger(name).addFilter(_lost_twice)
