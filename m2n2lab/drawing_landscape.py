@@ -6,6 +6,7 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.models import NumeralTickFormatter
 
 from m2n2lab.drawing import Hook, base, colorbar, part, sans
 from m2n2lab.hover import explained
@@ -108,7 +109,8 @@ def draw_landscape(
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
-        colorbar_opts=colorbar(theme),
+        # One cell alone spans next to nothing, and its scale would show a dozen digits.
+        colorbar_opts={**colorbar(theme), "formatter": NumeralTickFormatter(format="0[.]00")},
         **part(explain, *hooks),
     )
     names = hv.Labels(tuple(corners(data, theme).values()), vdims=["text", "colour"]).opts(
