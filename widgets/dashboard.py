@@ -21,6 +21,7 @@ from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.page import Page
+from m2n2lab.widgets.pulse import Pulse
 from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.session import PACES, Session
@@ -105,6 +106,7 @@ class Dashboard:
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
+        self.pulse = Pulse()
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
@@ -220,7 +222,7 @@ class Dashboard:
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        if snapshot is self._shown and not compared:
+        if (snapshot is self._shown and not compared) or (self.pulse.waiting and not at_once):
             return
         began = time.monotonic()
         with pn.io.hold():
@@ -232,6 +234,7 @@ class Dashboard:
                     self.attraction.update(snapshot)
             elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
+                self.pulse.beat()
                 took = time.monotonic() - began
                 self._due = began + min(took / SHARE, OLDEST) if self._busy() else 0.0
             self._benched = snapshot.bench
@@ -266,7 +269,8 @@ class Dashboard:
         self.reset.disabled = snapshot.phase == "closed"
         known = snapshot.landscape
         name = "Stop" if snapshot.mapping else "Go on"
-        self.map.param.update(name=name, visible=known is not None and not known.complete)
+        left = known is not None and not known.complete
+        self.map.param.update(name=name, visible=left and bool(self.landscape.drawn))
 
     # -- its life in a browser -----------------------------------------------------------------
 
@@ -346,6 +350,7 @@ class Dashboard:
             "bench": self.bench.pane,
             "tab": self.tab,
             "address": self.address,
+            "pulse": self.pulse.pane,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
             "span": self.lives.span,

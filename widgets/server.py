@@ -85,12 +85,11 @@ def serve_dashboard(
         show=show,
         start=False,
         title="m2n2lab",
-        # A page that was closed is forgotten after ten seconds (its search ends before, see
+        # A page that was closed is forgotten after half a minute (its search ends before, see
         # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
-        # a session that it comes too late for is made anew without a page, which then looks for
-        # its style sheets on the internet.
+        # a session that it comes too late for is made anew, without a page.
         check_unused_sessions_milliseconds=1_000,
-        unused_session_lifetime_milliseconds=10_000,
+        unused_session_lifetime_milliseconds=30_000,
         verbose=False,
     )
     server.start()
