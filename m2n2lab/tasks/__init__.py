@@ -6,6 +6,7 @@ from m2n2lab.tasks.data import digits, mnist
 from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
 from m2n2lab.tasks.several import Tasks
+from m2n2lab.tasks.webshop import WebShop, webshop
 
 __all__ = [
     "GSM8K",
@@ -16,8 +17,10 @@ __all__ = [
     "Task",
     "Tasks",
     "Watch",
+    "WebShop",
     "digits",
     "from_function",
     "gsm8k",
     "mnist",
+    "webshop",
 ]

@@ -43,7 +43,8 @@ def extract(answer: str, how: Extraction = "flexible") -> Fraction | None:
         return marked[0] if marked else None
     says = [match.end() for match in _SAYS.finditer(answer)]
     said = _numbers(answer[says[-1] :].strip().split("\n")[0])[:1] if says else []
-    return (said or _numbers(answer)[-1:] or [None])[0]
+    found = said or _numbers(answer)[-1:]
+    return found[0] if found else None
 
 
 def _numbers(text: str) -> list[Fraction]:

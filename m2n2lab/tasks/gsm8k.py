@@ -18,7 +18,7 @@ from m2n2lab.errors import InputError, choose, whole_number
 from m2n2lab.tasks.base import Indices, Sample
 from m2n2lab.tasks.extraction import Extraction, extract, written
 from m2n2lab.tasks.generation import Generator
-from m2n2lab.tasks.language import LanguageTask
+from m2n2lab.tasks.language import LanguageTask, chat
 from m2n2lab.tasks.word_problems import Problem, fetch, read
 
 Style = Literal["plain", "alpaca", "chat"]
@@ -141,26 +141,14 @@ class GSM8K(LanguageTask):
             InputError: a tokenizer without a chat template.
         """
         if self.style == "chat":
-            return self._chat(question, tokenizer)
+            solved = [text for q, a in self.examples for text in (CHAT.format(question=q), a)]
+            return chat(tokenizer, [*solved, CHAT.format(question=question)])
         wording = WORDINGS[self.style]
         solved = [
             f"{wording.turn.format(question=q)} {answer}{wording.between}"
             for q, answer in self.examples
         ]
         return wording.before + "".join(solved) + wording.turn.format(question=question)
-
-    def _chat(self, question: str, tokenizer: Any) -> str:
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError(
-                "The chat style needs a tokenizer with a chat template, but this one has none; use "
-                "style='plain' or style='alpaca'."
-            )
-        turns = []
-        for q, answer in self.examples:
-            turns.append({"role": "user", "content": CHAT.format(question=q)})
-            turns.append({"role": "assistant", "content": answer})
-        turns.append({"role": "user", "content": CHAT.format(question=question)})
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _answers(self, model: Any, problems: Sequence[Problem]) -> list[Answer]:
         tokenizer = self.tokenizer(model) if self.style == "chat" else None

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from numpy.typing import NDArray
+
 from m2n2lab.errors import InputError
 from m2n2lab.tasks.base import Task
 from m2n2lab.tasks.generation import Generator, Meter, Watch
@@ -80,7 +82,7 @@ class LanguageTask(Task):
 
     # -- models and their tokenizers ---------------------------------------------------------------
 
-    def space(self, seeds: Sequence[Any]) -> Space:
+    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
         """Return the space of checkpoints (folders or hub ids), or of modules."""
         from m2n2lab.checkpoint import CheckpointSpace
 
@@ -194,6 +196,26 @@ def load_tokenizer(source: str | Path) -> Any:
             f"The tokenizer of {source} could not be loaded ({type(error).__name__}: {reason}); "
             f"give a folder with a tokenizer that transformers knows."
         ) from error
+
+
+def chat(tokenizer: Any, said: Sequence[str]) -> str:
+    """Return a conversation as its model's own template writes it, up to the next answer.
+
+    Args:
+        tokenizer: what brings the template.
+        said: what the user and the model said in turn, the user first and last.
+
+    Raises:
+        InputError: there is no template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "The chat style needs a tokenizer with a chat template, but this one has none; choose "
+            "another style."
+        )
+    roles = ("user", "assistant")
+    turns = [{"role": roles[k % 2], "content": text} for k, text in enumerate(said)]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def check_tokenizers(space: CheckpointSpace) -> None:

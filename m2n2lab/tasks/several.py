@@ -45,7 +45,7 @@ class Tasks(Task):
             flat += task.tasks if isinstance(task, Tasks) else (task,)
         if not flat:
             raise InputError("Tasks must be at least one task, but none came; give some.")
-        self.tasks = tuple(flat)
+        self.tasks: tuple[Task, ...] = tuple(flat)
         many = [task.points for task in self.tasks]
         super().__init__(
             sum(many),

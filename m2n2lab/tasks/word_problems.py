@@ -87,13 +87,14 @@ def _problems(rows: Any, where: str) -> list[Problem]:
     """Return the problems in rows with a question and an answer."""
     found = []
     for number, row in enumerate(rows, start=1):
-        pair = [row.get(key) for key in Problem._fields] if isinstance(row, Mapping) else []
-        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        known = row if isinstance(row, Mapping) else {}
+        question, answer = known.get("question"), known.get("answer")
+        if not isinstance(question, str) or not isinstance(answer, str):
             raise InputError(
                 f"{where} must hold problems with a question and an answer, but number {number} "
                 f"is {str(row)[:60]!r}; use GSM8K's own form."
             )
-        found.append(Problem(*pair))
+        found.append(Problem(question, answer))
     if not found:
         raise InputError(f"{where} must hold problems, but it is empty; get it again.")
     return found
