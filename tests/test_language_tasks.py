@@ -12,8 +12,10 @@ import pytest
 import torch
 from checkpoints import letters, llama, tokenizer
 
-from m2n2lab import Archive, CheckpointSpace, InputError, tasks
-from m2n2lab.tasks import GSM8K, Halted, Tasks, Watch, from_function, gsm8k
+from m2n2lab import Archive, CheckpointSpace, Evolver, InputError
+from m2n2lab.lineage import Lineage
+from m2n2lab.members import member_page
+from m2n2lab.tasks import GSM8K, Halted, Tasks, Watch, from_function, gsm8k, webshop
 from m2n2lab.tasks.word_problems import Problem
 
 PROBLEMS = [
@@ -285,4 +287,23 @@ def test_samples_of_several_tasks_come_in_the_order_they_were_asked_for(space):
     assert "### Instruction" in samples[0].prompt
     assert samples[1].prompt.startswith("Question:")
     assert Fraction(samples[0].truth) == 2
-    assert tasks.Tasks is Tasks
+
+
+def test_a_search_over_both_tasks_shows_what_its_best_member_wrote(folders, monkeypatch):
+    shop = webshop(limit=3, turns=2, max_new_tokens=6)
+    evolver = Evolver(quiz() + shop, list(map(str, folders)), archive_size=3, rng=0).run(2)
+    assert evolver.generation == 2
+    assert not np.isnan(evolver.test)
+    monkeypatch.setattr(shop.generator, "batches", lambda *_: iter(()))  # nothing is asked again
+    page = member_page(evolver, Lineage(evolver), evolver.best.id)
+    assert page.classes == ("gsm8k", "webshop")
+    samples = {sample.index: sample for sample in (*page.right, *page.wrong)}
+    assert samples[10].text == shop.goals[2].instruction
+    assert samples[10].answer.startswith("Observation: WebShop [SEP] Instruction:")
+    assert page.confusion is None
+
+
+def test_a_shop_without_its_libraries_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("m2n2lab.tasks.shop.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs bm25s .* not installed; install m2n2lab with"):
+        webshop(limit=3)

@@ -289,8 +289,8 @@ def test_all_trips_advance_together_and_their_transcripts_are_kept(monkeypatch):
     assert [len(prompts) for prompts in asked] == [2] * 5
     assert asked[1][0] == (
         f"{task.preamble}\n\nObservation: WebShop [SEP] Instruction: [SEP] {WISH.instruction} "
-        f"[SEP] Search\nThought: hm\nAction: search[hoodie]\nObservation: {one.turns[1].observation}\n"
-        "Thought:"
+        "[SEP] Search\nThought: hm\nAction: search[hoodie]\n"
+        f"Observation: {one.turns[1].observation}\nThought:"
     )
     assert [turn.possible for turn in one.turns] == [True, True, False, True, True]
     assert (one.reward, two.reward) == (pytest.approx(4 / 5), pytest.approx(1 / 3))

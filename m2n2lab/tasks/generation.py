@@ -113,8 +113,10 @@ class Generator:
     """Asks any causal language model of transformers, always for its likeliest next token.
 
     Prompts are sorted by length and padded on the left, so a batch wastes little and an answer does
-    not depend on which others it shares a batch with (up to ties within the rounding of the
-    model's own numbers). When memory runs out the batch is halved, for good, and work goes on.
+    not depend on which others it shares a batch with. That holds up to the rounding of the model's
+    own numbers: in bfloat16 and float16 two tokens are now and then equally likely, and which one
+    wins may change with the size of the batch. When memory runs out the batch is halved, for good,
+    and work goes on.
 
     Args:
         max_new_tokens: tokens after which an answer is cut.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
+from m2n2lab.errors import InputError
 from m2n2lab.tasks.catalogue import Goal, Product
 
 PAGE = 10
@@ -54,9 +56,18 @@ class Shop:
 
     Args:
         products: what is sold.
+
+    Raises:
+        InputError: a library that searches or compares texts is not installed.
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
+        for library in ("bm25s", "rapidfuzz"):
+            if find_spec(library) is None:
+                raise InputError(
+                    f"The shop needs {library} to search and to compare texts, but it is not "
+                    f"installed; install m2n2lab with its extra 'llm'."
+                )
         self.products = {product.id: product for product in products}
         self._ids = list(self.products)
 
