@@ -42,19 +42,32 @@ class Archive:
         alpha: α of the competition; 1 is the paper's, 0 makes it a plain genetic algorithm.
         capacity: ``"one"`` for right/wrong scores (c_j = 1), ``"max"`` for graded ones
             (c_j = max_k s_kj).
+        shares: (D,) factors of c_j, and of a score in the mean, 1 on average; ``None`` for all 1.
 
     Raises:
-        InputError: sizes below 1, α negative or not finite, unknown capacity.
+        InputError: sizes below 1, α negative or not finite, unknown capacity, not one share for
+            each data point.
     """
 
     def __init__(
-        self, points: int, size: int = 20, alpha: float = 1.0, capacity: Capacity = "one"
+        self,
+        points: int,
+        size: int = 20,
+        alpha: float = 1.0,
+        capacity: Capacity = "one",
+        shares: ArrayLike | None = None,
     ) -> None:
         self.points = whole_number("points", points, 1)
         self.size = whole_number("archive_size", size, 1)
         # Beyond 10, z^α of small graded scores leaves the range of doubles.
         self.alpha = real_number("alpha", alpha, 0.0, 10.0)
         self.capacity = choose("capacity", capacity, ("one", "max"))
+        self.shares = None if shares is None else np.asarray(shares, float)
+        if self.shares is not None and self.shares.shape != (self.points,):
+            raise InputError(
+                f"shares must be one factor for each of the {self.points} data points, but shape "
+                f"{self.shares.shape} came; give one each, or leave shares out."
+            )
         scores = np.zeros((self.size + 1, self.points))
         self._graded = False  # until a score comes that is neither 0 nor 1
         self._now = self._count((None,) * (self.size + 1), scores)
@@ -67,7 +80,14 @@ class Archive:
         crowd = np.where(z == 0.0, 1.0, z) if self._graded else np.maximum(z, 1.0)
         if self.alpha != 1.0:
             crowd **= self.alpha
-        return (scores.max(axis=0) if self.capacity == "max" else 1.0) / crowd
+        weights: Floats = (scores.max(axis=0) if self.capacity == "max" else 1.0) / crowd
+        return weights if self.shares is None else weights * self.shares
+
+    def _mean(self, scores: NDArray[Any]) -> float:
+        """Return the mean of scores (D,), each data point with its share."""
+        if self.shares is None:
+            return _total(scores) / self.points
+        return float(weighted_sums(scores[None].astype(float), self.shares)[0]) / self.points
 
     def _count(self, rows: tuple[Member | None, ...], scores: Floats) -> Population:
         """Return the state in which ``rows`` live; clears every other row's scores."""
@@ -112,7 +132,7 @@ class Archive:
         rival = None if row is None else now.rows[row]
         return Verdict(
             accepted=accepted,
-            score=_total(given) / self.points,
+            score=self._mean(given),
             fitness=mine,
             rank=1 + sum([other > mine for other in fitness]),
             of=len(self) + 1,
@@ -347,7 +367,7 @@ class Archive:
                 f"The state must be of {self.size} members and {self.points} data points, but "
                 f"one of {len(scores) - 1} and {scores.shape[1]} came; make the archive to fit."
             )
-        mean = [_total(row) / self.points for row in scores]
+        mean = [self._mean(row) for row in scores]
         saved = zip(
             state["ids"], state["born"], state["parents"], state["genomes"], mean, strict=True
         )

@@ -46,6 +46,27 @@ def tokenizer(folder, tokens):
     return Path(folder)
 
 
+LETTERS = ("<pad>", "<s>", "</s>", "\n", *" #$,.:?[]0123456789", *"abcdefghijklmnopqrstuvwxyz")
+"""Tokens of a tokenizer that reads letter by letter: fewer than the Llamas here have rows."""
+
+
+def letters(folder, template=None):
+    """Save a tokenizer with a token for each letter; capitals are read as small ones."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    each = Tokenizer(models.WordLevel({text: id for id, text in enumerate(LETTERS)}, "?"))
+    each.normalizer = normalizers.Lowercase()
+    each.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    each.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=each, unk_token="?", pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return Path(folder)
+
+
 def _unet(seed):
     from diffusers import UNet2DConditionModel
 

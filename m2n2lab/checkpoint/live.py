@@ -43,6 +43,8 @@ class Live:
     def show(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
+        Its attribute ``recipe`` then says whose weights it has.
+
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its kind.
         """
@@ -64,8 +66,10 @@ class Live:
             for name, size in self.plan.sizes.items()
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
+        self.model.recipe = None  # known by it, the model must not be half another one
         with torch.no_grad():
             spread(jobs, work)
+        self.model.recipe = recipe
         return self.model
 
 

@@ -118,6 +118,11 @@ class CheckpointSpace:
         self._gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The seed whose tokenizer reads and writes what these models are asked and answer."""
+        return self.plan.seeds[self._tokenizer].path
+
     def merge(self, a: Recipe, b: Recipe, split: int, mix: float) -> Recipe:
         """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
         return self.merge_stretches(a, b, [0, split, self.size], [mix, 1.0 - mix])

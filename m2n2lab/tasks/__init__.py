@@ -3,5 +3,24 @@
 from m2n2lab.tasks.base import Sample, Task, from_function
 from m2n2lab.tasks.classify import Classify
 from m2n2lab.tasks.data import digits, mnist
+from m2n2lab.tasks.generation import Halted, Progress, Watch
+from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
+from m2n2lab.tasks.several import Tasks
+from m2n2lab.tasks.webshop import WebShop, webshop
 
-__all__ = ["Classify", "Sample", "Task", "digits", "from_function", "mnist"]
+__all__ = [
+    "GSM8K",
+    "Classify",
+    "Halted",
+    "Progress",
+    "Sample",
+    "Task",
+    "Tasks",
+    "Watch",
+    "WebShop",
+    "digits",
+    "from_function",
+    "gsm8k",
+    "mnist",
+    "webshop",
+]

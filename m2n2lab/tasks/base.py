@@ -14,6 +14,7 @@ from m2n2lab.spaces import DenseSpace
 
 if TYPE_CHECKING:
     from m2n2lab.spaces import Space
+    from m2n2lab.tasks.generation import Watch
 
 Indices = NDArray[np.intp]
 
@@ -29,6 +30,8 @@ class Sample:
         right: whether the answer counts as right.
         image: (H, W) grey or (H, W, 3) picture in [0, 1], or ``None``.
         text: the question as text, or ``None``.
+        prompt: all that a language model was asked, or ``None``.
+        answer: all that it wrote, as it is, or ``None``.
     """
 
     index: int
@@ -37,6 +40,8 @@ class Sample:
     right: bool
     image: NDArray[np.float32] | None = None
     text: str | None = None
+    prompt: str | None = None
+    answer: str | None = None
 
 
 class Task:
@@ -53,9 +58,14 @@ class Task:
         groups: (D,) index into ``classes`` for each data point; all 0 by default.
         names: (D,) names of the data points; their numbers by default.
 
+    Attributes:
+        shares: (D,) what each data point weighs, 1 on average; ``None`` where all weigh the same.
+
     Raises:
         InputError: lengths that do not fit together.
     """
+
+    shares: NDArray[np.float64] | None = None
 
     def __init__(
         self,
@@ -161,6 +171,15 @@ class Task:
         Raises:
             InputError: they cannot.
         """
+
+    def watch(self, watch: Watch) -> None:
+        """Let ``watch`` follow and stop evaluations, where these take long."""
+
+    def __add__(self, other: Task) -> Task:
+        """Return both tasks as one, each with half of the capacity."""
+        from m2n2lab.tasks.several import Tasks
+
+        return Tasks([self, other])
 
     def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
         """Return the space in which bare seeds are merged.

@@ -1,0 +1,268 @@
+"""WebShop in text: a model searches, picks and buys what an instruction asks for.
+
+Yao et al., "WebShop: Towards Scalable Real-World Web Interaction with Grounded Language Agents",
+arXiv 2207.01206.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.errors import InputError, choose, whole_number
+from m2n2lab.tasks.base import Indices, Sample
+from m2n2lab.tasks.catalogue import Goal, goals, products
+from m2n2lab.tasks.generation import Generator
+from m2n2lab.tasks.language import LanguageTask, chat
+from m2n2lab.tasks.products import read_goals, read_products
+from m2n2lab.tasks.shop import Action, Shop, Visit, parse_action
+
+Style = Literal["react", "chat"]
+
+PREAMBLE = (
+    "You are shopping on a web page and buy what the instruction asks for. In each turn you see "
+    "the page; write a thought and then one action: search[keywords] where there is a search "
+    "bar, or click[value] with a value that stands on the page. click[Buy Now] ends the trip."
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a member saw and did.
+
+    Attributes:
+        observation: the page.
+        text: all that the member wrote.
+        action: what was read from it; ``None`` where it holds no action.
+        possible: whether the page allowed it; if not, nothing happened.
+    """
+
+    observation: str
+    text: str
+    action: Action | None
+    possible: bool
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One trip to the shop.
+
+    Attributes:
+        goal: what was wanted.
+        turns: what happened.
+        bought: title of what was bought, and the options chosen; ``None`` if nothing.
+        reward: in [0, 1].
+    """
+
+    goal: Goal
+    turns: tuple[Turn, ...]
+    bought: str | None
+    reward: float
+
+    @property
+    def transcript(self) -> str:
+        """All turns as text, with a note where an action was not possible."""
+        parts = []
+        for turn in self.turns:
+            note = "" if turn.possible else "\n(not possible here: nothing happened)"
+            parts.append(f"Observation: {turn.observation}\n{turn.text.strip()}{note}")
+        end = f"Bought: {self.bought}" if self.bought else "Nothing was bought."
+        return "\n\n".join([*parts, f"{end} Reward {self.reward:.2f}."])
+
+
+class WebShop(LanguageTask):
+    """Shopping trips, each with a reward in [0, 1]; all trips of an evaluation advance together.
+
+    Args:
+        shop: where.
+        goals: the D wishes to search on.
+        held_out: wishes that the search never sees.
+        turns: after which a trip ends without a purchase.
+        style: ``"react"``, plain text of thoughts and actions, or ``"chat"``, in which pages and
+            answers are turns of the template that the tokenizer brings.
+        preamble: what every prompt begins with.
+        opener: what an answer begins with in plain text; ``"Action:"`` asks for no thought.
+        history: last turns that a prompt shows; all by default.
+        max_new_tokens: tokens after which an answer is cut.
+        batch: trips asked together.
+        stop: texts at which an answer ends.
+        tokenizer: as for ``LanguageTask``.
+        name: what views call the task.
+
+    Raises:
+        InputError: no wishes, an unknown style, numbers below 1.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        goals: Sequence[Goal],
+        held_out: Sequence[Goal] = (),
+        *,
+        turns: int = 10,
+        style: Style = "react",
+        preamble: str = PREAMBLE,
+        opener: str = "Thought:",
+        history: int | None = None,
+        max_new_tokens: int = 100,
+        batch: int = 32,
+        stop: Sequence[str] = ("\nObservation:",),
+        tokenizer: Any = None,
+        name: str = "webshop",
+    ) -> None:
+        if not goals:
+            raise InputError(
+                "WebShop needs at least one wish to search on, but none came; give files with "
+                "wishes, or a larger limit."
+            )
+        super().__init__(
+            len(goals),
+            name=name,
+            graded=True,
+            generator=Generator(max_new_tokens, batch, stop),
+            tokenizer=tokenizer,
+            classes=(name,),
+            names=[goal.instruction for goal in goals],
+        )
+        self.shop, self.goals, self._test = shop, tuple(goals), tuple(held_out)
+        self.turns = whole_number("turns", turns, 1)
+        self.style = choose("prompt style", style, ("react", "chat"))
+        self.preamble, self.opener = preamble, opener
+        self.history = None if history is None else whole_number("history", history, 0)
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def prompt(self, turns: Sequence[Turn], observation: str, tokenizer: Any = None) -> str:
+        """Return what a model is asked on a page; only the chat style looks at the tokenizer.
+
+        Raises:
+            InputError: a tokenizer without a chat template.
+        """
+        shown = turns if self.history is None else turns[max(len(turns) - self.history, 0) :]
+        if self.style == "chat":
+            said = [text for turn in shown for text in (turn.observation, turn.text)]
+            first, *rest = [*said, observation]
+            return chat(tokenizer, [f"{self.preamble}\n\n{first}", *rest])
+        past = "".join(
+            f"Observation: {turn.observation}\n{self.opener}{turn.text.rstrip()}\n"
+            for turn in shown
+        )
+        return f"{self.preamble}\n\n{past}Observation: {observation}\n{self.opener}"
+
+    def _visit(self, model: Any, wishes: Sequence[Goal]) -> list[Episode]:
+        """Return a trip for each wish; those that go on are asked together, turn by turn."""
+        tokenizer = self.tokenizer(model)
+        meter = self.meter(len(wishes))
+        visits = [Visit(self.shop, goal) for goal in wishes]
+        logs: list[list[Turn]] = [[] for _ in wishes]
+        for number in range(self.turns):
+            going = [k for k, visit in enumerate(visits) if not visit.done]
+            if not going:
+                break
+            prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in going]
+            for k, text in zip(going, self.ask(model, prompts, meter, count=0), strict=True):
+                action, seen = parse_action(text), visits[k].observation
+                logs[k].append(Turn(seen, text, action, visits[k].act(action)))
+            last = number == self.turns - 1
+            meter.add(sum(last or visits[k].done for k in going), 0)
+        return [
+            Episode(visit.goal, tuple(log), _bought(visit), visit.reward)
+            for visit, log in zip(visits, logs, strict=True)
+        ]
+
+    def episodes(self, model: Any, indices: ArrayLike | None = None) -> list[Episode]:
+        """Return a model's trips for the wishes ``indices`` (n,), all of them if ``None``.
+
+        Raises:
+            Halted: somebody asked to stop.
+            InputError: indices outside the wishes; a model that cannot be asked.
+        """
+        where = range(self.points) if indices is None else self.checked_indices(indices).tolist()
+        return self._visit(model, [self.goals[index] for index in where])
+
+    # -- what a task does --------------------------------------------------------------------------
+
+    def score(self, model: Any, indices: Indices | None) -> NDArray[np.float64]:
+        """Return the reward of each trip, (n,)."""
+        return np.array([episode.reward for episode in self.episodes(model, indices)], float)
+
+    def held_out(self, model: Any) -> float:
+        """Return the mean reward on held-out wishes."""
+        if not self._test:
+            return super().held_out(model)
+        return float(np.mean([episode.reward for episode in self._visit(model, self._test)]))
+
+    def held_out_by_class(self, model: Any) -> dict[str, float]:
+        """Return the held-out reward under the task's name."""
+        return {self.classes[0]: self.held_out(model)} if self._test else {}
+
+    def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
+        """Return wishes with what was bought, and the whole transcript."""
+        where = self.checked_indices(indices)
+        return [
+            Sample(
+                index,
+                truth=_named(episode.goal.product.title, episode.goal.options),
+                prediction=episode.bought or "nothing",
+                right=episode.reward >= 1.0,
+                text=episode.goal.instruction,
+                answer=episode.transcript,
+            )
+            for index, episode in zip(where.tolist(), self.episodes(model, where), strict=True)
+        ]
+
+
+def _named(title: str, options: Sequence[str]) -> str:
+    return f"{title} ({', '.join(options)})" if options else title
+
+
+def _bought(visit: Visit) -> str | None:
+    if not visit.done or visit.item is None:
+        return None
+    return _named(visit.item.title, tuple(visit.chosen.values()))
+
+
+def webshop(
+    items: str | Path | None = None,
+    attributes: str | Path | None = None,
+    human: str | Path | None = None,
+    limit: int = 100,
+    held_out: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> WebShop:
+    """Return the text shop, with WebShop's own products or with a generated catalogue.
+
+    Args:
+        items: ``items_shuffle*.json``; ``None`` sells 300 generated products.
+        attributes: ``items_ins_v2*.json``.
+        human: ``items_human_ins*.json``, wishes that people wrote.
+        limit: wishes to search on.
+        held_out: wishes held out; by default a quarter as many.
+        seed: decides which wishes, and the generated products.
+        options: as for ``WebShop``.
+
+    Raises:
+        InputError: files that are missing, damaged or empty; too few wishes.
+    """
+    many = whole_number("limit", limit, 1)
+    tested = -(-many // 4) if held_out is None else whole_number("held_out", held_out, 0)
+    if items is None:
+        if attributes is not None or human is not None:
+            raise InputError(
+                "WebShop's instructions need its products, items_shuffle*.json, but only the "
+                "instructions came; give items=…, or neither."
+            )
+        sold = products(seed)
+        wishes = goals(sold, seed)
+    else:
+        sold = read_products(items, attributes)
+        wishes = read_goals(sold, attributes, human, seed)
+    # Where there are fewer, a fifth of them is held out.
+    cut = min(many, len(wishes) - min(tested, len(wishes) // 5))
+    return WebShop(Shop(sold), wishes[:cut], wishes[cut : cut + tested], **options)
