@@ -112,7 +112,7 @@ class Evolver:
             self.archive.add(self._new_id(), genome, self._score(genome))
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
-        return Archive(self.task.points, size, alpha, capacity)
+        return Archive(self.task.points, size, alpha, capacity, self.task.shares)
 
     def _new_id(self) -> int:
         self._born += 1
