@@ -20,6 +20,7 @@ _HOMES = {
     "Archive": "archive",
     "Checkpoint": "checkpoint",
     "CheckpointSpace": "checkpoint",
+    "Console": "widgets.console",
     "DenseSpace": "spaces",
     "Evolver": "evolver",
     "Generation": "records",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from m2n2lab.records import Generation, Proposal, Verdict
     from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task
+    from m2n2lab.widgets.console import Console
 
 
 def __getattr__(name: str) -> Any:
