@@ -53,7 +53,7 @@ def run(*command, cwd=ROOT):
 # Programs start what they need; HoloViews comes in through the drawing modules alone.
 NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets"]
 NOT_CORE += [f"m2n2lab.{name}" for name in ("drawing", "drawing_lineage", "drawing_compare")]
-NOT_CORE += ["m2n2lab.drawing_landscape", "m2n2lab.hover"]
+NOT_CORE += ["m2n2lab.drawing_landscape", "m2n2lab.hover", "m2n2lab.offline"]
 
 
 def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):

@@ -113,9 +113,11 @@ class Console:
         curves = [html("<h4>Progress <span>how far it has come, %</span></h4>"), self._curves]
         births = [html("<h4>Log <span>who was born, for whom</span></h4>"), self._log_html]
         answers = [self._which, self._answers]
-        cards = [_box(card) for card in (pair, bench, births, curves)]
-        cards.append(_box(answers, "wide"))
-        self.widget = Root([html(f"<style>{console_css()}</style>"), top, _box(cards, "cards")])
+        pair, bench, curves, births, answers = (
+            _box(card, "card") for card in (pair, bench, curves, births, answers)
+        )
+        columns = [_box([pair, births]), _box([bench, curves, answers])]
+        self.widget = Root([html(f"<style>{console_css()}</style>"), top, _box(columns, "cards")])
         self.widget.add_class("m2n2lab-console")
         self.widget.console = self
 

@@ -23,7 +23,7 @@ NAMED = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b
 BY_NAME = LIGHT._replace(**{name: f"var(--{name})" for name in NAMED})  # type: ignore[arg-type]
 """A theme of CSS variables: the front end, not the kernel, knows whether it is light or dark."""
 
-WIDE, HIGH = 480, 160
+WIDE, HIGH = 520, 130
 """The curves, in the picture's own units."""
 
 LINES = (

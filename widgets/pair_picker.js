@@ -9,8 +9,8 @@ export default {
     root.className = "pair-picker"
     root.innerHTML = `
       <div class="menus">
-        <label class="a">Parent A <select></select></label>
-        <label class="b">Parent B <select></select></label>
+        <label class="a">Parent A <select aria-label="Parent A"></select></label>
+        <label class="b">Parent B <select aria-label="Parent B"></select></label>
       </div>
       <canvas role="img"></canvas>
       <div class="words" data-testid="attraction"></div>`
