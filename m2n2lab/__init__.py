@@ -35,6 +35,7 @@ _HOMES = {
     "Verdict": "records",
     "archive_bytes": "exporting",
     "compare": "comparing",
+    "dashboard": "widgets.inline",
     "load_archive": "exporting",
     "make_evolver": "baselines",
     "preflight": "checkpoint",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task
     from m2n2lab.widgets.console import Console
+    from m2n2lab.widgets.inline import dashboard
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,9 @@ import json
 import shutil
 
 import pytest
-from pages import ROOT, button, figure, steps
+from lab_pages import chosen, opened_notebook, ran, served_lab, written
+from pages import PATIENCE, ROOT, button, figure, steps
 from playwright.sync_api import expect
-
-from notebooks import chosen, opened_notebook, ran, served_lab
 
 NOTEBOOK = ROOT / "notebooks" / "04_the_whole_loop.ipynb"
 CELLS = sum(cell["cell_type"] == "code" for cell in json.loads(NOTEBOOK.read_text())["cells"])
@@ -15,11 +14,11 @@ CELLS = sum(cell["cell_type"] == "code" for cell in json.loads(NOTEBOOK.read_tex
 
 @pytest.fixture(scope="session")
 def jupyterlab(tmp_path_factory):
-    """The address of JupyterLab on a copy of the notebooks."""
+    """JupyterLab on a copy of the notebooks."""
     folder = tmp_path_factory.mktemp("jupyterlab")
     shutil.copytree(NOTEBOOK.parent, folder / "notebooks")
-    with served_lab(folder) as address:
-        yield address
+    with served_lab(folder) as served:
+        yield served
 
 
 def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(page, jupyterlab):
@@ -55,3 +54,24 @@ def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(p
     rested = steps(console)
     button(console, "×10").click()
     expect(figure(console, "step")).to_have_text(f"{rested + 10:,}")
+
+
+def test_the_dashboard_opens_in_a_cell_and_shows_the_search_that_cells_step(page, jupyterlab):
+    cells = (
+        "import m2n2lab as lab\n"
+        "task = lab.tasks.digits()\n"
+        "evolver = lab.Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0)\n"
+        "evolver.run(30)",
+        "lab.dashboard(evolver, height=800)",
+        "evolver.step().step",
+    )
+    written(jupyterlab, "dashboard.ipynb", cells)
+    ran(opened_notebook(page, jupyterlab, "dashboard.ipynb"), len(cells))
+    frame = page.frame_locator("iframe[title='m2n2lab dashboard']")
+    expect(figure(frame, "step")).to_have_text("31", timeout=PATIENCE)
+    expect(button(frame, "Step")).to_be_enabled()
+    button(frame, "Step").click()
+    expect(figure(frame, "step")).to_have_text("32")
+    page.locator(".jp-Cell").last.click()
+    page.keyboard.press("Control+Enter")
+    expect(figure(frame, "step")).to_have_text("33")

@@ -4,12 +4,24 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
+import nbformat
 from browsing import serving
+from nbformat.v4 import new_code_cell, new_notebook
 from pages import PATIENCE, free_port
 from playwright.sync_api import expect
 
 TOKEN = "test"
+
+
+class Served(NamedTuple):
+    """A JupyterLab: where a browser finds its notebooks, and where they lie."""
+
+    address: str
+    folder: Path
+
 
 # Every cell is in the page, wherever it is scrolled to, and no bubble lies over a button.
 SETTINGS = {
@@ -36,12 +48,18 @@ def served_lab(folder, theme="JupyterLab Light"):
     command += [f"--IdentityProvider.token={TOKEN}", f"--notebook-dir={folder / 'notebooks'}"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     with serving(command, port, log, env={**os.environ, **own}):
-        yield f"http://127.0.0.1:{port}/lab/tree/"
+        yield Served(f"http://127.0.0.1:{port}/lab/tree/", folder / "notebooks")
 
 
-def opened_notebook(page, address, name):
+def written(served, name, cells):
+    """Write a notebook with these cells of code."""
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    (served.folder / name).write_text(nbformat.writes(notebook))
+
+
+def opened_notebook(page, served, name):
     """Open a notebook and wait for its kernel."""
-    page.goto(f"{address}{name}?token={TOKEN}&reset")
+    page.goto(f"{served.address}{name}?token={TOKEN}&reset")
     status = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
     expect(status).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)
@@ -51,7 +69,7 @@ def opened_notebook(page, address, name):
 def chosen(page, menu, entry):
     """Choose an entry of a menu."""
     page.get_by_role("menuitem", name=menu, exact=True).click()
-    page.get_by_role("menuitem", name=entry, exact=True).click()
+    page.locator(".lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
 
 
 def ran(page, cells):
