@@ -20,6 +20,7 @@ _HOMES = {
     "Archive": "archive",
     "Checkpoint": "checkpoint",
     "CheckpointSpace": "checkpoint",
+    "Console": "widgets.console",
     "DenseSpace": "spaces",
     "Evolver": "evolver",
     "Generation": "records",
@@ -34,6 +35,7 @@ _HOMES = {
     "Verdict": "records",
     "archive_bytes": "exporting",
     "compare": "comparing",
+    "dashboard": "widgets.inline",
     "load_archive": "exporting",
     "make_evolver": "baselines",
     "preflight": "checkpoint",
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from m2n2lab.records import Generation, Proposal, Verdict
     from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task
+    from m2n2lab.widgets.console import Console
+    from m2n2lab.widgets.inline import dashboard
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
 from m2n2lab.hover import explained, short
+from m2n2lab.offline import load
 from m2n2lab.plots import (
     NICHE_MODES,
     AttractionData,
@@ -27,8 +28,7 @@ from m2n2lab.plots import (
 )
 from m2n2lab.theme import Theme, ramp
 
-# Inline: a notebook then shows plots without the internet.
-hv.extension("bokeh", inline=True, logo=False)
+load()
 
 Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
@@ -74,6 +74,19 @@ def part(*hooks: Hook) -> dict[str, Any]:
 def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
     return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
+
+
+def sized(plot: Any, height: int, width: int | None = None) -> Any:
+    """Return a plot as it stands in a notebook, which gives it no height: as wide as there is room.
+
+    Args:
+        plot: from one of the drawing functions.
+        height: in pixels.
+        width: in pixels, where more would not help.
+    """
+    if width is None:
+        return plot.opts(height=height)
+    return plot.opts(height=height, width=width, responsive=False)
 
 
 BARELY = 1e-9

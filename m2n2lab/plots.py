@@ -256,28 +256,28 @@ class Plots:
         Args:
             mode: ``"solved"``, ``"worth"`` or ``"only one"``.
         """
-        from m2n2lab.drawing import draw_niches
+        from m2n2lab.drawing import draw_niches, sized
 
         archive = self._evolver.archive
         with self._evolver.turn():
             data = niches_data(archive, self._evolver.task)
-        return draw_niches(data, archive.size, self._theme, mode)
+        return sized(draw_niches(data, archive.size, self._theme, mode), 420)
 
     def attraction(self) -> Any:
         """Return the attraction matrix (``attraction_data``): what B can do that A lacks."""
-        from m2n2lab.drawing import draw_attraction
+        from m2n2lab.drawing import draw_attraction, sized
 
         with self._evolver.turn():
             data = attraction_data(self._evolver.archive, self._evolver.task)
-        return draw_attraction(data, self._theme)
+        return sized(draw_attraction(data, self._theme), 440, 520)
 
     def curves(self) -> Any:
         """Return accuracy, coverage and entropy over the steps (``curves_data``)."""
-        from m2n2lab.drawing import draw_curves
+        from m2n2lab.drawing import draw_curves, sized
 
         with self._evolver.turn():
             data = curves_data(self._evolver)
-        return draw_curves(data, self._theme)
+        return sized(draw_curves(data, self._theme), 320)
 
     def lineage(self, focus: int | None = None, whole: bool = True) -> Any:
         """Return who came from whom (``lineage_data``).
@@ -289,6 +289,7 @@ class Plots:
         Raises:
             InputError: the focus never lived.
         """
+        from m2n2lab.drawing import sized
         from m2n2lab.drawing_lineage import draw_lineage
         from m2n2lab.lineage_plots import lineage_data
         from m2n2lab.retrace import retraced
@@ -296,10 +297,11 @@ class Plots:
         with self._evolver.turn():
             chosen = self._evolver.best.id if focus is None else focus
             data = lineage_data(retraced(self._evolver), chosen)
-        return draw_lineage(data, self._theme, whole)
+        return sized(draw_lineage(data, self._theme, whole), 420)
 
     def painting(self) -> Any:
         """Return what the living are made of, along the flat vector (``painting_data``)."""
+        from m2n2lab.drawing import sized
         from m2n2lab.drawing_lineage import draw_painting
         from m2n2lab.lineage_plots import painting_data
         from m2n2lab.retrace import retraced
@@ -307,7 +309,7 @@ class Plots:
         evolver = self._evolver
         with evolver.turn():
             data = painting_data(evolver.archive, evolver.space.layout, retraced(evolver))
-        return draw_painting(data, self._theme)
+        return sized(draw_painting(data, self._theme), 420)
 
     def landscape(self, a: int, b: int, cells: int = 17) -> Any:
         """Return the score of a pair's children over split and mix (``landscape_data``).
@@ -319,7 +321,9 @@ class Plots:
         Raises:
             InputError: a parent that does not live, or another number of cells.
         """
+        from m2n2lab.drawing import sized
         from m2n2lab.drawing_landscape import draw_landscape
         from m2n2lab.landscape import landscape_data
 
-        return draw_landscape(landscape_data(self._evolver, a, b, cells), None, self._theme)
+        data = landscape_data(self._evolver, a, b, cells)
+        return sized(draw_landscape(data, None, self._theme), 420, 560)

@@ -20,11 +20,12 @@ from m2n2lab.widgets.desks import DESKS, Desk
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
+from m2n2lab.widgets.orders import PACES
 from m2n2lab.widgets.page import Page
 from m2n2lab.widgets.pulse import Pulse
 from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.server_log import keep_quiet
-from m2n2lab.widgets.session import PACES, Session
+from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.styles import SELECT, SMALL, primary

@@ -114,9 +114,18 @@ class Camera:
         lineage: who came from whom in it.
         bench: what is on its bench.
         title: what the page calls the search.
+        people: whether it tells of members one by one.
     """
 
-    def __init__(self, evolver: Evolver, lineage: Lineage, bench: Workbench, title: str) -> None:
+    def __init__(
+        self,
+        evolver: Evolver,
+        lineage: Lineage,
+        bench: Workbench,
+        title: str,
+        people: bool = True,
+    ) -> None:
+        self._tells = people
         self._evolver = evolver
         self._lineage = lineage
         self._bench = bench
@@ -190,6 +199,8 @@ class Camera:
 
     def _people(self, phase: str, chosen: int | None) -> dict[str, Any]:
         """Return members, lineage and the chosen member's page; the old ones while fresh enough."""
+        if not self._tells:
+            return {}
         old, lineage, evolver = self._last, self._lineage, self._evolver
         if chosen not in lineage:
             chosen = None
