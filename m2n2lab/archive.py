@@ -277,6 +277,23 @@ class Archive:
         assert member is not None
         return member
 
+    def pair(self, parents: Any) -> tuple[int | None, int | None]:
+        """Return the ids of A and B where they are given by hand.
+
+        Raises:
+            InputError: not a pair, or one of them does not live.
+        """
+        if parents is None:
+            return None, None
+        try:
+            a, b = parents
+        except (TypeError, ValueError):
+            raise InputError(
+                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
+                f"choose among the living: {', '.join(map(str, self.ids))}."
+            ) from None
+        return (None if a is None else self[a].id), (None if b is None else self[b].id)
+
     @property
     def ids(self) -> tuple[int, ...]:
         """(P,) ids of the living, oldest first; every array below has this order."""
