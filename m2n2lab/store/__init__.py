@@ -16,6 +16,9 @@ from m2n2lab.store.recorder import Recorder, Stored
 from m2n2lab.store.resuming import branch, resume
 from m2n2lab.store.schema import StoreError
 
+record = Recorder
+"""Record a search in a ``with`` statement (see ``Recorder``)."""
+
 __all__ = [
     "Recorder",
     "Run",

@@ -35,14 +35,23 @@ class Writer:
         self._users = 0
         self._turn = threading.RLock()
         self._lock = FileLock(_beside(path, "lock"), thread_local=False)
+        if not path.parent.is_dir():  # the lock would make it
+            raise StoreError(
+                f"The store {path} must be in a folder, but there is none at {path.parent}; make "
+                f"it, or choose another place."
+            )
         try:
-            with sentences(path):
-                self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(
                 f"The store {path} can have one writer, but {_holder(path)} is writing to it; wait "
                 f"for its end, or choose another file."
             ) from None
+        except OSError as error:
+            raise StoreError(
+                f"The store {path} must be a file that can be written, but: "
+                f"{error.strerror or error}; choose another place."
+            ) from error
         try:
             self._connection = connect(path, write=True)
             # A commit survives the end of the process; a power cut costs the last ones at most.
