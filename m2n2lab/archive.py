@@ -261,6 +261,14 @@ class Archive:
                 f"Member {id!r} does not live in the archive; choose one of: {alive}."
             ) from None
 
+    def __repr__(self) -> str:
+        return f"Archive({len(self)} of {self.size} members, {self.points:,} data points)"
+
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import archive_html
+
+        return archive_html(self)
+
     def __len__(self) -> int:
         return len(self._now.row_of)
 

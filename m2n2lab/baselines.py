@@ -17,6 +17,7 @@ from m2n2lab.population import Floats, Member
 from m2n2lab.records import Generation, Proposal
 from m2n2lab.spaces import DenseSpace, Space
 from m2n2lab.tasks.base import Task
+from m2n2lab.turns import in_turn
 
 
 class GridArchive(Archive):
@@ -187,6 +188,7 @@ class CmaEs(Evolver):
             )
         return self._asked[index]
 
+    @in_turn
     def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
         """Let a child compete and, after the last of a generation, move the distribution."""
         generation = super().tell(child, scores)

@@ -337,6 +337,26 @@ def _one_source(plot: Any, element: Any) -> None:
         handles["glyph_renderer"].data_source = handles["source"] = source
 
 
+def legend(theme: Theme) -> dict[str, Any]:
+    """Return the options of a small legend above a plot."""
+    return {
+        "legend_position": "top",
+        "legend_cols": 2,
+        "legend_opts": {
+            "background_fill_alpha": 0.0,
+            "border_line_color": None,
+            "label_text_color": theme.quiet,
+            "label_text_font": FONT,
+            "label_text_font_size": "11px",
+            "label_height": 13,
+            "glyph_height": 13,
+            "spacing": 6,
+            "margin": 0,
+            "padding": 0,
+        },
+    }
+
+
 def _curve_looks(theme: Theme) -> tuple[tuple[str, float, str], ...]:
     """Return colour, width and dash of each curve."""
     return (
@@ -391,20 +411,7 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         # Of a dot at the first step more than half is seen.
         xlim=(-0.02 * LEAST_STEPS, curves_end(data)),
         ylim=(0, 104),
-        legend_position="top",
-        legend_cols=2,
-        legend_opts={
-            "background_fill_alpha": 0.0,
-            "border_line_color": None,
-            "label_text_color": theme.quiet,
-            "label_text_font": FONT,
-            "label_text_font_size": "11px",
-            "label_height": 13,
-            "glyph_height": 13,
-            "spacing": 6,
-            "margin": 0,
-            "padding": 0,
-        },
+        **legend(theme),
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",

@@ -21,6 +21,7 @@ from m2n2lab.records import Generation, Proposal, Verdict
 from m2n2lab.running import run
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
+from m2n2lab.turns import Turns, in_turn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,7 @@ class Evolver:
         rng: int = 0,
         known: ArrayLike | None = None,
     ) -> None:
+        self.turn = Turns()
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
         task.check_space(self.space)
@@ -141,6 +143,7 @@ class Evolver:
 
     # -- one step, in three parts --------------------------------------------------------------
 
+    @in_turn
     def ask(
         self,
         parents: tuple[int, int | None] | None = None,
@@ -206,6 +209,7 @@ class Evolver:
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
         return tuple([self.archive[parent] for parent in proposal.parents])
 
+    @in_turn
     def breed(self, proposal: Proposal) -> Any:
         """Return the genome of the proposed child; the same proposal always gives the same child.
 
@@ -233,6 +237,7 @@ class Evolver:
             genome = self.space.mutate(genome, self.mutation, proposal.seed)
         return genome
 
+    @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
         """Make the proposed child and return its scores (D,); nothing changes.
 
@@ -241,6 +246,7 @@ class Evolver:
         """
         return self._score(self.breed(proposal))
 
+    @in_turn
     def verdict(self, scores: ArrayLike) -> Verdict:
         """Say what would happen to a child with these scores (D,); nothing changes.
 
@@ -249,6 +255,7 @@ class Evolver:
         """
         return self.archive.judge(scores)
 
+    @in_turn
     def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
         """Let a child compete: what ``verdict`` says of its scores is what happens.
 
@@ -297,6 +304,7 @@ class Evolver:
 
     # -- many steps ----------------------------------------------------------------------------
 
+    @in_turn
     def step(self) -> Generation:
         """Ask, evaluate and tell once."""
         proposal = self.ask()
@@ -377,6 +385,7 @@ class Evolver:
         return self.archive.best
 
     @property
+    @in_turn
     def test(self) -> float:
         """The best member's score on held-out data, evaluated when the best member changes."""
         best = self.archive.best
@@ -394,6 +403,9 @@ class Evolver:
 
         return Plots(self)
 
+    def __repr__(self) -> str:
+        return f"<{self.method} on {self.task.name!r}, step {self.generation}: {self.archive!r}>"
+
     def _repr_html_(self) -> str:
         from m2n2lab.display import evolver_html
 
@@ -401,6 +413,7 @@ class Evolver:
 
     # -- saving --------------------------------------------------------------------------------
 
+    @in_turn
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides how the search goes on: plain values, arrays and genomes.
 
@@ -417,6 +430,7 @@ class Evolver:
             "archive": {**archive, "genomes": packed},
         }
 
+    @in_turn
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly, bit for bit, from a state of the same method, task and options.
 

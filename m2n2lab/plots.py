@@ -242,7 +242,7 @@ class Plots:
     """Plots of one search, as it stands when they are asked for.
 
     Args:
-        evolver: the search.
+        evolver: the search; a worker may step it meanwhile.
         theme: colours; light by default.
     """
 
@@ -251,7 +251,7 @@ class Plots:
         self._theme = theme
 
     def coverage(self, mode: str = "worth") -> Any:
-        """Return the niche map: members × data points, by what a point is worth to its solvers.
+        """Return the niche map (``niches_data``): members × data points, by what a point is worth.
 
         Args:
             mode: ``"solved"``, ``"worth"`` or ``"only one"``.
@@ -259,20 +259,67 @@ class Plots:
         from m2n2lab.drawing import draw_niches
 
         archive = self._evolver.archive
-        return draw_niches(
-            niches_data(archive, self._evolver.task), archive.size, self._theme, mode
-        )
+        with self._evolver.turn():
+            data = niches_data(archive, self._evolver.task)
+        return draw_niches(data, archive.size, self._theme, mode)
 
     def attraction(self) -> Any:
-        """Return the attraction matrix: what column B can do that row A lacks."""
+        """Return the attraction matrix (``attraction_data``): what B can do that A lacks."""
         from m2n2lab.drawing import draw_attraction
 
-        return draw_attraction(
-            attraction_data(self._evolver.archive, self._evolver.task), self._theme
-        )
+        with self._evolver.turn():
+            data = attraction_data(self._evolver.archive, self._evolver.task)
+        return draw_attraction(data, self._theme)
 
     def curves(self) -> Any:
-        """Return the best member's accuracy and the archive's coverage over the steps."""
+        """Return accuracy, coverage and entropy over the steps (``curves_data``)."""
         from m2n2lab.drawing import draw_curves
 
-        return draw_curves(curves_data(self._evolver), self._theme)
+        with self._evolver.turn():
+            data = curves_data(self._evolver)
+        return draw_curves(data, self._theme)
+
+    def lineage(self, focus: int | None = None, whole: bool = True) -> Any:
+        """Return who came from whom (``lineage_data``).
+
+        Args:
+            focus: id of the member whose ancestry stands out; the best by default.
+            whole: the whole run, otherwise its recent part.
+
+        Raises:
+            InputError: the focus never lived.
+        """
+        from m2n2lab.drawing_lineage import draw_lineage
+        from m2n2lab.lineage_plots import lineage_data
+        from m2n2lab.retrace import retraced
+
+        with self._evolver.turn():
+            chosen = self._evolver.best.id if focus is None else focus
+            data = lineage_data(retraced(self._evolver), chosen)
+        return draw_lineage(data, self._theme, whole)
+
+    def painting(self) -> Any:
+        """Return what the living are made of, along the flat vector (``painting_data``)."""
+        from m2n2lab.drawing_lineage import draw_painting
+        from m2n2lab.lineage_plots import painting_data
+        from m2n2lab.retrace import retraced
+
+        evolver = self._evolver
+        with evolver.turn():
+            data = painting_data(evolver.archive, evolver.space.layout, retraced(evolver))
+        return draw_painting(data, self._theme)
+
+    def landscape(self, a: int, b: int, cells: int = 17) -> Any:
+        """Return the score of a pair's children over split and mix (``landscape_data``).
+
+        Args:
+            a, b: ids of the parents.
+            cells: splits and mixes, one more than a power of two; each cell is a child.
+
+        Raises:
+            InputError: a parent that does not live, or another number of cells.
+        """
+        from m2n2lab.drawing_landscape import draw_landscape
+        from m2n2lab.landscape import landscape_data
+
+        return draw_landscape(landscape_data(self._evolver, a, b, cells), None, self._theme)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Theme(NamedTuple):
@@ -86,3 +90,9 @@ def seed_colours(theme: Theme, seeds: int) -> list[str]:
     The hues stay apart for colour-blind readers. There are six; a seventh seed has the first's.
     """
     return [*(theme.seeds[k % len(theme.seeds)] for k in range(seeds)), theme.outside]
+
+
+@cache
+def inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return colours ``#rrggbb`` as numbers (n, 3)."""
+    return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)
