@@ -347,6 +347,15 @@ class Archive:
         """The member with the highest mean score; the oldest of equals."""
         return self._now.best
 
+    def best_with(self, id: int, genome: Any, verdict: Verdict) -> tuple[int, Any]:
+        """Return id and genome of whoever is best once a child that is accepted is let in."""
+        best = (verdict.score, id, genome)
+        for member in self.members:
+            # Of equals the oldest is best, and the child is the youngest.
+            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
+                best = (member.score, member.id, member.genome)
+        return best[1:]
+
     @property
     def coverage(self) -> float:
         """Share of data points on which some member scores, in [0, 1]."""

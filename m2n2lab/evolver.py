@@ -277,7 +277,7 @@ class Evolver:
         verdict = self.archive.judge(scores)
         if verdict.accepted:
             # A held-out part that fails must leave all as it was: test the next best before.
-            self._test_next(id, genome, verdict)
+            self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
@@ -286,15 +286,6 @@ class Evolver:
         self.records.append(generation)
         self._observers.notify(generation)
         return generation
-
-    def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
-        """Test whoever is best once an accepted child is let in, unless it is tested already."""
-        best = (verdict.score, id, genome)
-        for member in self.archive.members:
-            # Of equals the oldest is best, as in the archive, and the child is the youngest.
-            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
-                best = (member.score, member.id, member.genome)
-        self._test(*best[1:])
 
     def _test(self, id: int, genome: Any) -> float:
         """Return a member's held-out score, evaluated unless it was the last one tested."""
@@ -333,11 +324,6 @@ class Evolver:
     @classmethod
     def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
         """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
-
-        Args:
-            path: the store.
-            run: its number; the last one by default.
-            given: ``task`` and ``seeds``, where the store cannot make them again.
 
         Raises:
             InputError: no such store or run, another task or other seeds.
