@@ -1,36 +1,22 @@
-"""The command line: ``evolve`` and ``serve`` here, what deals with checkpoints in ``merging``."""
+"""The command line: ``evolve`` and ``serve``; ``merging`` has checkpoints, ``storing`` runs."""
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from m2n2lab import __version__, merging
-from m2n2lab.display import percent
+from m2n2lab import __version__, merging, storing
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import writable_folder, write_whole
-from m2n2lab.history import COLUMNS
+from m2n2lab.reporting import INTERRUPTED, print_result, result_of, watched_run
 from m2n2lab.settings import Settings, default_threads
-
-if TYPE_CHECKING:
-    from rich.progress import Task as Bar
-
-    from m2n2lab.evolver import Evolver
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,6 +92,10 @@ def evolve(
         Path | None,
         typer.Option("--out", help="Folder for history.csv, result.json and best.safetensors."),
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="File that records the run; resume goes on with it."),
+    ] = None,
 ) -> None:
     """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
     import torch
@@ -128,12 +118,20 @@ def evolve(
     torch.set_num_threads(settings.threads)
     evolver = settings.make()
     began = time.perf_counter()
-    stopped = _run(evolver, steps, settings.title)
-    result = _result(evolver, settings, time.perf_counter() - began, stopped)
+    with storing.recorded(evolver, store, settings.title):
+        stopped = watched_run(evolver, steps, settings.title)
+    about = {
+        "task": settings.task,
+        "method": settings.method,
+        "seed": settings.seed,
+        "pretrained": settings.pretrained,
+        "options": {"mutation": evolver.mutation, **settings.options},
+    }
+    result = result_of(evolver, about, evolver.generation, time.perf_counter() - began, stopped)
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
-        _print_result(evolver, result)
+        print_result(evolver, result)
     if folder is not None:
         write_whole(folder / "history.csv", evolver.history.to_csv())
         write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
@@ -141,128 +139,6 @@ def evolve(
         Console(stderr=True).print(f"Wrote history.csv, result.json, best.safetensors to {folder}")
     if stopped:
         raise typer.Exit(INTERRUPTED)
-
-
-class _Rate(ProgressColumn):
-    """Steps a second."""
-
-    def render(self, bar: Bar) -> Text:
-        return Text(f"{bar.speed or 0:,.0f} steps/s", style="progress.data.speed")
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[list[bool]]:
-    """Yield a list that fills at the first Ctrl-C; a second one interrupts at once."""
-    pressed: list[bool] = []
-
-    def press(number: int, frame: Any) -> None:
-        pressed.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run(evolver: Evolver, steps: int, title: str) -> bool:
-    """Take ``steps`` steps under a progress bar; returns whether Ctrl-C ended them early."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[found]}"),
-    )
-    console = Console(stderr=True)
-    with (
-        _stop_on_interrupt() as pressed,
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-    ):
-        bar = progress.add_task(title, total=steps, found="")
-        chunk, accepted, column = 1, 0, COLUMNS.index("accepted")
-        while evolver.generation < steps and not pressed:
-            began, at = time.perf_counter(), evolver.generation
-            evolver.run(min(chunk, steps - at), until=lambda generation: bool(pressed))
-            accepted += int(evolver.records.table(at)[:, column].sum())
-            found = (
-                f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
-                f"{percent(accepted / evolver.generation)} accepted"
-            )
-            progress.update(bar, completed=evolver.generation, found=found)
-            # About ten refreshes a second, whatever a step costs.
-            chunk = max(1, round(chunk * min(0.1 / (time.perf_counter() - began), 2.0)))
-        return bool(pressed) and evolver.generation < steps
-
-
-def _result(evolver: Evolver, settings: Settings, seconds: float, stopped: bool) -> dict[str, Any]:
-    """Return everything that the closing table and ``--json`` tell."""
-    archive, best = evolver.archive, evolver.best
-    model = evolver.space.materialise(best.genome)
-    train = evolver.task.by_class(archive.scores[archive.ids.index(best.id)])
-    test = evolver.task.held_out_by_class(model)
-    accepted = evolver.records.column("accepted")
-    return {
-        "m2n2lab": __version__,
-        "task": settings.task,
-        "method": settings.method,
-        "seed": settings.seed,
-        "pretrained": settings.pretrained,
-        "options": {"mutation": evolver.mutation, **settings.options},
-        "steps": evolver.generation,
-        "stopped": stopped,
-        "seconds": round(seconds, 3),
-        "steps_per_second": round(evolver.generation / seconds, 1),
-        "best": {
-            "id": best.id,
-            "born": best.born,
-            "parents": list(best.parents),
-            "train": best.score,
-            "test": _known(evolver.test),
-        },
-        "classes": {
-            name: {"train": _known(score), "test": _known(test.get(name, float("nan")))}
-            for name, score in train.items()
-        },
-        "members": len(archive),
-        "coverage": archive.coverage,
-        "entropy": archive.entropy,
-        "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
-    }
-
-
-def _known(value: float) -> float | None:
-    """Return a number, or ``None`` for NaN, which JSON does not have."""
-    return None if value != value else value
-
-
-def _print_result(evolver: Evolver, result: dict[str, Any]) -> None:
-    console = Console()
-    table = Table(title=f"Best member {result['best']['id']}: accuracy by class")
-    for name in ("class", "train", "test"):
-        table.add_column(name, justify="right")
-    nan = float("nan")
-    for name, scores in result["classes"].items():
-        train, test = (nan if scores[k] is None else scores[k] for k in ("train", "test"))
-        table.add_row(Text(name), percent(train), percent(test))
-    table.add_section()
-    table.add_row("all", percent(evolver.best.score), percent(evolver.test))
-    console.print(table)
-    accepted = result["accepted"]
-    console.print(
-        f"{result['steps']:,} steps in {result['seconds']:.1f} s "
-        f"({result['steps_per_second']:,.0f} steps/s)"
-        f"{', stopped by Ctrl-C' if result['stopped'] else ''}; "
-        f"{percent(nan if accepted is None else accepted)} of children accepted",
-        highlight=False,
-    )
-    console.print(
-        f"coverage {percent(result['coverage'])} of data points, "
-        f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",
-        highlight=False,
-    )
 
 
 @app.command()
@@ -307,6 +183,9 @@ def serve(
 app.command()(merging.inspect)
 app.command()(merging.merge)
 app.command()(merging.rebuild)
+app.command()(storing.runs)
+app.command()(storing.resume)
+app.command()(storing.export)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from m2n2lab.store.reading import Run, replay, runs, steps
 from m2n2lab.store.recorder import Recorder, Stored
 from m2n2lab.store.resuming import branch, resume
 from m2n2lab.store.schema import StoreError
+from m2n2lab.store.telling import told, whole_history
 
 record = Recorder
 """Record a search in a ``with`` statement (see ``Recorder``)."""
@@ -30,4 +31,6 @@ __all__ = [
     "resume",
     "runs",
     "steps",
+    "told",
+    "whole_history",
 ]
