@@ -258,9 +258,20 @@ def test_cma_es_that_is_recorded_from_the_middle_on_cannot_be_taken_up(task, db)
 # -- codecs ------------------------------------------------------------------------------------
 
 
-@given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 10)) | arrays(bool, 11))
+@given(
+    arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 10) | st.just(np.nan))
+    | arrays(np.float64, st.integers(1, 40), elements=st.sampled_from([0.0, 1.0, np.nan]))
+    | arrays(bool, st.integers(1, 40))
+)
 def test_scores_come_back_exactly(scores):
-    assert np.array_equal(unpack_scores(pack_scores(scores), len(scores)), scores)
+    back = unpack_scores(pack_scores(scores), len(scores))
+    assert np.array_equal(back, scores.astype(float), equal_nan=True)
+
+
+def test_right_and_wrong_take_a_bit_each_and_a_second_where_some_are_unknown():
+    scores = np.arange(800) % 2
+    assert len(pack_scores(scores == 1)) == len(pack_scores(scores)) == 101
+    assert len(pack_scores(np.where(scores == 1, np.nan, 0.0))) == 201
 
 
 @given(st.integers(0, 2**63), st.booleans())

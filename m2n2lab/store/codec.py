@@ -13,18 +13,23 @@ from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
 from m2n2lab.spaces import Vector
 
-BITS, SINGLE, DOUBLE, RECIPE = b"b", b"f", b"d", b"r"
-"""First bytes: right or wrong, float32, float64, a recipe as JSON."""
+BITS, SOME, SINGLE, DOUBLE, RECIPE = b"b", b"s", b"f", b"d", b"r"
+"""First bytes: right or wrong, the same of some data points, float32, float64, recipe as JSON."""
 
 KINDS: dict[bytes, np.dtype[Any]] = {SINGLE: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
 
 
 def pack_scores(scores: NDArray[Any]) -> bytes:
-    """Return scores (D,) as bytes: a bit each where all are 0 or 1, else floats, compressed."""
+    """Return scores (D,) as bytes: a bit each where all are 0 or 1, else floats, compressed.
+
+    NaN stands for a data point that was not scored; beside zeros and ones it takes a second bit.
+    """
     if scores.dtype == np.bool_:
         return BITS + np.packbits(scores).tobytes()
-    if ((scores == 0) | (scores == 1)).all():
-        return BITS + np.packbits(scores != 0).tobytes()
+    known = scores == scores
+    if ((scores == 0) | (scores == 1) | ~known).all():
+        bits = np.packbits(scores == 1).tobytes()
+        return BITS + bits if known.all() else SOME + np.packbits(known).tobytes() + bits
     double = scores.astype("<f8")
     single = double.astype("<f4")
     if np.array_equal(single, double, equal_nan=True):
@@ -34,7 +39,7 @@ def pack_scores(scores: NDArray[Any]) -> bytes:
 
 def is_graded(packed: bytes) -> bool:
     """Return whether packed scores are other than right or wrong."""
-    return packed[:1] != BITS
+    return packed[:1] in KINDS
 
 
 def unpack_scores(packed: bytes, points: int) -> NDArray[np.float64]:
@@ -43,6 +48,10 @@ def unpack_scores(packed: bytes, points: int) -> NDArray[np.float64]:
     if kind == BITS:
         bits = np.frombuffer(rest, np.uint8)
         return np.unpackbits(bits, count=points).astype(np.float64)
+    if kind == SOME:
+        both = np.frombuffer(rest, np.uint8).reshape(2, -1)
+        known, right = np.unpackbits(both, axis=1, count=points)
+        return np.where(known, right, np.nan)
     return np.frombuffer(zlib.decompress(rest), KINDS[kind]).astype(np.float64)
 
 
