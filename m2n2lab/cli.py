@@ -1,28 +1,22 @@
-"""The command line: ``evolve`` and ``serve`` here, what deals with checkpoints in ``merging``."""
+"""The command line: ``evolve`` and ``serve``; ``merging`` has checkpoints, ``storing`` runs."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from m2n2lab import __version__, merging
-from m2n2lab.display import percent
+from m2n2lab import __version__, merging, storing
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import free_place, writable_folder, write_whole
+from m2n2lab.reporting import INTERRUPTED, print_result, reported, result_of
 from m2n2lab.settings import Settings, default_threads
-
-if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,11 +116,13 @@ def evolve(
         Path | None,
         typer.Option("--out", help="Folder for history.csv, result.json and best.safetensors."),
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="File that records the run; resume goes on with it."),
+    ] = None,
 ) -> None:
     """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
     import torch
-
-    from m2n2lab.reporting import search
 
     settings = _settings(
         task,
@@ -149,12 +145,25 @@ def evolve(
     if save is not None:
         free_place(save)
     torch.set_num_threads(settings.threads)
-    evolver, seconds, stopped = search(settings, many)
-    result = _result(evolver, settings, seconds, stopped)
+    with reported(settings.title, many) as report:
+        evolver = report.make(settings)
+        began = time.perf_counter()
+        with storing.recorded(evolver, store, settings.title):
+            stopped = report.run(evolver, many)
+        seconds = time.perf_counter() - began
+    about = {
+        "task": settings.task,
+        "method": settings.method,
+        "seed": settings.seed,
+        "pretrained": settings.pretrained,
+        "models": list(settings.models),
+        "options": {"mutation": evolver.mutation, **settings.options},
+    }
+    result = result_of(evolver, about, evolver.generation, seconds, stopped)
     if as_json:
         typer.echo(json.dumps(result, allow_nan=False))
     else:
-        _print_result(evolver, result)
+        print_result(evolver, result)
     if folder is not None:
         write_whole(folder / "history.csv", evolver.history.to_csv())
         write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
@@ -166,74 +175,6 @@ def evolve(
         Console(stderr=True).print(f"Saved the best model to {save}")
     if stopped:
         raise typer.Exit(INTERRUPTED)
-
-
-def _result(evolver: Evolver, settings: Settings, seconds: float, stopped: bool) -> dict[str, Any]:
-    """Return everything that the closing table and ``--json`` tell."""
-    archive, best = evolver.archive, evolver.best
-    model = evolver.space.materialise(best.genome)
-    train = evolver.task.by_class(archive.scores[archive.ids.index(best.id)])
-    test = evolver.task.held_out_by_class(model)
-    accepted = evolver.records.column("accepted")
-    return {
-        "m2n2lab": __version__,
-        "task": settings.task,
-        "method": settings.method,
-        "seed": settings.seed,
-        "pretrained": settings.pretrained,
-        "options": {"mutation": evolver.mutation, **settings.options},
-        "steps": evolver.generation,
-        "stopped": stopped,
-        "seconds": round(seconds, 3),
-        "steps_per_second": round(evolver.generation / seconds, 1),
-        "best": {
-            "id": best.id,
-            "born": best.born,
-            "parents": list(best.parents),
-            "train": best.score,
-            "test": _known(evolver.test),
-        },
-        "classes": {
-            name: {"train": _known(score), "test": _known(test.get(name, float("nan")))}
-            for name, score in train.items()
-        },
-        "members": len(archive),
-        "coverage": archive.coverage,
-        "entropy": archive.entropy,
-        "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
-    }
-
-
-def _known(value: float) -> float | None:
-    """Return a number, or ``None`` for NaN, which JSON does not have."""
-    return None if value != value else value
-
-
-def _print_result(evolver: Evolver, result: dict[str, Any]) -> None:
-    console = Console()
-    table = Table(title=f"Best member {result['best']['id']}: accuracy by class")
-    for name in ("class", "train", "test"):
-        table.add_column(name, justify="right")
-    nan = float("nan")
-    for name, scores in result["classes"].items():
-        train, test = (nan if scores[k] is None else scores[k] for k in ("train", "test"))
-        table.add_row(Text(name), percent(train), percent(test))
-    table.add_section()
-    table.add_row("all", percent(evolver.best.score), percent(evolver.test))
-    console.print(table)
-    accepted = result["accepted"]
-    console.print(
-        f"{result['steps']:,} steps in {result['seconds']:.1f} s "
-        f"({result['steps_per_second']:,.0f} steps/s)"
-        f"{', stopped by Ctrl-C' if result['stopped'] else ''}; "
-        f"{percent(nan if accepted is None else accepted)} of children accepted",
-        highlight=False,
-    )
-    console.print(
-        f"coverage {percent(result['coverage'])} of data points, "
-        f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",
-        highlight=False,
-    )
 
 
 @app.command()
@@ -295,6 +236,9 @@ def serve(
 app.command()(merging.inspect)
 app.command()(merging.merge)
 app.command()(merging.rebuild)
+app.command()(storing.runs)
+app.command()(storing.resume)
+app.command()(storing.export)
 
 
 def main() -> None:

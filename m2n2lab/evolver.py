@@ -6,6 +6,7 @@ No threads and no user interface here: views watch from outside (``subscribe``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from m2n2lab.plots import Plots
+    from m2n2lab.store.recorder import Stored
 
 
 class Evolver:
@@ -62,12 +64,19 @@ class Evolver:
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
         rng: seed of everything random.
+        known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
+
+    Attributes:
+        options: what it was made with, to be made again.
+        stored: the run that records it or that it came from, as ``store`` has it.
 
     Raises:
         InputError: seeds or options that cannot be used.
     """
 
     method = "m2n2"
+    saves = True
+    """Whether there is a ``state_dict``."""
 
     def __init__(
         self,
@@ -82,6 +91,7 @@ class Evolver:
         attraction: bool = True,
         mutation: float = 0.0,
         rng: int = 0,
+        known: ArrayLike | None = None,
     ) -> None:
         self.turn = Turns()
         self.task = task
@@ -101,13 +111,25 @@ class Evolver:
         )
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.records = History()
+        self.options: dict[str, Any] = {
+            "archive_size": archive_size,
+            "alpha": alpha,
+            "capacity": self.archive.capacity,
+            "crossover": crossover,
+            "split_point": split_point,
+            "attraction": attraction,
+            "mutation": self.mutation,
+            "rng": rng,
+        }
+        self.stored: Stored | None = None
         self._step = 0
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._observers = Observers()
-        for genome in self.space.seeds:
-            self.archive.add(self._new_id(), genome, self._score(genome))
+        for k, genome in enumerate(self.space.seeds):
+            scores = self._score(genome) if known is None else np.asarray(known)[k]
+            self.archive.add(self._new_id(), genome, scores)
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         return Archive(self.task.points, size, alpha, capacity, self.task.shares)
@@ -145,7 +167,7 @@ class Evolver:
         seed = int(self.rng.bit_generator.random_raw()) >> 11
         if parents is None and split is None and mix is None:
             return self._draw(u_a, u_b, u_split, u_mix, seed)
-        a, b = self._pair(parents)
+        a, b = self.archive.pair(parents)
         if a is None:
             a = self.archive.draw_parent(u_a)
         drawn = self._cross(a, b, u_b, u_split, u_mix, seed)
@@ -168,21 +190,6 @@ class Evolver:
             b = self.archive.draw_mate(a, u_b) if self.attraction else self.archive.draw_parent(u_b)
         split = int(u_split * self.space.size) if self.split_point else self.space.size
         return Proposal((a, b), split, u_mix, seed)
-
-    def _pair(self, parents: Any) -> tuple[int | None, int | None]:
-        """Return the ids of A and B where they are given by hand."""
-        if parents is None:
-            return None, None
-        try:
-            a, b = parents
-        except (TypeError, ValueError):
-            raise InputError(
-                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
-                f"choose among the living: {', '.join(map(str, self.archive.ids))}."
-            ) from None
-        return (None if a is None else self.archive[a].id), (
-            None if b is None else self.archive[b].id
-        )
 
     def check(self, proposal: Proposal) -> tuple[Member, ...]:
         """Return the parents of a proposal, edited by hand or old, that can be made into a child.
@@ -212,20 +219,23 @@ class Evolver:
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
-        if self.mutation and proposal.parents:
-            genome = self.space.mutate(genome, self.mutation, proposal.seed)
         self._bred = (proposal, genome)
         return genome
 
     def _make(self, proposal: Proposal) -> Any:
-        """Return the child before mutation."""
-        parents = [parent.genome for parent in self.check(proposal)]
-        if len(parents) == 1:
-            return parents[0]
-        a, b = parents
-        assert proposal.split is not None  # as checked
-        assert proposal.mix is not None
-        return self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
+
+    def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
+        """Return the genome of a child of these genomes, whether or not they still live."""
+        genome = parents[0]
+        if len(parents) == 2:
+            assert proposal.split is not None  # as checked
+            assert proposal.mix is not None
+            a, b = parents
+            genome = self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        if self.mutation:
+            genome = self.space.mutate(genome, self.mutation, proposal.seed)
+        return genome
 
     @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
@@ -267,7 +277,7 @@ class Evolver:
         verdict = self.archive.judge(scores)
         if verdict.accepted:
             # A held-out part that fails must leave all as it was: test the next best before.
-            self._test_next(id, genome, verdict)
+            self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
@@ -276,15 +286,6 @@ class Evolver:
         self.records.append(generation)
         self._observers.notify(generation)
         return generation
-
-    def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
-        """Test whoever is best once an accepted child is let in, unless it is tested already."""
-        best = (verdict.score, id, genome)
-        for member in self.archive.members:
-            # Of equals the oldest is best, as in the archive, and the child is the youngest.
-            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
-                best = (member.score, member.id, member.genome)
-        self._test(*best[1:])
 
     def _test(self, id: int, genome: Any) -> float:
         """Return a member's held-out score, evaluated unless it was the last one tested."""
@@ -300,14 +301,36 @@ class Evolver:
         proposal = self.ask()
         return self.tell(proposal, self.evaluate(proposal))
 
-    def run(self, steps: int, until: Callable[[Generation], bool] | None = None) -> Evolver:
+    def run(
+        self,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        *,
+        store: str | Path | None = None,
+    ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
+        Args:
+            steps: how many.
+            until: what ends it.
+            store: the file that records them (see ``m2n2lab.store``).
+
         Raises:
-            InputError: a negative number of steps.
+            InputError: a negative number of steps, a store that cannot be written.
         """
-        run(self, steps, until)
+        run(self, steps, until, store)
         return self
+
+    @classmethod
+    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
+        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
+
+        Raises:
+            InputError: no such store or run, another task or other seeds.
+        """
+        from m2n2lab.store import resume
+
+        return resume(path, run, kind=cls, **given)
 
     def __iter__(self) -> Iterator[Generation]:
         """Step for as long as somebody asks for the next generation."""
@@ -336,6 +359,11 @@ class Evolver:
     def generation(self) -> int:
         """Number of models told since the seeds."""
         return self._step
+
+    @property
+    def born(self) -> int:
+        """Number of ids that were given away: the next child's."""
+        return self._born
 
     @property
     def best(self) -> Member:
@@ -383,6 +411,7 @@ class Evolver:
             "method": self.method,
             "step": self._step,
             "born": self._born,
+            "tested": self._tested,
             "rng": self.rng.bit_generator.state,
             "archive": {**archive, "genomes": packed},
         }
@@ -404,7 +433,7 @@ class Evolver:
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
         self._step, self._born = state["step"], state["born"]
-        self._bred = self._tested = None
+        self._bred, self._tested = None, state.get("tested")
 
     def take_back(self, state: dict[str, Any]) -> None:
         """Undo the last step: return to the ``state_dict`` from before it.

@@ -45,7 +45,7 @@ def task_calls(settings: Settings) -> list[Call]:
     """Return a call for each task; several are added up."""
     if settings.task not in LANGUAGE:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
-        data = {} if settings.data is None else {"data": str(settings.data)}
+        data = {} if settings.data is None else {"folder": str(settings.data)}
         device = {} if settings.device == "cpu" else {"device": settings.device}
         return [Call(f"tasks.{settings.task}", {**data, **widths, **device})]
     limit = {} if settings.limit is None else {"limit": settings.limit}

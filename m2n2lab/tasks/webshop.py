@@ -19,6 +19,7 @@ from m2n2lab.tasks.base import Indices, Sample
 from m2n2lab.tasks.catalogue import Goal, goals, products
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
+from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.products import read_goals, read_products
 from m2n2lab.tasks.shop import PAGE, Action, Shop, Visit, parse_action
 
@@ -240,6 +241,7 @@ def _bought(visit: Visit) -> str | None:
     return _named(visit.item.title, tuple(visit.chosen.values()))
 
 
+@remembered
 def webshop(
     items: str | Path | None = None,
     attributes: str | Path | None = None,

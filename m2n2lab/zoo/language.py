@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.tasks.gsm8k import GSM8K
+from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.webshop import WebShop, webshop
 from m2n2lab.zoo.problems import some
 from m2n2lab.zoo.shopping import PAGE
@@ -27,6 +28,7 @@ ANSWER = 72
 OPENER = "Action:"
 
 
+@remembered
 def word_problems(limit: int = 64, held_out: int = 64, **options: Any) -> GSM8K:
     """Return problems in GSM8K's form that none of the zoo's models was trained on.
 
