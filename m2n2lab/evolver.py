@@ -18,7 +18,7 @@ from m2n2lab.history import History
 from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Proposal, Verdict
-from m2n2lab.running import run
+from m2n2lab.running import run, step
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import Turns, in_turn
@@ -297,9 +297,8 @@ class Evolver:
 
     @in_turn
     def step(self) -> Generation:
-        """Ask, evaluate and tell once."""
-        proposal = self.ask()
-        return self.tell(proposal, self.evaluate(proposal))
+        """Ask, evaluate and tell once; a step that is stopped on the way never began."""
+        return step(self)
 
     def run(
         self,

@@ -9,10 +9,27 @@ from typing import TYPE_CHECKING
 
 from m2n2lab.errors import whole_number
 from m2n2lab.records import Generation
+from m2n2lab.tasks.generation import Halted
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.store.recorder import Recorder
+
+
+def step(evolver: Evolver) -> Generation:
+    """Ask, evaluate and tell once; a step that is stopped on the way is as if it never began.
+
+    Raises:
+        Halted: somebody stopped the evaluation; the next step asks for the same child.
+    """
+    at, drawn = evolver.generation, evolver.rng.bit_generator.state
+    try:
+        proposal = evolver.ask()
+        return evolver.tell(proposal, evolver.evaluate(proposal))
+    except (Halted, KeyboardInterrupt):
+        if evolver.generation == at:
+            evolver.rng.bit_generator.state = drawn
+        raise
 
 
 def run(

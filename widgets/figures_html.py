@@ -38,7 +38,7 @@ def figures_html(snapshot: Snapshot) -> str:
     """Return step, state and speed, accuracy, coverage and acceptance; and why a search stopped."""
     figures = (
         ("step", f"{snapshot.step:,}", "step"),
-        ("phase", PHASES[snapshot.phase], f"{snapshot.speed:,.0f} steps/s"),
+        ("phase", PHASES[snapshot.phase], _pace(snapshot)),
         ("test", percent(snapshot.test), f"best (train {percent(snapshot.train)})"),
         ("mean", percent(snapshot.mean), "mean, train"),
         ("coverage", percent(snapshot.coverage), "covered"),
@@ -51,3 +51,12 @@ def figures_html(snapshot: Snapshot) -> str:
     message = escape(snapshot.message[:LONGEST])
     alert = f'<div class="message" role="alert">{message}</div>' if message else ""
     return f'<div class="figures">{alert}{cells}</div>'
+
+
+def _pace(snapshot: Snapshot) -> str:
+    """Return how fast it goes, or how far a model is that answers questions."""
+    asked = snapshot.answers_so_far
+    if asked is not None and snapshot.phase != "failed":
+        return f"question {asked.done} of {asked.total}, {asked.rate:,.0f} tokens/s"
+    speed = snapshot.speed
+    return f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"

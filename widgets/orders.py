@@ -31,6 +31,7 @@ class Orders:
     mapping: bool | None = None
     attended: bool = True
     commands: tuple[tuple[str, Proposal | None], ...] = ()
+    halted: bool = False
     closed: bool = False
 
     @property

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from m2n2lab.errors import InputError, choose
+from m2n2lab.errors import InputError
 from m2n2lab.exporting import archive_bytes
 from m2n2lab.retrace import retraced
+from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.turns import Turns
 
 from .closing import started
-from .orders import COMMANDS, PACES, Orders
+from .commands import Commands
+from .orders import Orders
 from .snapshot import Camera, Snapshot
 from .workbench import Choice, Filter, Workbench
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.history import History
     from m2n2lab.lineage import Lineage
-    from m2n2lab.records import Generation, Proposal
+    from m2n2lab.records import Generation
 
 log = logging.getLogger("m2n2lab")
 
@@ -48,7 +50,7 @@ COARSE = 25
 """Cells of the landscape of a pair that nobody chose, while the search runs."""
 
 
-class Session:
+class Session(Commands):
     """A search that a page, a notebook or a test can run, pause and step.
 
     Args:
@@ -67,12 +69,12 @@ class Session:
         people: bool = True,
         follow: bool = False,
     ) -> None:
+        super().__init__()
         self.snapshot = Snapshot(title=title)
         self._make = make
         self._threads = threads
         self._people = people
         self._follow = follow
-        self._orders = Orders()
         self._obeyed = self._orders  # the last orders, without what is done once
         self._listeners: tuple[tuple[Callable[[], object], bool], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
@@ -87,11 +89,11 @@ class Session:
         self._published = 0.0  # when the last snapshot was taken
         self._hurry = False  # whether the page waits for what has just been done
         self._message = ""  # why the search stopped
-        self._wake = threading.Condition()
+        self._under_way = False  # whether a step is
         self._turn = Turns()  # the evolver's, once there is one
         self._thread: threading.Thread | None = None
 
-    # -- commands, from any thread; none of them waits for a step ------------------------------
+    # -- its life, from any thread ---------------------------------------------------------------
 
     def start(self, attended: bool = True) -> None:
         """Start the worker; a second call does nothing.
@@ -108,99 +110,13 @@ class Session:
                 )
                 self._thread.start()
 
-    def run(self) -> None:
-        """Step until told to pause."""
-        self._order(running=True)
-
-    def pause(self) -> None:
-        """Stop after the step that is under way."""
-        self._order(running=False, steps=0)
-
-    def toggle(self) -> None:
-        """Pause, or run: whatever was ordered last, however far the worker is."""
-        if self.running:
-            self.pause()
-        else:
-            self.run()
-
-    def step(self, count: int = 1) -> None:
-        """Take ``count`` more steps, then pause; a running search pauses after them."""
-        with self._wake:  # a reentrant lock: nobody adds steps in between
-            self._order(running=False, steps=self._orders.steps + count)
-
-    def pace(self, name: str) -> None:
-        """Set how fast a running search steps, by a name of ``PACES``."""
-        self._order(pace=PACES[name])
-
-    def filter(self, wanted: Filter) -> None:
-        """Set which data points are shown."""
-        self._order(filter=wanted)
-
-    def choose(self, **parts: int | float | None) -> None:
-        """Change what is on the bench: ``a``, ``b``, ``split``, ``mix``.
-
-        It is previewed at once, or when ``preview`` is ordered where that is slow.
-        """
-        with self._wake:
-            choice = replace(self._orders.choice, **parts)  # type: ignore[arg-type]
-            if parts.keys() & {"a", "b"} and "seed" not in parts:
-                choice = replace(choice, seed=None)
-            self._order(choice=choice)
-
-    def select(self, member: int) -> None:
-        """Open a member's page and follow its ancestors."""
-        self._order(chosen=member)
-
-    def map(self, on: bool) -> None:
-        """Go on with the landscape of the pair on the bench, or leave it as it is."""
-        self._order(mapping=on)
-
-    def command(self, name: str, shown: Proposal | None = None) -> None:
-        """Order one of ``COMMANDS``, to be done between two steps.
-
-        Args:
-            name: which.
-            shown: for a merge, the proposal that the page shows; another one, put on the bench by
-                somebody else meanwhile, is not merged.
-
-        Raises:
-            InputError: an unknown one.
-        """
-        order = choose("command", name, COMMANDS), shown
-        with self._wake:
-            self._order(commands=(*self._orders.commands, order))
-
-    def attend(self) -> None:
-        """Say that somebody can see it from now on."""
-        if not self._orders.attended:
-            self._order(attended=True)
-
-    def close(self) -> None:
-        """Ask the worker to end; returns at once."""
-        self._order(closed=True)
-
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the worker to end; returns whether it has."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _order(self, **wishes: Any) -> None:
-        with self._wake:
-            self._orders = replace(self._orders, **wishes)
-            self._wake.notify_all()
-
     # -- what can be read from any thread ------------------------------------------------------
-
-    @property
-    def running(self) -> bool:
-        """Whether the search was told to run or to take more steps, however far the worker is."""
-        return self._orders.stepping
-
-    @property
-    def choice(self) -> Choice:
-        """What the page wants on the bench, however far the worker is."""
-        return self._orders.choice
 
     @property
     def history(self) -> History | None:
@@ -240,6 +156,7 @@ class Session:
                 torch.set_num_threads(self._threads)
             evolver = self._make()
             self._watch(evolver)
+            evolver.task.watch(Watch(self._answered, self._halted))
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
             self._publish_rest()
@@ -283,6 +200,17 @@ class Session:
                 self._elsewhere = True
                 self._wake.notify_all()
 
+    def _halted(self) -> bool:
+        """Return whether a model should stop to answer; asked in the middle of an evaluation."""
+        return self._orders.closed or (self._under_way and self._orders.halted)
+
+    def _answered(self, answers: Progress) -> None:
+        """Show how far the questions of an evaluation are."""
+        if time.monotonic() - self._published >= PUBLISH_EVERY:
+            self.snapshot = replace(self.snapshot, answers_so_far=answers)
+            self._published = time.monotonic()
+            self._call_listeners(hurry=False)
+
     def _take_orders(self) -> Orders:
         """Return the orders, and take off them what is done once."""
         with self._wake:
@@ -308,7 +236,13 @@ class Session:
         self._turn.give_way()
         with self._turn():
             stepping = time.monotonic()
-            generation = evolver.step()
+            self._under_way = True
+            try:
+                generation = evolver.step()
+            except Halted:
+                return  # as if it had not begun; the next round rests
+            finally:
+                self._under_way = False
             self._bench.took(time.monotonic() - stepping)
         self._message = ""
         if generation.step % STEPS_A_CELL == 0 and self._mapping(orders):

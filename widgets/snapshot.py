@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Generation, Standing
+    from m2n2lab.tasks.generation import Progress
 
 TELL_EVERY = 1.0
 """Least seconds between two looks at members and at lineage, while the search runs."""
@@ -47,6 +48,7 @@ class Snapshot:
         phase: ``"starting"``, ``"paused"``, ``"running"``, ``"failed"`` or ``"closed"``.
         message: why it failed, in words; empty otherwise.
         title: task, method and seed.
+        answers_so_far: of a language model that is being asked; ``None`` where none is.
         step: models told since the seeds.
         speed: steps per second over the last moments; while paused, of the last run.
         accepted: share of children that lived, of the last 1,000; NaN before the first.
@@ -77,6 +79,7 @@ class Snapshot:
     phase: str = "starting"
     message: str = ""
     title: str = ""
+    answers_so_far: Progress | None = None
     step: int = 0
     speed: float = 0.0
     accepted: float = float("nan")
