@@ -20,8 +20,9 @@ export default {
     const get = (name) => model.get(name)
     let frame = { left: 0, cell: 0 }
 
-    const pick = (a, b) => {
-      model.set("pick", [a, b])
+    const pick = (a, b) => { // at once here too: the next pick may come before an answer
+      model.set("a", a)
+      model.set("b", b)
       model.save_changes()
     }
     const say = (a, b) => {
