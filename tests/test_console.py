@@ -212,7 +212,7 @@ def test_the_log_tells_births_and_the_last_death(evolver):
     end()
     html = log_html(born, None)
     assert html.index(f">{born[-1].child}</span>") < html.index(f">{born[-2].child}</span>")
-    assert "Nobody was born yet" in log_html([], None)
+    assert "Nobody was born since" in log_html([], None)
 
 
 def test_both_themes_are_in_the_style_sheet():
