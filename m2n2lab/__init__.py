@@ -42,10 +42,10 @@ _HOMES = {
     "rebuild": "checkpoint",
     "save_archive": "exporting",
 }
-__all__ = ["__version__", "tasks", *_HOMES]
+__all__ = ["__version__", "store", "tasks", "zoo", *_HOMES]
 
 if TYPE_CHECKING:
-    from m2n2lab import tasks
+    from m2n2lab import store, tasks, zoo
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "tasks":
-        return importlib.import_module("m2n2lab.tasks")
+    if name in ("store", "tasks", "zoo"):
+        return importlib.import_module(f"m2n2lab.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")

@@ -121,6 +121,7 @@ class CmaEs(Evolver):
     """
 
     method = "cma-es"
+    saves = False
 
     def __init__(
         self,
@@ -156,6 +157,7 @@ class CmaEs(Evolver):
                 "verbose": -9,
             },
         )
+        self.options |= {"sigma0": sigma0, "population": population, "full": full}
         self._asked: list[NDArray[np.float64]] = []  # the current generation's solutions
         self._first = 0  # number of its first solution
         self._next = 0  # number of the next solution to hand out
@@ -233,6 +235,7 @@ class BruteForce(Evolver):
     ) -> None:
         self.ratios = whole_number("ratios", ratios, 2)
         super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
+        self.options["ratios"] = self.ratios
         if len(self.space.seeds) != 2:
             raise InputError(
                 f"Brute force tries the ratios of exactly two seeds, but {len(self.space.seeds)} "

@@ -5,8 +5,8 @@ No threads and no user interface here: views watch from outside (``subscribe``).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.history import History
+from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Proposal, Verdict
+from m2n2lab.running import run
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import Turns, in_turn
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from m2n2lab.plots import Plots
-
-Observer = Callable[[Generation], object]
-log = logging.getLogger("m2n2lab")
+    from m2n2lab.store.recorder import Stored
 
 
 class Evolver:
@@ -64,12 +64,19 @@ class Evolver:
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
         rng: seed of everything random.
+        known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
+
+    Attributes:
+        options: what it was made with, to be made again.
+        stored: the run that records it or that it came from, as ``store`` has it.
 
     Raises:
         InputError: seeds or options that cannot be used.
     """
 
     method = "m2n2"
+    saves = True
+    """Whether there is a ``state_dict``."""
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class Evolver:
         attraction: bool = True,
         mutation: float = 0.0,
         rng: int = 0,
+        known: ArrayLike | None = None,
     ) -> None:
         self.turn = Turns()
         self.task = task
@@ -103,15 +111,25 @@ class Evolver:
         )
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.records = History()
+        self.options: dict[str, Any] = {
+            "archive_size": archive_size,
+            "alpha": alpha,
+            "capacity": self.archive.capacity,
+            "crossover": crossover,
+            "split_point": split_point,
+            "attraction": attraction,
+            "mutation": self.mutation,
+            "rng": rng,
+        }
+        self.stored: Stored | None = None
         self._step = 0
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
-        self._observers: dict[int, Observer] = {}  # by the number of their subscription
-        self._subscribed = 0
-        self._reported: set[int] = set()  # subscriptions that failed before
-        for genome in self.space.seeds:
-            self.archive.add(self._new_id(), genome, self._score(genome))
+        self._observers = Observers()
+        for k, genome in enumerate(self.space.seeds):
+            scores = self._score(genome) if known is None else np.asarray(known)[k]
+            self.archive.add(self._new_id(), genome, scores)
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         return Archive(self.task.points, size, alpha, capacity, self.task.shares)
@@ -149,7 +167,7 @@ class Evolver:
         seed = int(self.rng.bit_generator.random_raw()) >> 11
         if parents is None and split is None and mix is None:
             return self._draw(u_a, u_b, u_split, u_mix, seed)
-        a, b = self._pair(parents)
+        a, b = self.archive.pair(parents)
         if a is None:
             a = self.archive.draw_parent(u_a)
         drawn = self._cross(a, b, u_b, u_split, u_mix, seed)
@@ -173,21 +191,6 @@ class Evolver:
         split = int(u_split * self.space.size) if self.split_point else self.space.size
         return Proposal((a, b), split, u_mix, seed)
 
-    def _pair(self, parents: Any) -> tuple[int | None, int | None]:
-        """Return the ids of A and B where they are given by hand."""
-        if parents is None:
-            return None, None
-        try:
-            a, b = parents
-        except (TypeError, ValueError):
-            raise InputError(
-                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
-                f"choose among the living: {', '.join(map(str, self.archive.ids))}."
-            ) from None
-        return (None if a is None else self.archive[a].id), (
-            None if b is None else self.archive[b].id
-        )
-
     def check(self, proposal: Proposal) -> tuple[Member, ...]:
         """Return the parents of a proposal, edited by hand or old, that can be made into a child.
 
@@ -200,18 +203,7 @@ class Evolver:
                 f"A child has one or two parents, but parents={proposal.parents!r} came; choose "
                 f"among the living: {', '.join(map(str, self.archive.ids))}."
             )
-        if type(proposal.seed) is not int or proposal.seed < 0:
-            whole_number("seed", proposal.seed, 0)
-        if len(parents) == 2:
-            split, mix, size = proposal.split, proposal.mix, self.space.size
-            whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
-            if not whole or not 0 <= split <= size:  # type: ignore[operator]  # None is not whole
-                raise InputError(
-                    f"A split must be a whole number from 0 to {size} (the length of the vector), "
-                    f"but {split!r} came; choose one inside."
-                )
-            if type(mix) is not float or not 0.0 <= mix <= 1.0:
-                real_number("mix", mix, 0.0, 1.0)
+        proposal.check(self.space.size)
         return parents
 
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
@@ -227,20 +219,23 @@ class Evolver:
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
-        if self.mutation and proposal.parents:
-            genome = self.space.mutate(genome, self.mutation, proposal.seed)
         self._bred = (proposal, genome)
         return genome
 
     def _make(self, proposal: Proposal) -> Any:
-        """Return the child before mutation."""
-        parents = [parent.genome for parent in self.check(proposal)]
-        if len(parents) == 1:
-            return parents[0]
-        a, b = parents
-        assert proposal.split is not None  # as checked
-        assert proposal.mix is not None
-        return self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
+
+    def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
+        """Return the genome of a child of these genomes, whether or not they still live."""
+        genome = parents[0]
+        if len(parents) == 2:
+            assert proposal.split is not None  # as checked
+            assert proposal.mix is not None
+            a, b = parents
+            genome = self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        if self.mutation:
+            genome = self.space.mutate(genome, self.mutation, proposal.seed)
+        return genome
 
     @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
@@ -282,23 +277,15 @@ class Evolver:
         verdict = self.archive.judge(scores)
         if verdict.accepted:
             # A held-out part that fails must leave all as it was: test the next best before.
-            self._test_next(id, genome, verdict)
+            self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
-        generation = Generation(step, proposal, id, verdict, before, after, self.test)
+        told = np.asarray(scores)
+        generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
         self.records.append(generation)
-        self._notify(generation)
+        self._observers.notify(generation)
         return generation
-
-    def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
-        """Test whoever is best once an accepted child is let in, unless it is tested already."""
-        best = (verdict.score, id, genome)
-        for member in self.archive.members:
-            # Of equals the oldest is best, as in the archive, and the child is the youngest.
-            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
-                best = (member.score, member.id, member.genome)
-        self._test(*best[1:])
 
     def _test(self, id: int, genome: Any) -> float:
         """Return a member's held-out score, evaluated unless it was the last one tested."""
@@ -314,17 +301,36 @@ class Evolver:
         proposal = self.ask()
         return self.tell(proposal, self.evaluate(proposal))
 
-    def run(self, steps: int, until: Callable[[Generation], bool] | None = None) -> Evolver:
+    def run(
+        self,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        *,
+        store: str | Path | None = None,
+    ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
+        Args:
+            steps: how many.
+            until: what ends it.
+            store: the file that records them (see ``m2n2lab.store``).
+
         Raises:
-            InputError: a negative number of steps.
+            InputError: a negative number of steps, a store that cannot be written.
         """
-        for _ in range(whole_number("steps", steps, 0)):
-            generation = self.step()
-            if until is not None and until(generation):
-                break
+        run(self, steps, until, store)
         return self
+
+    @classmethod
+    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
+        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
+
+        Raises:
+            InputError: no such store or run, another task or other seeds.
+        """
+        from m2n2lab.store import resume
+
+        return resume(path, run, kind=cls, **given)
 
     def __iter__(self) -> Iterator[Generation]:
         """Step for as long as somebody asks for the next generation."""
@@ -333,38 +339,31 @@ class Evolver:
 
     # -- watching ------------------------------------------------------------------------------
 
-    def subscribe(self, observer: Observer) -> Callable[[], None]:
+    def subscribe(
+        self,
+        observer: Observer,
+        undo: Callable[[], object] | None = None,
+        strict: bool = False,
+    ) -> Callable[[], None]:
         """Call ``observer`` with every generation from now on; returns a function that ends it.
 
-        An observer that raises is reported once in the log, and neither stops the search nor the
-        other observers.
+        Args:
+            observer: what to call. One that raises is reported once in the log, and neither stops
+                the search nor the other observers.
+            undo: called when the last step is taken back.
+            strict: let ``tell`` raise what the observer raises; the step is told all the same.
         """
-        number = self._subscribed
-        self._subscribed += 1
-        self._observers[number] = observer
-
-        def unsubscribe() -> None:
-            self._observers.pop(number, None)
-
-        return unsubscribe
-
-    def _notify(self, generation: Generation) -> None:
-        for number, observer in tuple(self._observers.items()):
-            try:
-                observer(generation)
-            except Exception:
-                if number not in self._reported:
-                    self._reported.add(number)
-                    log.exception(
-                        "Observer %r failed at step %d; the search goes on.",
-                        observer,
-                        generation.step,
-                    )
+        return self._observers.subscribe(observer, undo, strict)
 
     @property
     def generation(self) -> int:
         """Number of models told since the seeds."""
         return self._step
+
+    @property
+    def born(self) -> int:
+        """Number of ids that were given away: the next child's."""
+        return self._born
 
     @property
     def best(self) -> Member:
@@ -412,6 +411,7 @@ class Evolver:
             "method": self.method,
             "step": self._step,
             "born": self._born,
+            "tested": self._tested,
             "rng": self.rng.bit_generator.state,
             "archive": {**archive, "genomes": packed},
         }
@@ -433,4 +433,14 @@ class Evolver:
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
         self._step, self._born = state["step"], state["born"]
-        self._bred = self._tested = None
+        self._bred, self._tested = None, state.get("tested")
+
+    def take_back(self, state: dict[str, Any]) -> None:
+        """Undo the last step: return to the ``state_dict`` from before it.
+
+        Raises:
+            InputError: as ``load_state_dict``.
+        """
+        self.load_state_dict(state)
+        self.records.forget_last()
+        self._observers.undone()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bokeh.document import Document
 
     from m2n2lab.bench import BenchData
-    from m2n2lab.tasks.classify import Classify
+    from m2n2lab.tasks.base import Task
 
 REFRESH_EVERY = 200
 """Milliseconds between two looks at the session's snapshot."""
@@ -383,7 +383,7 @@ def _asked() -> dict[str, str]:
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def open_desk(settings: Settings, task: Classify | None = None, shared: bool = False) -> Desk:
+def open_desk(settings: Settings, task: Task | None = None, shared: bool = False) -> Desk:
     """Return a desk with one run.
 
     Args:
@@ -396,7 +396,7 @@ def open_desk(settings: Settings, task: Classify | None = None, shared: bool = F
 
 
 def dashboard(
-    settings: Settings | None = None, task: Classify | None = None, desk: Desk | None = None
+    settings: Settings | None = None, task: Task | None = None, desk: Desk | None = None
 ) -> Page:
     """Return the page for the browser session that asks for it.
 
