@@ -129,4 +129,4 @@ def compare(
             'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
         )
     curves = {name: curves_data(evolver) for name, evolver in runs.items()}
-    return sized(draw_compare(compare_data(curves, metric), theme), 380)
+    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

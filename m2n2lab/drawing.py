@@ -42,7 +42,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
 
     def hook(plot: Any, element: Any) -> None:
         figure = plot.state
-        figure.background_fill_color = figure.border_fill_color = None
+        figure.background_fill_color = figure.border_fill_color = theme.paper
         figure.outline_line_color = None
         figure.toolbar.logo = None
         figure.output_backend = "canvas"  # WebGL stalls where there is no graphics card

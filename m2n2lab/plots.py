@@ -248,7 +248,7 @@ class Plots:
 
     def __init__(self, evolver: Evolver, theme: Theme = LIGHT) -> None:
         self._evolver = evolver
-        self._theme = theme
+        self._theme = theme.on_paper
 
     def coverage(self, mode: str = "worth") -> Any:
         """Return the niche map (``niches_data``): members × data points, by what a point is worth.

@@ -26,6 +26,12 @@ class Theme(NamedTuple):
     seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
     outside: str  # what came from no seed
     runs: tuple[str, ...]  # one hue for each search, where several are compared
+    paper: str | None = None  # behind a plot; none where the page's own colour shows through
+
+    @property
+    def on_paper(self) -> Theme:
+        """The same where nobody knows whether the page is light or dark, as in a notebook."""
+        return self._replace(paper=self.card)
 
 
 LIGHT = Theme(

@@ -53,7 +53,9 @@ def served_lab(folder, theme="JupyterLab Light"):
 
 def written(served, name, cells):
     """Write a notebook with these cells of code."""
-    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [new_code_cell(cell) for cell in cells]
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     (served.folder / name).write_text(nbformat.writes(notebook))
 
 

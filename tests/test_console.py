@@ -90,7 +90,7 @@ def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, con
     ids = console._picker.ids
     assert sorted(ids) == list(evolver.archive.ids)
     a, b = ids[2], ids[0]
-    console._picker.set_state({"pick": [a, b]})  # as the browser sends it
+    console._picker.set_state({"a": a, "b": b})  # as the browser sends it
     console._split.set_state({"split": 40})
     console._mix.set_state({"value": 0.25})
     found = wait_for(
@@ -108,7 +108,7 @@ def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, con
 def test_twenty_steps_at_once_leave_the_living_on_the_menus_and_on_the_bench(evolver, console):
     for _ in range(10):
         a, b = evolver.archive.ids[:2]  # the oldest are the likeliest to die
-        console._picker.set_state({"pick": [a, b]})
+        console._picker.set_state({"a": a, "b": b})
         evolver.run(20)
         step = evolver.generation
         snapshot = wait_for(
@@ -212,7 +212,7 @@ def test_the_log_tells_births_and_the_last_death(evolver):
     end()
     html = log_html(born, None)
     assert html.index(f">{born[-1].child}</span>") < html.index(f">{born[-2].child}</span>")
-    assert "Nobody was born yet" in log_html([], None)
+    assert "Nobody was born since" in log_html([], None)
 
 
 def test_both_themes_are_in_the_style_sheet():

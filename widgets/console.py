@@ -177,9 +177,8 @@ class Console:
             widget.close()
 
     def _picked(self, changed: dict[str, Any]) -> None:
-        if "pick" in changed:
-            a, b = self._picker.pick
-            self.choose(a=a, b=b)
+        if changed.keys() & {"a", "b"}:
+            self.choose(a=changed.get("a", self._picker.a), b=changed.get("b", self._picker.b))
 
     def _moved(self, changed: dict[str, Any]) -> None:
         if "split" in changed:

@@ -112,5 +112,5 @@ def log_html(births: Iterable[Generation], last: Generation | None) -> str:
             f"<li{kind}><i>{generation.step:,}</i><span>{made or 'from outside'} → {lives}{gone}, "
             f"{score}</span></li>"
         )
-    empty = "<li>Nobody was born yet: Run or Step to begin.</li>"
+    empty = "<li>Nobody was born since this was opened: Run or Step to begin.</li>"
     return f'<ol class="log" data-testid="log">{"".join(lines) or empty}</ol>'

@@ -20,8 +20,9 @@ export default {
     const get = (name) => model.get(name)
     let frame = { left: 0, cell: 0 }
 
-    const pick = (a, b) => {
-      model.set("pick", [a, b])
+    const pick = (a, b) => { // at once here too: the next pick may come before an answer
+      model.set("a", a)
+      model.set("b", b)
       model.save_changes()
     }
     const say = (a, b) => {
@@ -51,7 +52,7 @@ export default {
       const ramp = [0, 1, 2, 3, 4, 5, 6].map((k) => colour(`ramp${k}`))
       const named = wide / many >= TEXT + 3
       const longest = Math.max(...ids.map((id) => String(id).length))
-      const left = named ? longest * TEXT * 0.62 + 6 : 0
+      const left = named ? Math.ceil(longest * TEXT * 0.62 + 6) : 0
       const cell = Math.max(Math.floor(Math.min((wide - left) / many, 24)), 2)
       const scale = window.devicePixelRatio || 1, side = cell * many
       canvas.width = (left + side) * scale

@@ -55,7 +55,6 @@ class PairPicker(Part):
     worth = traitlets.List(traitlets.List()).tag(sync=True)
     a = traitlets.Int(-1).tag(sync=True)
     b = traitlets.Int(-1).tag(sync=True)
-    pick = traitlets.List(traitlets.Int()).tag(sync=True)
 
     def present(self, data: AttractionData) -> None:
         """Show who lives, and who attracts whom."""
