@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
-
-from m2n2lab.display import plain
-from m2n2lab.tasks.base import Sample
-
 from .pictures import sample_uri
 from .snapshot import Snapshot
+from .texts import LONGEST, TEXTS_CSS, said, short
 from .workbench import Answer
 
-ANSWERS_CSS = """
+ANSWERS_CSS = (
+    """
 .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
            font: 600 12px system-ui, sans-serif; text-align: center; }
 .answers img { width: 40px; height: 40px; image-rendering: pixelated; display: block;
@@ -29,9 +26,8 @@ ANSWERS_CSS = """
              color: var(--quiet); }
 .count { font: 12px system-ui, sans-serif; color: var(--quiet); white-space: nowrap; }
 """
-
-LONGEST, LONGEST_ANSWER = 200, 80
-"""Characters of a question, and of the truth or an answer, that are shown."""
+    + TEXTS_CSS
+)
 
 
 def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
@@ -53,20 +49,10 @@ def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
 
 def _cell(answer: Answer, dark: bool) -> str:
     sample = answer.child
-    said = " ".join(_said(name, getattr(answer, name)) for name in ("a", "b", "child"))
+    told = " ".join(said(getattr(answer, name), name) for name in ("a", "b", "child"))
     picture = ""
     if sample.image is not None:
         tone = ' class="grey"' if sample.image.ndim == 2 else ""
         picture = f'<img{tone} alt="" src="{sample_uri(sample.image, dark)}">'
-    text = "" if sample.text is None else f"{_text(sample.text, LONGEST)}<br>"
-    return f"<div>{picture}{text}{_text(sample.truth)} {said}</div>"
-
-
-def _said(who: str, sample: Sample) -> str:
-    tag = "b" if sample.right else "s"
-    return f'<{tag} class="{who}">{_text(sample.prediction)}</{tag}>'
-
-
-def _text(words: str, most: int = LONGEST_ANSWER) -> str:
-    """Return a text from outside as HTML that shows it, and not too much of it."""
-    return escape(plain(words, most))
+    text = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
+    return f"<div>{picture}{text}{short(sample.truth)} {told}</div>"
