@@ -1,7 +1,8 @@
 """Texts from models are shown as texts, whole where somebody asks for all."""
 
-from m2n2lab.tasks import Sample
 from m2n2lab.widgets.texts import LONGEST_TRANSCRIPT, said, whole
+
+from m2n2lab.tasks import Sample
 
 
 def test_a_transcript_keeps_its_lines_and_no_tag_of_its_own():
