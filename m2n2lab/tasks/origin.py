@@ -22,6 +22,7 @@ HOMES = {
     "gsm8k": "tasks.gsm8k",
     "webshop": "tasks.webshop",
     "word_problems": "zoo.language",
+    "shop": "zoo.language",
 }
 """Modules of the functions whose tasks can be made again."""
 
