@@ -435,6 +435,7 @@ class Evolver:
         self._step, self._born = state["step"], state["born"]
         self._bred, self._tested = None, state.get("tested")
 
+    @in_turn
     def take_back(self, state: dict[str, Any]) -> None:
         """Undo the last step: return to the ``state_dict`` from before it.
 
