@@ -67,7 +67,17 @@ def __getattr__(name: str) -> Any:
     if name in ("store", "tasks", "zoo"):
         return importlib.import_module(f"m2n2lab.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("anywidget", "ipywidgets"):
+                raise
+            from m2n2lab.errors import InputError
+
+            raise InputError(
+                f"m2n2lab.{name} is shown with {error.name}, which is not installed; install "
+                f"m2n2lab with its extra 'notebooks'."
+            ) from error
     raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")
 
 
