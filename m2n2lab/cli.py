@@ -101,6 +101,10 @@ def evolve(
     archive_size: ArchiveSize = None,
     alpha: Alpha = None,
     mutation: Mutation = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None,
@@ -124,6 +128,8 @@ def evolve(
         alpha,
         mutation,
     )
+    if chunk is not None:
+        settings.options["chunk"] = chunk
     folder = None if out is None else writable_folder(out)
     torch.set_num_threads(settings.threads)
     evolver = settings.make()
@@ -191,6 +197,8 @@ def _run(evolver: Evolver, steps: int, title: str) -> bool:
                 f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
                 f"{percent(accepted / evolver.generation)} accepted"
             )
+            if evolver.rejection is not None:
+                found += f", {percent(_saved(evolver))} of scores saved"
             progress.update(bar, completed=evolver.generation, found=found)
             # About ten refreshes a second, whatever a step costs.
             chunk = max(1, round(chunk * min(0.1 / (time.perf_counter() - began), 2.0)))
@@ -230,7 +238,14 @@ def _result(evolver: Evolver, settings: Settings, seconds: float, stopped: bool)
         "coverage": archive.coverage,
         "entropy": archive.entropy,
         "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
+        "saved": _known(_saved(evolver)),
     }
+
+
+def _saved(evolver: Evolver) -> float:
+    """Return the share of scores that early rejection left out; NaN before the first step."""
+    unseen = evolver.records.column("unseen")
+    return float(unseen.mean()) / evolver.task.points if len(unseen) else float("nan")
 
 
 def _known(value: float) -> float | None:
@@ -258,6 +273,8 @@ def _print_result(evolver: Evolver, result: dict[str, Any]) -> None:
         f"{percent(nan if accepted is None else accepted)} of children accepted",
         highlight=False,
     )
+    if result["saved"]:
+        console.print(f"{percent(result['saved'])} of scores saved by early rejection")
     console.print(
         f"coverage {percent(result['coverage'])} of data points, "
         f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",

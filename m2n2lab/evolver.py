@@ -16,7 +16,8 @@ from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.history import History
 from m2n2lab.population import Member
-from m2n2lab.records import Generation, Proposal, Verdict
+from m2n2lab.records import Generation, Partial, Proposal, Verdict
+from m2n2lab.rejection import Rejection
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 
@@ -63,12 +64,16 @@ class Evolver:
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
         rng: seed of everything random.
+        chunk: score this many data points at a time, and give a child up once it is certain that
+            it cannot live; the search goes the same way. All data points at once by default.
 
     Raises:
         InputError: seeds or options that cannot be used.
     """
 
     method = "m2n2"
+    lowest_leaves = True
+    """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class Evolver:
         attraction: bool = True,
         mutation: float = 0.0,
         rng: int = 0,
+        chunk: int | None = None,
     ) -> None:
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
@@ -99,6 +105,12 @@ class Evolver:
         self.archive = self._new_archive(
             archive_size, alpha, capacity or ("max" if task.graded else "one")
         )
+        if chunk is not None and not self.lowest_leaves:
+            raise InputError(
+                f"Method {self.method} needs all scores of every child, but chunk={chunk} came; "
+                f"leave chunk out."
+            )
+        self.rejection = None if chunk is None else Rejection(self.archive, task, chunk)
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.records = History()
         self._step = 0
@@ -246,7 +258,7 @@ class Evolver:
         """
         return self._score(self.breed(proposal))
 
-    def verdict(self, scores: ArrayLike) -> Verdict:
+    def verdict(self, scores: ArrayLike | Partial) -> Verdict:
         """Say what would happen to a child with these scores (D,); nothing changes.
 
         Raises:
@@ -254,7 +266,7 @@ class Evolver:
         """
         return self.archive.judge(scores)
 
-    def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
+    def tell(self, child: Proposal | Any, scores: ArrayLike | Partial | None = None) -> Generation:
         """Let a child compete: what ``verdict`` says of its scores is what happens.
 
         Args:
@@ -302,9 +314,12 @@ class Evolver:
     # -- many steps ----------------------------------------------------------------------------
 
     def step(self) -> Generation:
-        """Ask, evaluate and tell once."""
+        """Ask, evaluate, as far as it takes to decide, and tell once."""
         proposal = self.ask()
-        return self.tell(proposal, self.evaluate(proposal))
+        if self.rejection is None:
+            return self.tell(proposal, self.evaluate(proposal))
+        model = self.space.materialise(self.breed(proposal))
+        return self.tell(proposal, self.rejection.score(model))
 
     def run(self, steps: int, until: Callable[[Generation], bool] | None = None) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.

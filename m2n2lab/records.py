@@ -37,6 +37,36 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial:
+    """Scores of a child that was given up because it cannot live, whatever the others would be.
+
+    Attributes:
+        indices: (n,) the data points that were scored.
+        scores: (n,) their scores.
+        points: D, how many data points there are.
+        top: the highest score that a data point can get.
+    """
+
+    indices: NDArray[np.intp]
+    scores: NDArray[Any]
+    points: int
+    top: float
+
+    @property
+    def unseen(self) -> int:
+        """How many data points were not scored."""
+        return self.points - len(self.indices)
+
+    @property
+    def best(self) -> NDArray[Any]:
+        """(D,) the scores, with the highest wherever there is none."""
+        right = self.scores.dtype == np.bool_ and self.top == 1.0
+        full = np.full(self.points, self.top, bool if right else float)
+        full[self.indices] = self.scores
+        return full
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What would happen to a child with these scores, and why.
 
@@ -50,6 +80,8 @@ class Verdict:
             had to beat; ``None`` while there is room for all.
         rival_fitness: that member's fitness with the child counted in, or ``None``.
         alone: data points that the child scores on and no member does.
+        unseen: data points that were left unscored, because the child could not live any more. They
+            count with the highest score here, so that ``score`` is the most it could have been.
     """
 
     accepted: bool
@@ -60,6 +92,7 @@ class Verdict:
     rival: int | None
     rival_fitness: float | None
     alone: int
+    unseen: int = 0
 
     @property
     def displaced(self) -> int | None:
@@ -85,6 +118,9 @@ class Verdict:
         if self.alone:
             points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
             words += f" It scores on {points} where nobody else does."
+        if self.unseen:
+            points = "1 data point" if self.unseen == 1 else f"{self.unseen:,} data points"
+            words += f" Given up with {points} unscored, counted as solved here."
         return words
 
 

@@ -60,12 +60,14 @@ class Task:
 
     Attributes:
         shares: (D,) what each data point weighs, 1 on average; ``None`` where all weigh the same.
+        top: the highest score that a data point can get.
 
     Raises:
         InputError: lengths that do not fit together.
     """
 
     shares: NDArray[np.float64] | None = None
+    top: float = 1.0
 
     def __init__(
         self,

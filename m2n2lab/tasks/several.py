@@ -55,6 +55,7 @@ class Tasks(Task):
             groups=np.repeat(np.arange(len(many)), many),
             names=[task.point_name(k) for task in self.tasks for k in range(task.points)],
         )
+        self.top = max(task.top for task in self.tasks)
         self._starts = np.cumsum([0, *many])
         weights = self.points / (len(many) * np.array(many))
         self.shares = np.repeat(weights, many)
