@@ -5,7 +5,6 @@ No threads and no user interface here: views watch from outside (``subscribe``).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.history import History
+from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Partial, Proposal, Verdict
 from m2n2lab.rejection import Rejection
+from m2n2lab.running import run
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from m2n2lab.plots import Plots
-
-Observer = Callable[[Generation], object]
-log = logging.getLogger("m2n2lab")
 
 
 class Evolver:
@@ -117,9 +115,7 @@ class Evolver:
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
-        self._observers: dict[int, Observer] = {}  # by the number of their subscription
-        self._subscribed = 0
-        self._reported: set[int] = set()  # subscriptions that failed before
+        self._observers = Observers()
         for genome in self.space.seeds:
             self.archive.add(self._new_id(), genome, self._score(genome))
 
@@ -209,18 +205,7 @@ class Evolver:
                 f"A child has one or two parents, but parents={proposal.parents!r} came; choose "
                 f"among the living: {', '.join(map(str, self.archive.ids))}."
             )
-        if type(proposal.seed) is not int or proposal.seed < 0:
-            whole_number("seed", proposal.seed, 0)
-        if len(parents) == 2:
-            split, mix, size = proposal.split, proposal.mix, self.space.size
-            whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
-            if not whole or not 0 <= split <= size:  # type: ignore[operator]  # None is not whole
-                raise InputError(
-                    f"A split must be a whole number from 0 to {size} (the length of the vector), "
-                    f"but {split!r} came; choose one inside."
-                )
-            if type(mix) is not float or not 0.0 <= mix <= 1.0:
-                real_number("mix", mix, 0.0, 1.0)
+        proposal.check(self.space.size)
         return parents
 
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
@@ -291,9 +276,10 @@ class Evolver:
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
-        generation = Generation(step, proposal, id, verdict, before, after, self.test)
+        told = scores if isinstance(scores, Partial) else np.asarray(scores)
+        generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
         self.records.append(generation)
-        self._notify(generation)
+        self._observers.notify(generation)
         return generation
 
     def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
@@ -327,10 +313,7 @@ class Evolver:
         Raises:
             InputError: a negative number of steps.
         """
-        for _ in range(whole_number("steps", steps, 0)):
-            generation = self.step()
-            if until is not None and until(generation):
-                break
+        run(self, steps, until)
         return self
 
     def __iter__(self) -> Iterator[Generation]:
@@ -340,33 +323,21 @@ class Evolver:
 
     # -- watching ------------------------------------------------------------------------------
 
-    def subscribe(self, observer: Observer) -> Callable[[], None]:
+    def subscribe(
+        self,
+        observer: Observer,
+        undo: Callable[[], object] | None = None,
+        strict: bool = False,
+    ) -> Callable[[], None]:
         """Call ``observer`` with every generation from now on; returns a function that ends it.
 
-        An observer that raises is reported once in the log, and neither stops the search nor the
-        other observers.
+        Args:
+            observer: what to call. One that raises is reported once in the log, and neither stops
+                the search nor the other observers.
+            undo: called when the last step is taken back.
+            strict: let ``tell`` raise what the observer raises; the step is told all the same.
         """
-        number = self._subscribed
-        self._subscribed += 1
-        self._observers[number] = observer
-
-        def unsubscribe() -> None:
-            self._observers.pop(number, None)
-
-        return unsubscribe
-
-    def _notify(self, generation: Generation) -> None:
-        for number, observer in tuple(self._observers.items()):
-            try:
-                observer(generation)
-            except Exception:
-                if number not in self._reported:
-                    self._reported.add(number)
-                    log.exception(
-                        "Observer %r failed at step %d; the search goes on.",
-                        observer,
-                        generation.step,
-                    )
+        return self._observers.subscribe(observer, undo, strict)
 
     @property
     def generation(self) -> int:
@@ -435,3 +406,13 @@ class Evolver:
         self.rng.bit_generator.state = state["rng"]
         self._step, self._born = state["step"], state["born"]
         self._bred = self._tested = None
+
+    def take_back(self, state: dict[str, Any]) -> None:
+        """Undo the last step: return to the ``state_dict`` from before it.
+
+        Raises:
+            InputError: as ``load_state_dict``.
+        """
+        self.load_state_dict(state)
+        self.records.forget_last()
+        self._observers.undone()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from m2n2lab.errors import InputError, real_number, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,27 @@ class Proposal:
         """Return a copy with some of ``parents``, ``split``, ``mix``, ``seed`` chosen by hand."""
         hand = tuple(dict.fromkeys((*self.by_hand, *changes)))
         return replace(self, **changes, by_hand=hand)
+
+    def check(self, size: int) -> None:
+        """See that its numbers can be used in a space of ``size`` parameters.
+
+        Raises:
+            InputError: a seed that is no whole number; of two parents, a split outside [0, size] or
+                a mix outside [0, 1].
+        """
+        if type(self.seed) is not int or self.seed < 0:
+            whole_number("seed", self.seed, 0)
+        if len(self.parents) != 2:
+            return
+        split, mix = self.split, self.mix
+        whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
+        if not whole or not 0 <= split <= size:  # type: ignore[operator]  # None is not whole
+            raise InputError(
+                f"A split must be a whole number from 0 to {size} (the length of the vector), but "
+                f"{split!r} came; choose one inside."
+            )
+        if type(mix) is not float or not 0.0 <= mix <= 1.0:
+            real_number("mix", mix, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +184,7 @@ class Generation:
         before: members and fitness before the child came.
         after: members and fitness once it was decided (the same object where nothing changed).
         test: the best member's score on held-out data; NaN where the task has none.
+        scores: (D,) the child's scores, or the part of them that was enough to give it up.
     """
 
     step: int
@@ -170,6 +194,7 @@ class Generation:
     before: Standing
     after: Standing
     test: float
+    scores: NDArray[Any] | Partial = field(repr=False, compare=False)
 
     @property
     def best(self) -> int:

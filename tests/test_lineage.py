@@ -56,7 +56,7 @@ class Search:
         verdict = Verdict(accepted, id / 100, 1.0, 1, 2, displaced, 0.0, 0)
         if accepted:
             self.alive = [m for m in self.alive if m != displaced] + [id]
-        self.lineage.observe(Generation(self.step, proposal, id, verdict, None, None, 0.0))
+        self.lineage.observe(Generation(self.step, proposal, id, verdict, None, None, 0.0, None))
         return id
 
 
@@ -147,7 +147,9 @@ def test_rejected_children_change_nothing(family):
     before, moments = lineage_data(family), shares_data(family)
     verdict = Verdict(False, 0.9, 1.0, 1, 2, 4, 0.0, 0)
     for step in range(8, 30):
-        family.observe(Generation(step, Proposal((4, 6), 1, 0.5, 1), step, verdict, None, None, 0))
+        family.observe(
+            Generation(step, Proposal((4, 6), 1, 0.5, 1), step, verdict, None, None, 0, None)
+        )
     after = lineage_data(family)
     for name in ("ids", "born", "lane", "edges", "alive", "gave"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))

@@ -234,8 +234,7 @@ class Workbench:
             self.note = "There is no merge by hand to take back."
             return False
         state, _ = self._before
-        self._evolver.load_state_dict(state)
-        self._evolver.records.forget_last()
+        self._evolver.take_back(state)
         self._lineage.forget_last()
         self._before = None
         self.note = "The merge is taken back."
