@@ -63,7 +63,7 @@ bench: chromium
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[llm,images,test]'
+	$(PIP) install -c constraints.txt -e '.[llm,images,ray,test]'
 	@touch $@
 
 .venv/.lab: .venv/.made $(SETUP)

@@ -187,9 +187,15 @@ class CmaEs(Evolver):
             )
         return self._asked[index]
 
-    def tell(self, child: Proposal | Any, scores: ArrayLike | Partial | None = None) -> Generation:
+    def tell(
+        self,
+        child: Proposal | Any,
+        scores: ArrayLike | Partial | None = None,
+        *,
+        genome: Any = None,
+    ) -> Generation:
         """Let a child compete and, after the last of a generation, move the distribution."""
-        generation = super().tell(child, scores)
+        generation = super().tell(child, scores, genome=genome)
         proposal = generation.proposal
         last = self._first + len(self._asked)
         if proposal is not None and not proposal.parents and self._first <= proposal.seed < last:

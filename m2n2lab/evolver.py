@@ -18,7 +18,7 @@ from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Partial, Proposal, Verdict
 from m2n2lab.rejection import Rejection
-from m2n2lab.running import run
+from m2n2lab.running import Executor, run
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 
@@ -251,19 +251,28 @@ class Evolver:
         """
         return self.archive.judge(scores)
 
-    def tell(self, child: Proposal | Any, scores: ArrayLike | Partial | None = None) -> Generation:
+    def tell(
+        self,
+        child: Proposal | Any,
+        scores: ArrayLike | Partial | None = None,
+        *,
+        genome: Any = None,
+    ) -> Generation:
         """Let a child compete: what ``verdict`` says of its scores is what happens.
 
         Args:
             child: a proposal, or a model that nobody asked for (a vector, a torch module).
             scores: (D,) its scores; evaluated here if left out.
+            genome: what ``breed`` made of a proposal while its parents lived; made here if left
+                out.
 
         Raises:
             InputError: a proposal that cannot be made, a model of another size or with NaN,
                 scores of another shape. Nothing changes then.
         """
         proposal = child if isinstance(child, Proposal) else None
-        genome = self.space.genome(child) if proposal is None else self.breed(proposal)
+        if genome is None:
+            genome = self.space.genome(child) if proposal is None else self.breed(proposal)
         if scores is None:
             scores = self._score(genome)
         before = self.archive.standing
@@ -307,13 +316,24 @@ class Evolver:
         model = self.space.materialise(self.breed(proposal))
         return self.tell(proposal, self.rejection.score(model))
 
-    def run(self, steps: int, until: Callable[[Generation], bool] | None = None) -> Evolver:
+    def run(
+        self,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        executor: Executor | None = None,
+    ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
+        Args:
+            steps: how many.
+            until: asked after each.
+            executor: where children are scored, such as a ``ProcessExecutor`` or ``RayExecutor``;
+                here, one after the other, by default.
+
         Raises:
-            InputError: a negative number of steps.
+            InputError: a negative number of steps; what the executor raises.
         """
-        run(self, steps, until)
+        run(self, steps, until, executor)
         return self
 
     def __iter__(self) -> Iterator[Generation]:

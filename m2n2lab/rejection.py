@@ -154,9 +154,13 @@ class Trial:
 
     def next(self) -> Indices | None:
         """Return the data points to score next (n,), or ``None`` where all is decided."""
-        left = self._order[self.seen :]
-        if not len(left) or self._lost():
+        if self.seen == len(self._order) or self._lost():
             return None
+        return self.upcoming()
+
+    def upcoming(self) -> Indices:
+        """Return the data points that are next in order (n,), whether they are needed or not."""
+        left = self._order[self.seen :]
         return left if self._bound is None else left[: self._rejection.chunk]
 
     def add(self, indices: Indices, scores: NDArray[Any]) -> None:
