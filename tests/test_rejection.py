@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from merges import same_search
 from typer.testing import CliRunner
 
 from m2n2lab import Archive, Evolver, InputError, make_evolver, tasks
@@ -186,17 +187,6 @@ def soft(task):
     )
 
 
-def same(a, b):
-    """Whether two searches stand at the very same point."""
-    one, two = a.state_dict(), b.state_dict()
-    kept = [
-        (x is None and y is None) or np.array_equal(x, y)
-        for x, y in zip(one["archive"].pop("genomes"), two["archive"].pop("genomes"), strict=True)
-    ]
-    scores = one["archive"].pop("scores"), two["archive"].pop("scores")
-    return all(kept) and np.array_equal(*scores) and one == two
-
-
 @pytest.mark.parametrize("kind", ["right or wrong", "graded", "several tasks"])
 @pytest.mark.parametrize(
     "options", [{}, {"alpha": 0.5}, {"alpha": 2.5, "capacity": "max"}], ids=str
@@ -206,7 +196,7 @@ def test_a_search_goes_the_same_way_with_early_rejection(tiny, tiny_seeds, kind,
     options = {"mutation": 0.1, "archive_size": 6, "rng": 5, **options}
     full = Evolver(task, tiny_seeds, **options).run(150)
     early = Evolver(task, tiny_seeds, chunk=7, **options).run(150)
-    assert same(full, early)
+    assert same_search(full, early)
     unseen = early.records.column("unseen")
     assert unseen.any()
     assert not unseen[early.records.column("accepted") == 1.0].any()
@@ -220,7 +210,7 @@ def digits_run(digits, seed, steps, chunk):
 
 def test_a_thousand_digit_steps_are_bit_identical(digits):
     full, early = (digits_run(digits, 0, 1_000, chunk) for chunk in (None, 128))
-    assert same(full, early)
+    assert same_search(full, early)
     assert early.records.column("unseen").any()
 
 
@@ -228,7 +218,7 @@ def test_a_thousand_digit_steps_are_bit_identical(digits):
 @pytest.mark.parametrize("seed", range(3))
 def test_ten_thousand_digit_steps_are_bit_identical_for_most_of_the_price(digits, seed):
     full, early = (digits_run(digits, seed, 10_000, chunk) for chunk in (None, 64))
-    assert same(full, early)
+    assert same_search(full, early)
     assert 1.0 - early.records.column("unseen").mean() / digits.points <= 0.6
 
 
@@ -237,7 +227,7 @@ def test_brute_force_may_reject_early_and_methods_that_need_all_scores_may_not(t
         make_evolver("brute-force", tiny, tiny_seeds, archive_size=3, chunk=chunk).run(100)
         for chunk in (None, 10)
     )
-    assert same(full, early)
+    assert same_search(full, early)
     for method in ("map-elites", "cma-es"):
         with pytest.raises(InputError, match=f"{method} needs all scores .* chunk=10"):
             make_evolver(method, tiny, tiny_seeds, chunk=10)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.gram import Gram
 from m2n2lab.checkpoint.identity import Hashes
+from m2n2lab.checkpoint.kinds import TORCH_NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, used
@@ -127,7 +128,8 @@ class CheckpointSpace:
         sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
-        found = {"components": components, "dtype": plan.dtype, "vocab": vocab}
+        dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
+        found = {"components": components, "dtype": dtype, "vocab": vocab}
         return _opened, (
             sources,
             found,

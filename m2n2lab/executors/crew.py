@@ -107,7 +107,7 @@ class Crew(ABC):
         task, space = evolver.task, evolver.space
         if self._held is None or self._held[0] is not task or self._held[1] is not space:
             self._packed = pack(task, space)
-            self.close()
+            self._end_workers()
             self._held = task, space
         while self.here < self.workers:
             self.start()
@@ -121,8 +121,8 @@ class Crew(ABC):
     def start(self) -> None:
         """Begin to start one more worker."""
         worker, self._born = self._born, self._born + 1
-        self.starting.add(worker)
         self._start(worker, self._packed)
+        self.starting.add(worker)
 
     def send(self, worker: int, number: int, job: Job) -> None:
         """Give an idle worker a job for a proposal."""
@@ -161,6 +161,9 @@ class Crew(ABC):
 
     def close(self) -> None:
         """End all workers; the next run starts new ones."""
+        self._end_workers()
+
+    def _end_workers(self) -> None:
         for worker in (*self.idle, *self.starting, *self.busy):
             self._kill(worker)
         self.idle.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -13,8 +14,13 @@ from m2n2lab.errors import InputError, real_number
 from m2n2lab.executors.crew import Crew
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
 
+STARTS = 3
+"""Tries to start Ray here: on a busy machine it gives up waiting for its own parts."""
+
 STORE = 200 * 2**20
 """Bytes of shared memory of a Ray that is started here: only the task passes through it."""
+
+log = logging.getLogger("m2n2lab")
 
 
 class RayExecutor(Crew):
@@ -108,30 +114,39 @@ class RayExecutor(Crew):
             ) from error
         if ray.is_initialized():
             return ray
-        options: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": False}
-        try:
-            if self.address is not None:
-                ray.init(self.address, **options)
+        for attempt in range(STARTS):
+            try:
+                self._connect(ray)
                 return ray
-            # Under a short name: sockets in it may have 107 characters in all.
-            short = "/tmp" if os.path.isdir("/tmp") else None
-            self._folder = tempfile.mkdtemp(prefix="ray", dir=short)
-            ray.init(
-                "local",
-                num_cpus=max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus)),
-                include_dashboard=False,
-                object_store_memory=STORE,
-                _temp_dir=self._folder,
-                **options,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            self._leave()
-            where = f"at {self.address!r}" if self.address else "on this machine"
-            raise InputError(
-                f"Ray must be reached {where}, but that failed ({str(error).splitlines()[0]}); "
-                f"see that it runs there, or leave address out."
-            ) from error
+            except Exception as error:  # Ray raises all sorts, and bare ones
+                self._leave(ray)
+                if attempt < STARTS - 1 and self.address is None:
+                    log.warning("Ray did not start (%s); trying again.", error)
+                    continue
+                where = "on this machine" if self.address is None else f"at {self.address!r}"
+                words = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+                raise InputError(
+                    f"RayExecutor must reach Ray {where}, but that failed ({words}); see that it "
+                    f"runs there, or use ProcessExecutor on this machine."
+                ) from error
         return ray
+
+    def _connect(self, ray: Any) -> None:
+        """Reach the cluster, or start a Ray here."""
+        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        if self.address is not None:
+            ray.init(self.address, **options)
+            return
+        # Under a short name: sockets in it may have 107 characters in all.
+        self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp" if os.path.isdir("/tmp") else None)
+        ray.init(
+            "local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus)),
+            include_dashboard=False,
+            object_store_memory=STORE,
+            _temp_dir=self._folder,
+            **options,
+        )
 
     def close(self) -> None:
         """End all workers and, if it was started here, Ray."""
@@ -141,10 +156,11 @@ class RayExecutor(Crew):
         if self._folder is not None:
             import ray
 
-            ray.shutdown()
-            self._leave()
+            self._leave(ray)
 
-    def _leave(self) -> None:
+    def _leave(self, ray: Any) -> None:
+        """End a Ray that was started here, or that did not start."""
+        ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
