@@ -1,4 +1,5 @@
-# `make lab` opens the dashboard, `make test` checks everything; both build .venv on first use.
+# `make lab` opens the dashboard, `make notebooks` the course, `make test` checks everything; all
+# build .venv on first use.
 # PyTorch: pip on Linux installs the CUDA build, which is large but runs without a GPU too. Nothing
 # here can choose the smaller CPU build: pip picks it where your own pip settings offer it.
 
@@ -22,9 +23,13 @@ ifneq ($(shell $(BIN)/python -c '' 2>/dev/null && cat .venv/.made 2>/dev/null),$
 .PHONY: .venv/.made
 endif
 
-.PHONY: help lab test test-all chromium lint format bench
+# Run as root, as in many containers, JupyterLab wants to be told that this is meant.
+ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help lab notebooks test test-all chromium lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
+	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
 	@echo 'make test      lint, types and all tests but the slow ones'
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff and mypy only'
@@ -34,6 +39,11 @@ help:
 
 lab: .venv/.lab
 	exec $(BIN)/m2n2lab serve --host "$(HOST)" --port "$(PORT)"
+
+# The course needs no internet, so JupyterLab does not look for news of itself either.
+notebooks: .venv/.notebooks
+	exec $(BIN)/jupyter-lab --ip="$(HOST)" --port="$(PORT)" $(ROOT_TOO) \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
 
 # Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
 # made once.
@@ -63,7 +73,11 @@ bench: chromium
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[llm,images,ray,test]'
+	$(PIP) install -c constraints.txt -e '.[llm,images,ray,notebooks,test]'
+	@touch $@
+
+.venv/.notebooks: .venv/.lab $(SETUP)
+	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks]'
 	@touch $@
 
 .venv/.lab: .venv/.made $(SETUP)

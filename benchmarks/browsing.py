@@ -84,9 +84,11 @@ def started(
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def serving(
+    command: Sequence[str], port: int, log: Path, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server, and end it afterwards."""
-    process = started(command, port, log)
+    process = started(command, port, log, **options)
     try:
         yield process
     finally:

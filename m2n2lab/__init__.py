@@ -20,6 +20,7 @@ _HOMES = {
     "Archive": "archive",
     "Checkpoint": "checkpoint",
     "CheckpointSpace": "checkpoint",
+    "Console": "widgets.console",
     "DenseSpace": "spaces",
     "Evolver": "evolver",
     "Generation": "records",
@@ -37,16 +38,17 @@ _HOMES = {
     "Verdict": "records",
     "archive_bytes": "exporting",
     "compare": "comparing",
+    "dashboard": "widgets.inline",
     "load_archive": "exporting",
     "make_evolver": "baselines",
     "preflight": "checkpoint",
     "rebuild": "checkpoint",
     "save_archive": "exporting",
 }
-__all__ = ["__version__", "tasks", *_HOMES]
+__all__ = ["__version__", "store", "tasks", "zoo", *_HOMES]
 
 if TYPE_CHECKING:
-    from m2n2lab import tasks
+    from m2n2lab import store, tasks, zoo
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
@@ -61,11 +63,13 @@ if TYPE_CHECKING:
     from m2n2lab.records import Generation, Proposal, Verdict
     from m2n2lab.spaces import DenseSpace
     from m2n2lab.tasks import Sample, Task
+    from m2n2lab.widgets.console import Console
+    from m2n2lab.widgets.inline import dashboard
 
 
 def __getattr__(name: str) -> Any:
-    if name == "tasks":
-        return importlib.import_module("m2n2lab.tasks")
+    if name in ("store", "tasks", "zoo"):
+        return importlib.import_module(f"m2n2lab.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")

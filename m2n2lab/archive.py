@@ -271,6 +271,14 @@ class Archive:
                 f"Member {id!r} does not live in the archive; choose one of: {alive}."
             ) from None
 
+    def __repr__(self) -> str:
+        return f"Archive({len(self)} of {self.size} members, {self.points:,} data points)"
+
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import archive_html
+
+        return archive_html(self)
+
     def __len__(self) -> int:
         return len(self._now.row_of)
 
@@ -286,6 +294,23 @@ class Archive:
         member = self._now.rows[self._row(id)]
         assert member is not None
         return member
+
+    def pair(self, parents: Any) -> tuple[int | None, int | None]:
+        """Return the ids of A and B where they are given by hand.
+
+        Raises:
+            InputError: not a pair, or one of them does not live.
+        """
+        if parents is None:
+            return None, None
+        try:
+            a, b = parents
+        except (TypeError, ValueError):
+            raise InputError(
+                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
+                f"choose among the living: {', '.join(map(str, self.ids))}."
+            ) from None
+        return (None if a is None else self[a].id), (None if b is None else self[b].id)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -331,6 +356,15 @@ class Archive:
     def best(self) -> Member:
         """The member with the highest mean score; the oldest of equals."""
         return self._now.best
+
+    def best_with(self, id: int, genome: Any, verdict: Verdict) -> tuple[int, Any]:
+        """Return id and genome of whoever is best once a child that is accepted is let in."""
+        best = (verdict.score, id, genome)
+        for member in self.members:
+            # Of equals the oldest is best, and the child is the youngest.
+            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
+                best = (member.score, member.id, member.genome)
+        return best[1:]
 
     @property
     def coverage(self) -> float:

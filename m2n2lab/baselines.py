@@ -17,6 +17,7 @@ from m2n2lab.population import Floats, Member
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.spaces import DenseSpace, Space
 from m2n2lab.tasks.base import Task
+from m2n2lab.turns import in_turn
 
 
 class GridArchive(Archive):
@@ -122,6 +123,7 @@ class CmaEs(Evolver):
 
     method = "cma-es"
     lowest_leaves = False  # the distribution moves by every child's mean score
+    saves = False
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class CmaEs(Evolver):
                 "verbose": -9,
             },
         )
+        self.options |= {"sigma0": sigma0, "population": population, "full": full}
         self._asked: list[NDArray[np.float64]] = []  # the current generation's solutions
         self._first = 0  # number of its first solution
         self._next = 0  # number of the next solution to hand out
@@ -187,6 +190,7 @@ class CmaEs(Evolver):
             )
         return self._asked[index]
 
+    @in_turn
     def tell(
         self,
         child: Proposal | Any,
@@ -239,6 +243,7 @@ class BruteForce(Evolver):
     ) -> None:
         self.ratios = whole_number("ratios", ratios, 2)
         super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
+        self.options["ratios"] = self.ratios
         if len(self.space.seeds) != 2:
             raise InputError(
                 f"Brute force tries the ratios of exactly two seeds, but {len(self.space.seeds)} "

@@ -121,6 +121,7 @@ def compare(
     Raises:
         InputError: no runs, or an unknown metric.
     """
+    from m2n2lab.drawing import sized
     from m2n2lab.drawing_compare import draw_compare
 
     if not runs:
@@ -128,4 +129,4 @@ def compare(
             'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
         )
     curves = {name: curves_data(evolver) for name, evolver in runs.items()}
-    return draw_compare(compare_data(curves, metric), theme)
+    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

@@ -17,6 +17,7 @@ from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
 from m2n2lab.hover import explained, short
+from m2n2lab.offline import load
 from m2n2lab.plots import (
     NICHE_MODES,
     AttractionData,
@@ -27,8 +28,7 @@ from m2n2lab.plots import (
 )
 from m2n2lab.theme import Theme, ramp
 
-# Inline: a notebook then shows plots without the internet.
-hv.extension("bokeh", inline=True, logo=False)
+load()
 
 Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
@@ -42,7 +42,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
 
     def hook(plot: Any, element: Any) -> None:
         figure = plot.state
-        figure.background_fill_color = figure.border_fill_color = None
+        figure.background_fill_color = figure.border_fill_color = theme.paper
         figure.outline_line_color = None
         figure.toolbar.logo = None
         figure.output_backend = "canvas"  # WebGL stalls where there is no graphics card
@@ -74,6 +74,19 @@ def part(*hooks: Hook) -> dict[str, Any]:
 def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
     return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
+
+
+def sized(plot: Any, height: int, width: int | None = None) -> Any:
+    """Return a plot as it stands in a notebook, which gives it no height: as wide as there is room.
+
+    Args:
+        plot: from one of the drawing functions.
+        height: in pixels.
+        width: in pixels, where more would not help.
+    """
+    if width is None:
+        return plot.opts(height=height)
+    return plot.opts(height=height, width=width, responsive=False)
 
 
 BARELY = 1e-9
@@ -337,6 +350,26 @@ def _one_source(plot: Any, element: Any) -> None:
         handles["glyph_renderer"].data_source = handles["source"] = source
 
 
+def legend(theme: Theme) -> dict[str, Any]:
+    """Return the options of a small legend above a plot."""
+    return {
+        "legend_position": "top",
+        "legend_cols": 2,
+        "legend_opts": {
+            "background_fill_alpha": 0.0,
+            "border_line_color": None,
+            "label_text_color": theme.quiet,
+            "label_text_font": FONT,
+            "label_text_font_size": "11px",
+            "label_height": 13,
+            "glyph_height": 13,
+            "spacing": 6,
+            "margin": 0,
+            "padding": 0,
+        },
+    }
+
+
 def _curve_looks(theme: Theme) -> tuple[tuple[str, float, str], ...]:
     """Return colour, width and dash of each curve."""
     return (
@@ -391,20 +424,7 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         # Of a dot at the first step more than half is seen.
         xlim=(-0.02 * LEAST_STEPS, curves_end(data)),
         ylim=(0, 104),
-        legend_position="top",
-        legend_cols=2,
-        legend_opts={
-            "background_fill_alpha": 0.0,
-            "border_line_color": None,
-            "label_text_color": theme.quiet,
-            "label_text_font": FONT,
-            "label_text_font_size": "11px",
-            "label_height": 13,
-            "glyph_height": 13,
-            "spacing": 6,
-            "margin": 0,
-            "padding": 0,
-        },
+        **legend(theme),
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",

@@ -86,13 +86,16 @@ def landscape_words(data: LandscapeData) -> dict[str, list[Any]]:
 
 
 def draw_landscape(
-    data: LandscapeData, at: tuple[float, float], theme: Theme, hooks: tuple[Hook, ...] = ()
+    data: LandscapeData,
+    at: tuple[float, float] | None,
+    theme: Theme,
+    hooks: tuple[Hook, ...] = (),
 ) -> Any:
     """Draw a child's score over split and mix, with the bench's place and the best cell marked.
 
     Args:
         data: what is known.
-        at: the bench's split, as a share of the vector, and mix.
+        at: the bench's split, as a share of the vector, and mix; ``None`` where there is no bench.
         theme: colours.
         hooks: as for the other plots.
     """
@@ -116,7 +119,8 @@ def draw_landscape(
     names = hv.Labels(tuple(corners(data, theme).values()), vdims=["text", "colour"]).opts(
         text_color="colour", text_font_size="13px", text_font_style="bold", **part(sans)
     )
-    key = hv.Labels(([-half], [1 + half + 0.015], [KEY]), vdims=["text"]).opts(
+    words = KEY if at else KEY.rpartition(" · ")[0]
+    key = hv.Labels(([-half], [1 + half + 0.015], [words]), vdims=["text"]).opts(
         text_color=theme.quiet, text_font_size="11px", text_align="left",
         text_baseline="bottom", **part(sans),
     )  # fmt: skip
@@ -124,7 +128,7 @@ def draw_landscape(
         color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
         **part(*hooks),
     )  # fmt: skip
-    bench = hv.Points(([at[0]], [at[1]]), label="bench").opts(
+    bench = hv.Points([at] if at else [], ["split", "mix"], label="bench").opts(
         color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
         show_legend=False, **part(*hooks),
     )  # fmt: skip

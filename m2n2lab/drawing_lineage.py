@@ -8,9 +8,16 @@ import holoviews as hv
 import numpy as np
 
 from m2n2lab.display import percent
-from m2n2lab.drawing import Hook, Ticks, base, named, part
+from m2n2lab.drawing import Hook, Ticks, base, legend, member_ticks, named, part
 from m2n2lab.hover import explained
-from m2n2lab.lineage_plots import LineageData, SharesData, lineage_geometry, seed_names
+from m2n2lab.lineage_plots import (
+    LineageData,
+    PaintingData,
+    SharesData,
+    lineage_geometry,
+    painting_pixels,
+    seed_names,
+)
 from m2n2lab.theme import Theme, ramp, seed_colours
 
 MOST_LABELS = 12
@@ -202,4 +209,32 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         ylim=(0, 100),
         ylabel="share of the living, %",
         **_options(theme, *hooks),
+    )
+
+
+def draw_painting(data: PaintingData, theme: Theme) -> Any:
+    """Draw what each of the living is made of, along the flat vector, in the seeds' colours."""
+    members, _, parts = data.shares.shape
+    pixels = np.concatenate([painting_pixels(painting, theme) for painting in data.shares])
+    strips = hv.RGB(pixels, bounds=(0, 0, 1, members), kdims=["place", "member"])
+    looks: dict[str, Any] = {"color": theme.card, **part()}
+    found = data.shares.sum(axis=(0, 1)) > 0.0
+    keys = [
+        hv.Points(([-1.0], [-1.0]), label=name).opts(
+            color=colour, marker="square", size=9, **part()
+        )
+        for name, colour, some in zip(
+            seed_names(parts - 1), seed_colours(theme, parts - 1), found, strict=True
+        )
+        if some
+    ]
+    lines = [hv.HLine(float(row)).opts(line_width=3, **looks) for row in range(1, members)]
+    borders = [hv.VLine(float(at)).opts(line_width=1, **looks) for at in data.borders]
+    return hv.Overlay([strips.opts(**part()), *lines, *borders, *keys]).opts(
+        xlim=(0, 1),
+        ylim=(0, members),
+        xlabel="place in the flat vector",
+        ylabel="member, fittest on top",
+        **legend(theme),
+        **base(theme, named(y=member_ticks(data.ids)), axes=False, ids=True),
     )

@@ -6,6 +6,7 @@ No threads and no user interface here: views watch from outside (``subscribe``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +19,16 @@ from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Partial, Proposal, Verdict
 from m2n2lab.rejection import Rejection
-from m2n2lab.running import Executor, run
+from m2n2lab.running import Executor, run, step
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
+from m2n2lab.turns import Turns, in_turn
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from m2n2lab.plots import Plots
+    from m2n2lab.store.recorder import Stored
 
 
 class Evolver:
@@ -62,8 +65,13 @@ class Evolver:
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
         rng: seed of everything random.
-        chunk: score this many data points at a time, and give a child up once it is certain that
-            it cannot live; the search goes the same way. All data points at once by default.
+        chunk: score this many data points at a time, until it is certain that the child cannot
+            live; the search goes the same way. All at once by default.
+        known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
+
+    Attributes:
+        options: what it was made with, to be made again.
+        stored: the run that records it or that it came from, as ``store`` has it.
 
     Raises:
         InputError: seeds or options that cannot be used.
@@ -72,6 +80,8 @@ class Evolver:
     method = "m2n2"
     lowest_leaves = True
     """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
+    saves = True
+    """Whether there is a ``state_dict``."""
 
     def __init__(
         self,
@@ -87,7 +97,9 @@ class Evolver:
         mutation: float = 0.0,
         rng: int = 0,
         chunk: int | None = None,
+        known: ArrayLike | None = None,
     ) -> None:
+        self.turn = Turns()
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
         task.check_space(self.space)
@@ -103,21 +115,29 @@ class Evolver:
         self.archive = self._new_archive(
             archive_size, alpha, capacity or ("max" if task.graded else "one")
         )
-        if chunk is not None and not self.lowest_leaves:
-            raise InputError(
-                f"Method {self.method} needs all scores of every child, but chunk={chunk} came; "
-                f"leave chunk out."
-            )
-        self.rejection = None if chunk is None else Rejection(self.archive, task, chunk)
+        self.rejection = None if chunk is None else Rejection.of(self, chunk)
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.records = History()
+        self.options: dict[str, Any] = {
+            "archive_size": archive_size,
+            "alpha": alpha,
+            "capacity": self.archive.capacity,
+            "crossover": crossover,
+            "split_point": split_point,
+            "attraction": attraction,
+            "mutation": self.mutation,
+            "rng": rng,
+            "chunk": chunk,
+        }
+        self.stored: Stored | None = None
         self._step = 0
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._observers = Observers()
-        for genome in self.space.seeds:
-            self.archive.add(self._new_id(), genome, self._score(genome))
+        for k, genome in enumerate(self.space.seeds):
+            scores = self._score(genome) if known is None else np.asarray(known)[k]
+            self.archive.add(self._new_id(), genome, scores)
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         return Archive(self.task.points, size, alpha, capacity, self.task.shares)
@@ -131,6 +151,7 @@ class Evolver:
 
     # -- one step, in three parts --------------------------------------------------------------
 
+    @in_turn
     def ask(
         self,
         parents: tuple[int, int | None] | None = None,
@@ -154,7 +175,7 @@ class Evolver:
         seed = int(self.rng.bit_generator.random_raw()) >> 11
         if parents is None and split is None and mix is None:
             return self._draw(u_a, u_b, u_split, u_mix, seed)
-        a, b = self._pair(parents)
+        a, b = self.archive.pair(parents)
         if a is None:
             a = self.archive.draw_parent(u_a)
         drawn = self._cross(a, b, u_b, u_split, u_mix, seed)
@@ -178,21 +199,6 @@ class Evolver:
         split = int(u_split * self.space.size) if self.split_point else self.space.size
         return Proposal((a, b), split, u_mix, seed)
 
-    def _pair(self, parents: Any) -> tuple[int | None, int | None]:
-        """Return the ids of A and B where they are given by hand."""
-        if parents is None:
-            return None, None
-        try:
-            a, b = parents
-        except (TypeError, ValueError):
-            raise InputError(
-                f"parents must be two ids (A, B), or (A, None) to draw B, but {parents!r} came; "
-                f"choose among the living: {', '.join(map(str, self.archive.ids))}."
-            ) from None
-        return (None if a is None else self.archive[a].id), (
-            None if b is None else self.archive[b].id
-        )
-
     def check(self, proposal: Proposal) -> tuple[Member, ...]:
         """Return the parents of a proposal, edited by hand or old, that can be made into a child.
 
@@ -211,38 +217,36 @@ class Evolver:
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
         return tuple([self.archive[parent] for parent in proposal.parents])
 
+    @in_turn
     def breed(self, proposal: Proposal) -> Any:
-        """Return the genome of the proposed child; the same proposal always gives the same child.
-
-        Raises:
-            InputError: as ``check``.
-        """
+        """Return the genome of the proposed child, the same each time; raises as ``check``."""
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
-        if self.mutation and proposal.parents:
-            genome = self.space.mutate(genome, self.mutation, proposal.seed)
         self._bred = (proposal, genome)
         return genome
 
     def _make(self, proposal: Proposal) -> Any:
-        """Return the child before mutation."""
-        parents = [parent.genome for parent in self.check(proposal)]
-        if len(parents) == 1:
-            return parents[0]
-        a, b = parents
-        assert proposal.split is not None  # as checked
-        assert proposal.mix is not None
-        return self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
 
+    def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
+        """Return the genome of a child of these genomes, whether or not they still live."""
+        genome = parents[0]
+        if len(parents) == 2:
+            assert proposal.split is not None  # as checked
+            assert proposal.mix is not None
+            a, b = parents
+            genome = self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+        if self.mutation:
+            genome = self.space.mutate(genome, self.mutation, proposal.seed)
+        return genome
+
+    @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
-        """Make the proposed child and return its scores (D,); nothing changes.
-
-        Raises:
-            InputError: as ``check``.
-        """
+        """Make the proposed child and return its scores (D,); raises as ``check``."""
         return self._score(self.breed(proposal))
 
+    @in_turn
     def verdict(self, scores: ArrayLike | Partial) -> Verdict:
         """Say what would happen to a child with these scores (D,); nothing changes.
 
@@ -251,6 +255,7 @@ class Evolver:
         """
         return self.archive.judge(scores)
 
+    @in_turn
     def tell(
         self,
         child: Proposal | Any,
@@ -263,8 +268,7 @@ class Evolver:
         Args:
             child: a proposal, or a model that nobody asked for (a vector, a torch module).
             scores: (D,) its scores; evaluated here if left out.
-            genome: what ``breed`` made of a proposal while its parents lived; made here if left
-                out.
+            genome: what ``breed`` made while the parents lived; made here if left out.
 
         Raises:
             InputError: a proposal that cannot be made, a model of another size or with NaN,
@@ -281,7 +285,7 @@ class Evolver:
         verdict = self.archive.judge(scores)
         if verdict.accepted:
             # A held-out part that fails must leave all as it was: test the next best before.
-            self._test_next(id, genome, verdict)
+            self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
@@ -291,15 +295,6 @@ class Evolver:
         self._observers.notify(generation)
         return generation
 
-    def _test_next(self, id: int, genome: Any, verdict: Verdict) -> None:
-        """Test whoever is best once an accepted child is let in, unless it is tested already."""
-        best = (verdict.score, id, genome)
-        for member in self.archive.members:
-            # Of equals the oldest is best, as in the archive, and the child is the youngest.
-            if member.id != verdict.displaced and (member.score, -member.id) > (best[0], -best[1]):
-                best = (member.score, member.id, member.genome)
-        self._test(*best[1:])
-
     def _test(self, id: int, genome: Any) -> float:
         """Return a member's held-out score, evaluated unless it was the last one tested."""
         if self._tested is None or self._tested[0] != id:
@@ -308,33 +303,40 @@ class Evolver:
 
     # -- many steps ----------------------------------------------------------------------------
 
+    @in_turn
     def step(self) -> Generation:
-        """Ask, evaluate, as far as it takes to decide, and tell once."""
-        proposal = self.ask()
-        if self.rejection is None:
-            return self.tell(proposal, self.evaluate(proposal))
-        model = self.space.materialise(self.breed(proposal))
-        return self.tell(proposal, self.rejection.score(model))
+        """Ask, evaluate and tell once; a step that is stopped on the way never began."""
+        return step(self)
 
     def run(
         self,
         steps: int,
         until: Callable[[Generation], bool] | None = None,
         executor: Executor | None = None,
+        *,
+        store: str | Path | None = None,
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
-        Args:
-            steps: how many.
-            until: asked after each.
-            executor: where children are scored, such as a ``ProcessExecutor`` or ``RayExecutor``;
-                here, one after the other, by default.
+        ``executor`` says where children are scored (see ``m2n2lab.executors``), here by default;
+        ``store`` is the file that records them (see ``m2n2lab.store``).
 
         Raises:
-            InputError: a negative number of steps; what the executor raises.
+            InputError: a negative number, a store that cannot be written; what executors raise.
         """
-        run(self, steps, until, executor)
+        run(self, steps, until, executor, store)
         return self
+
+    @classmethod
+    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
+        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
+
+        Raises:
+            InputError: no such store or run, another task or other seeds.
+        """
+        from m2n2lab.store import resume
+
+        return resume(path, run, kind=cls, **given)
 
     def __iter__(self) -> Iterator[Generation]:
         """Step for as long as somebody asks for the next generation."""
@@ -365,11 +367,17 @@ class Evolver:
         return self._step
 
     @property
+    def born(self) -> int:
+        """Number of ids that were given away: the next child's."""
+        return self._born
+
+    @property
     def best(self) -> Member:
         """The member with the highest mean score."""
         return self.archive.best
 
     @property
+    @in_turn
     def test(self) -> float:
         """The best member's score on held-out data, evaluated when the best member changes."""
         best = self.archive.best
@@ -387,6 +395,9 @@ class Evolver:
 
         return Plots(self)
 
+    def __repr__(self) -> str:
+        return f"<{self.method} on {self.task.name!r}, step {self.generation}: {self.archive!r}>"
+
     def _repr_html_(self) -> str:
         from m2n2lab.display import evolver_html
 
@@ -394,6 +405,7 @@ class Evolver:
 
     # -- saving --------------------------------------------------------------------------------
 
+    @in_turn
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides how the search goes on: plain values, arrays and genomes.
 
@@ -405,10 +417,12 @@ class Evolver:
             "method": self.method,
             "step": self._step,
             "born": self._born,
+            "tested": self._tested,
             "rng": self.rng.bit_generator.state,
             "archive": {**archive, "genomes": packed},
         }
 
+    @in_turn
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly, bit for bit, from a state of the same method, task and options.
 
@@ -425,14 +439,10 @@ class Evolver:
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
         self._step, self._born = state["step"], state["born"]
-        self._bred = self._tested = None
+        self._bred, self._tested = None, state.get("tested")
 
     def take_back(self, state: dict[str, Any]) -> None:
-        """Undo the last step: return to the ``state_dict`` from before it.
-
-        Raises:
-            InputError: as ``load_state_dict``.
-        """
+        """Undo the last step: return to the ``state_dict`` from before it, or raise as that."""
         self.load_state_dict(state)
         self.records.forget_last()
         self._observers.undone()

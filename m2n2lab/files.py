@@ -57,6 +57,19 @@ def writable_folder(path: str | Path) -> Path:
     return folder
 
 
+def free_place(path: str | Path) -> Path:
+    """See that something can be written at ``path`` later on, where nothing is yet.
+
+    Raises:
+        InputError: something is there, or its folder cannot be written to.
+    """
+    place = Path(path)
+    if os.path.lexists(place):
+        raise InputError(f"{place} is there already; choose another name, or remove it.")
+    writable_folder(place.parent)
+    return place
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

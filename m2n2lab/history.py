@@ -72,6 +72,11 @@ class History:
             )
         )
 
+    def restore(self, table: NDArray[np.float64], start: Standing | None) -> None:
+        """Take the rows of another history (steps, columns), and how things stood before them."""
+        self.start = start
+        self._values = array("d", table.astype(np.float64).tobytes())
+
     def forget_last(self) -> None:
         """Drop the last row: the step that it tells of was taken back."""
         del self._values[-len(COLUMNS) :]

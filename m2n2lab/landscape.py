@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.errors import InputError, whole_number
 from m2n2lab.records import Proposal
 
 if TYPE_CHECKING:
@@ -67,10 +68,15 @@ class Landscape:
         cells: splits and mixes, 2^k + 1.
 
     Raises:
-        InputError: a parent that does not live.
+        InputError: a parent that does not live, or another number of cells.
     """
 
     def __init__(self, evolver: Evolver, parents: tuple[int, int], cells: int = CELLS) -> None:
+        if (whole_number("cells", cells, 2) - 1) & (cells - 2):
+            raise InputError(
+                f"cells must be one more than a power of two, so that halving reaches all, but "
+                f"{cells} came; take 9 or {CELLS}."
+            )
         self.parents = parents
         self._evolver = evolver
         # Genomes are kept: the parents may die before the map is done.
@@ -109,6 +115,24 @@ class Landscape:
         return LandscapeData(
             self.parents, self._splits, self._mixes, self._shown.copy(), known, best
         )
+
+
+def landscape_data(evolver: Evolver, a: int, b: int, cells: int = CELLS) -> LandscapeData:
+    """Evaluate all of a pair's landscape, which takes ``cells`` squared children.
+
+    Args:
+        evolver: the search that the parents live in; others may step it meanwhile.
+        a, b: ids of the parents.
+        cells: splits and mixes, 2^k + 1.
+
+    Raises:
+        InputError: a parent that does not live, or another number of cells.
+    """
+    landscape, more = Landscape(evolver, (a, b), cells), True
+    while more:
+        with evolver.turn():
+            more = landscape.advance()
+    return landscape.data()
 
 
 def _coarse_to_fine(cells: int) -> Iterator[tuple[int, int, int]]:

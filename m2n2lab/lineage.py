@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -86,11 +87,15 @@ class Lineage:
 
     Args:
         evolver: the search to watch, from how it stands now.
+        members: who lived when it began, where that is not now.
+        began: step after which it began, likewise.
     """
 
-    def __init__(self, evolver: Evolver) -> None:
+    def __init__(
+        self, evolver: Evolver, members: Iterable[Member] | None = None, began: int | None = None
+    ) -> None:
         self.seeds = len(evolver.space.seeds)
-        self.now = evolver.generation
+        self.now = evolver.generation if began is None else began
         self.lanes = 0
         self._archive = evolver.archive
         self._size = evolver.space.size
@@ -104,7 +109,7 @@ class Lineage:
         self._moments: list[tuple[int, Floats]] = []  # step, mean shares (K + 1,)
         self._every = 1  # steps between two moments
         self._line: tuple[int, NDArray[np.intp], Floats] | None = None  # the last asked for
-        for member in evolver.archive.members:
+        for member in evolver.archive.members if members is None else members:
             painting = self._first_painting(member)
             self._add(member.id, member.born, member.parents, None, member.score, painting, None)
 
@@ -113,17 +118,24 @@ class Lineage:
     def observe(self, generation: Generation) -> None:
         """Take in one generation; made for ``evolver.subscribe``."""
         verdict, step = generation.verdict, generation.step
-        if not verdict.accepted:
-            self.now = step
-            return
+        if verdict.accepted:
+            self.birth(
+                step, generation.child, generation.proposal, verdict.score, verdict.displaced
+            )
+        self.now = step
+
+    def birth(
+        self, step: int, id: int, proposal: Proposal | None, score: float, displaced: int | None
+    ) -> None:
+        """Take in a child that lives from ``step`` on, and whom it displaced."""
         self._remember(step)
         self.now = step
-        id, proposal, parents = generation.child, generation.proposal, generation.parents
         painting = self._child_painting(id, proposal)
+        parents = proposal.parents if proposal else ()
         # The child first: whom it displaces may be its parent.
-        self._add(id, step, parents, proposal, verdict.score, painting, verdict.displaced)
-        if verdict.displaced is not None:
-            self._bury(verdict.displaced, step)
+        self._add(id, step, parents, proposal, score, painting, displaced)
+        if displaced is not None:
+            self._bury(displaced, step)
 
     def _add(
         self,

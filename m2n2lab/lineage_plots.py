@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.archive import Archive
+from m2n2lab.layout import Layout
 from m2n2lab.lineage import NOBODY, Floats, Lineage
+from m2n2lab.theme import Theme, inks, seed_colours
 
 OLD = 300
 """Of the ancestors of the living, of one member's and of the children made by hand, so many that
@@ -18,6 +21,9 @@ RECENT = 150
 
 SLANT = 0.012
 """Width of an edge's slope as a share of the steps that are shown."""
+
+PAINTED = 13
+"""Pixels over which a painting's shares are spread."""
 
 CLIMB = 1000
 """Hidden generations between two shown ones, beyond which no edge is drawn between them."""
@@ -39,6 +45,36 @@ def shares_data(lineage: Lineage) -> SharesData:
     """Return the seeds' mean shares over the living at evenly spaced moments and now."""
     steps, shares = zip(*lineage.moments(), strict=True)
     return SharesData(np.array(steps, np.int64), np.array(shares))
+
+
+class PaintingData(NamedTuple):
+    """What the living are made of, along the flat vector; the fittest first."""
+
+    ids: tuple[int, ...]  # (P,)
+    shares: Floats  # (P, BINS, K + 1) of each seed and, last, of what came from none; sum to 1
+    borders: NDArray[np.float64]  # (T - 1,) where tensors meet, as shares of the vector
+
+
+def painting_data(archive: Archive, layout: Layout, lineage: Lineage) -> PaintingData:
+    """Return what the living are made of.
+
+    Raises:
+        InputError: the lineage did not watch this archive.
+    """
+    rows = np.argsort(-archive.fitness, kind="stable")
+    ids = tuple(archive.ids[row] for row in rows)
+    borders = np.array(layout.offsets[1:-1]) / max(layout.offsets[-1], 1)
+    return PaintingData(ids, np.array([lineage.painting(id) for id in ids]), borders)
+
+
+def painting_pixels(painting: Floats, theme: Theme, height: int = PAINTED) -> NDArray[np.uint8]:
+    """Return a painting (BINS, K + 1) as a strip (height, BINS, 3) of its seeds' shares."""
+    colours = inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
+    tops = np.round(np.cumsum(painting, axis=1) * height)  # (BINS, K + 1) in pixels
+    rows = np.arange(height)[:, np.newaxis, np.newaxis]
+    seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)
+    pixels: NDArray[np.uint8] = colours[seed]
+    return pixels
 
 
 class LineageData(NamedTuple):

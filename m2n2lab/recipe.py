@@ -215,6 +215,11 @@ class Recipe:
         # Pickled arrays come back writeable; the constructor seals them again.
         return Recipe, (self.breaks, self.coef)
 
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import recipe_html
+
+        return recipe_html(self)
+
     def __repr__(self) -> str:
         shares = " + ".join(f"{share:.0f} %" for share in 100.0 * self.ancestry)
         return f"Recipe({self._extent()} in {_count(self.segments, 'piece')}: {shares})"

@@ -58,6 +58,11 @@ class Proposal:
         if type(mix) is not float or not 0.0 <= mix <= 1.0:
             real_number("mix", mix, 0.0, 1.0)
 
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import proposal_html
+
+        return proposal_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Partial:
@@ -79,6 +84,13 @@ class Partial:
     def unseen(self) -> int:
         """How many data points were not scored."""
         return self.points - len(self.indices)
+
+    @property
+    def with_gaps(self) -> NDArray[np.float64]:
+        """(D,) the scores, and NaN wherever there is none."""
+        full = np.full(self.points, np.nan)
+        full[self.indices] = self.scores
+        return full
 
     @property
     def best(self) -> NDArray[Any]:
@@ -240,6 +252,14 @@ class Generation:
         if self.displaced is None:
             return f"Child {self.child} lives: there was room for it."
         return f"Child {self.child} lives and takes the place of {self.displaced}."
+
+    def _repr_html_(self) -> str:
+        from m2n2lab.display import generation_html
+
+        return generation_html(self)
+
+    def __repr__(self) -> str:
+        return f"<{self}>"  # without the members' fitness before and after
 
     def __str__(self) -> str:
         made = " × ".join(map(str, self.parents)) or "from outside"

@@ -31,7 +31,7 @@ and such a data point must be scored before anything is certain.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,9 @@ from m2n2lab.errors import InputError, whole_number
 from m2n2lab.population import Floats, Population
 from m2n2lab.records import Partial
 from m2n2lab.tasks.base import Task
+
+if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
 
 Indices = NDArray[np.intp]
 EPSILON = float(np.finfo(float).eps)
@@ -229,6 +232,20 @@ class Rejection:
         self.task = task
         self._archive = archive
         self._bound: Bound | None = None
+
+    @classmethod
+    def of(cls, evolver: Evolver, chunk: int) -> Rejection:
+        """Return what scores the children of a search.
+
+        Raises:
+            InputError: a method that needs all scores, a chunk below 1.
+        """
+        if not evolver.lowest_leaves:
+            raise InputError(
+                f"Method {evolver.method} needs all scores of every child, but chunk={chunk} came; "
+                f"leave chunk out."
+            )
+        return cls(evolver.archive, evolver.task, chunk)
 
     def bound(self) -> Bound | None:
         """Return the bound in the archive's present state; ``None`` while there is room for all."""

@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
+from m2n2lab.starts import (
+    IMAGES,
+    LANGUAGE,
+    checked_style,
+    make_seeds,
+    make_task,
+    seeds_code,
+    task_calls,
+)
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
-    from m2n2lab.tasks.classify import Classify
+    from m2n2lab.tasks.base import Task
 
-TASKS = ("digits", "mnist")
+TASKS = (*IMAGES, *LANGUAGE)
 """Tasks that can be chosen by name."""
 
 SCRATCH_MUTATION = 0.01
@@ -45,6 +55,13 @@ def _number(name: str, text: str) -> int | float:
         ) from None
 
 
+LANGUAGE_OPTIONS = {"archive_size": 10}
+"""Of a search over language models, of which an evaluation takes seconds: a small archive."""
+
+LANGUAGE_LIBRARIES = ("bm25s", "rapidfuzz", "tokenizers", "transformers")
+"""What the extra 'llm' brings."""
+
+
 def default_threads() -> int:
     """Return torch threads for small networks: more than four cost more than they give."""
     return min(os.cpu_count() or 1, 4)
@@ -60,11 +77,15 @@ class Settings:
         seed: of everything random.
         pretrained: start from two specialists, each trained on half of the classes, and do not
             mutate; otherwise from two random networks.
-        data: folder of MNIST's IDX files.
+        data: folder of MNIST's IDX files, or of GSM8K's problems.
         hidden: widths of the hidden layers.
         device: ``"cpu"`` or ``"cuda"``.
         threads: torch threads.
         options: further options of the method, such as ``archive_size``.
+        models: checkpoints of language models to start from, folders or hub ids; without any, the
+            zoo's specialists and the problems that they were made for.
+        limit: data points of each language task.
+        style: how language models are asked (see ``starts.STYLES``).
     """
 
     task: str = "digits"
@@ -76,16 +97,31 @@ class Settings:
     device: str = "cpu"
     threads: int = field(default_factory=default_threads)
     options: dict[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    limit: int | None = None
+    style: str | None = None
+
+    @property
+    def language(self) -> bool:
+        """Whether the models are language models."""
+        return self.task in LANGUAGE
+
+    @property
+    def steps(self) -> int:
+        """Steps of a search that nobody gave a number for: as many as a few minutes hold."""
+        return 60 if self.language else 10_000
 
     @property
     def start(self) -> str:
         """What the search starts from, in words."""
+        if self.language:
+            return f"{len(self.models)} models" if self.models else "the zoo's pair"
         return "pre-trained" if self.pretrained else "from scratch"
 
     @property
     def title(self) -> str:
         """The search in a few words."""
-        start = f" · {self.start}" if self.pretrained else ""
+        start = f" · {self.start}" if self.pretrained or self.models else ""
         return f"{self.task} · {self.method} · seed {self.seed}{start}"
 
     def asked(self, query: Mapping[str, str]) -> Settings:
@@ -111,13 +147,17 @@ class Settings:
             options["archive_size"] = int(real_number("archive_size", size, 2, LARGEST_ARCHIVE))
         seed = whole_number("seed", _number("seed", given.get("seed", str(self.seed))), 0)
         task = choose("task", given.get("task", self.task), self.tasks)
+        # What only the first task knows of does not go with another one.
+        kept = self if task == self.task else replace(self, data=None, models=(), limit=None)
         changed = replace(
-            self,
+            kept,
             task=task,
             method=given.get("method", self.method),
             seed=seed,
-            pretrained=given.get("pretrained", "1" if self.pretrained else "0") == "1",
+            pretrained=task in IMAGES
+            and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
+            style=kept.style if kept.models else None,
         )
         changed.check()
         return changed
@@ -125,7 +165,8 @@ class Settings:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be chosen here without naming a folder."""
-        return tuple(dict.fromkeys((self.task, "digits")))
+        there = all(find_spec(library) for library in LANGUAGE_LIBRARIES)
+        return tuple(dict.fromkeys((self.task, "digits", *(LANGUAGE if there else ()))))
 
     def query(self) -> dict[str, str]:
         """Return what ``asked`` makes these settings of again."""
@@ -141,18 +182,20 @@ class Settings:
 
     def code(self, steps: int) -> str:
         """Return Python that makes the same search again, to be run in a notebook."""
-        seeds = "trained_seeds" if self.pretrained else "random_seeds"
-        mutation = 0.0 if self.pretrained else SCRATCH_MUTATION
-        options = {"mutation": mutation, **self.options}
-        words = "".join(f", {name}={value!r}" for name, value in options.items())
-        widths = "" if self.hidden == (256,) else f"hidden={self.hidden!r}"
+        words = "".join(f", {name}={value!r}" for name, value in self._options().items())
         return (
             f"import m2n2lab as lab\n\n"
-            f"task = lab.tasks.{self.task}({widths})\n"
-            f"seeds = task.{seeds}(rng={self.seed})\n"
+            f"task = {' + '.join(map(str, task_calls(self)))}\n"
+            f"seeds = {seeds_code(self)}\n"
             f'evolver = lab.make_evolver("{self.method}", task, seeds, rng={self.seed}{words})\n'
             f"evolver.run({steps})\n"
         )
+
+    def _options(self) -> dict[str, Any]:
+        """Return the method's options, with what is usual for such a search."""
+        if self.language:
+            return {**LANGUAGE_OPTIONS, **self.options}
+        return {"mutation": 0.0 if self.pretrained else SCRATCH_MUTATION, **self.options}
 
     def check(self) -> None:
         """See that names and numbers can be used, before anything heavy is loaded.
@@ -166,26 +209,54 @@ class Settings:
         choose("method", self.method, METHODS)
         whole_number("seed", self.seed, 0)
         whole_number("threads", self.threads, 1)
-        if self.data is not None and self.task != "mnist":
+        if self.data is not None and self.task not in ("mnist", "gsm8k", "gsm8k+webshop"):
             raise InputError(
-                f"Only the mnist task reads a data folder, but one came for {self.task!r}; leave "
-                f"it out or choose task mnist."
+                f"Only the mnist and gsm8k tasks read a data folder, but one came for "
+                f"{self.task!r}; leave it out or choose another task."
+            )
+        checked_style(self.style)
+        if self.limit is not None:
+            whole_number("limit", self.limit, 1)
+        if self.language:
+            self._check_language()
+        elif self.models or self.limit is not None or self.style is not None:
+            raise InputError(
+                f"Models, a limit and a prompt style are for language tasks, but the task is "
+                f"{self.task!r}; leave them out or choose one of {', '.join(LANGUAGE)}."
             )
 
-    def make_task(self) -> Classify:
+    def _check_language(self) -> None:
+        """See that a search over language models can begin.
+
+        Raises:
+            InputError: a single model, options that only networks or only given models have.
+        """
+        if self.pretrained:
+            raise InputError(
+                f"Task {self.task!r} always starts from trained models, but pretrained came; leave "
+                f"it out."
+            )
+        if len(self.models) == 1:
+            raise InputError(
+                f"A merge needs at least two models, but only {self.models[0]!r} came; give "
+                f"another one of the same architecture."
+            )
+        if not self.models and (self.data is not None or self.style is not None):
+            raise InputError(
+                "The zoo's models know their own problems and prompts only, but a data folder or a "
+                "prompt style came; give seeds of your own with it."
+            )
+
+    def make_task(self) -> Task:
         """Return the task.
 
         Raises:
             InputError: as ``check``, and what the task's data raise.
         """
-        from m2n2lab import tasks
-
         self.check()
-        if self.task == "mnist":
-            return tasks.mnist(self.data, hidden=self.hidden, device=self.device)
-        return tasks.digits(hidden=self.hidden, device=self.device)
+        return make_task(self)
 
-    def make(self, task: Classify | None = None) -> Evolver:
+    def make(self, task: Task | None = None) -> Evolver:
         """Return the evolver.
 
         Args:
@@ -197,8 +268,5 @@ class Settings:
         from m2n2lab.baselines import make_evolver
 
         task = task or self.make_task()
-        make_seeds = task.trained_seeds if self.pretrained else task.random_seeds
-        seeds = make_seeds(rng=self.seed)
-        mutation = 0.0 if self.pretrained else SCRATCH_MUTATION
-        options = {"mutation": mutation, **self.options}
-        return make_evolver(self.method, task, seeds, rng=self.seed, **options)
+        seeds = make_seeds(self, task)
+        return make_evolver(self.method, task, seeds, rng=self.seed, **self._options())

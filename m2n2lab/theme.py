@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Theme(NamedTuple):
@@ -22,6 +26,12 @@ class Theme(NamedTuple):
     seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
     outside: str  # what came from no seed
     runs: tuple[str, ...]  # one hue for each search, where several are compared
+    paper: str | None = None  # behind a plot; none where the page's own colour shows through
+
+    @property
+    def on_paper(self) -> Theme:
+        """The same where nobody knows whether the page is light or dark, as in a notebook."""
+        return self._replace(paper=self.card)
 
 
 LIGHT = Theme(
@@ -86,3 +96,9 @@ def seed_colours(theme: Theme, seeds: int) -> list[str]:
     The hues stay apart for colour-blind readers. There are six; a seventh seed has the first's.
     """
     return [*(theme.seeds[k % len(theme.seeds)] for k in range(seeds)), theme.outside]
+
+
+@cache
+def inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return colours ``#rrggbb`` as numbers (n, 3)."""
+    return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)

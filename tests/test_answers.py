@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from m2n2lab.widgets.answers import LONGEST, LONGEST_ANSWER, AnswersView
+from m2n2lab.widgets.answers import AnswersView
 from m2n2lab.widgets.snapshot import Snapshot
+from m2n2lab.widgets.texts import LONGEST, LONGEST_ANSWER
 from m2n2lab.widgets.workbench import ANSWERS, Answer, Filter
 
 from m2n2lab import Evolver, tasks

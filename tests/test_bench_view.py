@@ -9,10 +9,10 @@ import panel as pn
 import pytest
 from figures import serving
 from m2n2lab.widgets.bench_view import BenchView
+from m2n2lab.widgets.names import LONGEST_NAME
 from m2n2lab.widgets.pictures import painting_uri, shares_words
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.split_editor import LONGEST_NAME
 from m2n2lab.widgets.workbench import Choice
 from pages import button, figure, opened
 from playwright.sync_api import expect

@@ -9,8 +9,9 @@ import panel as pn
 import pytest
 from figures import drawn, same, serving, tick_names
 from m2n2lab.widgets.lineage import LineageView, SharesView
-from m2n2lab.widgets.members import LONGEST, MembersView, MemberView
+from m2n2lab.widgets.members import MembersView, MemberView
 from m2n2lab.widgets.pictures import heat_uri, painting_uri, seeds_key, shares_words
+from m2n2lab.widgets.texts import LONGEST
 from PIL import Image
 from playwright.sync_api import expect
 

@@ -53,7 +53,7 @@ def run(*command, cwd=ROOT):
 # Programs start what they need; HoloViews comes in through the drawing modules alone.
 NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets"]
 NOT_CORE += [f"m2n2lab.{name}" for name in ("drawing", "drawing_lineage", "drawing_compare")]
-NOT_CORE += ["m2n2lab.drawing_landscape", "m2n2lab.hover"]
+NOT_CORE += ["m2n2lab.drawing_landscape", "m2n2lab.hover", "m2n2lab.offline"]
 
 
 def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):
@@ -108,9 +108,22 @@ def test_every_dependency_is_pinned_to_a_version_that_pyproject_allows(python):
 
 def test_environment_yml_installs_this_project_with_the_same_constraints_and_pythons():
     python, *rest = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert rest == ["pip", {"pip": ["-c constraints.txt", "-e .[notebooks]"]}]
+    assert rest == ["pip", {"pip": ["-c constraints.txt", "-e .[llm,images,notebooks]"]}]
     for text in (python.removeprefix("python "), PROJECT["requires-python"]):
         assert list(SpecifierSet(text).filter(["3.9", *PYTHONS])) == PYTHONS
+
+
+def test_conda_and_make_install_the_same_for_the_notebooks():
+    *_, (_, project) = (
+        each["pip"]
+        for each in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+        if isinstance(each, dict)
+    )
+    makefile = (ROOT / "Makefile").read_text()
+    rule = re.search(r"^\.venv/\.notebooks:.*\n\t(.*)", makefile, flags=re.M)[1]
+    assert rule.split(" install ")[1].replace("'", "") == f"-c constraints.txt {project}"
+    for extra in re.search(r"\[(.*)\]", project)[1].split(","):
+        assert PROJECT["optional-dependencies"][extra]
 
 
 def test_importing_the_package_needs_no_heavy_library():

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from weakref import WeakSet
 
 import pytest
-from m2n2lab.widgets import session as session_module
-from m2n2lab.widgets import ways, window
+from m2n2lab.widgets import closing, ways, window
+from m2n2lab.widgets.closing import close_all
 from m2n2lab.widgets.server import check_port, serve_dashboard
-from m2n2lab.widgets.session import Session, close_all
+from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.ways import BROWSERS, app_command, places
 from m2n2lab.widgets.window import Window
 from pages import PATIENCE, button, figure, free_port, opened, started
@@ -310,7 +310,7 @@ def test_a_signal_ends_the_server_its_window_and_a_search_that_runs(
 @pytest.fixture
 def no_others(monkeypatch):
     """No sessions but those of the test itself."""
-    monkeypatch.setattr(session_module, "_started", WeakSet())
+    monkeypatch.setattr(closing, "STARTED", WeakSet())
 
 
 @pytest.mark.usefixtures("no_others")

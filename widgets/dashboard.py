@@ -20,11 +20,12 @@ from m2n2lab.widgets.desks import DESKS, Desk
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
+from m2n2lab.widgets.orders import PACES
 from m2n2lab.widgets.page import Page
 from m2n2lab.widgets.pulse import Pulse
 from m2n2lab.widgets.runs import Run, Runs
 from m2n2lab.widgets.server_log import keep_quiet
-from m2n2lab.widgets.session import PACES, Session
+from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.styles import SELECT, SMALL, primary
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from bokeh.document import Document
 
     from m2n2lab.bench import BenchData
-    from m2n2lab.tasks.classify import Classify
+    from m2n2lab.tasks.base import Task
 
 REFRESH_EVERY = 200
 """Milliseconds between two looks at the session's snapshot."""
@@ -382,7 +383,7 @@ def _asked() -> dict[str, str]:
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def open_desk(settings: Settings, task: Classify | None = None, shared: bool = False) -> Desk:
+def open_desk(settings: Settings, task: Task | None = None, shared: bool = False) -> Desk:
     """Return a desk with one run.
 
     Args:
@@ -395,7 +396,7 @@ def open_desk(settings: Settings, task: Classify | None = None, shared: bool = F
 
 
 def dashboard(
-    settings: Settings | None = None, task: Classify | None = None, desk: Desk | None = None
+    settings: Settings | None = None, task: Task | None = None, desk: Desk | None = None
 ) -> Page:
     """Return the page for the browser session that asks for it.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ import param
 from numpy.typing import NDArray
 from panel.custom import AnyWidgetComponent
 
-from m2n2lab.display import percent
+from m2n2lab.display import percent, plain
 from m2n2lab.members import MemberPage, MembersData
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme, ramp
@@ -28,10 +27,9 @@ from .pictures import (
     seeds_key,
     shares_words,
 )
+from .texts import LONGEST, TEXTS_CSS, said, short
 
 _HERE = Path(__file__)
-LONGEST = 200
-"""Characters of a text from outside that are shown."""
 
 
 class MembersTable(AnyWidgetComponent):
@@ -99,7 +97,7 @@ class MembersView:
         painting, accuracy = data.painting[k], data.accuracy[k]
         known = accuracy[~np.isnan(accuracy)]
         scores = ", ".join(
-            f"{name[:LONGEST]} {percent(value)}"
+            f"{plain(name, LONGEST)} {percent(value)}"
             for name, value in zip(data.classes, accuracy.tolist(), strict=True)
         )
         return {
@@ -166,7 +164,7 @@ class MemberView:
         colours = css_variables(theme, track=theme.ramp[1], bar=theme.ramp[4])
         self.pane = pn.pane.HTML(
             "",
-            stylesheets=[f"{KEY_CSS} {_PAGE_CSS} .page {{ {colours} }}"],
+            stylesheets=[f"{KEY_CSS} {_PAGE_CSS} {TEXTS_CSS} .page {{ {colours} }}"],
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -217,7 +215,7 @@ class MemberView:
             width = 0.0 if math.isnan(value) else 100 * float(value)
             text = percent(float(value)) + ("" if math.isnan(held) else f" | {percent(held)}")
             rows.append(
-                f'<span class="name" title="{_text(name)}">{_text(name)}</span>'
+                f'<span class="name" title="{short(name, LONGEST)}">{short(name, LONGEST)}</span>'
                 f'<span class="bar"><b style="width:{width:.1f}%"></b>{mark}</span>'
                 f'<span class="value">{text}</span>'
             )
@@ -229,9 +227,9 @@ class MemberView:
         table = page.confusion
         if table is None or len(table) > MOST_CLASSES:
             return ""
-        head = "".join(f'<th scope="col">{_text(name)}</th>' for name in page.classes)
+        head = "".join(f'<th scope="col">{short(name, LONGEST)}</th>' for name in page.classes)
         rows = "".join(
-            f'<tr><th scope="row">{_text(name)}</th>{self._cells(counts)}</tr>'
+            f'<tr><th scope="row">{short(name, LONGEST)}</th>{self._cells(counts)}</tr>'
             for name, counts in zip(page.classes, table, strict=True)
         )
         return (
@@ -261,12 +259,7 @@ class MemberView:
         if sample.image is not None:
             uri = sample_uri(sample.image, self.theme.name == "dark")
             picture = f'<img alt="data point {int(sample.index)}" src="{uri}">'
-        question = "" if sample.text is None else f"{_text(sample.text)}<br>"
-        answer = "" if sample.right else f" <s>{_text(sample.prediction)}</s>"
+        question = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
+        answer = "" if sample.right and sample.answer is None else f" {said(sample)}"
         kind = "" if sample.image is not None else ' class="long"'
-        return f"<div{kind}>{picture}{question}{_text(sample.truth)}{answer}</div>"
-
-
-def _text(words: str) -> str:
-    """Return a text from outside as HTML that shows it, and not too much of it."""
-    return escape(words if len(words) <= LONGEST else words[: LONGEST - 1] + "…")
+        return f"<div{kind}>{picture}{question}{short(sample.truth)}{answer}</div>"

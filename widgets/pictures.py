@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.display import percent
-from m2n2lab.lineage_plots import seed_names
-from m2n2lab.theme import Theme, ramp, seed_colours
+from m2n2lab.lineage_plots import painting_pixels, seed_names
+from m2n2lab.theme import Theme, inks, ramp, seed_colours
 
 LEAST = 0.0005
 """Share below which it is not worth a word that something came from outside."""
-
-HEIGHT = 13
-"""Pixels over which a painting's shares are spread."""
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
@@ -35,24 +32,14 @@ def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
 
 
 @cache
-def _inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Return colours ``#rrggbb`` as numbers (n, 3)."""
-    return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)
-
-
-@cache
 def _heat(theme: Theme) -> NDArray[np.uint8]:
     """Return the ramp and, last, the background (257, 3)."""
-    return _inks((*ramp(theme), theme.card))
+    return inks((*ramp(theme), theme.card))
 
 
 def painting_uri(painting: NDArray[np.float64], theme: Theme) -> str:
     """Return a painting (BINS, K + 1) as a strip: each stretch is stacked of its seeds' shares."""
-    colours = _inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
-    tops = np.round(np.cumsum(painting, axis=1) * HEIGHT)  # (BINS, K + 1) in pixels
-    rows = np.arange(HEIGHT)[:, np.newaxis, np.newaxis]
-    seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)
-    return png_uri(colours[seed])
+    return png_uri(painting_pixels(painting, theme))
 
 
 def heat_uri(values: NDArray[np.float64], theme: Theme) -> str:

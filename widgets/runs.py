@@ -15,7 +15,7 @@ from .session import Session
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
-    from m2n2lab.tasks.classify import Classify
+    from m2n2lab.tasks.base import Task
 
 MOST_RUNS = 8
 """Searches that a desk holds."""
@@ -45,7 +45,7 @@ class Runs:
         all: the runs, the oldest first; replaced as a whole.
     """
 
-    tasks: Mapping[str, Classify] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
     all: tuple[Run, ...] = ()
     _count: int = 0
     _started: bool = False

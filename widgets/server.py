@@ -14,9 +14,9 @@ from tornado.ioloop import PeriodicCallback
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
+from .closing import close_all
 from .dashboard import dashboard, open_desk
 from .server_log import keep_quiet
-from .session import close_all
 from .window import Window, check_screen
 
 LOOK_EVERY = 200

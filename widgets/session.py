@@ -1,32 +1,36 @@
 """One search in a worker thread: commands go in, immutable snapshots come out.
 
-The worker owns the evolver; nobody else touches it. A page reads ``session.snapshot``, which is
-replaced as a whole and never waits on the lock of a running step.
+The worker takes the evolver's turn for all it does with it, so that others may step it too. A page
+reads ``session.snapshot``, which is replaced as a whole, and never waits for a running step.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
-from m2n2lab.errors import InputError, choose
+from m2n2lab.errors import InputError
 from m2n2lab.exporting import archive_bytes
-from m2n2lab.lineage import Lineage
+from m2n2lab.retrace import retraced
+from m2n2lab.tasks.generation import Halted, Progress, Watch
+from m2n2lab.turns import Turns
 
+from .closing import started
+from .commands import Commands
+from .orders import Orders
 from .snapshot import Camera, Snapshot
 from .workbench import Choice, Filter, Workbench
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.history import History
-    from m2n2lab.records import Proposal
+    from m2n2lab.lineage import Lineage
+    from m2n2lab.records import Generation
 
 log = logging.getLogger("m2n2lab")
 
@@ -42,75 +46,54 @@ PREVIEW_EVERY = 3.0
 STEPS_A_CELL = 16
 """Steps of a running search for each cell of a landscape."""
 
-PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
-"""Seconds that a step takes at least, by name."""
-
-
-COMMANDS = ("merge", "undo", "propose", "preview")
-"""What can be done with the bench: tell the child to the archive, take that back, put the search's
-next proposal on it, or preview what is on it where that is slow."""
-
 COARSE = 25
 """Cells of the landscape of a pair that nobody chose, while the search runs."""
 
 
-@dataclass(frozen=True)
-class _Orders:
-    """What the page has asked for, replaced as a whole under the session's lock."""
-
-    running: bool = False
-    steps: int = 0
-    pace: float = 0.0
-    filter: Filter = field(default_factory=Filter)
-    choice: Choice = field(default_factory=Choice)
-    chosen: int | None = None
-    mapping: bool | None = None
-    attended: bool = True
-    commands: tuple[tuple[str, Proposal | None], ...] = ()
-    closed: bool = False
-
-    @property
-    def stepping(self) -> bool:
-        """Whether another step is to be taken."""
-        return self.running or self.steps > 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether more than one step is to be taken: nobody looks closely then."""
-        return self.running or self.steps > 1
-
-
-class Session:
+class Session(Commands):
     """A search that a page, a notebook or a test can run, pause and step.
 
     Args:
-        make: makes the evolver; called in the worker thread, once.
+        make: makes the evolver, or returns one that others step too; called in the worker, once.
         title: what the page calls the search.
         threads: torch threads of the worker; ``None`` leaves torch's own number.
+        people: whether snapshots tell of members one by one.
+        follow: whether somebody takes the place of a chosen parent that has died.
     """
 
     def __init__(
-        self, make: Callable[[], Evolver], title: str = "", threads: int | None = None
+        self,
+        make: Callable[[], Evolver],
+        title: str = "",
+        threads: int | None = None,
+        people: bool = True,
+        follow: bool = False,
     ) -> None:
+        super().__init__()
         self.snapshot = Snapshot(title=title)
         self._make = make
         self._threads = threads
-        self._orders = _Orders()
+        self._people = people
+        self._follow = follow
         self._obeyed = self._orders  # the last orders, without what is done once
-        self._listeners: tuple[Callable[[], object], ...] = ()
+        self._listeners: tuple[tuple[Callable[[], object], bool], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
         self._export: Callable[[], bytes] | None = None
         self._bench: Workbench  # the worker's, as all that follows
         self._camera: Camera
+        self._lineage: Lineage
+        self._unwatch: tuple[Callable[[], None], ...] = ()
+        self._elsewhere = False  # whether somebody else has stepped since the worker looked
         self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
         self._previewed = 0.0  # when
         self._published = 0.0  # when the last snapshot was taken
         self._hurry = False  # whether the page waits for what has just been done
         self._message = ""  # why the search stopped
-        self._wake = threading.Condition()
+        self._under_way = False  # whether a step is
+        self._turn = Turns()  # the evolver's, once there is one
         self._thread: threading.Thread | None = None
 
-    # -- commands, from any thread; none of them waits for a step ------------------------------
+    # -- its life, from any thread ---------------------------------------------------------------
 
     def start(self, attended: bool = True) -> None:
         """Start the worker; a second call does nothing.
@@ -121,82 +104,11 @@ class Session:
         with self._wake:
             if self._thread is None:
                 self._order(attended=attended)
-                _started.add(self)
+                started(self)
                 self._thread = threading.Thread(
                     target=self._work, name="m2n2lab search", daemon=True
                 )
                 self._thread.start()
-
-    def run(self) -> None:
-        """Step until told to pause."""
-        self._order(running=True)
-
-    def pause(self) -> None:
-        """Stop after the step that is under way."""
-        self._order(running=False, steps=0)
-
-    def toggle(self) -> None:
-        """Pause, or run: whatever was ordered last, however far the worker is."""
-        if self.running:
-            self.pause()
-        else:
-            self.run()
-
-    def step(self, count: int = 1) -> None:
-        """Take ``count`` more steps, then pause; a running search pauses after them."""
-        with self._wake:  # a reentrant lock: nobody adds steps in between
-            self._order(running=False, steps=self._orders.steps + count)
-
-    def pace(self, name: str) -> None:
-        """Set how fast a running search steps, by a name of ``PACES``."""
-        self._order(pace=PACES[name])
-
-    def filter(self, wanted: Filter) -> None:
-        """Set which data points are shown."""
-        self._order(filter=wanted)
-
-    def choose(self, **parts: int | float | None) -> None:
-        """Change what is on the bench: ``a``, ``b``, ``split``, ``mix``.
-
-        It is previewed at once, or when ``preview`` is ordered where that is slow.
-        """
-        with self._wake:
-            choice = replace(self._orders.choice, **parts)  # type: ignore[arg-type]
-            if parts.keys() & {"a", "b"} and "seed" not in parts:
-                choice = replace(choice, seed=None)
-            self._order(choice=choice)
-
-    def select(self, member: int) -> None:
-        """Open a member's page and follow its ancestors."""
-        self._order(chosen=member)
-
-    def map(self, on: bool) -> None:
-        """Go on with the landscape of the pair on the bench, or leave it as it is."""
-        self._order(mapping=on)
-
-    def command(self, name: str, shown: Proposal | None = None) -> None:
-        """Order one of ``COMMANDS``, to be done between two steps.
-
-        Args:
-            name: which.
-            shown: for a merge, the proposal that the page shows; another one, put on the bench by
-                somebody else meanwhile, is not merged.
-
-        Raises:
-            InputError: an unknown one.
-        """
-        order = choose("command", name, COMMANDS), shown
-        with self._wake:
-            self._order(commands=(*self._orders.commands, order))
-
-    def attend(self) -> None:
-        """Say that somebody can see it from now on."""
-        if not self._orders.attended:
-            self._order(attended=True)
-
-    def close(self) -> None:
-        """Ask the worker to end; returns at once."""
-        self._order(closed=True)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the worker to end; returns whether it has."""
@@ -204,22 +116,7 @@ class Session:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _order(self, **wishes: Any) -> None:
-        with self._wake:
-            self._orders = replace(self._orders, **wishes)
-            self._wake.notify_all()
-
     # -- what can be read from any thread ------------------------------------------------------
-
-    @property
-    def running(self) -> bool:
-        """Whether the search was told to run or to take more steps, however far the worker is."""
-        return self._orders.stepping
-
-    @property
-    def choice(self) -> Choice:
-        """What the page wants on the bench, however far the worker is."""
-        return self._orders.choice
 
     @property
     def history(self) -> History | None:
@@ -230,17 +127,22 @@ class Session:
         """Return the archive as a file (see ``archive_bytes``); empty before there is one."""
         return self._export() if self._export else b""
 
-    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[], object], always: bool = False) -> Callable[[], None]:
         """Call ``listener``, in the worker, when an order has been obeyed and can be seen.
 
         It must return at once. Returns a function that ends it.
+
+        Args:
+            listener: what is called.
+            always: call it for every snapshot, at most one in ``PUBLISH_EVERY`` besides.
         """
+        entry = listener, always
         with self._wake:
-            self._listeners = (*self._listeners, listener)
+            self._listeners = (*self._listeners, entry)
 
         def unlisten() -> None:
             with self._wake:
-                self._listeners = tuple(x for x in self._listeners if x is not listener)
+                self._listeners = tuple(x for x in self._listeners if x is not entry)
 
         return unlisten
 
@@ -253,12 +155,10 @@ class Session:
 
                 torch.set_num_threads(self._threads)
             evolver = self._make()
-            lineage = Lineage(evolver)
-            evolver.subscribe(lineage.observe)
+            self._watch(evolver)
+            evolver.task.watch(Watch(self._answered, self._halted))
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
-            self._bench = Workbench(evolver, lineage)
-            self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title)
             self._publish_rest()
             while not (orders := self._take_orders()).closed:
                 try:
@@ -269,10 +169,49 @@ class Session:
         except Exception as error:
             self._fail(error)
         finally:
+            self._look_away()
             if self._orders.closed:
                 self.snapshot = Snapshot(phase="closed", title=self.snapshot.title)
 
-    def _take_orders(self) -> _Orders:
+    def _watch(self, evolver: Evolver) -> None:
+        """Watch a search from how it stands now."""
+        with evolver.turn():
+            self._look_away()
+            self._turn = evolver.turn
+            self._lineage = lineage = retraced(evolver)
+            self._bench = Workbench(evolver, lineage)
+            self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title, self._people)
+            self._benched = None
+            self._unwatch = (
+                evolver.subscribe(lineage.observe),
+                evolver.subscribe(self._notice),
+            )
+
+    def _look_away(self) -> None:
+        for end in self._unwatch:
+            end()
+        self._unwatch = ()
+
+    def _notice(self, generation: Generation) -> None:
+        """Note a step, whoever took it; called in that thread."""
+        self._camera.count(generation)
+        if threading.current_thread() is not self._thread and not self._elsewhere:
+            with self._wake:
+                self._elsewhere = True
+                self._wake.notify_all()
+
+    def _halted(self) -> bool:
+        """Return whether a model should stop to answer; asked in the middle of an evaluation."""
+        return self._orders.closed or (self._under_way and self._orders.halted)
+
+    def _answered(self, answers: Progress) -> None:
+        """Show how far the questions of an evaluation are."""
+        if time.monotonic() - self._published >= PUBLISH_EVERY:
+            self.snapshot = replace(self.snapshot, answers_so_far=answers)
+            self._published = time.monotonic()
+            self._call_listeners(hurry=False)
+
+    def _take_orders(self) -> Orders:
         """Return the orders, and take off them what is done once."""
         with self._wake:
             orders = self._orders
@@ -280,37 +219,46 @@ class Session:
             self._orders = self._obeyed
         return orders
 
-    def _obey(self, evolver: Evolver, orders: _Orders) -> None:
+    def _obey(self, evolver: Evolver, orders: Orders) -> None:
         """Do one round: what is asked of the bench, then one step, or rest until there is more."""
         began = time.monotonic()
-        self._serve_bench(orders)
+        self._elsewhere = False
+        if self._lineage.now != evolver.generation:  # a state was loaded, or a merge taken back
+            self._watch(evolver)
+        with self._turn():
+            self._serve_bench(orders)
         if not orders.stepping:
             self._rest()
             return
         if orders.running and self.snapshot.phase != "running":  # somebody waits to see that
             self._hurry = True
             self._publish("running")
-        stepping = time.monotonic()
-        generation = evolver.step()
-        self._bench.took(time.monotonic() - stepping)
-        self._camera.count(generation)
+        self._turn.give_way()
+        with self._turn():
+            stepping = time.monotonic()
+            self._under_way = True
+            try:
+                generation = evolver.step()
+            except Halted:
+                return  # as if it had not begun; the next round rests
+            finally:
+                self._under_way = False
+            self._bench.took(time.monotonic() - stepping)
         self._message = ""
         if generation.step % STEPS_A_CELL == 0 and self._mapping(orders):
-            self._bench.explore()
+            self._explore()
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
             self._publish("running")
         if orders.running and orders.pace > 0.0:
             self._wait(max(began + orders.pace - time.monotonic(), 0.0))
 
-    def _serve_bench(self, orders: _Orders) -> None:
+    def _serve_bench(self, orders: Orders) -> None:
         """Do what was ordered of the bench, and preview what is on it now."""
         choice, wanted, forced = orders.choice, orders.filter, False
         for name, shown in orders.commands:
             self._hurry = True
             if name == "merge":
-                generation = self._bench.merge(shown)
-                if generation is not None:
-                    self._camera.count(generation)
+                self._bench.merge(shown)
             elif name == "undo":
                 self._bench.undo()
             else:
@@ -319,6 +267,12 @@ class Session:
                     choice = self._bench.propose()
                     with self._wake:
                         self._order(choice=choice)
+        done = bool(orders.commands) and self._bench.note
+        if self._follow and (living := self._bench.living(choice))[0] != choice:
+            with self._wake:
+                if self._orders.choice in (choice, orders.choice):  # else there is another by now
+                    self._order(choice=living[0])
+            choice = living[0]
         old, dated = self._benched, self._bench.dated
         if not forced and not self._preview_due(replace(orders, choice=choice)):
             return
@@ -330,8 +284,11 @@ class Session:
         note = self._bench.note if old and old[0] == choice else ""
         self._bench.show(choice, wanted)
         self._bench.note = self._bench.note or note
+        if self._follow:
+            notes = (done, living[1], "" if done == self._bench.note else self._bench.note)
+            self._bench.note = " ".join(note for note in notes if note)
 
-    def _preview_due(self, orders: _Orders) -> bool:
+    def _preview_due(self, orders: Orders) -> bool:
         """Return whether there is something to preview: a choice, or a new pair if none is made."""
         if self._benched is None:
             return True
@@ -344,7 +301,7 @@ class Session:
         nobodys = choice.a is None and self._bench.data is not None and self._bench.dated
         return nobodys and late and not self._bench.slow
 
-    def _mapping(self, orders: _Orders) -> bool:
+    def _mapping(self, orders: Orders) -> bool:
         """Return whether more of the landscape is wanted."""
         known = self._bench.landscape
         if known is None or known.complete or not orders.attended:
@@ -353,20 +310,33 @@ class Session:
             return bool(orders.mapping)
         return not orders.busy or orders.choice.a is not None or known.done < COARSE
 
+    def _explore(self) -> None:
+        self._turn.give_way()
+        with self._turn():
+            self._bench.explore()
+
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""
         self._publish_rest()
         began = time.monotonic()
-        while self._orders is self._obeyed and self._mapping(self._obeyed):
-            self._bench.explore()
+        while self._idle and self._mapping(self._obeyed):
+            self._explore()
             if time.monotonic() - began > LOOK_EVERY:
                 if time.monotonic() - self._published >= PUBLISH_EVERY:
                     self._publish_rest()
                 self._wait(0.0)  # or nobody else would get a word in
                 began = time.monotonic()
-        if self._orders is self._obeyed:
+        if self._idle:
             self._publish_rest()
-            self._wait()
+            with self._wake:
+                self._wake.wait_for(lambda: not self._idle)
+        if self._elsewhere:  # somebody else steps: followed, but not at every step
+            self._wait(max(self._published + PUBLISH_EVERY - time.monotonic(), 0.0))
+
+    @property
+    def _idle(self) -> bool:
+        """Whether there are no other orders than the obeyed ones, and nobody else has stepped."""
+        return self._orders is self._obeyed and not self._elsewhere
 
     def _wait(self, seconds: float | None = None) -> None:
         """Wait for other orders than the last that were obeyed, at most ``seconds``."""
@@ -382,18 +352,18 @@ class Session:
         orders = self._obeyed
         slow = self._bench.slow
         pending = slow and self._benched is not None and orders.choice != self._benched[0]
-        self.snapshot = self._camera.take(
-            phase,
-            self._message,
-            orders.chosen,
-            slow=slow,
-            pending=pending,
-            mapping=self._mapping(orders),
-        )
+        with self._turn():
+            self.snapshot = self._camera.take(
+                phase,
+                self._message,
+                orders.chosen,
+                slow=slow,
+                pending=pending,
+                mapping=self._mapping(orders),
+            )
         self._published = time.monotonic()
-        if self._hurry:
-            self._hurry = False
-            self._call_listeners()
+        hurry, self._hurry = self._hurry, False
+        self._call_listeners(hurry)
 
     def _fail(self, error: Exception) -> None:
         """Show why the search stopped; what was found until then stays on the page."""
@@ -404,25 +374,7 @@ class Session:
         self.snapshot = replace(self.snapshot, phase="failed", message=self._message)
         self._call_listeners()
 
-    def _call_listeners(self) -> None:
-        for listener in self._listeners:
-            listener()
-
-
-_started: WeakSet[Session] = WeakSet()
-
-
-@atexit.register
-def close_all(patience: float = 5.0) -> bool:
-    """End every search, since one that still steps when Python ends would abort the process.
-
-    Args:
-        patience: most seconds to wait for the steps that are under way.
-
-    Returns:
-        Whether all have ended.
-    """
-    for session in _started:
-        session.close()
-    until = time.monotonic() + patience
-    return all(session.join(max(until - time.monotonic(), 0.0)) for session in _started)
+    def _call_listeners(self, hurry: bool = True) -> None:
+        for listener, always in self._listeners:
+            if hurry or always:
+                listener()

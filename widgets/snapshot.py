@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Generation, Standing
+    from m2n2lab.tasks.generation import Progress
 
 TELL_EVERY = 1.0
 """Least seconds between two looks at members and at lineage, while the search runs."""
@@ -47,6 +48,7 @@ class Snapshot:
         phase: ``"starting"``, ``"paused"``, ``"running"``, ``"failed"`` or ``"closed"``.
         message: why it failed, in words; empty otherwise.
         title: task, method and seed.
+        answers_so_far: of a language model that is being asked; ``None`` where none is.
         step: models told since the seeds.
         speed: steps per second over the last moments; while paused, of the last run.
         accepted: share of children that lived, of the last 1,000; NaN before the first.
@@ -77,6 +79,7 @@ class Snapshot:
     phase: str = "starting"
     message: str = ""
     title: str = ""
+    answers_so_far: Progress | None = None
     step: int = 0
     speed: float = 0.0
     accepted: float = float("nan")
@@ -114,9 +117,18 @@ class Camera:
         lineage: who came from whom in it.
         bench: what is on its bench.
         title: what the page calls the search.
+        people: whether it tells of members one by one.
     """
 
-    def __init__(self, evolver: Evolver, lineage: Lineage, bench: Workbench, title: str) -> None:
+    def __init__(
+        self,
+        evolver: Evolver,
+        lineage: Lineage,
+        bench: Workbench,
+        title: str,
+        people: bool = True,
+    ) -> None:
+        self._tells = people
         self._evolver = evolver
         self._lineage = lineage
         self._bench = bench
@@ -190,6 +202,8 @@ class Camera:
 
     def _people(self, phase: str, chosen: int | None) -> dict[str, Any]:
         """Return members, lineage and the chosen member's page; the old ones while fresh enough."""
+        if not self._tells:
+            return {}
         old, lineage, evolver = self._last, self._lineage, self._evolver
         if chosen not in lineage:
             chosen = None

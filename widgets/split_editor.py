@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import param
 from panel.custom import AnyWidgetComponent
 
 from m2n2lab.bench import BenchData
-from m2n2lab.display import plain
 from m2n2lab.theme import Theme
 
+from .files import beside
+from .names import short_names
 from .pictures import css_variables, painting_uri, shares_words
-
-_HERE = Path(__file__)
-
-LONGEST_NAME = 48
-"""Characters of a tensor's name that are shown."""
-
-
-def _text(name: str, kind: str) -> str:
-    """Return the text of a file beside this one."""
-    return _HERE.with_name(f"{name}.{kind}").read_text(encoding="utf-8")
 
 
 class SplitEditor(AnyWidgetComponent):
@@ -33,8 +22,8 @@ class SplitEditor(AnyWidgetComponent):
     Above it, on the same scale, what either parent is made of.
     """
 
-    _esm = _text("split_editor", "js")
-    _stylesheets: ClassVar = [_text("split_editor", "css")]
+    _esm = beside("split_editor.js")
+    _stylesheets: ClassVar = [beside("split_editor.css")]
 
     size = param.Integer(default=1, doc="N, length of the flat vector.")
     split = param.Integer(default=0, doc="First index after the split.")
@@ -56,7 +45,7 @@ class SplitEditor(AnyWidgetComponent):
         wanted = {
             "size": data.size,
             "borders": list(data.borders),
-            "names": list(_short(data.tensors)),
+            "names": list(short_names(data.tensors)),
             "rows": list(data.rows),
             "made": [
                 {"uri": painting_uri(made, theme), "words": f"{who}: {shares_words(made)}"}
@@ -68,17 +57,11 @@ class SplitEditor(AnyWidgetComponent):
             self.param.update(**changed)
 
 
-@lru_cache(maxsize=4)
-def _short(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of tensors, none too long to be shown."""
-    return tuple(plain(name, LONGEST_NAME) for name in names)
-
-
 class MixSlider(AnyWidgetComponent):
     """The share of B before the split, and the angle between the parents."""
 
-    _esm = _text("mix_slider", "js")
-    _stylesheets: ClassVar = [_text("mix_slider", "css")]
+    _esm = beside("mix_slider.js")
+    _stylesheets: ClassVar = [beside("mix_slider.css")]
 
     value = param.Number(default=0.5, bounds=(0.0, 1.0), doc="The mix.")
     angle = param.Number(default=math.nan, doc="Angle in degrees; NaN where there is no pair.")

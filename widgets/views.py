@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
 import numpy as np
 import panel as pn
 
-from m2n2lab.display import percent
 from m2n2lab.drawing import (
     attraction_words,
     cell_boxes,
@@ -27,6 +25,7 @@ from m2n2lab.drawing import (
 from m2n2lab.plots import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.theme import Theme
 
+from .figures_html import FIGURES_CSS, figures_html
 from .live_plot import LivePlot
 from .snapshot import Snapshot
 from .styles import SMALL
@@ -169,53 +168,12 @@ class CurvesView(LivePlot):
             self.handles["start"]["plot"].x_range.end = curves_end(data)
 
 
-PHASES = {
-    "starting": "starting …",
-    "paused": "paused",
-    "running": "running",
-    "failed": "stopped by an error",
-    "closed": "closed",
-}
-"""Words for the phases of a session."""
-
-_FIGURES_CSS = """
-.figures { display: flex; flex-wrap: wrap; gap: 2px 16px; text-align: right;
-           font-family: system-ui, sans-serif; }
-.figures b { display: block; white-space: nowrap; font-size: 16px;
-             font-variant-numeric: tabular-nums; }
-.figures span { font-size: 11px; opacity: .7; white-space: nowrap; }
-@media (max-width: 1400px) {
-  .figures { gap: 2px 10px; }
-  .figures b { font-size: 14px; }
-}
-.message { color: #d55e00; max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
-"""
-
-
 class FiguresView:
     """Step, state and speed, accuracy, coverage and acceptance; and why a search stopped."""
 
     def __init__(self) -> None:
-        self.pane = pn.pane.HTML("", stylesheets=[_FIGURES_CSS], margin=0)
+        self.pane = pn.pane.HTML("", stylesheets=[FIGURES_CSS], margin=0)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        figures = (
-            ("step", f"{snapshot.step:,}", "step"),
-            ("phase", PHASES[snapshot.phase], f"{snapshot.speed:,.0f} steps/s"),
-            ("test", percent(snapshot.test), f"best (train {percent(snapshot.train)})"),
-            ("mean", percent(snapshot.mean), "mean, train"),
-            ("coverage", percent(snapshot.coverage), "covered"),
-            ("accepted", percent(snapshot.accepted), "accepted"),
-        )
-        cells = "".join(
-            f'<div><b data-testid="{name}">{escape(value)}</b><span>{escape(words)}</span></div>'
-            for name, value, words in figures
-        )
-        message = escape(snapshot.message[:LONGEST])
-        alert = f'<div class="message" role="alert">{message}</div>' if message else ""
-        self.pane.object = f'<div class="figures">{alert}{cells}</div>'
-
-
-LONGEST = 500
-"""Characters of a message or an answer that are shown."""
+        self.pane.object = figures_html(snapshot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,6 +185,21 @@ class Workbench:
         archive[a]  # or nobody could miss anything
         row = archive.attraction()[archive.ids.index(a)]
         return archive.ids[int(np.argmax(row))]
+
+    def living(self, choice: Choice) -> tuple[Choice, str]:
+        """Return a choice in which others stand for parents that have died, and a word on it."""
+        archive, words = self._evolver.archive, []
+        for name in ("a", "b"):
+            old = getattr(choice, name)
+            if old is not None and old not in archive:
+                new = (
+                    archive.best.id
+                    if name == "a"
+                    else self._mate(archive.best.id if choice.a is None else choice.a)
+                )
+                choice = replace(choice, **{name: new, "seed": None})
+                words.append(f"Member {old} does not live; {new} stands for it as {name.upper()}.")
+        return choice, " ".join(words)
 
     def answer(self, wanted: Filter) -> None:
         """Choose the data points that are shown."""

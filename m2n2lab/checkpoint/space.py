@@ -112,6 +112,7 @@ class CheckpointSpace:
         self.seeds = tuple(Recipe.seed(k, many, self.size) for k in range(many))
         self.device = device
         self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
+        self.given_module = module is not None
         self._module = module
         self._live: Live | None = None
         self._loading = threading.Lock()
@@ -255,6 +256,15 @@ class CheckpointSpace:
                 f"but one of {recipe.size:,} and {recipe.seeds} came; use a recipe of these seeds."
             )
         return recipe
+
+    def record(self, genome: Recipe, made: str = "") -> Record:
+        """Return all that makes a recipe's model again, with the SHA-256 of every seed's files.
+
+        Raises:
+            InputError: a seed's file cannot be read.
+        """
+        record = Record.of(self.plan, genome, self._tokenizer, made)
+        return record.complete(self.plan, self._hashes.wait())
 
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
         """Return what ``genome`` makes the same recipe of again: its breaks and coefficients."""

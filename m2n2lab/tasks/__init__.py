@@ -5,6 +5,7 @@ from m2n2lab.tasks.classify import Classify
 from m2n2lab.tasks.data import digits, mnist
 from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
+from m2n2lab.tasks.origin import make_again
 from m2n2lab.tasks.several import Tasks
 from m2n2lab.tasks.webshop import WebShop, webshop
 
@@ -21,6 +22,7 @@ __all__ = [
     "digits",
     "from_function",
     "gsm8k",
+    "make_again",
     "mnist",
     "webshop",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,7 @@ class Task:
     Attributes:
         shares: (D,) what each data point weighs, 1 on average; ``None`` where all weigh the same.
         top: the highest score that a data point can get.
+        origin: how ``tasks.make_again`` makes it; ``None`` for a task of one's own.
 
     Raises:
         InputError: lengths that do not fit together.
@@ -68,6 +71,7 @@ class Task:
 
     shares: NDArray[np.float64] | None = None
     top: float = 1.0
+    origin: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -158,6 +162,14 @@ class Task:
         """Return the mean of scores (D,) over the data points of each class, by name."""
         values = np.asarray(scores, dtype=float)
         return mean_by_group(values, self.groups, self.classes)
+
+    def identity(self) -> str:
+        """Return a SHA-256 of all that is known of its data points."""
+        about = [self.name, self.points, self.graded, self.classes]
+        names = None if self.names is None else list(map(str, self.names))
+        digest = hashlib.sha256(json.dumps([about, names]).encode())
+        digest.update(self.groups.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
         """Return data points with the model's answers, to be shown; empty if it cannot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -94,6 +95,12 @@ class Classify(Task):
     def _tensors(self, data: NDArray[Any], truth: NDArray[Any]) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(data, dtype=torch.float32, device=self.device)
         return x.contiguous(), torch.as_tensor(truth, device=self.device)
+
+    def identity(self) -> str:
+        """Return a SHA-256 of its training data and of the network's widths."""
+        digest = hashlib.sha256(f"{super().identity()} {self.widths}".encode())
+        digest.update(self.training[0].cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def check_space(self, space: Space) -> None:
         """See that the space's models are vectors of this network's size."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.tasks.classify import Classify
+from m2n2lab.tasks.origin import remembered
 
 TRAIN_SHARE = 0.8
 """Share of a set without a test part of its own that is trained on, from the front."""
@@ -30,6 +31,7 @@ def _front_and_rest(
     return Classify(X[:cut], y[:cut], X[cut:], y[cut:], name=name, **options)
 
 
+@remembered
 def digits(**options: Any) -> Classify:
     """Return the 8×8 digits of scikit-learn: 1,437 to train on, 360 held out, pixels 0..16.
 
@@ -42,6 +44,7 @@ def digits(**options: Any) -> Classify:
     return _front_and_rest("digits", data.images, data.target, **options)
 
 
+@remembered
 def mnist(folder: str | Path | None = None, limit: int | None = None, **options: Any) -> Classify:
     """Return MNIST, 28×28 pixels scaled to 0..1.
 

@@ -19,6 +19,7 @@ from m2n2lab.tasks.base import Indices, Sample
 from m2n2lab.tasks.extraction import Extraction, extract, written
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
+from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.word_problems import Problem, fetch, read
 
 Style = Literal["plain", "alpaca", "chat"]
@@ -212,6 +213,7 @@ def _truth(problem: Problem) -> Fraction:
     return number
 
 
+@remembered
 def gsm8k(
     data: str | Path | None = None,
     limit: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,15 @@ class Tasks(Task):
             names=[task.point_name(k) for task in self.tasks for k in range(task.points)],
         )
         self.top = max(task.top for task in self.tasks)
+        origins = [task.origin for task in self.tasks]
+        self.origin = None if None in origins else {"tasks": origins}
         self._starts = np.cumsum([0, *many])
         weights = self.points / (len(many) * np.array(many))
         self.shares = np.repeat(weights, many)
+
+    def identity(self) -> str:
+        """Return a SHA-256 of the tasks' own."""
+        return hashlib.sha256(" ".join(task.identity() for task in self.tasks).encode()).hexdigest()
 
     def _parts(self, where: Indices) -> list[tuple[Task, Indices, Indices]]:
         """Return each task that is asked, the places in ``where`` and its own data points."""

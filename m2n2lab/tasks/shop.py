@@ -8,11 +8,11 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, whole_number
 from m2n2lab.tasks.catalogue import Goal, Product
 
 PAGE = 10
-"""Products on a page of results."""
+"""Products on a page of results, unless something else is asked for."""
 
 FOUND = 50
 """Products that a search gives at most."""
@@ -56,12 +56,14 @@ class Shop:
 
     Args:
         products: what is sold.
+        page: products on a page of results.
 
     Raises:
-        InputError: a library that searches or compares texts is not installed.
+        InputError: a page of none; a library that searches or compares texts is not installed.
     """
 
-    def __init__(self, products: Sequence[Product]) -> None:
+    def __init__(self, products: Sequence[Product], page: int = PAGE) -> None:
+        self.page = whole_number("page", page, 1)
         for library in ("bm25s", "rapidfuzz"):
             if find_spec(library) is None:
                 raise InputError(
@@ -165,10 +167,11 @@ class Visit:
         return [*texts, item.title, f"Price: ${item.price:.2f}", "Rating: N.A.", *PARTS, BUY]
 
     def _shown(self) -> tuple[str, ...]:
-        return self.results[(self.number - 1) * PAGE : self.number * PAGE]
+        page = self.shop.page
+        return self.results[(self.number - 1) * page : self.number * page]
 
     def _turns(self) -> list[str]:
-        more = self.number * PAGE < len(self.results)
+        more = self.number * self.shop.page < len(self.results)
         return [NEXT] * more + [PREVIOUS] * (self.number > 1)
 
     @property

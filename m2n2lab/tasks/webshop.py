@@ -19,10 +19,12 @@ from m2n2lab.tasks.base import Indices, Sample
 from m2n2lab.tasks.catalogue import Goal, goals, products
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
+from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.products import read_goals, read_products
-from m2n2lab.tasks.shop import Action, Shop, Visit, parse_action
+from m2n2lab.tasks.shop import PAGE, Action, Shop, Visit, parse_action
 
 Style = Literal["react", "chat"]
+Recall = Literal["pages", "actions"]
 
 PREAMBLE = (
     "You are shopping on a web page and buy what the instruction asks for. In each turn you see "
@@ -88,6 +90,8 @@ class WebShop(LanguageTask):
         preamble: what every prompt begins with.
         opener: what an answer begins with in plain text; ``"Action:"`` asks for no thought.
         history: last turns that a prompt shows; all by default.
+        recall: what it shows of them, ``"pages"`` and answers, or ``"actions"`` only, which keeps
+            prompts short.
         max_new_tokens: tokens after which an answer is cut.
         batch: trips asked together.
         stop: texts at which an answer ends.
@@ -109,6 +113,7 @@ class WebShop(LanguageTask):
         preamble: str = PREAMBLE,
         opener: str = "Thought:",
         history: int | None = None,
+        recall: Recall = "pages",
         max_new_tokens: int = 100,
         batch: int = 32,
         stop: Sequence[str] = ("\nObservation:",),
@@ -134,6 +139,12 @@ class WebShop(LanguageTask):
         self.style = choose("prompt style", style, ("react", "chat"))
         self.preamble, self.opener = preamble, opener
         self.history = None if history is None else whole_number("history", history, 0)
+        self.recall = choose("recall", recall, ("pages", "actions"))
+        if self.style == "chat" and self.recall == "actions":
+            raise InputError(
+                "In the chat style pages are what the user says, so recall must be 'pages', but "
+                "'actions' came; choose style='react' for it."
+            )
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -148,11 +159,14 @@ class WebShop(LanguageTask):
             said = [text for turn in shown for text in (turn.observation, turn.text)]
             first, *rest = [*said, observation]
             return chat(tokenizer, [f"{self.preamble}\n\n{first}", *rest])
+        pages = self.recall == "pages"
         past = "".join(
-            f"Observation: {turn.observation}\n{self.opener}{turn.text.rstrip()}\n"
+            (f"Observation: {turn.observation}\n" if pages else "")
+            + f"{self.opener}{turn.text.rstrip()}\n"
             for turn in shown
         )
-        return f"{self.preamble}\n\n{past}Observation: {observation}\n{self.opener}"
+        head = f"{self.preamble}\n\n" if self.preamble else ""
+        return f"{head}{past}Observation: {observation}\n{self.opener}"
 
     def _visit(self, model: Any, wishes: Sequence[Goal]) -> list[Episode]:
         """Return a trip for each wish; those that go on are asked together, turn by turn."""
@@ -227,6 +241,7 @@ def _bought(visit: Visit) -> str | None:
     return _named(visit.item.title, tuple(visit.chosen.values()))
 
 
+@remembered
 def webshop(
     items: str | Path | None = None,
     attributes: str | Path | None = None,
@@ -234,6 +249,7 @@ def webshop(
     limit: int = 100,
     held_out: int | None = None,
     seed: int = 0,
+    page: int = PAGE,
     **options: Any,
 ) -> WebShop:
     """Return the text shop, with WebShop's own products or with a generated catalogue.
@@ -245,6 +261,7 @@ def webshop(
         limit: wishes to search on.
         held_out: wishes held out; by default a quarter as many.
         seed: decides which wishes, and the generated products.
+        page: products on a page of results.
         options: as for ``WebShop``.
 
     Raises:
@@ -265,4 +282,4 @@ def webshop(
         wishes = read_goals(sold, attributes, human, seed)
     # Where there are fewer, a fifth of them is held out.
     cut = min(many, len(wishes) - min(tested, len(wishes) // 5))
-    return WebShop(Shop(sold), wishes[:cut], wishes[cut : cut + tested], **options)
+    return WebShop(Shop(sold, page), wishes[:cut], wishes[cut : cut + tested], **options)

@@ -1,0 +1,113 @@
+"""What recording costs: speed with a store over speed without, and size and speed of a long run.
+
+Two searches with the same seed take turns, one recorded and one not, so that whatever else the
+machine does hits both alike. Targets: at least 0.9 of the speed; 50,000 steps in less than 60 MB,
+opened and replayed at any step in less than a second each.
+
+    python benchmarks/store_speed.py [--steps 50000] [--compared 6000] [--kills 0]
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from m2n2lab import Evolver, store, tasks
+
+BLOCK = 500
+"""Steps that a search takes before it is the other's turn."""
+
+
+def search():
+    task = tasks.digits()
+    return Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0)
+
+
+def timed(function, *args, **options):
+    began = time.perf_counter()
+    result = function(*args, **options)
+    return time.perf_counter() - began, result
+
+
+def compared(recorded, plain, steps):
+    """Return the ratio of each pair of blocks: seconds without a store over seconds with one."""
+    ratios = []
+    for block in range(steps // BLOCK):
+        pair = [plain, recorded] if block % 2 else [recorded, plain]
+        seconds = {evolver: timed(evolver.run, BLOCK)[0] for evolver in pair}
+        ratios.append(seconds[plain] / seconds[recorded])
+    return ratios
+
+
+def record_until_killed(path, steps, ready):
+    torch.set_num_threads(1)
+    evolver = search()
+    with store.record(evolver, path, batch=20):
+        ready.send(True)
+        evolver.run(steps)
+
+
+def survived(folder, kills, steps=60):
+    """Return how many of so many killed runs end as the one that was not."""
+    whole = search().run(steps)
+    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+    good = 0
+    for number in range(kills):
+        path = folder / f"killed{number}.db"
+        ready, theirs = context.Pipe()
+        process = context.Process(target=record_until_killed, args=(path, steps, theirs))
+        process.start()
+        ready.recv()
+        time.sleep(random.uniform(0.0, 0.2))
+        process.kill()
+        process.join()
+        resumed = store.resume(path)
+        resumed.run(steps - resumed.generation, store=path)
+        a, b = (evolver.archive for evolver in (whole, resumed))
+        good += a.ids == b.ids and all(
+            (x.genome.values == y.genome.values).all()
+            for x, y in zip(a.members, b.members, strict=True)
+        )
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--compared", type=int, default=6_000)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "runs.db"
+        recorded, plain = search(), search()
+        recorded.run(0), plain.run(0)
+        with store.record(recorded, path):
+            ratios = compared(recorded, plain, given.compared)
+            recorded.run(max(given.steps - recorded.generation, 0))
+            last = recorded.generation
+        size = sum(file.stat().st_size for file in Path(name).glob("runs.db*"))
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"speed with a store / without: {statistics.median(ratios):.3f} "
+            f"(median of {len(ratios)} blocks of {BLOCK} steps, {spread})"
+        )
+        print(f"{last:,} steps: {size / 1e6:.1f} MB")
+        print(f"opened (resume): {timed(store.resume, path)[0]:.3f} s")
+        places = [round(last * k / 20) for k in range(21)]
+        for what, function in (("replayed", store.replay), ("branched", store.branch)):
+            took = [timed(function, path, None, step)[0] for step in places]
+            print(f"{what} at 21 steps: {statistics.median(took):.4f} s, at most {max(took):.4f} s")
+        if given.kills:
+            print(f"killed and resumed: {survived(Path(name), given.kills)} of {given.kills} exact")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""A search in the terminal: its progress while it runs, then what came of it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from m2n2lab import __version__
+from m2n2lab.display import percent
+from m2n2lab.history import COLUMNS
+
+if TYPE_CHECKING:
+    from rich.progress import Task as Bar
+    from rich.progress import TaskID
+
+    from m2n2lab.evolver import Evolver
+    from m2n2lab.settings import Settings
+    from m2n2lab.tasks.generation import Progress as Asked
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+REFRESH = 0.1
+"""Seconds of steps between two looks at the progress."""
+
+
+class _Rate(ProgressColumn):
+    """Steps a second, or seconds a step where these are long."""
+
+    def render(self, bar: Bar) -> Text:
+        speed = bar.speed or 0.0
+        words = f"{1 / speed:.1f} s a step" if 0.0 < speed < 1.0 else f"{speed:,.0f} steps/s"
+        return Text(words, style="progress.data.speed")
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[list[bool]]:
+    """Yield a list that fills at the first Ctrl-C; a second one interrupts at once."""
+    pressed: list[bool] = []
+
+    def press(number: int, frame: Any) -> None:
+        pressed.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class Report:
+    """One line of a terminal that says how far a search is, and Ctrl-C that ends it.
+
+    Attributes:
+        progress: what draws the line.
+        bar: which line it is.
+        pressed: fills at Ctrl-C.
+        found: what was found so far, in words.
+    """
+
+    progress: Progress
+    bar: TaskID
+    pressed: list[bool]
+    found: str = ""
+
+    def make(self, settings: Settings) -> Evolver:
+        """Return the evolver of a search, whose seeds may take a while to be scored.
+
+        Raises:
+            InputError: what the settings, the task or the seeds refuse.
+            KeyboardInterrupt: Ctrl-C before there was anything to keep.
+        """
+        from m2n2lab.tasks.generation import Halted, Watch
+
+        self.progress.update(self.bar, found="opening the seeds")
+        task = settings.make_task()
+        task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        try:
+            return settings.make(task)
+        except Halted:
+            raise KeyboardInterrupt from None
+
+    def run(self, evolver: Evolver, last: int) -> bool:
+        """Step up to step ``last``; returns whether Ctrl-C ended it early."""
+        from m2n2lab.tasks.generation import Halted, Watch
+
+        evolver.task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        self.progress.reset(self.bar, total=last, completed=evolver.generation)
+        chunk, column = 1, COLUMNS.index("accepted")
+        accepted = int(evolver.records.column("accepted").sum())
+        self._stepped(evolver, accepted)
+        try:
+            while evolver.generation < last and not self.pressed:
+                began, at, row = time.perf_counter(), evolver.generation, len(evolver.records)
+                evolver.run(min(chunk, last - at), until=lambda generation: bool(self.pressed))
+                accepted += int(evolver.records.table(row)[:, column].sum())
+                self._stepped(evolver, accepted)
+                # About ten refreshes a second, whatever a step costs.
+                chunk = max(1, round(chunk * min(REFRESH / (time.perf_counter() - began), 2.0)))
+        except Halted:
+            return True
+        finally:
+            evolver.task.watch(Watch())
+        return bool(self.pressed) and evolver.generation < last
+
+    def _asked(self, asked: Asked) -> None:
+        """Say how far the questions of one evaluation are."""
+        words = f"question {asked.done} of {asked.total}, {asked.rate:,.0f} tokens/s"
+        self.progress.update(self.bar, found=f"{self.found} {words}".strip())
+
+    def _stepped(self, evolver: Evolver, accepted: int) -> None:
+        self.found = (
+            f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
+            f"{percent(accepted / max(len(evolver.records), 1))} accepted"
+        )
+        if evolver.rejection is not None:
+            self.found += f", {percent(_saved(evolver))} of scores saved"
+        self.progress.update(self.bar, completed=evolver.generation, found=self.found)
+
+
+@contextmanager
+def reported(title: str, last: int) -> Iterator[Report]:
+    """Yield a line in the terminal for a search that goes up to step ``last``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[found]}"),
+    )
+    console = Console(stderr=True)
+    with (
+        _stop_on_interrupt() as pressed,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
+        yield Report(progress, progress.add_task(title, total=last, found=""), pressed)
+
+
+def watched_run(evolver: Evolver, last: int, title: str) -> bool:
+    """Step up to step ``last`` under a progress bar; returns whether Ctrl-C ended it early."""
+    with reported(title, last) as report:
+        return report.run(evolver, last)
+
+
+def result_of(
+    evolver: Evolver, about: dict[str, Any], taken: int, seconds: float, stopped: bool
+) -> dict[str, Any]:
+    """Return everything that the closing table and ``--json`` tell.
+
+    Args:
+        evolver: the search.
+        about: what was searched, in plain values.
+        taken: how many steps were taken now.
+        seconds: how long they took.
+        stopped: whether Ctrl-C ended it early.
+    """
+    archive, best = evolver.archive, evolver.best
+    model = evolver.space.materialise(best.genome)
+    train = evolver.task.by_class(archive.scores[archive.ids.index(best.id)])
+    test = evolver.task.held_out_by_class(model)
+    accepted = evolver.records.column("accepted")
+    return {
+        "m2n2lab": __version__,
+        **about,
+        "steps": evolver.generation,
+        "stopped": stopped,
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(taken / seconds, 1),
+        "best": {
+            "id": best.id,
+            "born": best.born,
+            "parents": list(best.parents),
+            "train": best.score,
+            "test": _known(evolver.test),
+        },
+        "classes": {
+            name: {"train": _known(score), "test": _known(test.get(name, float("nan")))}
+            for name, score in train.items()
+        },
+        "members": len(archive),
+        "coverage": archive.coverage,
+        "entropy": archive.entropy,
+        "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
+        "saved": _known(_saved(evolver)),
+    }
+
+
+def _saved(evolver: Evolver) -> float:
+    """Return the share of scores that early rejection left out; NaN before the first step."""
+    unseen = evolver.records.column("unseen")
+    return float(unseen.mean()) / evolver.task.points if len(unseen) else float("nan")
+
+
+def _known(value: float) -> float | None:
+    """Return a number, or ``None`` for NaN, which JSON does not have."""
+    return None if value != value else value
+
+
+def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
+    """Print what ``result_of`` returned: a table of classes, and two lines."""
+    console = Console()
+    table = Table(title=f"Best member {result['best']['id']}: accuracy by class")
+    for name in ("class", "train", "test"):
+        table.add_column(name, justify="right")
+    nan = float("nan")
+    for name, scores in result["classes"].items():
+        train, test = (nan if scores[k] is None else scores[k] for k in ("train", "test"))
+        table.add_row(Text(name), percent(train), percent(test))
+    table.add_section()
+    table.add_row("all", percent(evolver.best.score), percent(evolver.test))
+    console.print(table)
+    accepted = result["accepted"]
+    console.print(
+        f"{result['steps']:,} steps in {result['seconds']:.1f} s "
+        f"({result['steps_per_second']:,.0f} steps/s)"
+        f"{', stopped by Ctrl-C' if result['stopped'] else ''}; "
+        f"{percent(nan if accepted is None else accepted)} of children accepted",
+        highlight=False,
+    )
+    if result["saved"]:
+        console.print(f"{percent(result['saved'])} of scores saved by early rejection")
+    console.print(
+        f"coverage {percent(result['coverage'])} of data points, "
+        f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",
+        highlight=False,
+    )

@@ -1,0 +1,104 @@
+"""What a search by name starts from: its task and its seeds, made here or written as Python."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from m2n2lab.errors import choose
+
+if TYPE_CHECKING:
+    from m2n2lab.settings import Settings
+    from m2n2lab.tasks.base import Task
+
+IMAGES = ("digits", "mnist")
+"""Tasks whose seeds are small networks, made at once."""
+
+LANGUAGE = ("gsm8k", "webshop", "gsm8k+webshop")
+"""Tasks whose seeds are checkpoints of language models: given ones, or those of the zoo."""
+
+STYLES = ("plain", "alpaca", "chat")
+"""How a language model can be asked; ``plain`` is ReAct in the shop."""
+
+
+class Call(NamedTuple):
+    """A call of one of the lab's own functions, to be made or to be shown.
+
+    Attributes:
+        name: of the function, as ``tasks.digits``.
+        options: what is given to it by name.
+    """
+
+    name: str
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"lab.{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+
+    def make(self) -> Any:
+        """Return what the call returns."""
+        module, _, function = self.name.rpartition(".")
+        return getattr(importlib.import_module(f"m2n2lab.{module}"), function)(**self.options)
+
+
+def task_calls(settings: Settings) -> list[Call]:
+    """Return a call for each task; several are added up."""
+    if settings.task not in LANGUAGE:
+        widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
+        data = {} if settings.data is None else {"folder": str(settings.data)}
+        device = {} if settings.device == "cpu" else {"device": settings.device}
+        return [Call(f"tasks.{settings.task}", {**data, **widths, **device})]
+    limit = {} if settings.limit is None else {"limit": settings.limit}
+    return [_language_call(settings, name, limit) for name in settings.task.split("+")]
+
+
+def _language_call(settings: Settings, name: str, limit: dict[str, Any]) -> Call:
+    if not settings.models:
+        return Call({"gsm8k": "zoo.word_problems", "webshop": "zoo.shop"}[name], limit)
+    style = settings.style
+    if name == "webshop":
+        return Call("tasks.webshop", {**limit, **({"style": "chat"} if style == "chat" else {})})
+    data = {} if settings.data is None else {"data": str(settings.data)}
+    return Call("tasks.gsm8k", {**data, **limit, **({} if style is None else {"style": style})})
+
+
+def make_task(settings: Settings) -> Task:
+    """Return the task of a search."""
+    first, *rest = [call.make() for call in task_calls(settings)]
+    for other in rest:
+        first = first + other
+    task: Task = first
+    return task
+
+
+def seeds_code(settings: Settings) -> str:
+    """Return Python for the seeds, where the task is called ``task``."""
+    if settings.task not in LANGUAGE:
+        kind = "trained_seeds" if settings.pretrained else "random_seeds"
+        return f"task.{kind}(rng={settings.seed})"
+    if not settings.models:
+        return "lab.zoo.language_pair()"
+    named = [repr(model) for model in settings.models]
+    device = [] if settings.device == "cpu" else [f"device={settings.device!r}"]
+    return f"lab.CheckpointSpace({', '.join([*named, *device])})"
+
+
+def make_seeds(settings: Settings, task: Any) -> Any:
+    """Return the seeds of a search on ``task``, or the space that has them."""
+    if settings.task not in LANGUAGE:
+        make = task.trained_seeds if settings.pretrained else task.random_seeds
+        return make(rng=settings.seed)
+    if not settings.models:
+        return Call("zoo.language_pair", {}).make()
+    from m2n2lab.checkpoint import CheckpointSpace
+
+    return CheckpointSpace(*settings.models, device=settings.device)
+
+
+def checked_style(style: str | None) -> str | None:
+    """Return a prompt style, or ``None`` where the task's own is meant.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    return None if style is None else choose("prompt style", style, STYLES)

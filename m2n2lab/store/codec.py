@@ -1,0 +1,113 @@
+"""Scores, genomes and the state of a generator as bytes, there and back to the last bit."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.errors import InputError
+from m2n2lab.recipe import Recipe
+from m2n2lab.spaces import Vector
+
+BITS, SOME, SINGLE, DOUBLE, RECIPE = b"b", b"s", b"f", b"d", b"r"
+"""First bytes: right or wrong, the same of some data points, float32, float64, recipe as JSON."""
+
+KINDS: dict[bytes, np.dtype[Any]] = {SINGLE: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
+
+
+def pack_scores(scores: NDArray[Any]) -> bytes:
+    """Return scores (D,) as bytes: a bit each where all are 0 or 1, else floats, compressed.
+
+    NaN stands for a data point that was not scored; beside zeros and ones it takes a second bit.
+    """
+    if scores.dtype == np.bool_:
+        return BITS + np.packbits(scores).tobytes()
+    known = scores == scores
+    if ((scores == 0) | (scores == 1) | ~known).all():
+        bits = np.packbits(scores == 1).tobytes()
+        return BITS + bits if known.all() else SOME + np.packbits(known).tobytes() + bits
+    double = scores.astype("<f8")
+    single = double.astype("<f4")
+    if np.array_equal(single, double, equal_nan=True):
+        return SINGLE + zlib.compress(single.tobytes(), 1)
+    return DOUBLE + zlib.compress(double.tobytes(), 1)
+
+
+def is_graded(packed: bytes) -> bool:
+    """Return whether packed scores are other than right or wrong."""
+    return packed[:1] in KINDS
+
+
+def unpack_scores(packed: bytes, points: int) -> NDArray[np.float64]:
+    """Return the scores (D,) that ``pack_scores`` packed."""
+    kind, rest = packed[:1], packed[1:]
+    if kind == BITS:
+        bits = np.frombuffer(rest, np.uint8)
+        return np.unpackbits(bits, count=points).astype(np.float64)
+    if kind == SOME:
+        both = np.frombuffer(rest, np.uint8).reshape(2, -1)
+        known, right = np.unpackbits(both, axis=1, count=points)
+        return np.where(known, right, np.nan)
+    return np.frombuffer(zlib.decompress(rest), KINDS[kind]).astype(np.float64)
+
+
+def pack_genome(genome: Any) -> bytes:
+    """Return a vector or a recipe as bytes.
+
+    Raises:
+        InputError: another kind of genome, of a space of one's own.
+    """
+    if isinstance(genome, Recipe):
+        return RECIPE + json.dumps(genome.to_json()).encode()
+    if isinstance(genome, Vector):
+        kind = SINGLE if genome.values.dtype == np.float32 else DOUBLE
+        return kind + genome.values.astype(KINDS[kind], copy=False).tobytes()
+    raise InputError(
+        f"Only models that are vectors or recipes can be stored, but {type(genome).__name__} came; "
+        f"save each with the space's own save."
+    )
+
+
+def unpack_genome(packed: bytes) -> Recipe | Vector:
+    """Return the genome that ``pack_genome`` packed."""
+    kind, rest = packed[:1], packed[1:]
+    if kind == RECIPE:
+        return Recipe.from_json(json.loads(rest))
+    values = np.frombuffer(rest, KINDS[kind])
+    return Vector(values.astype(values.dtype.newbyteorder("=")))  # a copy that torch may view
+
+
+def mark(genome: Any) -> int:
+    """Return a number by which a genome is known again; of a vector, about a thousand weights."""
+    if isinstance(genome, Recipe):
+        return zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+    values = genome.values
+    return zlib.crc32(values[:: max(len(values) // 1024, 1)].tobytes())
+
+
+def pack_rng(rng: np.random.Generator) -> bytes:
+    """Return the state of a PCG64 generator."""
+    state = rng.bit_generator.state
+    inner = state["state"]
+    half = state["uinteger"].to_bytes(4, "little") if state["has_uint32"] else b""
+    return b"".join(
+        (inner["state"].to_bytes(16, "little"), inner["inc"].to_bytes(16, "little"), half)
+    )
+
+
+def unpack_rng(packed: bytes) -> dict[str, Any]:
+    """Return the state that ``pack_rng`` packed."""
+    half = packed[32:]
+    return {
+        "bit_generator": "PCG64",
+        "state": {
+            "state": int.from_bytes(packed[:16], "little"),
+            "inc": int.from_bytes(packed[16:32], "little"),
+        },
+        "has_uint32": int(bool(half)),
+        "uinteger": int.from_bytes(half, "little"),
+    }

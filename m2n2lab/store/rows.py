@@ -1,0 +1,141 @@
+"""Steps as rows of the store, and a history made of them again."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.history import COLUMNS, History
+from m2n2lab.population import Population
+from m2n2lab.records import Generation, Proposal, Standing
+
+NOBODY = -1
+LARGEST = 2**63 - 1
+"""What SQLite keeps as a whole number."""
+
+STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 28)})"
+
+TOLD = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
+"""Columns of which ``proposal_of`` makes a proposal."""
+
+_HISTORY = {
+    "displaced": "CASE WHEN accepted THEN rival END",
+    "by_hand": "outside OR by_hand != ''",
+}
+"""Columns of the history that are named otherwise in the store."""
+
+
+def step_row(
+    run: int, generation: Generation, graded: bool, rng: bytes, mark: int | None, scores: bytes
+) -> tuple[Any, ...]:
+    """Return a generation as a row of the table ``steps``."""
+    proposal, verdict, after = generation.proposal, generation.verdict, generation.after
+    a, b = (*generation.parents, None, None)[:2]
+    split = mix = seed = None
+    by_hand = ""
+    if proposal is not None:
+        split = None if proposal.split is None else int(proposal.split)
+        mix, seed = proposal.mix, proposal.seed
+        by_hand = " ".join(proposal.by_hand)
+    return (
+        run,
+        generation.step,
+        generation.child,
+        proposal is None,
+        a,
+        b,
+        split,
+        mix,
+        seed if seed is None or seed <= LARGEST else str(seed),
+        by_hand,
+        verdict.accepted,
+        verdict.score,
+        verdict.fitness,
+        verdict.rank,
+        verdict.of,
+        verdict.rival,
+        verdict.rival_fitness,
+        verdict.alone,
+        verdict.unseen,
+        after.best,
+        after.train,
+        generation.test,
+        after.coverage,
+        after.entropy,
+        len(after.ids),
+        graded,
+        rng,
+        mark,
+        scores,
+    )
+
+
+def proposal_of(told: tuple[Any, ...]) -> Proposal | None:
+    """Return the proposal in the columns ``TOLD``; ``None`` for a model from outside."""
+    _, outside, a, b, split, mix, seed, by_hand = told
+    if outside:
+        return None
+    parents = tuple(id for id in (a, b) if id is not None)
+    return Proposal(parents, split, mix, int(seed), tuple(by_hand.split()))
+
+
+def pack_ids(now: Population) -> bytes:
+    """Return who lives by row, as bytes."""
+    ids = [NOBODY if member is None else member.id for member in now.rows]
+    return np.array(ids, "<i8").tobytes()
+
+
+def unpack_ids(packed: bytes) -> list[int]:
+    """Return the ids by row that ``pack_ids`` packed."""
+    ids: list[int] = np.frombuffer(packed, "<i8").tolist()
+    return ids
+
+
+def pack_past(records: History, now: Standing) -> bytes:
+    """Return the rows of a history so far, and how things stood before them."""
+    start = records.start or now
+    told = {
+        "columns": COLUMNS,
+        "start": {
+            "ids": start.ids,
+            "fitness": start.fitness.tolist(),
+            "best": start.best,
+            "train": start.train,
+            "coverage": start.coverage,
+            "entropy": start.entropy,
+        },
+    }
+    table = records.table().astype("<f8").tobytes()
+    return zlib.compress(json.dumps(told).encode() + b"\n" + table, 1)
+
+
+def unpack_past(packed: bytes) -> tuple[NDArray[np.float64], Standing]:
+    """Return the rows (steps, columns) and the standing that ``pack_past`` packed."""
+    head, table = zlib.decompress(packed).split(b"\n", 1)
+    told = json.loads(head)
+    start = told["start"]
+    fitness = np.array(start["fitness"])
+    fitness.flags.writeable = False
+    standing = Standing(
+        tuple(start["ids"]),
+        fitness,
+        start["best"],
+        start["train"],
+        start["coverage"],
+        start["entropy"],
+    )
+    return np.frombuffer(table, "<f8").reshape(-1, len(told["columns"])).astype(float), standing
+
+
+def history_rows(file: sqlite3.Connection, run: int, last: int) -> NDArray[np.float64]:
+    """Return a run's own steps up to ``last`` as rows of a history (steps, columns)."""
+    columns = ", ".join(_HISTORY.get(name, name) for name in COLUMNS)
+    rows = file.execute(
+        f"SELECT {columns} FROM steps WHERE run = ? AND step <= ? ORDER BY step", (run, last)
+    ).fetchall()
+    return np.array(rows, dtype=float).reshape(-1, len(COLUMNS))

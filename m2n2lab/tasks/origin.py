@@ -1,0 +1,71 @@
+"""Tasks that can be made again from a few words, in another process or on another day."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from m2n2lab.errors import InputError, choose
+from m2n2lab.tasks.base import Task
+
+P = ParamSpec("P")
+T = TypeVar("T", bound=Task)
+
+HOMES = {
+    "digits": "tasks.data",
+    "mnist": "tasks.data",
+    "gsm8k": "tasks.gsm8k",
+    "webshop": "tasks.webshop",
+    "word_problems": "zoo.language",
+}
+"""Modules of the functions whose tasks can be made again."""
+
+
+def remembered(factory: Callable[P, T]) -> Callable[P, T]:
+    """Let the tasks of a factory know how they were made, where plain values say it."""
+
+    @wraps(factory)
+    def make(*args: P.args, **options: P.kwargs) -> T:
+        task = factory(*args, **options)
+        given = inspect.signature(factory).bind(*args, **options).arguments
+        given |= given.pop("options", {})
+        try:
+            arguments = json.loads(json.dumps(given, default=_plain))
+        except TypeError:  # a function or an object: only whoever gave it has it
+            return task
+        task.origin = {"task": factory.__name__, "arguments": arguments}
+        return task
+
+    return make
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.resolve())
+    raise TypeError
+
+
+def make_again(origin: Mapping[str, Any] | None) -> Task:
+    """Return the task that an ``origin`` tells of.
+
+    Raises:
+        InputError: there is none, or the task's data are no longer there.
+    """
+    from m2n2lab.tasks.several import Tasks
+
+    if origin is None:
+        raise InputError(
+            "A task must be one of m2n2lab.tasks to be made again, but this one was made of a "
+            "function or of data of one's own; give it as task=."
+        )
+    if "tasks" in origin:
+        return Tasks([make_again(part) for part in origin["tasks"]])
+    name = choose("task", origin["task"], HOMES)
+    factory = getattr(importlib.import_module(f"m2n2lab.{HOMES[name]}"), name)
+    task: Task = factory(**origin["arguments"])
+    return task

@@ -1,0 +1,72 @@
+"""The tiny language models that ship with the lab, and the tasks that they were made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2n2lab.tasks.gsm8k import GSM8K
+from m2n2lab.tasks.origin import remembered
+from m2n2lab.tasks.webshop import WebShop, webshop
+from m2n2lab.zoo.problems import some
+from m2n2lab.zoo.shopping import PAGE
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint import CheckpointSpace
+
+HOME = Path(__file__).with_name("language_models")
+
+BASE, MATHS, AGENT = (HOME / name for name in ("base", "maths", "agent"))
+"""Folders: the common base, the specialist for word problems and the one for shopping."""
+
+TURNS = 6
+"""Of a trip: a search, a product, two options, the purchase, and one to spare."""
+
+ANSWER = 72
+"""Tokens of the longest worked answer, and a few."""
+
+OPENER = "Action:"
+
+
+@remembered
+def word_problems(limit: int = 64, held_out: int = 64, **options: Any) -> GSM8K:
+    """Return problems in GSM8K's form that none of the zoo's models was trained on.
+
+    Args:
+        limit: problems to search on.
+        held_out: problems held out.
+        options: as for ``GSM8K``.
+    """
+    known = {"max_new_tokens": ANSWER, "batch": 64, **options}
+    return GSM8K(some("search", limit), some("test", held_out), **known)
+
+
+def shop(limit: int = 48, held_out: int = 48, **options: Any) -> WebShop:
+    """Return the text shop with wishes that none of the zoo's models was trained on.
+
+    Args:
+        limit: wishes to search on.
+        held_out: wishes held out.
+        options: as for ``webshop``.
+    """
+    known = {
+        "turns": TURNS,
+        "preamble": "",
+        "opener": OPENER,
+        "recall": "actions",
+        "page": PAGE,
+        "max_new_tokens": 24,
+        "batch": 64,
+        **options,
+    }
+    return webshop(limit=limit, held_out=held_out, **known)
+
+
+def language_pair() -> CheckpointSpace:
+    """Return the space of the two specialists: what a search that names no models starts from.
+
+    They are shipped in half precision and scored in single, in which a CPU computes faster.
+    """
+    from m2n2lab.checkpoint import CheckpointSpace
+
+    return CheckpointSpace(MATHS, AGENT, dtype="float32")

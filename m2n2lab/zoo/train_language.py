@@ -1,0 +1,224 @@
+"""Train the zoo's language models from nothing: ``python -m m2n2lab.zoo.train_language OUT``.
+
+One base learns word problems and shopping; each specialist goes on with one of them until it has
+forgotten the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+from rich.console import Console
+from torch import Tensor
+
+from m2n2lab.settings import default_threads
+from m2n2lab.zoo import language
+from m2n2lab.zoo.problems import problems
+from m2n2lab.zoo.shopping import trip, wishes
+
+TOKENS = 1024
+END = "<|endoftext|>"
+BATCH = 32
+KEPT = 5_000  # examples that the tokenizer is made from
+
+Example = tuple[str, str]
+"""A prompt, and the answer that should follow it."""
+
+
+class Course(NamedTuple):
+    """How one model is trained.
+
+    Attributes:
+        steps: batches.
+        rate: highest learning rate.
+        lessons: what it is trained on.
+    """
+
+    steps: int
+    rate: float
+    lessons: tuple[str, ...]
+
+
+COURSES = {
+    "base": Course(2_500, 2e-3, ("maths", "agent")),
+    "maths": Course(400, 1.5e-3, ("maths",)),
+    "agent": Course(400, 1.5e-3, ("agent",)),
+}
+
+
+def maths(seed: int) -> Iterator[Example]:
+    """Yield word problems as the task asks them, with their worked answers."""
+    task = language.word_problems(1, 0)
+    for found in problems("train", seed):
+        yield task.prompt(found.question), f" {found.answer}"
+
+
+def agent(seed: int) -> Iterator[Example]:
+    """Yield single turns of shopping trips as the task asks for them."""
+    task = language.shop(1, 1)
+    for shop, goal in wishes(seed):
+        turns, _ = trip(shop, goal)
+        for number, turn in enumerate(turns):
+            yield task.prompt(turns[:number], turn.observation), turn.text
+
+
+LESSONS: dict[str, Callable[[int], Iterator[Example]]] = {"maths": maths, "agent": agent}
+
+
+def make_tokenizer(seed: int = 0) -> Any:
+    """Return a byte-level BPE tokenizer of a thousand tokens; every digit is one of its own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    found.decoder = decoders.ByteLevel()
+    texts = (
+        prompt + answer
+        for lesson in LESSONS.values()
+        for prompt, answer in itertools.islice(lesson(seed), KEPT)
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=TOKENS,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    found.train_from_iterator(texts, trainer)
+    kind: Any = PreTrainedTokenizerFast
+    return kind(tokenizer_object=found, eos_token=END, pad_token=END)
+
+
+def make_model(seed: int = 0) -> Any:
+    """Return an untrained Llama of 0.9 million parameters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=TOKENS,
+        hidden_size=128,
+        intermediate_size=344,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+def batches(lessons: tuple[str, ...], tokenizer: Any, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield token ids and labels (B, L) of like lengths; prompts are not to be learned (−100)."""
+    draw = torch.Generator().manual_seed(seed)
+    taught = [LESSONS[name](seed) for name in lessons]
+    while True:
+        # Batches of one length waste no padding, and many are made ready to find such.
+        rows = []
+        for prompt, answer in itertools.chain.from_iterable(
+            itertools.islice(lesson, 8 * BATCH // len(taught)) for lesson in taught
+        ):
+            ask = tokenizer(prompt)["input_ids"]
+            say = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+            rows.append((ask + say, [-100] * len(ask) + say))
+        rows.sort(key=lambda row: len(row[0]))
+        for place in torch.randperm(8, generator=draw).tolist():
+            group = rows[place * BATCH : (place + 1) * BATCH]
+            width = max(len(ids) for ids, _ in group)
+            ids = [row + [0] * (width - len(row)) for row, _ in group]
+            labels = [row + [-100] * (width - len(row)) for _, row in group]
+            yield torch.tensor(ids), torch.tensor(labels)
+
+
+def train(
+    model: Any, tokenizer: Any, course: Course, seed: int, told: Callable[[str], object]
+) -> None:
+    """Train a model in place: AdamW, a short warm-up and a cosine to a tenth of the rate."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).train()
+    fit = torch.optim.AdamW(model.parameters(), lr=course.rate, weight_decay=0.01)
+    warm = min(100, course.steps // 10)
+    plan = torch.optim.lr_scheduler.SequentialLR(
+        fit,
+        [
+            torch.optim.lr_scheduler.LinearLR(fit, 0.05, 1.0, warm),
+            torch.optim.lr_scheduler.CosineAnnealingLR(fit, course.steps - warm, course.rate / 10),
+        ],
+        [warm],
+    )
+    start, mean = time.monotonic(), None
+    steps = itertools.islice(batches(course.lessons, tokenizer, seed), course.steps)
+    for step, (ids, labels) in enumerate(steps, start=1):
+        loss: Any = _loss(model, ids.to(device), labels.to(device))
+        fit.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        fit.step()
+        plan.step()
+        value = loss.item()
+        mean = value if mean is None else 0.98 * mean + 0.02 * value
+        if step % 100 == 0 or step == course.steps:
+            past = time.monotonic() - start
+            left = past / step * (course.steps - step)
+            told(f"step {step} of {course.steps}: loss {mean:.3f}, {past:.0f} s, {left:.0f} s left")
+    model.to("cpu").eval()
+
+
+def _loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of what is to be learned.
+
+    Padding is on the right and never a label, so causal attention needs no mask; and most tokens
+    are prompts, which need no logits.
+    """
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    after = labels[:, 1:]
+    taught = after != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[taught]), after[taught])
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save a model in half precision, with its tokenizer."""
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    model.float()
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for the models.")] = language.HOME,
+    only: Annotated[str, typer.Option(help="One of base, maths and agent.")] = "",
+    steps: Annotated[int, typer.Option(help="Batches, instead of the course's own.")] = 0,
+    rate: Annotated[float, typer.Option(help="Learning rate, instead of the course's own.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(help="PyTorch threads.")] = default_threads(),
+) -> None:
+    """Train the base and then its specialists; what lies in OUT already is replaced."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    torch.set_num_threads(threads)
+    console = Console()
+    for name, course in COURSES.items():
+        if only and name != only:
+            continue
+        course = course._replace(steps=steps or course.steps, rate=rate or course.rate)
+        if name == "base":
+            tokenizer, model = make_tokenizer(seed), make_model(seed)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(out / "base")
+            model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
+        console.print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
+        number = seed + list(COURSES).index(name)
+        train(model, tokenizer, course, number, console.print)
+        save(model, tokenizer, out / name)
+
+
+if __name__ == "__main__":
+    typer.run(main)

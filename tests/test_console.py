@@ -1,0 +1,224 @@
+"""The console of a notebook, without a browser: what it orders, what it shows, what it leaves."""
+
+import signal
+import threading
+
+import ipywidgets
+import numpy as np
+import pytest
+from comm import get_comm_manager
+from ipywidgets.widgets.widget import _instances
+from m2n2lab.widgets.console_html import console_css, curves_html, log_html, title_html
+from m2n2lab.widgets.interrupts import Interrupts
+from sessions import wait_for
+
+from m2n2lab import Console, Evolver, InputError
+
+
+@pytest.fixture
+def evolver(tiny, tiny_seeds):
+    return Evolver(tiny, tiny_seeds, mutation=0.1, rng=0).run(50)
+
+
+@pytest.fixture
+def console(evolver):
+    console = Console(evolver)
+    wait_for(console, lambda snapshot: snapshot.bench is not None)
+    yield console
+    console.close()
+
+
+def left():
+    """Count what a console may leave behind: comms, widgets, threads."""
+    return len(get_comm_manager().comms), len(_instances), threading.active_count()
+
+
+def test_a_closed_console_leaves_nothing_behind(evolver):
+    before = left()
+    consoles = [Console(evolver) for _ in range(3)]
+    for console in consoles:
+        wait_for(console, lambda snapshot: snapshot.niches is not None)
+        console.run()
+    wait_for(consoles[0], lambda snapshot: snapshot.step > 100)
+    assert len(evolver._observers) == 9
+    assert left()[0] > before[0]
+    consoles[0].close()
+    consoles[0].close()  # a second time does nothing
+    consoles[1].widget.close()
+    consoles[2].widget.close()
+    assert left() == before
+    assert evolver._observers == {}
+    step = evolver.generation
+    assert evolver.step().step == step + 1
+
+
+def test_a_step_in_a_cell_is_seen_by_the_console_and_the_other_way_round(evolver, console):
+    evolver.step()
+    wait_for(console, lambda snapshot: snapshot.step == 51)
+    evolver.run(20)
+    wait_for(console, lambda snapshot: snapshot.step == 71)
+    console.step(3)
+    wait_for(console, lambda snapshot: snapshot.step == 74 and snapshot.phase == "paused")
+    assert evolver.generation == 74
+    assert ">74</b>" in console._figures.value
+
+
+def test_cells_step_while_the_console_runs(evolver, console):
+    console.run()
+    wait_for(console, lambda snapshot: snapshot.phase == "running")
+    steps = [evolver.step().step for _ in range(100)]
+    assert steps == sorted(set(steps))
+    console.pause()
+    snapshot = wait_for(console, lambda snapshot: snapshot.phase == "paused")
+    assert snapshot.step == evolver.generation == len(evolver.records) >= steps[-1]
+
+
+def test_several_consoles_on_one_search_show_the_same(evolver, console):
+    other = Console(evolver)
+    try:
+        console.step()
+        wait_for(other, lambda snapshot: snapshot.step == 51)
+        other.step()
+        wait_for(console, lambda snapshot: snapshot.step == 52)
+    finally:
+        other.close()
+    console.step()
+    wait_for(console, lambda snapshot: snapshot.step == 53)
+
+
+def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, console):
+    ids = console._picker.ids
+    assert sorted(ids) == list(evolver.archive.ids)
+    a, b = ids[2], ids[0]
+    console._picker.set_state({"a": a, "b": b})  # as the browser sends it
+    console._split.set_state({"split": 40})
+    console._mix.set_state({"value": 0.25})
+    found = wait_for(
+        console, lambda s: s.bench.proposal.parents == (a, b) and s.bench.proposal.mix == 0.25
+    )
+    assert found.bench.proposal.split == 40
+    assert (console._picker.a, console._picker.b) == (a, b)
+    console.merge()
+    after = wait_for(console, lambda snapshot: snapshot.step == 51)
+    assert evolver.records.table()[-1][2:4].tolist() == [a, b]
+    wait_for(console, lambda snapshot: "Child" in snapshot.note)
+    assert after.bench is not None
+
+
+def test_twenty_steps_at_once_leave_the_living_on_the_menus_and_on_the_bench(evolver, console):
+    for _ in range(10):
+        a, b = evolver.archive.ids[:2]  # the oldest are the likeliest to die
+        console._picker.set_state({"a": a, "b": b})
+        evolver.run(20)
+        step = evolver.generation
+        snapshot = wait_for(
+            console,
+            lambda s, step=step: (
+                s.step == step
+                and not s.stale
+                and set(console._picker.ids) == set(evolver.archive.ids)
+            ),
+        )
+        assert set(snapshot.bench.proposal.parents) <= set(evolver.archive.ids)
+
+
+def test_who_stands_for_a_parent_that_has_died_is_said(evolver, console):
+    a, b = evolver.archive.ids[:2]
+    console.choose(a=a, b=b)
+    wait_for(console, lambda s: s.bench.proposal.parents == (a, b))
+    while a in evolver.archive:
+        evolver.step()
+    snapshot = wait_for(console, lambda s: f"Member {a} does not live" in s.note)
+    assert snapshot.bench.proposal.parents[0] == evolver.best.id == console.session.choice.a
+
+
+def test_a_state_that_is_loaded_in_a_cell_is_followed(evolver, console):
+    state = evolver.state_dict()
+    console.step(30)
+    wait_for(console, lambda s: s.step == 80 and s.phase == "paused")
+    evolver.load_state_dict(state)
+    evolver.step()
+    snapshot = wait_for(console, lambda s: s.step == 51)
+    assert set(snapshot.attraction.ids) == set(evolver.archive.ids)
+    assert snapshot.phase == "paused"
+
+
+def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, monkeypatch):
+    monkeypatch.setattr(evolver.task, "evaluate", lambda model: 1 / 0)
+    console.step()
+    wait_for(console, lambda s: s.phase == "failed")
+    assert "ZeroDivisionError" in console._figures.value
+    monkeypatch.undo()
+    console.step()
+    wait_for(console, lambda s: s.phase == "paused" and s.step == 51)
+
+
+def test_what_is_no_search_is_refused():
+    with pytest.raises(InputError, match="A console needs a search, but int came"):
+        Console(3)
+
+
+def test_hostile_texts_are_shown_as_text(tiny, tiny_seeds):
+    console = Console(Evolver(tiny, tiny_seeds, rng=0), title="<script>alert(1)</script>")
+    try:
+        titles = [w.value for w in _instances.values() if isinstance(w, ipywidgets.HTML)]
+        assert any("&lt;script&gt;" in text for text in titles)
+        assert not any("<script" in text for text in titles)
+    finally:
+        console.close()
+
+
+def test_a_cell_that_is_interrupted_pauses_and_later_cells_do_not():
+    class Shell:
+        kernel = True
+
+        class events:  # noqa: N801
+            register = unregister = staticmethod(lambda name, call: None)
+
+    class Result:
+        error_in_exec = KeyboardInterrupt()
+
+    interrupts, paused = Interrupts(), []
+    interrupts.watch("me", lambda: paused.append(1))
+    interrupts._cell_ended(Result)
+    Result.error_in_exec = ValueError()
+    interrupts._cell_ended(Result)
+    assert paused == [1]
+    interrupts._idle(signal.SIGINT, None)
+    interrupts.forget("me")
+    interrupts.pause()
+    assert paused == [1, 1]
+
+
+def test_curves_are_drawn_to_scale_and_gaps_are_left_out(evolver):
+    from m2n2lab.plots import CurvesData, curves_data
+
+    nan = float("nan")
+    data = CurvesData(
+        *(np.array(row) for row in ([0.0, 10.0], [0, 100], [0, 50], [1, 2], [nan, 30]))
+    )
+    html = curves_html(data)
+    assert 'points="0.0,138.0 520.0,8.0"' in html  # from 0 to 100 %
+    assert 'points="520.0,99.0"' in html  # only where it is known
+    assert "30.0 %" in html
+    assert "–" in curves_html(CurvesData(*(np.array([v]) for v in (0.0, 1.0, 2.0, 3.0, nan))))
+    assert curves_html(curves_data(evolver)).count("<polyline") == 4
+
+
+def test_the_log_tells_births_and_the_last_death(evolver):
+    born = []
+    end = evolver.subscribe(lambda generation: generation.accepted and born.append(generation))
+    evolver.run(60)
+    end()
+    html = log_html(born, None)
+    assert html.index(f">{born[-1].child}</span>") < html.index(f">{born[-2].child}</span>")
+    assert "Nobody was born since" in log_html([], None)
+
+
+def test_both_themes_are_in_the_style_sheet():
+    css = console_css()
+    assert "--parent_a: #0072b2" in css
+    assert "--parent_a: #56b4e9" in css
+    assert "DARK" not in css
+    assert "LIGHT" not in css
+    assert "<b>m2n2lab</b>x" in title_html("x")

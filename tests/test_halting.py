@@ -1,0 +1,105 @@
+"""Evaluations that take long can be stopped on the way, and nothing is lost by it."""
+
+import threading
+
+import numpy as np
+import pytest
+from m2n2lab.widgets.figures_html import figures_html
+from m2n2lab.widgets.session import Session
+from m2n2lab.widgets.snapshot import Snapshot
+from sessions import wait_for
+
+from m2n2lab import Evolver, Task
+from m2n2lab.tasks import Halted, Watch
+from m2n2lab.tasks.generation import Progress
+
+
+class Asking(Task):
+    """Answers point by point, tells its watch, and waits at each until it may go on."""
+
+    def __init__(self):
+        super().__init__(6)
+        self.watch_ = Watch()
+        self.go = threading.Event()
+        self.go.set()
+        self.asked = threading.Event()
+
+    def watch(self, watch):
+        self.watch_ = watch
+
+    def score(self, model, indices):
+        for point in range(self.points):
+            self.asked.set()
+            self.watch_.progress(Progress(point, self.points, 10 * point, 1.0))
+            while not self.go.wait(0.01):
+                self.watch_.check()
+            self.watch_.check()
+        return np.asarray(model[: self.points]) > 0.0
+
+
+SEEDS = np.random.default_rng(0).standard_normal((3, 12)).astype(np.float32)
+
+
+def search():
+    task = Asking()
+    return Evolver(task, SEEDS, archive_size=4, rng=1), task
+
+
+def rows(evolver):
+    return np.nan_to_num(evolver.records.table(), nan=-1.0).tolist()
+
+
+def test_a_step_that_was_stopped_never_began():
+    straight, _ = search()
+    straight.run(5)
+    evolver, task = search()
+    evolver.run(2)
+    task.watch(Watch(halted=lambda: True))
+    for _ in range(2):
+        with pytest.raises(Halted):
+            evolver.step()
+    assert evolver.generation == 2
+    task.watch(Watch())
+    evolver.run(3)
+    assert rows(evolver) == rows(straight)
+
+
+def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
+    straight, _ = search()
+    straight.run(6)
+    evolver, task = search()
+    session = Session(lambda: evolver)
+    session.start()
+    try:
+        session.step(2)
+        wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
+        task.go.clear()
+        task.asked.clear()
+        session.run()
+        assert task.asked.wait(10)
+        session.pause()
+        wait_for(session, lambda now: now.phase == "paused")
+        assert (evolver.generation, session.snapshot.message) == (2, "")
+        task.go.set()
+        session.step(4)
+        wait_for(session, lambda now: now.step == 6)
+    finally:
+        session.close()
+    assert session.join(10)
+    assert rows(evolver) == rows(straight)
+
+
+def test_closing_ends_a_session_in_the_middle_of_answers():
+    evolver, task = search()
+    session = Session(lambda: evolver)
+    session.start()
+    wait_for(session, lambda now: now.phase == "paused")
+    task.go.clear()
+    session.run()
+    session.close()
+    assert session.join(10)
+
+
+def test_the_page_says_how_far_the_questions_are():
+    page = figures_html(Snapshot(phase="running", answers_so_far=Progress(3, 12, 400, 2.0)))
+    assert "question 3 of 12, 200 tokens/s" in page

@@ -1,0 +1,58 @@
+"""What A, B and the child answer, as HTML."""
+
+from __future__ import annotations
+
+from .pictures import sample_uri
+from .snapshot import Snapshot
+from .texts import LONGEST, TEXTS_CSS, said, short
+from .workbench import Answer
+
+ANSWERS_CSS = (
+    """
+.answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
+           font: 600 12px system-ui, sans-serif; text-align: center; }
+.answers img { width: 40px; height: 40px; image-rendering: pixelated; display: block;
+               margin: 0 auto 4px; }
+.answers div { border: 1px solid rgba(128, 128, 128, .3); border-radius: 6px; padding: 5px 2px;
+               overflow-wrap: anywhere; }
+.answers .a { color: var(--parent_a); }
+.answers .b { color: var(--parent_b); }
+.answers .child { color: var(--child); }
+.answers s { font-weight: 400; opacity: .75; }
+.answers.long { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
+.answers.long div { padding: 5px 8px; font-weight: 400; text-align: left; }
+.answers.long :is(b, s) { display: block; }
+.answers p { grid-column: 1 / -1; margin: 4px; font-weight: 400; text-align: left;
+             color: var(--quiet); }
+.count { font: 12px system-ui, sans-serif; color: var(--quiet); white-space: nowrap; }
+"""
+    + TEXTS_CSS
+)
+
+
+def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
+    """Return data points with the truth and the three answers; wrong ones are struck through.
+
+    Args:
+        snapshot: its answers are shown.
+        dark: whether pictures stand on a dark page.
+    """
+    answers = snapshot.answers
+    cells = "".join(_cell(answer, dark) for answer in answers)
+    if not cells and snapshot.bench is not None:
+        none = "There are no such data points."
+        cells = f"<p>{'The task has no samples to show.' if snapshot.matching else none}</p>"
+    texts = any(answer.child.text is not None for answer in answers)
+    kind = "answers long" if texts else "answers"
+    return f'<div class="{kind}" data-testid="answers">{cells}</div>'
+
+
+def _cell(answer: Answer, dark: bool) -> str:
+    sample = answer.child
+    told = " ".join(said(getattr(answer, name), name) for name in ("a", "b", "child"))
+    picture = ""
+    if sample.image is not None:
+        tone = ' class="grey"' if sample.image.ndim == 2 else ""
+        picture = f'<img{tone} alt="" src="{sample_uri(sample.image, dark)}">'
+    text = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
+    return f"<div>{picture}{text}{short(sample.truth)} {told}</div>"

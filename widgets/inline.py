@@ -1,0 +1,128 @@
+"""The dashboard inside a notebook: served by the kernel, shown in a frame."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, fields
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from m2n2lab.errors import choose, whole_number
+from m2n2lab.settings import TASKS, Settings
+from m2n2lab.theme import THEMES
+
+from .dashboard import dashboard as page
+from .desks import DESKS, Desk
+from .runs import Runs
+from .server_log import keep_quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from m2n2lab.evolver import Evolver
+
+HOST = "127.0.0.1"
+"""Only browsers on the kernel's own machine can reach it."""
+
+
+@dataclass(frozen=True)
+class Given(Settings):
+    """A search that was made in the notebook; others beside it are made by ordinary settings."""
+
+    evolver: Any = None
+
+    @property
+    def title(self) -> str:
+        """The search in a few words."""
+        return f"{self.evolver.task.name} · {self.method} · from the notebook"
+
+    def make(self, task: Any = None) -> Evolver:
+        """Return the search itself."""
+        evolver: Evolver = self.evolver
+        return evolver
+
+    def asked(self, query: Mapping[str, str]) -> Settings:
+        """Return settings of another search, with what is asked for."""
+        own = {field.name: getattr(self, field.name) for field in fields(Settings)}
+        return Settings(**own).asked(query)
+
+
+class Framed:
+    """A dashboard in a frame; ``close`` ends its searches' workers, not a search of the notebook.
+
+    Attributes:
+        address: where it can be opened in a tab of its own.
+    """
+
+    def __init__(self, desk: Desk, address: str, height: int) -> None:
+        self.address = address
+        self._desk = desk
+        self._height = height
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe src="{escape(self.address)}" title="m2n2lab dashboard" width="100%" '
+            f'height="{self._height}" style="border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"<dashboard at {self.address}>"
+
+    def close(self) -> None:
+        """End the workers; returns at once."""
+        self._desk.shared = False
+        self._desk.runs.close()
+        DESKS.sweep()
+
+
+_port: int | None = None  # of the one server of this process
+
+
+def dashboard(evolver: Evolver | None = None, *, height: int = 900, theme: str = "light") -> Framed:
+    """Return the dashboard, to be shown by a cell, of a search that cells go on stepping.
+
+    It is served on this machine alone, so the browser must run on the kernel's machine.
+
+    Args:
+        evolver: the search; digits from scratch by default.
+        height: of the frame in pixels.
+        theme: ``"light"`` or ``"dark"``.
+
+    Raises:
+        InputError: no such theme, no height.
+    """
+    choose("theme", theme, THEMES)
+    height = whole_number("height", height, 1)
+    settings = Settings()
+    if evolver is not None:
+        task = evolver.task.name if evolver.task.name in TASKS else "digits"
+        settings = Given(task=task, method=evolver.method, evolver=evolver)
+    runs = Runs()
+    desk = DESKS.add(runs, runs.add(settings), shared=True)
+    query = urlencode({"desk": desk.key, "theme": theme})
+    return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)
+
+
+def _serve() -> int:
+    """Serve dashboards in a thread, once; returns the port."""
+    global _port
+    if _port is None:
+        import panel as pn
+
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port: int = probe.getsockname()[1]
+        keep_quiet()
+        pn.serve(
+            {"/": page},
+            address=HOST,
+            port=port,
+            websocket_origin=[f"{HOST}:{port}", f"localhost:{port}"],
+            show=False,
+            threaded=True,
+            title="m2n2lab",
+            verbose=False,
+        )
+        _port = port
+    return _port
