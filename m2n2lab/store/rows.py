@@ -18,7 +18,7 @@ NOBODY = -1
 LARGEST = 2**63 - 1
 """What SQLite keeps as a whole number."""
 
-STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 28)})"
+STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 29)})"
 
 TOLD = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
 """Columns of which ``proposal_of`` makes a proposal."""
