@@ -28,8 +28,11 @@ _HOMES = {
     "Layout": "layout",
     "METHODS": "baselines",
     "Member": "population",
+    "ProcessExecutor": "executors",
     "Proposal": "records",
+    "RayExecutor": "executors",
     "Recipe": "recipe",
+    "Replayed": "executors",
     "Sample": "tasks",
     "Task": "tasks",
     "Verdict": "records",
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from m2n2lab.comparing import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import ProcessExecutor, RayExecutor, Replayed
     from m2n2lab.exporting import archive_bytes, load_archive, save_archive
     from m2n2lab.layout import Layout
     from m2n2lab.population import Member

@@ -16,7 +16,7 @@ import numpy as np
 
 import m2n2lab
 from m2n2lab.population import Population
-from m2n2lab.records import Generation, Standing
+from m2n2lab.records import Generation, Partial, Standing
 from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.making import space_words, task_words
 from m2n2lab.store.rows import STEP, pack_ids, pack_past, step_row
@@ -207,7 +207,8 @@ class Recorder:
         with self._turn:
             if generation.before is not self._after:
                 self._check_moved(generation)
-            scores = pack_scores(generation.scores)
+            told = generation.scores
+            scores = pack_scores(told.with_gaps if isinstance(told, Partial) else told)
             self._graded = self._graded or is_graded(scores)
             known = None
             if generation.accepted:
