@@ -147,8 +147,10 @@ class Settings:
             options["archive_size"] = int(real_number("archive_size", size, 2, LARGEST_ARCHIVE))
         seed = whole_number("seed", _number("seed", given.get("seed", str(self.seed))), 0)
         task = choose("task", given.get("task", self.task), self.tasks)
-        # What only the first task knows of does not go with another one.
-        kept = self if task == self.task else replace(self, data=None, models=(), limit=None)
+        kept = self
+        if task != self.task:  # what only the other kind of task knows of does not go with it
+            models = self.models if task in LANGUAGE else ()
+            kept = replace(self, data=None, models=models, limit=self.limit if models else None)
         changed = replace(
             kept,
             task=task,
@@ -165,8 +167,16 @@ class Settings:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be chosen here without naming a folder."""
-        there = all(find_spec(library) for library in LANGUAGE_LIBRARIES)
-        return tuple(dict.fromkeys((self.task, "digits", *(LANGUAGE if there else ()))))
+        return tuple(dict.fromkeys((self.task, "digits", *(LANGUAGE if self._speaks else ()))))
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether language models can be searched here: there are some, and what they need."""
+        if not all(find_spec(library) for library in LANGUAGE_LIBRARIES):
+            return False
+        from m2n2lab.zoo.language import trained
+
+        return bool(self.models) or trained()
 
     def query(self) -> dict[str, str]:
         """Return what ``asked`` makes these settings of again."""

@@ -301,7 +301,7 @@ def test_edges_that_make_no_sense_are_refused(spaces, granularity, edges, mixes)
 @pytest.mark.parametrize("granularity", ["model", "tensor"])
 def test_an_angle_reads_part_of_a_block_for_each_new_break(spaces, read, granularity):
     space, dense = spaces[3, granularity]
-    space._gram = Gram(space.plan, space._gram._sums)
+    space._products_of = Gram(space.plan, space._gram._sums)
     rng = np.random.default_rng(7)
     members, known = [*space.seeds], {*OFFSETS}
     for _ in range(60):

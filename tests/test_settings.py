@@ -53,3 +53,42 @@ def test_the_code_makes_the_same_search(pretrained):
     assert isinstance(evolver, m2n2lab.Evolver)
     assert evolver.archive.ids == same.archive.ids
     np.testing.assert_array_equal(evolver.archive.scores, same.archive.scores)
+
+
+def test_language_tasks_are_offered_where_there_are_models_for_them(monkeypatch):
+    monkeypatch.setattr("m2n2lab.zoo.language.trained", lambda: False)
+    assert Settings().tasks == ("digits",)
+    own = Settings("gsm8k", models=("a", "b"), limit=7)
+    assert own.tasks == ("gsm8k", "digits", "webshop", "gsm8k+webshop")
+    asked = own.asked({"task": "webshop"})
+    assert (asked.models, asked.limit) == (("a", "b"), 7)
+    assert own.asked({"task": "digits"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings("digits", models=("a", "b")), "Models, a limit and a prompt style"),
+        (Settings("gsm8k", models=("a",)), "needs at least two models, but only 'a'"),
+        (Settings("gsm8k", pretrained=True), "always starts from trained models"),
+        (Settings("gsm8k", style="alpaca"), "know their own problems and prompts only"),
+        (Settings("webshop", models=("a", "b"), style="poem"), "no prompt style named 'poem'"),
+        (Settings("gsm8k", limit=0), "limit must be a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_go_together_is_one_sentence(settings, words):
+    with pytest.raises(InputError, match=words):
+        settings.check()
+
+
+def test_the_code_of_a_language_search_names_its_models_and_tasks():
+    settings = Settings("gsm8k+webshop", seed=3, models=("org/a", "b"), limit=9, style="alpaca")
+    assert settings.code(40) == (
+        "import m2n2lab as lab\n\n"
+        "task = lab.tasks.gsm8k(limit=9, style='alpaca') + lab.tasks.webshop(limit=9)\n"
+        "seeds = lab.CheckpointSpace('org/a', 'b')\n"
+        'evolver = lab.make_evolver("m2n2", task, seeds, rng=3, archive_size=10)\n'
+        "evolver.run(40)\n"
+    )
+    assert "lab.zoo.word_problems()" in Settings("gsm8k").code(1)
+    assert "lab.zoo.language_pair()" in Settings("gsm8k").code(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m2n2lab.errors import InputError
 from m2n2lab.tasks.gsm8k import GSM8K
 from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.webshop import WebShop, webshop
@@ -26,6 +27,11 @@ ANSWER = 72
 """Tokens of the longest worked answer, and a few."""
 
 OPENER = "Action:"
+
+
+def trained() -> bool:
+    """Return whether the specialists are there."""
+    return all((folder / "config.json").is_file() for folder in (MATHS, AGENT))
 
 
 @remembered
@@ -66,8 +72,17 @@ def shop(limit: int = 48, held_out: int = 48, **options: Any) -> WebShop:
 def language_pair() -> CheckpointSpace:
     """Return the space of the two specialists: what a search that names no models starts from.
 
-    They are shipped in half precision and scored in single, in which a CPU computes faster.
+    They are kept in half precision and scored in single, in which a CPU computes faster.
+
+    Raises:
+        InputError: they have not been trained yet.
     """
     from m2n2lab.checkpoint import CheckpointSpace
+
+    if not trained():
+        raise InputError(
+            f"The zoo's language models must lie in {HOME}, but they have not been trained yet; "
+            f"run python -m m2n2lab.zoo.train_language, or name models of your own with --seeds."
+        )
 
     return CheckpointSpace(MATHS, AGENT, dtype="float32")
