@@ -212,6 +212,10 @@ def serve(
     window: Annotated[
         bool, typer.Option("--window", help="Open it in a window; closing that ends the server.")
     ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="File that keeps all runs; resume goes on with them."),
+    ] = None,
 ) -> None:
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
@@ -236,7 +240,7 @@ def serve(
         limit,
         style,
     )
-    serve_dashboard(settings, host, port, origin, show, window, shared)
+    serve_dashboard(settings, host, port, origin, show, window, shared, store)
 
 
 app.command()(merging.inspect)

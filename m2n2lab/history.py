@@ -81,10 +81,11 @@ class History:
         """Drop the last row: the step that it tells of was taken back."""
         del self._values[-len(COLUMNS) :]
 
-    def table(self, start: int = 0) -> NDArray[np.float64]:
-        """Return a copy of the rows from ``start`` on (steps, columns)."""
+    def table(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
+        """Return a copy of the rows from ``start`` to before ``stop``, or all (steps, columns)."""
         width = len(COLUMNS)
-        return np.array(self._values[start * width :]).reshape(-1, width)
+        end = None if stop is None else stop * width
+        return np.array(self._values[start * width : end]).reshape(-1, width)
 
     def sample(self, count: int) -> NDArray[np.float64]:
         """Return a copy of up to ``count`` rows, evenly spaced, the first and last among them."""

@@ -65,6 +65,11 @@ class Commands:
         """Open a member's page and follow its ancestors."""
         self._order(chosen=member)
 
+    def look(self, step: int | None) -> None:
+        """Show the archive as it was after a step, or, for ``None``, as it is."""
+        if step != self._orders.past:
+            self._order(past=step)
+
     def map(self, on: bool) -> None:
         """Go on with the landscape of the pair on the bench, or leave it as it is."""
         self._order(mapping=on)
@@ -97,6 +102,11 @@ class Commands:
     def running(self) -> bool:
         """Whether the search was told to run or to take more steps, however far the worker is."""
         return self._orders.stepping
+
+    @property
+    def past(self) -> int | None:
+        """The step that the page wants to see, however far the worker is; ``None`` for now."""
+        return self._orders.past
 
     @property
     def choice(self) -> Choice:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -20,7 +21,6 @@ from m2n2lab.widgets.desks import DESKS, Desk
 from m2n2lab.widgets.landscape_view import LandscapeView
 from m2n2lab.widgets.lineage import LineageView, SharesView
 from m2n2lab.widgets.members import MembersView, MemberView
-from m2n2lab.widgets.orders import PACES
 from m2n2lab.widgets.page import Page
 from m2n2lab.widgets.pulse import Pulse
 from m2n2lab.widgets.runs import Run, Runs
@@ -28,8 +28,10 @@ from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.styles import SELECT, SMALL, primary
+from m2n2lab.widgets.styles import SMALL
+from m2n2lab.widgets.time_view import TimeView
 from m2n2lab.widgets.tour import Tour
+from m2n2lab.widgets.transport import TransportView
 from m2n2lab.widgets.views import AttractionView, CurvesView, FiguresView, NichesView
 from tornado.websocket import WebSocketClosedError
 
@@ -86,7 +88,7 @@ class Dashboard:
         self._wake: Callable[[], object] = lambda: None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
-        self.attraction = AttractionView(theme, self.bench.pick)
+        self.attraction = AttractionView(theme, self._pick)
         self.figures = FiguresView()
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
@@ -111,16 +113,8 @@ class Dashboard:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
-        self.go = pn.widgets.Button(
-            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
-        )
-        self.step = pn.widgets.Button(name="Step", width=56, **close)
-        self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
-        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
-        self.pace = pn.widgets.Select(
-            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
-        )
+        self.transport = TransportView(self.session, self._reset, theme)
+        self.time = TimeView(self.session, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
             options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
@@ -130,12 +124,7 @@ class Dashboard:
         # A link that makes the same search: shown in the browser's address bar.
         self.address = pn.widgets.TextInput(name="address", visible=False)
         self.address.jscallback(value="show_address(cb_obj.value)")
-        self.go.on_click(lambda event: self.session().toggle())
-        self.step.on_click(lambda event: self.session().step())
-        self.step_ten.on_click(lambda event: self.session().step(10))
-        self.reset.on_click(lambda event: self.begin(self.run.settings, beside=False))
         self.map.on_click(lambda event: self._map())
-        self.pace.param.watch(lambda event: self.session().pace(event.new), "value")
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
         self.tab.param.watch(lambda event: self._look_again(), "value")
         self.show(self.run)
@@ -146,6 +135,13 @@ class Dashboard:
 
     def _select(self, member: int) -> None:
         self.session().select(member)
+
+    def _pick(self, a: int, b: int) -> None:
+        """Put a pair on the bench: of the living, who may not be those that are shown."""
+        if self.session().past is None:
+            self.bench.pick(a, b)
+        else:
+            self.time.say("The bench merges who lives now; branch from here to merge these two.")
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -164,6 +160,14 @@ class Dashboard:
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
 
+    def _reset(self) -> None:
+        """Start the search of the run on the page anew, in its place."""
+        self.begin(self.run.settings, beside=False)
+
+    def _branch(self, step: int) -> None:
+        """Go on from a step of the run on the page in a run beside it, and show that."""
+        self.show(self.desk.runs.branch(self.run, step))
+
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         if run.settings.task != self.run.settings.task:
@@ -173,9 +177,9 @@ class Dashboard:
         self._unlisten()
         # Called in the worker, so the page is only woken.
         self._unlisten = run.session.listen(lambda: self._wake())
-        self.title.object = f'<div class="title">{escape(run.settings.title)}</div>'
-        session = run.session
-        session.pace(self.pace.value)
+        self.title.object = f'<div class="title">{escape(run.title)}</div>'
+        self.time.say("")
+        run.session.pace(self.transport.pace.value)
         self.answers.ask()
         self.setup.show(run.settings)
         self.compare.suggest(run)
@@ -228,11 +232,12 @@ class Dashboard:
         began = time.monotonic()
         with pn.io.hold():
             self._update_figures(snapshot)
+            self.time.update(snapshot)
             self.bench.update(snapshot)
             if at_once:
                 self._due = 0.0
                 if self.attraction.drawn and snapshot.bench is not self._benched:
-                    self.attraction.update(snapshot)
+                    self.attraction.update(snapshot.seen)
             elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
                 self.pulse.beat()
@@ -245,16 +250,16 @@ class Dashboard:
         return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
 
     def _update_plots(self, snapshot: Snapshot) -> None:
-        self._shown = snapshot
-        for update in (
-            self.attraction.update,
-            self.niches.update,
-            self._update_tab,
-            self.answers.update,
-            self.landscape.update,
+        self._shown, seen = snapshot, snapshot.seen
+        for update, what in (
+            (self.attraction.update, seen),
+            (self.niches.update, seen),
+            (self._update_tab, snapshot),
+            (self.answers.update, snapshot),
+            (self.landscape.update, snapshot),
         ):
             drawn = sum(plot.drawn for plot in self._plots)
-            update(snapshot)
+            update(what)
             if sum(plot.drawn for plot in self._plots) > drawn:
                 # One plot at a look: what a person does meanwhile comes first.
                 self._shown = None
@@ -262,12 +267,8 @@ class Dashboard:
         self.session().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
-        self.figures.update(snapshot)
-        ready = snapshot.niches is not None and snapshot.phase != "closed"
-        name = "Pause" if snapshot.phase == "running" else "Run"
-        self.go.param.update(name=name, disabled=not ready)
-        self.step.disabled = self.step_ten.disabled = not ready
-        self.reset.disabled = snapshot.phase == "closed"
+        self.figures.update(snapshot.seen)
+        self.transport.update(snapshot)
         known = snapshot.landscape
         name = "Stop" if snapshot.mapping else "Go on"
         left = known is not None and not known.complete
@@ -331,15 +332,8 @@ class Dashboard:
         """Return the page, with every part in its place."""
         parts: dict[str, Any] = {
             "title": self.title,
-            "transport": pn.Row(
-                self.go,
-                self.step,
-                self.step_ten,
-                self.reset,
-                self.pace,
-                margin=0,
-                styles={"flex-wrap": "wrap"},
-            ),
+            "transport": self.transport.pane,
+            "time": self.time.pane,
             "setup": self.setup.pane,
             "tour": self.tour.pane,
             "figures": self.figures.pane,
@@ -383,20 +377,29 @@ def _asked() -> dict[str, str]:
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def open_desk(settings: Settings, task: Task | None = None, shared: bool = False) -> Desk:
+def open_desk(
+    settings: Settings,
+    task: Task | None = None,
+    shared: bool = False,
+    store: Path | None = None,
+) -> Desk:
     """Return a desk with one run.
 
     Args:
         settings: the search.
         task: made by ``settings`` before, to be shared by many desks.
         shared: whether every page comes here.
+        store: where its runs are recorded; by default in a file that ends with each.
     """
-    runs = Runs({} if task is None else {settings.task: task})
+    runs = Runs({} if task is None else {settings.task: task}, store)
     return DESKS.add(runs, runs.add(settings), shared)
 
 
 def dashboard(
-    settings: Settings | None = None, task: Task | None = None, desk: Desk | None = None
+    settings: Settings | None = None,
+    task: Task | None = None,
+    desk: Desk | None = None,
+    store: Path | None = None,
 ) -> Page:
     """Return the page for the browser session that asks for it.
 
@@ -406,12 +409,13 @@ def dashboard(
         settings: the search; digits from scratch by default.
         task: made by ``settings`` before, to be shared by many pages.
         desk: where every page comes to; by default each has a desk of its own.
+        store: as in ``open_desk``.
     """
     settings = settings or Settings()
     query = _asked()
     desk = desk or DESKS.find(query.get("desk", ""))
     if desk is None:
-        runs, error = Runs({} if task is None else {settings.task: task}), None
+        runs, error = Runs({} if task is None else {settings.task: task}, store), None
         try:
             settings = settings.asked(query)
         except InputError as wrong:  # said on the page

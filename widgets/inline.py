@@ -102,7 +102,8 @@ def dashboard(evolver: Evolver | None = None, *, height: int = 900, theme: str =
     if evolver is not None:
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
         settings = Given(task=task, method=evolver.method, evolver=evolver)
-    runs = Runs()
+    # A cell may load another state or record the search itself.
+    runs = Runs(recorded=evolver is None)
     desk = DESKS.add(runs, runs.add(settings), shared=True)
     query = urlencode({"desk": desk.key, "theme": theme})
     return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)

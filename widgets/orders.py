@@ -30,6 +30,7 @@ class Orders:
     chosen: int | None = None
     mapping: bool | None = None
     attended: bool = True
+    past: int | None = None
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     halted: bool = False
     closed: bool = False

@@ -6,16 +6,20 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
+from .hindsight import unrecorded
 from .session import Session
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.base import Task
+
+    from .tape import Tape
 
 MOST_RUNS = 8
 """Searches that a desk holds."""
@@ -29,11 +33,18 @@ class Run:
         number: counted from 1 on its desk and never given twice.
         settings: how it is made.
         session: its worker.
+        origin: the number of the run that it branched from, and the step, if it did.
     """
 
     number: int
     settings: Settings
     session: Session
+    origin: tuple[int, int] | None = None
+
+    @property
+    def title(self) -> str:
+        """The search in a few words."""
+        return titled(self.settings, self.origin)
 
 
 @dataclass
@@ -42,10 +53,14 @@ class Runs:
 
     Attributes:
         tasks: made before, by the name that settings have for them, to be shared by runs.
+        store: where all are recorded; by default each is in a temporary file that ends with it.
+        recorded: whether they are.
         all: the runs, the oldest first; replaced as a whole.
     """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    store: Path | None = None
+    recorded: bool = True
     all: tuple[Run, ...] = ()
     _count: int = 0
     _started: bool = False
@@ -69,24 +84,54 @@ class Runs:
             InputError: there are ``MOST_RUNS`` already.
         """
         with self._lock:
-            if len(self.all) >= MOST_RUNS:
-                raise InputError(
-                    f"A page holds at most {MOST_RUNS} runs, and {len(self.all)} are there; "
-                    f"remove one first."
-                )
-            run = self._make(settings, error)
+            self._check_room()
+            run = self._make(settings, None if error is None else partial(_refuse, error))
             self.all = (*self.all, run)
         return run
 
-    def _make(self, settings: Settings, error: InputError | None = None) -> Run:
-        self._count += 1
-        make: Callable[[], Evolver] = partial(settings.make, self.tasks.get(settings.task))
-        if error is not None:
-            make = partial(_refuse, error)
-        run = Run(self._count, settings, Session(make, settings.title, settings.threads))
-        if self._started:
-            run.session.start()
+    def branch(self, old: Run, step: int) -> Run:
+        """Make a run beside an old one that goes on from how that was after a step.
+
+        Raises:
+            InputError: there are ``MOST_RUNS`` already.
+        """
+        with self._lock:
+            self._check_room()
+            make = partial(old.session.branch, step)
+            run = self._make(old.settings, make, (old.number, step))
+            self.all = (*self.all, run)
         return run
+
+    def _check_room(self) -> None:
+        if len(self.all) >= MOST_RUNS:
+            raise InputError(
+                f"A page holds at most {MOST_RUNS} runs, and {len(self.all)} are there; remove one "
+                f"first."
+            )
+
+    def _make(
+        self,
+        settings: Settings,
+        make: Callable[[], Evolver] | None = None,
+        origin: tuple[int, int] | None = None,
+    ) -> Run:
+        """Make a run, by default as its settings say."""
+        self._count += 1
+        title = titled(settings, origin)
+        make = make or partial(settings.make, self.tasks.get(settings.task))
+        session = Session(make, title, settings.threads, record=partial(self._record, title))
+        run = Run(self._count, settings, session, origin)
+        if self._started:
+            session.start()
+        return run
+
+    def _record(self, title: str, evolver: Evolver) -> Tape | str:
+        """Begin to record a search, in its worker."""
+        if not self.recorded:
+            return unrecorded(evolver)
+        from .tape import taped  # SQLite and what writes it are not needed before
+
+        return taped(evolver, title, self.store)
 
     def renew(self, old: Run, settings: Settings) -> Run:
         """Put a new run in the place of an old one, which ends; returns it."""
@@ -111,6 +156,12 @@ class Runs:
         """End all runs; returns at once."""
         for run in self.all:
             run.session.close()
+
+
+def titled(settings: Settings, origin: tuple[int, int] | None) -> str:
+    """Return a search in a few words, with the run and the step that it branched from, if any."""
+    came = f" · from run {origin[0]}, step {origin[1]:,}" if origin else ""
+    return settings.title + came
 
 
 def _refuse(error: InputError) -> Evolver:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import panel as pn
 from bokeh.server.server import Server
@@ -13,6 +14,7 @@ from tornado.ioloop import PeriodicCallback
 
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
+from m2n2lab.store.writer import Writer
 
 from .closing import close_all
 from .dashboard import dashboard, open_desk
@@ -53,6 +55,7 @@ def serve_dashboard(
     show: bool,
     window: bool = False,
     shared: bool = False,
+    store: Path | None = None,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -65,20 +68,24 @@ def serve_dashboard(
         show: open the page in a browser.
         window: open it in a window of its own; closing that ends the server too.
         shared: one search that all pages watch and steer, and that goes on without them.
+        store: where all runs are recorded; by default in files that are removed with them.
 
     Raises:
-        InputError: a port that cannot be listened on, or no screen for a window.
+        InputError: a port that cannot be listened on, no screen for a window, or a store that
+            cannot be written.
     """
     if window:
         check_screen()
     check_port(host, port)
+    # Held as long as pages come and go, so that no other process takes it meanwhile.
+    held = None if store is None else Writer.open(store)
     task = settings.make_task()  # bad data shows now, and pages open sooner
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
-    desk = open_desk(settings, task, shared=True) if shared else None
+    desk = open_desk(settings, task, shared=True, store=store) if shared else None
     pn.extension()
     keep_quiet()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task, desk)},
+        {"/": lambda: dashboard(settings, task, desk, store)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
@@ -102,7 +109,10 @@ def serve_dashboard(
         if opened is not None:
             opened.close()
         sys.stdout.flush()
-    if not close_all():  # waiting for a step that takes longer would look like a server that hangs
+    ended = close_all()
+    if held is not None:
+        held.close()
+    if not ended:  # waiting for a step that takes longer would look like a server that hangs
         os._exit(0)
 
 

@@ -21,7 +21,7 @@ from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.turns import Turns
 
 from .closing import started
-from .commands import Commands
+from .hindsight import Hindsight, unrecorded
 from .orders import Orders
 from .snapshot import Camera, Snapshot
 from .workbench import Choice, Filter, Workbench
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from m2n2lab.history import History
     from m2n2lab.lineage import Lineage
     from m2n2lab.records import Generation
+
+    from .tape import Tape
 
 log = logging.getLogger("m2n2lab")
 
@@ -50,7 +52,7 @@ COARSE = 25
 """Cells of the landscape of a pair that nobody chose, while the search runs."""
 
 
-class Session(Commands):
+class Session(Hindsight):
     """A search that a page, a notebook or a test can run, pause and step.
 
     Args:
@@ -59,6 +61,8 @@ class Session(Commands):
         threads: torch threads of the worker; ``None`` leaves torch's own number.
         people: whether snapshots tell of members one by one.
         follow: whether somebody takes the place of a chosen parent that has died.
+        record: begins to record the search, or says why that cannot be; by default the past cannot
+            be looked at.
     """
 
     def __init__(
@@ -68,8 +72,9 @@ class Session(Commands):
         threads: int | None = None,
         people: bool = True,
         follow: bool = False,
+        record: Callable[[Evolver], Tape | str] = unrecorded,
     ) -> None:
-        super().__init__()
+        super().__init__(record)
         self.snapshot = Snapshot(title=title)
         self._make = make
         self._threads = threads
@@ -159,6 +164,7 @@ class Session(Commands):
             evolver.task.watch(Watch(self._answered, self._halted))
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
+            self._begin_tape(evolver)
             self._publish_rest()
             while not (orders := self._take_orders()).closed:
                 try:
@@ -170,6 +176,7 @@ class Session(Commands):
             self._fail(error)
         finally:
             self._look_away()
+            self._end_tape()
             if self._orders.closed:
                 self.snapshot = Snapshot(phase="closed", title=self.snapshot.title)
 
@@ -209,7 +216,9 @@ class Session(Commands):
         return self._orders.closed or (self._under_way and self._orders.halted)
 
     def _answered(self, answers: Progress) -> None:
-        """Show how far the questions of an evaluation are."""
+        """Show how far the questions of an evaluation are, and the past: it can take minutes."""
+        if threading.current_thread() is self._thread:  # a task may be shared
+            self._look_back_meanwhile()
         if time.monotonic() - self._published >= PUBLISH_EVERY:
             self.snapshot = replace(self.snapshot, answers_so_far=answers)
             self._published = time.monotonic()
@@ -229,6 +238,7 @@ class Session(Commands):
         self._elsewhere = False
         if self._lineage.now != evolver.generation:  # a state was loaded, or a merge taken back
             self._watch(evolver)
+        self._hurry |= self._look_back(orders.past)
         with self._turn():
             self._serve_bench(orders)
         if not orders.stepping:
@@ -255,6 +265,17 @@ class Session(Commands):
             self._publish("running")
         if orders.running and orders.pace > 0.0:
             self._wait(max(began + orders.pace - time.monotonic(), 0.0))
+
+    def _look_back_meanwhile(self) -> None:
+        """Look back in the middle of an evaluation, which goes on whatever comes of it."""
+        before, message = self._past, self.snapshot.message
+        try:
+            self._look_back(self._orders.past)
+        except InputError as error:
+            message = str(error)
+        if self._past is not before or message != self.snapshot.message:
+            self.snapshot = replace(self.snapshot, past=self._past, message=message)
+            self._call_listeners()
 
     def _serve_bench(self, orders: Orders) -> None:
         """Do what was ordered of the bench, and preview what is on it now."""
@@ -364,6 +385,9 @@ class Session(Commands):
                 slow=slow,
                 pending=pending,
                 mapping=self._mapping(orders),
+                first=self._tape.first if self._tape else None,
+                untaped=self._untaped,
+                past=self._past,
             )
         self._published = time.monotonic()
         hurry, self._hurry = self._hurry, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Generation, Standing
     from m2n2lab.tasks.generation import Progress
+
+    from .tape import Past
 
 TELL_EVERY = 1.0
 """Least seconds between two looks at members and at lineage, while the search runs."""
@@ -74,6 +76,9 @@ class Snapshot:
         lineage, shares: who came from whom, and how much of the living came from each seed.
         chosen: the member whose page is open; the best where nobody was chosen.
         member: that page.
+        first: the earliest step that can be looked at again; ``None`` where none can.
+        untaped: why none can, in words.
+        past: the archive of the step that is looked at, if that is not the present.
     """
 
     phase: str = "starting"
@@ -107,6 +112,14 @@ class Snapshot:
     shares: SharesData | None = None
     chosen: int | None = None
     member: MemberPage | None = None
+    first: int | None = None
+    untaped: str = ""
+    past: Past | None = None
+
+    @property
+    def seen(self) -> Snapshot:
+        """The same with the archive and the figures of the step that is looked at."""
+        return self if self.past is None else replace(self, **vars(self.past))
 
 
 class Camera:
@@ -143,13 +156,13 @@ class Camera:
         """Note whether a child lived."""
         self._lived.append(generation.accepted)
 
-    def take(self, phase: str, message: str, chosen: int | None, **bench: Any) -> Snapshot:
+    def take(self, phase: str, message: str, chosen: int | None, **more: Any) -> Snapshot:
         """Return a snapshot of now.
 
         Args:
             phase, message: as in ``Snapshot``.
             chosen: whose page is open, if somebody's.
-            bench: further fields of ``Snapshot``.
+            more: further fields of ``Snapshot``.
         """
         evolver, old = self._evolver, self._last
         archive, desk = evolver.archive, self._bench
@@ -185,7 +198,7 @@ class Camera:
             landscape=desk.landscape,
             answers=desk.answers,
             matching=desk.matching,
-            **bench,
+            **more,
             **self._people(phase, chosen),
         )
         return self._last

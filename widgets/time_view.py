@@ -1,0 +1,108 @@
+"""The time slider: the archive of any step so far, and another way from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any, ClassVar
+
+import panel as pn
+import param
+from panel.custom import AnyWidgetComponent
+
+from m2n2lab.errors import InputError
+from m2n2lab.theme import Theme
+
+from .files import beside
+from .pictures import css_variables
+from .session import Session
+from .snapshot import Snapshot
+from .styles import SMALL
+
+NOW = -1
+"""Where the slider stands that follows the search."""
+
+
+class TimeSlider(AnyWidgetComponent):
+    """A slider over the steps of a search, whose right end is now."""
+
+    _esm = beside("time_slider.js")
+    _stylesheets: ClassVar = [beside("time_slider.css")]
+
+    first = param.Integer(default=0, doc="The earliest step.")
+    last = param.Integer(default=0, doc="The step that the search has come to.")
+    at = param.Integer(default=NOW, doc="The step that is looked at, or NOW.")
+
+    @classmethod
+    def themed(cls, theme: Theme) -> TimeSlider:
+        """Return a slider in the colours of a theme."""
+        css = [*cls._stylesheets, f".time-slider {{ {css_variables(theme)} }}"]
+        return cls(stylesheets=css, styles={"flex": "1 1 240px"}, margin=0)
+
+
+class TimeView:
+    """The slider, a way back to now, and a branch from where it stands.
+
+    Pages of one desk look at the same step, as they see the same bench.
+
+    Args:
+        session: returns the one that takes the orders.
+        branch: called with a step to go on from in a run beside; may raise an ``InputError``.
+        theme: colours.
+    """
+
+    def __init__(
+        self, session: Callable[[], Session], branch: Callable[[int], object], theme: Theme
+    ) -> None:
+        self._session = session
+        self._branch = branch
+        self._seen = 0  # the step that the page shows
+        self._quiet = False  # while the slider is set by the page itself
+        self.slider = TimeSlider.themed(theme)
+        small: dict[str, Any] = {"margin": (0, 3), "disabled": True, "stylesheets": [SMALL]}
+        self.now = pn.widgets.Button(name="Now", **small)
+        self.branch = pn.widgets.Button(name="Branch from here", **small)
+        colours = f":host {{ {css_variables(theme)} }} .said {{ color: var(--parent_b); }}"
+        font = {"font": "12px system-ui, sans-serif"}
+        self.said = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
+        self.slider.param.watch(lambda event: self._move(event.new), "at")
+        self.now.on_click(lambda event: self._session().look(None))
+        self.branch.on_click(lambda event: self._go_another_way())
+        self.pane = pn.FlexBox(
+            self.slider,
+            self.now,
+            self.branch,
+            self.said,
+            align_items="center",
+            gap="2px 4px",
+            margin=0,
+            sizing_mode="stretch_width",
+        )
+
+    def _move(self, at: int) -> None:
+        if not self._quiet:
+            self._session().look(None if at == NOW else at)
+
+    def _go_another_way(self) -> None:
+        try:
+            self._branch(self._seen)
+        except InputError as error:
+            self.say(str(error))
+
+    def say(self, words: str) -> None:
+        """Say what cannot be done."""
+        self.said.object = f'<div class="said" role="alert">{escape(words)}</div>' if words else ""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot, and where the page wants to be: the worker may not be there yet."""
+        past = self._session().past
+        known = snapshot.first is not None and snapshot.phase != "closed"
+        self._seen = snapshot.seen.step
+        first = snapshot.step if snapshot.first is None else snapshot.first
+        self._quiet = True
+        self.slider.param.update(first=first, last=snapshot.step, at=NOW if past is None else past)
+        self._quiet = False
+        self.now.disabled = past is None
+        self.branch.disabled = not known
+        if snapshot.untaped:
+            self.say(snapshot.untaped)

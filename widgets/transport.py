@@ -1,0 +1,61 @@
+"""Running, pausing and stepping the search on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+
+from m2n2lab.theme import Theme
+
+from .orders import PACES
+from .session import Session
+from .snapshot import Snapshot
+from .styles import SELECT, primary
+
+
+class TransportView:
+    """Buttons that run, pause, step and reset, and the pace.
+
+    Args:
+        session: returns the one that takes the orders.
+        reset: called to begin the same search anew.
+        theme: colours.
+    """
+
+    def __init__(
+        self, session: Callable[[], Session], reset: Callable[[], None], theme: Theme
+    ) -> None:
+        close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
+        self.go = pn.widgets.Button(
+            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
+        )
+        self.step = pn.widgets.Button(name="Step", width=56, **close)
+        self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
+        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
+        self.pace = pn.widgets.Select(
+            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
+        )
+        self.go.on_click(lambda event: session().toggle())
+        self.step.on_click(lambda event: session().step())
+        self.step_ten.on_click(lambda event: session().step(10))
+        self.reset.on_click(lambda event: reset())
+        self.pace.param.watch(lambda event: session().pace(event.new), "value")
+        self.pane = pn.Row(
+            self.go,
+            self.step,
+            self.step_ten,
+            self.reset,
+            self.pace,
+            margin=0,
+            styles={"flex-wrap": "wrap"},
+        )
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show what can be done with a search."""
+        ready = snapshot.niches is not None and snapshot.phase != "closed"
+        name = "Pause" if snapshot.phase == "running" else "Run"
+        self.go.param.update(name=name, disabled=not ready)
+        self.step.disabled = self.step_ten.disabled = not ready
+        self.reset.disabled = snapshot.phase == "closed"
