@@ -5,6 +5,7 @@ from m2n2lab.tasks.classify import Classify
 from m2n2lab.tasks.data import digits, mnist
 from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
+from m2n2lab.tasks.harness import Harness, harness
 from m2n2lab.tasks.origin import make_again
 from m2n2lab.tasks.several import Tasks
 from m2n2lab.tasks.webshop import WebShop, webshop
@@ -13,6 +14,7 @@ __all__ = [
     "GSM8K",
     "Classify",
     "Halted",
+    "Harness",
     "Progress",
     "Sample",
     "Task",
@@ -22,6 +24,7 @@ __all__ = [
     "digits",
     "from_function",
     "gsm8k",
+    "harness",
     "make_again",
     "mnist",
     "webshop",

@@ -6,7 +6,7 @@ Titles, attributes, options and instructions are worded as in WebShop (arXiv 220
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product as every
 
@@ -57,6 +57,16 @@ class Goal:
     attributes: tuple[str, ...]
     options: tuple[str, ...]
     limit: float | None
+
+    @property
+    def truth(self) -> str:
+        """What would be right, in words."""
+        return named(self.product.title, self.options)
+
+
+def named(title: str, options: Sequence[str]) -> str:
+    """Return a title, and the options that were chosen."""
+    return f"{title} ({', '.join(options)})" if options else title
 
 
 COLORS = ("black", "white", "blue", "red", "green", "grey", "pink", "brown")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
     from m2n2lab.spaces import Space
 
-Answers = dict[bytes, str]
-"""What one member answered, by the prompt's digest."""
+Answers = dict[Any, Any]
+"""What one member answered, by the prompt's digest or by what else a task asks with."""
 
 REMEMBERED = 64
 """Members whose answers are kept: an archive, and the last children that did not live."""

@@ -20,6 +20,7 @@ HOMES = {
     "digits": "tasks.data",
     "mnist": "tasks.data",
     "gsm8k": "tasks.gsm8k",
+    "harness": "tasks.harness",
     "webshop": "tasks.webshop",
     "word_problems": "zoo.language",
     "shop": "zoo.language",

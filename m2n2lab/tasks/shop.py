@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 from m2n2lab.errors import InputError, whole_number
-from m2n2lab.tasks.catalogue import Goal, Product
+from m2n2lab.tasks.catalogue import Goal, Product, named
 
 PAGE = 10
 """Products on a page of results, unless something else is asked for."""
@@ -94,6 +95,10 @@ class Shop:
         best = sorted((-score, at) for at, score in pairs if score > 0)
         return tuple(self._ids[at] for _, at in best)
 
+    def visits(self, wishes: Sequence[Goal]) -> AbstractContextManager[Sequence[Visit]]:
+        """Open a visit for each wish."""
+        return nullcontext([Visit(self, goal) for goal in wishes])
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the products; the index is made again where it is needed."""
         return {k: v for k, v in self.__dict__.items() if k != "_index"}
@@ -136,6 +141,13 @@ class Visit:
     def done(self) -> bool:
         """Whether something was bought."""
         return self.page == "done"
+
+    @property
+    def bought(self) -> str | None:
+        """The title of what was bought, and the options chosen; ``None`` if nothing."""
+        if not self.done or self.item is None:
+            return None
+        return named(self.item.title, tuple(self.chosen.values()))
 
     # -- what is seen ------------------------------------------------------------------------------
 

@@ -7,21 +7,23 @@ arXiv 2207.01206.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, whole_number
+from m2n2lab.tasks.agentgym import AgentGym
 from m2n2lab.tasks.base import Indices, Sample
-from m2n2lab.tasks.catalogue import Goal, goals, products
+from m2n2lab.tasks.catalogue import goals, products
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
 from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.products import read_goals, read_products
-from m2n2lab.tasks.shop import PAGE, Action, Shop, Visit, parse_action
+from m2n2lab.tasks.shop import PAGE, Action, Shop, parse_action
 
 Style = Literal["react", "chat"]
 Recall = Literal["pages", "actions"]
@@ -31,6 +33,42 @@ PREAMBLE = (
     "the page; write a thought and then one action: search[keywords] where there is a search "
     "bar, or click[value] with a value that stands on the page. click[Buy Now] ends the trip."
 )
+
+
+class Wish(Protocol):
+    """What somebody wants, and what would be right, in words."""
+
+    @property
+    def instruction(self) -> str: ...  # noqa: D102
+
+    @property
+    def truth(self) -> str: ...  # noqa: D102
+
+
+class Trip(Protocol):
+    """A way through a shop; see ``Visit`` and ``agentgym.Trip``."""
+
+    @property
+    def observation(self) -> str: ...  # noqa: D102
+
+    @property
+    def done(self) -> bool: ...  # noqa: D102
+
+    @property
+    def reward(self) -> float: ...  # noqa: D102
+
+    @property
+    def bought(self) -> str | None: ...  # noqa: D102
+
+    def act(self, action: Action | None) -> bool: ...  # noqa: D102
+
+
+class Place(Protocol):
+    """Where trips lead: a ``Shop`` or a server, each with wishes of its own kind."""
+
+    def visits(  # noqa: D102
+        self, wishes: Sequence[Any]
+    ) -> AbstractContextManager[Sequence[Trip]]: ...
 
 
 @dataclass(frozen=True)
@@ -57,11 +95,11 @@ class Episode:
     Attributes:
         goal: what was wanted.
         turns: what happened.
-        bought: title of what was bought, and the options chosen; ``None`` if nothing.
+        bought: what was bought, by its title; ``None`` if nothing.
         reward: in [0, 1].
     """
 
-    goal: Goal
+    goal: Wish
     turns: tuple[Turn, ...]
     bought: str | None
     reward: float
@@ -104,9 +142,9 @@ class WebShop(LanguageTask):
 
     def __init__(
         self,
-        shop: Shop,
-        goals: Sequence[Goal],
-        held_out: Sequence[Goal] = (),
+        shop: Place,
+        goals: Sequence[Wish],
+        held_out: Sequence[Wish] = (),
         *,
         turns: int = 10,
         style: Style = "react",
@@ -168,26 +206,26 @@ class WebShop(LanguageTask):
         head = f"{self.preamble}\n\n" if self.preamble else ""
         return f"{head}{past}Observation: {observation}\n{self.opener}"
 
-    def _visit(self, model: Any, wishes: Sequence[Goal]) -> list[Episode]:
+    def _visit(self, model: Any, wishes: Sequence[Wish]) -> list[Episode]:
         """Return a trip for each wish; those that go on are asked together, turn by turn."""
         tokenizer = self.tokenizer(model)
         meter = self.meter(len(wishes))
-        visits = [Visit(self.shop, goal) for goal in wishes]
         logs: list[list[Turn]] = [[] for _ in wishes]
-        for number in range(self.turns):
-            going = [k for k, visit in enumerate(visits) if not visit.done]
-            if not going:
-                break
-            prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in going]
-            for k, text in zip(going, self.ask(model, prompts, meter, count=0), strict=True):
-                action, seen = parse_action(text), visits[k].observation
-                logs[k].append(Turn(seen, text, action, visits[k].act(action)))
-            last = number == self.turns - 1
-            meter.add(sum(last or visits[k].done for k in going), 0)
-        return [
-            Episode(visit.goal, tuple(log), _bought(visit), visit.reward)
-            for visit, log in zip(visits, logs, strict=True)
-        ]
+        with self.shop.visits(wishes) as visits:
+            for number in range(self.turns):
+                going = [k for k, visit in enumerate(visits) if not visit.done]
+                if not going:
+                    break
+                prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in going]
+                for k, text in zip(going, self.ask(model, prompts, meter, count=0), strict=True):
+                    action, seen = parse_action(text), visits[k].observation
+                    logs[k].append(Turn(seen, text, action, visits[k].act(action)))
+                last = number == self.turns - 1
+                meter.add(sum(last or visits[k].done for k in going), 0)
+            return [
+                Episode(wish, tuple(log), visit.bought, visit.reward)
+                for wish, visit, log in zip(wishes, visits, logs, strict=True)
+            ]
 
     def episodes(self, model: Any, indices: ArrayLike | None = None) -> list[Episode]:
         """Return a model's trips for the wishes ``indices`` (n,), all of them if ``None``.
@@ -221,7 +259,7 @@ class WebShop(LanguageTask):
         return [
             Sample(
                 index,
-                truth=_named(episode.goal.product.title, episode.goal.options),
+                truth=episode.goal.truth,
                 prediction=episode.bought or "nothing",
                 right=episode.reward >= 1.0,
                 text=episode.goal.instruction,
@@ -229,16 +267,6 @@ class WebShop(LanguageTask):
             )
             for index, episode in zip(where.tolist(), self.episodes(model, where), strict=True)
         ]
-
-
-def _named(title: str, options: Sequence[str]) -> str:
-    return f"{title} ({', '.join(options)})" if options else title
-
-
-def _bought(visit: Visit) -> str | None:
-    if not visit.done or visit.item is None:
-        return None
-    return _named(visit.item.title, tuple(visit.chosen.values()))
 
 
 @remembered
@@ -250,9 +278,12 @@ def webshop(
     held_out: int | None = None,
     seed: int = 0,
     page: int = PAGE,
+    server: str | None = None,
+    first: int = 0,
+    timeout: float = 60.0,
     **options: Any,
 ) -> WebShop:
-    """Return the text shop, with WebShop's own products or with a generated catalogue.
+    """Return the text shop, with WebShop's own products, a generated catalogue, or a server.
 
     Args:
         items: ``items_shuffle*.json``; ``None`` sells 300 generated products.
@@ -262,13 +293,27 @@ def webshop(
         held_out: wishes held out; by default a quarter as many.
         seed: decides which wishes, and the generated products.
         page: products on a page of results.
+        server: address of a WebShop server of AgentGym, such as ``"http://127.0.0.1:36001"``; its
+            products and wishes are used, and pages and rewards come from there.
+        first: the server's session that is the first wish; held-out ones follow the others.
+        timeout: seconds after which a request to the server is given up.
         options: as for ``WebShop``.
 
     Raises:
-        InputError: files that are missing, damaged or empty; too few wishes.
+        InputError: files that are missing, damaged or empty; too few wishes; a server that does
+            not answer.
     """
     many = whole_number("limit", limit, 1)
     tested = -(-many // 4) if held_out is None else whole_number("held_out", held_out, 0)
+    if server is not None:
+        if not (items is attributes is human is None):
+            raise InputError(
+                "A WebShop server has products of its own, but files came too; give server=… or "
+                "items=…, not both."
+            )
+        there = AgentGym(server, timeout)
+        sessions = there.wishes(whole_number("first", first, 0), many + tested)
+        return WebShop(there, sessions[:many], sessions[many:], **options)
     if items is None:
         if attributes is not None or human is not None:
             raise InputError(
