@@ -26,10 +26,11 @@ endif
 # Run as root, as in many containers, JupyterLab wants to be told that this is meant.
 ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab notebooks test test-all chromium lint format bench
+.PHONY: help lab notebooks outputs test test-all chromium lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
 	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
+	@echo 'make outputs   run the course and write its outputs back'
 	@echo 'make test      lint, types and all tests but the slow ones'
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff and mypy only'
@@ -44,6 +45,9 @@ lab: .venv/.lab
 notebooks: .venv/.notebooks
 	exec $(BIN)/jupyter-lab --ip="$(HOST)" --port="$(PORT)" $(ROOT_TOO) \
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
+
+outputs: chromium
+	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py
 
 # Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
 # made once.
