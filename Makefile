@@ -73,7 +73,7 @@ bench: chromium
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[harness,llm,images,notebooks,test]'
+	$(PIP) install -c constraints.txt -e '.[harness,llm,images,ray,notebooks,test]'
 	@touch $@
 
 .venv/.notebooks: .venv/.lab $(SETUP)

@@ -36,13 +36,16 @@ def timed(function, *args, **options):
 
 
 def compared(recorded, plain, steps):
-    """Return the ratio of each pair of blocks: seconds without a store over seconds with one."""
+    """Return the ratios of pairs of blocks, without a store over with one: seconds, CPU seconds."""
     ratios = []
     for block in range(steps // BLOCK):
-        pair = [plain, recorded] if block % 2 else [recorded, plain]
-        seconds = {evolver: timed(evolver.run, BLOCK)[0] for evolver in pair}
-        ratios.append(seconds[plain] / seconds[recorded])
-    return ratios
+        took = {}
+        for evolver in [plain, recorded] if block % 2 else [recorded, plain]:
+            cpu = time.process_time()
+            seconds, _ = timed(evolver.run, BLOCK)
+            took[evolver] = seconds, time.process_time() - cpu
+        ratios.append([a / b for a, b in zip(took[plain], took[recorded], strict=True)])
+    return zip(*ratios, strict=True)
 
 
 def record_until_killed(path, steps, ready):
@@ -90,15 +93,15 @@ def main():
         recorded, plain = search(), search()
         recorded.run(0), plain.run(0)
         with store.record(recorded, path):
-            ratios = compared(recorded, plain, given.compared)
+            seconds, cpu = compared(recorded, plain, given.compared)
             recorded.run(max(given.steps - recorded.generation, 0))
             last = recorded.generation
         size = sum(file.stat().st_size for file in Path(name).glob("runs.db*"))
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(
-            f"speed with a store / without: {statistics.median(ratios):.3f} "
-            f"(median of {len(ratios)} blocks of {BLOCK} steps, {spread})"
-        )
+        for what, found in (("seconds", seconds), ("CPU seconds", cpu)):
+            print(
+                f"{what} without a store / with one: {statistics.median(found):.3f} (median of "
+                f"{len(found)} blocks of {BLOCK} steps, {min(found):.2f} to {max(found):.2f})"
+            )
         print(f"{last:,} steps: {size / 1e6:.1f} MB")
         print(f"opened (resume): {timed(store.resume, path)[0]:.3f} s")
         places = [round(last * k / 20) for k in range(21)]

@@ -28,8 +28,11 @@ _HOMES = {
     "Layout": "layout",
     "METHODS": "baselines",
     "Member": "population",
+    "ProcessExecutor": "executors",
     "Proposal": "records",
+    "RayExecutor": "executors",
     "Recipe": "recipe",
+    "Replayed": "executors",
     "Sample": "tasks",
     "Task": "tasks",
     "Verdict": "records",
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from m2n2lab.comparing import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import ProcessExecutor, RayExecutor, Replayed
     from m2n2lab.exporting import archive_bytes, load_archive, save_archive
     from m2n2lab.layout import Layout
     from m2n2lab.population import Member
@@ -67,7 +71,17 @@ def __getattr__(name: str) -> Any:
     if name in ("store", "tasks", "zoo"):
         return importlib.import_module(f"m2n2lab.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("anywidget", "ipywidgets"):
+                raise
+            from m2n2lab.errors import InputError
+
+            raise InputError(
+                f"m2n2lab.{name} is shown with {error.name}, which is not installed; install "
+                f"m2n2lab with its extra 'notebooks'."
+            ) from error
     raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ member k on data point j, z_j = Σ_k s_kj, c_j the capacity of data point j.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.population import Floats, Member, Population, weighted_sums
-from m2n2lab.records import Standing, Verdict
+from m2n2lab.records import Partial, Standing, Verdict
 
 Capacity = Literal["one", "max"]
 
@@ -114,12 +115,21 @@ class Archive:
             row = min(ties)[1]
         return fitness[now.spare] >= lowest, row  # at a draw the child stays
 
-    def judge(self, scores: ArrayLike) -> Verdict:
+    def judge(self, scores: ArrayLike | Partial) -> Verdict:
         """Say what would happen to a child with ``scores`` (D,); nothing changes.
 
         Raises:
-            InputError: scores of another shape, negative, NaN or infinite.
+            InputError: scores of another shape, negative, NaN or infinite; or partial ones of a
+                child that could still live.
         """
+        if isinstance(scores, Partial):
+            verdict = replace(self.judge(scores.best), unseen=scores.unseen)
+            if verdict.accepted:
+                raise InputError(
+                    f"Only a child that cannot live may be given up, but {scores.unseen} data "
+                    f"points that would decide it are unscored; score all of them."
+                )
+            return verdict
         now = self._now
         child = now.scores[now.spare]
         given = self._checked(scores)

@@ -14,7 +14,7 @@ from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.evolver import Evolver
 from m2n2lab.population import Floats, Member
-from m2n2lab.records import Generation, Proposal
+from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.spaces import DenseSpace, Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import in_turn
@@ -80,6 +80,7 @@ class MapElites(Evolver):
     """
 
     method = "map-elites"
+    lowest_leaves = False  # a cell's elite does
 
     def __init__(
         self,
@@ -121,6 +122,7 @@ class CmaEs(Evolver):
     """
 
     method = "cma-es"
+    lowest_leaves = False  # the distribution moves by every child's mean score
     saves = False
 
     def __init__(
@@ -189,9 +191,15 @@ class CmaEs(Evolver):
         return self._asked[index]
 
     @in_turn
-    def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
+    def tell(
+        self,
+        child: Proposal | Any,
+        scores: ArrayLike | Partial | None = None,
+        *,
+        genome: Any = None,
+    ) -> Generation:
         """Let a child compete and, after the last of a generation, move the distribution."""
-        generation = super().tell(child, scores)
+        generation = super().tell(child, scores, genome=genome)
         proposal = generation.proposal
         last = self._first + len(self._asked)
         if proposal is not None and not proposal.parents and self._first <= proposal.seed < last:

@@ -105,6 +105,10 @@ def evolve(
     archive_size: ArchiveSize = None,
     alpha: Alpha = None,
     mutation: Mutation = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
+    ] = None,
     models: Models = [],  # noqa: B006  # as above
     limit: Limit = None,
     style: Style = None,
@@ -140,6 +144,8 @@ def evolve(
         limit,
         style,
     )
+    if chunk is not None:
+        settings.options["chunk"] = chunk
     many = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:

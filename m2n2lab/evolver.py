@@ -17,8 +17,9 @@ from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.history import History
 from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
-from m2n2lab.records import Generation, Proposal, Verdict
-from m2n2lab.running import run, step
+from m2n2lab.records import Generation, Partial, Proposal, Verdict
+from m2n2lab.rejection import Rejection
+from m2n2lab.running import Executor, run, step
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import Turns, in_turn
@@ -64,6 +65,8 @@ class Evolver:
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
         rng: seed of everything random.
+        chunk: score this many data points at a time, until it is certain that the child cannot
+            live; the search goes the same way. All at once by default.
         known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
 
     Attributes:
@@ -75,6 +78,8 @@ class Evolver:
     """
 
     method = "m2n2"
+    lowest_leaves = True
+    """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
     saves = True
     """Whether there is a ``state_dict``."""
 
@@ -91,6 +96,7 @@ class Evolver:
         attraction: bool = True,
         mutation: float = 0.0,
         rng: int = 0,
+        chunk: int | None = None,
         known: ArrayLike | None = None,
     ) -> None:
         self.turn = Turns()
@@ -109,6 +115,7 @@ class Evolver:
         self.archive = self._new_archive(
             archive_size, alpha, capacity or ("max" if task.graded else "one")
         )
+        self.rejection = None if chunk is None else Rejection.of(self, chunk)
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.records = History()
         self.options: dict[str, Any] = {
@@ -120,6 +127,7 @@ class Evolver:
             "attraction": attraction,
             "mutation": self.mutation,
             "rng": rng,
+            "chunk": chunk,
         }
         self.stored: Stored | None = None
         self._step = 0
@@ -211,11 +219,7 @@ class Evolver:
 
     @in_turn
     def breed(self, proposal: Proposal) -> Any:
-        """Return the genome of the proposed child; the same proposal always gives the same child.
-
-        Raises:
-            InputError: as ``check``.
-        """
+        """Return the genome of the proposed child, the same each time; raises as ``check``."""
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
@@ -239,15 +243,11 @@ class Evolver:
 
     @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
-        """Make the proposed child and return its scores (D,); nothing changes.
-
-        Raises:
-            InputError: as ``check``.
-        """
+        """Make the proposed child and return its scores (D,); raises as ``check``."""
         return self._score(self.breed(proposal))
 
     @in_turn
-    def verdict(self, scores: ArrayLike) -> Verdict:
+    def verdict(self, scores: ArrayLike | Partial) -> Verdict:
         """Say what would happen to a child with these scores (D,); nothing changes.
 
         Raises:
@@ -256,19 +256,27 @@ class Evolver:
         return self.archive.judge(scores)
 
     @in_turn
-    def tell(self, child: Proposal | Any, scores: ArrayLike | None = None) -> Generation:
+    def tell(
+        self,
+        child: Proposal | Any,
+        scores: ArrayLike | Partial | None = None,
+        *,
+        genome: Any = None,
+    ) -> Generation:
         """Let a child compete: what ``verdict`` says of its scores is what happens.
 
         Args:
             child: a proposal, or a model that nobody asked for (a vector, a torch module).
             scores: (D,) its scores; evaluated here if left out.
+            genome: what ``breed`` made while the parents lived; made here if left out.
 
         Raises:
             InputError: a proposal that cannot be made, a model of another size or with NaN,
                 scores of another shape. Nothing changes then.
         """
         proposal = child if isinstance(child, Proposal) else None
-        genome = self.space.genome(child) if proposal is None else self.breed(proposal)
+        if genome is None:
+            genome = self.space.genome(child) if proposal is None else self.breed(proposal)
         if scores is None:
             scores = self._score(genome)
         before = self.archive.standing
@@ -281,7 +289,7 @@ class Evolver:
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._born = step, self._born + 1
         after = self.archive.standing if verdict.accepted else before
-        told = np.asarray(scores)
+        told = scores if isinstance(scores, Partial) else np.asarray(scores)
         generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
         self.records.append(generation)
         self._observers.notify(generation)
@@ -304,20 +312,19 @@ class Evolver:
         self,
         steps: int,
         until: Callable[[Generation], bool] | None = None,
+        executor: Executor | None = None,
         *,
         store: str | Path | None = None,
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
-        Args:
-            steps: how many.
-            until: what ends it.
-            store: the file that records them (see ``m2n2lab.store``).
+        ``executor`` says where children are scored (see ``m2n2lab.executors``), here by default;
+        ``store`` is the file that records them (see ``m2n2lab.store``).
 
         Raises:
-            InputError: a negative number of steps, a store that cannot be written.
+            InputError: a negative number, a store that cannot be written; what executors raise.
         """
-        run(self, steps, until, store)
+        run(self, steps, until, executor, store)
         return self
 
     @classmethod
@@ -434,12 +441,9 @@ class Evolver:
         self._step, self._born = state["step"], state["born"]
         self._bred, self._tested = None, state.get("tested")
 
+    @in_turn
     def take_back(self, state: dict[str, Any]) -> None:
-        """Undo the last step: return to the ``state_dict`` from before it.
-
-        Raises:
-            InputError: as ``load_state_dict``.
-        """
+        """Undo the last step: return to the ``state_dict`` from before it, or raise as that."""
         self.load_state_dict(state)
         self.records.forget_last()
         self._observers.undone()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MEMBERS = ("displaced", "parent_a", "parent_b", "best", "child")
-_WHOLE = ("step", *_MEMBERS, "split", "rank", "members")
+_WHOLE = ("step", *_MEMBERS, "split", "rank", "members", "unseen")
 _TRUTH = ("accepted", "by_hand")
 _REAL = ("mix", "score", "fitness", "train", "test", "coverage", "entropy")
 
@@ -23,7 +23,7 @@ COLUMNS = (*_WHOLE, *_TRUTH, *_REAL)
 
 
 class History:
-    """Rows that grow by one a generation (144 bytes), read as arrays or as a DataFrame.
+    """Rows that grow by one a generation (152 bytes), read as arrays or as a DataFrame.
 
     All values are doubles (ids and steps are exact below 2^53), and missing ones NaN, so that a
     row is added in one indivisible call: neither an interrupt nor a reader in another thread
@@ -59,6 +59,7 @@ class History:
                 nan if split is None else split,
                 verdict.rank,
                 len(after.ids),
+                verdict.unseen,
                 verdict.accepted,
                 bool(proposal.by_hand) if proposal else True,
                 nan if mix is None else mix,

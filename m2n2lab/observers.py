@@ -47,6 +47,9 @@ class Observers:
 
         return unsubscribe
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def notify(self, generation: Generation) -> None:
         """Tell all of a generation."""
         failure: Exception | None = None

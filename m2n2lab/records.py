@@ -65,6 +65,43 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial:
+    """Scores of a child that was given up because it cannot live, whatever the others would be.
+
+    Attributes:
+        indices: (n,) the data points that were scored.
+        scores: (n,) their scores.
+        points: D, how many data points there are.
+        top: the highest score that a data point can get.
+    """
+
+    indices: NDArray[np.intp]
+    scores: NDArray[Any]
+    points: int
+    top: float
+
+    @property
+    def unseen(self) -> int:
+        """How many data points were not scored."""
+        return self.points - len(self.indices)
+
+    @property
+    def with_gaps(self) -> NDArray[np.float64]:
+        """(D,) the scores, and NaN wherever there is none."""
+        full = np.full(self.points, np.nan)
+        full[self.indices] = self.scores
+        return full
+
+    @property
+    def best(self) -> NDArray[Any]:
+        """(D,) the scores, with the highest wherever there is none."""
+        right = self.scores.dtype == np.bool_ and self.top == 1.0
+        full = np.full(self.points, self.top, bool if right else float)
+        full[self.indices] = self.scores
+        return full
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What would happen to a child with these scores, and why.
 
@@ -78,6 +115,8 @@ class Verdict:
             had to beat; ``None`` while there is room for all.
         rival_fitness: that member's fitness with the child counted in, or ``None``.
         alone: data points that the child scores on and no member does.
+        unseen: data points that were left unscored, because the child could not live any more. They
+            count with the highest score here, so that ``score`` is the most it could have been.
     """
 
     accepted: bool
@@ -88,6 +127,7 @@ class Verdict:
     rival: int | None
     rival_fitness: float | None
     alone: int
+    unseen: int = 0
 
     @property
     def displaced(self) -> int | None:
@@ -113,6 +153,9 @@ class Verdict:
         if self.alone:
             points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
             words += f" It scores on {points} where nobody else does."
+        if self.unseen:
+            points = "1 data point" if self.unseen == 1 else f"{self.unseen:,} data points"
+            words += f" Given up with {points} unscored, counted as solved here."
         return words
 
 
@@ -153,7 +196,7 @@ class Generation:
         before: members and fitness before the child came.
         after: members and fitness once it was decided (the same object where nothing changed).
         test: the best member's score on held-out data; NaN where the task has none.
-        scores: (D,) the child's scores.
+        scores: (D,) the child's scores, or the part of them that was enough to give it up.
     """
 
     step: int
@@ -163,7 +206,7 @@ class Generation:
     before: Standing
     after: Standing
     test: float
-    scores: NDArray[Any] = field(repr=False, compare=False)
+    scores: NDArray[Any] | Partial = field(repr=False, compare=False)
 
     @property
     def best(self) -> int:

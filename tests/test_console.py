@@ -1,6 +1,7 @@
 """The console of a notebook, without a browser: what it orders, what it shows, what it leaves."""
 
 import signal
+import sys
 import threading
 
 import ipywidgets
@@ -12,6 +13,7 @@ from m2n2lab.widgets.console_html import console_css, curves_html, log_html, tit
 from m2n2lab.widgets.interrupts import Interrupts
 from sessions import wait_for
 
+import m2n2lab as lab
 from m2n2lab import Console, Evolver, InputError
 
 
@@ -47,7 +49,7 @@ def test_a_closed_console_leaves_nothing_behind(evolver):
     consoles[1].widget.close()
     consoles[2].widget.close()
     assert left() == before
-    assert evolver._observers == {}
+    assert len(evolver._observers) == 0
     step = evolver.generation
     assert evolver.step().step == step + 1
 
@@ -156,6 +158,14 @@ def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, mon
 def test_what_is_no_search_is_refused():
     with pytest.raises(InputError, match="A console needs a search, but int came"):
         Console(3)
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("m2n2lab.widgets.console")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(InputError, match=r"ipywidgets, which is not installed.*'notebooks'"):
+        _ = lab.Console
 
 
 def test_hostile_texts_are_shown_as_text(tiny, tiny_seeds):

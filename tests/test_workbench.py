@@ -15,7 +15,7 @@ from m2n2lab.tasks import Sample
 
 def bench_of(evolver):
     lineage = Lineage(evolver)
-    evolver.subscribe(lineage.observe)
+    evolver.subscribe(lineage.observe, undo=lineage.forget_last)
     return Workbench(evolver, lineage)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass, fields
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 """Only browsers on the kernel's own machine can reach it."""
+
+PATIENCE = 30.0
+"""Most seconds until the server answers."""
 
 
 @dataclass(frozen=True)
@@ -124,5 +128,19 @@ def _serve() -> int:
             title="m2n2lab",
             verbose=False,
         )
+        _await(port)
         _port = port
     return _port
+
+
+def _await(port: int) -> None:
+    """Wait until the server, whose thread has just begun, can be reached."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)

@@ -183,8 +183,8 @@ class Session(Commands):
             self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title, self._people)
             self._benched = None
             self._unwatch = (
-                evolver.subscribe(lineage.observe),
-                evolver.subscribe(self._notice),
+                evolver.subscribe(lineage.observe, undo=lineage.forget_last),
+                evolver.subscribe(self._notice, undo=self._stir),
             )
 
     def _look_away(self) -> None:
@@ -195,6 +195,10 @@ class Session(Commands):
     def _notice(self, generation: Generation) -> None:
         """Note a step, whoever took it; called in that thread."""
         self._camera.count(generation)
+        self._stir()
+
+    def _stir(self) -> None:
+        """Have the worker look, if it was not the worker that changed something."""
         if threading.current_thread() is not self._thread and not self._elsewhere:
             with self._wake:
                 self._elsewhere = True

@@ -250,7 +250,6 @@ class Workbench:
             return False
         state, _ = self._before
         self._evolver.take_back(state)
-        self._lineage.forget_last()
         self._before = None
         self.note = "The merge is taken back."
         return True

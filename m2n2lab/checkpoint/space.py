@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.gram import Gram
 from m2n2lab.checkpoint.identity import Hashes
+from m2n2lab.checkpoint.kinds import TORCH_NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, used
@@ -101,6 +102,7 @@ class CheckpointSpace:
         device: str,
         module: Any,
         progress: Progress,
+        measured: bool = True,
     ) -> None:
         self.plan = plan
         self.granularity = choose("granularity", granularity, ("model", "tensor"))
@@ -116,8 +118,34 @@ class CheckpointSpace:
         self._loading = threading.Lock()
         files = used(self.plan, self._tokenizer)
         self._hashes = Hashes(path for names in files for path in names.values())
-        self._gram = Gram.open(self.plan, self._hashes, progress)
+        self._products_of: Gram | None = None
+        if measured:
+            self._products_of = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process, or another machine, as the seeds' paths or hub ids."""
+        plan, base = self.plan, self.plan.base
+        sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        components = [part.name for part in base.parts] if base.kind == "diffusers" else None
+        vocab = "refuse" if plan.rows is None else "common"
+        dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
+        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        return _opened, (
+            sources,
+            found,
+            self.granularity,
+            self._tokenizer,
+            self.device,
+            self._module,
+        )
+
+    @property
+    def _gram(self) -> Gram:
+        """Products of the seeds; a worker, which only makes models, never asks for them."""
+        if self._products_of is None:
+            self._products_of = Gram.open(self.plan, self._hashes, nothing)
+        return self._products_of
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -259,3 +287,20 @@ class CheckpointSpace:
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
         save(self.plan, recipe, path, self._hashes, record, progress)
+
+
+def _opened(
+    sources: Sequence[str],
+    options: Mapping[str, Any],
+    granularity: Granularity,
+    tokenizer: int,
+    device: str,
+    module: Any,
+) -> CheckpointSpace:
+    """Return a space where the same seeds are; their weights were looked at before."""
+    found = preflight(sources, **options)
+    if found.plan is None:
+        raise Problems(*found.problems)
+    space = CheckpointSpace.__new__(CheckpointSpace)
+    space._open(found.plan, granularity, tokenizer, device, module, nothing, measured=False)
+    return space

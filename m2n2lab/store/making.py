@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.baselines import METHODS, make_evolver
 from m2n2lab.checkpoint import CheckpointSpace
+from m2n2lab.checkpoint.kinds import TORCH_NAMES
 from m2n2lab.errors import InputError
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe
@@ -24,8 +25,6 @@ from m2n2lab.tasks.origin import make_again
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
-
-TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import threading
 import time
@@ -15,7 +16,7 @@ import numpy as np
 
 import m2n2lab
 from m2n2lab.population import Population
-from m2n2lab.records import Generation, Standing
+from m2n2lab.records import Generation, Partial, Standing
 from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.making import space_words, task_words
 from m2n2lab.store.rows import STEP, pack_ids, pack_past, step_row
@@ -81,16 +82,22 @@ class Recorder:
         self._timer: threading.Timer | None = None
         self._due = time.monotonic() + LATEST
         self._leave: Callable[[], None] | None = None
-        self._population: Population = evolver.archive.population
-        self._after: Standing = evolver.archive.standing
-        self._last = evolver.generation
-        self._born = evolver.born
         self._writer = Writer.open(Path(path))
         try:
-            self.run = self._join() or self._begin(title)
+            with evolver.turn():  # whoever steps it in another thread waits
+                self._start(title)
         except BaseException:
             self._writer.close()
             raise
+        atexit.register(self.close)
+
+    def _start(self, title: str) -> None:
+        """Find or make the run, and listen from now on."""
+        evolver = self._evolver
+        self._population: Population = evolver.archive.population
+        self._after: Standing = evolver.archive.standing
+        self._last, self._born = evolver.generation, evolver.born
+        self.run = self._join() or self._begin(title)
         self._writer.runs.add(self.run)
         evolver.stored = Stored(self._writer.path, self.run)
         self._leave = evolver.subscribe(self._observe, self._undo, strict=True)
@@ -200,7 +207,8 @@ class Recorder:
         with self._turn:
             if generation.before is not self._after:
                 self._check_moved(generation)
-            scores = pack_scores(generation.scores)
+            told = generation.scores
+            scores = pack_scores(told.with_gaps if isinstance(told, Partial) else told)
             self._graded = self._graded or is_graded(scores)
             known = None
             if generation.accepted:
@@ -310,5 +318,6 @@ class Recorder:
             self.flush()
             self._leave()
             self._leave = None
+            atexit.unregister(self.close)
             self._writer.runs.discard(self.run)
             self._writer.close()

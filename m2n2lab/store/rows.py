@@ -18,7 +18,7 @@ NOBODY = -1
 LARGEST = 2**63 - 1
 """What SQLite keeps as a whole number."""
 
-STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 28)})"
+STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 29)})"
 
 TOLD = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
 """Columns of which ``proposal_of`` makes a proposal."""
@@ -61,6 +61,7 @@ def step_row(
         verdict.rival,
         verdict.rival_fitness,
         verdict.alone,
+        verdict.unseen,
         after.best,
         after.train,
         generation.test,

@@ -76,6 +76,7 @@ MIGRATIONS = (
       rival INTEGER,               -- displaced where accepted, else not beaten
       rival_fitness REAL,
       alone INTEGER NOT NULL,
+      unseen INTEGER NOT NULL,
       best INTEGER NOT NULL,
       train REAL,
       test REAL,

@@ -13,7 +13,17 @@ from m2n2lab.store.rows import history_rows, unpack_past
 
 COLUMNS = (
     *("step", "child", "outside", "parent_a", "parent_b", "split", "mix", "seed", "by_hand"),
-    *("accepted", "score", "fitness", "rank", "rivals", "rival", "rival_fitness", "alone"),
+    *(
+        "accepted",
+        "score",
+        "fitness",
+        "rank",
+        "rivals",
+        "rival",
+        "rival_fitness",
+        "alone",
+        "unseen",
+    ),
     *("best", "train", "test", "coverage", "entropy", "members"),
 )
 """What is told of each step."""

@@ -62,6 +62,7 @@ class Task:
 
     Attributes:
         shares: (D,) what each data point weighs, 1 on average; ``None`` where all weigh the same.
+        top: the highest score that a data point can get.
         origin: how ``tasks.make_again`` makes it; ``None`` for a task of one's own.
 
     Raises:
@@ -69,6 +70,7 @@ class Task:
     """
 
     shares: NDArray[np.float64] | None = None
+    top: float = 1.0
     origin: Mapping[str, Any] | None = None
 
     def __init__(

@@ -23,6 +23,7 @@ HOMES = {
     "harness": "tasks.harness",
     "webshop": "tasks.webshop",
     "word_problems": "zoo.language",
+    "shop": "zoo.language",
 }
 """Modules of the functions whose tasks can be made again."""
 

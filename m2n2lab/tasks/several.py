@@ -56,6 +56,7 @@ class Tasks(Task):
             groups=np.repeat(np.arange(len(many)), many),
             names=[task.point_name(k) for task in self.tasks for k in range(task.points)],
         )
+        self.top = max(task.top for task in self.tasks)
         origins = [task.origin for task in self.tasks]
         self.origin = None if None in origins else {"tasks": origins}
         self._starts = np.cumsum([0, *many])

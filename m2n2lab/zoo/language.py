@@ -41,6 +41,7 @@ def word_problems(limit: int = 64, held_out: int = 64, **options: Any) -> GSM8K:
     return GSM8K(some("search", limit), some("test", held_out), **known)
 
 
+@remembered
 def shop(limit: int = 48, held_out: int = 48, **options: Any) -> WebShop:
     """Return the text shop with wishes that none of the zoo's models was trained on.
 

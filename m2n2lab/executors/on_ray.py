@@ -1,0 +1,166 @@
+"""Workers that are Ray actors: on this machine, or on all machines of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from m2n2lab.errors import InputError, real_number
+from m2n2lab.executors.crew import Crew
+from m2n2lab.executors.worker import Job, Lost, Result, Worker
+
+STARTS = 3
+"""Tries to start Ray here: on a busy machine it gives up waiting for its own parts."""
+
+STORE = 200 * 2**20
+"""Bytes of shared memory of a Ray that is started here: only the task passes through it."""
+
+log = logging.getLogger("m2n2lab")
+
+
+class RayExecutor(Crew):
+    """Scores children on Ray actors.
+
+    ::
+
+        with m2n2lab.RayExecutor(workers=8, gpus_per_worker=1, address="auto") as pool:
+            evolver.run(1_000, executor=pool)
+
+    Checkpoints are opened on each node by the paths or hub ids that they have here, so they must
+    lie in a shared folder, or in the hub's cache of each node; genomes alone are sent.
+
+    Args:
+        workers, timeout, threads: as for ``Crew``.
+        address: of a cluster, such as ``"auto"`` on one of its nodes; by default a Ray that is
+            running in this process already, or else a new one on this machine, which ``close``
+            ends.
+        gpus_per_worker: share of a GPU, or GPUs, that each worker has to itself.
+        cpus_per_worker: CPU cores that each worker counts for.
+
+    Raises:
+        InputError: numbers out of bounds; later, if Ray is not installed or not to be reached.
+    """
+
+    def __init__(
+        self,
+        workers: int = 8,
+        address: str | None = None,
+        gpus_per_worker: float = 0,
+        cpus_per_worker: float = 1,
+        timeout: float | None = None,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(workers, timeout, threads)
+        self.address = address
+        self.gpus = real_number("gpus_per_worker", gpus_per_worker, 0.0)
+        self.cpus = real_number("cpus_per_worker", cpus_per_worker, 0.0)
+        self._actors: dict[int, Any] = {}
+        self._calls: dict[Any, int] = {}  # what is waited for → worker
+        self._shared: tuple[bytes, Any] | None = None  # the task here, and in Ray's store
+        self._folder: str | None = None  # of a Ray that was started here
+
+    def _start(self, worker: int, packed: bytes) -> None:
+        ray = self._connected()
+        if self._shared is None or self._shared[0] is not packed:
+            self._shared = packed, ray.put(packed)
+        kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
+        actor = kind.remote(self._shared[1], self.threads)
+        self._actors[worker] = actor
+        self._calls[actor.ready.remote()] = worker
+
+    def _send(self, worker: int, job: Job) -> None:
+        self._calls[self._actors[worker].score.remote(job)] = worker
+
+    def _wait(self, timeout: float) -> Iterator[tuple[int, Result]]:
+        import ray
+
+        done, _ = ray.wait([*self._calls], num_returns=len(self._calls), timeout=0)
+        if not done:
+            done, _ = ray.wait([*self._calls], timeout=timeout)
+        for call in done:
+            worker = self._calls.pop(call)
+            try:
+                result: Result = ray.get(call)
+            except ray.exceptions.RayError as error:
+                words = str(error).strip().splitlines() or [type(error).__name__]
+                result = Lost(words[0].rstrip("."))
+            yield worker, result
+
+    def _kill(self, worker: int) -> None:
+        import ray
+
+        self._calls = {call: other for call, other in self._calls.items() if other != worker}
+        actor = self._actors.pop(worker)
+        if ray.is_initialized():
+            ray.kill(actor)
+
+    def _connected(self) -> Any:
+        """Return the library, connected to a Ray.
+
+        Raises:
+            InputError: it is not installed, or the cluster cannot be reached.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError(
+                "RayExecutor needs Ray, which is not installed; install m2n2lab with its extra "
+                "'ray', or use ProcessExecutor on this machine."
+            ) from error
+        if ray.is_initialized():
+            return ray
+        for attempt in range(STARTS):
+            try:
+                self._connect(ray)
+                return ray
+            except Exception as error:  # Ray raises all sorts, and bare ones
+                self._leave(ray)
+                if attempt < STARTS - 1 and self.address is None:
+                    log.warning("Ray did not start (%s); trying again.", error)
+                    continue
+                where = "on this machine" if self.address is None else f"at {self.address!r}"
+                words = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+                raise InputError(
+                    f"RayExecutor must reach Ray {where}, but that failed ({words}); see that it "
+                    f"runs there, or use ProcessExecutor on this machine."
+                ) from error
+        return ray
+
+    def _connect(self, ray: Any) -> None:
+        """Reach the cluster, or start a Ray here."""
+        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+        if self.address is not None:
+            ray.init(self.address, **options)
+            return
+        # Under a short name: sockets in it may have 107 characters in all.
+        self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp" if os.path.isdir("/tmp") else None)
+        ray.init(
+            "local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus)),
+            include_dashboard=False,
+            object_store_memory=STORE,
+            _temp_dir=self._folder,
+            **options,
+        )
+
+    def close(self) -> None:
+        """End all workers and, if it was started here, Ray."""
+        super().close()
+        self._calls.clear()
+        self._shared = None
+        if self._folder is not None:
+            import ray
+
+            self._leave(ray)
+
+    def _leave(self, ray: Any) -> None:
+        """End a Ray that was started here, or that did not start."""
+        ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None

@@ -1,0 +1,241 @@
+"""Early rejection is certain, as early as can be, and changes nothing about the search."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from merges import same_search
+from typer.testing import CliRunner
+
+from m2n2lab import Archive, Evolver, InputError, make_evolver, tasks
+from m2n2lab.cli import app
+from m2n2lab.records import Partial
+from m2n2lab.rejection import Bound, Rejection
+from m2n2lab.tasks.base import Task
+
+ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+
+
+@st.composite
+def archives(draw, graded):
+    """A full archive of 1 to 4 members on 1 to 6 data points, and a child's scores."""
+    points, size = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    one = st.just(0.0) | st.floats(1e-3, 1) if graded else st.sampled_from((0.0, 1.0))
+    rows = st.lists(one, min_size=points, max_size=points)
+    shares = draw(st.none() | st.lists(st.floats(0.1, 3), min_size=points, max_size=points))
+    archive = Archive(
+        points,
+        size,
+        draw(st.sampled_from(ALPHAS)),
+        draw(st.sampled_from(("one", "max"))),
+        None if shares is None else np.array(shares) * points / sum(shares),
+    )
+    for id in range(size):
+        archive.add(id, None, draw(rows))
+    return archive, np.array(draw(rows))
+
+
+def rejection(archive, graded, chunk=1):
+    return Rejection(archive, Task(archive.points, graded=graded), chunk)
+
+
+def tried(archive, graded, child, chunk=1):
+    """Return what is found of a child that is scored as far as it takes."""
+    trial = rejection(archive, graded, chunk).trial()
+    while (indices := trial.next()) is not None:
+        trial.add(indices, child[indices])
+    return trial.scores
+
+
+@given(archives(graded=False), st.integers(1, 3))
+def test_a_right_or_wrong_child_is_given_up_exactly_when_no_completion_lives(case, chunk):
+    archive, child = case
+    trial = rejection(archive, False, chunk).trial()
+    seen = np.zeros(archive.points, bool)
+    while True:
+        left = np.flatnonzero(~seen)
+        leads = []
+        for rest in itertools.product((0.0, 1.0), repeat=len(left)):
+            whole = child.copy()
+            whole[left] = rest
+            verdict = archive.judge(whole)
+            leads.append(verdict.fitness - verdict.rival_fitness)
+        indices = trial.next()
+        if max(leads) >= 0.0:
+            assert indices is not None or not len(left)
+        elif max(leads) < -1e-9:
+            assert indices is None
+        if indices is None:
+            return
+        trial.add(indices, child[indices])
+        seen[indices] = True
+
+
+@given(archives(graded=True), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_no_completion_of_a_graded_child_that_is_given_up_would_live(case, chunk, random):
+    archive, child = case
+    found = tried(archive, True, child, chunk)
+    if not isinstance(found, Partial):
+        assert found.tolist() == child.tolist()
+        return
+    assert found.scores.tolist() == child[found.indices].tolist()
+    left = np.setdiff1d(np.arange(archive.points), found.indices)
+    assert found.unseen == len(left) > 0
+    assert not archive.judge(child).accepted
+    assert archive.judge(found).unseen == len(left)
+    for _ in range(20):
+        child[left] = [random.choice((0.0, 1e-9, random.random(), 1.0)) for _ in left]
+        assert not archive.judge(child).accepted
+
+
+def leads(archive, x):
+    """Return (P,) fitness of the child minus each member's, for scores (D,), from the formula."""
+    members = archive.scores
+    z = members.sum(axis=0) + x
+    top = np.maximum(members.max(axis=0), x) if archive.capacity == "max" else 1.0
+    shares = 1.0 if archive.shares is None else archive.shares
+    return (x - members) @ (shares * top / np.where(z == 0, 1, z) ** archive.alpha)
+
+
+@given(archives(graded=True), st.integers(0, 5))
+def test_the_bound_of_one_data_point_is_reached_by_some_score(case, point):
+    many, _ = case
+    scores = many.scores[:, point % many.points, None]
+    archive = Archive(1, len(scores), many.alpha, many.capacity)
+    for id, row in enumerate(scores):
+        archive.add(id, None, row)
+    bound = Bound(archive, True, 1.0)
+    grid = np.concatenate(([0.0], np.geomspace(1e-6, 1.0, 500), np.linspace(0.0, 1.0, 500)))
+    reached = np.max([leads(archive, np.array([x])) for x in grid], axis=0)
+    unlimited = not scores.any() and archive.alpha > (1.0 if archive.capacity == "one" else 2.0)
+    assert bound.lost(bound.start - 1e9, np.array([True])) != unlimited
+    assume(not unlimited)
+    assert (bound.start >= reached - 1e-12).all()
+    assert bound.start == pytest.approx(reached, rel=1e-3, abs=1e-6)
+
+
+def test_a_hand_computed_child_is_given_up_when_its_last_hope_fails():
+    # Both members solve points 0 and 1, worth 1/3 each with a third solver; 2 is worth 1.
+    archive = Archive(3, 2)
+    archive.add(0, None, [1, 1, 0])
+    archive.add(1, None, [1, 1, 0])
+    # Without point 2 the most is 1/3 + 1/3, a draw with both, which keeps the child.
+    assert tried(archive, False, np.array([True, True, False])).tolist() == [True, True, False]
+    # Without 2 and 0: 1/3 against 1/2 + 1/3.
+    found = tried(archive, False, np.array([False, True, False]))
+    assert (found.indices.tolist(), found.unseen) == ([2, 0], 1)
+    verdict = archive.judge(found)
+    assert (verdict.accepted, verdict.rank, verdict.rival, verdict.unseen) == (False, 3, 0, 1)
+    assert verdict.score == pytest.approx(1 / 3)
+    assert (verdict.fitness, verdict.rival_fitness) == pytest.approx((1 / 3, 5 / 6))
+    assert "Given up with 1 data point unscored" in str(verdict)
+
+
+def test_a_child_is_scored_in_full_while_there_is_room():
+    archive = Archive(3, 2)
+    archive.add(0, None, [1, 1, 1])
+    assert tried(archive, False, np.zeros(3, bool)).tolist() == [False] * 3
+
+
+def test_a_child_that_began_before_another_was_told_is_judged_as_things_are_now():
+    archive = Archive(4, 1)
+    archive.add(0, None, [1, 0, 0, 0])
+    trial = rejection(archive, False).trial()
+    for _ in range(2):  # two of the unsolved points, failed: still up to two against one
+        indices = trial.next()
+        trial.add(indices, np.zeros(1, bool))
+    archive.add(1, None, [1, 1, 1, 1])
+    assert trial.next() is None
+    assert not archive.judge(trial.scores).accepted
+
+
+def test_partial_scores_of_a_child_that_could_live_are_refused():
+    archive = Archive(3, 1)
+    archive.add(0, None, [1, 0, 0])
+    with pytest.raises(InputError, match="cannot live may be given up, but 2 data points"):
+        archive.judge(Partial(np.array([0]), np.array([False]), 3, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("graded", "score", "words"),
+    [(True, 1.5, "up to 1, .* data point . got 1.5"), (False, 0.5, "0 or 1, .* got 0.5")],
+)
+def test_scores_that_the_task_said_it_would_not_give_are_refused(graded, score, words):
+    archive = Archive(3, 1)
+    archive.add(0, None, [1, 0, 0])
+    with pytest.raises(InputError, match=words):
+        tried(archive, graded, np.full(3, score))
+
+
+# -- searches ----------------------------------------------------------------------------------
+
+
+def soft(task):
+    """The task with graded scores: what the network gives the right class."""
+
+    def score(model, indices):
+        # All at once: rounding depends on how many are computed together.
+        x, y = task.training
+        return task.logits(model, x).softmax(dim=0)[y, torch.arange(len(y))][indices]
+
+    return tasks.from_function(
+        score, task.points, graded=True, groups=task.groups, classes=task.classes
+    )
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "graded", "several tasks"])
+@pytest.mark.parametrize(
+    "options", [{}, {"alpha": 0.5}, {"alpha": 2.5, "capacity": "max"}], ids=str
+)
+def test_a_search_goes_the_same_way_with_early_rejection(tiny, tiny_seeds, kind, options):
+    task = {"right or wrong": tiny, "graded": soft(tiny), "several tasks": soft(tiny) + tiny}[kind]
+    options = {"mutation": 0.1, "archive_size": 6, "rng": 5, **options}
+    full = Evolver(task, tiny_seeds, **options).run(150)
+    early = Evolver(task, tiny_seeds, chunk=7, **options).run(150)
+    assert same_search(full, early)
+    unseen = early.records.column("unseen")
+    assert unseen.any()
+    assert not unseen[early.records.column("accepted") == 1.0].any()
+    assert not full.records.column("unseen").any()
+
+
+def digits_run(digits, seed, steps, chunk):
+    options = {"mutation": 0.01, "rng": seed, "chunk": chunk}
+    return Evolver(digits, digits.random_seeds(2, rng=seed), **options).run(steps)
+
+
+def test_a_thousand_digit_steps_are_bit_identical(digits):
+    full, early = (digits_run(digits, 0, 1_000, chunk) for chunk in (None, 128))
+    assert same_search(full, early)
+    assert early.records.column("unseen").any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_ten_thousand_digit_steps_are_bit_identical_for_most_of_the_price(digits, seed):
+    full, early = (digits_run(digits, seed, 10_000, chunk) for chunk in (None, 64))
+    assert same_search(full, early)
+    assert 1.0 - early.records.column("unseen").mean() / digits.points <= 0.6
+
+
+def test_brute_force_may_reject_early_and_methods_that_need_all_scores_may_not(tiny, tiny_seeds):
+    full, early = (
+        make_evolver("brute-force", tiny, tiny_seeds, archive_size=3, chunk=chunk).run(100)
+        for chunk in (None, 10)
+    )
+    assert same_search(full, early)
+    for method in ("map-elites", "cma-es"):
+        with pytest.raises(InputError, match=f"{method} needs all scores .* chunk=10"):
+            make_evolver(method, tiny, tiny_seeds, chunk=10)
+
+
+def test_the_command_line_says_what_was_saved():
+    run = ["evolve", "--steps", "60", "--pretrained", "--threads", "1", "--chunk", "100"]
+    told = json.loads(CliRunner().invoke(app, [*run, "--json"]).stdout)
+    assert told["options"]["chunk"] == 100
+    assert 0 < told["saved"] < 1
+    assert "of scores saved by early rejection" in CliRunner().invoke(app, run).stdout
