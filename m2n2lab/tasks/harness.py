@@ -155,12 +155,15 @@ class Harness(LanguageTask):
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; it loads the harness's task, which may hold code."""
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_task", "_requests", "_scale")}
+        made = ("_task", "_requests", "_scale", "filter")
+        return {k: v for k, v in state.items() if k not in made} | {"chosen": self.filter.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Start without the harness's task."""
         super().__setstate__(state)
         self._task, self._requests = None, {}
+        filtered = self.__dict__.pop("chosen")
+        self.metric, self.filter = self._chosen(f"{self.metric},{filtered}")
         self._scale = self._scaling(self._loss)
 
     def _chosen(self, metric: str | None) -> tuple[str, Any]:
