@@ -1,15 +1,21 @@
 """Looking back in a session, and branching from there."""
 
+import sqlite3
 from dataclasses import fields
 from functools import partial
 
 import numpy as np
 import pytest
+from m2n2lab.widgets.figures_html import figures_html
+from m2n2lab.widgets.runs import MOST_RUNS, Runs
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.tape import Past, taped
 from sessions import PATIENCE, wait_for
+from stores import same
 
-from m2n2lab import Evolver
+from m2n2lab import Evolver, InputError, make_evolver, store
+from m2n2lab.plots import niches_data
+from m2n2lab.settings import Settings
 
 
 @pytest.fixture
@@ -53,3 +59,197 @@ def test_the_past_is_what_the_page_showed_then(session):
     assert seen.curves is session.snapshot.curves
     session.look(None)
     assert wait_for(session, lambda s: s.past is None).seen.step == now.step
+
+
+def test_the_past_is_what_the_store_replays(session, tiny, tmp_path):
+    stepped(session, 40)
+    for step in (1, 17, 39):
+        past = looked(session, step).past
+        expected = niches_data(store.replay(tmp_path / "runs.db", step=step), tiny)
+        for part, other in zip(past.niches, expected, strict=True):
+            np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize("method", ["ga", "map-elites", "cma-es", "brute-force"])
+def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
+    def make():
+        return make_evolver(method, tiny, tiny_seeds, rng=0)
+
+    session = Session(make, record=partial(taped, title=method))
+    session.start()
+    then = stepped(session, 8)
+    stepped(session, 8)
+    seen = looked(session, 8).seen
+    assert (seen.best, seen.train, seen.test) == (then.best, then.train, then.test)
+    np.testing.assert_array_equal(seen.niches.scores, then.niches.scores)
+    session.close()
+    assert session.join(PATIENCE)
+
+
+def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
+    stepped(session, 60)
+    seen = []
+    tape, orders = session._tape, session._wake
+    look = tape.look
+    monkeypatch.setattr(tape, "look", lambda step: seen.append(step) or look(step))
+    with orders:  # the worker cannot take orders meanwhile
+        for step in range(50, 20, -1):
+            session.look(step)
+    wait_for(session, lambda s: s.past is not None and s.past.step == 21)
+    assert seen == [21]
+
+
+def test_the_search_goes_on_while_the_page_looks_back(session):
+    stepped(session, 30)
+    past = looked(session, 12).past
+    session.run()
+    on = wait_for(session, lambda s: s.step > 50)
+    assert on.past is past
+    assert (on.seen.step, on.seen.phase) == (12, "running")
+
+
+def test_a_step_that_is_the_last_again_is_the_present(session):
+    stepped(session, 10)
+    session.choose(split=30)
+    wait_for(session, lambda s: s.bench is not None and s.bench.proposal.split == 30)
+    session.command("merge")
+    wait_for(session, lambda s: s.step == 11 and s.phase == "paused")
+    assert looked(session, 10).seen.step == 10
+    session.command("undo")
+    wait_for(session, lambda s: s.step == 10 and s.past is None)
+    assert session.past is None
+
+
+@pytest.mark.parametrize("step", [-1, 40, 1_000])
+def test_what_is_no_step_of_the_past_is_the_present(session, step):
+    stepped(session, 40)
+    session.look(step)
+    wait_for(session, lambda s: session.past is None)
+    assert session.snapshot.past is None
+    assert session.snapshot.message == ""
+
+
+def test_a_branch_is_the_uninterrupted_run_bit_for_bit(session, make):
+    stepped(session, 50)
+    for step in (0, 23, 50):
+        same(session.branch(step).run(30), make().run(step + 30))
+
+
+def test_a_run_branches_beside_another_and_goes_its_own_way():
+    runs = Runs()
+    first = runs.add(Settings(hidden=(4,), threads=1))
+    runs.start()
+    stepped(first.session, 12)
+    run = runs.branch(first, 7)
+    assert runs.all == (first, run)
+    assert run.title == "digits · m2n2 · seed 0 · from run 1, step 7"
+    begun = wait_for(run.session, lambda s: s.phase == "paused")
+    assert (begun.step, begun.first) == (7, 7)
+    assert list(begun.curves.step) == list(range(8))  # its past is drawn, and can be read there
+    on = stepped(run.session, 5)
+    assert on.test == first.session.snapshot.test
+    runs.close()
+    assert all(each.session.join(PATIENCE) for each in runs.all)
+
+
+def test_a_page_with_all_its_runs_says_so_before_it_branches():
+    runs = Runs()
+    first, *_ = (runs.add(Settings()) for _ in range(MOST_RUNS))
+    with pytest.raises(InputError, match="at most 8 runs"):
+        runs.branch(first, 0)
+
+
+def test_a_search_of_a_page_leaves_no_file_and_no_trace_on_its_evolver(make):
+    evolvers = []
+    session = Session(
+        lambda: evolvers.append(make()) or evolvers[0], record=partial(taped, title="")
+    )
+    session.start()
+    stepped(session, 5)
+    folder = session._tape.path.parent
+    assert [path for path in folder.iterdir() if path.name == "run.db"]
+    assert evolvers[0].stored is None  # nothing says that it could be taken up again there
+    session.close()
+    assert session.join(PATIENCE)
+    assert not folder.exists()
+
+
+def test_a_store_of_ones_own_is_kept_and_can_be_taken_up_again(tiny, tmp_path):
+    path = tmp_path / "runs.db"
+    runs = Runs(store=path)
+    first = runs.add(Settings(hidden=(4,), threads=1))
+    runs.start()
+    stepped(first.session, 12)
+    other = runs.branch(first, 7)
+    wait_for(other.session, lambda s: s.step == 7)
+    stepped(other.session, 2)
+    runs.close()
+    assert all(run.session.join(PATIENCE) for run in runs.all)
+    assert [(run.run, run.start, run.last, run.parent) for run in store.runs(path)] == [
+        (1, 0, 12, None),
+        (2, 7, 9, 1),
+    ]
+    assert store.resume(path, 1).generation == 12
+
+
+def test_models_that_cannot_be_stored_only_have_no_past(make):
+    session = Session(make, record=lambda evolver: "Such models cannot be stored.")
+    session.start()
+    shown = stepped(session, 5)
+    assert (shown.first, shown.untaped) == (None, "Such models cannot be stored.")
+    session.look(2)
+    wait_for(session, lambda s: session.past is None)
+    assert stepped(session, 5).message == ""
+    with pytest.raises(InputError, match="cannot be stored"):
+        session.branch(2)
+    session.close()
+    assert session.join(PATIENCE)
+
+
+# -- faults ------------------------------------------------------------------------------------
+
+
+def failed(session):
+    """Wait until a search stands still because of a fault."""
+    return wait_for(session, lambda s: s.phase == "failed" and s.step == session._tape.last)
+
+
+def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
+    session, make, tmp_path, monkeypatch
+):
+    path = tmp_path / "runs.db"
+    stepped(session, 5)
+    with session._tape._recorder._writer.transaction() as file:
+        pass
+    file.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    session.run()
+    shown = failed(session)
+    assert "another program holds it" in shown.message
+    assert "another program holds it" in figures_html(shown)
+    session.look(2)  # what waits must be written first
+    assert "another program holds it" in wait_for(session, lambda s: session.past is None).message
+    other.execute("ROLLBACK")
+    other.close()
+    step = session.snapshot.step
+    session.step(10)
+    done = wait_for(session, lambda s: s.step == step + 10 and s.phase == "paused")
+    assert done.message == ""
+    looked(session, step)
+    same(session.branch(done.step), make().run(done.step))
+
+
+def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make):
+    stepped(session, 5)
+    with session._tape._recorder._writer.transaction() as file:
+        (pages,) = file.execute("PRAGMA page_count").fetchone()
+    file.execute(f"PRAGMA max_page_count = {pages}")
+    session.run()
+    assert "free some space" in failed(session).message
+    file.execute("PRAGMA max_page_count = 1000000")
+    step = session.snapshot.step
+    session.step(10)
+    done = wait_for(session, lambda s: s.step == step + 10 and s.phase == "paused")
+    assert done.message == ""
+    same(session.branch(done.step), make().run(done.step))

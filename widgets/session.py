@@ -238,9 +238,9 @@ class Session(Hindsight):
         self._elsewhere = False
         if self._lineage.now != evolver.generation:  # a state was loaded, or a merge taken back
             self._watch(evolver)
-        self._hurry |= self._look_back(orders.past)
         with self._turn():
             self._serve_bench(orders)
+        self._hurry |= self._look_back(orders.past)
         if not orders.stepping:
             self._rest()
             return

@@ -4,7 +4,7 @@
 export default {
   render({ model, el }) {
     const root = document.createElement("div")
-    root.className = "time-slider"
+    root.className = "timeline"
     root.innerHTML = `
       <b aria-hidden="true">Time</b>
       <input type="range" step="1" aria-label="Time, the step that is looked at">

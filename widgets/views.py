@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+from bokeh.models import Span
 
 from m2n2lab.drawing import (
     attraction_words,
@@ -149,10 +150,22 @@ class AttractionView(LivePlot):
 
 
 class CurvesView(LivePlot):
-    """Coverage, entropy and the best member's accuracy over the steps."""
+    """Coverage, entropy and the best member's accuracy over the steps, and which is looked at."""
+
+    _mark: Span | None = None
+
+    def hook(self, plot: Any, element: Any) -> None:
+        """Keep the Bokeh objects, and add a line for the step that is looked at."""
+        super().hook(plot, element)
+        if element.label == "start":
+            self._mark = Span(dimension="height", line_color=self.theme.text, visible=False)
+            plot.state.add_layout(self._mark)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
+        if self._mark is not None:
+            past = snapshot.past
+            self._mark.update(location=past and past.step, visible=past is not None)
         data = snapshot.curves
         if data is None:
             return
