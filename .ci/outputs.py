@@ -76,6 +76,17 @@ def kept(output: NotebookNode, draw: Callable[[str], str]) -> NotebookNode | Non
     return output
 
 
+def joined(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """Return outputs with printed text in one piece, however the kernel sent it."""
+    whole: list[NotebookNode] = []
+    for output in outputs:
+        if whole and output.output_type == whole[-1].output_type == "stream":
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def executed(notebook: NotebookNode, draw: Callable[[str], str]) -> NotebookNode:
     """Return a notebook with the outputs of its cells, run from the first to the last."""
     cells = notebook.cells
@@ -92,7 +103,7 @@ def executed(notebook: NotebookNode, draw: Callable[[str], str]) -> NotebookNode
         cell.execution_count = number
         cell.metadata.pop("execution", None)
         seen = [kept(output, draw) for output in cell.outputs]
-        cell.outputs = [output for output in seen if output is not None]
+        cell.outputs = joined([output for output in seen if output is not None])
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number

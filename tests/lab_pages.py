@@ -77,5 +77,6 @@ def chosen(page, menu, entry):
 def ran(page, cells):
     """Run all cells and wait until so many have run."""
     chosen(page, "Run", "Run All Cells")
-    expect(page.get_by_text(f"[{cells}]:", exact=True).first).to_be_visible(timeout=PATIENCE)
+    last = page.get_by_text(f"[{cells}]:", exact=True).first
+    expect(last).to_be_visible(timeout=3 * PATIENCE)  # a notebook may take a minute by itself
     return page

@@ -119,7 +119,7 @@ def test_nothing_in_the_outputs_says_where_or_when_they_were_made(name):
 @pytest.mark.parametrize("name", COURSE)
 def test_some_output_of_every_notebook_is_compared_with_what_the_code_prints(name):
     compared = [cell for cell in code(COURSE[name]) if "NBVAL_CHECK_OUTPUT" in cell.source]
-    assert len(compared) >= 2
+    assert compared
     assert all(cell.outputs for cell in compared)
 
 
