@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-from bokeh.models import Span
+from bokeh.models.annotations import Span
 
 from m2n2lab.drawing import (
     attraction_words,
