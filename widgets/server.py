@@ -77,9 +77,9 @@ def serve_dashboard(
     if window:
         check_screen()
     check_port(host, port)
+    task = settings.make_task()  # bad data shows now, and pages open sooner
     # Held as long as pages come and go, so that no other process takes it meanwhile.
     held = None if store is None else Writer.open(store)
-    task = settings.make_task()  # bad data shows now, and pages open sooner
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
     desk = open_desk(settings, task, shared=True, store=store) if shared else None
     pn.extension()
