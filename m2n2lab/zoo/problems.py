@@ -118,7 +118,7 @@ def problem(draw: random.Random) -> Problem:
         sign, number, words = step
         told.append(words.format(k=number, **named))
         now = RESULT[sign](have, number)
-        worked.append(f"{have}{sign}{number}=<<{have}{sign}{number}={now}>>{now} {what}")
+        worked.append(f"{have}{sign}{number}=<<{have}{sign}{number}={now}>>{now}")
         have = now
     told.append(ENDS[sign].format(**named))
     return Problem(" ".join(told), "\n".join([*worked, f"#### {have}"]))
