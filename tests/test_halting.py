@@ -100,6 +100,16 @@ def test_closing_ends_a_session_in_the_middle_of_answers():
     assert session.join(10)
 
 
+def test_a_search_whose_session_has_closed_can_be_stepped_by_hand():
+    evolver, _ = search()
+    session = Session(lambda: evolver)
+    session.start()
+    wait_for(session, lambda now: now.phase == "paused")
+    session.close()
+    assert session.join(10)
+    assert evolver.step().step == 1
+
+
 def test_the_page_says_how_far_the_questions_are():
     page = figures_html(Snapshot(phase="running", answers_so_far=Progress(3, 12, 400, 2.0)))
     assert "question 3 of 12, 200 tokens/s" in page

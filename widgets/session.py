@@ -161,7 +161,6 @@ class Session(Hindsight):
                 torch.set_num_threads(self._threads)
             evolver = self._make()
             self._watch(evolver)
-            evolver.task.watch(Watch(self._answered, self._halted))
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
             self._begin_tape(evolver)
@@ -189,7 +188,9 @@ class Session(Hindsight):
             self._bench = Workbench(evolver, lineage)
             self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title, self._people)
             self._benched = None
+            evolver.task.watch(Watch(self._answered, self._halted))
             self._unwatch = (
+                partial(evolver.task.watch, Watch()),  # or a closed session would halt it for ever
                 evolver.subscribe(lineage.observe, undo=lineage.forget_last),
                 evolver.subscribe(self._notice, undo=self._stir),
             )
