@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from m2n2lab.members import MemberPage, MembersData
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme, ramp
 
+from .files import beside
 from .pictures import (
     KEY_CSS,
     css_variables,
@@ -29,14 +29,12 @@ from .pictures import (
 )
 from .texts import LONGEST, TEXTS_CSS, said, short
 
-_HERE = Path(__file__)
-
 
 class MembersTable(AnyWidgetComponent):
     """A table of plain elements; the browser sorts it and says which row was chosen."""
 
-    _esm = _HERE.with_suffix(".js").read_text(encoding="utf-8")
-    _stylesheets: ClassVar = [_HERE.with_suffix(".css").read_text(encoding="utf-8")]
+    _esm = beside("members.js")
+    _stylesheets: ClassVar = [beside("members.css")]
 
     rows = param.List(default=[], doc="One dict for each member, the fittest first.")
     selected = param.Integer(default=-1, doc="Id of the member that is chosen; -1 for none.")

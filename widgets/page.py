@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import panel as pn
 
 from m2n2lab.theme import Theme
 
+from .files import beside
 from .pictures import css_variables
 
-_FRAME = Path(__file__).with_name("page.html")
 _SCRIPTS = ("page", "save_plot")
 
 
@@ -26,13 +25,12 @@ class Page(pn.Template):
     """
 
     def __init__(self, theme: Theme, desk: str, parts: Mapping[str, Any]) -> None:
-        super().__init__(_FRAME.read_text(encoding="utf-8"))
+        super().__init__(beside("page.html"))
         self.add_variable("theme", theme)
         self.add_variable("colours", css_variables(theme))
         self.add_variable("desk", desk)
-        self.add_variable("css", _FRAME.with_suffix(".css").read_text(encoding="utf-8"))
-        scripts = (_FRAME.with_name(f"{name}.js") for name in _SCRIPTS)
-        self.add_variable("scripts", [script.read_text(encoding="utf-8") for script in scripts])
+        self.add_variable("css", beside("page.css"))
+        self.add_variable("scripts", [beside(f"{name}.js") for name in _SCRIPTS])
         for name, part in parts.items():
             self.add_panel(name, part)
 

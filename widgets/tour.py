@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import param
@@ -12,13 +11,12 @@ from panel.custom import AnyWidgetComponent
 
 from m2n2lab.theme import Theme
 
+from .files import beside
 from .pictures import css_variables
 from .session import Session
 from .snapshot import Snapshot
 from .tour_stops import STOPS, Moment
 from .workbench import Choice
-
-_HERE = Path(__file__)
 
 LOOKS = 14
 """Looks at the search for which a stop that is done stays, so that its effect can be seen."""
@@ -27,8 +25,8 @@ LOOKS = 14
 class TourGuide(AnyWidgetComponent):
     """The button that starts the tour, the invitation, and the bubble of a stop."""
 
-    _esm = _HERE.with_suffix(".js").read_text(encoding="utf-8")
-    _stylesheets: ClassVar = [_HERE.with_suffix(".css").read_text(encoding="utf-8")]
+    _esm = beside("tour.js")
+    _stylesheets: ClassVar = [beside("tour.css")]
 
     shown = param.Dict(default={}, doc="What the bubble says and points at; empty while closed.")
     asked = param.List(default=[], doc="What was pressed last, each with its number, from 1.")
