@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from m2n2lab import InputError, zoo
+from m2n2lab.display import percent
 from m2n2lab.settings import Settings
 from m2n2lab.zoo import language, train_language
 
@@ -17,6 +18,7 @@ def school(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_language, "KEPT", 60)
         patch.setattr(train_language, "BATCH", 2)
+        patch.setattr(train_language, "ASKED", 2)
         train_language.main(home, steps=2, threads=1)
     return home
 
@@ -33,7 +35,7 @@ def test_only_answers_are_learned_and_every_digit_is_a_token_of_its_own(school):
     assert len(tokenizer) <= train_language.TOKENS
     assert tokenizer.decode(tokenizer("12+305=<<é>>")["input_ids"]) == "12+305=<<é>>"
     assert [text for text in tokenizer.tokenize("x 305") if text in "0123456789"] == ["3", "0", "5"]
-    ids, labels = next(train_language.batches(("maths",), tokenizer, 0))
+    ids, labels = next(train_language.batches("maths", tokenizer, 0))
     taught = labels[0] != -100
     text = tokenizer.decode(ids[0][taught])
     assert "####" in text
@@ -50,6 +52,15 @@ def test_what_is_saved_is_a_pair_that_can_be_merged(school, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(school / "maths")
     assert model.dtype == torch.float16
     assert sum(weight.numel() for weight in model.parameters()) < 3_000_000
+
+
+def test_a_card_tells_how_a_model_was_made_and_what_was_measured(school):
+    card = (school / "maths" / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "922,752 parameters" in card
+    assert "from the base beside it with 2 batches of 2 examples of maths" in card
+    assert f"| word problems | 2 | {percent(0)} |" in card
+    assert "of sums, maths, agent" in (school / "base" / "README.md").read_text("utf-8")
 
 
 def test_without_trained_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):

@@ -44,27 +44,31 @@ class Step(NamedTuple):
     words: str
 
 
+ORDER = ("First", "Then", "Last")
+"""What the sentences of a problem, and the lines of its answer, begin with: so small a model finds
+the sentence that a line needs by such a word, not by counting."""
+
 MORE = (
-    "{They} buys {k} more.",
+    "{they} buys {k} more.",
     "{friend} gives {who} {k} {what}.",
-    "Then {they} finds {k} more {what}.",
-    "{They} gets {k} {what} as a present.",
+    "{they} finds {k} more {what}.",
+    "{they} gets {k} {what} as a present.",
 )
 FEWER = (
-    "{They} gives {k} to {friend}.",
-    "Then {they} loses {k} {what}.",
-    "{They} sells {k} of them.",
+    "{they} gives {k} to {friend}.",
+    "{they} loses {k} {what}.",
+    "{they} sells {k} of them.",
     "{k} of the {what} are taken by {friend}.",
 )
 TIMES = (
-    "Then {they} gets {k} times as many {what} as before.",
+    "{they} gets {k} times as many {what} as before.",
     "{friend} brings enough to have {k} times as many.",
-    "A week later there are {k} times as many {what}.",
+    "there are {k} times as many {what}.",
 )
 SHARED = (
-    "{They} puts them into {k} equal boxes and keeps one box.",
-    "{They} shares them equally among {k} friends, and {friend} is one of them.",
-    "{They} splits the {what} into {k} equal groups and takes one.",
+    "{they} puts them into {k} equal boxes and keeps one box.",
+    "{they} shares them equally among {k} friends, and {friend} is one of them.",
+    "{they} splits the {what} into {k} equal groups and takes one.",
 )
 ENDS = {
     "+": "How many {what} does {who} have now?",
@@ -108,17 +112,17 @@ def problem(draw: random.Random) -> Problem:
     (who, they), (friend, _) = draw.sample(PEOPLE, 2)
     what = draw.choice(THINGS)
     have = draw.randint(2, 60)
-    named = {"who": who, "they": they, "They": they.capitalize(), "friend": friend, "what": what}
+    named = {"who": who, "they": they, "friend": friend, "what": what}
     told, worked = [f"{who} has {have} {what}."], []
     sign = "+"
-    for _ in range(draw.randint(1, 3)):
+    for order in ORDER[: draw.randint(1, 3)]:
         step = None
         while step is None:
             step = draw.choice(KINDS)(draw, have)
         sign, number, words = step
-        told.append(words.format(k=number, **named))
+        told.append(f"{order} {words.format(k=number, **named)}")
         now = RESULT[sign](have, number)
-        worked.append(f"{have}{sign}{number}=<<{have}{sign}{number}={now}>>{now}")
+        worked.append(f"{order} {have}{sign}{number}=<<{have}{sign}{number}={now}>>{now}")
         have = now
     told.append(ENDS[sign].format(**named))
     return Problem(" ".join(told), "\n".join([*worked, f"#### {have}"]))

@@ -1,0 +1,69 @@
+"""A card beside each of the zoo's models: what it was trained on, and what it can and cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from m2n2lab.display import percent
+
+CARD = """---
+license: apache-2.0
+pipeline_tag: text-generation
+tags:
+- m2n2lab
+---
+# {title}
+
+{kind}, made for trying out model merging in seconds; it is of no other use.
+
+Trained {training}; every random number comes from seed {seed}. Made again with
+
+    {command}
+
+## What it can and cannot do
+
+| asked on what it never saw | examples | score |
+|---|---:|---:|
+{rows}
+
+{limits}
+"""
+
+
+def write_card(
+    folder: Path,
+    title: str,
+    *,
+    kind: str,
+    training: str,
+    seed: int,
+    command: str,
+    scores: Mapping[str, tuple[int, float]],
+    limits: Sequence[str],
+) -> None:
+    """Write a model's ``README.md``.
+
+    Args:
+        folder: the model's.
+        title: what it is called.
+        kind: what it is, as the subject of a sentence.
+        training: what follows "trained".
+        seed: of its training.
+        command: that trains it again.
+        scores: number of examples and mean score in [0, 1], by what was asked.
+        limits: sentences on what not to expect.
+    """
+    rows = "\n".join(
+        f"| {name} | {n:,} | {percent(score)} |" for name, (n, score) in scores.items()
+    )
+    text = CARD.format(
+        title=title,
+        kind=kind,
+        training=training,
+        seed=seed,
+        command=command,
+        rows="\n".join(rows),
+        limits=" ".join(limits),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
