@@ -4,13 +4,10 @@ Two searches with the same seed take turns, one recorded and one not, so that wh
 machine does hits both alike. Targets: at least 0.9 of the speed; 50,000 steps in less than 60 MB,
 opened and replayed at any step in less than a second each.
 
-    python benchmarks/store_speed.py [--steps 50000] [--compared 6000] [--kills 0]
+    python benchmarks/store_speed.py [--steps 50000] [--compared 6000]
 """
 
 import argparse
-import multiprocessing
-import os
-import random
 import statistics
 import tempfile
 import time
@@ -48,43 +45,10 @@ def compared(recorded, plain, steps):
     return zip(*ratios, strict=True)
 
 
-def record_until_killed(path, steps, ready):
-    torch.set_num_threads(1)
-    evolver = search()
-    with store.record(evolver, path, batch=20):
-        ready.send(True)
-        evolver.run(steps)
-
-
-def survived(folder, kills, steps=60):
-    """Return how many of so many killed runs end as the one that was not."""
-    whole = search().run(steps)
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    good = 0
-    for number in range(kills):
-        path = folder / f"killed{number}.db"
-        ready, theirs = context.Pipe()
-        process = context.Process(target=record_until_killed, args=(path, steps, theirs))
-        process.start()
-        ready.recv()
-        time.sleep(random.uniform(0.0, 0.2))
-        process.kill()
-        process.join()
-        resumed = store.resume(path)
-        resumed.run(steps - resumed.generation, store=path)
-        a, b = (evolver.archive for evolver in (whole, resumed))
-        good += a.ids == b.ids and all(
-            (x.genome.values == y.genome.values).all()
-            for x, y in zip(a.members, b.members, strict=True)
-        )
-    return good
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--compared", type=int, default=6_000)
-    parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -108,8 +72,6 @@ def main():
         for what, function in (("replayed", store.replay), ("branched", store.branch)):
             took = [timed(function, path, None, step)[0] for step in places]
             print(f"{what} at 21 steps: {statistics.median(took):.4f} s, at most {max(took):.4f} s")
-        if given.kills:
-            print(f"killed and resumed: {survived(Path(name), given.kills)} of {given.kills} exact")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class BenchData:
         scores: (3, D) their scores on each data point.
         verdict: what would happen to the child.
         paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty where nobody watched.
+        seeds: (K + 1,) names of what these are made of.
     """
 
     proposal: Proposal
@@ -55,6 +56,7 @@ class BenchData:
     scores: Floats
     verdict: Verdict
     paintings: tuple[Floats, ...] = ()
+    seeds: tuple[str, ...] = ()
 
     @property
     def means(self) -> tuple[float, float, float]:
@@ -99,6 +101,7 @@ def bench_data(evolver: Evolver, proposal: Proposal, lineage: Lineage | None = N
         paintings=tuple(lineage.painting(id) for id in proposal.parents)
         if lineage is not None
         else (),
+        seeds=() if lineage is None else lineage.names,
     )
 
 

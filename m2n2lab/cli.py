@@ -15,6 +15,7 @@ from rich.text import Text
 from m2n2lab import __version__, merging, storing
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import free_place, writable_folder, write_whole
+from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers
 from m2n2lab.reporting import INTERRUPTED, print_result, reported, result_of
 from m2n2lab.settings import Settings, default_threads
 
@@ -53,6 +54,10 @@ Threads = Annotated[int | None, typer.Option("--threads", help="torch threads.")
 ArchiveSize = Annotated[int | None, typer.Option("--archive-size", help="Members that live.")]
 Alpha = Annotated[float | None, typer.Option("--alpha", help="α of the competition.")]
 Mutation = Annotated[float | None, typer.Option("--mutation", help="Noise added to a child.")]
+Chunk = Annotated[
+    int | None,
+    typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
+]
 Models = Annotated[
     list[str], typer.Option("--seeds", help="Language models to start from: folders or hub ids.")
 ]
@@ -75,11 +80,12 @@ def _settings(
     archive_size: int | None,
     alpha: float | None,
     mutation: float | None,
+    chunk: int | None,
     models: list[str],
     limit: int | None,
     style: str | None,
 ) -> Settings:
-    given = {"archive_size": archive_size, "alpha": alpha, "mutation": mutation}
+    given = {"archive_size": archive_size, "alpha": alpha, "mutation": mutation, "chunk": chunk}
     options = {name: value for name, value in given.items() if value is not None}
     made = (task, method, seed, pretrained, data, tuple(hidden), device, threads, options)
     settings = Settings(*made, tuple(models), limit, style)
@@ -105,13 +111,15 @@ def evolve(
     archive_size: ArchiveSize = None,
     alpha: Alpha = None,
     mutation: Mutation = None,
-    chunk: Annotated[
-        int | None,
-        typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
-    ] = None,
+    chunk: Chunk = None,
     models: Models = [],  # noqa: B006  # as above
     limit: Limit = None,
     style: Style = None,
+    executor: Executor = "here",
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    timeout: Timeout = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
     ] = None,
@@ -128,6 +136,7 @@ def evolve(
     """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
     import torch
 
+    place = Place(executor, workers, gpus, address, timeout, threads)
     settings = _settings(
         task,
         method,
@@ -140,12 +149,11 @@ def evolve(
         archive_size,
         alpha,
         mutation,
+        chunk,
         [*models, *(more or [])],
         limit,
         style,
     )
-    if chunk is not None:
-        settings.options["chunk"] = chunk
     many = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:
@@ -154,8 +162,8 @@ def evolve(
     with reported(settings.title, many) as report:
         evolver = report.make(settings)
         began = time.perf_counter()
-        with storing.recorded(evolver, store, settings.title):
-            stopped = report.run(evolver, many)
+        with place.opened() as crew, storing.recorded(evolver, store, settings.title):
+            stopped = report.run(evolver, many, crew)
         seconds = time.perf_counter() - began
     about = {
         "task": settings.task,
@@ -164,6 +172,8 @@ def evolve(
         "pretrained": settings.pretrained,
         "models": list(settings.models),
         "options": {"mutation": evolver.mutation, **settings.options},
+        "executor": place.executor,
+        "skipped": len(crew.skipped) if crew else 0,
     }
     result = result_of(evolver, about, evolver.generation, seconds, stopped)
     if as_json:
@@ -197,9 +207,15 @@ def serve(
     archive_size: ArchiveSize = None,
     alpha: Alpha = None,
     mutation: Mutation = None,
+    chunk: Chunk = None,
     models: Models = [],  # noqa: B006  # as above
     limit: Limit = None,
     style: Style = None,
+    executor: Executor = "here",
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    timeout: Timeout = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
@@ -222,6 +238,7 @@ def serve(
         raise InputError("--open and --window both open the page; give one of them.")
     from m2n2lab.widgets.server import serve_dashboard
 
+    place = Place(executor, workers, gpus, address, timeout, threads)
     # One core is left for the browser, which usually is on the same machine.
     threads = max(default_threads() - 1, 1) if threads is None else threads
     settings = _settings(
@@ -236,11 +253,14 @@ def serve(
         archive_size,
         alpha,
         mutation,
+        chunk,
         [*models, *(more or [])],
         limit,
         style,
     )
-    serve_dashboard(settings, host, port, origin, show, window, shared, store)
+    serve_dashboard(
+        settings, host, port, origin, show, window, shared, store, lambda _: place.crew()
+    )
 
 
 app.command()(merging.inspect)

@@ -92,17 +92,17 @@ def compare_data(
 def label_places(data: CompareData) -> Floats:
     """Return the height (K,), in per cent, at which each name stands at the end of its curve.
 
-    Names are kept apart from below, in the order of the curves' ends; NaN for a curve without
-    points.
+    Names are kept apart from below, in the order of the curves' ends, and wholly within the plot;
+    NaN for a curve without points.
     """
     low, high = data.bounds
     apart = (high - low) * LABEL_HEIGHT
     ends = np.array([float(v[-1]) if len(v) else np.nan for v in data.values])
     order = [k for k in np.argsort(ends, kind="stable") if not np.isnan(ends[k])]
-    places, floor = ends.copy(), low - apart
+    places, floor = ends.copy(), low - apart / 2
     for k in order:
         places[k] = floor = max(places[k], floor + apart)
-    ceiling = high + apart
+    ceiling = high + apart / 2
     for k in reversed(order):  # push down what has been pushed out on top
         places[k] = ceiling = min(places[k], ceiling - apart)
     return places

@@ -16,6 +16,7 @@ import numpy as np
 from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
+from m2n2lab.display import plain
 from m2n2lab.hover import explained, short
 from m2n2lab.offline import load
 from m2n2lab.plots import (
@@ -129,6 +130,10 @@ def named(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     return hook
 
 
+LONGEST_TICK = 24
+"""Characters of a class's name that fit under its columns."""
+
+
 def member_ticks(ids: tuple[int, ...]) -> Ticks:
     """Return ticks that name the rows of a map, the first id on top."""
     return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
@@ -144,7 +149,7 @@ def class_ticks(data: NichesData) -> Ticks:
     centres = (data.edges[:-1] + data.edges[1:]) / 2
     filled = data.edges[1:] > data.edges[:-1]
     return [
-        (float(x), name)
+        (float(x), plain(name, LONGEST_TICK))
         for x, name, some in zip(centres, data.classes, filled, strict=True)
         if some
     ]

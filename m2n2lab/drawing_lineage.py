@@ -16,7 +16,6 @@ from m2n2lab.lineage_plots import (
     SharesData,
     lineage_geometry,
     painting_pixels,
-    seed_names,
 )
 from m2n2lab.theme import Theme, ramp, seed_colours
 
@@ -177,15 +176,18 @@ def _segments(columns: Columns, label: str, hooks: tuple[Hook, ...]) -> Any:
     )
 
 
+def _apart(names: tuple[str, ...]) -> list[str]:
+    """Return names as labels, of which HoloViews and a legend want no two alike."""
+    return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names)]
+
+
 def share_columns(data: SharesData) -> dict[str, Columns]:
     """Return the sources of the stacked areas in per cent, as polygons, by seed."""
     tops = 100.0 * np.cumsum(data.shares, axis=1)
     around = np.append(data.steps, data.steps[::-1])
     return {
         name: {"x": around, "y": np.append(top - 100.0 * share, top[::-1])}
-        for name, share, top in zip(
-            seed_names(data.shares.shape[1] - 1), data.shares.T, tops.T, strict=True
-        )
+        for name, share, top in zip(_apart(data.names), data.shares.T, tops.T, strict=True)
     }
 
 
@@ -201,7 +203,7 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
             label=name,
         ).opts(color=colour, line_width=0, show_legend=False, **part(*hooks))
         for k, (name, colour) in enumerate(
-            zip(seed_names(seeds), seed_colours(theme, seeds), strict=True)
+            zip(_apart(data.names), seed_colours(theme, seeds), strict=True)
         )
     ]
     return hv.Overlay(areas).opts(
@@ -224,7 +226,7 @@ def draw_painting(data: PaintingData, theme: Theme) -> Any:
             color=colour, marker="square", size=9, **part()
         )
         for name, colour, some in zip(
-            seed_names(parts - 1), seed_colours(theme, parts - 1), found, strict=True
+            _apart(data.names), seed_colours(theme, parts - 1), found, strict=True
         )
         if some
     ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from bokeh.models import CustomJSHover, HoverTool
 
+from m2n2lab.display import plain
 from m2n2lab.theme import Theme
 
 LONGEST = 80
@@ -29,8 +30,7 @@ return words[format] ?? ""
 
 def short(names: Iterable[object]) -> list[str]:
     """Return names from outside as texts, cut where they are very long."""
-    texts = map(str, names)
-    return [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
+    return [plain(str(name), LONGEST) for name in names]
 
 
 def explained(theme: Theme, sentence: str, code: str, about: dict[str, Any]) -> Callable[..., None]:

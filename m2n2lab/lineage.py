@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.display import plain
 from m2n2lab.errors import InputError
 from m2n2lab.population import Member
 from m2n2lab.recipe import Recipe
@@ -22,6 +23,7 @@ from m2n2lab.records import Generation, Proposal
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+    from m2n2lab.spaces import Space
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +69,19 @@ class Life(NamedTuple):
     shares: Floats  # (K + 1,) of each seed and, last, of what came from no seed
 
 
+LONGEST_NAME = 40
+"""Characters of a seed's name that are shown."""
+
+
+def seed_names(space: Space) -> tuple[str, ...]:
+    """Return what views call the seeds of a space (K,): as itself says, or by their numbers."""
+    own: tuple[str, ...] = getattr(space, "names", ())
+    many = len(space.seeds)
+    if len(own) != many:
+        return tuple(f"seed {k}" for k in range(many))
+    return tuple(plain(name, LONGEST_NAME) for name in own)
+
+
 class Lineage:
     """Every member that ever lived, and what share each seed has in it.
 
@@ -89,12 +104,16 @@ class Lineage:
         evolver: the search to watch, from how it stands now.
         members: who lived when it began, where that is not now.
         began: step after which it began, likewise.
+
+    Attributes:
+        names: (K + 1,) what views call the seeds and, last, what came from none.
     """
 
     def __init__(
         self, evolver: Evolver, members: Iterable[Member] | None = None, began: int | None = None
     ) -> None:
         self.seeds = len(evolver.space.seeds)
+        self.names = (*seed_names(evolver.space), "outside")
         self.now = evolver.generation if began is None else began
         self.lanes = 0
         self._archive = evolver.archive

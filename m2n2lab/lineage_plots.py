@@ -29,22 +29,18 @@ CLIMB = 1000
 """Hidden generations between two shown ones, beyond which no edge is drawn between them."""
 
 
-def seed_names(seeds: int) -> list[str]:
-    """Return what views call the seeds and, last, what came from none (K + 1,)."""
-    return [*(f"seed {k}" for k in range(seeds)), "outside"]
-
-
 class SharesData(NamedTuple):
     """How much of the living came from each seed, over time."""
 
     steps: NDArray[np.int64]  # (n,)
     shares: Floats  # (n, K + 1), rows sum to 1; the last column came from no seed
+    names: tuple[str, ...]  # (K + 1,) of the columns
 
 
 def shares_data(lineage: Lineage) -> SharesData:
     """Return the seeds' mean shares over the living at evenly spaced moments and now."""
     steps, shares = zip(*lineage.moments(), strict=True)
-    return SharesData(np.array(steps, np.int64), np.array(shares))
+    return SharesData(np.array(steps, np.int64), np.array(shares), lineage.names)
 
 
 class PaintingData(NamedTuple):
@@ -53,6 +49,7 @@ class PaintingData(NamedTuple):
     ids: tuple[int, ...]  # (P,)
     shares: Floats  # (P, BINS, K + 1) of each seed and, last, of what came from none; sum to 1
     borders: NDArray[np.float64]  # (T - 1,) where tensors meet, as shares of the vector
+    names: tuple[str, ...]  # (K + 1,) of the seeds and of what came from none
 
 
 def painting_data(archive: Archive, layout: Layout, lineage: Lineage) -> PaintingData:
@@ -64,7 +61,8 @@ def painting_data(archive: Archive, layout: Layout, lineage: Lineage) -> Paintin
     rows = np.argsort(-archive.fitness, kind="stable")
     ids = tuple(archive.ids[row] for row in rows)
     borders = np.array(layout.offsets[1:-1]) / max(layout.offsets[-1], 1)
-    return PaintingData(ids, np.array([lineage.painting(id) for id in ids]), borders)
+    paintings = np.array([lineage.painting(id) for id in ids])
+    return PaintingData(ids, paintings, borders, lineage.names)
 
 
 def painting_pixels(painting: Floats, theme: Theme, height: int = PAINTED) -> NDArray[np.uint8]:

@@ -34,6 +34,7 @@ class MembersData(NamedTuple):
     classes: tuple[str, ...]
     accuracy: Floats  # (P, C) mean score in each class; NaN in an empty one
     painting: Floats  # (P, BINS, K + 1)
+    seeds: tuple[str, ...]  # (K + 1,) names of what a painting is made of
 
 
 def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
@@ -57,6 +58,7 @@ def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
         classes=task.classes,
         accuracy=np.array([_by_class(task, row) for row in scores]),
         painting=np.array([lineage.painting(member.id) for member in members]),
+        seeds=lineage.names,
     )
 
 
@@ -71,6 +73,7 @@ class MemberPage(NamedTuple):
     life: Life
     painting: Floats  # (BINS, K + 1)
     classes: tuple[str, ...]
+    seeds: tuple[str, ...]  # (K + 1,) names of what the painting is made of
     of: int  # how many live
     rank: int | None = None  # 1 for the fittest
     fitness: float | None = None
@@ -96,7 +99,8 @@ def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
         InputError: no such member ever lived.
     """
     archive, task = evolver.archive, evolver.task
-    page = MemberPage(lineage[id], lineage.painting(id), task.classes, of=len(archive))
+    painting, seeds = lineage.painting(id), lineage.names
+    page = MemberPage(lineage[id], painting, task.classes, seeds, of=len(archive))
     if id not in archive:
         return page
     scores = archive.scores[archive.ids.index(id)]
@@ -116,7 +120,8 @@ def placed(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberPage:
     """Return a page with where its member stands now; nothing is evaluated."""
     archive, id = evolver.archive, page.life.id
     if id not in archive:
-        return MemberPage(lineage[id], lineage.painting(id), page.classes, of=len(archive))
+        painting, seeds = lineage.painting(id), lineage.names
+        return MemberPage(lineage[id], painting, page.classes, seeds, of=len(archive))
     fitness = float(archive.fitness[archive.ids.index(id)])
     rank = 1 + int((archive.fitness > fitness).sum())
     return page._replace(life=lineage[id], of=len(archive), rank=rank, fitness=fitness)

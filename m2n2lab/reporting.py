@@ -16,13 +16,14 @@ from rich.text import Text
 
 from m2n2lab import __version__
 from m2n2lab.display import percent
-from m2n2lab.history import COLUMNS
 
 if TYPE_CHECKING:
     from rich.progress import Task as Bar
     from rich.progress import TaskID
 
     from m2n2lab.evolver import Evolver
+    from m2n2lab.records import Generation
+    from m2n2lab.running import Executor
     from m2n2lab.settings import Settings
     from m2n2lab.tasks.generation import Progress as Asked
 
@@ -30,7 +31,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 REFRESH = 0.1
-"""Seconds of steps between two looks at the progress."""
+"""Least seconds between two looks at the progress."""
 
 
 class _Rate(ProgressColumn):
@@ -85,33 +86,39 @@ class Report:
 
         self.progress.update(self.bar, found="opening the seeds")
         task = settings.make_task()
-        task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        end = task.watch(Watch(self._asked, lambda: bool(self.pressed)))
         try:
             return settings.make(task)
         except Halted:
             raise KeyboardInterrupt from None
+        finally:
+            end()
 
-    def run(self, evolver: Evolver, last: int) -> bool:
+    def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
         """Step up to step ``last``; returns whether Ctrl-C ended it early."""
         from m2n2lab.tasks.generation import Halted, Watch
 
-        evolver.task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        end = evolver.task.watch(Watch(self._asked, lambda: bool(self.pressed)))
         self.progress.reset(self.bar, total=last, completed=evolver.generation)
-        chunk, column = 1, COLUMNS.index("accepted")
         accepted = int(evolver.records.column("accepted").sum())
+        due = 0.0
+
+        def stepped(generation: Generation) -> bool:
+            nonlocal accepted, due
+            accepted += generation.accepted
+            if (now := time.perf_counter()) >= due:
+                due = now + REFRESH
+                self._stepped(evolver, accepted)
+            return bool(self.pressed)
+
         self._stepped(evolver, accepted)
         try:
-            while evolver.generation < last and not self.pressed:
-                began, at, row = time.perf_counter(), evolver.generation, len(evolver.records)
-                evolver.run(min(chunk, last - at), until=lambda generation: bool(self.pressed))
-                accepted += int(evolver.records.table(row)[:, column].sum())
-                self._stepped(evolver, accepted)
-                # About ten refreshes a second, whatever a step costs.
-                chunk = max(1, round(chunk * min(REFRESH / (time.perf_counter() - began), 2.0)))
+            evolver.run(max(last - evolver.generation, 0), stepped, executor)
         except Halted:
             return True
         finally:
-            evolver.task.watch(Watch())
+            end()
+            self._stepped(evolver, accepted)
         return bool(self.pressed) and evolver.generation < last
 
     def _asked(self, asked: Asked) -> None:
@@ -148,10 +155,10 @@ def reported(title: str, last: int) -> Iterator[Report]:
         yield Report(progress, progress.add_task(title, total=last, found=""), pressed)
 
 
-def watched_run(evolver: Evolver, last: int, title: str) -> bool:
+def watched_run(evolver: Evolver, last: int, title: str, executor: Executor | None = None) -> bool:
     """Step up to step ``last`` under a progress bar; returns whether Ctrl-C ended it early."""
     with reported(title, last) as report:
-        return report.run(evolver, last)
+        return report.run(evolver, last, executor)
 
 
 def result_of(
@@ -231,6 +238,8 @@ def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
     )
     if result["saved"]:
         console.print(f"{percent(result['saved'])} of scores saved by early rejection")
+    if result.get("skipped"):
+        console.print(f"skipped because no worker could score them: {result['skipped']:,}")
     console.print(
         f"coverage {percent(result['coverage'])} of data points, "
         f"entropy {result['entropy']:.2f} bit a point, {result['members']} members",

@@ -136,6 +136,8 @@ class Settings:
         Raises:
             InputError: a value that cannot be used.
         """
+        from m2n2lab.baselines import METHODS
+
         given = {name: text for name, text in query.items() if name in ASKED and text != ""}
         options = dict(self.options)
         for name in ADJUSTABLE:
@@ -147,6 +149,9 @@ class Settings:
             options["archive_size"] = int(real_number("archive_size", size, 2, LARGEST_ARCHIVE))
         seed = whole_number("seed", _number("seed", given.get("seed", str(self.seed))), 0)
         task = choose("task", given.get("task", self.task), self.tasks)
+        method = given.get("method", self.method)
+        if method in METHODS and not METHODS[method].kind.lowest_leaves:
+            options.pop("chunk", None)  # whoever serves the page gave it to the methods that can
         kept = self
         if task != self.task:  # what only the other kind of task knows of does not go with it
             models = self.models if task in LANGUAGE else ()
@@ -154,7 +159,7 @@ class Settings:
         changed = replace(
             kept,
             task=task,
-            method=given.get("method", self.method),
+            method=method,
             seed=seed,
             pretrained=task in IMAGES
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",

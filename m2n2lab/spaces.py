@@ -102,6 +102,9 @@ class DenseSpace:
         device: where models are scored, ``"cpu"`` or ``"cuda"``.
         dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
 
+    Attributes:
+        names: (K,) what views call the seeds, where they have names.
+
     Raises:
         InputError: fewer than two seeds, different sizes, NaN or infinite weights, a layout that
             does not fit, no such device or dtype.
@@ -114,6 +117,7 @@ class DenseSpace:
         device: str = "cpu",
         dtype: str = "float32",
     ) -> None:
+        self.names: tuple[str, ...] = ()
         self.device = checked_device(device)
         self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
         if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):

@@ -86,8 +86,13 @@ def seeds_code(settings: Settings) -> str:
 def make_seeds(settings: Settings, task: Any) -> Any:
     """Return the seeds of a search on ``task``, or the space that has them."""
     if settings.task not in LANGUAGE:
-        make = task.trained_seeds if settings.pretrained else task.random_seeds
-        return make(rng=settings.seed)
+        if not settings.pretrained:
+            return task.random_seeds(rng=settings.seed)
+        space = task.space(task.trained_seeds(rng=settings.seed))
+        half = (len(task.classes) + 1) // 2
+        parts = (task.classes[:half], task.classes[half:])
+        space.names = tuple(f"{task.name} {part[0]}–{part[-1]}" for part in parts)
+        return space
     if not settings.models:
         return Call("zoo.language_pair", {}).make()
     from m2n2lab.checkpoint import CheckpointSpace

@@ -17,6 +17,7 @@ from rich.text import Text
 from m2n2lab.display import percent
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import write_whole
+from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers
 from m2n2lab.reporting import INTERRUPTED, print_result, result_of, watched_run
 from m2n2lab.settings import default_threads
 
@@ -62,7 +63,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the runs of a store."""
-    from m2n2lab.store import runs
+    from m2n2lab.store.listing import runs
 
     found = runs(store)
     if as_json:
@@ -94,6 +95,11 @@ def resume(
     run: Annotated[int | None, typer.Option("--run", help="Its number; the last one.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Further forward passes.")] = 10_000,
     threads: Annotated[int | None, typer.Option("--threads", help="torch threads.")] = None,
+    executor: Executor = "here",
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    timeout: Timeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Go on with a recorded run, bit for bit, and record it further."""
@@ -102,6 +108,7 @@ def resume(
     from m2n2lab.store import resume
 
     taken = whole_number("steps", steps, 0)
+    place = Place(executor, workers, gpus, address, timeout, threads)
     torch.set_num_threads(
         default_threads() if threads is None else whole_number("threads", threads, 1)
     )
@@ -110,13 +117,14 @@ def resume(
     first = evolver.generation
     title = f"{evolver.task.name} · {evolver.method} · run {evolver.stored.run}"
     began = time.perf_counter()
-    with recorded(evolver, store):
-        stopped = watched_run(evolver, first + taken, title)
+    with place.opened() as crew, recorded(evolver, store):
+        stopped = watched_run(evolver, first + taken, title, crew)
     about = {
         "task": evolver.task.name,
         "method": evolver.method,
         "run": evolver.stored.run,
         "options": evolver.options,
+        "skipped": len(crew.skipped) if crew else 0,
     }
     seconds = time.perf_counter() - began
     result = result_of(evolver, about, evolver.generation - first, seconds, stopped)

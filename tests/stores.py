@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from m2n2lab import Evolver, store, tasks
+from m2n2lab import Evolver, ProcessExecutor, store, tasks
 
 STEPS = 400
 """Steps of a search that is killed on its way."""
@@ -31,6 +31,16 @@ def record_until_killed(path, ready):
         ready.send(True)
         evolver.run(STEPS)
     ready.recv()  # there is nothing left to do but wait
+
+
+def record_workers_until_killed(path, workers, ready):
+    """Record a search whose children are scored by processes, for as long as this one lives."""
+    torch.set_num_threads(1)
+    evolver = search(small())
+    with store.record(evolver, path, batch=7), ProcessExecutor(workers) as pool:
+        evolver.run(3, executor=pool)
+        ready.send(True)
+        evolver.run(100 * STEPS, executor=pool)
 
 
 def state(evolver):

@@ -149,7 +149,10 @@ def test_a_parent_that_has_died_disables_the_merge_and_says_why(ready):
 def test_the_parents_paintings_are_told_to_the_editor_once(ready):
     view, orders, data = ready
     assert view.split.made == [
-        {"uri": painting_uri(painting, LIGHT), "words": f"{who}: {shares_words(painting)}"}
+        {
+            "uri": painting_uri(painting, LIGHT),
+            "words": f"{who}: {shares_words(painting, data.seeds)}",
+        }
         for who, painting in zip("AB", data.paintings, strict=True)
     ]
     sent = []

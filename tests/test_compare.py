@@ -45,6 +45,12 @@ def test_an_unknown_metric_and_no_runs_are_refused(tiny, tiny_seeds):
 def test_names_stand_where_curves_end_but_never_on_each_other():
     places = label_places(data(20.0, 80.0))
     assert places.tolist() == [20.0, 80.0]
+    for ends in ((0.0, 100.0), (0.0, 1.0), (99.9, 100.0, 100.0)):  # none is cut at an edge
+        shown = data(*ends)
+        low, high = shown.bounds
+        half = 0.055 * (high - low) / 2 - 1e-9
+        assert low + half <= label_places(shown).min()
+        assert label_places(shown).max() <= high - half
     crowd = data(50.0, 50.0, 50.1, 90.0, 90.0, 90.0)
     low, high = crowd.bounds
     places = np.sort(label_places(crowd))

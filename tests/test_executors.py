@@ -4,12 +4,12 @@ import contextlib
 import os
 import signal
 import threading
-from collections import deque
 
 import cloudpickle
 import numpy as np
 import pytest
 import torch
+from crews import LOST, Scripted
 from merges import same_search
 
 from m2n2lab import (
@@ -21,48 +21,12 @@ from m2n2lab import (
     Replayed,
     tasks,
 )
-from m2n2lab.executors import Arrivals, Crew, EvaluationError
-from m2n2lab.executors.worker import Lost, Worker, pack
+from m2n2lab.executors import Arrivals, EvaluationError
+from m2n2lab.executors.worker import Worker, pack
 
 
 def evolver(task, seeds, **options):
     return Evolver(task, seeds, **{"archive_size": 5, "mutation": 0.1, "rng": 2, **options})
-
-
-class Scripted(Crew):
-    """Workers in this thread that answer in a shuffled order, and fail when they are told to.
-
-    Args:
-        script: for each job what becomes of it: ``None`` to score it, or a ``Lost``.
-        starts: for each start the same.
-    """
-
-    def __init__(self, workers=3, script=(), starts=(), timeout=None):
-        super().__init__(workers, timeout, 1)
-        self.script, self.starts = deque(script), deque(starts)
-        self.ends = {}
-        self.waiting = {}
-        self.draw = np.random.default_rng(0)
-
-    def _start(self, worker, packed):
-        self.ends[worker] = Worker(packed, 1)
-        found = self.starts.popleft() if self.starts else None
-        self.waiting[worker] = found or self.ends[worker].ready()
-
-    def _send(self, worker, job):
-        found = self.script.popleft() if self.script else None
-        self.waiting[worker] = found or self.ends[worker].score(job)
-
-    def _wait(self, timeout):
-        worker = self.draw.choice(sorted(self.waiting)) if self.waiting else None
-        return [] if worker is None else [(int(worker), self.waiting.pop(worker))]
-
-    def _kill(self, worker):
-        self.ends.pop(worker)
-        self.waiting.pop(worker, None)
-
-
-LOST = Lost("the power went")
 
 
 @pytest.mark.parametrize("chunk", [None, 7])

@@ -1,17 +1,18 @@
 """Evaluations that take long can be stopped on the way, and nothing is lost by it."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 from m2n2lab.widgets.figures_html import figures_html
-from m2n2lab.widgets.session import Session
+from m2n2lab.widgets.session import PUBLISH_EVERY, Session
 from m2n2lab.widgets.snapshot import Snapshot
 from sessions import wait_for
 
 from m2n2lab import Evolver, Task
 from m2n2lab.tasks import Halted, Watch
-from m2n2lab.tasks.generation import Progress
+from m2n2lab.tasks.generation import Progress, Watches
 
 
 class Asking(Task):
@@ -19,13 +20,13 @@ class Asking(Task):
 
     def __init__(self):
         super().__init__(6)
-        self.watch_ = Watch()
+        self.watch_ = Watches()
         self.go = threading.Event()
         self.go.set()
         self.asked = threading.Event()
 
     def watch(self, watch):
-        self.watch_ = watch
+        return self.watch_.add(watch)
 
     def score(self, model, indices):
         for point in range(self.points):
@@ -54,12 +55,12 @@ def test_a_step_that_was_stopped_never_began():
     straight.run(5)
     evolver, task = search()
     evolver.run(2)
-    task.watch(Watch(halted=lambda: True))
+    end = task.watch(Watch(halted=lambda: True))
     for _ in range(2):
         with pytest.raises(Halted):
             evolver.step()
     assert evolver.generation == 2
-    task.watch(Watch())
+    end()
     evolver.run(3)
     assert rows(evolver) == rows(straight)
 
@@ -108,6 +109,34 @@ def test_a_search_whose_session_has_closed_can_be_stepped_by_hand():
     session.close()
     assert session.join(10)
     assert evolver.step().step == 1
+
+
+def test_several_watch_one_search_and_one_that_closes_leaves_the_others_theirs():
+    evolver, task = search()
+    sessions = [Session(lambda: evolver) for _ in range(2)]
+    for session in sessions:
+        session.start(attended=False)
+        wait_for(session, lambda now: now.phase == "paused")
+    first, second = sessions
+    time.sleep(2 * PUBLISH_EVERY)  # what comes sooner after the last snapshot is not shown
+    task.go.clear()
+    second.run()
+    wait_for(first, lambda now: now.answers_so_far is not None)
+    first.close()
+    assert first.join(10)
+    assert evolver.generation == 0  # the step under way is the second's, and goes on
+    task.go.set()
+    wait_for(second, lambda now: now.step >= 2)
+    second.pause()
+    wait_for(second, lambda now: now.phase == "paused")
+    told = []
+    end = task.watch(Watch(told.append))
+    evolver.step()
+    assert told
+    end()
+    end()
+    second.close()
+    assert second.join(10)
 
 
 def test_the_page_says_how_far_the_questions_are():

@@ -215,11 +215,11 @@ def test_a_member_is_asked_once_and_a_stopped_evaluation_goes_on(space, written)
             halt.set()
 
     task = ready(space, written(), limit=8, batch=2)
-    task.watch(Watch(progress, halt.is_set))
+    end = task.watch(Watch(progress, halt.is_set))
     with pytest.raises(Halted):
         task.evaluate(model)
     assert told == [(0, 8), (2, 8), (4, 8)]
-    halt.clear()
+    end()
     task.watch(Watch(lambda now: told.append((now.done, now.total))))
     scores = task.evaluate(model)
     assert told[3:] == [(4, 8), (6, 8), (8, 8)]

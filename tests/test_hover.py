@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import holoviews as hv
 import numpy as np
 import panel as pn
 import pytest
@@ -13,13 +14,14 @@ from m2n2lab.widgets.views import AttractionView, CurvesView, NichesView
 from pages import PATIENCE, PIXEL
 from playwright.sync_api import expect
 
-from m2n2lab import Evolver
+from m2n2lab import Evolver, tasks
 from m2n2lab.bench import bench_data
+from m2n2lab.drawing import class_ticks, draw_niches, niche_words
 from m2n2lab.landscape import Landscape
 from m2n2lab.lineage import Lineage
 from m2n2lab.lineage_plots import lineage_data, shares_data
 from m2n2lab.plots import NICHE_MODES, attraction_data, curves_data, niches_data
-from m2n2lab.theme import DARK
+from m2n2lab.theme import DARK, LIGHT
 
 CLASSES = ("<b>x</b>", "<img src=x onerror=alert(1)>", "c", "d")
 
@@ -246,3 +248,22 @@ def test_neither_the_wheel_nor_a_drag_moves_a_plot(hovered, evolver):
         hovered.mouse.up()
     hovered.wait_for_timeout(300)
     assert hovered.evaluate(RANGES) == before
+
+
+def test_hostile_names_of_classes_are_short_text_under_the_niches(tiny, tiny_seeds):
+    hostile = "<script>alert(1)</script>", "\x1b[31mred\x07", "x" * 100_000, "four"
+    task = tasks.from_function(tiny.score, tiny.points, classes=hostile, groups=tiny.groups)
+    evolver = Evolver(task, task.space(tiny_seeds), archive_size=4, mutation=0.1, rng=0).run(5)
+    data = niches_data(evolver.archive, task)
+    names = [name for _, name in class_ticks(data)]
+    assert names[0] == "<script>aler…1)</script>"
+    assert names[1] == "\ufffd[31mred\ufffd"
+    assert names[3] == "four"
+    assert all(len(name) <= 24 for name in names)
+    for words in niche_words(data, "worth")["classes"][0]:
+        assert len(words) <= 80
+        assert "\x1b" not in words
+    figure = hv.render(draw_niches(data, 4, LIGHT))
+    code = figure.below[0].formatter.code
+    assert len(code) < 1_000  # drawn on a canvas, as text
+    assert "\\ufffd[31mred" in code

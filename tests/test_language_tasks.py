@@ -138,11 +138,11 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(space):
 
     task = quiz(batch=2)
     task.check_space(space)
-    task.watch(Watch(progress, halt.is_set))
+    end = task.watch(Watch(progress, halt.is_set))
     model = space.materialise(space.merge(*space.seeds, 100, 0.5))
     with pytest.raises(Halted):
         task.evaluate(model)
-    halt.clear()
+    end()
     task.watch(Watch(lambda now: told.append((now.done, now.total))))
     task.evaluate(model)
     assert told == [(0, 8), (2, 8), (4, 8), (4, 8), (6, 8), (8, 8)]

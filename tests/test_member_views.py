@@ -31,6 +31,8 @@ from m2n2lab.theme import DARK, LIGHT, seed_colours
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\x1b[31m'
 
+NAMES = ("a", "b", "outside")
+
 
 @pytest.fixture(scope="module")
 def watched(tiny, tiny_seeds):
@@ -68,7 +70,7 @@ def test_the_table_has_a_row_for_each_member_the_fittest_first(members):
         assert row["fitness"] == members.fitness[k]
         assert (row["score"], row["alone"]) == (members.score[k], members.alone[k])
         assert row["parents"] == list(members.parents[k])
-        assert row["made"] == shares_words(members.painting[k])
+        assert row["made"] == shares_words(members.painting[k], members.seeds)
         assert row["worst"] == members.accuracy[k].min()
 
 
@@ -80,7 +82,9 @@ def test_newer_members_replace_older_ones_and_the_same_ones_are_not_sent_again(m
     view.update(members)
     view.update(members)
     assert len(sent) == 1
-    fewer = MembersData(*(v if n == "classes" else v[1:] for n, v in members._asdict().items()))
+    fewer = MembersData(
+        *(v if n in ("classes", "seeds") else v[1:] for n, v in members._asdict().items())
+    )
     view.update(fewer._replace(fitness=fewer.fitness + 1))
     assert [row["id"] for row in view.pane.rows] == list(members.ids[1:])
     assert view.pane.rows[0]["fitness"] == members.fitness[1] + 1
@@ -109,8 +113,8 @@ def test_a_painting_is_a_strip_of_stacked_shares():
     assert (picture[:, :24] == first).all()
     assert (picture[:6, 24:] == second).all()
     assert (picture[6:, 24:] == outside).all()
-    assert shares_words(painting) == "seed 0 50.0 %, outside 26.9 %, seed 1 23.1 %"
-    assert "outside" not in seeds_key(np.array([0.25, 0.75, 0.0]), LIGHT)
+    assert shares_words(painting, NAMES) == "a 50.0 %, outside 26.9 %, b 23.1 %"
+    assert "outside" not in seeds_key(np.array([0.25, 0.75, 0.0]), NAMES, LIGHT)
 
 
 def test_a_heat_row_runs_from_the_background_to_the_strongest():
@@ -168,7 +172,16 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
     page = member_page(evolver, lineage, evolver.best.id)
     view = MemberView(LIGHT)
     view.update(
-        MemberPage(page.life, page.painting, ("all", "none"), 6, 1, 2.0, np.array([0.5, np.nan]))
+        MemberPage(
+            page.life,
+            page.painting,
+            ("all", "none"),
+            page.seeds,
+            6,
+            1,
+            2.0,
+            np.array([0.5, np.nan]),
+        )
     )
     assert "50.0 %" in view.pane.object
     assert "–" in view.pane.object
@@ -344,7 +357,7 @@ def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(
     expect(cells.nth(2)).to_have_text(f"{members.fitness[2]:.1f}")
     expect(cells.nth(3)).to_have_text(f"{members.score[2]:.1%}".replace("%", " %"))
     image = cells.nth(1).get_by_role("img")
-    expect(image).to_have_attribute("alt", shares_words(members.painting[2]))
+    expect(image).to_have_attribute("alt", shares_words(members.painting[2], members.seeds))
     expect(cells.nth(5).get_by_role("img")).to_have_attribute("alt", re.compile("^<script>"))
     rows.nth(2).click()
     expect(page.get_by_test_id("member").locator("h3")).to_have_text(

@@ -1,6 +1,8 @@
 """Looking back in a session, and branching from there."""
 
+import os
 import sqlite3
+import tempfile
 from dataclasses import fields
 from functools import partial
 
@@ -9,13 +11,14 @@ import pytest
 from m2n2lab.widgets.figures_html import figures_html
 from m2n2lab.widgets.runs import MOST_RUNS, Runs
 from m2n2lab.widgets.session import Session
-from m2n2lab.widgets.tape import Past, taped
+from m2n2lab.widgets.tape import FILE, PREFIX, Past, sweep, taped
 from sessions import PATIENCE, wait_for
 from stores import same
 
 from m2n2lab import Evolver, InputError, make_evolver, store
 from m2n2lab.plots import niches_data
 from m2n2lab.settings import Settings
+from m2n2lab.store.writer import Writer
 
 
 @pytest.fixture
@@ -253,3 +256,48 @@ def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make):
     done = wait_for(session, lambda s: s.step == step + 10 and s.phase == "paused")
     assert done.message == ""
     same(session.branch(done.step), make().run(done.step))
+
+
+# -- what is left behind -----------------------------------------------------------------------
+
+
+def test_recordings_of_killed_servers_are_swept_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, young, living, other = (
+        tmp_path / name for name in (f"{PREFIX}dead", f"{PREFIX}young", f"{PREFIX}living", "other")
+    )
+    for folder in (dead, young, living, other):
+        folder.mkdir()
+        (folder / FILE).touch()
+    writer = Writer.open(living / FILE)
+    for folder in (dead, living, other):
+        os.utime(folder, (1.0, 1.0))
+    assert sweep() == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [young.name, living.name, "other"]
+    )
+    writer.close()
+
+
+def test_a_branched_run_that_is_reset_begins_where_it_branched():
+    runs = Runs()
+    first = runs.add(Settings(threads=1))
+    runs.start()
+    first.session.step(12)
+    wait_for(first.session, lambda s: s.step == 12 and s.phase == "paused")
+    second = runs.branch(first, 7)
+    second.session.step(3)
+    shown = wait_for(second.session, lambda s: s.step == 10 and s.phase == "paused")
+    runs.remove(first)  # its own record is enough
+    third = runs.restart(second)
+    begun = wait_for(third.session, lambda s: s.phase == "paused")
+    assert (begun.step, begun.first) == (7, 7)
+    assert third.title.endswith("from run 1, step 7")
+    assert second.session.join(PATIENCE)
+    third.session.step(3)
+    again = wait_for(third.session, lambda s: s.step == 10 and s.phase == "paused")
+    assert again.niches.ids == shown.niches.ids
+    assert np.array_equal(again.niches.scores, shown.niches.scores)
+    fresh = runs.restart(runs.add(Settings(threads=1)))
+    assert wait_for(fresh.session, lambda s: s.phase == "paused").step == 0
+    runs.close()

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -120,3 +122,16 @@ def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "another program holds it" in said
     assert "recorded up to step 0; go on with" in said
+
+
+def test_a_list_of_runs_loads_nothing_that_runs_are_made_of(gone_on):
+    code = (
+        f"import sys; sys.argv = ['m2n2lab', 'runs', {str(gone_on[0])!r}, '--json']\n"
+        "from m2n2lab.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "print('torch' in sys.modules, 'm2n2lab.store.reading' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told, loaded = done.stdout.splitlines()
+    assert json.loads(told)[0]["last"] == 50
+    assert loaded == "False False"

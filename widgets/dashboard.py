@@ -28,6 +28,7 @@ from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.setup import SetupView
 from m2n2lab.widgets.snapshot import Snapshot
+from m2n2lab.widgets.stepper import here
 from m2n2lab.widgets.styles import SMALL
 from m2n2lab.widgets.time_view import TimeView
 from m2n2lab.widgets.tour import Tour
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from bokeh.document import Document
 
     from m2n2lab.bench import BenchData
+    from m2n2lab.executors import Crew
     from m2n2lab.tasks.base import Task
 
 REFRESH_EVERY = 200
@@ -162,7 +164,7 @@ class Dashboard:
 
     def _reset(self) -> None:
         """Start the search of the run on the page anew, in its place."""
-        self.begin(self.run.settings, beside=False)
+        self.show(self.desk.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:
         """Go on from a step of the run on the page in a run beside it, and show that."""
@@ -382,6 +384,7 @@ def open_desk(
     task: Task | None = None,
     shared: bool = False,
     store: Path | None = None,
+    executor: Callable[[Settings], Crew | None] = here,
 ) -> Desk:
     """Return a desk with one run.
 
@@ -390,8 +393,9 @@ def open_desk(
         task: made by ``settings`` before, to be shared by many desks.
         shared: whether every page comes here.
         store: where its runs are recorded; by default in a file that ends with each.
+        executor: makes the workers of one run; by default there are none.
     """
-    runs = Runs({} if task is None else {settings.task: task}, store)
+    runs = Runs({} if task is None else {settings.task: task}, store, executor=executor)
     return DESKS.add(runs, runs.add(settings), shared)
 
 
@@ -400,6 +404,7 @@ def dashboard(
     task: Task | None = None,
     desk: Desk | None = None,
     store: Path | None = None,
+    executor: Callable[[Settings], Crew | None] = here,
 ) -> Page:
     """Return the page for the browser session that asks for it.
 
@@ -409,13 +414,14 @@ def dashboard(
         settings: the search; digits from scratch by default.
         task: made by ``settings`` before, to be shared by many pages.
         desk: where every page comes to; by default each has a desk of its own.
-        store: as in ``open_desk``.
+        store, executor: as in ``open_desk``.
     """
     settings = settings or Settings()
     query = _asked()
     desk = desk or DESKS.find(query.get("desk", ""))
     if desk is None:
-        runs, error = Runs({} if task is None else {settings.task: task}, store), None
+        made = {} if task is None else {settings.task: task}
+        runs, error = Runs(made, store, executor=executor), None
         try:
             settings = settings.asked(query)
         except InputError as wrong:  # said on the page

@@ -36,6 +36,8 @@ FIGURES_CSS = """
 
 def figures_html(snapshot: Snapshot) -> str:
     """Return step, state and speed, accuracy, coverage and acceptance; and why a search stopped."""
+    known = snapshot.saved == snapshot.saved
+    saved = (("saved", percent(snapshot.saved), "of scores saved"),) if known else ()
     figures = (
         ("step", f"{snapshot.step:,}", "step"),
         ("phase", PHASES[snapshot.phase], _pace(snapshot)),
@@ -43,6 +45,7 @@ def figures_html(snapshot: Snapshot) -> str:
         ("mean", percent(snapshot.mean), "mean, train"),
         ("coverage", percent(snapshot.coverage), "covered"),
         ("accepted", percent(snapshot.accepted), "accepted"),
+        *saved,
     )
     cells = "".join(
         f'<div><b data-testid="{name}">{escape(value)}</b><span>{escape(words)}</span></div>'
@@ -58,5 +61,6 @@ def _pace(snapshot: Snapshot) -> str:
     asked = snapshot.answers_so_far
     if asked is not None and snapshot.phase != "failed":
         return f"question {asked.done} of {asked.total}, {asked.rate:,.0f} tokens/s"
-    speed = snapshot.speed
-    return f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
+    speed, flying = snapshot.speed, f" · {snapshot.elsewhere}" if snapshot.elsewhere else ""
+    pace = f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
+    return pace + flying

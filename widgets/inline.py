@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from m2n2lab.errors import choose, whole_number
+from m2n2lab.errors import InputError, choose, whole_number
 from m2n2lab.settings import TASKS, Settings
 from m2n2lab.theme import THEMES
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import Crew
 
 HOST = "127.0.0.1"
 """Only browsers on the kernel's own machine can reach it."""
@@ -83,7 +84,13 @@ class Framed:
 _port: int | None = None  # of the one server of this process
 
 
-def dashboard(evolver: Evolver | None = None, *, height: int = 900, theme: str = "light") -> Framed:
+def dashboard(
+    evolver: Evolver | None = None,
+    *,
+    height: int = 900,
+    theme: str = "light",
+    executor: Crew | None = None,
+) -> Framed:
     """Return the dashboard, to be shown by a cell, of a search that cells go on stepping.
 
     It is served on this machine alone, so the browser must run on the kernel's machine.
@@ -92,18 +99,26 @@ def dashboard(evolver: Evolver | None = None, *, height: int = 900, theme: str =
         evolver: the search; digits from scratch by default.
         height: of the frame in pixels.
         theme: ``"light"`` or ``"dark"``.
+        executor: workers that score the children of this search; they end when it is closed.
 
     Raises:
-        InputError: no such theme, no height.
+        InputError: no such theme, no height; workers without a search.
     """
     choose("theme", theme, THEMES)
     height = whole_number("height", height, 1)
+    if executor is not None and evolver is None:
+        raise InputError(
+            "Workers score the children of one search, but none came with the executor; give the "
+            "dashboard an evolver too."
+        )
     settings = Settings()
     if evolver is not None:
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
         settings = Given(task=task, method=evolver.method, evolver=evolver)
     # A cell may load another state or record the search itself.
-    runs = Runs(recorded=evolver is None)
+    runs = Runs(
+        recorded=evolver is None, executor=lambda made: executor if made is settings else None
+    )
     desk = DESKS.add(runs, runs.add(settings), shared=True)
     query = urlencode({"desk": desk.key, "theme": theme})
     return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)

@@ -133,7 +133,7 @@ class SharesView(LivePlot):
         if data is None:
             return
 
-        keys = seeds_key(data.shares[-1], self.theme)
+        keys = seeds_key(data.shares[-1], data.names, self.theme)
         self.key.object = f'<div class="keys" data-testid="shares">{keys}</div>'
 
         def draw() -> Any:

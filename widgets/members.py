@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,7 +106,7 @@ class MembersView:
             "parents": list(data.parents[k]),
             "score": float(data.score[k]),
             "painting": painting_uri(painting, self.theme),
-            "made": shares_words(painting),
+            "made": shares_words(painting, data.seeds),
             "share": float(painting[:, 0].mean()),
             "classes": heat_uri(accuracy, self.theme),
             "scores": scores,
@@ -179,7 +180,9 @@ class MemberView:
 
     def _head(self, page: MemberPage) -> str:
         life = page.life
-        facts = [f"born at step {life.born:,}"] if life.born else ["a seed"]
+        seeds = page.seeds[:-1]
+        name = f"the seed {escape(seeds[life.id])}" if 0 <= life.id < len(seeds) else "a seed"
+        facts = [f"born at step {life.born:,}" if life.born else name]
         if life.parents:
             facts.append("from " + " × ".join(map(str, life.parents)))
         if life.split is not None and life.mix is not None:
@@ -194,12 +197,12 @@ class MemberView:
         return f"<div><h3>{life.id} <span>{place}</span></h3><p>{', '.join(facts)}</p></div>"
 
     def _made(self, page: MemberPage) -> str:
-        words = shares_words(page.painting)
+        words = escape(shares_words(page.painting, page.seeds))
         note = "" if page.alive else " (of the dead only the mean is kept)"
         return (
             f"<div><h4>Made of{note}</h4>"
             f'<img class="painting" alt="{words}" src="{painting_uri(page.painting, self.theme)}">'
-            f"<p>{seeds_key(page.painting.mean(axis=0), self.theme)}</p></div>"
+            f"<p>{seeds_key(page.painting.mean(axis=0), page.seeds, self.theme)}</p></div>"
         )
 
     def _bars(self, page: MemberPage) -> str:

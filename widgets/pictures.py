@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from functools import cache
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.display import percent
-from m2n2lab.lineage_plots import painting_pixels, seed_names
+from m2n2lab.lineage_plots import painting_pixels
 from m2n2lab.theme import Theme, inks, ramp, seed_colours
 
 LEAST = 0.0005
@@ -49,22 +51,22 @@ def heat_uri(values: NDArray[np.float64], theme: Theme) -> str:
     return png_uri(colours[places.astype(int)][np.newaxis])
 
 
-def shares_words(painting: NDArray[np.float64]) -> str:
-    """Say how much of a member came from each seed, the one with most first."""
+def shares_words(painting: NDArray[np.float64], names: Sequence[str]) -> str:
+    """Say how much of a member came from each seed, the one with most first; not escaped."""
     shares = painting.mean(axis=0)
-    names = seed_names(len(shares) - 1)
     order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= LEAST]
     return ", ".join(f"{names[k]} {percent(shares[k])}" for k in order)
 
 
-def seeds_key(shares: NDArray[np.float64], theme: Theme) -> str:
+def seeds_key(shares: NDArray[np.float64], names: Sequence[str], theme: Theme) -> str:
     """Return what the colours of the seeds mean, with their shares (K + 1,), as HTML."""
     seeds = len(shares) - 1
-    keys = zip(seed_names(seeds), seed_colours(theme, seeds), shares.tolist(), strict=True)
+    keys = zip(names, seed_colours(theme, seeds), shares.tolist(), strict=True)
     return "".join(
-        f'<span class="key"><i style="background:{colour}"></i>{name} {percent(share)}</span> '
-        for name, colour, share in keys
-        if share >= LEAST or name != "outside"
+        f'<span class="key"><i style="background:{colour}"></i>{escape(name)} '
+        f"{percent(share)}</span> "
+        for k, (name, colour, share) in enumerate(keys)
+        if share >= LEAST or k < seeds
     )
 
 

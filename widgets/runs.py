@@ -14,9 +14,11 @@ from m2n2lab.settings import Settings
 
 from .hindsight import unrecorded
 from .session import Session
+from .stepper import here
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import Crew
     from m2n2lab.tasks.base import Task
 
     from .tape import Tape
@@ -55,12 +57,14 @@ class Runs:
         tasks: made before, by the name that settings have for them, to be shared by runs.
         store: where all are recorded; by default each is in a temporary file that ends with it.
         recorded: whether they are.
+        executor: makes the workers of one run, if children are not scored in its own thread.
         all: the runs, the oldest first; replaced as a whole.
     """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
     store: Path | None = None
     recorded: bool = True
+    executor: Callable[[Settings], Crew | None] = here
     all: tuple[Run, ...] = ()
     _count: int = 0
     _started: bool = False
@@ -119,7 +123,8 @@ class Runs:
         self._count += 1
         title = titled(settings, origin)
         make = make or partial(settings.make, self.tasks.get(settings.task))
-        session = Session(make, title, settings.threads, record=partial(self._record, title))
+        record, executor = partial(self._record, title), partial(self.executor, settings)
+        session = Session(make, title, settings.threads, record=record, executor=executor)
         run = Run(self._count, settings, session, origin)
         if self._started:
             session.start()
@@ -142,6 +147,26 @@ class Runs:
             else:  # somebody else has removed it meanwhile
                 self.all = (*self.all, run)
         old.session.close()
+        return run
+
+    def restart(self, old: Run) -> Run:
+        """Put the same search, as it began, in the place of a run, which ends; returns it.
+
+        One that branched from another begins where it did so, told by its own record.
+        """
+        if old.origin is None:
+            return self.renew(old, old.settings)
+
+        def again() -> Evolver:
+            try:
+                return old.session.branch(step)
+            finally:
+                old.session.close()
+
+        step = old.origin[1]
+        with self._lock:
+            run = self._make(old.settings, again, old.origin)
+            self.all = tuple(run if each is old else each for each in self.all)
         return run
 
     def remove(self, run: Run) -> None:

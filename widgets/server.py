@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import panel as pn
 from bokeh.server.server import Server
@@ -19,7 +21,12 @@ from m2n2lab.store.writer import Writer
 from .closing import close_all
 from .dashboard import dashboard, open_desk
 from .server_log import keep_quiet
+from .stepper import here
+from .tape import sweep
 from .window import Window, check_screen
+
+if TYPE_CHECKING:
+    from m2n2lab.executors import Crew
 
 LOOK_EVERY = 200
 """Milliseconds between two looks at the pages that are open, for a window."""
@@ -56,6 +63,7 @@ def serve_dashboard(
     window: bool = False,
     shared: bool = False,
     store: Path | None = None,
+    executor: Callable[[Settings], Crew | None] = here,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -69,6 +77,7 @@ def serve_dashboard(
         window: open it in a window of its own; closing that ends the server too.
         shared: one search that all pages watch and steer, and that goes on without them.
         store: where all runs are recorded; by default in files that are removed with them.
+        executor: makes the workers of one run; by default there are none.
 
     Raises:
         InputError: a port that cannot be listened on, no screen for a window, or a store that
@@ -77,15 +86,16 @@ def serve_dashboard(
     if window:
         check_screen()
     check_port(host, port)
+    sweep()
     task = settings.make_task()  # bad data shows now, and pages open sooner
     # Held as long as pages come and go, so that no other process takes it meanwhile.
     held = None if store is None else Writer.open(store)
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
-    desk = open_desk(settings, task, shared=True, store=store) if shared else None
+    desk = open_desk(settings, task, True, store, executor) if shared else None
     pn.extension()
     keep_quiet()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task, desk, store)},
+        {"/": lambda: dashboard(settings, task, desk, store, executor)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),

@@ -24,10 +24,12 @@ from .closing import started
 from .hindsight import Hindsight, unrecorded
 from .orders import Orders
 from .snapshot import Camera, Snapshot
+from .stepper import Stepper, here
 from .workbench import Choice, Filter, Workbench
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import Crew
     from m2n2lab.history import History
     from m2n2lab.lineage import Lineage
     from m2n2lab.records import Generation
@@ -63,6 +65,8 @@ class Session(Hindsight):
         follow: whether somebody takes the place of a chosen parent that has died.
         record: begins to record the search, or says why that cannot be; by default the past cannot
             be looked at.
+        executor: makes the workers that score children, which end with the session; by default its
+            own thread does.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Session(Hindsight):
         people: bool = True,
         follow: bool = False,
         record: Callable[[Evolver], Tape | str] = unrecorded,
+        executor: Callable[[], Crew | None] = here,
     ) -> None:
         super().__init__(record)
         self.snapshot = Snapshot(title=title)
@@ -80,6 +85,7 @@ class Session(Hindsight):
         self._threads = threads
         self._people = people
         self._follow = follow
+        self._executor = executor
         self._obeyed = self._orders  # the last orders, without what is done once
         self._listeners: tuple[tuple[Callable[[], object], bool], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
@@ -87,6 +93,7 @@ class Session(Hindsight):
         self._bench: Workbench  # the worker's, as all that follows
         self._camera: Camera
         self._lineage: Lineage
+        self._stepper: Stepper | None = None
         self._unwatch: tuple[Callable[[], None], ...] = ()
         self._elsewhere = False  # whether somebody else has stepped since the worker looked
         self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
@@ -94,7 +101,6 @@ class Session(Hindsight):
         self._published = 0.0  # when the last snapshot was taken
         self._hurry = False  # whether the page waits for what has just been done
         self._message = ""  # why the search stopped
-        self._under_way = False  # whether a step is
         self._turn = Turns()  # the evolver's, once there is one
         self._thread: threading.Thread | None = None
 
@@ -163,11 +169,12 @@ class Session(Hindsight):
             self._watch(evolver)
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
+            self._stepper = Stepper(evolver, self._executor)
             self._begin_tape(evolver)
             self._publish_rest()
             while not (orders := self._take_orders()).closed:
                 try:
-                    self._obey(evolver, orders)
+                    self._obey(evolver, orders, self._stepper)
                 except Exception as error:
                     self._order(running=False, steps=0, mapping=False)
                     self._fail(error)
@@ -175,6 +182,8 @@ class Session(Hindsight):
             self._fail(error)
         finally:
             self._look_away()
+            if self._stepper is not None:
+                self._stepper.close()
             self._end_tape()
             if self._orders.closed:
                 self.snapshot = Snapshot(phase="closed", title=self.snapshot.title)
@@ -188,9 +197,8 @@ class Session(Hindsight):
             self._bench = Workbench(evolver, lineage)
             self._camera = Camera(evolver, lineage, self._bench, self.snapshot.title, self._people)
             self._benched = None
-            evolver.task.watch(Watch(self._answered, self._halted))
             self._unwatch = (
-                partial(evolver.task.watch, Watch()),  # or a closed session would halt it for ever
+                evolver.task.watch(Watch(self._answered, self._halted)),
                 evolver.subscribe(lineage.observe, undo=lineage.forget_last),
                 evolver.subscribe(self._notice, undo=self._stir),
             )
@@ -213,8 +221,14 @@ class Session(Hindsight):
                 self._wake.notify_all()
 
     def _halted(self) -> bool:
-        """Return whether a model should stop to answer; asked in the middle of an evaluation."""
-        return self._orders.closed or (self._under_way and self._orders.halted)
+        """Return whether a model should stop to answer; asked in the middle of an evaluation.
+
+        Not of what somebody else evaluates: a task may be shared, and a search stepped elsewhere.
+        """
+        if threading.current_thread() is not self._thread:
+            return False
+        stepping = self._stepper is not None and self._stepper.under_way
+        return self._orders.closed or (stepping and self._orders.halted)
 
     def _answered(self, answers: Progress) -> None:
         """Show how far the questions of an evaluation are, and the past: it can take minutes."""
@@ -233,7 +247,7 @@ class Session(Hindsight):
             self._orders = self._obeyed
         return orders
 
-    def _obey(self, evolver: Evolver, orders: Orders) -> None:
+    def _obey(self, evolver: Evolver, orders: Orders, stepper: Stepper) -> None:
         """Do one round: what is asked of the bench, then one step, or rest until there is more."""
         began = time.monotonic()
         self._elsewhere = False
@@ -242,28 +256,28 @@ class Session(Hindsight):
         with self._turn():
             self._serve_bench(orders)
         self._hurry |= self._look_back(orders.past)
-        if not orders.stepping:
+        before = evolver.generation
+        if not orders.stepping and not stepper.settle(orders.halted):
             self._rest()
             return
         if orders.running and self.snapshot.phase != "running":  # somebody waits to see that
             self._hurry = True
             self._publish("running")
-        self._turn.give_way()
-        with self._turn():
-            stepping = time.monotonic()
-            self._under_way = True
+        elif not orders.stepping and self.snapshot.phase == "running":
+            self._hurry = True  # what is in flight comes in later
+        if orders.stepping:
+            self._turn.give_way()
             try:
-                generation = evolver.step()
+                stepper.step(orders.running)
             except Halted:
                 return  # as if it had not begun; the next round rests
-            finally:
-                self._under_way = False
-            self._bench.took(time.monotonic() - stepping)
-        self._message = ""
-        if generation.step % STEPS_A_CELL == 0 and self._mapping(orders):
-            self._explore()
+        if evolver.generation > before:
+            self._bench.took(stepper.took)
+            self._message = "" if orders.stepping else self._message
+            if evolver.generation % STEPS_A_CELL == 0 and self._mapping(orders):
+                self._explore()
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
-            self._publish("running")
+            self._publish("running" if orders.stepping else self._at_rest)
         if orders.running and orders.pace > 0.0:
             self._wait(max(began + orders.pace - time.monotonic(), 0.0))
 
@@ -371,7 +385,11 @@ class Session(Hindsight):
 
     def _publish_rest(self) -> None:
         self._hurry = True
-        self._publish("failed" if self._message else "paused")
+        self._publish(self._at_rest)
+
+    @property
+    def _at_rest(self) -> str:
+        return "failed" if self._message else "paused"
 
     def _publish(self, phase: str) -> None:
         """Take a snapshot, and call those who wait for it."""
@@ -389,6 +407,7 @@ class Session(Hindsight):
                 first=self._tape.first if self._tape else None,
                 untaped=self._untaped,
                 past=self._past,
+                elsewhere=self._stepper.words if self._stepper else "",
             )
         self._published = time.monotonic()
         hurry, self._hurry = self._hurry, False
@@ -399,7 +418,8 @@ class Session(Hindsight):
         expected = isinstance(error, InputError)
         if not expected:
             log.exception("The search paused because a step failed.")
-        self._message = str(error) if expected else f"{type(error).__name__}: {error}"
+        words = str(error).partition("\nTraceback")[0]  # a worker's is in the log
+        self._message = words if expected else f"{type(error).__name__}: {words}"
         self.snapshot = replace(self.snapshot, phase="failed", message=self._message)
         self._call_listeners()
 

@@ -53,7 +53,9 @@ class Snapshot:
         answers_so_far: of a language model that is being asked; ``None`` where none is.
         step: models told since the seeds.
         speed: steps per second over the last moments; while paused, of the last run.
+        elsewhere: how many children fly, where workers score them, in words.
         accepted: share of children that lived, of the last 1,000; NaN before the first.
+        saved: share of their scores that early rejection left out; NaN where it is not used.
         best: id of the best member.
         train: its mean score.
         test: its held-out score; NaN without held-out data.
@@ -87,7 +89,9 @@ class Snapshot:
     answers_so_far: Progress | None = None
     step: int = 0
     speed: float = 0.0
+    elsewhere: str = ""
     accepted: float = float("nan")
+    saved: float = float("nan")
     best: int = 0
     train: float = float("nan")
     test: float = float("nan")
@@ -150,11 +154,13 @@ class Camera:
         self._opened: int | None = None  # whose page was shown last
         self._told = 0.0, -1  # when members and lineage were shown last, and after which step
         self._lived: deque[bool] = deque(maxlen=1_000)
+        self._unseen: deque[int] = deque(maxlen=1_000)
         self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_OVER)
 
     def count(self, generation: Generation) -> None:
-        """Note whether a child lived."""
+        """Note whether a child lived, and how much of it was scored."""
         self._lived.append(generation.accepted)
+        self._unseen.append(generation.verdict.unseen)
 
     def take(self, phase: str, message: str, chosen: int | None, **more: Any) -> Snapshot:
         """Return a snapshot of now.
@@ -182,6 +188,7 @@ class Camera:
             step=step,
             speed=self._speed(phase, step),
             accepted=float(np.mean(self._lived)) if self._lived else float("nan"),
+            saved=self._saved(),
             best=archive.best.id,
             train=archive.best.score,
             test=evolver.test,
@@ -202,6 +209,12 @@ class Camera:
             **self._people(phase, chosen),
         )
         return self._last
+
+    def _saved(self) -> float:
+        """Return the share of scores that early rejection left out."""
+        if self._evolver.rejection is None or not self._unseen:
+            return float("nan")
+        return float(np.mean(self._unseen)) / self._evolver.task.points
 
     def _speed(self, phase: str, step: int) -> float:
         """Return steps per second over the last moments; at rest those of the last run."""

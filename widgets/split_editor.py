@@ -48,7 +48,10 @@ class SplitEditor(AnyWidgetComponent):
             "names": list(short_names(data.tensors)),
             "rows": list(data.rows),
             "made": [
-                {"uri": painting_uri(made, theme), "words": f"{who}: {shares_words(made)}"}
+                {
+                    "uri": painting_uri(made, theme),
+                    "words": f"{who}: {shares_words(made, data.seeds)}",
+                }
                 for who, made in zip("AB", data.paintings, strict=False)
             ],
         }

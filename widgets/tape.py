@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from m2n2lab.errors import InputError
 from m2n2lab.history import COLUMNS
 from m2n2lab.plots import AttractionData, NichesData, attraction_data, niches_data
 from m2n2lab.store import Recorder, StoreError, branch, replay
+from m2n2lab.store.writer import in_use
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -22,6 +25,29 @@ log = logging.getLogger("m2n2lab")
 
 LIVED_OVER = 1_000
 """Children of which the share that lived is told."""
+
+
+PREFIX, FILE = "m2n2lab-tape-", "run.db"
+"""What temporary recordings are called: the folder, and the store in it."""
+
+YOUNG = 60.0
+"""Seconds in which a folder may still wait for the store to be made in it."""
+
+
+def sweep() -> int:
+    """Remove temporary recordings of processes that were killed; returns how many.
+
+    Whoever records holds the store's lock, which ends with its process.
+    """
+    swept = 0
+    for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > YOUNG and not in_use(folder / FILE):
+                shutil.rmtree(folder)
+                swept += 1
+        except OSError:  # of somebody else, or just gone
+            continue
+    return swept
 
 
 @dataclass(frozen=True)
@@ -57,8 +83,8 @@ class Tape:
         self._evolver = evolver
         self._folder: TemporaryDirectory[str] | None = None
         if store is None:
-            self._folder = TemporaryDirectory(prefix="m2n2lab-", ignore_cleanup_errors=True)
-            store = Path(self._folder.name, "run.db")
+            self._folder = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+            store = Path(self._folder.name, FILE)
         came = evolver.stored
         self.first = evolver.generation
         self._test = evolver.test  # of the members before the first step nobody else keeps it

@@ -170,6 +170,10 @@ export default {
       say(".hint", now.hint)
       say(".next", number < now.of ? "Next" : "Finish")
       find(".hint").classList.toggle("done", now.done)
+      if (now.done && model.get("seen") !== number) {
+        model.set("seen", number)
+        model.save_changes()
+      }
       if (!now.helps && focused() === find(".help")) find(".next").focus()
       find(".help").hidden = !now.helps
       find(".back").hidden = number === 1

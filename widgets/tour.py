@@ -18,8 +18,8 @@ from .snapshot import Snapshot
 from .tour_stops import STOPS, Moment
 from .workbench import Choice
 
-LOOKS = 14
-"""Looks at the search for which a stop that is done stays, so that its effect can be seen."""
+LOOKS = 20
+"""Looks for which a stop that is done stays once a browser shows it: its effect can be seen."""
 
 
 class TourGuide(AnyWidgetComponent):
@@ -29,6 +29,7 @@ class TourGuide(AnyWidgetComponent):
     _stylesheets: ClassVar = [beside("tour.css")]
 
     shown = param.Dict(default={}, doc="What the bubble says and points at; empty while closed.")
+    seen = param.Integer(default=0, doc="The stop that a browser shows as done; 0 for none.")
     asked = param.List(default=[], doc="What was pressed last, each with its number, from 1.")
 
     @classmethod
@@ -52,7 +53,7 @@ class Tour:
         self._at: int | None = None  # place in STOPS
         self._now: Moment  # of the stop that is open
         self._choice: Choice  # what was wanted on the bench at the last look
-        self._looks = 0  # since the stop is done and the bench was left alone
+        self._looks = 0  # since the stop is seen to be done and the bench was left alone
         self._helped: Snapshot | None = None  # what was seen when help was asked for last
         self._heard = 0  # number of the last press
         self.pane.param.watch(lambda event: self._hear(event.new), "asked")
@@ -115,7 +116,8 @@ class Tour:
         now = replace(now, snapshot=snapshot, note=snapshot.note or now.note)
         self._now = replace(now, done=now.done or STOPS[self._at].done(now))
         left_alone = session.choice is self._choice
-        self._looks = self._looks + 1 if self._now.done and left_alone else 0
+        seen = self._now.done and self.pane.seen == self.stop
+        self._looks = self._looks + 1 if seen and left_alone else 0
         self._choice = session.choice
         if self._looks > LOOKS:
             self.next()
@@ -141,6 +143,7 @@ class Tour:
         session = self._session()
         snapshot, self._choice = session.snapshot, session.choice
         self._at, self._looks, self._helped = at, 0, None
+        self.pane.seen = 0
         self._now = Moment(session, snapshot, snapshot.step, self._choice, note)
         self._tell()
 

@@ -148,6 +148,19 @@ class CheckpointSpace:
         return self._products_of
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """(K,) what views call the seeds: the last part of a path or hub id that tells them apart.
+
+        All of it where there is no such part.
+        """
+        ids = [Path(seed.id).as_posix() for seed in self.plan.seeds]
+        for parts in (1, 2):
+            names = tuple("/".join(id.split("/")[-parts:]) for id in ids)
+            if len(set(names)) == len(ids):
+                return names
+        return tuple(ids)
+
+    @property
     def tokenizer_folder(self) -> Path:
         """The seed whose tokenizer reads and writes what these models are asked and answer."""
         return self.plan.seeds[self._tokenizer].path

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from m2n2lab.evolver import Evolver
+    from m2n2lab.executors.flight import Flight
 
 POLL = 0.5
 """Most seconds until Ctrl-C is noticed."""
@@ -102,6 +103,19 @@ class Crew(ABC):
             EvaluationError: the task raised. Children in flight are told before.
             KeyboardInterrupt: Ctrl-C; likewise, but a second one drops them.
         """
+        self.fly(evolver, whole_number("steps", steps, 0), until).run()
+
+    def fly(
+        self,
+        evolver: Evolver,
+        steps: int = 0,
+        until: Callable[[Generation], bool] | None = None,
+    ) -> Flight:
+        """Return a run that is taken beat by beat (see ``Flight``); workers begin to start.
+
+        Raises:
+            InputError: models that cannot be sent to workers.
+        """
         from m2n2lab.executors.flight import Flight
 
         task, space = evolver.task, evolver.space
@@ -111,7 +125,7 @@ class Crew(ABC):
             self._held = task, space
         while self.here < self.workers:
             self.start()
-        Flight(self, evolver, whole_number("steps", steps, 0), until).run()
+        return Flight(self, evolver, steps, until)
 
     @property
     def here(self) -> int:
@@ -131,14 +145,16 @@ class Crew(ABC):
         self.busy[worker] = Busy(number, now + (self.timeout or float("inf")))
         self._send(worker, job)
 
-    def wait(self) -> list[tuple[int, int | None, Result]]:
+    def wait(self, most: float = POLL) -> list[tuple[int, int | None, Result]]:
         """Return worker, number of its proposal, and what came from it; the worker is idle then.
+
+        Waits for at most so many seconds.
 
         Those that died, or took too long, are gone.
         """
         now = time.monotonic()
         nearest = min((busy.deadline for busy in self.busy.values()), default=float("inf"))
-        came = dict(self._wait(min(max(nearest - now, 0.0), POLL)))
+        came = dict(self._wait(min(max(nearest - now, 0.0), most)))
         for worker, busy in self.busy.items():
             if worker not in came and busy.deadline < time.monotonic():
                 came[worker] = Lost(f"it took longer than the timeout of {self.timeout:g} s")
@@ -150,9 +166,10 @@ class Crew(ABC):
                     self._kill(worker)
                     self.start()
                 continue
+            unready = worker in self.starting and result is not None
             self.starting.discard(worker)
             number = self.busy.pop(worker).number if worker in self.busy else None
-            if isinstance(result, Lost):
+            if unready or isinstance(result, Lost):
                 self._kill(worker)
             else:
                 self.idle.append(worker)

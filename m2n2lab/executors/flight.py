@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError
-from m2n2lab.executors.crew import Skipped
+from m2n2lab.executors.crew import POLL, Skipped
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.rejection import Trial
@@ -39,6 +40,8 @@ class Case:
         genome: kept here, because the parents may be dead by the time that it is told.
         trial: how far it is, where children are scored chunk by chunk.
         tries: how often it was lost.
+        orphan: whether the step that bore a parent of it was taken back.
+        began: when it was asked for.
     """
 
     number: int
@@ -47,49 +50,116 @@ class Case:
     trial: Trial | None
     indices: Indices | None = None
     tries: int = 0
+    orphan: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Flight:
-    """The proposals of one run; see ``Crew.run``."""
+    """The proposals of one run: ``Crew.run`` waits for all of it, a page takes it beat by beat.
+
+    ::
+
+        flight = crew.fly(evolver)
+        flight.allow(10)
+        while flight.aloft:
+            flight.beat()
+        flight.land()
+
+    Args:
+        crew: who scores the children.
+        evolver: the search.
+        steps: how many children may be told.
+        until: a generation for which this is true is the last one after which any is asked for.
+
+    Attributes:
+        took: seconds from asking for the last child that was told to telling it.
+    """
 
     def __init__(
         self,
         crew: Crew,
         evolver: Evolver,
-        steps: int,
-        until: Callable[[Generation], bool] | None,
+        steps: int = 0,
+        until: Callable[[Generation], bool] | None = None,
     ) -> None:
+        self.took = 0.0
         self._crew, self._evolver, self._until = crew, evolver, until
-        self._left = steps
+        self._left: float = steps
         self._queue: deque[Case] = deque()  # lost by their workers
         self._flying: dict[int, Case] = {}  # by number
         self._stopping = False
         self._failure: Exception | None = None
         self._bad_starts = self._bad_cases = 0  # in a row
+        self._leave = evolver.subscribe(lambda generation: None, self._undone)
 
     def run(self) -> None:
-        """Fly until all is told."""
+        """Fly until all is told, and land."""
         with _interrupts() as pressed:
             try:
-                while self._go_on():
-                    self._hand_out()
-                    for worker, number, result in self._crew.wait():
-                        self._take(worker, number, result)
+                while self.aloft:
+                    self.beat()
                     if pressed and not self._stopping:
-                        self._stopping = True
-                        many = len(self._flying) + len(self._queue)
-                        log.warning("Finishing %d evaluations; Ctrl-C again drops them.", many)
+                        self.hold()
+                        log.warning("Finishing %d evaluations; Ctrl-C again drops them.", self.many)
             finally:
-                self._drop_all()
-        if self._failure is not None:
-            raise self._failure
+                self.close()
+        self.land()
         if pressed:
             raise KeyboardInterrupt
 
-    # -- out ---------------------------------------------------------------------------------------
+    @property
+    def many(self) -> int:
+        """How many proposals were asked for and wait to be told."""
+        return len(self._flying) + len(self._queue)
 
-    def _go_on(self) -> bool:
-        return bool(self._flying or self._queue) or (self._left > 0 and not self._stopping)
+    @property
+    def aloft(self) -> bool:
+        """Whether there is something to wait for."""
+        return self.many > 0 or (self._left > 0 and not self._stopping)
+
+    def allow(self, steps: float) -> None:
+        """Let so many more children be told; after a failure nothing is asked for any more."""
+        if self._failure is None:
+            if self._stopping:
+                self._left, self._stopping = self.many, False
+            self._left += steps
+
+    def hold(self) -> None:
+        """Ask for no more; what is in flight goes on."""
+        self._stopping = True
+
+    def beat(self, most: float = POLL) -> None:
+        """Hand out what there is to do, and take what comes within ``most`` seconds.
+
+        What goes wrong is kept, to be raised by ``land``.
+        """
+        self._hand_out()
+        for worker, number, result in self._crew.wait(most):
+            self._take(worker, number, result)
+
+    def land(self) -> None:
+        """End the run; raises what went wrong in it.
+
+        Raises:
+            EvaluationError: the task raised, or workers were lost again and again.
+            InputError: scores that cannot be used.
+        """
+        self.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """End the run; what is in flight is never told."""
+        self._leave()
+        self._drop_all()
+
+    def _undone(self) -> None:
+        """Note whose parents have never been: the last step was taken back, in any thread."""
+        born = self._evolver.born
+        for case in (*self._flying.values(), *self._queue):
+            case.orphan |= any(parent >= born for parent in case.proposal.parents)
+
+    # -- out ---------------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
         """Give every idle worker something to do."""
@@ -104,10 +174,11 @@ class Flight:
             self._send(worker, case, self._evolver.space.pack(case.genome))
 
     def _ask(self) -> Case:
-        proposal = self._evolver.ask()
-        genome = self._evolver.breed(proposal)
-        rejection = self._evolver.rejection
-        trial = rejection.trial() if rejection else None
+        with self._evolver.turn():  # or a parent could die in between
+            proposal = self._evolver.ask()
+            genome = self._evolver.breed(proposal)
+            rejection = self._evolver.rejection
+            trial = rejection.trial() if rejection else None
         case = Case(self._crew.arrivals.asked(), proposal, genome, trial)
         if trial is not None:
             case.indices = trial.upcoming()
@@ -160,6 +231,9 @@ class Flight:
 
     def _score(self, worker: int, case: Case, scores: Any) -> None:
         """Take scores: go on with the child's next chunk, or tell it."""
+        if case.orphan:
+            self._drop(case)
+            return
         trial = case.trial
         if trial is not None:
             assert case.indices is not None
@@ -183,6 +257,7 @@ class Flight:
                 self._crew.arrivals.told(case.number, seen)
                 self._left -= 1
                 self._bad_cases = 0
+                self.took = time.monotonic() - case.began
             else:
                 self._drop(case)
         if self._until is not None and self._until(generation):

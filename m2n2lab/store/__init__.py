@@ -11,14 +11,34 @@ One process writes, any number read meanwhile. The genomes of the living are kep
 there are the scores and how they were bred, which is enough to breed them again.
 """
 
-from m2n2lab.store.reading import Run, replay, runs, steps
-from m2n2lab.store.recorder import Recorder, Stored
-from m2n2lab.store.resuming import branch, resume
-from m2n2lab.store.schema import StoreError
-from m2n2lab.store.telling import told, whole_history
+from __future__ import annotations
 
-record = Recorder
-"""Record a search in a ``with`` statement (see ``Recorder``)."""
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from m2n2lab.store.listing import Run, runs, steps
+    from m2n2lab.store.reading import replay
+    from m2n2lab.store.recorder import Recorder, Stored, record
+    from m2n2lab.store.resuming import branch, resume
+    from m2n2lab.store.schema import StoreError
+    from m2n2lab.store.telling import told, whole_history
+
+# Loaded when they are used: a list of runs needs nothing that runs are made of.
+_HOMES = {
+    "Recorder": "recorder",
+    "Run": "listing",
+    "StoreError": "schema",
+    "Stored": "recorder",
+    "branch": "resuming",
+    "record": "recorder",
+    "replay": "reading",
+    "resume": "resuming",
+    "runs": "listing",
+    "steps": "listing",
+    "told": "telling",
+    "whole_history": "telling",
+}
 
 __all__ = [
     "Recorder",
@@ -34,3 +54,9 @@ __all__ = [
     "told",
     "whole_history",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -32,7 +32,7 @@ class Seed:
     """A model that the space was made of.
 
     Attributes:
-        name: the path or hub id of a checkpoint; ``seed k`` of a vector.
+        name: the path or hub id of a checkpoint; the name of a vector, or ``seed k``.
         sha256: of the checkpoint's weights, or of the vector.
         genome: the vector as ``pack_genome`` packs it; ``None`` of checkpoints.
     """
@@ -75,8 +75,9 @@ def space_words(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             **about,
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
+    names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
     seeds = [
-        Seed(f"seed {k}", hashlib.sha256(genome[1:]).hexdigest(), genome)
+        Seed(names[k], hashlib.sha256(genome[1:]).hexdigest(), genome)
         for k, genome in enumerate(packed)
     ]
     module = getattr(space, "module", None)
@@ -149,7 +150,9 @@ def made_space(
     else:
         layout = Layout(words["layout"])
         values = [vector.values for vector in vectors if vector is not None]
-        space = DenseSpace(values, layout, words["device"], words["dtype"])
+        dense = DenseSpace(values, layout, words["device"], words["dtype"])
+        dense.names = tuple(seed.name for seed in seeds)
+        space = dense
     _, found = space_words(space)
     for known, seed in zip(seeds, found, strict=False):
         if known.sha256 != seed.sha256:

@@ -19,7 +19,8 @@ from m2n2lab.population import Population
 from m2n2lab.records import Generation, Partial, Standing
 from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.making import space_words, task_words
-from m2n2lab.store.rows import STEP, pack_ids, pack_past, step_row
+from m2n2lab.store.reading import about_run, archive_state, moment
+from m2n2lab.store.rows import NOBODY, STEP, pack_ids, pack_past, step_row
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
 
@@ -130,16 +131,18 @@ class Recorder:
                 f"Run {stored.run} of {self.path} is being recorded already; end that first."
             )
         with self._writer.transaction() as file:
-            known = file.execute(
-                "SELECT max(start, ifnull((SELECT max(step) FROM steps WHERE run = :run), 0)), "
-                "ifnull((SELECT rng FROM steps WHERE run = :run ORDER BY step DESC LIMIT 1), rng), "
-                "ifnull((SELECT graded FROM steps WHERE run = :run ORDER BY step DESC LIMIT 1), "
-                "graded) FROM runs WHERE run = :run",
-                {"run": stored.run},
-            ).fetchone()
-            if known is None or known[0] != evolver.generation or known[1] != pack_rng(evolver.rng):
+            if file.execute("SELECT 1 FROM runs WHERE run = ?", (stored.run,)).fetchone() is None:
                 return None
-            self._graded = bool(known[2])
+            about = about_run(file, self.path, stored.run)
+            if about.last != evolver.generation:
+                return None
+            graded, rng = moment(file, about, about.last)
+            # What was asked for and never told has used up random numbers since.
+            if rng != pack_rng(evolver.rng) and not (
+                evolver.saves and self._lives(archive_state(file, about, about.last))
+            ):
+                return None
+            self._graded = graded
             ids = file.execute("SELECT id FROM genomes WHERE run = ?", (stored.run,)).fetchall()
             kept = file.execute(
                 "SELECT id FROM founders WHERE run = :run "
@@ -149,6 +152,13 @@ class Recorder:
         self._written = {id for (id,) in ids}
         self._kept = {id for (id,) in kept}
         return stored.run
+
+    def _lives(self, state: dict[str, Any]) -> bool:
+        """Return whether an archive's state is that of this search."""
+        now = self._population
+        ids = [NOBODY if member is None else member.id for member in now.rows]
+        rows = [row for row, id in enumerate(ids) if id != NOBODY]
+        return ids == state["ids"] and np.array_equal(now.scores[rows], state["scores"][rows])
 
     def _begin(self, title: str) -> int:
         """Write down how the search stands now, as a run of its own."""
@@ -321,3 +331,7 @@ class Recorder:
             atexit.unregister(self.close)
             self._writer.runs.discard(self.run)
             self._writer.close()
+
+
+record = Recorder
+"""Record a search in a ``with`` statement (see ``Recorder``)."""

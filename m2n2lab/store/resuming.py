@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from m2n2lab.records import Proposal
 from m2n2lab.spaces import Space, Vector
 from m2n2lab.store.codec import mark, unpack_genome, unpack_rng, unpack_scores
+from m2n2lab.store.listing import opened
 from m2n2lab.store.making import made_evolver, made_space, made_task
 from m2n2lab.store.reading import (
     About,
@@ -21,7 +22,6 @@ from m2n2lab.store.reading import (
     archive_state,
     child_shift,
     moment,
-    opened,
     step_of,
 )
 from m2n2lab.store.recorder import Stored
@@ -31,6 +31,9 @@ from m2n2lab.tasks.base import Task
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
+
+REMEMBERED = 256
+"""Children that are kept while a run is repeated: more than workers have in flight."""
 
 Seeds = Sequence[Any] | NDArray[Any] | Space
 
@@ -225,6 +228,7 @@ def _repeat(file: sqlite3.Connection, about: About, step: int, evolver: Evolver)
         f"SELECT {TOLD}, rng, scores FROM steps WHERE run = ? AND step <= ? ORDER BY step",
         (about.run, step),
     )
+    told_last: OrderedDict[Proposal, Any] = OrderedDict()
     for number, (*told, rng, packed) in enumerate(rows.fetchall(), start=1):
         proposal = proposal_of(tuple(told))
         if proposal is None:
@@ -234,6 +238,12 @@ def _repeat(file: sqlite3.Connection, about: About, step: int, evolver: Evolver)
             )
         if not proposal.by_hand:
             evolver.ask()
-        evolver.tell(proposal, unpack_scores(packed, about.task["points"]))
+        # Workers may score a solution twice, and bring it once more after its generation has ended.
+        genome = told_last.get(proposal)
+        genome = evolver.breed(proposal) if genome is None else genome
+        told_last[proposal] = genome
+        if len(told_last) > REMEMBERED:
+            told_last.popitem(last=False)
+        evolver.tell(proposal, unpack_scores(packed, about.task["points"]), genome=genome)
         # What was asked for and never told used up random numbers too.
         evolver.rng.bit_generator.state = unpack_rng(rng)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 29)})"
 
 TOLD = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
 """Columns of which ``proposal_of`` makes a proposal."""
+
+MISSING = "9e999"
+"""What SQLite reads as infinity: no number of a history, which can stand for those it lacks."""
 
 _HISTORY = {
     "displaced": "CASE WHEN accepted THEN rival END",
@@ -134,8 +138,11 @@ def unpack_past(packed: bytes) -> tuple[NDArray[np.float64], Standing]:
 
 def history_rows(file: sqlite3.Connection, run: int, last: int) -> NDArray[np.float64]:
     """Return a run's own steps up to ``last`` as rows of a history (steps, columns)."""
-    columns = ", ".join(_HISTORY.get(name, name) for name in COLUMNS)
+    columns = ", ".join(f"ifnull({_HISTORY.get(name, name)}, {MISSING})" for name in COLUMNS)
     rows = file.execute(
         f"SELECT {columns} FROM steps WHERE run = ? AND step <= ? ORDER BY step", (run, last)
-    ).fetchall()
-    return np.array(rows, dtype=float).reshape(-1, len(COLUMNS))
+    )
+    # Value by value: of 50,000 steps this takes half as long as an array of tuples.
+    values = np.fromiter(chain.from_iterable(rows), float)
+    values[np.isinf(values)] = np.nan
+    return values.reshape(-1, len(COLUMNS))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from m2n2lab.history import History
-from m2n2lab.store.reading import about_run, opened, replay
+from m2n2lab.store.listing import opened
+from m2n2lab.store.reading import about_run, replay
 from m2n2lab.store.rows import history_rows, unpack_past
 
 COLUMNS = (

@@ -104,6 +104,17 @@ class Writer:
                 raise
 
 
+def in_use(path: Path) -> bool:
+    """Return whether a living process writes to a store."""
+    lock = FileLock(_beside(path, "lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _beside(path: Path, what: str) -> Path:
     return path.with_name(f"{path.name}-{what}")
 

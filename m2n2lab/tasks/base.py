@@ -186,8 +186,12 @@ class Task:
             InputError: they cannot.
         """
 
-    def watch(self, watch: Watch) -> None:
-        """Let ``watch`` follow and stop evaluations, where these take long."""
+    def watch(self, watch: Watch) -> Callable[[], None]:
+        """Let ``watch`` follow evaluations too, and stop them, where these take long.
+
+        Returns a function that ends it.
+        """
+        return _nothing
 
     def __add__(self, other: Task) -> Task:
         """Return both tasks as one, each with half of the capacity."""
@@ -212,6 +216,10 @@ def mean_by_group(
     total = np.bincount(groups, weights=values, minlength=len(names))
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return dict(zip(names, means.tolist(), strict=True))
+
+
+def _nothing() -> None:
+    pass
 
 
 class _FunctionTask(Task):

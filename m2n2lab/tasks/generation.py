@@ -77,6 +77,32 @@ class Watch:
             raise Halted("The evaluation was stopped before all questions were answered.")
 
 
+class Watches(Watch):
+    """Several who follow, and may stop, the same evaluations; they come and go meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(self._tell, self._any)
+        self._all: dict[int, Watch] = {}  # by number
+        self._next = 0
+
+    def add(self, watch: Watch) -> Callable[[], None]:
+        """Let one more follow from now on; returns a function that ends it."""
+        number, self._next = self._next, self._next + 1
+        self._all[number] = watch
+
+        def end() -> None:
+            self._all.pop(number, None)
+
+        return end
+
+    def _tell(self, progress: Progress) -> None:
+        for watch in tuple(self._all.values()):
+            watch.progress(progress)
+
+    def _any(self) -> bool:
+        return any(watch.halted() for watch in tuple(self._all.values()))
+
+
 @dataclass
 class Meter:
     """Counts answers and tokens of one evaluation, and tells the watch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError
 from m2n2lab.tasks.base import Task
-from m2n2lab.tasks.generation import Generator, Meter, Watch
+from m2n2lab.tasks.generation import Generator, Meter, Watch, Watches
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
@@ -60,7 +60,7 @@ class LanguageTask(Task):
         self.generator = generator
         self._given = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
         self._tokenizers: dict[str, Any] = {}  # by the folder that the model is loaded from
-        self._watch = Watch()
+        self._watch = Watches()
         self._forget()
 
     def _forget(self) -> None:
@@ -73,12 +73,12 @@ class LanguageTask(Task):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Start without answers and unwatched."""
         self.__dict__.update(state)
-        self._watch = Watch()
+        self._watch = Watches()
         self._forget()
 
-    def watch(self, watch: Watch) -> None:
-        """Let ``watch`` follow all evaluations from now on."""
-        self._watch = watch
+    def watch(self, watch: Watch) -> Callable[[], None]:
+        """Let ``watch`` follow all evaluations from now on; returns a function that ends it."""
+        return self._watch.add(watch)
 
     # -- models and their tokenizers ---------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +114,15 @@ class Tasks(Task):
         """Return the first task's space of these seeds."""
         return self.tasks[0].space(seeds)
 
-    def watch(self, watch: Watch) -> None:
-        """Let ``watch`` follow every task's evaluations."""
-        for task in self.tasks:
-            task.watch(watch)
+    def watch(self, watch: Watch) -> Callable[[], None]:
+        """Let ``watch`` follow every task's evaluations; returns a function that ends it."""
+        ends = [task.watch(watch) for task in self.tasks]
+
+        def end() -> None:
+            for each in ends:
+                each()
+
+        return end
 
 
 def _apart(names: Sequence[str]) -> list[str]:

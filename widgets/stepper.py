@@ -1,0 +1,111 @@
+"""How a session steps its search: here one child after the other, or several at once on workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m2n2lab.evolver import Evolver
+    from m2n2lab.executors import Crew
+    from m2n2lab.executors.flight import Flight
+
+LOOK_EVERY = 0.05
+"""Most seconds that a child from a worker is waited for without a look at the orders."""
+
+
+def here(*_: object) -> None:
+    """Say that children are scored in the session's own thread."""
+
+
+class Stepper:
+    """Takes the steps of one search, in its worker thread.
+
+    Args:
+        evolver: the search.
+        executor: makes the workers, when the first step is taken; by default there are none.
+
+    Attributes:
+        under_way: whether a step is, in this thread.
+        took: seconds that the last child took.
+    """
+
+    def __init__(self, evolver: Evolver, executor: Callable[[], Crew | None] = here) -> None:
+        self.under_way = False
+        self.took = 0.0
+        self._evolver = evolver
+        self._executor = executor
+        self._crew: Crew | None = None
+        self._flight: Flight | None = None
+        self._made = False  # whether the workers were asked for
+        self._unbounded = False  # whether any number of children may fly
+
+    def step(self, running: bool) -> None:
+        """Take a step; on workers, let more children fly, and tell those that came.
+
+        Args:
+            running: whether more steps follow; on workers any number may fly then.
+
+        Raises:
+            Halted: somebody stopped the evaluation.
+        """
+        if not self._made:
+            self._crew, self._made = self._executor(), True
+        if self._crew is None:
+            self._step_here()
+            return
+        flight = self._flight = self._flight or self._crew.fly(self._evolver)
+        if self._unbounded and not running:
+            flight.hold()
+        self._unbounded = running
+        flight.allow(float("inf") if running else 1)
+        self._beat(flight)
+
+    def _step_here(self) -> None:
+        with self._evolver.turn():
+            began = time.monotonic()
+            self.under_way = True
+            try:
+                self._evolver.step()
+            finally:
+                self.under_way = False
+            self.took = time.monotonic() - began
+
+    def settle(self, halted: bool) -> bool:
+        """Tell what still comes from workers; returns whether there is more to come.
+
+        Args:
+            halted: whether no more is to be asked for, although it was allowed.
+        """
+        if self._flight is None:
+            return False
+        if halted or self._unbounded:
+            self._flight.hold()
+        self._beat(self._flight)
+        return self._flight is not None
+
+    def _beat(self, flight: Flight) -> None:
+        flight.beat(LOOK_EVERY)
+        self.took = flight.took
+        if not flight.aloft:
+            self._flight = None
+            flight.land()
+
+    @property
+    def words(self) -> str:
+        """How many children fly, in words; empty where none do."""
+        if self._flight is None or self._crew is None:
+            return ""
+        starting = len(self._crew.starting)
+        if starting and not self._flight.many:
+            return f"{starting} workers start" if starting > 1 else "a worker starts"
+        return f"{self._flight.many} in flight"
+
+    def close(self) -> None:
+        """End the workers; what flies is never told."""
+        if self._flight is not None:
+            self._flight.close()
+            self._flight = None
+        if self._crew is not None:
+            self._crew.close()
