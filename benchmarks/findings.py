@@ -31,8 +31,6 @@ NAMES = (
     "digits_speed",
     "digits_accuracy",
     "paper_figure",
-    "ablations",
-    "variant",
     "store_speed",
     "merge_speed",
     "scaling",
@@ -129,8 +127,8 @@ def told(name: str, quick: bool) -> None:
         print(MARK + json.dumps(finding), flush=True)
 
 
-def run(name: str, quick: bool) -> list[Finding]:
-    """Return what a benchmark finds in a process of its own; its failure is a finding."""
+def run(name: str, quick: bool, folder: Path = HERE) -> list[Finding]:
+    """Return what a benchmark of a folder finds, in a process of its own; failing is a finding."""
     command = [sys.executable, "-W", "ignore", __file__, name, "--alone"]
     found: list[Finding] = []
     with subprocess.Popen(
@@ -138,7 +136,7 @@ def run(name: str, quick: bool) -> list[Finding]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": str(folder)},
     ) as process:
         assert process.stdout is not None
         last = ""
@@ -161,11 +159,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="as long as it takes: hours")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.alone:
+        return told(options.names[0], not options.full)
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; choose among {', '.join(NAMES)}")
-    if options.alone:
-        return told(options.names[0], not options.full)
     rows = []
     for name in options.names:
         began = perf_counter()

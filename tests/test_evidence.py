@@ -1,6 +1,9 @@
 """What the benchmarks make of many runs: intervals, verdicts, and results that are kept."""
 
+import inspect
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 
 import curves
 import findings
@@ -67,6 +70,31 @@ def test_a_figure_meets_its_target_up_to_and_with_the_limit():
     assert findings.at_most("ratio", 1.6, 1.6) == Finding("ratio", "1.60", "≤ 1.6", True)
     assert findings.at_least("ratio", 0.6, 0.7).verdict == "not met"
     assert Finding("speed", "900 steps/s").verdict == "–"
+
+
+# -- the table of all benchmarks ------------------------------------------------------------------
+
+
+def test_every_benchmark_is_in_the_table_and_tells_its_findings_in_one_way():
+    scripts = [
+        p for p in Path(findings.__file__).parent.glob("*.py") if "def main" in p.read_text()
+    ]
+    assert {p.stem for p in scripts} - {"findings"} == {*findings.NAMES}
+    for name in findings.NAMES:
+        assert [*inspect.signature(import_module(name).findings).parameters] == ["quick"]
+
+
+def test_a_benchmark_that_fails_is_a_row_after_what_it_had_found(tmp_path):
+    (tmp_path / "half.py").write_text(
+        "from findings import at_most\n"
+        "def findings(quick):\n"
+        "    print('some detail')\n"
+        "    yield at_most(f'time, quick {quick}', 2.0, 3.0, ' s')\n"
+        "    raise OSError('disk full')\n"
+    )
+    first, second = findings.run("half", False, tmp_path)
+    assert first == Finding("time, quick False", "2.00 s", "≤ 3 s", True)
+    assert second == Finding("half failed", "OSError: disk full", "", False)
 
 
 # -- results that are kept ------------------------------------------------------------------------
