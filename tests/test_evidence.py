@@ -7,8 +7,10 @@ from pathlib import Path
 
 import curves
 import findings
+import numpy as np
 import pandas as pd
 import paper_figure
+import published
 import pytest
 from findings import Finding, estimate
 
@@ -155,13 +157,28 @@ def test_a_search_keeps_its_start_and_its_end():
 
 def test_the_figure_has_every_method_of_both_panels():
     everything = paper_figure.searches(paper_figure.STARTS, 10)
-    assert len(everything) == 120
+    assert len(everything) == 180
     methods = {wanted.settings.method for wanted in everything}
     assert methods | {"m2n2+"} == {*METHODS} | {"m2n2+"}
     for wanted in everything:
         wanted.settings.check()
-        assert wanted.settings.pretrained == wanted.name.startswith("pretrained")
+        assert wanted.settings.pretrained != wanted.name.startswith("scratch")
         assert wanted.steps == (10_000 if wanted.settings.pretrained else 50_000)
+
+
+def test_the_published_pair_is_what_jax_draws_trained_on_half_of_the_classes(digits):
+    # From jax 0.10 with jax_threefry_partitionable off: normal(split(PRNGKey(42), 2)[0], (19210,)).
+    with np.errstate(over="ignore"):
+        keys = published.threefry(np.array([0, 42], np.uint32), np.arange(4, dtype=np.uint32))
+        drawn = 0.01 * published.normals(keys[:2], 19_210)
+    assert keys.tolist() == [2465931498, 3679230171, 255383827, 267815257]
+    assert drawn[:2] == pytest.approx([-0.0033508, 0.01018849], abs=1e-7)
+    assert 0.0098 < drawn.std() < 0.0102
+    space = digits.space(published.specialists(digits))
+    for part, seed in zip(published.HALVES, space.seeds, strict=True):
+        right = digits.evaluate(space.materialise(seed))
+        assert right[np.isin(digits.groups, part)].mean() > 0.9
+        assert not right[~np.isin(digits.groups, part)].any()
 
 
 def test_figure_and_table_tell_of_what_is_there(tmp_path, ran):
