@@ -17,7 +17,6 @@ right) and a table.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ import pandas as pd
 import torch
 from findings import Estimate, Finding, about, estimate, markdown
 from published import specialists
+from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
 from m2n2lab.files import write_whole
@@ -208,45 +208,64 @@ def band(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     )
 
 
-def figure(folder: Path, starts: dict[str, Start], words: str) -> bytes:
-    """Return the curves of what is finished as a PNG."""
-    from matplotlib.figure import Figure
+def panel(folder: Path, name: str, start: Start, column: str) -> Any:
+    """Return the curves of one quantity, with the paper's values where they are of it."""
+    from bokeh.models import Label
+    from bokeh.plotting import figure
 
-    picture = Figure(figsize=(5.6 * len(starts) + 0.6, 9.6), layout="constrained")
-    axes = picture.subplots(len(PANELS), len(starts), squeeze=False)
-    for (name, start), panels in zip(starts.items(), axes.T, strict=True):
-        panels[0].set_title(f"{start.words}, {start.steps:,} forward passes")
-        panels[-1].set_xlabel("forward passes")
-        for (column, label), axis in zip(PANELS.items(), panels, strict=True):
-            scale = 1.0 if column == "entropy" else 100.0
-            axis.set_ylabel(label)
-            axis.grid(color="#e2e2e2")
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.set_xlim(0, start.steps * 1.03)
-            for method, paper in start.paper.items():
-                frame = curves.read(folder, f"{name}-{method}")
-                if not len(frame):
-                    continue
-                curve = band(frame[frame["step"] <= start.steps], column)
-                step, mean, half = (curve[part].to_numpy() for part in ("step", "mean", "half"))
-                colour = COLOURS[method]
-                axis.plot(step, scale * mean, color=colour, lw=1.8, label=method)
-                low, high = scale * (mean - half), scale * (mean + half)
-                axis.fill_between(step, low, high, color=colour, alpha=0.15, lw=0)
-                if column == "test" and paper is not None:
-                    mark = {"color": colour, "marker": "D", "ms": 6, "mec": "white"}
-                    axis.plot([start.steps * 1.015], [paper], clip_on=False, **mark)
-        if panels[0].lines:
-            panels[0].legend(loc="lower right", fontsize=8, frameon=False)
-    diamonds = any(p is not None for start in starts.values() for p in start.paper.values())
-    told = "; diamonds: the paper's values" if diamonds else ""
-    picture.suptitle(f"{words}: mean and 95 % interval{told}", fontsize=11)
-    file = io.BytesIO()
-    picture.savefig(file, format="png", dpi=80)
-    return file.getvalue()
+    room, scale = 1.34, 1.0 if column == "entropy" else 100.0
+    plot = figure(
+        width=440,
+        height=290 if column == "test" else 210,
+        x_range=(0, start.steps * room),
+        y_axis_label=PANELS[column],
+        x_axis_label="forward passes" if column == [*PANELS][-1] else None,
+        title=f"{start.words}" if column == "test" else None,
+        toolbar_location=None,
+    )
+    plot.xaxis.ticker = [k * start.steps // 5 for k in range(6)]
+    plot.xaxis.formatter.use_scientific = False
+    ends = {}
+    for method, paper in start.paper.items():
+        frame = curves.read(folder, f"{name}-{method}")
+        if not len(frame):
+            continue
+        curve = band(frame[frame["step"] <= start.steps], column)
+        step, mean, half = (curve[part].to_numpy() for part in ("step", "mean", "half"))
+        colour = COLOURS[method]
+        plot.line(step, scale * mean, color=colour, line_width=2)
+        low, high = scale * (mean - half), scale * (mean + half)
+        plot.varea(step, low, high, color=colour, alpha=0.15)
+        ends[method] = float(scale * mean[-1])
+        if column == "test" and paper is not None:
+            at = {"x": [start.steps * 1.02], "y": [paper]}
+            plot.scatter(**at, marker="diamond", size=12, color=colour, line_color="white")
+    apart = 0.0
+    for method, end in sorted(ends.items(), key=lambda item: item[1]):
+        if column != "test":
+            break
+        apart = max(end, apart)
+        words = {"text": method, "text_color": COLOURS[method], "text_font_size": "11px"}
+        plot.add_layout(Label(x=start.steps * 1.05, y=apart, text_baseline="middle", **words))
+        apart += 4.0
+    return plot
 
 
-def report(folder: Path, starts: dict[str, Start], task: str, command: str) -> str:
+def drawing(folder: Path, starts: dict[str, Start]) -> Any:
+    """Return the curves of what is finished: a column for each start, a row for each quantity."""
+    from bokeh.layouts import gridplot
+
+    rows = [[panel(folder, *start, column) for start in starts.items()] for column in PANELS]
+    return gridplot(rows, toolbar_location=None)
+
+
+def report(
+    folder: Path,
+    starts: dict[str, Start],
+    task: str,
+    command: str,
+    draw: Callable[[Any], bytes] = png,
+) -> str:
     """Write figure and table of what is finished, and return the table."""
     seconds = sum(
         curves.read(folder, f"{name}-{method}").groupby("seed")["seconds"].max().sum()
@@ -257,7 +276,7 @@ def report(folder: Path, starts: dict[str, Start], task: str, command: str) -> s
         f"{table(folder, starts)}\n{seconds / 60:.0f} minutes of one core. {about()}. `{command}`\n"
     )
     write_whole(folder / f"{task}.md", text)
-    write_whole(folder / f"{task}.png", figure(folder, starts, task))
+    write_whole(folder / f"{task}.png", draw(drawing(folder, starts)))
     return text
 
 
@@ -348,7 +367,7 @@ def findings(quick: bool) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         curves.gather(searches(starts, 2), folder)
-        figure(folder, starts, "quick")
+        drawing(folder, starts)
         for row in rows(folder, starts):
             yield Finding(f"{row.start}, {row.method}", f"{row.ours} %")
 

@@ -1,6 +1,7 @@
 """What the benchmarks make of many runs: intervals, verdicts, and results that are kept."""
 
 import inspect
+import io
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,12 @@ import pandas as pd
 import paper_figure
 import published
 import pytest
+import stills
+from bokeh.embed import file_html
+from bokeh.models import GlyphRenderer, Scatter
+from bokeh.resources import INLINE
 from findings import Finding, estimate
+from PIL import Image
 
 from m2n2lab import METHODS, InputError
 from m2n2lab.settings import Settings
@@ -159,7 +165,7 @@ def test_the_figure_has_every_method_of_both_panels():
     everything = paper_figure.searches(paper_figure.STARTS, 10)
     assert len(everything) == 180
     methods = {wanted.settings.method for wanted in everything}
-    assert methods | {"m2n2+"} == {*METHODS} | {"m2n2+"}
+    assert methods == {*METHODS} - {"m2n2+"}
     for wanted in everything:
         wanted.settings.check()
         assert wanted.settings.pretrained != wanted.name.startswith("scratch")
@@ -183,10 +189,32 @@ def test_the_published_pair_is_what_jax_draws_trained_on_half_of_the_classes(dig
 
 def test_figure_and_table_tell_of_what_is_there(tmp_path, ran):
     curves.gather([search("scratch-ga", seed, 50_000) for seed in range(3)], tmp_path)
-    text = paper_figure.report(tmp_path, paper_figure.STARTS, "digits", "python x.py")
+    drawn = []
+    text = paper_figure.report(
+        tmp_path,
+        paper_figure.STARTS,
+        "digits",
+        "python x.py",
+        lambda plot: drawn.append(plot) or b"",
+    )
     row = "| from scratch, 50,000 passes | `ga` | 68.0 | 60.0 | 35.2 to 84.8 | 3 | agrees |"
     assert [line for line in text.splitlines() if "passes" in line] == [row]
     assert "`python x.py`" in text
-    picture = (tmp_path / "digits.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    assert len(picture) < 200_000
+    assert (tmp_path / "digits.md").read_text() == text
+    assert (tmp_path / "digits.png").read_bytes() == b"a picture"
+    diamonds = [
+        (mark.data_source.data["x"][0], mark.data_source.data["y"][0])
+        for mark in drawn[0].select({"type": GlyphRenderer})
+        if isinstance(mark.glyph, Scatter)
+    ]
+    assert diamonds == [(pytest.approx(51_000), 68.0)]
+
+
+def test_a_picture_of_the_figure_is_small(tmp_path, ran, page):
+    everything = paper_figure.searches(paper_figure.STARTS, 2)
+    curves.gather(everything, tmp_path)
+    plot = paper_figure.drawing(tmp_path, paper_figure.STARTS)
+    taken = stills.picture(page, file_html(plot, INLINE))
+    width, height = Image.open(io.BytesIO(taken)).size
+    assert (width, height) == (pytest.approx(3 * 440, abs=30), pytest.approx(290 + 420, abs=30))
+    assert len(taken) < 200_000
