@@ -35,7 +35,7 @@ help:
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff and mypy only'
 	@echo 'make format    let ruff fix and format the code'
-	@echo 'make bench     run every benchmark'
+	@echo 'make bench     run every benchmark in ten minutes (FULL=--full: in hours)'
 	@echo 'PYTHON=...     the Python (3.10 or newer) to build .venv with'
 
 lab: .venv/.lab
@@ -71,9 +71,10 @@ format: .venv/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# What the scripts share has no underscore in its name.
+# FULL=--full for the long version: hours.
+FULL =
 bench: chromium
-	@set -e; for script in benchmarks/*_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/findings.py $(FULL)
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)

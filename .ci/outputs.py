@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,14 +22,12 @@ from browsing import ROOT, launched
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from stills import picture
 
 NOTEBOOKS = ROOT / "notebooks"
 WIDTH = 860
 """Pixels that a plot is wide at most."""
-INKS = 200
-"""Colours of a picture, which makes it a third as large."""
 KEPT = ("text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/svg+xml")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -45,17 +42,11 @@ def still(plot, include=None, exclude=None):
     return {"text/plain": "a plot", "text/html": file_html(drawn, INLINE)}, {"still": True}
 holoviews.core.Dimensioned._repr_mimebundle_ = still
 """
-READY = "() => window.Bokeh?.documents.length && Bokeh.documents.every(d => d.is_idle)"
 
 
-def picture(page: Page, html: str) -> str:
+def drawn(page: Page, html: str) -> str:
     """Return a PNG, in base64, of a page with one plot."""
-    page.set_content(html)
-    page.wait_for_function(READY)
-    png = page.locator(".bk-Figure, .bk-GridPlot, .bk-Row, .bk-Column").first.screenshot()
-    small, out = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
-    small.quantize(INKS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
-    return base64.b64encode(out.getvalue()).decode()
+    return base64.b64encode(picture(page, html)).decode()
 
 
 def kept(output: NotebookNode, draw: Callable[[str], str]) -> NotebookNode | None:
@@ -128,7 +119,7 @@ def main(names: Sequence[str]) -> None:
         browser = launched(playwright)
         page: Any = browser.new_page(viewport={"width": WIDTH, "height": 700})
         for path in paths:
-            notebook = executed(nbformat.read(path, as_version=4), lambda html: picture(page, html))
+            notebook = executed(nbformat.read(path, as_version=4), lambda html: drawn(page, html))
             path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
             print(f"{path}: {path.stat().st_size // 1000} kB")
         browser.close()

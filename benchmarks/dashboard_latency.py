@@ -26,7 +26,7 @@ import argparse
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 from browsing import Lab, button, click_at, faults, launched, profile, serving_lab, steps
+from findings import Finding, at_least, at_most
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 SOON = 100
@@ -110,10 +111,12 @@ class Clicks:
         row, column = self._draw.sample(range(members), 2)
         return lambda: click_at(page, "AttractionView", column + 0.5, members - row - 0.5)
 
-    def report(self) -> None:
+    def report(self, where: str) -> Iterator[Finding]:
+        """Print what came of them, and yield how soon 95 % of each kind were answered."""
         for kind in KINDS:
             name = "a pair, while it runs" if kind == "pair" else kind
             line(f"{name}, ms", self.took[kind], 0, f"target p95 <= {SOON}")
+            yield at_most(f"{name}, {where}, p95", spread(self.took[kind])[1], SOON, " ms", 0)
         total = sum(self.pairs.values())
         said = ", ".join(f"{answer} {count}" for answer, count in self.pairs.most_common())
         print(f"  of {total} cells at full speed came: {said}")
@@ -171,7 +174,7 @@ class Visits:
     def close(self, page: Page) -> None:
         self.ended.append(self._lab.close(page))
 
-    def opening(self, browser: Browser, count: int) -> None:
+    def opening(self, browser: Browser, count: int) -> Iterator[Finding]:
         """Time openings with an empty profile and with a warm one, and the first clicks."""
         took: dict[str, list[float]] = {"empty": [], "warm": []}
         first: list[float] = []
@@ -189,8 +192,13 @@ class Visits:
         line("empty profile, s", took["empty"][1:], 1)
         line("warm profile, s", took["warm"], 1)
         line("the first click, Run, ms", first, 0)
+        for kind, values in took.items():
+            middle = median(values[1:] or values)
+            yield Finding(
+                f"opening a page, {kind} profile, until Run can be clicked", f"{middle:.1f} s"
+            )
 
-    def speed(self, context: BrowserContext, blocks: int, seconds: float) -> None:
+    def speed(self, context: BrowserContext, blocks: int, seconds: float) -> Iterator[Finding]:
         """Compare a search under one open page with the same search alone."""
         shown, bare = [], []
         for _ in range(blocks):
@@ -208,6 +216,7 @@ class Visits:
         print(f"  {'steps/s alone':38}{median(bare):8,.0f}")
         ratio = median(a / b for a, b in zip(shown, bare, strict=True))
         print(f"  {'ratio with a page / alone':38}{ratio:8.2f}   target >= 0.70", flush=True)
+        yield at_least("speed of the search with a page open ÷ alone", ratio, 0.7)
 
 
 def alone(first: int, last: int) -> float:
@@ -229,45 +238,59 @@ def alone_in_a_process(first: int, last: int) -> float:
         return pool.submit(alone, first, last).result()
 
 
-def measure(visits: Visits, browser: Browser, options: argparse.Namespace) -> None:
-    visits.opening(browser, options.openings)
+def measure(visits: Visits, browser: Browser, options: argparse.Namespace) -> Iterator[Finding]:
+    yield from visits.opening(browser, options.openings)
     context = profile(browser)
     page = visits.open(context)
     one = Clicks()
     one.make(page, options.clicks)
     heading("clicks, one page open")
-    one.report()
+    yield from one.report("one page open")
     others = [started(visits.open(context)) for _ in range(options.pages - 1)]
     many = Clicks()
     many.make(page, options.clicks)
     heading(f"clicks on one of {options.pages} pages, all running")
-    many.report()
+    yield from many.report(f"{options.pages} pages running")
     for other in (*others, page):
         visits.close(other)
     for name, values in many.took.items():
         growth = spread(values)[1] / spread(one.took[name])[1]
         print(f"  {f'ratio {options.pages} pages / one, p95 of {name}':38}{growth:8.2f}")
-    visits.speed(context, options.blocks, options.seconds)
+    yield from visits.speed(context, options.blocks, options.seconds)
     heading("closing a page")
     line("until its search has ended, s", visits.ended, 1, "target <= 5")
+    yield at_most("a closed page's search ends within", max(visits.ended), 5, " s", 1)
 
 
-def main() -> None:
+def measured(options: argparse.Namespace) -> Iterator[Finding]:
+    """Serve the dashboard, measure it, and end the process if anything went wrong meanwhile."""
+    with serving_lab() as (lab, log), sync_playwright() as playwright:
+        browser = launched(playwright)
+        visits = Visits(lab)
+        yield from measure(visits, browser, options)
+        browser.close()
+        wrong = visits.wrong + [log.read_text()] * ("Traceback" in log.read_text())
+    if wrong:
+        raise SystemExit("\n".join(["Something went wrong meanwhile:", *wrong]))
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    few = {"clicks": 6, "openings": 1, "blocks": 1, "seconds": 4.0, "pages": 2}
+    yield from measured(arguments().parse_args([], argparse.Namespace(**(few if quick else {}))))
+
+
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clicks", type=int, default=40, help="of each kind")
     parser.add_argument("--openings", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0, help="of a block")
     parser.add_argument("--pages", type=int, default=8)
-    options = parser.parse_args()
-    with serving_lab() as (lab, log), sync_playwright() as playwright:
-        browser = launched(playwright)
-        visits = Visits(lab)
-        measure(visits, browser, options)
-        browser.close()
-        wrong = visits.wrong + [log.read_text()] * ("Traceback" in log.read_text())
-    if wrong:
-        raise SystemExit("\n".join(["Something went wrong meanwhile:", *wrong]))
+    return parser
+
+
+def main() -> None:
+    list(measured(arguments().parse_args()))
 
 
 if __name__ == "__main__":

@@ -24,11 +24,12 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from actions import ACTIONS
 from browsing import Lab, button, faults, launched, logged, profile, serving_lab, steps, waited
+from findings import Finding
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
 from playwright.sync_api import TimeoutError as Vanished
 from scipy.stats import theilslopes
@@ -223,12 +224,8 @@ def visits(lab: Lab, context: BrowserContext) -> list[str]:
     return judge("left by a page, MB", trend(range(VISITS), resident, LEFT), LEFT, True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--pages", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+def soaked(options: argparse.Namespace) -> list[str]:
+    """Serve the dashboard, do it all and return what went wrong."""
     with serving_lab() as (lab, log), sync_playwright() as playwright:
         browser = launched(playwright)
         try:
@@ -236,7 +233,26 @@ def main() -> None:
         except RuntimeError as error:  # the server ended
             wrong = [str(error)]
         browser.close()
-        wrong += logged(log)
+        return wrong + logged(log)
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    options = arguments().parse_args(["--minutes", "0.7", "--pages", "2"] if quick else [])
+    wrong = soaked(options)
+    what = f"{options.pages} pages clicked at random for {options.minutes:g} minutes: went wrong"
+    yield Finding(what, "; ".join(wrong) or "nothing", "nothing", not wrong)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--pages", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main() -> None:
+    wrong = soaked(arguments().parse_args())
     if wrong:
         raise SystemExit("\n".join(["What went wrong:", *wrong]))
     print("nothing went wrong")

@@ -18,11 +18,13 @@ on the test images, counts for each time that the best member changed.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import cycle
 from statistics import median
 from time import perf_counter
 
 import torch
+from findings import Finding, at_most
 
 import m2n2lab as lab
 
@@ -56,7 +58,7 @@ def timed(call, times=BLOCK):
 
 
 def measure(threads, count):
-    """Print the figures of one number of threads."""
+    """Print the figures of one number of threads, and yield those that matter."""
     torch.set_num_threads(threads)
     task = lab.tasks.digits()
     evolver = lab.Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0).run(500)
@@ -74,7 +76,8 @@ def measure(threads, count):
         bare.append(timed(lambda m=models: by_hand(next(m))) + testing)
 
     per_step, per_own, per_bare = (median(times) for times in (steps, own, bare))
-    print(f"{threads} thread{'s' if threads > 1 else ''}")
+    words = f"{threads} thread{'s' if threads > 1 else ''}"
+    print(words)
     print(f"  steps/s, test accuracy known after each   {1 / per_step:8,.0f}")
     print(f"  one step                                  {per_step * 1e6:8.0f} µs")
     print(f"  bare forward passes                       {per_bare * 1e6:8.0f} µs")
@@ -83,6 +86,16 @@ def measure(threads, count):
     for name, base, target in (("bare", bare, f"   target <= {TARGET}"), ("own", own, "")):
         ratio = median(step / other for step, other in zip(steps, base, strict=True))
         print(f"  {f'ratio step / {name}':40}  {ratio:8.2f}{target}", flush=True)
+        if base is bare:
+            yield at_most(f"one step ÷ bare forward passes, {words}", ratio, TARGET)
+        else:
+            yield Finding(f"one step ÷ the task's own forward passes, {words}", f"{ratio:.2f}")
+    yield Finding(f"steps a second, {words}", f"{1 / per_step:,.0f}")
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    for threads in (1, 2):
+        yield from measure(threads, 1_000 if quick else 4_000)
 
 
 def main():
@@ -91,7 +104,7 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     for threads in options.threads:
-        measure(threads, options.steps)
+        list(measure(threads, options.steps))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from findings import Finding
 
 from m2n2lab import Evolver, store, tasks
 
@@ -64,29 +66,39 @@ def survived(context, path, steps, whole, longest):
     return stopped, same(whole, resumed.run(steps - stopped, store=path))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=400)
-    given = parser.parse_args()
+def measure(kills, steps):
+    """Kill so many searches of so many steps; yield how many ended as the one that was not."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    whole = search().run(given.steps)
+    whole = search().run(steps)
     longest = time.perf_counter() - began
     # Processes that start quickly, from one that has loaded what they need.
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     context.set_forkserver_preload(["kill_runs"])
     stops, good = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(given.kills):
+        for number in range(kills):
             path = Path(folder, f"{number}.db")
-            stopped, well = survived(context, path, given.steps, whole, longest)
+            stopped, well = survived(context, path, steps, whole, longest)
             stops.append(stopped)
             good += well
     print(
-        f"killed and resumed: {good} of {given.kills} exact; they were taken up at steps "
+        f"killed and resumed: {good} of {kills} exact; they were taken up at steps "
         f"{min(stops)} to {max(stops)}, {len(set(stops))} different ones"
     )
+    yield Finding("killed runs that resume exactly", f"{good} of {kills}", "all", good == kills)
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    yield from measure(10 if quick else 200, 400)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
+    given = parser.parse_args()
+    list(measure(given.kills, given.steps))
 
 
 if __name__ == "__main__":

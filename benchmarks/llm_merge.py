@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from findings import Finding, at_least, estimate
 from rich.console import Console
 from rich.table import Table
 
 from m2n2lab.display import percent
 from m2n2lab.evolver import Evolver
 from m2n2lab.settings import Settings, default_threads
+from m2n2lab.zoo.language import trained
 
 RATIOS = np.linspace(0.0, 1.0, 21)
 
@@ -47,12 +50,8 @@ def overhead(evolver: Evolver) -> float:
     return float(np.median(shares))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="searches with other seeds")
-    parser.add_argument("--steps", type=int, default=Settings("gsm8k+webshop").steps)
-    options = parser.parse_args()
-    torch.set_num_threads(default_threads())
+def measure(runs: int, steps: int) -> Iterator[Finding]:
+    """Print all models' scores, and yield what M2N2 gains."""
     rows: list[tuple[str, float, dict[str, float]]] = []
     first = Settings("gsm8k+webshop").make()
     space, tasks = first.space, first.task.classes
@@ -67,14 +66,14 @@ def main() -> None:
     rows.append((f"{best[0]}, best held out", *best[1:]))
     took = []
     found = []
-    for rng in range(options.runs):
+    for rng in range(runs):
         began = time.perf_counter()
-        evolver = Settings("gsm8k+webshop", seed=rng).make().run(options.steps)
+        evolver = Settings("gsm8k+webshop", seed=rng).make().run(steps)
         took.append(time.perf_counter() - began)
         found.append((f"M2N2, rng {rng}", *measured(evolver, evolver.best.genome)))
     rows += found
     angle = np.degrees(space.angle(*space.seeds))
-    table = Table(title=f"{options.steps} children a search, {angle:.1f}° between the seeds")
+    table = Table(title=f"{steps} children a search, {angle:.1f}° between the seeds")
     for title in ("model", "searched on", *(f"{name}, held out" for name in tasks), "mean"):
         table.add_column(title, justify="right")
     for name, train, held in rows:
@@ -98,6 +97,30 @@ def main() -> None:
         f"a search took {np.mean(took):.0f} s (at most {max(took):.0f} s); writing a child into "
         f"the live model is {percent(overhead(first))} of an evaluation"
     )
+
+    yield at_least(
+        "M2N2 above the better language model", 100 * (means.mean() - seeds), 0, " points", 1
+    )
+    gain = 100 * (means.mean() - slerp)
+    yield at_least(f"M2N2 above the best of {len(RATIOS)} SLERPs", gain, 0, " points", 1)
+    yield Finding("M2N2 on held-out examples", f"{estimate(100 * means)} %")
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    if not trained():
+        yield Finding("the zoo's language models merged", "the zoo has none here")
+        return
+    torch.set_num_threads(default_threads())
+    yield from measure(*((1, 10) if quick else (5, Settings("gsm8k+webshop").steps)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=5, help="searches with other seeds")
+    parser.add_argument("--steps", type=int, default=Settings("gsm8k+webshop").steps)
+    options = parser.parse_args()
+    torch.set_num_threads(default_threads())
+    list(measure(options.runs, options.steps))
 
 
 if __name__ == "__main__":

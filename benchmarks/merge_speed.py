@@ -17,10 +17,12 @@ import tempfile
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from findings import Finding, at_least, at_most
 from torch import nn
 
 from m2n2lab import CheckpointSpace
@@ -103,9 +105,9 @@ def seconds(action) -> float:
     return time.perf_counter() - start
 
 
-def live(a: Path, b: Path) -> None:
+def live(a: Path, b: Path, layers: int = LAYERS) -> Iterator[Finding]:
     """Materialise into a live bf16 module, against Tensor.copy_."""
-    module = Bare(LAYERS)
+    module = Bare(layers)
     space = CheckpointSpace(a, b, module=module)
     recipe = space.merge(*space.seeds, split=int(0.4 * space.size), mix=0.3)
     space.materialise(recipe)
@@ -120,8 +122,10 @@ def live(a: Path, b: Path) -> None:
     print(f"  materialise, read and written              {merged / 1e9:6.1f} GB/s")
     print(f"  Tensor.copy_, read and written             {copied / 1e9:6.1f} GB/s")
     print(f"  ratio materialise / copy_                  {merged / copied:6.2f}   target >= 0.7")
-    rounding(space, recipe, module)
-    archive(space)
+    what = "a merge into a live bf16 module ÷ Tensor.copy_, bytes a second"
+    yield at_least(what, merged / copied, 0.7)
+    yield from rounding(space, recipe, module)
+    yield from archive(space)
 
 
 def nearest(exact):
@@ -130,7 +134,7 @@ def nearest(exact):
     return ((bits + (1 << 44) - 1 + ((bits >> 45) & 1)) >> 45 << 45).view(torch.float64)
 
 
-def rounding(space, recipe, module) -> None:
+def rounding(space, recipe, module) -> Iterator[Finding]:
     """Compare with float64 arithmetic, rounded once."""
     space.materialise(recipe)
     equal = total = 0
@@ -150,9 +154,10 @@ def rounding(space, recipe, module) -> None:
         if total > 3e8:
             break
     print(f"  equal to the rounding of float64           {equal / total:.5%}   target >= 99.99%")
+    yield at_least("equal to the rounding of float64", 100 * equal / total, 99.99, " %", 5)
 
 
-def archive(space) -> None:
+def archive(space) -> Iterator[Finding]:
     """A thousand members, and an angle after a thousand merges."""
     rng = np.random.default_rng(0)
     tracemalloc.start()
@@ -184,6 +189,9 @@ def archive(space) -> None:
         f"  angle of members with {one.segments} and {two.segments} pieces     "
         f"{1e3 * statistics.median(times):6.2f} ms  target < 5"
     )
+    billions = f"{space.size / 1e9:.1f}B parameters"
+    yield at_most(f"a thousand members of {billions}", size / 1e6, 20, " MB", 1)
+    yield at_most("the angle of two of them", 1e3 * statistics.median(times), 5, " ms")
 
 
 def run(command, cache: Path) -> tuple[float, float]:
@@ -215,7 +223,7 @@ def run(command, cache: Path) -> tuple[float, float]:
     return took, peak
 
 
-def files(root: Path, a: Path, b: Path, label: str, rounds: int) -> None:
+def files(root: Path, a: Path, b: Path, label: str, rounds: int) -> Iterator[Finding]:
     """Merge from files to files, against reading both and copying one."""
     out = root / "out"
     merge = [sys.executable, "-m", "m2n2lab", "merge", str(a), str(b), "-o", str(out)]
@@ -242,7 +250,34 @@ def files(root: Path, a: Path, b: Path, label: str, rounds: int) -> None:
         took = statistics.median(times)
         print(f"  m2n2lab merge, {when:<28}{took:6.2f} s")
         print(f"  ratio merge / cat and cp                   {took / reading:6.2f}   target <= 2.5")
+        what = f"{label} parameters merged, file to file ÷ cat and cp, {when}"
+        yield at_most(what, took / reading, 2.5)
     print(f"  peak memory beyond the file cache          {max(peaks) / 1e9:6.2f} GB  target <= 1.5")
+    yield at_most("memory of that beyond the file cache", max(peaks) / 1e9, 1.5, " GB")
+
+
+def measure(parent: Path | None, rounds: int, sizes: dict[str, int]) -> Iterator[Finding]:
+    """Measure pairs of checkpoints, by label and layers; the last pair is merged live as well."""
+    with tempfile.TemporaryDirectory(dir=parent, prefix="merge-speed-") as folder:
+        root = Path(folder)
+        os.environ["M2N2LAB_CACHE"] = str(root / "cache")
+        *_, largest = sizes
+        for label, layers in sizes.items():
+            pair = [make(root / f"{layers}-{name}", layers, k) for k, name in enumerate("AB")]
+            yield from files(root, *pair, label, rounds if label == largest else 1)
+            if label == largest:
+                yield from live(*pair, layers)
+            for path in pair:
+                shutil.rmtree(path)
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    if quick:  # start-up is most of a merge this small, so its ratio is not to be judged
+        for row in measure(None, 1, {"0.2B": 1}):
+            merged = "file to file" in row.what
+            yield Finding(row.what, row.figure) if merged else row
+    else:
+        yield from measure(None, 3, {"half as many": LAYERS // 2 - 2, "1.1B": LAYERS})
 
 
 def main() -> None:
@@ -250,16 +285,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="merge-speed-") as folder:
-        root = Path(folder)
-        os.environ["M2N2LAB_CACHE"] = str(root / "cache")
-        small = [make(root / f"small{k}", LAYERS // 2 - 2, k) for k in (0, 1)]
-        files(root, *small, "half as many", 1)
-        for path in small:
-            shutil.rmtree(path)
-        big = [make(root / name, LAYERS, k) for k, name in enumerate("AB")]
-        files(root, *big, "1.1B", options.rounds)
-        live(*big)
+    sizes = {"half as many": LAYERS // 2 - 2, "1.1B": LAYERS}
+    list(measure(options.folder, options.rounds, sizes))
 
 
 if __name__ == "__main__":

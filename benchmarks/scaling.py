@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 import heapq
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import torch
+from findings import Finding, at_least
 
 import m2n2lab as lab
 
@@ -144,6 +146,17 @@ def save_plot(tables, path):
             )
     plot.legend.location = "bottom_left"
     Path(path).write_text(file_html(plot, INLINE, "m2n2lab: scaling"), encoding="utf-8")
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    for kind in ("process",) if quick else ("process", "ray"):
+        ratio = median(two / one for one, two in rates(kind, 8 if quick else 40))
+        yield at_least(f"two workers ÷ one, {kind}", ratio, TARGET)
+    spread, overhead = measured(20 if quick else 40)
+    yield Finding("outside an evaluation, a child", f"{overhead * 1e3:.2f} ms")
+    workers, *_, busy, idle = simulated(max(spread, 0.3), overhead, 2_000 if quick else 10_000)[-2]
+    what = f"{workers} simulated workers, 1 s an evaluation, spread {max(spread, 0.3):.2f}: busy"
+    yield Finding(what, f"{busy:.0%} of the time (generations: {idle:.0%})")
 
 
 def main():

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, real_number, whole_number
-from m2n2lab.history import History
-from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
 from m2n2lab.records import Generation, Partial, Proposal, Verdict
 from m2n2lab.rejection import Rejection
@@ -23,15 +21,13 @@ from m2n2lab.running import Executor, run, step
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import Turns, in_turn
+from m2n2lab.watching import Watched
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from m2n2lab.plots import Plots
     from m2n2lab.store.recorder import Stored
 
 
-class Evolver:
+class Evolver(Watched):
     """M2N2: evolve merged models by competition, attraction and split-point SLERP.
 
     ::
@@ -99,6 +95,7 @@ class Evolver:
         chunk: int | None = None,
         known: ArrayLike | None = None,
     ) -> None:
+        super().__init__()
         self.turn = Turns()
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
@@ -117,7 +114,6 @@ class Evolver:
         )
         self.rejection = None if chunk is None else Rejection.of(self, chunk)
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
-        self.records = History()
         self.options: dict[str, Any] = {
             "archive_size": archive_size,
             "alpha": alpha,
@@ -134,7 +130,6 @@ class Evolver:
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
-        self._observers = Observers()
         for k, genome in enumerate(self.space.seeds):
             scores = self._score(genome) if known is None else np.asarray(known)[k]
             self.archive.add(self._new_id(), genome, scores)
@@ -343,23 +338,7 @@ class Evolver:
         while True:
             yield self.step()
 
-    # -- watching ------------------------------------------------------------------------------
-
-    def subscribe(
-        self,
-        observer: Observer,
-        undo: Callable[[], object] | None = None,
-        strict: bool = False,
-    ) -> Callable[[], None]:
-        """Call ``observer`` with every generation from now on; returns a function that ends it.
-
-        Args:
-            observer: what to call. One that raises is reported once in the log, and neither stops
-                the search nor the other observers.
-            undo: called when the last step is taken back.
-            strict: let ``tell`` raise what the observer raises; the step is told all the same.
-        """
-        return self._observers.subscribe(observer, undo, strict)
+    # -- where it stands -------------------------------------------------------------------------
 
     @property
     def generation(self) -> int:
@@ -382,18 +361,6 @@ class Evolver:
         """The best member's score on held-out data, evaluated when the best member changes."""
         best = self.archive.best
         return self._test(best.id, best.genome)
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """One row a step, indexed by step."""
-        return self.records.frame()
-
-    @property
-    def plot(self) -> Plots:
-        """Plots of this search as HoloViews objects."""
-        from m2n2lab.plots import Plots
-
-        return Plots(self)
 
     def __repr__(self) -> str:
         return f"<{self.method} on {self.task.name!r}, step {self.generation}: {self.archive!r}>"

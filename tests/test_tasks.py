@@ -244,6 +244,15 @@ def test_parts_are_named_by_number_or_name(tiny):
         assert right[np.isin(task.groups, own)].mean() > 0.9
 
 
+def test_specialists_can_be_trained_from_given_networks(tiny):
+    start = tiny.random_seeds(2, rng=9)
+    assert np.array_equal(tiny.trained_seeds(rng=4, steps=0, start=start), start)
+    same = tiny.trained_seeds(rng=9)
+    assert np.array_equal(tiny.trained_seeds(rng=4, start=start), same)
+    with pytest.raises(InputError, match=r"shape \(2, 82\), but shape \(1, 82\) came"):
+        tiny.trained_seeds(start=start[:1])
+
+
 def test_untrained_seeds_are_the_random_ones(tiny):
     assert np.array_equal(tiny.trained_seeds(rng=4, steps=0), tiny.random_seeds(2, rng=4))
 

@@ -199,6 +199,7 @@ class Classify(Task):
         rng: int = 0,
         steps: int = 10,
         rate: float = 0.003,
+        start: ArrayLike | None = None,
     ) -> NDArray[np.float32]:
         """Return specialists (K, N), each trained from a random network on a part of the classes.
 
@@ -208,14 +209,21 @@ class Classify(Task):
             rng: seed of the random networks.
             steps: full-batch steps of Adam.
             rate: its learning rate.
+            start: (K, N) networks to train instead of random ones.
 
         Raises:
-            InputError: an unknown class, a part without data points.
+            InputError: an unknown class, a part without data points, other networks to start from.
         """
         half = (len(self.classes) + 1) // 2
         numbers = range(len(self.classes))
         parts = parts if parts is not None else (numbers[:half], numbers[half:])
-        seeds = self.random_seeds(len(parts), rng)
+        random = self.random_seeds(len(parts), rng)
+        seeds = random if start is None else np.array(start, dtype=np.float32)
+        if seeds.shape != random.shape:
+            raise InputError(
+                f"start must be a network for each part, shape {random.shape}, but shape "
+                f"{seeds.shape} came; give one vector each."
+            )
         groups = [self._points_of(part) for part in parts]
         steps, rate = whole_number("steps", steps, 0), real_number("rate", rate, 0.0)
         threads = torch.get_num_threads()
