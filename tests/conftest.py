@@ -27,6 +27,18 @@ settings.load_profile("m2n2lab")
 expect.set_options(timeout=PATIENCE)
 
 
+LONG = ("08", "09", "10")
+"""Notebooks that take a minute each."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave the long notebooks to `make test-all`."""
+    for item in items:
+        if item.path.suffix == ".ipynb" and item.path.name.startswith(LONG):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """Four classes around four corners, 82 weights: a step takes a fraction of a millisecond."""
