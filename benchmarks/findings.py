@@ -31,6 +31,8 @@ NAMES = (
     "digits_speed",
     "digits_accuracy",
     "paper_figure",
+    "ablations",
+    "variant",
     "store_speed",
     "kill_runs",
     "merge_speed",

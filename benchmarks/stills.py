@@ -7,7 +7,7 @@ from typing import Any
 
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
-from browsing import launched
+from browsing import PATIENCE, launched
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -18,8 +18,8 @@ READY = "() => window.Bokeh?.documents.length && Bokeh.documents.every(d => d.is
 
 def picture(page: Page, html: str) -> bytes:
     """Return a PNG of a page with one plot."""
-    page.set_content(html)
-    page.wait_for_function(READY)
+    page.set_content(html, timeout=PATIENCE)
+    page.wait_for_function(READY, timeout=PATIENCE)
     png = page.locator(".bk-Figure, .bk-GridPlot, .bk-Row, .bk-Column").first.screenshot()
     small, out = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
     small.quantize(INKS, dither=Image.Dither.NONE).save(out, "png", optimize=True)

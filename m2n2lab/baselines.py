@@ -18,6 +18,7 @@ from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.spaces import DenseSpace, Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import in_turn
+from m2n2lab.variant import Plus
 
 
 class GridArchive(Archive):
@@ -283,6 +284,7 @@ METHODS = {
     "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
     "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
+    "m2n2+": Method(Plus, {}, "the lab's variant: children may go beyond their parents"),
 }
 """Every method by name, in the order in which views list them."""
 

@@ -231,10 +231,14 @@ class Evolver(Watched):
             assert proposal.split is not None  # as checked
             assert proposal.mix is not None
             a, b = parents
-            genome = self.space.merge(a, b, int(proposal.split), float(proposal.mix))
+            genome = self.merge(a, b, int(proposal.split), float(proposal.mix))
         if self.mutation:
             genome = self.space.mutate(genome, self.mutation, proposal.seed)
         return genome
+
+    def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
+        """Return the genome of a child of two genomes before any mutation."""
+        return self.space.merge(a, b, split, mix)
 
     @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:

@@ -94,7 +94,8 @@ class Landscape:
             return False
         row, column, reach = cell
         space, task = self._evolver.space, self._evolver.task
-        child = space.merge(self._a, self._b, int(self._splits[column]), float(self._mixes[row]))
+        at = int(self._splits[column]), float(self._mixes[row])
+        child = self._evolver.merge(self._a, self._b, *at)
         score = float(np.mean(task.evaluate(space.materialise(child))))
         self._exact[row, column] = score
         around = np.s_[
