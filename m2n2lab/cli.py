@@ -37,7 +37,7 @@ def _version(
 
 # Options that evolve and serve share.
 TaskName = Annotated[
-    str, typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop.")
+    str, typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image.")
 ]
 MethodName = Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
@@ -45,7 +45,10 @@ Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Start from two specialists, without mutation.")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder with MNIST's IDX files or GSM8K's jsonl.")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts."
+    ),
 ]
 Hidden = Annotated[list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
@@ -54,13 +57,20 @@ ArchiveSize = Annotated[int | None, typer.Option("--archive-size", help="Members
 Alpha = Annotated[float | None, typer.Option("--alpha", help="α of the competition.")]
 Mutation = Annotated[float | None, typer.Option("--mutation", help="Noise added to a child.")]
 Models = Annotated[
-    list[str], typer.Option("--seeds", help="Language models to start from: folders or hub ids.")
+    list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
 ]
 MoreModels = Annotated[
     list[str] | None, typer.Argument(help="More of --seeds.", show_default=False)
 ]
-Limit = Annotated[int | None, typer.Option("--limit", help="Data points of a language task.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Data points of a task of checkpoints.")]
 Style = Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")]
+Components = Annotated[
+    list[str],
+    typer.Option("--components", help="Of pipelines that draw: merge only these, such as unet."),
+]
+Scorer = Annotated[
+    str | None, typer.Option("--scorer", help="A CLIP that scores pictures: a folder or hub id.")
+]
 
 
 def _settings(
@@ -78,11 +88,13 @@ def _settings(
     models: list[str],
     limit: int | None,
     style: str | None,
+    components: list[str],
+    scorer: str | None,
 ) -> Settings:
     given = {"archive_size": archive_size, "alpha": alpha, "mutation": mutation}
     options = {name: value for name, value in given.items() if value is not None}
     made = (task, method, seed, pretrained, data, tuple(hidden), device, threads, options)
-    settings = Settings(*made, tuple(models), limit, style)
+    settings = Settings(*made, tuple(models), limit, style, tuple(components), scorer)
     settings.check()
     return settings
 
@@ -94,7 +106,11 @@ def evolve(
     method: MethodName = "m2n2",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Children: 10,000, or 60 for language.", show_default=False),
+        typer.Option(
+            "--steps",
+            help="Children: 10,000, or 60 for language, 120 for pictures.",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
     pretrained: Pretrained = False,
@@ -112,6 +128,8 @@ def evolve(
     models: Models = [],  # noqa: B006  # as above
     limit: Limit = None,
     style: Style = None,
+    components: Components = [],  # noqa: B006  # as above
+    scorer: Scorer = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
     ] = None,
@@ -143,6 +161,8 @@ def evolve(
         [*models, *(more or [])],
         limit,
         style,
+        components,
+        scorer,
     )
     if chunk is not None:
         settings.options["chunk"] = chunk
@@ -150,6 +170,8 @@ def evolve(
     folder = None if out is None else writable_folder(out)
     if save is not None:
         free_place(save)
+    if settings.draws:
+        writable_folder(folder or Path())
     torch.set_num_threads(settings.threads)
     with reported(settings.title, many) as report:
         evolver = report.make(settings)
@@ -173,12 +195,18 @@ def evolve(
     if folder is not None:
         write_whole(folder / "history.csv", evolver.history.to_csv())
         write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
-        best = "best" if settings.language else "best.safetensors"
+        best = "best" if settings.checkpoints else "best.safetensors"
         evolver.space.save(evolver.best, folder / best)
         Console(stderr=True).print(f"Wrote history.csv, result.json, {best} to {folder}")
     if save is not None:
         evolver.space.save(evolver.best, save)
         Console(stderr=True).print(f"Saved the best model to {save}")
+    if settings.draws:
+        from m2n2lab.contact_sheet import sheet_of
+
+        sheet = (folder or Path()) / "contact_sheet.png"
+        write_whole(sheet, sheet_of(evolver))
+        Console(stderr=True).print(f"Drew the seeds and the best member in {sheet}")
     if stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -200,6 +228,8 @@ def serve(
     models: Models = [],  # noqa: B006  # as above
     limit: Limit = None,
     style: Style = None,
+    components: Components = [],  # noqa: B006  # as above
+    scorer: Scorer = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
@@ -239,6 +269,8 @@ def serve(
         [*models, *(more or [])],
         limit,
         style,
+        components,
+        scorer,
     )
     serve_dashboard(settings, host, port, origin, show, window, shared, store)
 
