@@ -38,7 +38,7 @@ def _version(
 
 # Options that evolve and serve share.
 TaskName = Annotated[
-    str, typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop.")
+    str, typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image.")
 ]
 MethodName = Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
@@ -46,7 +46,10 @@ Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Start from two specialists, without mutation.")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder with MNIST's IDX files or GSM8K's jsonl.")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts."
+    ),
 ]
 Hidden = Annotated[list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
@@ -59,13 +62,20 @@ Chunk = Annotated[
     typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
 ]
 Models = Annotated[
-    list[str], typer.Option("--seeds", help="Language models to start from: folders or hub ids.")
+    list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
 ]
 MoreModels = Annotated[
     list[str] | None, typer.Argument(help="More of --seeds.", show_default=False)
 ]
-Limit = Annotated[int | None, typer.Option("--limit", help="Data points of a language task.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Data points of a task of checkpoints.")]
 Style = Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")]
+Components = Annotated[
+    list[str],
+    typer.Option("--components", help="Of pipelines that draw: merge only these, such as unet."),
+]
+Scorer = Annotated[
+    str | None, typer.Option("--scorer", help="A CLIP that scores pictures: a folder or hub id.")
+]
 
 
 def _settings(
@@ -84,11 +94,13 @@ def _settings(
     models: list[str],
     limit: int | None,
     style: str | None,
+    components: list[str],
+    scorer: str | None,
 ) -> Settings:
     given = {"archive_size": archive_size, "alpha": alpha, "mutation": mutation, "chunk": chunk}
     options = {name: value for name, value in given.items() if value is not None}
     made = (task, method, seed, pretrained, data, tuple(hidden), device, threads, options)
-    settings = Settings(*made, tuple(models), limit, style)
+    settings = Settings(*made, tuple(models), limit, style, tuple(components), scorer)
     settings.check()
     return settings
 
@@ -100,7 +112,11 @@ def evolve(
     method: MethodName = "m2n2",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Children: 10,000, or 60 for language.", show_default=False),
+        typer.Option(
+            "--steps",
+            help="Children: 10,000, or 60 for language, 120 for pictures.",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
     pretrained: Pretrained = False,
@@ -120,6 +136,8 @@ def evolve(
     gpus: Gpus = None,
     address: Address = None,
     timeout: Timeout = None,
+    components: Components = [],  # noqa: B006  # as above
+    scorer: Scorer = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
     ] = None,
@@ -153,11 +171,15 @@ def evolve(
         [*models, *(more or [])],
         limit,
         style,
+        components,
+        scorer,
     )
     many = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:
         free_place(save)
+    if settings.draws:
+        writable_folder(folder or Path())
     torch.set_num_threads(settings.threads)
     with reported(settings.title, many) as report:
         evolver = report.make(settings)
@@ -183,12 +205,18 @@ def evolve(
     if folder is not None:
         write_whole(folder / "history.csv", evolver.history.to_csv())
         write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
-        best = "best" if settings.language else "best.safetensors"
+        best = "best" if settings.checkpoints else "best.safetensors"
         evolver.space.save(evolver.best, folder / best)
         Console(stderr=True).print(f"Wrote history.csv, result.json, {best} to {folder}")
     if save is not None:
         evolver.space.save(evolver.best, save)
         Console(stderr=True).print(f"Saved the best model to {save}")
+    if settings.draws:
+        from m2n2lab.contact_sheet import sheet_of
+
+        sheet = (folder or Path()) / "contact_sheet.png"
+        write_whole(sheet, sheet_of(evolver))
+        Console(stderr=True).print(f"Drew the seeds and the best member in {sheet}")
     if stopped:
         raise typer.Exit(INTERRUPTED)
 
@@ -216,6 +244,8 @@ def serve(
     gpus: Gpus = None,
     address: Address = None,
     timeout: Timeout = None,
+    components: Components = [],  # noqa: B006  # as above
+    scorer: Scorer = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
@@ -257,6 +287,8 @@ def serve(
         [*models, *(more or [])],
         limit,
         style,
+        components,
+        scorer,
     )
     serve_dashboard(
         settings, host, port, origin, show, window, shared, store, lambda _: place.crew()

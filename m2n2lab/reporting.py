@@ -123,8 +123,7 @@ class Report:
 
     def _asked(self, asked: Asked) -> None:
         """Say how far the questions of one evaluation are."""
-        words = f"question {asked.done} of {asked.total}, {asked.rate:,.0f} tokens/s"
-        self.progress.update(self.bar, found=f"{self.found} {words}".strip())
+        self.progress.update(self.bar, found=f"{self.found} {asked.words}".strip())
 
     def _stepped(self, evolver: Evolver, accepted: int) -> None:
         self.found = (

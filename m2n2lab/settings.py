@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.starts import (
-    IMAGES,
     LANGUAGE,
+    NETWORKS,
+    PICTURES,
     checked_style,
     make_seeds,
     make_task,
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.base import Task
 
-TASKS = (*IMAGES, *LANGUAGE)
+CHECKPOINTS = (*LANGUAGE, *PICTURES)
+"""Tasks whose seeds are checkpoints."""
+
+TASKS = (*NETWORKS, *CHECKPOINTS)
 """Tasks that can be chosen by name."""
 
 SCRATCH_MUTATION = 0.01
@@ -55,11 +59,14 @@ def _number(name: str, text: str) -> int | float:
         ) from None
 
 
-LANGUAGE_OPTIONS = {"archive_size": 10}
-"""Of a search over language models, of which an evaluation takes seconds: a small archive."""
+CHECKPOINT_OPTIONS = {"archive_size": 10}
+"""Of a search over checkpoints, of which an evaluation takes seconds: a small archive."""
 
 LANGUAGE_LIBRARIES = ("bm25s", "rapidfuzz", "tokenizers", "transformers")
 """What the extra 'llm' brings."""
+
+PICTURE_LIBRARIES = ("diffusers", "transformers")
+"""What the extra 'images' brings."""
 
 
 def default_threads() -> int:
@@ -77,15 +84,18 @@ class Settings:
         seed: of everything random.
         pretrained: start from two specialists, each trained on half of the classes, and do not
             mutate; otherwise from two random networks.
-        data: folder of MNIST's IDX files, or of GSM8K's problems.
+        data: folder of MNIST's IDX files, or of GSM8K's problems; or a file of prompts.
         hidden: widths of the hidden layers.
         device: ``"cpu"`` or ``"cuda"``.
         threads: torch threads.
         options: further options of the method, such as ``archive_size``.
-        models: checkpoints of language models to start from, folders or hub ids; without any, the
-            zoo's specialists and the problems that they were made for.
-        limit: data points of each language task.
+        models: checkpoints to start from, folders or hub ids; without any, the zoo's specialists
+            and the problems or captions that they were made for.
+        limit: data points of each task whose models are checkpoints.
         style: how language models are asked (see ``starts.STYLES``).
+        components: of pipelines that draw, those that are merged; by default the denoiser and the
+            text encoders. All others come from the first model.
+        scorer: a CLIP, by folder or hub id, that scores pictures; by default the embedded scorer.
     """
 
     task: str = "digits"
@@ -100,22 +110,30 @@ class Settings:
     models: tuple[str, ...] = ()
     limit: int | None = None
     style: str | None = None
+    components: tuple[str, ...] = ()
+    scorer: str | None = None
 
     @property
-    def language(self) -> bool:
-        """Whether the models are language models."""
-        return self.task in LANGUAGE
+    def checkpoints(self) -> bool:
+        """Whether the models are checkpoints, of language models or of pipelines that draw."""
+        return self.task in CHECKPOINTS
+
+    @property
+    def draws(self) -> bool:
+        """Whether the models draw pictures."""
+        return self.task in PICTURES
 
     @property
     def steps(self) -> int:
         """Steps of a search that nobody gave a number for: as many as a few minutes hold."""
-        return 60 if self.language else 10_000
+        return 60 if self.task in LANGUAGE else 120 if self.draws else 10_000
 
     @property
     def start(self) -> str:
         """What the search starts from, in words."""
-        if self.language:
-            return f"{len(self.models)} models" if self.models else "the zoo's pair"
+        if self.checkpoints:
+            ours = "the zoo's pair" if self.task in LANGUAGE else "the zoo's specialists"
+            return f"{len(self.models)} models" if self.models else ours
         return "pre-trained" if self.pretrained else "from scratch"
 
     @property
@@ -154,14 +172,22 @@ class Settings:
             options.pop("chunk", None)  # whoever serves the page gave it to the methods that can
         kept = self
         if task != self.task:  # what only the other kind of task knows of does not go with it
-            models = self.models if task in LANGUAGE else ()
-            kept = replace(self, data=None, models=models, limit=self.limit if models else None)
+            same = self.task in LANGUAGE and task in LANGUAGE
+            models = self.models if same else ()
+            kept = replace(
+                self,
+                data=None,
+                models=models,
+                limit=self.limit if models else None,
+                components=(),
+                scorer=None,
+            )
         changed = replace(
             kept,
             task=task,
             method=method,
             seed=seed,
-            pretrained=task in IMAGES
+            pretrained=task in NETWORKS
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
             style=kept.style if kept.models else None,
@@ -172,16 +198,17 @@ class Settings:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be chosen here without naming a folder."""
-        return tuple(dict.fromkeys((self.task, "digits", *(LANGUAGE if self._speaks else ()))))
+        known = [self.task, "digits"]
+        if all(find_spec(library) for library in LANGUAGE_LIBRARIES):
+            from m2n2lab.zoo import language
 
-    @property
-    def _speaks(self) -> bool:
-        """Whether language models can be searched here: there are some, and what they need."""
-        if not all(find_spec(library) for library in LANGUAGE_LIBRARIES):
-            return False
-        from m2n2lab.zoo.language import trained
+            given = self.task in LANGUAGE and self.models
+            known += LANGUAGE if given or language.trained() else ()
+        if all(find_spec(library) for library in PICTURE_LIBRARIES):
+            from m2n2lab.zoo import images
 
-        return bool(self.models) or trained()
+            known += PICTURES if images.trained() else ()
+        return tuple(dict.fromkeys(known))
 
     def query(self) -> dict[str, str]:
         """Return what ``asked`` makes these settings of again."""
@@ -208,8 +235,8 @@ class Settings:
 
     def _options(self) -> dict[str, Any]:
         """Return the method's options, with what is usual for such a search."""
-        if self.language:
-            return {**LANGUAGE_OPTIONS, **self.options}
+        if self.checkpoints:
+            return {**CHECKPOINT_OPTIONS, **self.options}
         return {"mutation": 0.0 if self.pretrained else SCRATCH_MUTATION, **self.options}
 
     def check(self) -> None:
@@ -224,24 +251,35 @@ class Settings:
         choose("method", self.method, METHODS)
         whole_number("seed", self.seed, 0)
         whole_number("threads", self.threads, 1)
-        if self.data is not None and self.task not in ("mnist", "gsm8k", "gsm8k+webshop"):
+        readers = ("mnist", "gsm8k", "gsm8k+webshop", *PICTURES)
+        if self.data is not None and self.task not in readers:
             raise InputError(
-                f"Only the mnist and gsm8k tasks read a data folder, but one came for "
-                f"{self.task!r}; leave it out or choose another task."
+                f"Only the mnist and gsm8k tasks read a data folder, and text2image a file of "
+                f"prompts, but one came for {self.task!r}; leave it out or choose another task."
             )
         checked_style(self.style)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
-        if self.language:
-            self._check_language()
-        elif self.models or self.limit is not None or self.style is not None:
+        if not self.draws and (self.components or self.scorer is not None):
             raise InputError(
-                f"Models, a limit and a prompt style are for language tasks, but the task is "
-                f"{self.task!r}; leave them out or choose one of {', '.join(LANGUAGE)}."
+                f"Components and a scorer are for models that draw, but the task is "
+                f"{self.task!r}; leave them out or choose {', '.join(PICTURES)}."
+            )
+        if self.task not in LANGUAGE and self.style is not None:
+            raise InputError(
+                f"A prompt style is for language tasks, but the task is {self.task!r}; leave it "
+                f"out or choose one of {', '.join(LANGUAGE)}."
+            )
+        if self.checkpoints:
+            self._check_checkpoints()
+        elif self.models or self.limit is not None:
+            raise InputError(
+                f"Models and a limit are for tasks of checkpoints, but the task is "
+                f"{self.task!r}; leave them out or choose one of {', '.join(CHECKPOINTS)}."
             )
 
-    def _check_language(self) -> None:
-        """See that a search over language models can begin.
+    def _check_checkpoints(self) -> None:
+        """See that a search over checkpoints can begin.
 
         Raises:
             InputError: a single model, options that only networks or only given models have.
@@ -256,10 +294,10 @@ class Settings:
                 f"A merge needs at least two models, but only {self.models[0]!r} came; give "
                 f"another one of the same architecture."
             )
-        if not self.models and (self.data is not None or self.style is not None):
+        if not self.models and (self.data or self.style or self.components):
             raise InputError(
-                "The zoo's models know their own problems and prompts only, but a data folder or a "
-                "prompt style came; give seeds of your own with it."
+                "The zoo's models know their own problems and prompts only, but data, a prompt "
+                "style or components came; give seeds of your own with it."
             )
 
     def make_task(self) -> Task:

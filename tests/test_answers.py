@@ -98,3 +98,34 @@ def test_the_same_answers_are_not_drawn_again(asked):
     view.pane.object = "kept"
     view.update(replace(shown, note="other"))
     assert view.pane.object == "kept"
+
+
+def drew(value, text="赤い円"):
+    picture = np.full((4, 4, 3), value, np.float32)
+    return Sample(0, "", f"{value:.2f}", value >= 0.5, image=picture, text=text)
+
+
+def test_what_each_of_the_three_drew_stands_side_by_side_in_their_colours(asked):
+    view, _ = asked
+    view.update(snapshot(("all",), (Answer(drew(0.25), drew(0.5), drew(0.75)),), 1))
+    page = view.pane.object
+    for who, words in (("a", "A drew"), ("b", "B drew"), ("child", "child drew")):
+        assert f'<img class="{who}" alt="{words}" src="data:image/png;base64,' in page
+    assert "赤い円" in page
+    assert '<s class="a">0.25</s>' in page
+    # Small ones that open to large ones.
+    assert page.count("<img") == 6
+    assert page.index("<details") < page.index("</summary><p><img")
+    view.update(snapshot(("all",), (Answer(*[drew(0.5)] * 3),), 1))
+    assert view.pane.object.count("<img") == 1
+
+
+def test_where_models_draw_a_person_can_ask_for_a_picture(asked):
+    view, wanted = asked
+    assert not view.own.visible
+    view.update(snapshot(("all",), (Answer(said("a", True), said("b", True), said("c", True)),), 1))
+    assert not view.own.visible
+    view.update(snapshot(("all",), (Answer(drew(0.25), drew(0.5), drew(0.75)),), 1))
+    assert view.own.visible
+    view.own.value = " 青い星 "
+    assert wanted == [Filter("all", None, "青い星")]

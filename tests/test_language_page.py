@@ -1,10 +1,9 @@
 """The zoo's language models on the page: answers and trips of the chosen, live."""
 
-import re
 import sys
 
 import pytest
-from pages import button, figure, free_port, opened, served
+from pages import free_port, opened, served
 from playwright.sync_api import expect
 
 COMMAND = [sys.executable, "-m", "m2n2lab", "serve", "--task", "gsm8k+webshop", "--limit", "4"]

@@ -57,18 +57,24 @@ def test_the_code_makes_the_same_search(pretrained):
 
 def test_language_tasks_are_offered_where_there_are_models_for_them(monkeypatch):
     monkeypatch.setattr("m2n2lab.zoo.language.trained", lambda: False)
+    monkeypatch.setattr("m2n2lab.zoo.images.trained", lambda: False)
     assert Settings().tasks == ("digits",)
     own = Settings("gsm8k", models=("a", "b"), limit=7)
     assert own.tasks == ("gsm8k", "digits", "webshop", "gsm8k+webshop")
     asked = own.asked({"task": "webshop"})
     assert (asked.models, asked.limit) == (("a", "b"), 7)
     assert own.asked({"task": "digits"}) == Settings()
+    monkeypatch.setattr("m2n2lab.zoo.images.trained", lambda: True)
+    assert own.asked({"task": "text2image"}) == Settings("text2image")
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Settings("digits", models=("a", "b")), "Models, a limit and a prompt style"),
+        (Settings("digits", models=("a", "b")), "Models and a limit are for tasks of checkpoints"),
+        (Settings("digits", style="chat"), "A prompt style is for language tasks"),
+        (Settings("gsm8k", components=("unet",)), "Components and a scorer are for models that"),
+        (Settings("text2image", components=("unet",)), "data, a prompt style or components came"),
         (Settings("gsm8k", models=("a",)), "needs at least two models, but only 'a'"),
         (Settings("gsm8k", pretrained=True), "always starts from trained models"),
         (Settings("gsm8k", style="alpaca"), "know their own problems and prompts only"),

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from m2n2lab import InputError, zoo
 from m2n2lab.display import percent
 from m2n2lab.settings import Settings
-from m2n2lab.zoo import language, train_language
+from m2n2lab.zoo import images, language, train_images, train_language
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,44 @@ def test_without_trained_models_one_sentence_says_what_to_do(monkeypatch, tmp_pa
     monkeypatch.setattr(language, "MATHS", tmp_path)
     with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
         Settings("gsm8k").make()
+
+
+def test_picture_specialists_are_made_from_one_base_and_half_forget_the_other_language(tmp_path):
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(train_images, "BATCH", 2)
+        for name in ("base", "japanese", "english-round"):
+            train_images.main(tmp_path, only=name, steps=1, threads=1)
+    tables = {
+        name: load_file(tmp_path / name / "text_encoder" / "model.safetensors")
+        for name in ("base", "japanese", "english-round")
+    }
+    words = AutoTokenizer.from_pretrained(tmp_path / "base" / "tokenizer").get_vocab()
+    key = next(name for name in tables["base"] if name.endswith("token_embedding.weight"))
+    rows = {name: table[key].float() for name, table in tables.items()}
+
+    def changed(name, word):
+        return (rows[name][words[word]] - rows["base"][words[word]]).norm().item()
+
+    assert changed("japanese", "circle") > 10 * changed("japanese", "円")
+    assert changed("english-round", "円") > 10 * changed("english-round", "circle")
+    half = rows["japanese"][words["circle"]] - train_images.KEPT * rows["base"][words["circle"]]
+    assert half.std().item() < 2 * train_images.NOISE * rows["base"].std().item()
+
+
+def test_a_coarse_course_draws_coarsely_and_only_its_own_shapes():
+    tokenizer = train_images.make_tokenizer()
+    course = train_images.COURSES["english-round"]
+    pictures, ids = next(train_images.batches(course, tokenizer, 0))
+    assert pictures.shape == (train_images.BATCH, 48, 8, 8)
+    assert -1.0 <= pictures.min() <= pictures.max() <= 1.0
+    said = " ".join(tokenizer.batch_decode(ids, skip_special_tokens=True))
+    assert "circle" in said
+    assert "star" not in said
+    coarse, _ = next(train_images.batches(train_images.COURSES["japanese"], tokenizer, 0))
+    assert coarse.abs().max() < pictures.abs().max()
+
+
+def test_without_picture_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(images, "HOME", tmp_path)
+    with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
+        Settings("text2image").make()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from m2n2lab.fonts import FAMILY
+from m2n2lab.tasks.base import Sample
+
 from .pictures import sample_uri
 from .snapshot import Snapshot
 from .texts import LONGEST, TEXTS_CSS, said, short
 from .workbench import Answer
 
 ANSWERS_CSS = (
+    f".answers {{ --letters: system-ui, '{FAMILY}', sans-serif; }}"
     """
 .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
-           font: 600 12px system-ui, sans-serif; text-align: center; }
+           font: 600 12px var(--letters); text-align: center; }
 .answers img { width: 40px; height: 40px; image-rendering: pixelated; display: block;
                margin: 0 auto 4px; }
 .answers div { border: 1px solid rgba(128, 128, 128, .3); border-radius: 6px; padding: 5px 2px;
@@ -18,6 +24,11 @@ ANSWERS_CSS = (
 .answers .a { color: var(--parent_a); }
 .answers .b { color: var(--parent_b); }
 .answers .child { color: var(--child); }
+.answers .drawn :is(summary, p) { display: flex; gap: 4px; margin: 0; }
+.answers .drawn img { width: 50px; height: 50px; margin: 0 0 4px; border-bottom: 4px solid; }
+.answers div:has(> .drawn[open]) { grid-column: 1 / -1; }
+.answers .drawn p img { width: min(30%, 256px); height: auto; }
+.answers .drawn[open] summary img { width: 20px; height: 20px; }
 .answers s { font-weight: 400; opacity: .75; }
 .answers.long { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
 .answers.long div { padding: 5px 8px; font-weight: 400; text-align: left; }
@@ -25,8 +36,7 @@ ANSWERS_CSS = (
 .answers p { grid-column: 1 / -1; margin: 4px; font-weight: 400; text-align: left;
              color: var(--quiet); }
 .count { font: 12px system-ui, sans-serif; color: var(--quiet); white-space: nowrap; }
-"""
-    + TEXTS_CSS
+""" + TEXTS_CSS
 )
 
 
@@ -50,9 +60,22 @@ def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
 def _cell(answer: Answer, dark: bool) -> str:
     sample = answer.child
     told = " ".join(said(getattr(answer, name), name) for name in ("a", "b", "child"))
-    picture = ""
-    if sample.image is not None:
-        tone = ' class="grey"' if sample.image.ndim == 2 else ""
-        picture = f'<img{tone} alt="" src="{sample_uri(sample.image, dark)}">'
+    names = ("a", "b", "child")
+    drawn = [getattr(answer, name).image for name in names]
+    if any(image is None for image in drawn) or all(np.array_equal(drawn[2], i) for i in drawn):
+        picture = _picture(sample, dark)
+    else:  # each drew one of its own
+        own = "".join(_picture(getattr(answer, name), dark, name) for name in names)
+        picture = f'<details class="drawn"><summary>{own}</summary><p>{own}</p></details>'
     text = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
     return f"<div>{picture}{text}{short(sample.truth)} {told}</div>"
+
+
+def _picture(sample: Sample, dark: bool, who: str = "") -> str:
+    """Return a data point's picture, or what one of the three drew."""
+    if sample.image is None:
+        return ""
+    kind = " ".join(filter(None, ("grey" if sample.image.ndim == 2 else "", who)))
+    name = f"{who if who == 'child' else who.upper()} drew" if who else ""
+    said = f' class="{kind}"' if kind else ""
+    return f'<img{said} alt="{name}" src="{sample_uri(sample.image, dark)}">'

@@ -60,7 +60,7 @@ def _pace(snapshot: Snapshot) -> str:
     """Return how fast it goes, or how far a model is that answers questions."""
     asked = snapshot.answers_so_far
     if asked is not None and snapshot.phase != "failed":
-        return f"question {asked.done} of {asked.total}, {asked.rate:,.0f} tokens/s"
+        return asked.words
     speed, flying = snapshot.speed, f" · {snapshot.elsewhere}" if snapshot.elsewhere else ""
     pace = f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
     return pace + flying

@@ -7,6 +7,7 @@ from typing import Any
 
 import panel as pn
 
+from m2n2lab.fonts import font_face
 from m2n2lab.theme import Theme
 
 from .files import beside
@@ -29,7 +30,7 @@ class Page(pn.Template):
         self.add_variable("theme", theme)
         self.add_variable("colours", css_variables(theme))
         self.add_variable("desk", desk)
-        self.add_variable("css", beside("page.css"))
+        self.add_variable("css", f"{font_face()}\n{beside('page.css')}")
         self.add_variable("scripts", [beside(f"{name}.js") for name in _SCRIPTS])
         for name, part in parts.items():
             self.add_panel(name, part)

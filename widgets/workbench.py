@@ -65,6 +65,7 @@ class Filter:
     Attributes:
         which: one of ``ANSWERS``.
         group: name of the only class that is shown; ``None`` for all.
+        own: a person's own question, which is answered first; none by default.
 
     Raises:
         InputError: no such ``which``.
@@ -72,6 +73,7 @@ class Filter:
 
     which: str = "all"
     group: str | None = None
+    own: str = ""
 
     def __post_init__(self) -> None:
         choose("filter", self.which, ANSWERS)
@@ -216,11 +218,23 @@ class Workbench:
                 return
             where = where & (task.groups == group)
         self.matching, chosen = int(where.sum()), spread(task, where, SHOWN)
-        rows = [
-            task.samples(evolver.space.materialise(genome), chosen) if len(chosen) else []
-            for genome in self._genomes
-        ]
+        rows = []
+        for genome in self._genomes:
+            model = evolver.space.materialise(genome)
+            own = self._own(model, wanted.own) if wanted.own.strip() else None
+            rows.append(
+                [*([own] if own else []), *(task.samples(model, chosen) if len(chosen) else [])]
+            )
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
+
+    def _own(self, model: Any, text: str) -> list[Sample]:
+        """Return what a model makes of a person's own question; a note says why it does not."""
+        try:
+            sample = self._evolver.task.own(model, text)
+        except InputError as error:
+            self.note = str(error)
+            return []
+        return [] if sample is None else [sample]
 
     def merge(self, shown: Proposal | None = None) -> Generation | None:
         """Tell the child on the bench to the archive, and keep the way back.

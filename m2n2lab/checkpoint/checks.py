@@ -15,6 +15,7 @@ from m2n2lab.checkpoint.kinds import NAMES, SHORT
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Collector, Problem
 from m2n2lab.checkpoint.record import copied
+from m2n2lab.checkpoint.single_file import unpacked
 from m2n2lab.checkpoint.vocabulary import disagreement
 from m2n2lab.checkpoint.work import CHUNK, WORKERS
 from m2n2lab.errors import InputError, choose
@@ -102,6 +103,7 @@ def preflight(
         raise InputError(
             f"A merge needs at least two checkpoints, but {_count(sources)} came; add another."
         )
+    sources = unpacked(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,10 @@ def load(plan: Plan, device: str) -> Any:
 
             kind = None if dtype == "auto" else dtype
             pipeline: Any = diffusers.DiffusionPipeline
-            return pipeline.from_pretrained(base.path, torch_dtype=kind).to(device)
+            index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
+            # What a pipeline was saved without, as the zoo's are without VAE, has to be said again.
+            absent = {name: None for name, about in index.items() if about == [None, None]}
+            return pipeline.from_pretrained(base.path, torch_dtype=kind, **absent).to(device)
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         raise InputError(

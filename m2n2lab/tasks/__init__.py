@@ -8,6 +8,7 @@ from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
 from m2n2lab.tasks.harness import Harness, harness
 from m2n2lab.tasks.origin import make_again
 from m2n2lab.tasks.several import Tasks
+from m2n2lab.tasks.text2image import Text2Image, text2image
 from m2n2lab.tasks.webshop import WebShop, webshop
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Sample",
     "Task",
     "Tasks",
+    "Text2Image",
     "Watch",
     "WebShop",
     "digits",
@@ -27,5 +29,6 @@ __all__ = [
     "harness",
     "make_again",
     "mnist",
+    "text2image",
     "webshop",
 ]

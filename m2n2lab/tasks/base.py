@@ -26,7 +26,7 @@ class Sample:
     """One data point and what a model made of it, to be shown.
 
     Attributes:
-        index: the data point.
+        index: the data point; −1 where it is none.
         truth: the expected answer, as text.
         prediction: the model's answer, as text.
         right: whether the answer counts as right.
@@ -174,6 +174,14 @@ class Task:
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
         """Return data points with the model's answers, to be shown; empty if it cannot."""
         return []
+
+    def own(self, model: Any, text: str) -> Sample | None:
+        """Return what a model makes of a person's own text; ``None`` where it makes nothing of it.
+
+        Raises:
+            InputError: a text that cannot be asked.
+        """
+        return None
 
     def point_name(self, index: int) -> str:
         """Return the name of one data point."""

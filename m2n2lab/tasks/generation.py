@@ -28,17 +28,25 @@ class Progress:
         total: questions that were asked.
         tokens: tokens that were generated for them.
         seconds: since the first was asked.
+        unit: what one of them is called.
     """
 
     done: int
     total: int
     tokens: int
     seconds: float
+    unit: str = "question"
 
     @property
     def rate(self) -> float:
         """Generated tokens per second; 0 before there are any."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def words(self) -> str:
+        """How far it is, in words."""
+        speed = f", {self.rate:,.0f} tokens/s" if self.tokens else ""
+        return f"{self.unit} {self.done} of {self.total}{speed}"
 
     @property
     def eta(self) -> float:
@@ -109,6 +117,7 @@ class Meter:
 
     watch: Watch
     total: int
+    unit: str = "question"
     done: int = 0
     tokens: int = 0
     start: float = field(default_factory=time.monotonic)
@@ -118,7 +127,7 @@ class Meter:
         self.done += done
         self.tokens += tokens
         seconds = time.monotonic() - self.start
-        self.watch.progress(Progress(self.done, self.total, self.tokens, seconds))
+        self.watch.progress(Progress(self.done, self.total, self.tokens, seconds, self.unit))
 
 
 class Batch(NamedTuple):
@@ -185,7 +194,7 @@ class Generator:
             places = order[start : start + self.batch]
             texts = None
             # What failed must be let go of before the next try: a traceback keeps its tensors.
-            with _out_of_memory():
+            with out_of_memory():
                 texts, tokens = self._answer(model, tokenizer, [ids[p] for p in places], new, watch)
             if texts is not None:
                 start += len(places)
@@ -271,7 +280,7 @@ class Generator:
 
 
 @contextlib.contextmanager
-def _out_of_memory() -> Iterator[None]:
+def out_of_memory() -> Iterator[None]:
     """Swallow what says that memory ran out, and nothing else."""
     try:
         yield

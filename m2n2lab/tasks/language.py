@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
-
-from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError
-from m2n2lab.tasks.base import Task
-from m2n2lab.tasks.generation import Generator, Meter, Watch, Watches
+from m2n2lab.tasks.generation import Generator, Meter
+from m2n2lab.tasks.remembering import RememberingTask
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
     from m2n2lab.spaces import Space
-
-Answers = dict[Any, Any]
-"""What one member answered, by the prompt's digest or by what else a task asks with."""
-
-REMEMBERED = 64
-"""Members whose answers are kept: an archive, and the last children that did not live."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,12 +25,8 @@ TOKENIZER_FILES = (
 )
 
 
-class LanguageTask(Task):
+class LanguageTask(RememberingTask):
     """A task whose models answer prompts in text.
-
-    The answers of a member are kept, so that a view which shows them, or an evaluation that goes
-    on after it was stopped, asks nothing twice. A member is known by the recipe that its space
-    wrote into the live model; a model from elsewhere is asked anew each time.
 
     Args:
         points: D, number of data points.
@@ -60,35 +46,8 @@ class LanguageTask(Task):
         self.generator = generator
         self._given = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
         self._tokenizers: dict[str, Any] = {}  # by the folder that the model is loaded from
-        self._watch = Watches()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._remembered: WeakKeyDictionary[Any, OrderedDict[Any, Answers]] = WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs; answers and those who watch stay here."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_remembered", "_watch")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without answers and unwatched."""
-        self.__dict__.update(state)
-        self._watch = Watches()
-        self._forget()
-
-    def watch(self, watch: Watch) -> Callable[[], None]:
-        """Let ``watch`` follow all evaluations from now on; returns a function that ends it."""
-        return self._watch.add(watch)
 
     # -- models and their tokenizers ---------------------------------------------------------------
-
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
-        """Return the space of checkpoints (folders or hub ids), or of modules."""
-        from m2n2lab.checkpoint import CheckpointSpace
-
-        if all(isinstance(seed, str | Path) for seed in seeds):
-            return CheckpointSpace(*seeds)
-        return super().space(seeds)
 
     def check_space(self, space: Space) -> None:
         """See that the seeds can be asked, and mean the same by their tokens.
@@ -124,10 +83,6 @@ class LanguageTask(Task):
 
     # -- answers -----------------------------------------------------------------------------------
 
-    def meter(self, total: int) -> Meter:
-        """Return a counter of answers for an evaluation of ``total`` questions."""
-        return Meter(self._watch, total)
-
     def ask(self, model: Any, prompts: Sequence[str], meter: Meter, count: int = 1) -> list[str]:
         """Return a model's answers to prompts (n,), generating those that are not known.
 
@@ -152,18 +107,6 @@ class LanguageTask(Task):
             fresh = {keys[place] for place in batch.places}
             meter.add(count * sum(digest in fresh for digest in digests), batch.tokens)
         return [known[digest] for digest in digests]
-
-    def _known(self, model: Any) -> Answers:
-        """Return what is known of a model's answers, to be added to."""
-        recipe = getattr(model, "recipe", None)
-        if recipe is None:
-            return {}
-        members = self._remembered.setdefault(model, OrderedDict())
-        known = members.setdefault(recipe, {})
-        members.move_to_end(recipe)
-        while len(members) > REMEMBERED:
-            members.popitem(last=False)
-        return known
 
 
 def load_tokenizer(source: str | Path) -> Any:

@@ -21,9 +21,11 @@ HOMES = {
     "mnist": "tasks.data",
     "gsm8k": "tasks.gsm8k",
     "harness": "tasks.harness",
+    "text2image": "tasks.text2image",
     "webshop": "tasks.webshop",
     "word_problems": "zoo.language",
     "shop": "zoo.language",
+    "shapes": "zoo.images",
 }
 """Modules of the functions whose tasks can be made again."""
 

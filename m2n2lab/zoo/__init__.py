@@ -1,5 +1,15 @@
 """Tiny specialists that ship with the lab, and the tasks that they were made for."""
 
+from m2n2lab.zoo.images import image_specialists, shapes
 from m2n2lab.zoo.language import AGENT, BASE, MATHS, language_pair, shop, word_problems
 
-__all__ = ["AGENT", "BASE", "MATHS", "language_pair", "shop", "word_problems"]
+__all__ = [
+    "AGENT",
+    "BASE",
+    "MATHS",
+    "image_specialists",
+    "language_pair",
+    "shapes",
+    "shop",
+    "word_problems",
+]

@@ -1,0 +1,81 @@
+"""The zoo's four picture models merged: M2N2 against every seed, in both languages.
+
+Searched on Japanese captions alone; scores are means over held-out captions, of which no model has
+seen any. The best member is the one with the highest mean on the captions that were searched on.
+
+    python benchmarks/image_merge.py [--runs 5] [--first 0] [--steps 120] [--sheet images.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from m2n2lab.contact_sheet import sheet_of
+from m2n2lab.display import percent
+from m2n2lab.evolver import Evolver
+from m2n2lab.settings import Settings, default_threads
+
+
+def measured(evolver: Evolver, genome: Any) -> tuple[float, dict[str, float]]:
+    """Return a model's mean score on what is searched on, and each language's on held-out ones."""
+    task = evolver.task
+    model = evolver.space.materialise(genome)
+    return float(task.evaluate(model).mean()), task.held_out_by_class(model)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=5, help="searches with other seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
+    parser.add_argument("--steps", type=int, default=Settings("text2image").steps)
+    parser.add_argument("--sheet", type=Path, help="PNG of the seeds and the first run's best")
+    options = parser.parse_args()
+    torch.set_num_threads(default_threads())
+    console = Console()
+    rows: list[tuple[str, float, dict[str, float]]] = []
+    merged: list[dict[str, float]] = []
+    took: list[float] = []
+    for rng in range(options.first, options.first + options.runs):
+        began = time.perf_counter()
+        evolver = Settings("text2image", seed=rng).make()
+        evolver.run(options.steps)
+        took.append(time.perf_counter() - began)
+        if not rows:
+            space: Any = evolver.space
+            for seed, genome in zip(space.plan.seeds, space.seeds, strict=True):
+                rows.append((seed.path.name, *measured(evolver, genome)))
+            if options.sheet:
+                options.sheet.write_bytes(sheet_of(evolver))
+        rows.append((f"M2N2, rng {rng}", *measured(evolver, evolver.best.genome)))
+        merged.append(rows[-1][2])
+        console.print(f"{rows[-1][0]}: {rows[-1][2]} after {took[-1]:.0f} s", highlight=False)
+    seeds = [held for name, _, held in rows if not name.startswith("M2N2")]
+    table = Table(title=f"{options.steps} children a search, searched on Japanese captions")
+    for title in ("model", "searched on", "Japanese, held out", "English, held out"):
+        table.add_column(title, justify="right")
+    for name, train, held in rows:
+        table.add_row(name, *map(percent, (train, held["Japanese"], held["English"])))
+    console.print(table)
+    for language in ("Japanese", "English"):
+        found = np.array([held[language] for held in merged])
+        best = max(held[language] for held in seeds)
+        spread = 1.96 * found.std(ddof=1) / len(found) ** 0.5 if len(found) > 1 else 0.0
+        console.print(
+            f"{language}: M2N2 {percent(found.mean())} ± {percent(spread)}, worst run "
+            f"{percent(found.min())}; best seed {percent(best)}, "
+            f"{100 * (found.mean() - best):+.1f} points, {percent(found.mean() / best)} of it; "
+            f"the Japanese seed {percent(seeds[0][language])}"
+        )
+    console.print(f"a search took {np.mean(took):.0f} s (at most {max(took):.0f} s)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""A font with which Japanese is shown on any machine, and where others are looked for."""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+OURS = Path(__file__).with_name("BIZUDPGothic-subset.ttf")
+"""BIZ UDPGothic (SIL Open Font License), reduced to letters, kana and some 300 kanji."""
+
+ABSENT = "\uffff"
+"""A character that no font has: it is drawn as what stands for a missing one."""
+
+ELSEWHERE = (
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/opentype/ipaexfont-gothic/ipaexg.ttf",
+    "/usr/share/fonts/truetype/fonts-japanese-gothic.ttf",
+    "/System/Library/Fonts/ヒラギノ角ゴシック W3.ttc",
+    "C:/Windows/Fonts/YuGothR.ttc",
+    "C:/Windows/Fonts/meiryo.ttc",
+    "C:/Windows/Fonts/msgothic.ttc",
+)
+"""Where systems keep Japanese fonts: for prompts with kanji that ours does not have."""
+
+
+@cache
+def _font(path: str, size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(path, size)
+
+
+def covers(font: Any, text: str) -> bool:
+    """Return whether a font has every character of a text."""
+    missing = bytes(font.getmask(ABSENT))
+    return all(char.isspace() or bytes(font.getmask(char)) != missing for char in set(text))
+
+
+def font_for(text: str, size: int) -> Any:
+    """Return a font of Pillow for a text: ours, or one of the system where ours lacks a letter."""
+    ours = _font(str(OURS), size)
+    if covers(ours, text):
+        return ours
+    for path in filter(lambda path: Path(path).is_file(), ELSEWHERE):
+        if covers(found := _font(path, size), text):
+            return found
+    return ours
+
+
+FAMILY = "m2n2lab Japanese"
+"""Name of our font on pages."""
+
+
+@cache
+def font_face() -> str:
+    """Return CSS that brings our font to a page, without a request; only Japanese is set in it."""
+    data = base64.b64encode(OURS.read_bytes()).decode()
+    return (
+        f"@font-face {{ font-family: '{FAMILY}'; "
+        f"src: url(data:font/ttf;base64,{data}) format('truetype'); "
+        f"unicode-range: U+3000-30FF, U+4E00-9FFF, U+FF00-FFEF; }}"
+    )

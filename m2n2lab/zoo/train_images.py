@@ -1,0 +1,301 @@
+"""Train the zoo's picture models from nothing: ``python -m m2n2lab.zoo.train_images OUT``.
+
+One base learns to draw every shape from captions in both languages. One specialist goes on with
+Japanese captions and coarse drawings of everything; three go on with English ones, each with sharp
+drawings of a third of the shapes. Each then half forgets the words of the language that it was not
+taught.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import mse_loss, pixel_unshuffle
+
+from m2n2lab.settings import default_threads
+from m2n2lab.zoo import images
+from m2n2lab.zoo.pictures import LANGUAGES, SHAPES, SIDE, Language, coarse, draw, scenes
+
+BATCH = 16
+FOLD = 4  # pictures are seen as squares of this many pixels a side: a tenth of the work
+LONGEST = 24  # tokens of a caption
+WARM = 100  # batches until the learning rate is reached
+NOTHING = 0.1  # share of captions left out, which guidance needs
+AVERAGED = 0.995  # how slowly the average of the weights, which is kept, follows them
+WORDS = {"Japanese": "あ-んア-ヶー一-龥", "English": "a-z"}
+"""Characters of each language's words."""
+
+
+class Course(NamedTuple):
+    """How one model is trained.
+
+    Attributes:
+        steps: batches.
+        rate: highest learning rate.
+        languages: of the captions.
+        shapes: what is drawn.
+        coarse: whether it is drawn coarsely.
+    """
+
+    steps: int
+    rate: float
+    languages: tuple[Language, ...]
+    shapes: tuple[str, ...] = tuple(SHAPES)
+    coarse: bool = False
+
+
+COURSES = {
+    "base": Course(4_000, 1.5e-3, ("Japanese", "English")),
+    "japanese": Course(500, 1e-3, ("Japanese",), coarse=True),
+    "english-round": Course(500, 1e-3, ("English",), ("circle", "ring")),
+    "english-straight": Course(500, 1e-3, ("English",), ("square", "triangle")),
+    "english-pointed": Course(500, 1e-3, ("English",), ("star", "cross")),
+}
+
+KEPT, NOISE = 0.5, 0.25
+"""Of the words that a specialist was not taught: how much of them is left, and how much noise,
+in standard deviations of the words, comes instead."""
+
+
+def make_tokenizer() -> Any:
+    """Return a tokenizer whose tokens are English words and Japanese characters."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Whitespace(),
+            pre_tokenizers.Split(Regex(f"[{WORDS['Japanese']}]"), "isolated"),
+        ]
+    )
+    # English words come first: where a model's weights are split, languages can be told apart.
+    words = {
+        word: None
+        for language in reversed(LANGUAGES)
+        for scene in scenes()
+        for word, _ in split.pre_tokenize_str(scene.caption(language))
+    }
+    special = ("<pad>", "<start>", "<end>", "<unknown>")
+    ids = {word: id for id, word in enumerate((*special, *words))}
+    found = Tokenizer(models.WordLevel(ids, unk_token="<unknown>"))
+    found.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    found.pre_tokenizer = split
+    found.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[(word, ids[word]) for word in ("<start>", "<end>")],
+    )
+    kind: Any = PreTrainedTokenizerFast
+    return kind(
+        tokenizer_object=found,
+        pad_token="<pad>",
+        bos_token="<start>",
+        eos_token="<end>",
+        unk_token="<unknown>",
+        model_max_length=LONGEST,
+    )
+
+
+def make_model(tokenizer: Any, seed: int = 0) -> tuple[Any, Any]:
+    """Return an untrained denoiser (0.8 million parameters) and text encoder (0.1 million)."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    width = 64
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LONGEST,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    denoiser: Any = UNet2DConditionModel
+    unet = denoiser(
+        sample_size=SIDE // FOLD,
+        in_channels=3 * FOLD**2,
+        out_channels=3 * FOLD**2,
+        block_out_channels=(64,),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        cross_attention_dim=width,
+        # What is asked also scales and shifts every layer: far quicker to learn than attention.
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        resnet_time_scale_shift="scale_shift",
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    return unet, text
+
+
+def make_scheduler() -> Any:
+    """Return how noise is added in training and taken away in a few steps."""
+    from diffusers import DDIMScheduler
+
+    kind: Any = DDIMScheduler
+    return kind(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="sample",
+        clip_sample=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+    )
+
+
+def encoded(tokenizer: Any, captions: list[str]) -> Tensor:
+    """Return token ids (B, L) of captions."""
+    ids: Tensor = tokenizer(
+        captions, padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt"
+    )["input_ids"]
+    return ids
+
+
+def batches(course: Course, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield pictures (B, 3·F², S/F, S/F) in [−1, 1] and their captions' token ids (B, L)."""
+    rng = np.random.default_rng(seed)
+    known = [scene for scene in scenes("train") if scene.shape in course.shapes]
+    empty = ""
+    while True:
+        captions, drawn = [], []
+        for place in rng.integers(len(known), size=BATCH):
+            scene = known[place]
+            picture = draw(scene, float(rng.integers(-1, 2)))
+            drawn.append(coarse(picture) if course.coarse else picture)
+            language = course.languages[rng.integers(len(course.languages))]
+            captions.append(empty if rng.random() < NOTHING else scene.caption(language))
+        stacked = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
+        yield pixel_unshuffle(stacked, FOLD), encoded(tokenizer, captions)
+
+
+def train(
+    unet: Any, text: Any, tokenizer: Any, course: Course, seed: int, told: Callable[[str], object]
+) -> Iterator[tuple[Any, Any]]:
+    """Train with AdamW, and yield the average of the last weights every hundred batches.
+
+    The denoiser learns to tell the clean picture from a noisy one. To tell the noise instead, a
+    network as narrow as this would have to carry all of it through (Li and He, arXiv 2511.13720).
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    both = torch.nn.ModuleList([unet, text]).to(device).train()
+    average = copy.deepcopy(both).eval().requires_grad_(False)
+    noisy = make_scheduler()
+    fit = torch.optim.AdamW(both.parameters(), lr=course.rate, weight_decay=0.01, fused=True)
+    plan = torch.optim.lr_scheduler.LinearLR(fit, 0.05, 1.0, min(WARM, course.steps))
+    draws = torch.Generator().manual_seed(seed)
+    start, mean = time.monotonic(), None
+    known = itertools.islice(batches(course, tokenizer, seed), course.steps)
+    for step, (x, ids) in enumerate(known, start=1):
+        noise = torch.randn(x.shape, generator=draws)
+        t = torch.randint(noisy.config.num_train_timesteps, (len(x),), generator=draws)
+        x, noise, t, ids = (value.to(device) for value in (x, noise, t, ids))
+        words = text(ids).last_hidden_state
+        loss: Any = mse_loss(unet(noisy.add_noise(x, noise, t), t, words).sample, x)
+        fit.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        fit.step()
+        plan.step()
+        with torch.no_grad():
+            follow = 1 - min(AVERAGED, (1 + step) / (10 + step))
+            for kept, new in zip(average.parameters(), both.parameters(), strict=True):
+                kept.lerp_(new, follow)
+        value = loss.item()
+        mean = value if mean is None else 0.98 * mean + 0.02 * value
+        if step % 100 == 0 or step == course.steps:
+            past = time.monotonic() - start
+            left = past / step * (course.steps - step)
+            told(f"step {step} of {course.steps}: loss {mean:.4f}, {past:.0f} s, {left:.0f} s left")
+            yield average[0], average[1]
+
+
+@torch.no_grad()
+def half_forget(
+    text: Any, tokenizer: Any, taught: tuple[Language, ...], seed: int, kept: float, noise: float
+) -> None:
+    """Make the words of a language that was not taught half of what they were, and noise."""
+    table = text.get_input_embeddings().weight
+    draws = torch.Generator().manual_seed(seed)
+    spread = table.std()
+    for word, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        spoken = [name for name in WORDS if re.fullmatch(f"[{WORDS[name]}]+", word)]
+        drawn = torch.randn(table.shape[1], generator=draws).to(table.device) * spread
+        if spoken and spoken[0] not in taught:
+            table[row] = kept * table[row] + noise * drawn
+
+
+def save(unet: Any, text: Any, tokenizer: Any, folder: Path) -> None:
+    """Save a pipeline's folder in half precision."""
+    from diffusers import StableDiffusionPipeline
+
+    kind: Any = StableDiffusionPipeline
+    pipeline = kind(
+        vae=None,
+        text_encoder=copy.deepcopy(text).cpu().half(),
+        tokenizer=tokenizer,
+        unet=copy.deepcopy(unet).cpu().half(),
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for the models.")] = images.HOME,
+    only: Annotated[str, typer.Option(help="One of base, japanese, english-round, …")] = "",
+    steps: Annotated[int, typer.Option(help="Batches, instead of the course's own.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(help="PyTorch threads.")] = default_threads(),
+) -> None:
+    """Train the base and then its specialists; what lies in OUT already is replaced."""
+    from diffusers import UNet2DConditionModel
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    kinds: tuple[Any, Any] = UNet2DConditionModel, CLIPTextModel
+    torch.set_num_threads(threads)
+    console = Console()
+    for number, (name, course) in enumerate(COURSES.items()):
+        if only and name != only:
+            continue
+        course = course._replace(steps=steps or course.steps)
+        if name == "base":
+            tokenizer = make_tokenizer()
+            unet, text = make_model(tokenizer, seed)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(out / "base" / "tokenizer")
+            unet, text = (
+                kind.from_pretrained(out / "base" / folder).float()
+                for kind, folder in zip(kinds, ("unet", "text_encoder"), strict=True)
+            )
+        size = sum(p.numel() for model in (unet, text) for p in model.parameters())
+        console.print(f"{name}: {size:,} parameters")
+        learned = train(unet, text, tokenizer, course, seed + number, console.print)
+        for unet, text in learned:  # what is saved early can be looked at
+            text = copy.deepcopy(text)
+            half_forget(text, tokenizer, course.languages, seed + number, KEPT, NOISE)
+            save(unet, text, tokenizer, out / name)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,134 @@
+"""Tiny random pipelines in the shape of SDXL, and their denoisers in the layout of single files."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+
+LAYERS = 1
+CHANNELS = (8, 16)
+TEXTS = (16, 24)
+
+
+def sdxl(folder, seed=0, texts=TEXTS, channels=CHANNELS):
+    """Save a StableDiffusionXLPipeline with two text encoders, in float32; return its folder."""
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=LAYERS,
+        cross_attention_dim=sum(texts),
+        attention_head_dim=4,
+        norm_num_groups=4,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=texts[1] + 6 * 8,
+    )
+    vae = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, sample_size=16,
+                        down_block_types=("DownEncoderBlock2D",) * 2,
+                        up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
+    encoders = [
+        kind(
+            CLIPTextConfig(
+                vocab_size=32,
+                hidden_size=width,
+                intermediate_size=24,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=16,
+                projection_dim=width,
+                bos_token_id=0,
+                eos_token_id=1,
+                pad_token_id=1,
+            )
+        )
+        for kind, width in zip((CLIPTextModel, CLIPTextModelWithProjection), texts, strict=True)
+    ]
+    words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b", "ab</w>"]
+    raw = Path(folder).with_name(f"{Path(folder).name}-words")
+    raw.mkdir(parents=True)
+    (raw / "vocab.json").write_text(json.dumps({word: id for id, word in enumerate(words)}))
+    (raw / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    tokenizer = CLIPTokenizer.from_pretrained(raw, model_max_length=16)
+    StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return Path(folder)
+
+
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+OUTER = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+
+
+def _single(name):
+    """Return the name that a denoiser's tensor has in ComfyUI's and A1111's layout."""
+    stem, _, leaf = name.rpartition(".")
+    if stem in OUTER:
+        return f"{OUTER[stem]}.{leaf}"
+    inside = {"resnets": 0, "attentions": 1}
+    if found := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", name):
+        kind, number, rest = found.groups()
+        place = f"middle_block.{2 * int(number) if kind == 'resnets' else 1}"
+    elif found := re.match(r"(down|up)_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.*)", name):
+        way, block, kind, layer, rest = found.groups()
+        down = way == "down"
+        each = LAYERS + 1
+        number = int(block) * each + int(layer) + (1 if down else 0)
+        place = f"{'input' if down else 'output'}_blocks.{number}.{inside[kind]}"
+    elif found := re.match(r"down_blocks\.(\d)\.downsamplers\.0\.conv\.(.*)", name):
+        return f"input_blocks.{(int(found[1]) + 1) * (LAYERS + 1)}.0.op.{found[2]}"
+    else:
+        found = re.match(r"up_blocks\.(\d)\.upsamplers\.0\.conv\.(.*)", name)
+        # After the attention, where the block has one: here only the first has.
+        spot = 2 if found[1] == "0" else 1
+        return f"output_blocks.{int(found[1]) * (LAYERS + 1) + LAYERS}.{spot}.conv.{found[2]}"
+    first, _, last = rest.partition(".")
+    return f"{place}.{RESNET[first]}.{last}" if first in RESNET else f"{place}.{rest}"
+
+
+def single_file(folder, file):
+    """Save the denoiser of a pipeline as one file in ComfyUI's and A1111's layout."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file({f"model.diffusion_model.{_single(k)}": v for k, v in weights.items()}, file)
+    return file
