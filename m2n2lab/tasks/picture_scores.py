@@ -60,8 +60,10 @@ def _load(source: str) -> tuple[Any, Any]:
     import transformers
 
     try:
-        model: Any = transformers.AutoModel.from_pretrained(source, trust_remote_code=False)
-        processor: Any = transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        models: Any = transformers.AutoModel
+        processors: Any = transformers.AutoProcessor
+        model = models.from_pretrained(source, trust_remote_code=False)
+        processor = processors.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # whatever is wrong with the files, or with the way to the hub
         reason = str(error).strip().split("\n")[0]
         raise InputError(

@@ -99,7 +99,8 @@ def _small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     if height % SIDE or width % SIDE:
         return scaled
     folded = scaled.reshape(many, SIDE, height // SIDE, SIDE, width // SIDE, colours)
-    return np.asarray(folded.mean(axis=(2, 4)), np.float32)
+    small: NDArray[np.float32] = folded.mean(axis=(2, 4), dtype=np.float32)
+    return small
 
 
 def shape_scores(pictures: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float64]:

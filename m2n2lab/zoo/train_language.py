@@ -240,7 +240,8 @@ def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
     """Ask a saved model what it never saw, and write that into its card."""
     from transformers import LlamaForCausalLM
 
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
     asked = language.word_problems(1, ASKED) + language.shop(1, ASKED)
     found = asked.held_out_by_class(model)
     names = {"gsm8k": "word problems", "webshop": "shopping trips (reward)"}
