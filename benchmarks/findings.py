@@ -93,12 +93,12 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 def at_most(what: str, value: float, limit: float, unit: str = "", digits: int = 2) -> Finding:
     """Return a row whose figure should not be above ``limit``."""
-    return Finding(what, f"{value:,.{digits}f}{unit}", f"≤ {limit:g}{unit}", value <= limit)
+    return Finding(what, f"{value:,.{digits}f}{unit}", f"≤ {limit:g}{unit}", bool(value <= limit))
 
 
 def at_least(what: str, value: float, limit: float, unit: str = "", digits: int = 2) -> Finding:
     """Return a row whose figure should not be below ``limit``."""
-    return Finding(what, f"{value:,.{digits}f}{unit}", f"≥ {limit:g}{unit}", value >= limit)
+    return Finding(what, f"{value:,.{digits}f}{unit}", f"≥ {limit:g}{unit}", bool(value >= limit))
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

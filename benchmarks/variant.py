@@ -179,7 +179,7 @@ def judged(folder: Path, found: dict[str, Place]) -> Iterator[Finding]:
         ends = estimate(100 * plus[seed] for seed in both)
         yield Finding(f"{words}: m2n2", f"{estimate(100 * plain[seed] for seed in both)} %")
         target = "" if place.target is None else f"≥ {place.target:g} %"
-        met = None if place.target is None else ends.mean >= place.target
+        met = None if place.target is None else bool(ends.mean >= place.target)
         yield Finding(f"{words}: m2n2+", f"{ends} %", target, met)
         gain = estimate(100 * (plus[seed] - plain[seed]) for seed in both)
         sure = gain.mean - gain.half > 0 if len(both) > 1 else None

@@ -1,7 +1,6 @@
 """What the benchmarks make of many runs: intervals, verdicts, and results that are kept."""
 
 import inspect
-import io
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +12,7 @@ import pandas as pd
 import paper_figure
 import published
 import pytest
-import stills
-from bokeh.embed import file_html
-from bokeh.models import GlyphRenderer, Scatter
-from bokeh.resources import INLINE
 from findings import Finding, estimate
-from PIL import Image
 
 from m2n2lab import METHODS, InputError
 from m2n2lab.settings import Settings
@@ -185,36 +179,3 @@ def test_the_published_pair_is_what_jax_draws_trained_on_half_of_the_classes(dig
         right = digits.evaluate(space.materialise(seed))
         assert right[np.isin(digits.groups, part)].mean() > 0.9
         assert not right[~np.isin(digits.groups, part)].any()
-
-
-def test_figure_and_table_tell_of_what_is_there(tmp_path, ran):
-    curves.gather([search("scratch-ga", seed, 50_000) for seed in range(3)], tmp_path)
-    drawn = []
-    text = paper_figure.report(
-        tmp_path,
-        paper_figure.STARTS,
-        "digits",
-        "python x.py",
-        lambda plot: drawn.append(plot) or b"",
-    )
-    row = "| from scratch, 50,000 passes | `ga` | 68.0 | 60.0 | 35.2 to 84.8 | 3 | agrees |"
-    assert [line for line in text.splitlines() if "passes" in line] == [row]
-    assert "`python x.py`" in text
-    assert (tmp_path / "digits.md").read_text() == text
-    assert (tmp_path / "digits.png").read_bytes() == b"a picture"
-    diamonds = [
-        (mark.data_source.data["x"][0], mark.data_source.data["y"][0])
-        for mark in drawn[0].select({"type": GlyphRenderer})
-        if isinstance(mark.glyph, Scatter)
-    ]
-    assert diamonds == [(pytest.approx(51_000), 68.0)]
-
-
-def test_a_picture_of_the_figure_is_small(tmp_path, ran, page):
-    everything = paper_figure.searches(paper_figure.STARTS, 2)
-    curves.gather(everything, tmp_path)
-    plot = paper_figure.drawing(tmp_path, paper_figure.STARTS)
-    taken = stills.picture(page, file_html(plot, INLINE))
-    width, height = Image.open(io.BytesIO(taken)).size
-    assert (width, height) == (pytest.approx(3 * 440, abs=30), pytest.approx(290 + 420, abs=30))
-    assert len(taken) < 200_000
