@@ -83,9 +83,10 @@ def test_a_halt_takes_effect_within_a_step_and_keeps_what_was_drawn(space, child
         asked.append(1)
         return len(asked) > limit
 
-    task.watch(Watch(halted=halted))
+    end = task.watch(Watch(halted=halted))
     with pytest.raises(Halted):
         task.evaluate(space.materialise(child))
+    end()
     # A look before each batch of two, and one after each of its three steps.
     assert len(asked) == limit + 1
     told = []

@@ -54,9 +54,7 @@ def write_card(
         scores: number of examples and mean score in [0, 1], by what was asked.
         limits: sentences on what not to expect.
     """
-    rows = "\n".join(
-        f"| {name} | {n:,} | {percent(score)} |" for name, (n, score) in scores.items()
-    )
+    rows = [f"| {name} | {n:,} | {percent(score)} |" for name, (n, score) in scores.items()]
     text = CARD.format(
         title=title,
         kind=kind,
