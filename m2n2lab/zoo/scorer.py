@@ -94,7 +94,7 @@ def scene_of(prompt: str) -> Scene | None:
 
 def _small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return pictures in [0, 1]; those of a multiple of S pixels are averaged down to S."""
-    scaled = pictures.astype(np.float32) / 255
+    scaled = pictures.astype(np.float32) / np.float32(255)
     many, height, width, colours = scaled.shape
     if height % SIDE or width % SIDE:
         return scaled
