@@ -130,7 +130,9 @@ def test_the_command_line_draws_the_seeds_and_the_best_on_one_sheet(tmp_path, mo
         *("m2n2lab", "evolve", "--task", "text2image", "--steps", "1", "--limit", "1", "--json"),
         *("--archive-size", "4", "--threads", "1", "--out", str(tmp_path / "out")),
     ])  # fmt: skip
-    main()
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told["classes"]) == {"Japanese", "English"}
     assert all(0 <= score["test"] <= 1 for score in told["classes"].values())

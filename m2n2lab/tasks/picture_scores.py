@@ -59,11 +59,10 @@ class Clip:
 def _load(source: str) -> tuple[Any, Any]:
     import transformers
 
+    auto: Any = transformers
     try:
-        models: Any = transformers.AutoModel
-        processors: Any = transformers.AutoProcessor
-        model = models.from_pretrained(source, trust_remote_code=False)
-        processor = processors.from_pretrained(source, trust_remote_code=False)
+        model = auto.AutoModel.from_pretrained(source, trust_remote_code=False)
+        processor = auto.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # whatever is wrong with the files, or with the way to the hub
         reason = str(error).strip().split("\n")[0]
         raise InputError(

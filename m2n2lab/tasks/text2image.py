@@ -18,7 +18,7 @@ from m2n2lab.tasks.picture_scores import Clip, Scorer, checked_scores
 from m2n2lab.tasks.remembering import RememberingTask
 
 SHOWN = 256
-"""Pixels along a side of pictures that are shown to a person."""
+"""Pixels along a side of pictures that are kept to be shown; scored ones are whole."""
 
 
 class Drawn(NamedTuple):
@@ -26,7 +26,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         prompt: what it was asked for.
-        picture: (H, W, 3) red, green and blue from 0 to 255.
+        picture: (H, W, 3) red, green and blue from 0 to 255, of at most ``SHOWN`` pixels a side.
         score: how well that fits, in [0, 1].
     """
 
@@ -142,7 +142,7 @@ class Text2Image(RememberingTask):
                 painted.places, painted.pictures, scores.tolist(), strict=True
             ):
                 prompt = asked[place]
-                known[prompt.text, prompt.seed, score] = Drawn(prompt, picture, value)
+                known[prompt.text, prompt.seed, score] = Drawn(prompt, _shrunk(picture), value)
             meter.add(sum(key in known for key in keys) - meter.done, 0)
         return [known[key] for key in keys]
 
@@ -193,13 +193,13 @@ def _sample(index: int, drawn: Drawn) -> Sample:
         truth="",
         prediction=f"{drawn.score:.2f}" if scored else "not scored",
         right=not scored or drawn.score >= 0.5,
-        image=(_shrunk(drawn.picture) / np.float32(255)).astype(np.float32),
+        image=(drawn.picture / np.float32(255)).astype(np.float32),
         text=drawn.prompt.text,
     )
 
 
 def _shrunk(picture: Bytes) -> Bytes:
-    """Return a picture of at most ``SHOWN`` pixels a side: a page shows dozens."""
+    """Return a picture of at most ``SHOWN`` pixels a side: those of many members are kept."""
     from PIL import Image
 
     image = Image.fromarray(picture)

@@ -272,7 +272,8 @@ def main(
     from diffusers import UNet2DConditionModel
     from transformers import AutoTokenizer, CLIPTextModel
 
-    kinds: tuple[Any, Any] = UNet2DConditionModel, CLIPTextModel
+    denoiser: Any = UNet2DConditionModel
+    encoder: Any = CLIPTextModel
     torch.set_num_threads(threads)
     console = Console()
     for number, (name, course) in enumerate(COURSES.items()):
@@ -284,10 +285,8 @@ def main(
             unet, text = make_model(tokenizer, seed)
         else:
             tokenizer = AutoTokenizer.from_pretrained(out / "base" / "tokenizer")
-            unet, text = (
-                kind.from_pretrained(out / "base" / folder).float()
-                for kind, folder in zip(kinds, ("unet", "text_encoder"), strict=True)
-            )
+            unet = denoiser.from_pretrained(out / "base" / "unet").float()
+            text = encoder.from_pretrained(out / "base" / "text_encoder").float()
         size = sum(p.numel() for model in (unet, text) for p in model.parameters())
         console.print(f"{name}: {size:,} parameters")
         learned = train(unet, text, tokenizer, course, seed + number, console.print)
