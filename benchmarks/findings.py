@@ -40,6 +40,7 @@ NAMES = (
     "llm_merge",
     "llm_memory",
     "early_rejection",
+    "image_merge",
     "dashboard_latency",
     "dashboard_soak",
 )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from findings import Finding, at_least, at_most
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +24,7 @@ from m2n2lab.contact_sheet import sheet_of
 from m2n2lab.display import percent
 from m2n2lab.evolver import Evolver
 from m2n2lab.settings import Settings, default_threads
+from m2n2lab.zoo.images import trained
 
 
 def measured(evolver: Evolver, genome: Any) -> tuple[float, dict[str, float]]:
@@ -31,34 +34,31 @@ def measured(evolver: Evolver, genome: Any) -> tuple[float, dict[str, float]]:
     return float(task.evaluate(model).mean()), task.held_out_by_class(model)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="searches with other seeds")
-    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
-    parser.add_argument("--steps", type=int, default=Settings("text2image").steps)
-    parser.add_argument("--sheet", type=Path, help="PNG of the seeds and the first run's best")
-    options = parser.parse_args()
-    torch.set_num_threads(default_threads())
+def measure(runs: int, steps: int, first: int = 0, sheet: Path | None = None) -> Iterator[Finding]:
+    """Search so many times; print a table, and yield the figures with a target."""
     console = Console()
+    if not trained():
+        console.print("The zoo's picture models have not been trained yet: nothing to measure.")
+        return
     rows: list[tuple[str, float, dict[str, float]]] = []
     merged: list[dict[str, float]] = []
     took: list[float] = []
-    for rng in range(options.first, options.first + options.runs):
+    for rng in range(first, first + runs):
         began = time.perf_counter()
         evolver = Settings("text2image", seed=rng).make()
-        evolver.run(options.steps)
+        evolver.run(steps)
         took.append(time.perf_counter() - began)
         if not rows:
             space: Any = evolver.space
             for seed, genome in zip(space.plan.seeds, space.seeds, strict=True):
                 rows.append((seed.path.name, *measured(evolver, genome)))
-            if options.sheet:
-                options.sheet.write_bytes(sheet_of(evolver))
+            if sheet:
+                sheet.write_bytes(sheet_of(evolver))
         rows.append((f"M2N2, rng {rng}", *measured(evolver, evolver.best.genome)))
         merged.append(rows[-1][2])
         console.print(f"{rows[-1][0]}: {rows[-1][2]} after {took[-1]:.0f} s", highlight=False)
     seeds = [held for name, _, held in rows if not name.startswith("M2N2")]
-    table = Table(title=f"{options.steps} children a search, searched on Japanese captions")
+    table = Table(title=f"{steps} children a search, searched on Japanese captions")
     for title in ("model", "searched on", "Japanese, held out", "English, held out"):
         table.add_column(title, justify="right")
     for name, train, held in rows:
@@ -74,7 +74,29 @@ def main() -> None:
             f"{100 * (found.mean() - best):+.1f} points, {percent(found.mean() / best)} of it; "
             f"the Japanese seed {percent(seeds[0][language])}"
         )
+        if language == "Japanese":
+            gain = 100 * float(found.mean() - best)
+            yield at_least("merged picture model, Japanese, points over the best seed", gain, 10)
+        else:
+            yield at_least("its English ÷ the best English seed's", float(found.mean() / best), 0.9)
     console.print(f"a search took {np.mean(took):.0f} s (at most {max(took):.0f} s)")
+    yield at_most("such a search takes", max(took), 300, " s", 0)
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    torch.set_num_threads(default_threads())
+    yield from measure(1 if quick else 5, 20 if quick else Settings("text2image").steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=5, help="searches with other seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
+    parser.add_argument("--steps", type=int, default=Settings("text2image").steps)
+    parser.add_argument("--sheet", type=Path, help="PNG of the seeds and the first run's best")
+    options = parser.parse_args()
+    torch.set_num_threads(default_threads())
+    list(measure(options.runs, options.steps, options.first, options.sheet))
 
 
 if __name__ == "__main__":

@@ -71,8 +71,9 @@ def test_options_that_cannot_be_used_are_refused(options, said, written):
         ("task: x\ndataset_path: json\ntest_split: test\n", "could not be loaded"),
     ],
 )
-def test_files_that_are_no_tasks_are_told_in_one_sentence(content, said, tmp_path):
-    path = tmp_path / "task.yaml"
+def test_files_that_are_no_tasks_are_told_in_one_sentence(content, said, here):
+    # Data files that are not named are looked for in the whole folder at hand.
+    path = here / "task.yaml"
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=said) as caught:

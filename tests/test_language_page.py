@@ -1,32 +1,42 @@
-"""The zoo's language models on the page: answers and trips of the chosen, live."""
+"""The zoo's language models on the page: what the pair and its child wrote, live."""
 
 import sys
 
-import pytest
-from pages import free_port, opened, served
+from pages import button, figure, free_port, served
 from playwright.sync_api import expect
 
 COMMAND = [sys.executable, "-m", "m2n2lab", "serve", "--task", "gsm8k+webshop", "--limit", "4"]
 
 
-@pytest.fixture(scope="module")
-def speaking(tmp_path_factory):
+def wrote(page, who):
+    """Return all that A, B or the child wrote, whether opened or not."""
+    answers = page.get_by_role("region", name="Answers")
+    return answers.locator(f"details.{who} pre").all_text_contents()
+
+
+def test_a_step_shows_another_child_with_its_sums_and_its_trips(page, tmp_path):
     port = free_port()
-    log = tmp_path_factory.mktemp("serve") / "log"
     command = [*COMMAND, "--threads", "1", "--port", str(port)]
-    for _ in served(command, port, log):
-        yield f"http://localhost:{port}/"
-
-
-def said(page, who):
-    """Return all that A, B or the child wrote, opened."""
-    region = page.get_by_role("region", name="Answers")
-    return region.locator(f"details.{who} pre").all_text_contents()
-
-
-def test_answers_and_trips_of_the_child_change_with_a_step(page, speaking):
-    opened(page, speaking)
-    region = page.get_by_role("region", name="Answers")
-    expect(region.locator("details.child").first).to_be_visible()
-    before = said(page, "child")
-    print(before)
+    for _ in served(command, port, tmp_path / "log"):
+        page.goto(f"http://localhost:{port}/")
+        expect(button(page, "Step")).to_be_enabled()
+        button(page, "Step").click()
+        expect(figure(page, "step")).to_have_text("1")
+        child = page.get_by_role("region", name="Answers").locator("details.child pre")
+        expect(child).to_have_count(8)
+        first = wrote(page, "child")
+        button(page, "Step").click()
+        expect(figure(page, "step")).to_have_text("2")
+        page.wait_for_function(
+            "before => { const all = root => [...root.querySelectorAll('*')].flatMap("
+            "e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);"
+            "return all(document.body).filter(e => e.matches('details.child pre'))"
+            ".map(e => e.textContent).join() !== before }",
+            arg=",".join(first),
+        )
+        parents = wrote(page, "a") + wrote(page, "b")
+        # One of the pair does sums, one goes shopping, and all that they wrote is there.
+        assert any("####" in text for text in parents)
+        assert any("Observation: WebShop" in text and "search[" in text for text in parents)
+        page.get_by_role("region", name="Answers").locator("details.child summary").first.click()
+        expect(child.first).to_be_visible()

@@ -213,7 +213,7 @@ def test_names_of_data_points_are_texts_of_any_kind_and_cut_where_they_are_long(
     names = np.array(["a" * 500, *"bcde"])
     figure = hv.render(draw_niches(data._replace(names=names), 3, LIGHT))
     image = next(r for r in figure.renderers if "image" in r.data_source.data)
-    assert image.data_source.data["names"] == [["a" * 79 + "…", *"bcde"]]
+    assert image.data_source.data["names"] == [["a" * 40 + "…" + "a" * 39, *"bcde"]]
 
 
 def test_the_fittest_row_is_drawn_on_top(tiny, tiny_seeds):

@@ -10,7 +10,7 @@ from m2n2lab.tasks.catalogue import goals, products
 from m2n2lab.tasks.extraction import extract
 from m2n2lab.tasks.shop import Shop
 from m2n2lab.zoo import shop, word_problems
-from m2n2lab.zoo.problems import LARGEST, part_of, problems, some
+from m2n2lab.zoo.problems import LARGEST, ORDER, part_of, problems, some
 from m2n2lab.zoo.shopping import PAGE, plan, trip, wishes
 
 
@@ -18,8 +18,8 @@ def test_each_step_of_a_worked_answer_is_right_and_the_last_is_the_answer():
     for found in some("train", 500):
         *steps, last = found.answer.split("\n")
         assert 1 <= len(steps) <= 3
-        for step in steps:
-            whole = re.fullmatch(r"(\d+)([-+*/])(\d+)=<<\1\2\3=(\d+)>>\4", step)
+        for step, order in zip(steps, ORDER, strict=False):
+            whole = re.fullmatch(rf"{order} (\d+)([-+*/])(\d+)=<<\1\2\3=(\d+)>>\4", step)
             a, sign, b, result = whole.groups()
             worth = {"+": "a+b", "-": "a-b", "*": "a*b", "/": "a/b"}[sign]
             sums = {"a+b": int(a) + int(b), "a-b": int(a) - int(b), "a*b": int(a) * int(b)}
