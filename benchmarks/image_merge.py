@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from findings import Finding, at_least, at_most
+from findings import Finding, at_least, at_most, estimate
 from rich.console import Console
 from rich.table import Table
 
@@ -67,9 +67,8 @@ def measure(runs: int, steps: int, first: int = 0, sheet: Path | None = None) ->
     for language in ("Japanese", "English"):
         found = np.array([held[language] for held in merged])
         best = max(held[language] for held in seeds)
-        spread = 1.96 * found.std(ddof=1) / len(found) ** 0.5 if len(found) > 1 else 0.0
         console.print(
-            f"{language}: M2N2 {percent(found.mean())} ± {percent(spread)}, worst run "
+            f"{language}: M2N2 {estimate(100 * found)} %, worst run "
             f"{percent(found.min())}; best seed {percent(best)}, "
             f"{100 * (found.mean() - best):+.1f} points, {percent(found.mean() / best)} of it; "
             f"the Japanese seed {percent(seeds[0][language])}"

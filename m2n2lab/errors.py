@@ -61,3 +61,8 @@ def choose(what: str, name: object, known: Iterable[str]) -> str:
     raise InputError(
         f"There is no {what} named {str(name)!r}; {hint}choose one of: {', '.join(names)}."
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says; the rest is for its developers."""
+    return str(error).strip().split("\n")[0]

@@ -10,6 +10,7 @@ from checkpoints import llama, tokenizer
 from hypothesis import settings
 from pages import PATIENCE, free_port, served
 from playwright.sync_api import expect, sync_playwright
+from stores import small
 
 from m2n2lab import tasks
 
@@ -66,6 +67,19 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+# -- stores ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def task():
+    return small()
+
+
+@pytest.fixture
+def db(tmp_path):
+    return tmp_path / "runs.db"
 
 
 # -- checkpoints -------------------------------------------------------------------------------

@@ -7,20 +7,10 @@ import time
 import numpy as np
 import pytest
 from crews import LOST, Scripted
-from stores import record_workers_until_killed, same, same_archive, search, small
+from stores import record_workers_until_killed, same, same_archive, search
 
 from m2n2lab import Evolver, Proposal, make_evolver, store
 from m2n2lab.executors import EvaluationError
-
-
-@pytest.fixture(scope="module")
-def task():
-    return small()
-
-
-@pytest.fixture
-def db(tmp_path):
-    return tmp_path / "runs.db"
 
 
 def retold(task, db):

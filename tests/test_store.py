@@ -8,22 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from stores import same, same_archive, search, small
+from stores import same, same_archive, search
 
 from m2n2lab import CheckpointSpace, Evolver, InputError, make_evolver, store, tasks
 from m2n2lab.baselines import METHODS
 from m2n2lab.store.codec import pack_rng, pack_scores, unpack_rng, unpack_scores
 from m2n2lab.store.schema import StoreError
-
-
-@pytest.fixture(scope="module")
-def task():
-    return small()
-
-
-@pytest.fixture
-def db(tmp_path):
-    return tmp_path / "runs.db"
 
 
 @pytest.fixture(scope="module")

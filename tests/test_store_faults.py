@@ -10,23 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from stores import STEPS, record_until_killed, same, same_archive, search, small
+from stores import STEPS, record_until_killed, same, same_archive, search
 
 from m2n2lab import Evolver, store, tasks
 from m2n2lab.store import schema
 from m2n2lab.store.schema import StoreError
 from m2n2lab.tasks import from_function
-
-
-@pytest.fixture(scope="module")
-def task():
-    return small()
-
-
-@pytest.fixture
-def db(tmp_path):
-    return tmp_path / "runs.db"
-
 
 # -- killed ------------------------------------------------------------------------------------
 

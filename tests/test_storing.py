@@ -15,11 +15,6 @@ from m2n2lab.cli import app
 from m2n2lab.storing import PAUSED, recorded
 
 
-@pytest.fixture
-def db(tmp_path):
-    return tmp_path / "runs.db"
-
-
 def call(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

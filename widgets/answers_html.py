@@ -59,8 +59,8 @@ def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
 
 def _cell(answer: Answer, dark: bool) -> str:
     sample = answer.child
-    told = " ".join(said(getattr(answer, name), name) for name in ("a", "b", "child"))
     names = ("a", "b", "child")
+    told = " ".join(said(getattr(answer, name), name) for name in names)
     drawn = [getattr(answer, name).image for name in names]
     if any(image is None for image in drawn) or all(np.array_equal(drawn[2], i) for i in drawn):
         picture = _picture(sample, dark)

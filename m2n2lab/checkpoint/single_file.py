@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 
 from m2n2lab.checkpoint.folder import read_json
 from m2n2lab.checkpoint.problems import Collector
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, first_line
 
 DENOISER = "unet"
 
@@ -82,7 +82,7 @@ def _load(file: Path, like: Path) -> Any:
             f"m2n2lab with its extra 'images'."
         ) from error
     except Exception as error:  # whatever it has to say of keys and shapes
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"{file} must hold a denoiser like that of {like}, but diffusers cannot read it so "
             f"({type(error).__name__}: {reason:.200}); give models of one architecture."

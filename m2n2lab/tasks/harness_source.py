@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, first_line
 
 PLAIN_TAG = "tag:yaml.org,2002:"
 ENDINGS = (".yaml", ".yml")
@@ -102,7 +102,7 @@ def _manager() -> Any:
 def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:  # datasets wraps what it was about
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]:.200}"
+    return f"{type(error).__name__}: {first_line(error):.200}"
 
 
 # -- a file of one's own ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, first_line
 from m2n2lab.tasks.generation import Generator, Meter
 from m2n2lab.tasks.remembering import RememberingTask
 
@@ -134,7 +134,7 @@ def load_tokenizer(source: str | Path) -> Any:
             f"install m2n2lab with its extra 'llm'."
         ) from error
     except Exception as error:  # whatever is wrong with the files, or with the way to the hub
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"The tokenizer of {source} could not be loaded ({type(error).__name__}: {reason}); "
             f"give a folder with a tokenizer that transformers knows."

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, first_line
 from m2n2lab.tasks.painting import Bytes
 
 Scorer = Callable[[Bytes, Sequence[str]], ArrayLike]
@@ -64,7 +64,7 @@ def _load(source: str) -> tuple[Any, Any]:
         model = auto.AutoModel.from_pretrained(source, trust_remote_code=False)
         processor = auto.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # whatever is wrong with the files, or with the way to the hub
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"The scorer {source} could not be loaded ({type(error).__name__}: {reason}); give a "
             f"folder or a hub id of a CLIP that transformers knows."

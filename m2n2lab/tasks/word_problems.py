@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from m2n2lab.errors import InputError
+from m2n2lab.errors import InputError, first_line
 from m2n2lab.tasks.data import TRAIN_SHARE
 
 HUB = "openai/gsm8k"
@@ -37,7 +37,7 @@ def fetch() -> Parts:
     except InputError:
         raise
     except Exception as error:  # whatever the network raises, the person needs the other way
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"GSM8K could not be fetched from the hub ({type(error).__name__}: {reason}); give a "
             f"folder with train.jsonl and test.jsonl instead."
