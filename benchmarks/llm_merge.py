@@ -4,7 +4,7 @@ Scores are means over word problems and shopping trips, each task half, on held-
 best member, and the best SLERP, are those with the highest mean on the examples that were searched
 on; the best SLERP on the held-out ones is told too, which no search could know.
 
-    python benchmarks/llm_merge.py [--runs 5] [--steps 60]
+    python benchmarks/llm_merge.py [--runs 5] [--steps 100]
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Settings:
     @property
     def steps(self) -> int:
         """Steps of a search that nobody gave a number for: as many as a few minutes hold."""
-        return 60 if self.task in LANGUAGE else 120 if self.draws else 10_000
+        return 100 if self.task in LANGUAGE else 120 if self.draws else 10_000
 
     @property
     def start(self) -> str:

@@ -299,6 +299,16 @@ def test_all_trips_advance_together_and_their_transcripts_are_kept(monkeypatch):
     assert one.transcript.endswith("Bought: Alder hoodie, slim fit (red) Reward 0.80.")
 
 
+def test_a_trip_ends_early_after_so_many_impossible_actions_in_a_row(monkeypatch):
+    script = ["???", "Action: search[hoodie]", "???", "???", "Action: click[B1]"]
+    for patience, turns in ((2, 4), (1, 1), (None, 8)):
+        task = trips(turns=8, patience=patience)
+        asked = told(task, monkeypatch, script)
+        one, _ = task.episodes(None)
+        assert len(asked) == len(one.turns) == turns
+        assert one.reward == 0.0
+
+
 @pytest.mark.parametrize("text", ["", "x" * 10_000, "click[Buy Now]", "\x00<script>"])
 def test_a_trip_of_nonsense_ends_at_the_limit_without_a_reward(monkeypatch, text):
     task = trips(turns=3)
@@ -342,6 +352,7 @@ def test_a_real_model_is_scored_the_same_for_any_batch_size(tmp_path):
     [
         ({"style": "reakt"}, "did you mean 'react'"),
         ({"turns": 0}, "turns must be a whole number of at least 1"),
+        ({"patience": 0}, "patience must be a whole number of at least 1"),
         ({"history": -1}, "history must be a whole number"),
     ],
 )

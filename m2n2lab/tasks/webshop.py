@@ -123,6 +123,7 @@ class WebShop(LanguageTask):
         goals: the D wishes to search on.
         held_out: wishes that the search never sees.
         turns: after which a trip ends without a purchase.
+        patience: impossible actions in a row after which it ends too; no limit by default.
         style: ``"react"``, plain text of thoughts and actions, or ``"chat"``, in which pages and
             answers are turns of the template that the tokenizer brings.
         preamble: what every prompt begins with.
@@ -147,6 +148,7 @@ class WebShop(LanguageTask):
         held_out: Sequence[Wish] = (),
         *,
         turns: int = 10,
+        patience: int | None = None,
         style: Style = "react",
         preamble: str = PREAMBLE,
         opener: str = "Thought:",
@@ -174,6 +176,7 @@ class WebShop(LanguageTask):
         )
         self.shop, self.goals, self._test = shop, tuple(goals), tuple(held_out)
         self.turns = whole_number("turns", turns, 1)
+        self.patience = None if patience is None else whole_number("patience", patience, 1)
         self.style = choose("prompt style", style, ("react", "chat"))
         self.preamble, self.opener = preamble, opener
         self.history = None if history is None else whole_number("history", history, 0)
@@ -213,7 +216,7 @@ class WebShop(LanguageTask):
         logs: list[list[Turn]] = [[] for _ in wishes]
         with self.shop.visits(wishes) as visits:
             for number in range(self.turns):
-                going = [k for k, visit in enumerate(visits) if not visit.done]
+                going = [k for k, visit in enumerate(visits) if self._goes_on(visit, logs[k])]
                 if not going:
                     break
                 prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in going]
@@ -221,11 +224,17 @@ class WebShop(LanguageTask):
                     action, seen = parse_action(text), visits[k].observation
                     logs[k].append(Turn(seen, text, action, visits[k].act(action)))
                 last = number == self.turns - 1
-                meter.add(sum(last or visits[k].done for k in going), 0)
+                meter.add(sum(last or not self._goes_on(visits[k], logs[k]) for k in going), 0)
             return [
                 Episode(wish, tuple(log), visit.bought, visit.reward)
                 for wish, visit, log in zip(wishes, visits, logs, strict=True)
             ]
+
+    def _goes_on(self, visit: Trip, turns: Sequence[Turn]) -> bool:
+        """Return whether another turn of a trip is of any use."""
+        lately = turns[-self.patience :] if self.patience else ()
+        lost = len(lately) == self.patience and not any(turn.possible for turn in lately)
+        return not (visit.done or lost)
 
     def episodes(self, model: Any, indices: ArrayLike | None = None) -> list[Episode]:
         """Return a model's trips for the wishes ``indices`` (n,), all of them if ``None``.

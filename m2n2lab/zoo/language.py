@@ -23,6 +23,9 @@ BASE, MATHS, AGENT = (HOME / name for name in ("base", "maths", "agent"))
 TURNS = 6
 """Of a trip: a search, a product, two options, the purchase, and one to spare."""
 
+PATIENCE = 2
+"""Impossible actions in a row from which these models never find back."""
+
 ANSWER = 72
 """Tokens of the longest worked answer, and a few."""
 
@@ -35,7 +38,7 @@ def trained() -> bool:
 
 
 @remembered
-def word_problems(limit: int = 64, held_out: int = 64, **options: Any) -> GSM8K:
+def word_problems(limit: int = 36, held_out: int = 64, **options: Any) -> GSM8K:
     """Return problems in GSM8K's form that none of the zoo's models was trained on.
 
     Args:
@@ -48,7 +51,7 @@ def word_problems(limit: int = 64, held_out: int = 64, **options: Any) -> GSM8K:
 
 
 @remembered
-def shop(limit: int = 48, held_out: int = 48, **options: Any) -> WebShop:
+def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
     """Return the text shop with wishes that none of the zoo's models was trained on.
 
     Args:
@@ -58,6 +61,7 @@ def shop(limit: int = 48, held_out: int = 48, **options: Any) -> WebShop:
     """
     known = {
         "turns": TURNS,
+        "patience": PATIENCE,
         "preamble": "",
         "opener": OPENER,
         "recall": "actions",
