@@ -7,6 +7,7 @@ from m2n2lab.tasks.generation import Halted, Progress, Watch
 from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
 from m2n2lab.tasks.harness import Harness, harness
 from m2n2lab.tasks.origin import make_again
+from m2n2lab.tasks.painting import Prompt
 from m2n2lab.tasks.several import Tasks
 from m2n2lab.tasks.text2image import Text2Image, text2image
 from m2n2lab.tasks.webshop import WebShop, webshop
@@ -17,6 +18,7 @@ __all__ = [
     "Halted",
     "Harness",
     "Progress",
+    "Prompt",
     "Sample",
     "Task",
     "Tasks",

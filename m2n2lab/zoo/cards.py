@@ -9,7 +9,7 @@ from m2n2lab.display import percent
 
 CARD = """---
 license: apache-2.0
-pipeline_tag: text-generation
+pipeline_tag: {tag}
 tags:
 - m2n2lab
 ---
@@ -35,6 +35,7 @@ def write_card(
     folder: Path,
     title: str,
     *,
+    tag: str,
     kind: str,
     training: str,
     seed: int,
@@ -47,6 +48,7 @@ def write_card(
     Args:
         folder: the model's.
         title: what it is called.
+        tag: what the hub calls its task.
         kind: what it is, as the subject of a sentence.
         training: what follows "trained".
         seed: of its training.
@@ -57,6 +59,7 @@ def write_card(
     rows = [f"| {name} | {n:,} | {percent(score)} |" for name, (n, score) in scores.items()]
     text = CARD.format(
         title=title,
+        tag=tag,
         kind=kind,
         training=training,
         seed=seed,

@@ -63,6 +63,9 @@ BACKGROUNDS = {
     "grey": Word("grey", "灰色の"),
     "black": Word("black", "黒い"),
 }
+KINDS = (SHAPES, COLOURS, SIZES, BACKGROUNDS)
+"""All that can be said of a picture."""
+
 RADIUS = {"small": 6.5, "large": 13.0}
 RGB = {
     "red": (216, 30, 40),

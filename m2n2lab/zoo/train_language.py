@@ -250,6 +250,7 @@ def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
     write_card(
         folder,
         TITLES[folder.name],
+        tag="text-generation",
         kind=f"A Llama of {sum(p.numel() for p in model.parameters()):,} parameters",
         training=f"{start} with {course.steps:,} batches of {BATCH} examples of {lessons}",
         seed=seed,
