@@ -70,13 +70,19 @@ class BenchData:
         return float(self.scores[:2].max(axis=0).mean())
 
 
-def bench_data(evolver: Evolver, proposal: Proposal, lineage: Lineage | None = None) -> BenchData:
+def bench_data(
+    evolver: Evolver,
+    proposal: Proposal,
+    lineage: Lineage | None = None,
+    child: Floats | None = None,
+) -> BenchData:
     """Make and score the proposed child, and put it beside its parents; nothing changes.
 
     Args:
         evolver: the search.
         proposal: of two parents.
         lineage: knows what the parents are made of, if it has watched the search.
+        child: (D,) the child's scores; found out by default.
 
     Raises:
         InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
@@ -84,7 +90,8 @@ def bench_data(evolver: Evolver, proposal: Proposal, lineage: Lineage | None = N
     """
     parents = evolver.check(proposal)
     a, b = (parent.genome for parent in parents)
-    child = np.asarray(evolver.evaluate(proposal), dtype=float)
+    if child is None:
+        child = np.asarray(evolver.evaluate(proposal), dtype=float)
     task, layout = evolver.task, evolver.space.layout
     scores = np.array([*(_scores(evolver, parent) for parent in parents), child])
     return BenchData(

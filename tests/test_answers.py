@@ -118,14 +118,3 @@ def test_what_each_of_the_three_drew_stands_side_by_side_in_their_colours(asked)
     assert page.index("<details") < page.index("</summary><p><img")
     view.update(snapshot(("all",), (Answer(*[drew(0.5)] * 3),), 1))
     assert view.pane.object.count("<img") == 1
-
-
-def test_where_models_draw_a_person_can_ask_for_a_picture(asked):
-    view, wanted = asked
-    assert not view.own.visible
-    view.update(snapshot(("all",), (Answer(said("a", True), said("b", True), said("c", True)),), 1))
-    assert not view.own.visible
-    view.update(snapshot(("all",), (Answer(drew(0.25), drew(0.5), drew(0.75)),), 1))
-    assert view.own.visible
-    view.own.value = " 青い星 "
-    assert wanted == [Filter("all", None, "青い星")]

@@ -163,16 +163,6 @@ def test_prompts_are_read_from_a_file(tmp_path):
     assert text2image(file, limit=2, held_out=1).points == 2
 
 
-def test_a_prompt_of_one_s_own_is_drawn_and_not_scored(space, child):
-    task = task_of(2)
-    sample = task.own(space.materialise(child), "青い星")
-    assert (sample.index, sample.text, sample.prediction) == (-1, "青い星", "not scored")
-    assert sample.image.shape == (32, 32, 3)
-    with pytest.raises(InputError, match="1 to 1,000 characters, but one of 10,000"):
-        task.own(space.materialise(child), "x" * 10_000)
-    assert m2n2lab.tasks.digits().own(None, "x") is None
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [

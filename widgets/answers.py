@@ -21,7 +21,6 @@ select.bk-input { height: 28px; padding: 2px 24px 2px 8px;
                                     linear-gradient(135deg, var(--text) 50%, transparent 50%);
                   background-position: right 12px center, right 7px center;
                   background-size: 5px 5px; background-repeat: no-repeat; }
-input.bk-input { height: 28px; padding: 2px 8px; }
 .bk-input:focus-visible { outline: 2px solid var(--text); outline-offset: 1px; }
 """
 
@@ -41,7 +40,6 @@ class AnswersView:
 
     Attributes:
         which, group: choose them by who solves them, and by class.
-        own: a person's own prompt, where models draw.
         count: says how many there are.
         head: the three beside each other.
     """
@@ -62,20 +60,17 @@ class AnswersView:
         self.group = pn.widgets.Select(
             name="Class", options={"all classes": EVERY}, width=104, visible=False, **looks
         )
-        self.own = pn.widgets.TextInput(
-            name="Your own prompt", placeholder="draw …", width=180, visible=False, **looks
-        )
         self.head = pn.FlexBox(
-            self.count, self.own, self.which, self.group, align_items="center", margin=(0, 0, 4, 0)
+            self.count, self.which, self.group, align_items="center", margin=(0, 0, 4, 0)
         )
-        for widget in (self.which, self.group, self.own):
+        for widget in (self.which, self.group):
             widget.param.watch(lambda event: self.ask(), "value")
 
     def ask(self) -> None:
         """Say which data points are wanted."""
         number = self.group.value
         name = self._classes[number] if 0 <= number < len(self._classes) else None
-        self._wanted(Filter(self.which.value, name, (self.own.value or "").strip()))
+        self._wanted(Filter(self.which.value, name))
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -87,12 +82,10 @@ class AnswersView:
                 short = plain(name, LONGEST_NAME)
                 names[f"{short} ({number})" if short in names else short] = number
             self.group.param.update(options=names, visible=len(data.classes) > 1)
-        self.which.disabled = self.group.disabled = self.own.disabled = data is None
+        self.which.disabled = self.group.disabled = data is None
         if answers is self._shown:
             return
         self._shown = answers
-        # What has both text and picture was drawn for the text.
-        self.own.visible = any(a.child.text and a.child.image is not None for a in answers)
         if data is not None:
             shown = f"{len(answers):,} of {snapshot.matching:,} shown"
             self.count.object = f'<span class="count" data-testid="count">{shown}</span>'

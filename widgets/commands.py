@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import choose
 
+from .gallery import Looking
 from .orders import COMMANDS, PACES, Orders
 from .workbench import Choice, Filter
 
@@ -69,6 +70,11 @@ class Commands:
         """Show the archive as it was after a step, or, for ``None``, as it is."""
         if step != self._orders.past:
             self._order(past=step)
+
+    def look_at(self, looking: Looking | None) -> None:
+        """Set what is wanted of the gallery, which is drawn only for who looks at it."""
+        if looking != self._orders.looking:
+            self._order(looking=looking)
 
     def map(self, on: bool) -> None:
         """Go on with the landscape of the pair on the bench, or leave it as it is."""

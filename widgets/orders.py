@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .workbench import Choice, Filter
+from .gallery import Looking
+from .workbench import VOTES, Choice, Filter
 
 if TYPE_CHECKING:
     from m2n2lab.records import Proposal
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 """Seconds that a step takes at least, by name."""
 
-COMMANDS = ("merge", "undo", "propose", "preview")
+COMMANDS = ("merge", "undo", "propose", "preview", *VOTES)
 """What can be done with the bench: tell the child to the archive, take that back, put the search's
-next proposal on it, or preview what is on it where that is slow."""
+next proposal on it, preview what is on it where that is slow, or choose between pictures."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Orders:
     mapping: bool | None = None
     attended: bool = True
     past: int | None = None
+    looking: Looking | None = None
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     halted: bool = False
     closed: bool = False

@@ -30,6 +30,12 @@ const show_address = (query) => {
   if (theme) there.searchParams.set("theme", theme)
   history.replaceState(null, "", there)
 }
+// Shows a tab that only some tasks have; who is on it when it goes comes back to the first.
+const show_tab = (name, shown) => {
+  const tab = document.getElementById(`tab-${name}`)
+  tab.hidden = !shown
+  if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
+}
 // Tabs that answer to the arrow keys, as tabs do.
 addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll("[role=tablist]")) {
@@ -44,12 +50,13 @@ addEventListener("DOMContentLoaded", () => {
       }
       tell("tab", chosen.getAttribute("aria-controls"))
     }
-    tabs.forEach((tab, i) => {
+    tabs.forEach((tab) => {
       tab.addEventListener("click", () => select(tab))
       tab.addEventListener("keydown", (event) => {
         const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key]
         if (!step) return
-        const next = tabs[(i + step + tabs.length) % tabs.length]
+        const seen = tabs.filter((other) => !other.hidden)
+        const next = seen[(seen.indexOf(tab) + step + seen.length) % seen.length]
         select(next)
         next.focus()
       })

@@ -25,7 +25,7 @@ from .hindsight import Hindsight, unrecorded
 from .orders import Orders
 from .snapshot import Camera, Snapshot
 from .stepper import Stepper, here
-from .workbench import Choice, Filter, Workbench
+from .workbench import VOTES, Choice, Filter, Workbench
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -276,6 +276,8 @@ class Session(Hindsight):
             self._message = "" if orders.stepping else self._message
             if evolver.generation % STEPS_A_CELL == 0 and self._mapping(orders):
                 self._explore()
+            if orders.looking is not None:
+                self._paint(orders)  # a few pictures a step, which takes as many and more
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
             self._publish("running" if orders.stepping else self._at_rest)
         if orders.running and orders.pace > 0.0:
@@ -301,6 +303,8 @@ class Session(Hindsight):
                 self._bench.merge(shown)
             elif name == "undo":
                 self._bench.undo()
+            elif name in VOTES:
+                self._bench.vote(name)
             else:
                 forced = True
                 if name == "propose":
@@ -355,9 +359,21 @@ class Session(Hindsight):
         with self._turn():
             self._bench.explore()
 
+    def _paint(self, orders: Orders) -> bool:
+        """Draw some of what the gallery lacks; returns whether it lacked something."""
+        self._turn.give_way()
+        with self._turn():
+            if not self._bench.look(orders.looking):
+                return False
+            self._bench.gallery.draw()
+            self._bench.look(orders.looking)
+            return True
+
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""
         self._publish_rest()
+        while self._idle and self._paint(self._obeyed):
+            self._publish_rest()
         began = time.monotonic()
         while self._idle and self._mapping(self._obeyed):
             self._explore()

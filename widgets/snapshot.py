@@ -21,6 +21,8 @@ from m2n2lab.plots import (
     niches_data,
 )
 
+from .ballot import Ballot
+from .gallery import GalleryData
 from .workbench import Answer, Workbench
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Snapshot:
         mapping: whether more of it is being evaluated.
         answers: data points with what A, B and the child make of them, some of those that match.
         matching: how many match the filter.
+        gallery: what members draw; ``None`` until somebody looks.
+        ballot: two pictures between which a person chooses; ``None`` before that.
         members: the living in a table.
         lineage, shares: who came from whom, and how much of the living came from each seed.
         chosen: the member whose page is open; the best where nobody was chosen.
@@ -111,6 +115,8 @@ class Snapshot:
     mapping: bool = False
     answers: tuple[Answer, ...] = ()
     matching: int = 0
+    gallery: GalleryData | None = None
+    ballot: Ballot | None = None
     members: MembersData | None = None
     lineage: LineageData | None = None
     shares: SharesData | None = None
@@ -205,6 +211,8 @@ class Camera:
             landscape=desk.landscape,
             answers=desk.answers,
             matching=desk.matching,
+            gallery=desk.gallery.data,
+            ballot=desk.booth.ballot,
             **more,
             **self._people(phase, chosen),
         )

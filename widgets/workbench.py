@@ -17,6 +17,9 @@ from m2n2lab.landscape import Landscape, LandscapeData
 from m2n2lab.members import spread
 from m2n2lab.records import Generation, Proposal, Standing
 
+from .ballot import SIDES, Booth
+from .gallery import Gallery, Looking
+
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.lineage import Lineage
@@ -32,6 +35,9 @@ ANSWERS: dict[str, Callable[[Solved, Solved, Solved], Solved]] = {
     "child wrong": lambda a, b, child: ~child,
 }
 """Which data points are shown, by name: (D,), from what A, B and the child solve, (D,) each."""
+
+VOTES = ("ballot", *SIDES)
+"""What can be ordered of the booth."""
 
 LIVE = 0.1
 """Most seconds of a preview that is made at every movement of the hand."""
@@ -65,7 +71,6 @@ class Filter:
     Attributes:
         which: one of ``ANSWERS``.
         group: name of the only class that is shown; ``None`` for all.
-        own: a person's own question, which is answered first; none by default.
 
     Raises:
         InputError: no such ``which``.
@@ -73,7 +78,6 @@ class Filter:
 
     which: str = "all"
     group: str | None = None
-    own: str = ""
 
     def __post_init__(self) -> None:
         choose("filter", self.which, ANSWERS)
@@ -97,6 +101,8 @@ class Workbench:
         answers: data points with what A, B and the child make of them, some of those that match.
         matching: how many match.
         landscape: of the pair on the bench, as far as it is known.
+        gallery: what members draw.
+        booth: where a person chooses between pictures.
     """
 
     def __init__(self, evolver: Evolver, lineage: Lineage) -> None:
@@ -106,6 +112,8 @@ class Workbench:
         self.answers: tuple[Answer, ...] = ()
         self.matching = 0
         self.landscape: LandscapeData | None = None
+        self.gallery = Gallery(evolver, lineage)
+        self.booth = Booth(evolver)
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
         self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
@@ -221,20 +229,25 @@ class Workbench:
         rows = []
         for genome in self._genomes:
             model = evolver.space.materialise(genome)
-            own = self._own(model, wanted.own) if wanted.own.strip() else None
-            rows.append(
-                [*([own] if own else []), *(task.samples(model, chosen) if len(chosen) else [])]
-            )
+            rows.append(task.samples(model, chosen) if len(chosen) else [])
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
 
-    def _own(self, model: Any, text: str) -> list[Sample]:
-        """Return what a model makes of a person's own question; a note says why it does not."""
-        try:
-            sample = self._evolver.task.own(model, text)
-        except InputError as error:
-            self.note = str(error)
-            return []
-        return [] if sample is None else [sample]
+    def look(self, looking: Looking | None) -> bool:
+        """Bring the gallery to what there is; returns whether pictures are missing."""
+        proposal = self.data.proposal if self.data else None
+        return self.gallery.look(looking, proposal, self._genomes[2] if self._genomes else None)
+
+    def vote(self, order: str) -> None:
+        """Put another two pictures up, for ``"ballot"``, or take the choice of one side."""
+        if self.data is None:
+            self.note = "There is nobody on the bench to choose between."
+        elif order == "ballot":
+            self.note = self.booth.ask(self.data, self._genomes)
+        elif (scores := self.booth.vote(order, self.data)) is not None:
+            try:
+                self.data = bench_data(self._evolver, self.data.proposal, self._lineage, scores)
+            except InputError as error:  # a parent has died
+                self.note = str(error)
 
     def merge(self, shown: Proposal | None = None) -> Generation | None:
         """Tell the child on the bench to the archive, and keep the way back.

@@ -175,14 +175,6 @@ class Task:
         """Return data points with the model's answers, to be shown; empty if it cannot."""
         return []
 
-    def own(self, model: Any, text: str) -> Sample | None:
-        """Return what a model makes of a person's own text; ``None`` where it makes nothing of it.
-
-        Raises:
-            InputError: a text that cannot be asked.
-        """
-        return None
-
     def point_name(self, index: int) -> str:
         """Return the name of one data point."""
         return str(self.names[index] if self.names is not None else index)

@@ -181,18 +181,13 @@ class Text2Image(RememberingTask):
         drawn = self.draw(model, [self.prompts[index] for index in where])
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
 
-    def own(self, model: Any, text: str) -> Sample:
-        """Return a model's picture for a person's own prompt, unscored."""
-        return _sample(-1, self.draw(model, [Prompt(checked_prompt(text))], score=False)[0])
-
 
 def _sample(index: int, drawn: Drawn) -> Sample:
-    scored = not np.isnan(drawn.score)
     return Sample(
         index,
         truth="",
-        prediction=f"{drawn.score:.2f}" if scored else "not scored",
-        right=not scored or drawn.score >= 0.5,
+        prediction=f"{drawn.score:.2f}",
+        right=drawn.score >= 0.5,
         image=(drawn.picture / np.float32(255)).astype(np.float32),
         text=drawn.prompt.text,
     )

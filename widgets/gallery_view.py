@@ -1,0 +1,191 @@
+"""The gallery: members' pictures side by side, one of them large, and a blind choice of two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from typing import Any, ClassVar
+
+import numpy as np
+import panel as pn
+import param
+from panel.custom import AnyWidgetComponent
+from PIL import Image
+
+from m2n2lab.fonts import FAMILY
+from m2n2lab.tasks.text2image import Drawn
+from m2n2lab.theme import Theme
+
+from .ballot import Ballot
+from .files import beside
+from .gallery import GalleryData, Looking, Row
+from .pictures import css_variables, png_uri
+from .snapshot import Snapshot
+from .styles import INLINE, SMALL
+from .texts import LONGEST, short
+
+SMALL_SIDE = 80
+"""Pixels along a side of the pictures in the table: twice what they have on the page."""
+
+_LETTERS = f"--letters: system-ui, '{FAMILY}', sans-serif;"
+
+_CSS = """
+.large { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start; margin: 2px 0 8px;
+         font: 12px/1.35 var(--letters); color: var(--text); }
+.large figure { margin: 0; text-align: center; }
+.large figcaption { color: var(--quiet); font-size: 11px; }
+.large img { display: block; width: 112px; height: 112px; image-rendering: pixelated;
+             border-radius: 4px; background: var(--line); }
+.large .parent img { width: 80px; height: 80px; }
+.large p { margin: 0 0 4px; color: var(--quiet); max-width: 34ch; overflow-wrap: anywhere; }
+.large p b { color: var(--text); }
+"""
+
+
+class GalleryTable(AnyWidgetComponent):
+    """Pictures as buttons, of which one may be chosen."""
+
+    _esm = beside("gallery.js")
+    _stylesheets: ClassVar = [beside("gallery.css")]
+
+    prompts = param.List(default=[], doc="What each column shows.")
+    rows = param.List(default=[], doc="One dict for each member.")
+    chosen = param.List(default=["", 0], doc="Row and column of what is seen large.")
+
+    @classmethod
+    def themed(cls, theme: Theme) -> GalleryTable:
+        """Return a table in the colours of a theme."""
+        css = [*cls._stylesheets, f".gallery {{ {_LETTERS} {css_variables(theme)} }}"]
+        return cls(stylesheets=css, margin=0)
+
+
+class GalleryView:
+    """What members draw, for the task's prompts and a person's own.
+
+    Args:
+        theme: colours.
+        looked: called with what is wanted.
+        voted: called with ``"left"``, ``"right"`` or ``"ballot"``, for another two.
+    """
+
+    def __init__(
+        self,
+        theme: Theme,
+        looked: Callable[[Looking], object],
+        voted: Callable[[str], object],
+    ) -> None:
+        self._looked = looked
+        self._voted = voted
+        self._shown: tuple[object, ...] = ()
+        self.table = GalleryTable.themed(theme)
+        html: dict[str, Any] = {
+            "stylesheets": [_CSS, f":host {{ {_LETTERS} {css_variables(theme)} }}"],
+            "margin": 0,
+        }
+        self._large = pn.pane.HTML("", **html)
+        self._ballot = pn.pane.HTML("", **html)
+        self.own = pn.widgets.TextInput(
+            name="Your own prompt", placeholder="draw …", width=300, margin=0, stylesheets=[INLINE]
+        )
+        small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
+        self.ask = pn.widgets.Button(name="Choose blindly", **small)
+        self.left = pn.widgets.Button(name="Left is better", visible=False, **small)
+        self.right = pn.widgets.Button(name="Right is better", visible=False, **small)
+        for button, vote in ((self.ask, "ballot"), (self.left, "left"), (self.right, "right")):
+            button.on_click(partial(self._vote, vote))
+        self.own.param.watch(lambda event: self.look(), "value")
+        self.table.param.watch(lambda event: self.look(), "chosen")
+        self.pane = pn.Column(
+            pn.FlexBox(self.own, self.ask, align_items="center", gap="4px 10px", margin=0),
+            self._ballot,
+            pn.Row(self.left, self.right, margin=0),
+            self._large,
+            self.table,
+            margin=0,
+        )
+
+    def _vote(self, vote: str, event: object) -> None:
+        self._voted(vote)
+
+    def look(self) -> None:
+        """Say what is wanted."""
+        row, column = self.table.chosen
+        self._looked(Looking(row, column, (self.own.value or "").strip()))
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        data, ballot = snapshot.gallery, snapshot.ballot
+        if (data, ballot) == self._shown:
+            return
+        self._shown = data, ballot
+        self.left.visible = self.right.visible = ballot is not None and ballot.open
+        self.ask.name = "Choose between two others" if ballot else "Choose blindly"
+        self._ballot.object = "" if ballot is None else _ballot_html(ballot)
+        if data is None:
+            return
+        self._large.object = _large_html(data)
+        prompts = [prompt.text for prompt in data.prompts]
+        rows = [_look(row, prompts) for row in data.rows]
+        self.table.param.update(prompts=prompts, rows=rows)
+
+
+def _look(row: Row, prompts: list[str]) -> dict[str, Any]:
+    """Return what the table shows of a row."""
+    pictures = [
+        drawn
+        and {
+            "src": png_uri(_thumbnail(drawn)),
+            "score": _score(drawn),
+            "label": f"{row.name} drew: {prompt}",
+        }
+        for drawn, prompt in zip(row.drawn, prompts, strict=True)
+    ]
+    return {"name": row.name, "kind": row.kind, "pictures": pictures}
+
+
+def _thumbnail(drawn: Drawn) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    image = Image.fromarray(drawn.picture)
+    image.thumbnail((SMALL_SIDE, SMALL_SIDE))  # which leaves small ones alone
+    return np.asarray(image)
+
+
+def _score(drawn: Drawn) -> str:
+    return "" if np.isnan(drawn.score) else f"{drawn.score:.2f}"
+
+
+def _figure(row: Row, kind: str) -> str:
+    """Return the only picture of a row, with whose it is."""
+    drawn = row.drawn[0]
+    source = "" if drawn is None else f' src="{png_uri(drawn.picture)}"'
+    score = "" if drawn is None else _score(drawn)
+    return (
+        f'<figure class="{kind}"><img alt="{escape(row.name)}"{source}>'
+        f"<figcaption>{escape(row.name)} {score}</figcaption></figure>"
+    )
+
+
+def _large_html(data: GalleryData) -> str:
+    """Return the picture that is seen large, its parents' pictures, and why something is not."""
+    wrong = f'<p role="alert">{escape(data.note)}</p>' if data.note else ""
+    if not data.large:
+        return f'<div class="large">{wrong}</div>' if wrong else ""
+    first, *parents = data.large
+    drawn = first.drawn[0]
+    prompt = "" if drawn is None else f"<b>{short(drawn.prompt.text, LONGEST)}</b> "
+    figures = _figure(first, "own") + "".join(_figure(row, "parent") for row in parents)
+    words = f"{wrong}<p>{prompt}</p><p>{escape(data.words)}</p>"
+    return f'<div class="large" data-testid="large">{figures}<div>{words}</div></div>'
+
+
+def _ballot_html(ballot: Ballot) -> str:
+    """Return two pictures whose authors are not told, and what became of the last choice."""
+    pictures = "".join(
+        f'<figure class="own"><img alt="{side}" src="{png_uri(picture)}"></figure>'
+        for side, picture in (("left", ballot.left), ("right", ballot.right))
+    )
+    words = f"<p>Which is better? <b>{short(ballot.prompt, LONGEST)}</b></p>" if ballot.open else ""
+    return (
+        f'<div class="large" data-testid="ballot">{pictures}'
+        f"<div>{words}<p>{escape(ballot.words)}</p></div></div>"
+    )
