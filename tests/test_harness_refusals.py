@@ -68,11 +68,14 @@ def test_options_that_cannot_be_used_are_refused(options, said, written):
         ("- 1\n", "could not be read .ValueError: Expected YAML dict"),
         ("dataset_path: json\n", "with the name of its task .* after 'task:', but it has"),
         ("include: gone.yaml\ntask: x\n", "could not be read .FileNotFoundError"),
-        ("task: x\ndataset_path: json\ntest_split: test\n", "could not be loaded"),
+        ("task: x\ndataset_path: json\ntest_split: test\n", "must name the files .* json file of"),
+        (
+            "task: x\ndataset_path: json\ndataset_kwargs: {data_files: gone.jsonl}\n",
+            "could not be loaded .FileNotFoundError",
+        ),
     ],
 )
 def test_files_that_are_no_tasks_are_told_in_one_sentence(content, said, here):
-    # Data files that are not named are looked for in the whole folder at hand.
     path = here / "task.yaml"
     if content is not None:
         path.write_text(content)

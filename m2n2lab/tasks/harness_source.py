@@ -15,6 +15,12 @@ from typing import Any
 
 from m2n2lab.errors import InputError, first_line
 
+FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
+"""Kinds of files that ``datasets`` reads by itself."""
+
+NAMED = {"data_files", "data_dir"}
+"""Where a task says which."""
+
 PLAIN_TAG = "tag:yaml.org,2002:"
 ENDINGS = (".yaml", ".yml")
 
@@ -130,6 +136,13 @@ def _read(path: Path, functions: bool) -> dict[str, Any]:
             f"'group:' a list of tasks) after 'task:', but it has none; give it one."
         )
     for each in _mappings(config):
+        kind = each.get("dataset_path")
+        if kind in FILES and not any(NAMED & part.keys() for part in _mappings(each)):
+            raise InputError(
+                f"{path} must name the files that its data come from, as dataset_kwargs: "
+                f"{{data_files: …}}, since it has dataset_path: {kind}, but it names none; name "
+                f"them, or every {kind} file of the folder at hand would be read."
+            )
         files = each.get("data_files")
         if files is not None:
             each["data_files"] = _anchored(files, path.expanduser().resolve().parent)
