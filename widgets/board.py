@@ -22,6 +22,7 @@ from m2n2lab.theme import LIGHT, Theme
 
 from .answers import AnswersView
 from .bench_view import BenchView
+from .cells import Cells
 from .compare import CompareView
 from .desks import DESKS, Desk
 from .gallery import Looking
@@ -111,6 +112,7 @@ class Board:
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
         self.pulse = Pulse()
+        self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
@@ -363,6 +365,7 @@ class Board:
             "draws": self.draws,
             "address": self.address,
             "pulse": self.pulse.pane,
+            "cell": self.cells.pane,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
             "span": self.lives.span,

@@ -13,7 +13,7 @@ from m2n2lab.theme import Theme
 from .files import beside
 from .pictures import css_variables
 
-_SCRIPTS = ("page", "save_plot")
+_SCRIPTS = ("page", "cells", "save_plot")
 
 
 class Page(pn.Template):

@@ -1,0 +1,87 @@
+// Maps whose cells can be chosen without a mouse: arrow keys move a frame, Enter picks what is in
+// it. What is in it is said to those who do not see the map.
+const MAPS = {
+  AttractionView: {
+    start: ({ rows }) => ({ row: rows - 1, column: 1 }),
+    words: ({ data, row, column, rows, value }) => {
+      const ids = data.ids[0], a = ids[rows - 1 - row], b = ids[column]
+      return a === b ? `${a} meets itself`
+        : `A ${a}, B ${b}: solves what A misses, worth ${value.toFixed(1)}`
+    },
+  },
+  LandscapeView: {
+    start: ({ rows, columns }) => ({ row: (rows - 1) >> 1, column: (columns - 1) >> 1 }),
+    words: ({ data, row, column, value }) =>
+      `split ${data.splits[0][column].toLocaleString("en")}, mix ${data.mixes[0][row].toFixed(2)}: `
+      + (isNaN(value) ? "not evaluated yet" : `score ${value.toFixed(1)} %`),
+  },
+}
+const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }
+
+// Returns the map's figure, its numbers and its shape; the first row is the lowest.
+const seen = (name) => {
+  const models = Bokeh.documents.map((made) => made.get_model_by_name(name))
+  const model = models.find((found) => found != null)
+  const view = model && Bokeh.index.find_one(model)
+  const glyph = model?.renderers.find((found) => found.glyph?.type === "Image")
+  if (!view?.canvas_view || !glyph) return null
+  const data = glyph.data_source.data, image = data.image[0]
+  const [rows, columns] = image.shape ?? [image.length, image[0].length]
+  const of = (key) => data[key]?.[0] ?? glyph.glyph[key].value
+  const wide = of("dw") / columns, high = of("dh") / rows
+  return { view, data, rows, columns, wide, high, left: of("x"), bottom: of("y"),
+           at: (row, column) => image.shape ? image[row * columns + column] : image[row][column] }
+}
+
+const movable = (place, name) => {
+  let cell = null, picks = 0
+  const frame = document.createElement("div"), words = document.createElement("div")
+  frame.className = "cell"
+  words.className = "spoken"
+  words.setAttribute("role", "status")
+  place.append(frame, words)
+  place.tabIndex = 0
+
+  const show = () => {
+    const map = seen(name)
+    if (!map) return
+    cell ??= MAPS[name].start(map)
+    const within = (value, many) => Math.min(Math.max(value, 0), many - 1)
+    cell = { row: within(cell.row, map.rows), column: within(cell.column, map.columns) }
+    const { row, column } = cell, { x_scale, y_scale } = map.view.frame
+    const box = map.view.canvas_view.el.getBoundingClientRect()
+    const around = place.getBoundingClientRect()
+    const x = (value) => box.x - around.x + x_scale.compute(map.left + value * map.wide)
+    const y = (value) => box.y - around.y + y_scale.compute(map.bottom + value * map.high)
+    frame.style.left = `${x(column)}px`
+    frame.style.width = `${x(column + 1) - x(column)}px`
+    frame.style.top = `${y(row + 1)}px`
+    frame.style.height = `${y(row) - y(row + 1)}px`
+    const said = MAPS[name].words({ ...map, ...cell, value: map.at(row, column) })
+    if (words.textContent !== said) words.textContent = said
+  }
+  let watching
+  place.addEventListener("focus", () => {
+    show()
+    watching = setInterval(show, 500) // the search may go on
+  })
+  place.addEventListener("blur", () => clearInterval(watching))
+  place.addEventListener("keydown", (event) => {
+    const map = seen(name), move = MOVES[event.key]
+    if (!map || !cell || event.ctrlKey || event.metaKey || event.altKey) return
+    if (move) cell = { row: cell.row + move[0], column: cell.column + move[1] }
+    else if (event.key === "Home") cell = { ...cell, column: 0 }
+    else if (event.key === "End") cell = { ...cell, column: map.columns - 1 }
+    else if (event.key === "Enter") {
+      const x = map.left + (cell.column + 0.5) * map.wide
+      const y = map.bottom + (cell.row + 0.5) * map.high
+      tell("cell", JSON.stringify([name, x, y, ++picks])) // a number, to be picked once more
+    } else return
+    event.preventDefault()
+    show()
+  })
+}
+
+addEventListener("DOMContentLoaded", () => {
+  for (const place of document.querySelectorAll("[data-cells]")) movable(place, place.dataset.cells)
+})

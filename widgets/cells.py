@@ -1,0 +1,38 @@
+"""Cells of maps that are chosen with the keyboard; ``cells.js`` moves the frame."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import panel as pn
+
+from .live_plot import LivePlot
+
+
+class Cells:
+    """Passes a cell that was picked with the keyboard to its map, as if it had been clicked.
+
+    Args:
+        maps: those that can be picked from.
+
+    Attributes:
+        pane: to be placed on the page as ``cell``, by which the script finds it; it shows nothing.
+    """
+
+    def __init__(self, *maps: LivePlot) -> None:
+        self._maps = {type(found).__name__: found for found in maps}
+        self.pane = pn.widgets.TextInput(name="cell", visible=False)
+        self.pane.param.watch(lambda event: self._pick(event.new), "value")
+
+    def _pick(self, told: str) -> None:
+        """Take the name of a map and a place in it, as JSON; anything else is let be."""
+        try:
+            name, x, y, _ = json.loads(told)
+            x, y = float(x), float(y)
+        except (TypeError, ValueError):
+            return
+        found = self._maps.get(name) if isinstance(name, str) else None
+        if found is not None and math.isfinite(x) and math.isfinite(y):
+            found.tapped(SimpleNamespace(x=x, y=y))
