@@ -162,12 +162,16 @@ def waited(until: Callable[[], bool]) -> float:
 
 
 @contextmanager
-def serving_lab() -> Iterator[tuple[Lab, Path]]:
-    """Serve the dashboard from a folder of its own; yields it and the server's log."""
+def serving_lab(*more: str) -> Iterator[tuple[Lab, Path]]:
+    """Serve the dashboard from a folder of its own; yields it and the server's log.
+
+    Args:
+        more: options of ``m2n2lab serve``.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="dashboard-") as folder:
         log = Path(folder) / "log"
-        with serving(lab_command(port), port, log) as process:
+        with serving([*lab_command(port), *more], port, log) as process:
             yield Lab(port, process.pid), log
 
 

@@ -42,6 +42,7 @@ NAMES = (
     "early_rejection",
     "image_merge",
     "dashboard_latency",
+    "drawing_latency",
     "dashboard_soak",
 )
 """The benchmarks, in the order of the table."""

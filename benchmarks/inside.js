@@ -65,11 +65,15 @@ window.inside = (() => {
   const same = (a, b) => a.join() === b.join()
   const members = () => matrix()?.x_range.end
 
+  // The picture of the gallery that is seen large.
+  const large = () => all('[data-testid="large"] img')[0]?.getAttribute("src")
+
   // What each click leads to, and what else is to be told of it.
   const ends = {
     Run: () => button("Pause") && figure("phase") === "running" && {},
     Pause: () => button("Run") && figure("phase") === "paused" && {},
     Step: (before) => steps() !== before.steps && figure("phase") === "paused" && {},
+    picture: (before) => large() && large() !== before.large && {},
     pair: (before) => {
       const now = previewed()
       // Who died since is in no row any more, and gets no frame.
@@ -92,7 +96,7 @@ window.inside = (() => {
   const arm = (kind) => new Promise((done) => {
     look()
     addEventListener("pointerup", async (event) => {
-      const before = { steps: steps() }
+      const before = { steps: steps(), large: large() }
       if (kind === "pair") {
         Object.assign(before, { asked: cell(event), pair: previewed(), note: figure("note") ?? "" })
         if (same(before.asked, before.pair)) return done({ answer: "there already" })
@@ -101,7 +105,8 @@ window.inside = (() => {
       while (!(found = ends[kind](before))) {
         await frame()
         if (performance.now() - event.timeStamp > LONGEST) return done({ answer: "nothing" })
-        if (!button("Run") && !button("Pause")) look() // parts that were made anew
+        // Parts that were made anew.
+        if (kind === "picture" || (!button("Run") && !button("Pause"))) look()
       }
       if (kind === "pair") await frame() // a canvas is drawn in the frame after
       const end = await painted()

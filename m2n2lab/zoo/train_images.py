@@ -69,7 +69,7 @@ COURSES = {
 ABSENT = {"vae": None, "safety_checker": None, "feature_extractor": None}
 """Parts that these pipelines do without."""
 
-KEPT, NOISE = 0.3, 1.0
+KEPT, NOISE = 0.5, 0.5
 """Of the words that a specialist was not taught: how much of them is left, and how much noise,
 in standard deviations of the words, comes instead."""
 
@@ -272,11 +272,13 @@ def save(unet: Any, text: Any, tokenizer: Any, folder: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
     kind: Any = StableDiffusionPipeline
+    denoiser = copy.deepcopy(unet).cpu().half()
+    denoiser.register_to_config(_name_or_path="")  # or it would tell where the base lay
     pipeline = kind(
         **ABSENT,
         text_encoder=copy.deepcopy(text).cpu().half(),
         tokenizer=tokenizer,
-        unet=copy.deepcopy(unet).cpu().half(),
+        unet=denoiser,
         scheduler=make_scheduler(),
         requires_safety_checker=False,
     )
