@@ -1,8 +1,9 @@
 """How soon the page answers while the zoo's picture models draw, and how fast they draw.
 
 Serves the page of a search over pictures and opens its gallery in a Chromium, with one torch
-thread. Clicks are timed inside the page, as in ``dashboard_latency.py``: Run and Pause, and while
-the search runs a picture of the gallery, until it is seen large. Clicks come at random moments.
+thread. Clicks are timed inside the page, as in ``dashboard_latency.py``: Run; Pause, until the page
+says that it pauses (a model stops within a denoising step); and while the search runs a picture of
+the gallery, until it is seen large. Clicks come at random moments.
 
     python benchmarks/drawing_latency.py [--clicks 40]
 """
@@ -23,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from m2n2lab.zoo.images import captions, image_specialists, shapes, trained
 
-KINDS = ("Run", "Pause", "picture")
+KINDS = ("Run", "pausing", "picture")
 PROMPTS = 16
 
 
@@ -50,8 +51,8 @@ def clicks(page: Page, count: int) -> dict[str, list[float]]:
 
     gallery = page.get_by_role("table", name="pictures of members")
     for number in range(count):
-        for kind in ("Run", "picture", "Pause"):
-            wanted = button(page, kind)
+        for kind in ("Run", "picture", "pausing"):
+            wanted = button(page, "Pause" if kind == "pausing" else kind)
             if kind == "picture":
                 # Seeds are drawn from the first, so their pictures are there all the time.
                 row = gallery.locator("tbody tr").nth(number % 4)

@@ -73,6 +73,7 @@ window.inside = (() => {
     Run: () => button("Pause") && figure("phase") === "running" && {},
     Pause: () => button("Run") && figure("phase") === "paused" && {},
     Step: (before) => steps() !== before.steps && figure("phase") === "paused" && {},
+    pausing: () => button("Run") && figure("phase").startsWith("paus") && {},
     picture: (before) => large() && large() !== before.large && {},
     pair: (before) => {
       const now = previewed()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.text2image import Drawn
 
-CELL, GAP, HEAD, SIDE = 96, 8, 66, 128
+CELL, GAP, HEAD, SIDE = 96, 8, 66, 144
 """Pixels of a picture's side, between pictures, above them, and left of them."""
 
 PAPER, INK, QUIET = "#ffffff", "#1d1d1f", "#6b6b70"

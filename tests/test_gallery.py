@@ -1,13 +1,14 @@
 """The gallery: who draws what, what is drawn when, and blind choices that become scores."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 from m2n2lab.widgets.ballot import Ballot
 from m2n2lab.widgets.gallery import Looking
 from m2n2lab.widgets.gallery_view import GalleryView
-from m2n2lab.widgets.session import Session
+from m2n2lab.widgets.session import PUBLISH_EVERY, Session
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.workbench import Choice, Filter, Workbench
 from pictures import scribblers
@@ -88,17 +89,18 @@ def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(desk, se
 def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(desk, search):
     looking = Looking("child", JAPANESE)  # the first English prompt
     assert desk.look(looking)
-    assert [row.drawn for row in desk.gallery.data.large] == [(None,)] * 3
+    assert [row.drawn for row in desk.gallery.data.parents] == [(None,)] * 2
     for _ in range(3):
         desk.gallery.draw()
         desk.look(looking)
-    child, a, b = desk.gallery.data.large
+    (a, b), child = desk.gallery.data.parents, desk.gallery.data.rows[-1]
     prompt = desk.gallery.data.prompts[JAPANESE]
-    assert [each.drawn[0].prompt for each in (child, a, b)] == [prompt] * 3
+    assert desk.gallery.data.at == ("child", prompt)
+    assert [each.drawn[0].prompt for each in (a, b)] == [prompt] * 2
     assert (a.name, b.name) == tuple(
         f"{k}: {id}" for k, id in zip("AB", desk.data.proposal.parents, strict=True)
     )
-    assert not np.array_equal(child.drawn[0].picture, a.drawn[0].picture)
+    assert not np.array_equal(child.drawn[JAPANESE].picture, a.drawn[0].picture)
     assert "on the bench" in desk.gallery.data.words
     so_far = [drawn for row in desk.gallery.data.rows for drawn in row.drawn if drawn]
     assert {drawn.prompt for drawn in so_far} == {prompt}
@@ -107,8 +109,8 @@ def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(des
 def test_of_a_member_those_parents_are_seen_that_live(desk, search):
     newest = max(search.archive.ids)
     drawn(desk, Looking(f"newest: {newest}", 0))
-    row, *parents = desk.gallery.data.large
-    assert row.name == f"newest: {newest}"
+    parents = desk.gallery.data.parents
+    assert desk.gallery.data.at[0] == f"newest: {newest}"
     born = desk._lineage[newest].parents
     assert len(born) == 2
     assert [each.name for each in parents] == [f"parent: {p}" for p in born if p in search.archive]
@@ -207,6 +209,28 @@ def test_a_session_draws_only_while_somebody_looks(search):
         assert session.join(10.0)
 
 
+def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
+    score = search.task._scorer
+
+    def slowly(pictures, prompts):  # so that more than a moment lies between two answers
+        time.sleep(1.1 * PUBLISH_EVERY)
+        return score(pictures, prompts)
+
+    search.task._scorer = slowly
+    session = Session(lambda: search)
+    session.start()
+    try:
+        session.look_at(Looking())
+        session.run()
+        # An evaluation that tells of its pictures must not keep its own step from being shown.
+        shown = wait_for(session, lambda s: s.phase == "running" and s.step > 3)
+        wait_for(session, lambda s: s.step > shown.step and s.phase == "running")
+        wait_for(session, lambda s: s.gallery and None not in s.gallery.rows[0].drawn)
+    finally:
+        session.close()
+        assert session.join(10.0)
+
+
 # -- on the page -----------------------------------------------------------------------------------
 
 
@@ -245,6 +269,10 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
 
 def test_large_pictures_and_prompts_from_outside_are_shown_as_text(view, desk):
     shown, _, _ = view
+    shown.table.chosen = ["child", 0]
+    desk.look(Looking(own="<b>x</b>"))
+    shown.update(Snapshot(gallery=desk.gallery.data))
+    assert shown._large.object.count("<figure") == 1  # parents come when the worker comes to it
     drawn(desk, Looking("child", 0, "<b>x</b>"))
     shown.update(Snapshot(gallery=desk.gallery.data))
     page = shown._large.object

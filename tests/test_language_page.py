@@ -30,3 +30,13 @@ def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
         assert any("Observation: WebShop" in text and "search[" in text for text in parents)
         page.get_by_role("region", name="Answers").locator("details.child summary").first.click()
         expect(child.first).to_be_visible()
+        # Another child of the pair, and another step: both wrote something else.
+        before = wrote(page, "child")
+        button(page, "Edit next proposal").click()
+        button(page, "Step").click()
+        expect(figure(page, "step")).to_have_text("2")
+        expect(child.first).not_to_have_text(before[0])
+        after = wrote(page, "child")
+        for kind in ("####", "Observation:"):
+            old, new = ([t for t in texts if kind in t] for texts in (before, after))
+            assert old != new

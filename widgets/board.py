@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -17,7 +18,6 @@ from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.plots import NICHE_MODES
 from m2n2lab.settings import Settings
-from m2n2lab.starts import PICTURES
 from m2n2lab.theme import LIGHT, Theme
 
 from .answers import AnswersView
@@ -116,7 +116,7 @@ class Board:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.session, self._reset, theme)
+        self.transport = TransportView(self.session, self._reset, lambda: self._wake(), theme)
         self.time = TimeView(self.session, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -132,7 +132,7 @@ class Board:
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
-        self.tab.param.watch(lambda event: self._turn_to(event.new), "value")
+        self.tab.param.watch(lambda event: self.gallery.look(), "value")
         self.show(self.run)
 
     def session(self) -> Session:
@@ -150,11 +150,8 @@ class Board:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
 
     def _look_at(self, looking: Looking) -> None:
-        """Have the gallery drawn, as long as it is seen."""
+        """Have the gallery drawn as long as it is seen, and look at what there is."""
         self.session().look_at(looking if self.tab.value == "gallery" else None)
-
-    def _turn_to(self, tab: str) -> None:
-        self.gallery.look()
         self._look_again()
 
     def _map(self) -> None:
@@ -196,10 +193,15 @@ class Board:
         run.session.pace(self.transport.pace.value)
         self.answers.ask()
         self.gallery.look()
-        self.draws.value = "yes" if run.settings.task in PICTURES else ""
+        self._show_tabs()
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self._look_again()
+
+    def _show_tabs(self) -> None:
+        """Show the tabs that the run has, once there is a page whose script can do it."""
+        if self._loaded:
+            self.draws.value = "yes" if self.run.settings.draws else ""
 
     # -- what is seen --------------------------------------------------------------------------
 
@@ -245,7 +247,8 @@ class Board:
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        if (snapshot is self._shown and not compared) or (self.pulse.waiting and not at_once):
+        idle = (snapshot is self._shown and not compared) or self.pulse.waiting
+        if idle and not at_once:
             return
         began = time.monotonic()
         with pn.io.hold():
@@ -285,6 +288,10 @@ class Board:
         self.session().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
+        # What was ordered is shown at once: a model may be in the middle of an answer.
+        ordered = {("paused", True): "running", ("running", False): "pausing"}
+        phase = ordered.get((snapshot.phase, self.session().running), snapshot.phase)
+        snapshot = replace(snapshot, phase=phase)
         self.figures.update(snapshot.seen)
         self.transport.update(snapshot)
         known = snapshot.landscape
@@ -333,6 +340,7 @@ class Board:
             self.refresh()
 
         self._loaded = True
+        self._show_tabs()
         self._wake()
         pn.state.add_periodic_callback(look, period=REFRESH_EVERY)
 

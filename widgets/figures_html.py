@@ -15,6 +15,7 @@ PHASES = {
     "starting": "starting …",
     "paused": "paused",
     "running": "running",
+    "pausing": "pausing …",
     "failed": "stopped by an error",
     "closed": "closed",
 }

@@ -58,15 +58,16 @@ class GalleryData:
     Attributes:
         prompts: the columns.
         rows: the members.
-        large: what is seen large: one picture, then those that its parents draw for the same
-            prompt from the same noise, each as a row of one.
+        at: the name and the prompt of what is seen large; ``None`` where nothing is.
+        parents: what its parents draw for that prompt from the same noise, each a row of one.
         words: where the member that drew it came from.
         note: why the person's own prompt is not drawn; empty otherwise.
     """
 
     prompts: tuple[Prompt, ...]
     rows: tuple[Row, ...]
-    large: tuple[Row, ...] = ()
+    at: tuple[str, Prompt] | None = None
+    parents: tuple[Row, ...] = ()
     words: str = ""
     note: str = ""
 
@@ -106,7 +107,7 @@ class Gallery:
         self._seeds = tuple(zip(seed_names(evolver.space), evolver.space.seeds, strict=True))
         # By the genomes' own identity: numbers of members are given anew after an undo.
         self._known: dict[int, tuple[Any, dict[Prompt, Drawn]]] = {}
-        self._at: tuple[object, ...] = ()  # what ``data`` was made of
+        self._made: tuple[object, ...] = ()  # what ``data`` was made of
         self._missing: list[tuple[Any, list[Prompt]]] = []  # what is looked at first comes first
         self.data: GalleryData | None = None
 
@@ -129,19 +130,21 @@ class Gallery:
                 prompts = (Prompt(checked_prompt(own), OWN), *prompts)
             except InputError as error:
                 note = str(error)
-        large: tuple[Row, ...] = ()
-        chosen = named.get(looking.row)
-        if chosen is not None and looking.column < len(prompts):
-            one = prompts[looking.column : looking.column + 1]
-            large = tuple(self._row(each, one) for each in (chosen, *chosen.parents))
+        chosen, one = named.get(looking.row), prompts[looking.column : looking.column + 1]
+        at: tuple[str, Prompt] | None = None
+        parents: list[Row] = []
+        if chosen is not None and one:
+            at = chosen.name, one[0]
+            _, *parents = [self._row(each, one) for each in (chosen, *chosen.parents)]
         rows = tuple(self._row(each, prompts) for each in people)
         kept = {id(each.genome) for one in people for each in (one, *one.parents)}
         self._known = {key: known for key, known in self._known.items() if key in kept}
         drawn = sum(len(pictures) for _, pictures in self._known.values())
-        at = looking, drawn, *((each.name, each.words, id(each.genome)) for each in people)
-        if at != self._at:
-            self._at = at
-            self.data = GalleryData(prompts, rows, large, chosen.words if chosen else "", note)
+        made = looking, drawn, *((each.name, each.words, id(each.genome)) for each in people)
+        if made != self._made:
+            self._made = made
+            words = chosen.words if chosen else ""
+            self.data = GalleryData(prompts, rows, at, tuple(parents), words, note)
         return bool(self._missing)
 
     def draw(self) -> None:

@@ -115,16 +115,16 @@ class GalleryView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data, ballot = snapshot.gallery, snapshot.ballot
-        if (data, ballot) == self._shown:
+        data, ballot, (name, column) = snapshot.gallery, snapshot.ballot, self.table.chosen
+        if (data, ballot, name, column) == self._shown:
             return
-        self._shown = data, ballot
+        self._shown = data, ballot, name, column
         self.left.visible = self.right.visible = ballot is not None and ballot.open
         self.ask.name = "Choose between two others" if ballot else "Choose blindly"
         self._ballot.object = "" if ballot is None else _ballot_html(ballot)
         if data is None:
             return
-        self._large.object = _large_html(data)
+        self._large.object = _large_html(data, name, column)
         prompts = [prompt.text for prompt in data.prompts]
         rows = [_look(row, prompts) for row in data.rows]
         self.table.param.update(prompts=prompts, rows=rows)
@@ -165,16 +165,22 @@ def _figure(row: Row, kind: str) -> str:
     )
 
 
-def _large_html(data: GalleryData) -> str:
-    """Return the picture that is seen large, its parents' pictures, and why something is not."""
+def _large_html(data: GalleryData, name: str, column: int) -> str:
+    """Return the picture that is seen large, its parents' pictures, and why something is not.
+
+    The parents' come from the worker, which may be in the middle of a step; the picture is there.
+    """
     wrong = f'<p role="alert">{escape(data.note)}</p>' if data.note else ""
-    if not data.large:
+    row = next((row for row in data.rows if row.name == name), None)
+    if row is None or column >= len(data.prompts):
         return f'<div class="large">{wrong}</div>' if wrong else ""
-    first, *parents = data.large
-    drawn = first.drawn[0]
-    prompt = "" if drawn is None else f"<b>{short(drawn.prompt.text, LONGEST)}</b> "
-    figures = _figure(first, "own") + "".join(_figure(row, "parent") for row in parents)
-    words = f"{wrong}<p>{prompt}</p><p>{escape(data.words)}</p>"
+    prompt = data.prompts[column]
+    figures, words = _figure(row._replace(drawn=row.drawn[column : column + 1]), "own"), ""
+    if data.at == (name, prompt):
+        figures += "".join(_figure(parent, "parent") for parent in data.parents)
+        words = f"<p>{escape(data.words)}</p>"
+    asked = f"<p><b>{short(prompt.text, LONGEST)}</b></p>"
+    words = f"{wrong}{asked}{words}"
     return f'<div class="large" data-testid="large">{figures}<div>{words}</div></div>'
 
 

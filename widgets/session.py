@@ -99,6 +99,7 @@ class Session(Hindsight):
         self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
         self._previewed = 0.0  # when
         self._published = 0.0  # when the last snapshot was taken
+        self._counted = 0.0  # when answers were last counted in it
         self._hurry = False  # whether the page waits for what has just been done
         self._message = ""  # why the search stopped
         self._turn = Turns()  # the evolver's, once there is one
@@ -234,9 +235,10 @@ class Session(Hindsight):
         """Show how far the questions of an evaluation are, and the past: it can take minutes."""
         if threading.current_thread() is self._thread:  # a task may be shared
             self._look_back_meanwhile()
-        if time.monotonic() - self._published >= PUBLISH_EVERY:
+        # By a clock of its own: an evaluation ends with an answer, and its step must be shown too.
+        if time.monotonic() - self._counted >= PUBLISH_EVERY:
             self.snapshot = replace(self.snapshot, answers_so_far=answers)
-            self._published = time.monotonic()
+            self._counted = time.monotonic()
             self._call_listeners(hurry=False)
 
     def _take_orders(self) -> Orders:

@@ -21,11 +21,16 @@ class TransportView:
     Args:
         session: returns the one that takes the orders.
         reset: called to begin the same search anew.
+        ordered: called when an order was given, to be shown before it is obeyed.
         theme: colours.
     """
 
     def __init__(
-        self, session: Callable[[], Session], reset: Callable[[], None], theme: Theme
+        self,
+        session: Callable[[], Session],
+        reset: Callable[[], None],
+        ordered: Callable[[], object],
+        theme: Theme,
     ) -> None:
         close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
         self.go = pn.widgets.Button(
@@ -37,7 +42,8 @@ class TransportView:
         self.pace = pn.widgets.Select(
             options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
         )
-        self.go.on_click(lambda event: session().toggle())
+        self._session, self._ordered = session, ordered
+        self.go.on_click(self._toggle)
         self.step.on_click(lambda event: session().step())
         self.step_ten.on_click(lambda event: session().step(10))
         self.reset.on_click(lambda event: reset())
@@ -51,6 +57,10 @@ class TransportView:
             margin=0,
             styles={"flex-wrap": "wrap"},
         )
+
+    def _toggle(self, event: object) -> None:
+        self._session().toggle()
+        self._ordered()
 
     def update(self, snapshot: Snapshot) -> None:
         """Show what can be done with a search."""
