@@ -132,7 +132,7 @@ class Board:
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
-        self.tab.param.watch(lambda event: self.gallery.look(), "value")
+        self.tab.param.watch(lambda event: self._turn_to(event.new), "value")
         self.show(self.run)
 
     def session(self) -> Session:
@@ -152,6 +152,10 @@ class Board:
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
         self.session().look_at(looking if self.tab.value == "gallery" else None)
+        self._wake()
+
+    def _turn_to(self, tab: str) -> None:
+        self.gallery.look()
         self._look_again()
 
     def _map(self) -> None:
@@ -257,6 +261,8 @@ class Board:
             self.bench.update(snapshot)
             if at_once:
                 self._due = 0.0
+                if self.tab.value == "gallery":
+                    self.gallery.update(snapshot)
                 if self.attraction.drawn and snapshot.bench is not self._benched:
                     self.attraction.update(snapshot.seen)
             elif self._loaded and (self._shown is None or began >= self._due):

@@ -1,8 +1,9 @@
-"""Ending the searches that still run when Python ends."""
+"""Searches that were started: they share the interpreter with pages, and end before Python does."""
 
 from __future__ import annotations
 
 import atexit
+import sys
 import time
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -14,8 +15,14 @@ STARTED: WeakSet[Session] = WeakSet()
 """All searches whose worker was started."""
 
 
+GIVE_WAY = 0.0005
+"""Seconds after which a worker lets a page have the interpreter: Python's own 5 ms, several times a
+click, are felt while a model answers."""
+
+
 def started(session: Session) -> None:
-    """Note a search that will have to be ended."""
+    """Note a search that shares the interpreter with pages, and will have to be ended."""
+    sys.setswitchinterval(min(sys.getswitchinterval(), GIVE_WAY))
     STARTED.add(session)
 
 

@@ -78,6 +78,8 @@ class GalleryView:
         self._looked = looked
         self._voted = voted
         self._shown: tuple[object, ...] = ()
+        self._drawn: GalleryData | None = None  # what the table shows
+        self._looks: dict[int, tuple[Drawn, str]] = {}
         self.table = GalleryTable.themed(theme)
         html: dict[str, Any] = {
             "stylesheets": [_CSS, f":host {{ {_LETTERS} {css_variables(theme)} }}"],
@@ -124,30 +126,37 @@ class GalleryView:
         self._ballot.object = "" if ballot is None else _ballot_html(ballot)
         if data is None:
             return
+        if data is not self._drawn:
+            self._drawn = data
+            prompts = [prompt.text for prompt in data.prompts]
+            rows = [self._look(row, prompts) for row in data.rows]
+            self.table.param.update(prompts=prompts, rows=rows)
+            kept = {id(drawn) for row in data.rows for drawn in row.drawn}
+            self._looks = {key: look for key, look in self._looks.items() if key in kept}
         self._large.object = _large_html(data, name, column)
-        prompts = [prompt.text for prompt in data.prompts]
-        rows = [_look(row, prompts) for row in data.rows]
-        self.table.param.update(prompts=prompts, rows=rows)
 
+    def _look(self, row: Row, prompts: list[str]) -> dict[str, Any]:
+        """Return what the table shows of a row."""
+        pictures = [
+            drawn
+            and {
+                "src": self._thumbnail(drawn),
+                "score": _score(drawn),
+                "label": f"{row.name} drew: {prompt}",
+            }
+            for drawn, prompt in zip(row.drawn, prompts, strict=True)
+        ]
+        return {"name": row.name, "kind": row.kind, "pictures": pictures}
 
-def _look(row: Row, prompts: list[str]) -> dict[str, Any]:
-    """Return what the table shows of a row."""
-    pictures = [
-        drawn
-        and {
-            "src": png_uri(_thumbnail(drawn)),
-            "score": _score(drawn),
-            "label": f"{row.name} drew: {prompt}",
-        }
-        for drawn, prompt in zip(row.drawn, prompts, strict=True)
-    ]
-    return {"name": row.name, "kind": row.kind, "pictures": pictures}
-
-
-def _thumbnail(drawn: Drawn) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    image = Image.fromarray(drawn.picture)
-    image.thumbnail((SMALL_SIDE, SMALL_SIDE))  # which leaves small ones alone
-    return np.asarray(image)
+    def _thumbnail(self, drawn: Drawn) -> str:
+        """Return a small picture as a data URI, made once."""
+        known = self._looks.get(id(drawn))
+        if known is None:
+            image = Image.fromarray(drawn.picture)
+            image.thumbnail((SMALL_SIDE, SMALL_SIDE))  # which leaves small ones alone
+            # With the picture itself, so that its identity stays its own.
+            known = self._looks[id(drawn)] = drawn, png_uri(np.asarray(image))
+        return known[1]
 
 
 def _score(drawn: Drawn) -> str:
