@@ -16,6 +16,9 @@
     if (DESK) sessionStorage.setItem("desk", DESK)
   }
 }
+// Loads the page's own font before there is text in it: Chromium keeps showing the first words that
+// ask for a font as they looked while it was still to come.
+document.fonts.load("12px 'm2n2lab Japanese'", "円")
 // Sets a widget that is on the page only for the script to speak to Python.
 const tell = (name, value) => {
   for (const made of Bokeh.documents) {
