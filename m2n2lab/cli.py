@@ -114,7 +114,7 @@ def evolve(
         int | None,
         typer.Option(
             "--steps",
-            help="Children: 10,000, or 60 for language, 120 for pictures.",
+            help="Children: 10,000, or 100 for language, 120 for pictures.",
             show_default=False,
         ),
     ] = None,

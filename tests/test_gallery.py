@@ -1,6 +1,7 @@
 """The gallery: who draws what, what is drawn when, and blind choices that become scores."""
 
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ from sessions import wait_for
 import m2n2lab
 from m2n2lab.lineage import Lineage
 from m2n2lab.retrace import retraced
-from m2n2lab.tasks import Text2Image
+from m2n2lab.tasks import Text2Image, Watch
 from m2n2lab.theme import LIGHT
 from m2n2lab.zoo.images import captions
 
@@ -229,6 +230,26 @@ def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(sea
     finally:
         session.close()
         assert session.join(10.0)
+
+
+def test_a_session_that_is_closed_while_it_draws_ends_without_an_error(search, caplog):
+    drawing = threading.Event()
+
+    def halted():
+        drawing.set()
+        return False
+
+    session = Session(lambda: search)
+    session.start()
+    wait_for(session, lambda s: s.bench is not None)
+    assert session.snapshot.draws
+    search.task.watch(Watch(halted=halted))
+    session.look_at(Looking(own="赤い円"))
+    assert drawing.wait(10.0)
+    session.close()
+    assert session.join(10.0)
+    assert session.snapshot.phase == "closed"
+    assert not caplog.records
 
 
 # -- on the page -----------------------------------------------------------------------------------

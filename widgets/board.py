@@ -197,15 +197,9 @@ class Board:
         run.session.pace(self.transport.pace.value)
         self.answers.ask()
         self.gallery.look()
-        self._show_tabs()
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self._look_again()
-
-    def _show_tabs(self) -> None:
-        """Show the tabs that the run has, once there is a page whose script can do it."""
-        if self._loaded:
-            self.draws.value = "yes" if self.run.settings.draws else ""
 
     # -- what is seen --------------------------------------------------------------------------
 
@@ -259,6 +253,8 @@ class Board:
             self._update_figures(snapshot)
             self.time.update(snapshot)
             self.bench.update(snapshot)
+            if self._loaded:  # or the page's script would not hear of it
+                self.draws.value = "yes" if snapshot.draws else ""
             if at_once:
                 self._due = 0.0
                 if self.tab.value == "gallery":
@@ -346,7 +342,6 @@ class Board:
             self.refresh()
 
         self._loaded = True
-        self._show_tabs()
         self._wake()
         pn.state.add_periodic_callback(look, period=REFRESH_EVERY)
 

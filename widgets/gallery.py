@@ -111,6 +111,11 @@ class Gallery:
         self._missing: list[tuple[Any, list[Prompt]]] = []  # what is looked at first comes first
         self.data: GalleryData | None = None
 
+    @property
+    def possible(self) -> bool:
+        """Whether the task draws."""
+        return self._task is not None
+
     def look(self, looking: Looking | None, bench: Proposal | None, child: Any) -> bool:
         """Bring ``data`` to what there is; returns whether pictures are missing.
 

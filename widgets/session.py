@@ -176,6 +176,8 @@ class Session(Hindsight):
             while not (orders := self._take_orders()).closed:
                 try:
                     self._obey(evolver, orders, self._stepper)
+                except Halted:
+                    continue  # a step is as if it had not begun; the next round rests, or is none
                 except Exception as error:
                     self._order(running=False, steps=0, mapping=False)
                     self._fail(error)
@@ -269,10 +271,7 @@ class Session(Hindsight):
             self._hurry = True  # what is in flight comes in later
         if orders.stepping:
             self._turn.give_way()
-            try:
-                stepper.step(orders.running)
-            except Halted:
-                return  # as if it had not begun; the next round rests
+            stepper.step(orders.running)
         if evolver.generation > before:
             self._bench.took(stepper.took)
             self._message = "" if orders.stepping else self._message

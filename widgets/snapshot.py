@@ -76,6 +76,7 @@ class Snapshot:
         mapping: whether more of it is being evaluated.
         answers: data points with what A, B and the child make of them, some of those that match.
         matching: how many match the filter.
+        draws: whether there can be a gallery.
         gallery: what members draw; ``None`` until somebody looks.
         ballot: two pictures between which a person chooses; ``None`` before that.
         members: the living in a table.
@@ -115,6 +116,7 @@ class Snapshot:
     mapping: bool = False
     answers: tuple[Answer, ...] = ()
     matching: int = 0
+    draws: bool = False
     gallery: GalleryData | None = None
     ballot: Ballot | None = None
     members: MembersData | None = None
@@ -211,6 +213,7 @@ class Camera:
             landscape=desk.landscape,
             answers=desk.answers,
             matching=desk.matching,
+            draws=desk.gallery.possible,
             gallery=desk.gallery.data,
             ballot=desk.booth.ballot,
             **more,
