@@ -106,8 +106,7 @@ window.inside = (() => {
       while (!(found = ends[kind](before))) {
         await frame()
         if (performance.now() - event.timeStamp > LONGEST) return done({ answer: "nothing" })
-        // Parts that were made anew.
-        if (kind === "picture" || (!button("Run") && !button("Pause"))) look()
+        if (!button("Run") && !button("Pause")) look() // parts that were made anew
       }
       if (kind === "pair") await frame() // a canvas is drawn in the frame after
       const end = await painted()

@@ -232,7 +232,8 @@ TITLES = {
 LIMITS = (
     "The word problems have one to three steps, numbers up to 100 and the sentences of "
     "`m2n2lab/zoo/problems.py`, in GSM8K's form; GSM8K's own problems are far beyond it.",
-    "The shop is the one that `m2n2lab.zoo.shop()` opens, with four products on a page.",
+    "The shop is the one that `m2n2lab.zoo.shop()` opens, with four products on a page; a trip "
+    "ends after two impossible actions in a row.",
 )
 
 
