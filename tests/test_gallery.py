@@ -282,27 +282,29 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
     shown, looked, voted = view
     shown.table.chosen = ["child", 2]
     shown.own.value = " 青い星 "
-    assert looked == [Looking("child", 2), Looking("child", 2, "青い星")]
+    assert looked == [Looking("child", 2), Looking("child", 0, "青い星")]  # seen large at once
+    shown.own.value = ""
+    assert looked[-1] == Looking()
     shown.ask.clicks += 1
     shown.right.clicks += 1
     assert voted == ["ballot", "right"]
 
 
-def test_large_pictures_and_prompts_from_outside_are_shown_as_text(view, desk):
+def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, desk):
     shown, _, _ = view
-    shown.table.chosen = ["child", 0]
     desk.look(Looking(own="<b>x</b>"))
     shown.update(Snapshot(gallery=desk.gallery.data))
-    assert shown._large.object.count("<figure") == 1  # parents come when the worker comes to it
+    assert shown.table.detail == {}
     drawn(desk, Looking("child", 0, "<b>x</b>"))
     shown.update(Snapshot(gallery=desk.gallery.data))
-    page = shown._large.object
-    assert "<b>x" not in page
-    assert "&lt;b&gt;x&lt;/b&gt;" in page
-    assert page.count("<figure") == 3
+    detail = shown.table.detail
+    assert (detail["row"], detail["prompt"]) == ("child", "<b>x</b>")
+    assert [parent["name"][0] for parent in detail["parents"]] == ["A", "B"]
+    for each in (detail, *detail["parents"]):
+        assert each["src"].startswith("data:image/png;base64,")
     desk.look(Looking(own="y" * 2_000))
     shown.update(Snapshot(gallery=desk.gallery.data))
-    assert 'role="alert"' in shown._large.object
+    assert 'role="alert"' in shown._note.object
 
 
 def test_two_pictures_can_be_chosen_between_until_a_choice_is_made(view):

@@ -43,6 +43,13 @@ def test_pictures_appear_one_opens_a_person_s_own_is_drawn_and_the_better_is_cho
         expect(gallery.locator("thead th").nth(1)).to_have_text(own)
         expect(drawn).to_have_count((2 * EACH + 1) * people.count())
         expect(child.locator("td").first).to_have_text("")  # nobody knows what it should score
+        expect(large.locator("figure")).to_have_count(3)
+        expect(large).to_contain_text(own)
+        hostile = '"><img src=x onerror=alert(1)>'
+        page.get_by_label("Your own prompt").fill(hostile)
+        page.get_by_label("Your own prompt").press("Enter")
+        expect(gallery.locator("thead th").nth(1)).to_have_text(hostile)
+        expect(large).to_contain_text(hostile)
         page.get_by_label("Your own prompt").fill("x" * 1_001)
         page.get_by_label("Your own prompt").press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("1 to 1,000 characters")

@@ -1,5 +1,6 @@
-// Pictures of members: a row for each member, a column for each prompt. A picture is a button; the
-// arrow keys move among them, and only text is ever put in, never markup.
+// Pictures of members: a row for each member, a column for each prompt. A picture is a button that
+// shows it large above the table, at once; what its parents drew comes from Python. The arrow keys
+// move among pictures, and only text is ever put in, never markup.
 
 const make = (name, parent, properties = {}) => {
   const element = Object.assign(document.createElement(name), properties)
@@ -9,6 +10,8 @@ const make = (name, parent, properties = {}) => {
 
 export default {
   render({ model, el }) {
+    const large = make("div", el, { className: "large", hidden: true })
+    large.dataset.testid = "large"
     const table = make("table", el, { className: "gallery" })
     table.setAttribute("aria-label", "pictures of members")
     const head = make("tr", make("thead", table)), body = make("tbody", table)
@@ -17,6 +20,27 @@ export default {
       const [old, at] = model.get("chosen")
       model.set("chosen", old === row && at === column ? ["", 0] : [row, column])
       model.save_changes()
+      mark()
+    }
+    const figure = (kind, { name, src, score }) => {
+      const made = make("figure", large, { className: kind })
+      const image = make("img", made, { alt: name })
+      if (src) image.src = src
+      make("figcaption", made, { textContent: `${name} ${score ?? ""}` })
+    }
+    const enlarge = () => {
+      const [name, column] = model.get("chosen"), detail = model.get("detail")
+      const row = model.get("rows").find((found) => found.name === name)
+      const prompt = model.get("prompts")[column]
+      large.hidden = !row || prompt === undefined
+      large.replaceChildren()
+      if (large.hidden) return
+      const known = detail.row === name && detail.prompt === prompt
+      figure("own", { name, ...row.pictures[column], ...(known && detail.src && { src: detail.src }) })
+      for (const parent of known ? detail.parents : []) figure("parent", parent)
+      const words = make("div", large)
+      make("b", make("p", words), { textContent: prompt })
+      if (known) make("p", words, { textContent: detail.words })
     }
     // Elements stay where they are and only change, so that the focus stays too.
     const fitted = (parent, name, many) => {
@@ -42,6 +66,7 @@ export default {
         buttons.forEach((button, column) =>
           button.setAttribute("aria-pressed", row.name === name && column === at))
       })
+      enlarge()
     }
     const draw = () => {
       const rows = model.get("rows"), prompts = model.get("prompts")
@@ -71,7 +96,7 @@ export default {
       event.stopPropagation() // not the page's own keys
     })
 
-    const watched = { rows: draw, prompts: draw, chosen: mark }
+    const watched = { rows: draw, prompts: draw, chosen: mark, detail: enlarge }
     for (const [name, react] of Object.entries(watched)) model.on(`change:${name}`, react)
     draw()
     return () => {

@@ -28,35 +28,25 @@ from .texts import LONGEST, short
 SMALL_SIDE = 80
 """Pixels along a side of the pictures in the table: twice what they have on the page."""
 
+_CSS = beside("gallery.css")
 _LETTERS = f"--letters: system-ui, '{FAMILY}', sans-serif;"
-
-_CSS = """
-.large { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start; margin: 2px 0 8px;
-         font: 12px/1.35 var(--letters); color: var(--text); }
-.large figure { margin: 0; text-align: center; }
-.large figcaption { color: var(--quiet); font-size: 11px; }
-.large img { display: block; width: 112px; height: 112px; image-rendering: pixelated;
-             border-radius: 4px; background: var(--line); }
-.large .parent img { width: 80px; height: 80px; }
-.large p { margin: 0 0 4px; color: var(--quiet); max-width: 34ch; overflow-wrap: anywhere; }
-.large p b { color: var(--text); }
-"""
 
 
 class GalleryTable(AnyWidgetComponent):
     """Pictures as buttons, of which one may be chosen."""
 
     _esm = beside("gallery.js")
-    _stylesheets: ClassVar = [beside("gallery.css")]
+    _stylesheets: ClassVar = [_CSS]
 
     prompts = param.List(default=[], doc="What each column shows.")
     rows = param.List(default=[], doc="One dict for each member.")
     chosen = param.List(default=["", 0], doc="Row and column of what is seen large.")
+    detail = param.Dict(default={}, doc="What comes with that: the whole picture, the parents'.")
 
     @classmethod
     def themed(cls, theme: Theme) -> GalleryTable:
         """Return a table in the colours of a theme."""
-        css = [*cls._stylesheets, f".gallery {{ {_LETTERS} {css_variables(theme)} }}"]
+        css = [*cls._stylesheets, f":host {{ {_LETTERS} {css_variables(theme)} }}"]
         return cls(stylesheets=css, margin=0)
 
 
@@ -78,14 +68,13 @@ class GalleryView:
         self._looked = looked
         self._voted = voted
         self._shown: tuple[object, ...] = ()
-        self._drawn: GalleryData | None = None  # what the table shows
         self._looks: dict[int, tuple[Drawn, str]] = {}
         self.table = GalleryTable.themed(theme)
         html: dict[str, Any] = {
             "stylesheets": [_CSS, f":host {{ {_LETTERS} {css_variables(theme)} }}"],
             "margin": 0,
         }
-        self._large = pn.pane.HTML("", **html)
+        self._note = pn.pane.HTML("", **html)
         self._ballot = pn.pane.HTML("", **html)
         self.own = pn.widgets.TextInput(
             name="Your own prompt", placeholder="draw …", width=300, margin=0, stylesheets=[INLINE]
@@ -96,19 +85,27 @@ class GalleryView:
         self.right = pn.widgets.Button(name="Right is better", visible=False, **small)
         for button, vote in ((self.ask, "ballot"), (self.left, "left"), (self.right, "right")):
             button.on_click(partial(self._vote, vote))
-        self.own.param.watch(lambda event: self.look(), "value")
+        self.own.param.watch(lambda event: self._ask(), "value")
         self.table.param.watch(lambda event: self.look(), "chosen")
         self.pane = pn.Column(
             pn.FlexBox(self.own, self.ask, align_items="center", gap="4px 10px", margin=0),
             self._ballot,
             pn.Row(self.left, self.right, margin=0),
-            self._large,
+            self._note,
             self.table,
             margin=0,
         )
 
     def _vote(self, vote: str, event: object) -> None:
         self._voted(vote)
+
+    def _ask(self) -> None:
+        """Have a person's own prompt drawn, and see large what the chosen member makes of it."""
+        chosen = [self.table.chosen[0] or "child", 0] if (self.own.value or "").strip() else ["", 0]
+        if chosen == self.table.chosen:
+            self.look()
+        else:
+            self.table.chosen = chosen  # which looks
 
     def look(self) -> None:
         """Say what is wanted."""
@@ -117,23 +114,21 @@ class GalleryView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data, ballot, (name, column) = snapshot.gallery, snapshot.ballot, self.table.chosen
-        if (data, ballot, name, column) == self._shown:
+        data, ballot = snapshot.gallery, snapshot.ballot
+        if (data, ballot) == self._shown:
             return
-        self._shown = data, ballot, name, column
+        self._shown = data, ballot
         self.left.visible = self.right.visible = ballot is not None and ballot.open
         self.ask.name = "Choose between two others" if ballot else "Choose blindly"
         self._ballot.object = "" if ballot is None else _ballot_html(ballot)
         if data is None:
             return
-        if data is not self._drawn:
-            self._drawn = data
-            prompts = [prompt.text for prompt in data.prompts]
-            rows = [self._look(row, prompts) for row in data.rows]
-            self.table.param.update(prompts=prompts, rows=rows)
-            kept = {id(drawn) for row in data.rows for drawn in row.drawn}
-            self._looks = {key: look for key, look in self._looks.items() if key in kept}
-        self._large.object = _large_html(data, name, column)
+        self._note.object = f'<p role="alert">{escape(data.note)}</p>' if data.note else ""
+        prompts = [prompt.text for prompt in data.prompts]
+        rows = [self._look(row, prompts) for row in data.rows]
+        self.table.param.update(prompts=prompts, rows=rows, detail=_detail(data))
+        kept = {id(drawn) for row in data.rows for drawn in row.drawn}
+        self._looks = {key: look for key, look in self._looks.items() if key in kept}
 
     def _look(self, row: Row, prompts: list[str]) -> dict[str, Any]:
         """Return what the table shows of a row."""
@@ -163,34 +158,25 @@ def _score(drawn: Drawn) -> str:
     return "" if np.isnan(drawn.score) else f"{drawn.score:.2f}"
 
 
-def _figure(row: Row, kind: str) -> str:
-    """Return the only picture of a row, with whose it is."""
-    drawn = row.drawn[0]
-    source = "" if drawn is None else f' src="{png_uri(drawn.picture)}"'
-    score = "" if drawn is None else _score(drawn)
-    return (
-        f'<figure class="{kind}"><img alt="{escape(row.name)}"{source}>'
-        f"<figcaption>{escape(row.name)} {score}</figcaption></figure>"
-    )
-
-
-def _large_html(data: GalleryData, name: str, column: int) -> str:
-    """Return the picture that is seen large, its parents' pictures, and why something is not.
-
-    The parents' come from the worker, which may be in the middle of a step; the picture is there.
-    """
-    wrong = f'<p role="alert">{escape(data.note)}</p>' if data.note else ""
-    row = next((row for row in data.rows if row.name == name), None)
-    if row is None or column >= len(data.prompts):
-        return f'<div class="large">{wrong}</div>' if wrong else ""
-    prompt = data.prompts[column]
-    figures, words = _figure(row._replace(drawn=row.drawn[column : column + 1]), "own"), ""
-    if data.at == (name, prompt):
-        figures += "".join(_figure(parent, "parent") for parent in data.parents)
-        words = f"<p>{escape(data.words)}</p>"
-    asked = f"<p><b>{short(prompt.text, LONGEST)}</b></p>"
-    words = f"{wrong}{asked}{words}"
-    return f'<div class="large" data-testid="large">{figures}<div>{words}</div></div>'
+def _detail(data: GalleryData) -> dict[str, Any]:
+    """Return what the browser does not know yet of the picture that is seen large."""
+    if data.at is None:
+        return {}
+    name, prompt = data.at
+    row = next(row for row in data.rows if row.name == name)
+    drawn = row.drawn[data.prompts.index(prompt)]
+    return {
+        "row": name,
+        "prompt": prompt.text,
+        "src": "" if drawn is None else png_uri(drawn.picture),
+        "parents": [
+            {"name": parent.name, "src": png_uri(each.picture), "score": _score(each)}
+            if (each := parent.drawn[0])
+            else {"name": parent.name}
+            for parent in data.parents
+        ],
+        "words": data.words,
+    }
 
 
 def _ballot_html(ballot: Ballot) -> str:
