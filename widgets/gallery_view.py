@@ -77,7 +77,11 @@ class GalleryView:
         self._note = pn.pane.HTML("", **html)
         self._ballot = pn.pane.HTML("", **html)
         self.own = pn.widgets.TextInput(
-            name="Your own prompt", placeholder="draw …", width=300, margin=0, stylesheets=[INLINE]
+            name="Your own prompt",
+            placeholder="draw …",
+            width=300,
+            margin=0,
+            stylesheets=[INLINE, f".bk-input {{ {_LETTERS} font-family: var(--letters); }}"],
         )
         small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
         self.ask = pn.widgets.Button(name="Choose blindly", **small)
