@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from m2n2lab.zoo.images import captions, image_specialists, shapes, trained
 
-KINDS = ("Run", "pausing", "picture")
+KINDS = ("Run", "picture", "pausing")
 PROMPTS = 16
 
 
@@ -51,7 +51,7 @@ def clicks(page: Page, count: int) -> dict[str, list[float]]:
 
     gallery = page.get_by_role("table", name="pictures of members")
     for number in range(count):
-        for kind in ("Run", "picture", "pausing"):
+        for kind in KINDS:
             wanted = button(page, "Pause" if kind == "pausing" else kind)
             if kind == "picture":
                 # Seeds are drawn from the first, so their pictures are there all the time.

@@ -1,5 +1,7 @@
 """What tests of the dashboard in a browser share; most of it serves the benchmarks too."""
 
+import sys
+
 import browsing
 from browsing import (
     PATIENCE,
@@ -15,6 +17,7 @@ from browsing import (
     started,
     steps,
 )
+from playwright.sync_api import expect
 
 __all__ = [
     "PATIENCE",
@@ -30,6 +33,7 @@ __all__ = [
     "served",
     "started",
     "steps",
+    "trying",
 ]
 
 SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Answers")
@@ -38,6 +42,16 @@ SECTIONS = ("Niches", "Attraction", "Merge bench", "Progress", "Landscape", "Ans
 def opened(page, address):
     """Open the dashboard and wait until all that is seen at first is drawn."""
     return drawn(browsing.opened(page, address))
+
+
+def trying(page, task, folder):
+    """Serve a few data points of a task of the zoo; yield once its page can be stepped."""
+    port = free_port()
+    few = ("--task", task, "--limit", "4", "--threads", "1", "--port", str(port))
+    for _ in served([sys.executable, "-m", "m2n2lab", "serve", *few], port, folder / "log"):
+        page.goto(f"http://localhost:{port}/")
+        expect(button(page, "Step")).to_be_enabled()
+        yield
 
 
 def served(command, port, log):

@@ -2,6 +2,7 @@
 
 import torch
 
+from m2n2lab import CheckpointSpace
 from m2n2lab.zoo import train_images
 
 NAMES = ("japanese", "english-round", "english-straight", "english-pointed")
@@ -15,3 +16,13 @@ def scribblers(home, names=NAMES):
         unet, text = train_images.make_model(tokenizer, seed)
         train_images.save(unet, text, tokenizer, home / name)
     return [home / name for name in names]
+
+
+def scribbled(home, names):
+    """Return the space of such pipelines."""
+    return CheckpointSpace(*scribblers(home, names), dtype="float32")
+
+
+def brightness(pictures, prompts):
+    """Score pictures by how bright they are, which every scribble is in a way of its own."""
+    return pictures.mean(axis=(1, 2, 3)) / 255

@@ -12,7 +12,7 @@ from m2n2lab.widgets.gallery_view import GalleryView
 from m2n2lab.widgets.session import PUBLISH_EVERY, Session
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.workbench import Choice, Filter, Workbench
-from pictures import scribblers
+from pictures import brightness, scribbled
 from sessions import wait_for
 
 import m2n2lab
@@ -28,8 +28,7 @@ JAPANESE, ENGLISH = 4, 2
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    folders = scribblers(tmp_path_factory.mktemp("scribblers"), ("painter", "potter"))
-    return m2n2lab.CheckpointSpace(*folders, dtype="float32")
+    return scribbled(tmp_path_factory.mktemp("scribblers"), ("painter", "potter"))
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def search(space):
     task = Text2Image(
         captions("search", ["Japanese"], 3),
         captions("test", ["Japanese", "English"], ENGLISH),
-        scorer=lambda pictures, prompts: pictures.mean(axis=(1, 2, 3)) / 255,
+        scorer=brightness,
         steps=1,
     )
     return m2n2lab.Evolver(task, space, archive_size=4, rng=0).run(2)
@@ -211,11 +210,9 @@ def test_a_session_draws_only_while_somebody_looks(search):
 
 
 def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
-    score = search.task._scorer
-
     def slowly(pictures, prompts):  # so that more than a moment lies between two answers
         time.sleep(1.1 * PUBLISH_EVERY)
-        return score(pictures, prompts)
+        return brightness(pictures, prompts)
 
     search.task._scorer = slowly
     session = Session(lambda: search)

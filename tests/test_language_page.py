@@ -1,11 +1,7 @@
 """The zoo's language models on the page: what the pair and its child wrote, live."""
 
-import sys
-
-from pages import button, figure, free_port, served
+from pages import button, figure, trying
 from playwright.sync_api import expect
-
-COMMAND = [sys.executable, "-m", "m2n2lab", "serve", "--task", "gsm8k+webshop", "--limit", "4"]
 
 
 def wrote(page, who):
@@ -24,11 +20,7 @@ def changes(page, kind, before):
 
 
 def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
-    port = free_port()
-    command = [*COMMAND, "--threads", "1", "--port", str(port)]
-    for _ in served(command, port, tmp_path / "log"):
-        page.goto(f"http://localhost:{port}/")
-        expect(button(page, "Step")).to_be_enabled()
+    for _ in trying(page, "gsm8k+webshop", tmp_path):
         button(page, "Step").click()
         expect(figure(page, "step")).to_have_text("1")
         child = page.get_by_role("region", name="Answers").locator("details.child pre")

@@ -1,22 +1,16 @@
 """The zoo's picture models on the page: what everybody draws, one of them large, a blind choice."""
 
 import re
-import sys
 
-from pages import button, figure, free_port, served
+from pages import button, figure, trying
 from playwright.sync_api import expect
 
-COMMAND = [sys.executable, "-m", "m2n2lab", "serve", "--task", "text2image", "--limit", "4"]
 EACH = 4
 """Prompts of each language in the gallery."""
 
 
 def test_pictures_appear_one_opens_a_person_s_own_is_drawn_and_the_better_is_chosen(page, tmp_path):
-    port = free_port()
-    command = [*COMMAND, "--threads", "1", "--port", str(port)]
-    for _ in served(command, port, tmp_path / "log"):
-        page.goto(f"http://localhost:{port}/")
-        expect(button(page, "Step")).to_be_enabled()
+    for _ in trying(page, "text2image", tmp_path):
         page.get_by_role("tab", name="Gallery").click()
         gallery = page.get_by_role("table", name="pictures of members")
         people = gallery.locator("tbody tr")

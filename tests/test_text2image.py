@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pictures import scribblers
+from pictures import brightness, scribbled, scribblers
 from PIL import Image
 
 import m2n2lab
@@ -21,17 +21,12 @@ from m2n2lab.zoo.images import captions
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    folders = scribblers(tmp_path_factory.mktemp("scribblers"), ("a", "b"))
-    return m2n2lab.CheckpointSpace(*folders, dtype="float32")
+    return scribbled(tmp_path_factory.mktemp("scribblers"), ("a", "b"))
 
 
 @pytest.fixture
 def child(space):
     return space.merge(*space.seeds, space.size // 2, 0.3)
-
-
-def brightness(pictures, prompts):
-    return pictures.mean(axis=(1, 2, 3)) / 255
 
 
 def task_of(many=5, **options):

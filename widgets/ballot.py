@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2n2lab.errors import choose
 from m2n2lab.tasks.painting import Bytes
@@ -15,9 +14,8 @@ from m2n2lab.tasks.text2image import Text2Image
 if TYPE_CHECKING:
     from m2n2lab.bench import BenchData
     from m2n2lab.evolver import Evolver
+    from m2n2lab.population import Floats
     from m2n2lab.records import Proposal
-
-Floats = NDArray[np.float64]
 
 SIDES = ("left", "right")
 

@@ -132,7 +132,7 @@ class Board:
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
-        self.tab.param.watch(lambda event: self._turn_to(event.new), "value")
+        self.tab.param.watch(lambda event: self._turn(), "value")
         self.show(self.run)
 
     def session(self) -> Session:
@@ -154,7 +154,8 @@ class Board:
         self.session().look_at(looking if self.tab.value == "gallery" else None)
         self._wake()
 
-    def _turn_to(self, tab: str) -> None:
+    def _turn(self) -> None:
+        """Show the tab that the person has turned to."""
         self.gallery.look()
         self._look_again()
 

@@ -277,8 +277,7 @@ class Session(Hindsight):
             self._message = "" if orders.stepping else self._message
             if evolver.generation % STEPS_A_CELL == 0 and self._mapping(orders):
                 self._explore()
-            if orders.looking is not None:
-                self._paint(orders)  # a few pictures a step, which takes as many and more
+            self._paint(orders)  # a few pictures a step, which takes as many and more
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
             self._publish("running" if orders.stepping else self._at_rest)
         if orders.running and orders.pace > 0.0:
@@ -362,6 +361,8 @@ class Session(Hindsight):
 
     def _paint(self, orders: Orders) -> bool:
         """Draw some of what the gallery lacks; returns whether it lacked something."""
+        if orders.looking is None:  # nor is anybody's turn waited for
+            return False
         self._turn.give_way()
         with self._turn():
             if not self._bench.look(orders.looking):
