@@ -27,7 +27,7 @@ from m2n2lab.plots import (
     choose_mode,
     niches_geometry,
 )
-from m2n2lab.theme import Theme, ramp
+from m2n2lab.theme import Theme, curve_looks, ramp
 
 load()
 
@@ -375,16 +375,6 @@ def legend(theme: Theme) -> dict[str, Any]:
     }
 
 
-def _curve_looks(theme: Theme) -> tuple[tuple[str, float, str], ...]:
-    """Return colour, width and dash of each curve."""
-    return (
-        (theme.quiet, 1.5, "solid"),
-        (theme.quiet, 1.5, "dotted"),
-        (theme.faint, 1.5, "solid"),
-        (theme.text, 2.5, "solid"),
-    )
-
-
 def curves_end(data: CurvesData) -> float:
     """Return the step at which the axis of the curves ends."""
     return max(float(data.step[-1]), LEAST_STEPS)
@@ -398,7 +388,7 @@ def start_columns(data: CurvesData, theme: Theme) -> dict[str, dict[str, list[An
         "start": {
             "step": data.step.tolist() * len(values),
             "value": values,
-            "color": [colour for colour, *_ in _curve_looks(theme)][: len(values)],
+            "color": [look.colour for look in curve_looks(theme, len(data.classes))][: len(values)],
         },
         "waiting": {
             "x": [float(data.step[0]) + LEAST_STEPS / 2] * waiting,
@@ -412,10 +402,10 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
     """Draw coverage, entropy and the best member's accuracy over the steps, in per cent."""
     curves = [
         hv.Curve((data.step, values), "step", label, label=label).opts(
-            color=colour, line_width=width, line_dash=dash, **part(*hooks)
+            color=look.colour, line_width=look.width, line_dash=look.dash, **part(*hooks)
         )
-        for (label, values), (colour, width, dash) in zip(
-            data.lines().items(), _curve_looks(theme), strict=True
+        for (label, values), look in zip(
+            data.lines().items(), curve_looks(theme, len(data.classes)), strict=True
         )
     ]
     start, waiting = (tuple(c.values()) for c in start_columns(data, theme).values())

@@ -130,9 +130,11 @@ class Evolver(Watched):
         self._born = 0  # how many ids were given away
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
+        self._noted: int | None = None  # the member that was noted last as the best
         for k, genome in enumerate(self.space.seeds):
             scores = self._score(genome) if known is None else np.asarray(known)[k]
             self.archive.add(self._new_id(), genome, scores)
+        self._note_best()
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         return Archive(self.task.points, size, alpha, capacity, self.task.shares)
@@ -291,6 +293,7 @@ class Evolver(Watched):
         told = scores if isinstance(scores, Partial) else np.asarray(scores)
         generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
         self.records.append(generation)
+        self._note_best()
         self._observers.notify(generation)
         return generation
 
@@ -299,6 +302,14 @@ class Evolver(Watched):
         if self._tested is None or self._tested[0] != id:
             self._tested = (id, self.task.held_out(self.space.materialise(genome)))
         return self._tested[1]
+
+    def _note_best(self) -> None:
+        """Keep what the best member scores in each class, where it is another one."""
+        best = self.archive.best.id
+        if best != self._noted:
+            scores = self.archive.scores[self.archive.ids.index(best)]
+            self.records.parts[self._step] = tuple(self.task.by_class(scores).values())
+            self._noted = best
 
     # -- many steps ----------------------------------------------------------------------------
 
@@ -410,7 +421,8 @@ class Evolver(Watched):
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
         self._step, self._born = state["step"], state["born"]
-        self._bred, self._tested = None, state.get("tested")
+        self._bred, self._tested, self._noted = None, state.get("tested"), None
+        self._note_best()
 
     @in_turn
     def take_back(self, state: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +32,12 @@ class History:
 
     Attributes:
         start: how things stood before the first row; ``None`` before there is one.
+        parts: by the steps at which another member became the best, its mean score in each class.
     """
 
     def __init__(self) -> None:
         self.start: Standing | None = None
+        self.parts: dict[int, tuple[float, ...]] = {}
         self._values = array("d")
 
     def __len__(self) -> int:
@@ -72,14 +75,34 @@ class History:
             )
         )
 
-    def restore(self, table: NDArray[np.float64], start: Standing | None) -> None:
-        """Take the rows of another history (steps, columns), and how things stood before them."""
+    def restore(
+        self,
+        table: NDArray[np.float64],
+        start: Standing | None,
+        parts: Mapping[int, Sequence[float]] | None = None,
+    ) -> None:
+        """Take the rows of another history (steps, columns), and how things stood before them.
+
+        ``parts`` are added to what is known already.
+        """
         self.start = start
+        self.parts |= {step: tuple(values) for step, values in (parts or {}).items()}
         self._values = array("d", table.astype(np.float64).tobytes())
 
     def forget_last(self) -> None:
         """Drop the last row: the step that it tells of was taken back."""
+        self.parts.pop(int(self._values[-len(COLUMNS)]), None)
         del self._values[-len(COLUMNS) :]
+
+    def parts_at(self, steps: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+        """Return the best member's mean score in each class after ``steps`` (steps, classes).
+
+        NaN for steps before any that it is known of.
+        """
+        known = sorted(self.parts.items())  # a copy: another thread may add to them
+        rows = np.searchsorted([step for step, _ in known], steps, "right")
+        values = [(float("nan"),) * classes, *(values for _, values in known)]
+        return np.array(values)[rows]
 
     def table(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Return a copy of the rows from ``start`` to before ``stop``, or all (steps, columns)."""

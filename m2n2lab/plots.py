@@ -6,7 +6,7 @@ The dashboard draws the same objects and refreshes their data; notebooks get the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CURVE_POINTS = 400
 """Points of a curve that are drawn, whatever the length of the run."""
+
+CURVE_CLASSES = 4
+"""Classes that have a curve of their own where there are no more: the tasks of several at once."""
 
 CROWD_HEIGHT = 2.4
 """Height of the strip of solvers above the niche map, in rows."""
@@ -155,6 +158,7 @@ class CurvesData(NamedTuple):
     entropy: NDArray[np.float64]  # (n,) of 1 bit a data point: half the members solve each
     train: NDArray[np.float64]  # (n,) score of the best member
     test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where it is not known
+    classes: Mapping[str, NDArray[np.float64]]  # (n,) of each class that has a curve of its own
 
     def lines(self) -> dict[str, NDArray[np.float64]]:
         """Return the curves by the words that a legend has for them."""
@@ -163,6 +167,7 @@ class CurvesData(NamedTuple):
             "entropy, % of 1 bit": self.entropy,
             "best, train": self.train,
             "best, held out": self.test,
+            **{f"best, {name}": values for name, values in self.classes.items()},
         }
 
 
@@ -173,11 +178,16 @@ def curves_data(evolver: Evolver, points: int = CURVE_POINTS) -> CurvesData:
     assert start is not None  # there is a row
     began = rows[0, COLUMNS.index("step")] - 1 if len(rows) else evolver.generation
     # Of the members before the first step the score on held-out data was not kept.
-    test = evolver.test if not len(rows) else float("nan")
-    first = (began, start.coverage, start.entropy, start.train, test)
+    tested = evolver.test if not len(rows) else float("nan")
+    first = (began, start.coverage, start.entropy, start.train, tested)
     columns = [COLUMNS.index(name) for name in ("step", "coverage", "entropy", "train", "test")]
     step, *shares = np.vstack((first, rows[:, columns])).T
-    return CurvesData(step, *(100 * share for share in shares))
+    covered, entropy, train, test = (100 * share for share in shares)
+    names = evolver.task.classes
+    parts = {}
+    if 1 < len(names) <= CURVE_CLASSES:
+        parts = dict(zip(names, 100 * evolver.records.parts_at(step, len(names)).T, strict=True))
+    return CurvesData(step, covered, entropy, train, test, parts)
 
 
 NICHE_MODES = {"solved": "scores", "worth": "worth", "only one": "alone"}

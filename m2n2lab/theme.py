@@ -25,7 +25,7 @@ class Theme(NamedTuple):
     ramp: tuple[str, ...]  # quantities, from the background to the strongest
     seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
     outside: str  # what came from no seed
-    runs: tuple[str, ...]  # one hue for each search, where several are compared
+    runs: tuple[str, ...]  # one hue for each search, or each of a search's few classes
     paper: str | None = None  # behind a plot; none where the page's own colour shows through
 
     @property
@@ -88,6 +88,25 @@ def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
         mixed = (round(a + (b - a) * part) for a, b in zip(stops[low], stops[low + 1], strict=True))
         colours.append("#" + "".join(f"{value:02x}" for value in mixed))
     return colours
+
+
+class CurveLook(NamedTuple):
+    """How a curve of a search's progress is drawn."""
+
+    colour: str
+    width: float
+    dash: str  # lengths in pixels of strokes and gaps; empty for a whole line
+
+
+def curve_looks(theme: Theme, classes: int) -> tuple[CurveLook, ...]:
+    """Return a look for each curve of ``CurvesData.lines``, with so many classes (4 + classes)."""
+    return (
+        CurveLook(theme.quiet, 1.5, ""),
+        CurveLook(theme.quiet, 1.5, "2 3"),
+        CurveLook(theme.faint, 1.5, ""),
+        CurveLook(theme.text, 2.5, ""),
+        *(CurveLook(theme.runs[1 + k], 2.0, "") for k in range(classes)),
+    )
 
 
 def seed_colours(theme: Theme, seeds: int) -> list[str]:

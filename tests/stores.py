@@ -69,6 +69,10 @@ def same(a, b):
     assert np.array_equal(a.records.table(), b.records.table(), equal_nan=True)
     starts = [evolver.records.start for evolver in (a, b)]
     assert len({start and start.ids for start in starts}) == 1
+    steps, classes = a.records.column("step"), len(a.task.classes)
+    parts = [evolver.records.parts_at(steps, classes) for evolver in (a, b)]
+    assert np.array_equal(*parts)
+    assert not np.isnan(parts[0]).any()
     return True
 
 

@@ -205,14 +205,20 @@ def test_curves_are_drawn_to_scale_and_gaps_are_left_out(evolver):
 
     nan = float("nan")
     data = CurvesData(
-        *(np.array(row) for row in ([0.0, 10.0], [0, 100], [0, 50], [1, 2], [nan, 30]))
+        *(np.array(row) for row in ([0.0, 10.0], [0, 100], [0, 50], [1, 2], [nan, 30])),
+        classes={},
     )
     html = curves_html(data)
     assert 'points="0.0,138.0 520.0,8.0"' in html  # from 0 to 100 %
     assert 'points="520.0,99.0"' in html  # only where it is known
     assert "30.0 %" in html
-    assert "–" in curves_html(CurvesData(*(np.array([v]) for v in (0.0, 1.0, 2.0, 3.0, nan))))
-    assert curves_html(curves_data(evolver)).count("<polyline") == 4
+    start = (np.array([value]) for value in (0.0, 1.0, 2.0, 3.0, nan))
+    assert "–" in curves_html(CurvesData(*start, classes={}))
+    lines = 4 + len(evolver.task.classes)
+    assert curves_html(curves_data(evolver)).count("<polyline") == lines
+    named = curves_html(data._replace(classes={"<b>sums": np.array([20.0, 40.0])}))
+    assert 'stroke="var(--run1)"' in named
+    assert "best, &lt;b&gt;sums <b>40.0 %</b>" in named
 
 
 def test_the_log_tells_births_and_the_last_death(evolver):

@@ -1,5 +1,7 @@
 """The zoo's language models on the page: what the pair and its child wrote, live."""
 
+import re
+
 from pages import button, figure, trying
 from playwright.sync_api import expect
 
@@ -38,3 +40,12 @@ def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
         expect(figure(page, "step")).to_have_text("2")
         for kind in ("####", "Observation:"):
             changes(page, kind, before)
+        # Nobody waits for a landscape of 289 children who did not ask for it.
+        landscape = page.get_by_role("region", name="Landscape")
+        begin = landscape.get_by_role(
+            "button", name=re.compile(r"^(Map|Go on) \(\d of 289 children\)")
+        )
+        begin.click()
+        landscape.get_by_role("button", name=re.compile(r"^Stop \(\d\d of 289 children\)")).click()
+        expect(landscape.locator("canvas").first).to_be_visible()
+        expect(landscape.get_by_role("button", name=re.compile(r"^Go on \(\d\d "))).to_be_visible()

@@ -121,7 +121,7 @@ def test_short_columns_travel_in_the_message_and_long_ones_in_single_precision(e
     view.update(Snapshot(curves=curves_data(evolver, 10)))
     source = drawn(view)("covered")
     view.update(Snapshot(curves=curves_data(evolver.run(5), 10)))
-    assert all(isinstance(column, list) for column in source.values())
+    assert all(isinstance(source[name], list) for name in ("step", "covered"))
     view.update(Snapshot(curves=curves_data(evolver)))
     assert {column.dtype for column in source.values()} == {np.dtype(np.float32)}
     same(source, curves_data(evolver).lines())
@@ -147,7 +147,7 @@ def test_before_the_first_step_the_curves_are_dots(tiny, tiny_seeds):
     source = drawn(view)
     for name, columns in start_columns(curves_data(evolver), LIGHT).items():
         same(source(name), columns)
-    assert len(source("start")["value"]) == 4
+    assert len(source("start")["value"]) == 4 + len(tiny.classes)
     view.update(Snapshot(curves=curves_data(evolver.run(12))))
     assert not any(len(column) for name in ("start", "waiting") for column in source(name).values())
     assert view.handles["start"]["plot"].x_range.end == 12

@@ -154,7 +154,8 @@ def test_before_the_first_step_the_seeds_are_dots_and_a_note_says_what_to_do(tin
     evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
     data = curves_data(evolver)
     archive = evolver.archive
-    values = [archive.coverage, archive.entropy, archive.best.score, evolver.test]
+    best = tiny.by_class(archive.scores[archive.ids.index(archive.best.id)])
+    values = [archive.coverage, archive.entropy, archive.best.score, evolver.test, *best.values()]
     assert [line.tolist() for line in data.lines().values()] == [[100 * v] for v in values]
     marks = start_columns(data, LIGHT)
     assert marks["start"]["value"] == [100 * v for v in values]
@@ -171,6 +172,30 @@ def test_curves_of_a_search_that_was_taken_up_again_begin_where_it_was(tiny, tin
     data = curves_data(other.run(2))
     assert data.step.tolist() == [40, 41, 42]
     assert data.covered[0] == 100 * evolver.archive.coverage
+
+
+def test_each_of_a_few_classes_has_a_curve_of_what_the_best_member_scores_in_it():
+    scores = {0: [1, 1, 0, 0, 0], 1: [0, 0, 0, 1, 0]}  # class a: points 0 and 2
+    evolver = Evolver(TASK, np.zeros((2, 1)), mutation=0.1, known=[*scores.values()])
+    outside = [np.full(1, value) for value in (1.0, 2.0, 3.0)]
+    evolver.tell(outside[0], [0, 0, 0, 0, 1])  # not the best
+    state = evolver.state_dict()
+    evolver.tell(outside[1], [1, 1, 1, 1, 1])
+    evolver.take_back(state)
+    evolver.tell(outside[2], [1, 0, 1, 1, 0])
+    data = curves_data(evolver)
+    np.testing.assert_allclose(data.classes["a"], [50, 50, 100])
+    np.testing.assert_allclose(data.classes["b"], [100 / 3] * 3)
+    names = [item.label.value for item in hv.render(evolver.plot.curves()).legend[0].items]
+    assert names[-3:] == ["best, held out", "best, a", "best, b"]
+    unknown = Evolver(TASK, np.zeros((2, 1)), mutation=0.1, known=[*scores.values()])
+    unknown.load_state_dict(state)
+    assert curves_data(unknown).classes["a"].tolist() == [50]
+
+
+def test_many_classes_have_no_curves_of_their_own(digits):
+    evolver = Evolver(digits, digits.random_seeds(2), mutation=0.1)
+    assert len(curves_data(evolver).lines()) == 4
 
 
 def test_no_steps_give_an_empty_history():

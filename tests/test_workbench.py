@@ -180,7 +180,8 @@ def slow():
 
     def make():
         task = tasks.from_function(score, 12)
-        return Evolver(task, np.random.default_rng(0).normal(size=(3, 12)), rng=0)
+        seeds = np.random.default_rng(0).normal(size=(3, 12))
+        return Evolver(task, seeds, archive_size=3, mutation=1.0, rng=0)
 
     session = Session(make)
     session.start()
@@ -206,6 +207,19 @@ def test_nothing_is_evaluated_while_a_slow_task_is_dragged_and_once_when_asked_t
     session.command("merge", proposal)
     wait_for(session, lambda s: s.step == 1)
     assert len(scored) == before + 1
+
+
+def test_a_pair_that_nobody_chose_is_followed_by_one_that_lives_once_a_slow_search_rests(slow):
+    session, scored = slow
+    parents, before = session.snapshot.bench.proposal.parents, len(scored)
+    while set(parents) <= set(session.snapshot.niches.ids):
+        steps = session.snapshot.step + 1
+        session.step()
+        shown = wait_for(session, lambda s, n=steps: s.step == n and s.phase == "paused")
+        assert shown.step < 60
+    shown = wait_for(session, lambda s: not s.stale)
+    assert set(shown.bench.proposal.parents) <= set(shown.niches.ids)
+    assert len(scored) == before + shown.step + 1
 
 
 def test_a_choice_that_is_taken_back_waits_for_nothing(slow):

@@ -298,9 +298,14 @@ class Board:
         self.figures.update(snapshot.seen)
         self.transport.update(snapshot)
         known = snapshot.landscape
-        name = "Stop" if snapshot.mapping else "Go on"
-        left = known is not None and not known.complete
-        self.map.param.update(name=name, visible=left and bool(self.landscape.drawn))
+        if known is None:
+            self.map.visible = False
+            return
+        name = "Stop" if snapshot.mapping else "Go on" if known.done else "Map"
+        if snapshot.slow:  # nothing is mapped unasked, and then for minutes
+            name += f" ({known.done} of {known.scores.size} children)"
+        begun = snapshot.slow or bool(self.landscape.drawn)
+        self.map.param.update(name=name, visible=begun and not known.complete)
 
     # -- its life in a browser -----------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import numpy as np
 from m2n2lab.display import percent, plain
 from m2n2lab.plots import CurvesData
 from m2n2lab.records import Generation
-from m2n2lab.theme import DARK, LIGHT, Theme
+from m2n2lab.theme import DARK, LIGHT, Theme, curve_looks
 
 from .answers_html import ANSWERS_CSS
 from .bench_html import BENCH_CSS
@@ -20,19 +20,14 @@ from .pictures import css_variables
 
 NAMED = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b", "child")
 
-BY_NAME = LIGHT._replace(**{name: f"var(--{name})" for name in NAMED})  # type: ignore[arg-type]
+BY_NAME = LIGHT._replace(
+    **{name: f"var(--{name})" for name in NAMED},  # type: ignore[arg-type]
+    runs=tuple(f"var(--run{k})" for k in range(len(LIGHT.runs))),
+)
 """A theme of CSS variables: the front end, not the kernel, knows whether it is light or dark."""
 
 WIDE, HIGH = 520, 130
 """The curves, in the picture's own units."""
-
-LINES = (
-    ("quiet", 1.5, ""),
-    ("quiet", 1.5, "2 3"),
-    ("faint", 1.5, ""),
-    ("text", 2.5, ""),
-)
-"""Colour, width and dash of each curve, as the dashboard draws them."""
 
 LOGGED = 12
 """Births that the log shows."""
@@ -47,7 +42,9 @@ def console_css() -> str:
 
 
 def _variables(theme: Theme) -> str:
-    return css_variables(theme, **{f"ramp{k}": colour for k, colour in enumerate(theme.ramp)})
+    numbered = {"ramp": theme.ramp, "run": theme.runs}
+    colours = {f"{name}{k}": c for name, found in numbered.items() for k, c in enumerate(found)}
+    return css_variables(theme, **colours)
 
 
 def title_html(title: str) -> str:
@@ -65,9 +62,10 @@ def curves_html(data: CurvesData) -> str:
     ]
     shapes.append(f'<text x="{WIDE}" y="{HIGH + 24}" text-anchor="end">{end:,.0f} steps</text>')
     keys = []
-    for (name, values), (colour, width, dash) in zip(data.lines().items(), LINES, strict=True):
-        look = (
-            f'stroke="var(--{colour})" stroke-width="{width}" stroke-dasharray="{dash}" '
+    looks = curve_looks(BY_NAME, len(data.classes))
+    for (name, values), look in zip(data.lines().items(), looks, strict=True):
+        drawn = (
+            f'stroke="{look.colour}" stroke-width="{look.width}" stroke-dasharray="{look.dash}" '
             'fill="none" stroke-linejoin="round"'
         )
         known = np.flatnonzero(~np.isnan(values))
@@ -76,11 +74,11 @@ def curves_html(data: CurvesData) -> str:
         )
         if len(known) == 1:  # a dot, where there is no line yet
             x, _, y = places.partition(",")
-            shapes.append(f'<circle cx="{x}" cy="{y}" r="3" fill="var(--{colour})"/>')
-        shapes.append(f'<polyline points="{places}" {look}/>')
+            shapes.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{look.colour}"/>')
+        shapes.append(f'<polyline points="{places}" {drawn}/>')
         last = percent(float(values[known[-1]]) / 100) if len(known) else "–"
         keys.append(
-            f'<span><svg viewBox="0 0 18 8"><path d="M0 4H18" {look}/></svg> {escape(name)} '
+            f'<span><svg viewBox="0 0 18 8"><path d="M0 4H18" {drawn}/></svg> {escape(name)} '
             f"<b>{last}</b></span>"
         )
     return (

@@ -342,8 +342,9 @@ class Session(Hindsight):
         if orders.filter != wanted:
             return True
         late = not orders.busy or time.monotonic() - self._previewed > PREVIEW_EVERY
-        nobodys = choice.a is None and self._bench.data is not None and self._bench.dated
-        return nobodys and late and not self._bench.slow
+        if choice.a is not None or self._bench.data is None or not self._bench.dated:
+            return False
+        return not orders.busy and self._bench.stale if self._bench.slow else late
 
     def _mapping(self, orders: Orders) -> bool:
         """Return whether more of the landscape is wanted."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.history import COLUMNS
 from m2n2lab.records import Proposal
 from m2n2lab.spaces import Space, Vector
 from m2n2lab.store.codec import mark, unpack_genome, unpack_rng, unpack_scores
@@ -115,11 +116,30 @@ def _at(
             _load(file, about, at, evolver)
         else:
             _repeat(file, about, at, evolver)
-        past, start = unpack_past(about.past)
-        table = np.concatenate((past, history_rows(file, about.run, at)))
-        evolver.records.restore(table, start if len(table) else None)
+        past = unpack_past(about.past)
+        rows = history_rows(file, about.run, at)
+        table = np.concatenate((past.table, rows))
+        parts = past.parts | _parts(file, about, rows, task)
+        evolver.records.restore(table, past.start if len(table) else None, parts)
     evolver.stored = Stored(Path(path).resolve(), about.run, branched)
     return evolver
+
+
+def _parts(
+    file: sqlite3.Connection, about: About, rows: NDArray[np.float64], task: Task
+) -> dict[int, list[float]]:
+    """Return what each new best member scored in each class (see ``History.parts``)."""
+    step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
+    parts, shift = {}, child_shift(file, about.run)
+    for row in np.flatnonzero(np.diff(best, prepend=np.nan) != 0.0):
+        (packed,) = file.execute(
+            "SELECT scores FROM founders WHERE run = ?1 AND id = ?2 UNION ALL "
+            "SELECT scores FROM steps WHERE run = ?1 AND step = ?2 - ?3",
+            (about.run, int(best[row]), shift),
+        ).fetchone()
+        scores = unpack_scores(packed, task.points)
+        parts[int(step[row])] = list(task.by_class(scores).values())
+    return parts
 
 
 def _seed_scores(file: sqlite3.Connection, about: About, count: int) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +100,20 @@ def unpack_ids(packed: bytes) -> list[int]:
     return ids
 
 
+class Past(NamedTuple):
+    """A history before the run that tells of it, as ``History.restore`` takes it."""
+
+    table: NDArray[np.float64]  # (steps, columns)
+    start: Standing
+    parts: dict[int, list[float]]
+
+
 def pack_past(records: History, now: Standing) -> bytes:
-    """Return the rows of a history so far, and how things stood before them."""
+    """Return a history so far, and how things stood before it."""
     start = records.start or now
     told = {
         "columns": COLUMNS,
+        "parts": list(records.parts.items()),
         "start": {
             "ids": start.ids,
             "fitness": start.fitness.tolist(),
@@ -118,8 +127,8 @@ def pack_past(records: History, now: Standing) -> bytes:
     return zlib.compress(json.dumps(told).encode() + b"\n" + table, 1)
 
 
-def unpack_past(packed: bytes) -> tuple[NDArray[np.float64], Standing]:
-    """Return the rows (steps, columns) and the standing that ``pack_past`` packed."""
+def unpack_past(packed: bytes) -> Past:
+    """Return what ``pack_past`` packed."""
     head, table = zlib.decompress(packed).split(b"\n", 1)
     told = json.loads(head)
     start = told["start"]
@@ -133,7 +142,8 @@ def unpack_past(packed: bytes) -> tuple[NDArray[np.float64], Standing]:
         start["coverage"],
         start["entropy"],
     )
-    return np.frombuffer(table, "<f8").reshape(-1, len(told["columns"])).astype(float), standing
+    rows = np.frombuffer(table, "<f8").reshape(-1, len(told["columns"])).astype(float)
+    return Past(rows, standing, dict(told.get("parts", ())))  # the first stores lack them
 
 
 def history_rows(file: sqlite3.Connection, run: int, last: int) -> NDArray[np.float64]:

@@ -38,10 +38,10 @@ def whole_history(path: str | Path, run: int | None = None) -> History:
     """
     with opened(path) as file:
         about = about_run(file, path, run)
-        past, start = unpack_past(about.past)
+        past, start, parts = unpack_past(about.past)
         history = History()
         rows = history_rows(file, about.run, about.last)
-        history.restore(np.concatenate((past, rows)), start)
+        history.restore(np.concatenate((past, rows)), start, parts)
     return history
 
 
