@@ -2,8 +2,9 @@
 
 Serves the page of a search over pictures and opens its gallery in a Chromium, with one torch
 thread. Clicks are timed inside the page, as in ``dashboard_latency.py``: Run; Pause, until the page
-says that it pauses (a model stops within a denoising step); and while the search runs a picture of
-the gallery, until it is seen large. Clicks come at random moments.
+says that it pauses, and until it has paused (a model stops within a denoising step); and while the
+search runs a picture of the gallery, until it is seen large. Clicks come at random moments. But for
+the one that waits until it has paused, the browser answers them before Python hears of them.
 
     python benchmarks/drawing_latency.py [--clicks 40]
 """
@@ -24,7 +25,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from m2n2lab.zoo.images import captions, image_specialists, shapes, trained
 
-KINDS = ("Run", "picture", "pausing")
+ROUND = ("Run", "picture", "pausing", "Run", "Pause")
+OBEYED = "Pause"
+"""Waits for Python, which has no target."""
 PROMPTS = 16
 
 
@@ -44,14 +47,14 @@ def sampling() -> Finding:
 
 def clicks(page: Page, count: int) -> dict[str, list[float]]:
     """Return milliseconds until clicks were answered, by kind; infinite where they were not."""
-    draw, took = random.Random(0), {kind: [] for kind in KINDS}
+    draw, took = random.Random(0), {kind: [] for kind in ROUND}
 
     def idle() -> None:
         page.wait_for_timeout(1000 * draw.uniform(0.4, 1.0))
 
     gallery = page.get_by_role("table", name="pictures of members")
     for number in range(count):
-        for kind in KINDS:
+        for kind in ROUND:
             wanted = button(page, "Pause" if kind == "pausing" else kind)
             if kind == "picture":
                 # Seeds are drawn from the first, so their pictures are there all the time.
@@ -84,8 +87,13 @@ def measure(count: int) -> Iterator[Finding]:
         wrong += [log.read_text()] * ("Traceback" in log.read_text())
     heading("clicks while pictures are made")
     for kind, values in took.items():
-        line(f"{kind}, ms", values, 0, f"target p95 <= {SOON}")
-        yield at_most(f"{kind}, while pictures are made, p95", spread(values)[1], SOON, " ms", 0)
+        what, most = f"{kind}, while pictures are made, p95", spread(values)[1]
+        line(f"{kind}, ms", values, 0, "" if kind == OBEYED else f"target p95 <= {SOON}")
+        yield (
+            Finding(what, f"{most:.0f} ms")
+            if kind == OBEYED
+            else at_most(what, most, SOON, " ms", 0)
+        )
     if wrong:
         raise SystemExit("\n".join(["Something went wrong meanwhile:", *wrong]))
 

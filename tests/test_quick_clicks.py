@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from browsing import serving_lab
 from pages import button, figure, opened, steps
 from playwright.sync_api import expect
 
@@ -25,3 +26,21 @@ def test_a_choice_with_a_button_pressed_right_after_it_is_heard(page, lab, tab, 
     before = steps(page)
     page.evaluate(BOTH, [choice, "Step"])
     expect(figure(page, "step")).to_have_text(f"{before + 1:,}")
+
+
+def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
+    with serving_lab() as (lab, _):
+        opened(page, lab.address)
+        lab.process.suspend()
+        button(page, "Run").click()
+        expect(button(page, "Pause")).to_be_visible()
+        expect(figure(page, "phase")).to_have_text("running")
+        expect(figure(page, "step")).to_have_text("0")
+        lab.process.resume()
+        expect(figure(page, "step")).not_to_have_text("0")
+        lab.process.suspend()
+        button(page, "Pause").click()
+        expect(figure(page, "phase")).to_have_text("pausing …")
+        lab.process.resume()
+        expect(figure(page, "phase")).to_have_text("paused")
+        expect(button(page, "Run")).to_be_visible()

@@ -26,6 +26,16 @@ const tell = (name, value) => {
     if (model) model.value = value
   }
 }
+// All elements in a part of the page, in the shadow roots inside it too.
+const everything = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
+  [element, ...(element.shadowRoot ? everything(element.shadowRoot) : [])])
+// Shows what Run or Pause orders before Python hears of it; what becomes of it comes from there.
+const order = (button, words) => {
+  const runs = button.label === "Run"
+  button.label = runs ? "Pause" : "Run"
+  for (const figure of everything(document.querySelector("header")))
+    if (figure.dataset.testid === "phase") figure.textContent = runs ? words.running : words.pausing
+}
 // Shows in the address bar what makes the search on the page again; the appearance stays.
 const show_address = (query) => {
   const there = new URL(window.location), theme = there.searchParams.get("theme")
@@ -73,11 +83,8 @@ addEventListener("keydown", (event) => {
   const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
   if (!name || busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
-  const buttons = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
-    [...(element.tagName === "BUTTON" ? [element] : []),
-     ...(element.shadowRoot ? buttons(element.shadowRoot) : [])])
-  const button = buttons(document.querySelector("header"))
-    .find((found) => name.includes(found.textContent.trim()))
+  const button = everything(document.querySelector("header"))
+    .find((found) => found.tagName === "BUTTON" && name.includes(found.textContent.trim()))
   if (!button) return
   event.preventDefault()
   button.click()

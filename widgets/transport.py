@@ -9,6 +9,7 @@ import panel as pn
 
 from m2n2lab.theme import Theme
 
+from .figures_html import PHASES
 from .orders import PACES
 from .session import Session
 from .snapshot import Snapshot
@@ -44,6 +45,8 @@ class TransportView:
         )
         self._session, self._ordered = session, ordered
         self.go.on_click(self._toggle)
+        words = {"running": PHASES["running"], "pausing": PHASES["pausing"]}
+        self.go.js_on_click(args={"button": self.go, "words": words}, code="order(button, words)")
         self.step.on_click(lambda event: session().step())
         self.step_ten.on_click(lambda event: session().step(10))
         self.reset.on_click(lambda event: reset())
