@@ -327,7 +327,7 @@ def covariance(sizes: Sequence[int] = (200, 400, 800), size: int = 19_210) -> No
     for count in sizes:
         task = lab.tasks.from_function(lambda model, _: model[:8] > 0.0, 8)
         seeds = np.random.default_rng(0).normal(0.0, 0.01, (2, count))
-        evolver = lab.make_evolver("cma-es", task, seeds, rng=0, full=True).run(40)
+        evolver = lab.make_evolver("cma-es", task, seeds, rng=0, covariance="full").run(40)
         began = perf_counter()
         evolver.run(400)
         taken.append((perf_counter() - began) / 400)

@@ -204,12 +204,19 @@ def sphere():
     )
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_cma_es_takes_the_steps_of_the_library(full, sphere):
+LIBRARY = {
+    "none": {"CMA_diagonal": True, "CMA_on": 0.0},
+    "diagonal": {"CMA_diagonal": True},
+    "full": {},
+}
+
+
+@pytest.mark.parametrize("covariance", LIBRARY)
+def test_cma_es_takes_the_steps_of_the_library(covariance, sphere):
     seeds = np.zeros((2, 8))
-    evolver = make_evolver("cma-es", sphere, seeds, population=6, full=full, rng=4)
+    evolver = make_evolver("cma-es", sphere, seeds, population=6, covariance=covariance, rng=4)
     rng = np.random.default_rng(4)
-    options = {"popsize": 6, "CMA_diagonal": not full, "verbose": -9, "seed": float("nan")}
+    options = {"popsize": 6, "verbose": -9, "seed": float("nan"), **LIBRARY[covariance]}
     options["randn"] = lambda *shape: rng.standard_normal(shape)
     library = cma.CMAEvolutionStrategy(np.zeros(8), 0.01, options)
     for _ in range(15):
@@ -225,6 +232,16 @@ def test_cma_es_takes_the_steps_of_the_library(full, sphere):
             evolver.tell(proposal, scores)
             costs.append(-scores.astype(float).mean())
         library.tell(solutions, costs)
+
+
+def test_many_weights_leave_the_covariance_alone_and_the_step_size_follows_the_path(sphere):
+    few = make_evolver("cma-es", sphere, np.zeros((2, 8)))
+    assert few.options["covariance"] == "full"
+    task = from_function(lambda model, at: model[at] > 0, 8)
+    many = make_evolver("cma-es", task, np.zeros((2, 600)), population=4).run(40)
+    assert many.options["covariance"] == "none"
+    assert type(many._es.adapt_sigma).__name__ == "CMAAdaptSigmaCSA"
+    assert np.all(many._es.sm.variances == 1.0)
 
 
 def test_cma_es_improves_and_leaves_numpys_global_generator_alone(sphere):
@@ -358,6 +375,11 @@ BAD = {
     "population": (("cma-es",), {"population": 1}, "population .* at least 2, but 1 came"),
     "one ratio": (("brute-force",), {"ratios": 1}, "ratios .* at least 2, but 1 came"),
     "three seeds": (("brute-force",), {"seeds": np.eye(3)}, "exactly two seeds, but 3 came"),
+    "covariance": (
+        ("cma-es",),
+        {"covariance": "half"},
+        "no covariance named 'half'; choose one of: none, diagonal, full",
+    ),
     "no vectors": (("cma-es",), {"seeds": Odd()}, "models that are vectors, but a Odd came"),
 }
 
