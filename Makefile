@@ -50,8 +50,9 @@ outputs: chromium
 	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py
 
 # Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
-# made once.
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# made once. In the order in which they are collected: long files first.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 
 test: chromium lint
 	$(PYTEST)

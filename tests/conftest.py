@@ -34,10 +34,19 @@ LONG = ("08", "09", "10")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Leave the long notebooks to `make test-all`."""
+    """Leave the long notebooks to `make test-all`, and begin with files that take long.
+
+    Whole files go to a worker: with a long one at the end the others would have nothing to do.
+    """
     for item in items:
         if item.path.suffix == ".ipynb" and item.path.name.startswith(LONG):
             item.add_marker(pytest.mark.slow)
+    long = {item.path for item in items if item.path.suffix == ".ipynb" or _in_a_browser(item)}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def _in_a_browser(item):
+    return "browser" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
