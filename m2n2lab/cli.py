@@ -15,9 +15,9 @@ from rich.text import Text
 from m2n2lab import __version__, merging, storing
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import free_place, writable_folder, write_whole
-from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers
+from m2n2lab.options import SearchOptions, taking
 from m2n2lab.reporting import INTERRUPTED, print_result, reported, result_of
-from m2n2lab.settings import Settings, default_threads
+from m2n2lab.settings import default_threads
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,80 +36,10 @@ def _version(
         raise typer.Exit
 
 
-# Options that evolve and serve share.
-TaskName = Annotated[
-    str, typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image.")
-]
-MethodName = Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Start from two specialists, without mutation.")
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts."
-    ),
-]
-Hidden = Annotated[list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="torch threads.")]
-ArchiveSize = Annotated[int | None, typer.Option("--archive-size", help="Members that live.")]
-Alpha = Annotated[float | None, typer.Option("--alpha", help="α of the competition.")]
-Mutation = Annotated[float | None, typer.Option("--mutation", help="Noise added to a child.")]
-Chunk = Annotated[
-    int | None,
-    typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
-]
-Models = Annotated[
-    list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
-]
-MoreModels = Annotated[
-    list[str] | None, typer.Argument(help="More of --seeds.", show_default=False)
-]
-Limit = Annotated[int | None, typer.Option("--limit", help="Data points of a task of checkpoints.")]
-Style = Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")]
-Components = Annotated[
-    list[str],
-    typer.Option("--components", help="Of pipelines that draw: merge only these, such as unet."),
-]
-Scorer = Annotated[
-    str | None, typer.Option("--scorer", help="A CLIP that scores pictures: a folder or hub id.")
-]
-
-
-def _settings(
-    task: str,
-    method: str,
-    seed: int,
-    pretrained: bool,
-    data: Path | None,
-    hidden: list[int],
-    device: str,
-    threads: int,
-    archive_size: int | None,
-    alpha: float | None,
-    mutation: float | None,
-    chunk: int | None,
-    models: list[str],
-    limit: int | None,
-    style: str | None,
-    components: list[str],
-    scorer: str | None,
-) -> Settings:
-    given = {"archive_size": archive_size, "alpha": alpha, "mutation": mutation, "chunk": chunk}
-    options = {name: value for name, value in given.items() if value is not None}
-    made = (task, method, seed, pretrained, data, tuple(hidden), device, threads, options)
-    settings = Settings(*made, tuple(models), limit, style, tuple(components), scorer)
-    settings.check()
-    return settings
-
-
 @app.command()
+@taking(SearchOptions)
 def evolve(
-    more: MoreModels = None,
-    task: TaskName = "digits",
-    method: MethodName = "m2n2",
+    search: SearchOptions,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -118,26 +48,6 @@ def evolve(
             show_default=False,
         ),
     ] = None,
-    seed: Seed = 0,
-    pretrained: Pretrained = False,
-    data: Data = None,
-    hidden: Hidden = [256],  # noqa: B006  # Typer copies it, and takes no tuple here
-    device: Device = "cpu",
-    threads: Threads = None,
-    archive_size: ArchiveSize = None,
-    alpha: Alpha = None,
-    mutation: Mutation = None,
-    chunk: Chunk = None,
-    models: Models = [],  # noqa: B006  # as above
-    limit: Limit = None,
-    style: Style = None,
-    executor: Executor = "here",
-    workers: Workers = None,
-    gpus: Gpus = None,
-    address: Address = None,
-    timeout: Timeout = None,
-    components: Components = [],  # noqa: B006  # as above
-    scorer: Scorer = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
     ] = None,
@@ -154,26 +64,7 @@ def evolve(
     """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
     import torch
 
-    place = Place(executor, workers, gpus, address, timeout, threads)
-    settings = _settings(
-        task,
-        method,
-        seed,
-        pretrained,
-        data,
-        hidden,
-        device,
-        default_threads() if threads is None else threads,
-        archive_size,
-        alpha,
-        mutation,
-        chunk,
-        [*models, *(more or [])],
-        limit,
-        style,
-        components,
-        scorer,
-    )
+    place, settings = search.place, search.settings(default_threads())
     many = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:
@@ -222,35 +113,14 @@ def evolve(
 
 
 @app.command()
+@taking(SearchOptions)
 def serve(
-    more: MoreModels = None,
-    task: TaskName = "digits",
-    method: MethodName = "m2n2",
-    seed: Seed = 0,
-    pretrained: Pretrained = False,
-    data: Data = None,
-    hidden: Hidden = [256],  # noqa: B006  # as above
-    device: Device = "cpu",
-    threads: Threads = None,
-    archive_size: ArchiveSize = None,
-    alpha: Alpha = None,
-    mutation: Mutation = None,
-    chunk: Chunk = None,
-    models: Models = [],  # noqa: B006  # as above
-    limit: Limit = None,
-    style: Style = None,
-    executor: Executor = "here",
-    workers: Workers = None,
-    gpus: Gpus = None,
-    address: Address = None,
-    timeout: Timeout = None,
-    components: Components = [],  # noqa: B006  # as above
-    scorer: Scorer = None,
+    search: SearchOptions,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
         list[str], typer.Option("--origin", help="Further HOST:PORT that pages come from.")
-    ] = [],  # noqa: B006  # as above
+    ] = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     shared: Annotated[
         bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
@@ -268,28 +138,9 @@ def serve(
         raise InputError("--open and --window both open the page; give one of them.")
     from m2n2lab.widgets.server import serve_dashboard
 
-    place = Place(executor, workers, gpus, address, timeout, threads)
+    place = search.place
     # One core is left for the browser, which usually is on the same machine.
-    threads = max(default_threads() - 1, 1) if threads is None else threads
-    settings = _settings(
-        task,
-        method,
-        seed,
-        pretrained,
-        data,
-        hidden,
-        device,
-        threads,
-        archive_size,
-        alpha,
-        mutation,
-        chunk,
-        [*models, *(more or [])],
-        limit,
-        style,
-        components,
-        scorer,
-    )
+    settings = search.settings(max(default_threads() - 1, 1))
     serve_dashboard(
         settings, host, port, origin, show, window, shared, store, lambda _: place.crew()
     )
