@@ -10,8 +10,8 @@ from m2n2lab.display import plain
 from m2n2lab.theme import Theme
 
 from .answers_html import ANSWERS_CSS, answers_html
-from .pictures import css_variables
 from .snapshot import Snapshot
+from .themed import host_css
 from .workbench import ANSWERS, Answer, Filter
 
 _SELECT_CSS = """
@@ -49,7 +49,7 @@ class AnswersView:
         self._wanted = wanted
         self._shown: tuple[Answer, ...] | None = None
         self._classes: tuple[str, ...] = ()
-        colours = f":host {{ {css_variables(theme)} }}"
+        colours = host_css(theme)
         css = [ANSWERS_CSS, colours]
         self.pane = pn.pane.HTML("", stylesheets=css, sizing_mode="stretch_width", margin=0)
         self.count = pn.pane.HTML("", stylesheets=css, margin=(0, 4))

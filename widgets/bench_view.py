@@ -12,10 +12,10 @@ import panel as pn
 from m2n2lab.theme import Theme
 
 from .bench_html import BENCH_CSS, note_html, verdict_html, who_html
-from .pictures import css_variables
 from .session import Session
 from .snapshot import Snapshot
 from .split_editor import MixSlider, SplitEditor
+from .themed import host_css
 from .workbench import Choice
 
 
@@ -33,7 +33,7 @@ class BenchView:
         self._shown: tuple[object, ...] = ()
         self._theme = theme
         html: dict[str, Any] = {
-            "stylesheets": [BENCH_CSS, f":host {{ {css_variables(theme)} }}"],
+            "stylesheets": [BENCH_CSS, host_css(theme)],
             "sizing_mode": "stretch_width",
             "margin": (0, 4),
         }
@@ -46,8 +46,8 @@ class BenchView:
         self.a = pn.widgets.IntInput(name="Parent A", **number)
         self.b = pn.widgets.IntInput(name="Parent B", **number)
         self.at = pn.widgets.IntInput(name="Split at", **{**number, "width": 80})
-        self.mix = MixSlider.themed(theme)
-        self.split = SplitEditor.themed(theme)
+        self.mix = MixSlider.themed(theme, styles={"flex": "1 1 110px"}, margin=(0, 8))
+        self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
         self.preview = self._button("Preview", 82, theme.text, visible=False)
         self.merge = self._button("Merge", 76, theme.child)
         self.undo = self._button("Undo", 66)

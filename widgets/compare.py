@@ -17,9 +17,9 @@ from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme
 
 from .live_plot import LivePlot
-from .pictures import css_variables
 from .runs import Run, Runs
 from .styles import INLINE, SELECT, SMALL
+from .themed import host_css
 
 _CSS = """
 .run { display: flex; flex-wrap: wrap; gap: 0 10px; align-items: baseline; min-width: 0;
@@ -42,7 +42,7 @@ class _Line:
         self._colour = run_colour(theme, run.number - 1)
         self._words = pn.pane.HTML(
             "",
-            stylesheets=[f"{_CSS} :host {{ {css_variables(theme)} }}"],
+            stylesheets=[_CSS + host_css(theme)],
             margin=0,
             styles={"flex": "1 1 180px", "min-width": "0"},
         )

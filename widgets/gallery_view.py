@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import panel as pn
 import param
-from panel.custom import AnyWidgetComponent
 from PIL import Image
 
 from m2n2lab.fonts import FAMILY
@@ -20,19 +19,20 @@ from m2n2lab.theme import Theme
 from .ballot import Ballot
 from .files import beside
 from .gallery import GalleryData, Looking, Row
-from .pictures import css_variables, png_uri
+from .pictures import png_uri
 from .snapshot import Snapshot
 from .styles import INLINE, SMALL
 from .texts import LONGEST, short
+from .themed import Themed, host_css
 
 SMALL_SIDE = 80
 """Pixels along a side of the pictures in the table: twice what they have on the page."""
 
 _CSS = beside("gallery.css")
-_LETTERS = f"--letters: system-ui, '{FAMILY}', sans-serif;"
+_LETTERS = {"letters": f"system-ui, '{FAMILY}', sans-serif"}
 
 
-class GalleryTable(AnyWidgetComponent):
+class GalleryTable(Themed):
     """Pictures as buttons, of which one may be chosen."""
 
     _esm = beside("gallery.js")
@@ -42,12 +42,6 @@ class GalleryTable(AnyWidgetComponent):
     rows = param.List(default=[], doc="One dict for each member.")
     chosen = param.List(default=["", 0], doc="Row and column of what is seen large.")
     detail = param.Dict(default={}, doc="What comes with that: the whole picture, the parents'.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> GalleryTable:
-        """Return a table in the colours of a theme."""
-        css = [*cls._stylesheets, f":host {{ {_LETTERS} {css_variables(theme)} }}"]
-        return cls(stylesheets=css, margin=0)
 
 
 class GalleryView:
@@ -69,9 +63,9 @@ class GalleryView:
         self._voted = voted
         self._shown: tuple[object, ...] = ()
         self._looks: dict[int, tuple[Drawn, str]] = {}
-        self.table = GalleryTable.themed(theme)
+        self.table = GalleryTable.themed(theme, _LETTERS)
         html: dict[str, Any] = {
-            "stylesheets": [_CSS, f":host {{ {_LETTERS} {css_variables(theme)} }}"],
+            "stylesheets": [_CSS, host_css(theme, **_LETTERS)],
             "margin": 0,
         }
         self._note = pn.pane.HTML("", **html)
@@ -81,7 +75,7 @@ class GalleryView:
             placeholder="draw …",
             width=300,
             margin=0,
-            stylesheets=[INLINE, f".bk-input {{ {_LETTERS} font-family: var(--letters); }}"],
+            stylesheets=[INLINE, f".bk-input {{ font-family: {_LETTERS['letters']}; }}"],
         )
         small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
         self.ask = pn.widgets.Button(name="Choose blindly", **small)

@@ -11,7 +11,6 @@ import numpy as np
 import panel as pn
 import param
 from numpy.typing import NDArray
-from panel.custom import AnyWidgetComponent
 
 from m2n2lab.display import percent, plain
 from m2n2lab.members import MemberPage, MembersData
@@ -29,9 +28,10 @@ from .pictures import (
     shares_words,
 )
 from .texts import LONGEST, TEXTS_CSS, said, short
+from .themed import Themed
 
 
-class MembersTable(AnyWidgetComponent):
+class MembersTable(Themed):
     """A table of plain elements; the browser sorts it and says which row was chosen."""
 
     _esm = beside("members.js")
@@ -39,12 +39,6 @@ class MembersTable(AnyWidgetComponent):
 
     rows = param.List(default=[], doc="One dict for each member, the fittest first.")
     selected = param.Integer(default=-1, doc="Id of the member that is chosen; -1 for none.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> MembersTable:
-        """Return a table in the colours of a theme."""
-        css = [*cls._stylesheets, f".members {{ {css_variables(theme)} }}"]
-        return cls(stylesheets=css, sizing_mode="stretch_width", margin=0)
 
 
 class MembersView:
@@ -57,7 +51,7 @@ class MembersView:
 
     def __init__(self, theme: Theme, select: Callable[[int], object]) -> None:
         self.theme = theme
-        self.pane = MembersTable.themed(theme)
+        self.pane = MembersTable.themed(theme, sizing_mode="stretch_width")
         self._select = select
         self._shown: MembersData | None = None
         self._marked = -1

@@ -15,9 +15,9 @@ from m2n2lab.errors import InputError
 from m2n2lab.settings import ADJUSTABLE, SCRATCH_MUTATION, Settings
 from m2n2lab.theme import Theme
 
-from .pictures import css_variables
 from .runs import Run
 from .styles import SELECT, primary
+from .themed import host_css
 
 START = {"random networks": "0", "two specialists": "1"}
 """What a search starts from, and what settings are asked with for it."""
@@ -58,7 +58,7 @@ class SetupView:
         self.options = dict(zip(ADJUSTABLE, (archive, alpha, self.mutation), strict=True))
         self.anew = pn.widgets.Button(name="Start anew", button_type="primary", **wide)
         self.beside = pn.widgets.Button(name="Start beside", **wide)
-        said = [f"{_CSS} :host {{ {css_variables(theme)} }}"]
+        said = [_CSS + host_css(theme)]
         self.said = pn.pane.HTML("", **{**wide, "stylesheets": said})
         download: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (3, 2)}
         self.history = pn.widgets.FileDownload(

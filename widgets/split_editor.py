@@ -6,17 +6,17 @@ import math
 from typing import ClassVar
 
 import param
-from panel.custom import AnyWidgetComponent
 
 from m2n2lab.bench import BenchData
 from m2n2lab.theme import Theme
 
 from .files import beside
 from .names import short_names
-from .pictures import css_variables, painting_uri, shares_words
+from .pictures import painting_uri, shares_words
+from .themed import Themed
 
 
-class SplitEditor(AnyWidgetComponent):
+class SplitEditor(Themed):
     """A strip of the flat vector with a split that is dragged, or moved by the arrow keys.
 
     Above it, on the same scale, what either parent is made of.
@@ -33,12 +33,6 @@ class SplitEditor(AnyWidgetComponent):
     rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 where it has none.")
 
     made = param.List(default=[], doc="Paintings of A and B: dicts of a data URI and words.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> SplitEditor:
-        """Return an editor in the colours of a theme."""
-        css = [*cls._stylesheets, f".split-editor {{ {css_variables(theme)} }}"]
-        return cls(stylesheets=css, sizing_mode="stretch_width", margin=(0, 8))
 
     def present(self, data: BenchData, theme: Theme) -> None:
         """Show another vector and other parents; what is the same already is not sent."""
@@ -60,7 +54,7 @@ class SplitEditor(AnyWidgetComponent):
             self.param.update(**changed)
 
 
-class MixSlider(AnyWidgetComponent):
+class MixSlider(Themed):
     """The share of B before the split, and the angle between the parents."""
 
     _esm = beside("mix_slider.js")
@@ -69,9 +63,3 @@ class MixSlider(AnyWidgetComponent):
     value = param.Number(default=0.5, bounds=(0.0, 1.0), doc="The mix.")
     angle = param.Number(default=math.nan, doc="Angle in degrees; NaN where there is no pair.")
     disabled = param.Boolean(default=True, doc="Whether it cannot be moved.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> MixSlider:
-        """Return a slider in the colours of a theme."""
-        css = [*cls._stylesheets, f".mix-slider {{ {css_variables(theme)} }}"]
-        return cls(stylesheets=css, styles={"flex": "1 1 110px"}, margin=(0, 8))

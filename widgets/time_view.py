@@ -8,22 +8,21 @@ from typing import Any, ClassVar
 
 import panel as pn
 import param
-from panel.custom import AnyWidgetComponent
 
 from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme
 
 from .files import beside
-from .pictures import css_variables
 from .session import Session
 from .snapshot import Snapshot
 from .styles import SMALL
+from .themed import Themed, host_css
 
 NOW = -1
 """Where the slider stands that follows the search."""
 
 
-class TimeSlider(AnyWidgetComponent):
+class TimeSlider(Themed):
     """A slider over the steps of a search, whose right end is now."""
 
     _esm = beside("time_slider.js")
@@ -32,12 +31,6 @@ class TimeSlider(AnyWidgetComponent):
     first = param.Integer(default=0, doc="The earliest step.")
     last = param.Integer(default=0, doc="The step that the search has come to.")
     at = param.Integer(default=NOW, doc="The step that is looked at, or NOW.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> TimeSlider:
-        """Return a slider in the colours of a theme."""
-        css = [*cls._stylesheets, f".time-slider {{ {css_variables(theme)} }}"]
-        return cls(stylesheets=css, styles={"flex": "1 1 240px"}, margin=0)
 
 
 class TimeView:
@@ -58,11 +51,11 @@ class TimeView:
         self._branch = branch
         self._seen = 0  # the step that the page shows
         self._quiet = False  # while the slider is set by the page itself
-        self.slider = TimeSlider.themed(theme)
+        self.slider = TimeSlider.themed(theme, styles={"flex": "1 1 240px"})
         small: dict[str, Any] = {"margin": (0, 3), "disabled": True, "stylesheets": [SMALL]}
         self.now = pn.widgets.Button(name="Now", **small)
         self.branch = pn.widgets.Button(name="Branch from here", **small)
-        colours = f":host {{ {css_variables(theme)} }} .said {{ color: var(--parent_b); }}"
+        colours = f"{host_css(theme)} .said {{ color: var(--parent_b); }}"
         font = {"font": "12px system-ui, sans-serif"}
         self.said = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
         self.slider.param.watch(lambda event: self._move(event.new), "at")

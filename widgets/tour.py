@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import param
-from panel.custom import AnyWidgetComponent
 
 from m2n2lab.theme import Theme
 
 from .files import beside
-from .pictures import css_variables
 from .session import Session
 from .snapshot import Snapshot
+from .themed import Themed
 from .tour_stops import STOPS, Moment
 from .workbench import Choice
 
@@ -22,7 +21,7 @@ LOOKS = 20
 """Looks for which a stop that is done stays once a browser shows it: its effect can be seen."""
 
 
-class TourGuide(AnyWidgetComponent):
+class TourGuide(Themed):
     """The button that starts the tour, the invitation, and the bubble of a stop."""
 
     _esm = beside("tour.js")
@@ -31,12 +30,6 @@ class TourGuide(AnyWidgetComponent):
     shown = param.Dict(default={}, doc="What the bubble says and points at; empty while closed.")
     seen = param.Integer(default=0, doc="The stop that a browser shows as done; 0 for none.")
     asked = param.List(default=[], doc="What was pressed last, each with its number, from 1.")
-
-    @classmethod
-    def themed(cls, theme: Theme) -> TourGuide:
-        """Return a guide in the colours of a theme."""
-        css = [*cls._stylesheets, f".tour {{ {css_variables(theme)} }}"]
-        return cls(stylesheets=css, margin=0)
 
 
 class Tour:
