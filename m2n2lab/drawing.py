@@ -17,6 +17,7 @@ from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
 from m2n2lab.display import plain
+from m2n2lab.fonts import LETTERS
 from m2n2lab.hover import explained, short
 from m2n2lab.offline import load
 from m2n2lab.plots import (
@@ -35,7 +36,6 @@ Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
 Boxes = list[tuple[float, float, float, float, str]]
 Ticks = list[tuple[float, str]]
-FONT = "system-ui, sans-serif"
 
 
 def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
@@ -51,7 +51,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
             axis.axis_line_color = theme.line if axes else None
             axis.major_tick_line_color = axis.minor_tick_line_color = None
             axis.major_label_text_color = axis.axis_label_text_color = theme.quiet
-            axis.major_label_text_font = axis.axis_label_text_font = FONT
+            axis.major_label_text_font = axis.axis_label_text_font = LETTERS
             axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
             axis.axis_label_text_font_style = "normal"
             if ids:  # one a row: smaller, to stand apart on small screens too
@@ -64,7 +64,7 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
 
 def sans(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
-    plot.handles["glyph"].text_font = {"value": FONT}
+    plot.handles["glyph"].text_font = {"value": LETTERS}
 
 
 def part(*hooks: Hook) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def colorbar(theme: Theme) -> dict[str, Any]:
     return {
         "background_fill_color": None,
         "major_label_text_color": theme.quiet,
-        "major_label_text_font": FONT,
+        "major_label_text_font": LETTERS,
         "major_tick_line_color": None,
         "width": 10,
     }
@@ -364,7 +364,7 @@ def legend(theme: Theme) -> dict[str, Any]:
             "background_fill_alpha": 0.0,
             "border_line_color": None,
             "label_text_color": theme.quiet,
-            "label_text_font": FONT,
+            "label_text_font": LETTERS,
             "label_text_font_size": "11px",
             "label_height": 13,
             "glyph_height": 13,

@@ -12,6 +12,7 @@ from typing import Any
 from bokeh.models import CustomJSHover, HoverTool
 
 from m2n2lab.display import plain
+from m2n2lab.fonts import LETTERS
 from m2n2lab.theme import Theme
 
 LONGEST = 80
@@ -47,7 +48,7 @@ def explained(theme: Theme, sentence: str, code: str, about: dict[str, Any]) -> 
     style = (
         f":host {{ background: {theme.card}; color: {theme.text}; border: 1px solid {theme.line};"
         " border-radius: 8px; padding: 7px 10px; max-width: 270px; opacity: 1;"
-        " font: 12.5px/1.4 system-ui, sans-serif; box-shadow: 0 4px 16px rgba(0, 0, 0, .2); }"
+        f" font: 12.5px/1.4 {LETTERS}; box-shadow: 0 4px 16px rgba(0, 0, 0, .2); }}"
         f" p {{ margin: 2px 0 0; color: {theme.quiet}; }} p:empty {{ display: none; }}"
         f" .a {{ color: {theme.parent_a}; }} .b {{ color: {theme.parent_b}; }}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from m2n2lab.fonts import FAMILY
+from m2n2lab.fonts import LETTERS
 from m2n2lab.tasks.base import Sample
 
 from .pictures import sample_uri
@@ -13,7 +13,7 @@ from .texts import LONGEST, TEXTS_CSS, said, short
 from .workbench import Answer
 
 ANSWERS_CSS = (
-    f".answers {{ --letters: system-ui, '{FAMILY}', sans-serif; }}"
+    f".answers {{ --letters: {LETTERS}; }}"
     """
 .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
            font: 600 12px var(--letters); text-align: center; }

@@ -12,7 +12,7 @@ import panel as pn
 import param
 from PIL import Image
 
-from m2n2lab.fonts import FAMILY
+from m2n2lab.fonts import LETTERS
 from m2n2lab.tasks.text2image import Drawn
 from m2n2lab.theme import Theme
 
@@ -29,7 +29,7 @@ SMALL_SIDE = 80
 """Pixels along a side of the pictures in the table: twice what they have on the page."""
 
 _CSS = beside("gallery.css")
-_LETTERS = {"letters": f"system-ui, '{FAMILY}', sans-serif"}
+_LETTERS = {"letters": LETTERS}
 
 
 class GalleryTable(Themed):
@@ -75,7 +75,7 @@ class GalleryView:
             placeholder="draw …",
             width=300,
             margin=0,
-            stylesheets=[INLINE, f".bk-input {{ font-family: {_LETTERS['letters']}; }}"],
+            stylesheets=[INLINE, f".bk-input {{ font-family: {LETTERS}; }}"],
         )
         small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
         self.ask = pn.widgets.Button(name="Choose blindly", **small)

@@ -54,6 +54,9 @@ def font_for(text: str, size: int) -> Any:
 FAMILY = "m2n2lab Japanese"
 """Name of our font on pages."""
 
+LETTERS = f"system-ui, '{FAMILY}', sans-serif"
+"""Fonts of text that may be Japanese, as CSS and Bokeh name them."""
+
 
 @cache
 def font_face() -> str:
