@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from findings import Estimate, Finding
+from findings import Finding, estimate
 
 from m2n2lab.settings import Settings
 
@@ -31,9 +31,7 @@ def measure(seeds, steps):
     """Yield a row for each start and print its spread; only 10,000 passes can miss the band."""
     for start, pretrained in (("from scratch", False), ("pre-trained", True)):
         found = 100 * accuracies(seeds, steps, pretrained)
-        # The normal interval, as the README's figures have it; Student's is wider by a seventh.
-        half = 1.96 * found.std(ddof=1) / len(found) ** 0.5 if len(found) > 1 else float("nan")
-        ours = Estimate(float(found.mean()), half, len(found))
+        ours = estimate(found)
         what = f"{start}, {steps:,} passes, seeds 0–{seeds - 1}"
         print(
             f"{what}: {ours} % (mean, 95 % interval), single runs {found.min():.1f} to "
