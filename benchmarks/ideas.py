@@ -75,6 +75,8 @@ class Ideas(Plus):
         between: part of the vector in which its first split falls, 0 to 1.
         spread: the mutation of each child is drawn between 1/spread and spread times the given one,
             evenly in its logarithm.
+        part: part of the vector that is mutated in a child, one stretch of it.
+        shrink: share by which a child's weights are made smaller before they are mutated.
         success: share of children that should live; the mutation grows when more do, and shrinks
             when fewer do (Rechenberg's rule). ``None`` leaves it alone.
         appeal, union, loser: see ``IdeasArchive``.
@@ -92,6 +94,8 @@ class Ideas(Plus):
         splits: int = 1,
         between: tuple[float, float] = (0.0, 1.0),
         spread: float = 1.0,
+        part: float = 1.0,
+        shrink: float = 0.0,
         success: float | None = None,
         appeal: float = 1.0,
         union: bool = False,
@@ -100,6 +104,7 @@ class Ideas(Plus):
     ) -> None:
         self.splits = whole_number("splits", splits, 1)
         self.between, self.spread, self.success = between, spread, success
+        self.part, self.shrink = part, shrink
         self.scale = 1.0
         super().__init__(task, seeds, reach=reach, **options)
         assert isinstance(self.archive, IdeasArchive)
@@ -125,7 +130,11 @@ class Ideas(Plus):
         if self.mutation:
             factor = math.exp(draw.uniform(-1.0, 1.0) * math.log(self.spread))
             sigma = self.mutation * self.scale * factor
-            genome = self.space.mutate(genome, sigma, proposal.seed)
+            whole = Vector(genome.values * np.float32(1.0 - self.shrink))
+            noisy = self.space.mutate(whole, sigma, proposal.seed)
+            start, size = int(draw.integers(self.space.size)), self.space.size
+            mutated = (np.arange(size) - start) % size < self.part * size
+            genome = Vector(np.where(mutated, noisy.values, whole.values))
         return genome
 
     def _cut(self, a: Any, b: Any, cuts: list[int], mix: float) -> Any:

@@ -57,6 +57,9 @@ IDEAS: dict[str, dict[str, Any]] = {
 MUTATIONS: dict[str, dict[str, Any]] = {
     "mutation 0.02": {"mutation": 0.02},
     "mutation spread by 3": {"spread": 3.0},
+    "a tenth mutated": {"part": 0.1},
+    "a tenth mutated, 0.03": {"part": 0.1, "mutation": 0.03},
+    "weights shrink": {"shrink": 0.002},
     "success rule 1/10": {"success": 0.1},
 }
 """Tried from scratch only: merges of trained models are not mutated."""
