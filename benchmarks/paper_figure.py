@@ -33,6 +33,7 @@ from published import specialists
 from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
+from m2n2lab.comparing import CompareData, label_places
 from m2n2lab.files import write_whole
 from m2n2lab.settings import Settings
 
@@ -142,13 +143,17 @@ def searches(
     ]
 
 
+ROUNDED = 0.05
+"""What rounding to a decimal hides of the paper's value, in points."""
+
+
 def verdict(paper: float | None, ours: Estimate) -> str:
     """Say whether the paper's value lies in our interval, and else by how much ours differs."""
     if paper is None:
         return "nothing to compare with"
     if ours.runs < 2:
         return "one run tells nothing"
-    if abs(ours.mean - paper) <= ours.half:
+    if abs(ours.mean - paper) <= ours.half + ROUNDED:
         return "agrees"
     return f"{abs(ours.mean - paper):.1f} points {'above' if ours.mean > paper else 'below'}"
 
@@ -213,7 +218,7 @@ def panel(folder: Path, name: str, start: Start, column: str) -> Any:
     from bokeh.models import Label
     from bokeh.plotting import figure
 
-    room, scale = 1.34, 1.0 if column == "entropy" else 100.0
+    room, scale = 1.45, 1.0 if column == "entropy" else 100.0
     plot = figure(
         width=440,
         height=290 if column == "test" else 210,
@@ -225,7 +230,7 @@ def panel(folder: Path, name: str, start: Start, column: str) -> Any:
     )
     plot.xaxis.ticker = [k * start.steps // 5 for k in range(6)]
     plot.xaxis.formatter.use_scientific = False
-    ends = {}
+    drawn: dict[str, tuple[Any, Any]] = {}
     for method, paper in start.paper.items():
         frame = curves.read(folder, f"{name}-{method}")
         if not len(frame):
@@ -236,18 +241,16 @@ def panel(folder: Path, name: str, start: Start, column: str) -> Any:
         plot.line(step, scale * mean, color=colour, line_width=2)
         low, high = scale * (mean - half), scale * (mean + half)
         plot.varea(step, low, high, color=colour, alpha=0.15)
-        ends[method] = float(scale * mean[-1])
+        drawn[method] = step, scale * mean
         if column == "test" and paper is not None:
             at = {"x": [start.steps * 1.02], "y": [paper]}
             plot.scatter(**at, marker="diamond", size=12, color=colour, line_color="white")
-    apart = 0.0
-    for method, end in sorted(ends.items(), key=lambda item: item[1]):
-        if column != "test":
-            break
-        apart = max(end, apart)
-        words = {"text": method, "text_color": COLOURS[method], "text_font_size": "11px"}
-        plot.add_layout(Label(x=start.steps * 1.05, y=apart, text_baseline="middle", **words))
-        apart += 4.0
+    if column == "test" and drawn:
+        steps, values = zip(*drawn.values(), strict=True)
+        data = CompareData(tuple(drawn), tuple(range(len(drawn))), steps, values)
+        for method, place in zip(drawn, label_places(data), strict=True):
+            words = {"text": method, "text_color": COLOURS[method], "text_font_size": "11px"}
+            plot.add_layout(Label(x=start.steps * 1.05, y=place, text_baseline="middle", **words))
     return plot
 
 
