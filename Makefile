@@ -41,10 +41,11 @@ help:
 lab: .venv/.lab
 	exec $(BIN)/m2n2lab serve --host "$(HOST)" --port "$(PORT)"
 
-# The course needs no internet, so JupyterLab does not look for news of itself either.
+# The course needs no internet, so JupyterLab neither looks for news of itself nor asks whether to.
 notebooks: .venv/.notebooks
 	exec $(BIN)/jupyter-lab --ip="$(HOST)" --port="$(PORT)" $(ROOT_TOO) \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+		--LabApp.news_url=None notebooks
 
 outputs: chromium
 	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py

@@ -43,6 +43,16 @@ def ran(monkeypatch):
     return ran
 
 
+def test_the_readmes_figures_are_those_of_the_last_full_run():
+    readme = (Path(curves.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = (curves.RESULTS / "paper" / "digits.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "`" in line]
+    told = [row for row in rows if len(row) == 7 and row[2] != "–"]
+    assert len(told) == 12
+    for _, method, paper, ours, interval, _, verdict in told:
+        assert f"| {method} | {paper} | {ours} | {interval} | {verdict} |" in readme
+
+
 # -- intervals and verdicts -----------------------------------------------------------------------
 
 
