@@ -41,11 +41,8 @@ help:
 lab: .venv/.lab
 	exec $(BIN)/m2n2lab serve --host "$(HOST)" --port "$(PORT)"
 
-# The course needs no internet, so JupyterLab neither looks for news of itself nor asks whether to.
 notebooks: .venv/.notebooks
-	exec $(BIN)/jupyter-lab --ip="$(HOST)" --port="$(PORT)" $(ROOT_TOO) \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-		--LabApp.news_url=None notebooks
+	exec $(BIN)/jupyter-lab --ip="$(HOST)" --port="$(PORT)" $(ROOT_TOO) notebooks
 
 outputs: chromium
 	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py
@@ -83,8 +80,12 @@ bench: chromium
 	$(PIP) install -c constraints.txt -e '.[harness,llm,images,ray,notebooks,test]'
 	@touch $@
 
+# The course needs no internet, so this JupyterLab neither looks for news of itself nor asks
+# whether to.
 .venv/.notebooks: .venv/.lab $(SETUP)
 	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix \
+		"@jupyterlab/apputils-extension:announcements"
 	@touch $@
 
 .venv/.lab: .venv/.made $(SETUP)

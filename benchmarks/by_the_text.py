@@ -39,7 +39,7 @@ def merged(a: Floats, b: Floats, split: int, mix: float) -> Floats:
 
 
 def searched(
-    task: Classify, seeds: Floats, alpha: float, attracts: bool, rng: int, n: int
+    task: Classify, seeds: Floats, alpha: float, attracts: bool, rng: int, passes: int
 ) -> float:
     """Return the best model's test accuracy after so many passes."""
     draw = np.random.default_rng(rng)

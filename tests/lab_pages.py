@@ -47,7 +47,6 @@ def served_lab(folder, theme="JupyterLab Light"):
     command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--notebook-dir={folder / 'notebooks'}"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    command += ["--LabApp.news_url=None"]
     with serving(command, port, log, env={**os.environ, **own}):
         yield Served(f"http://127.0.0.1:{port}/lab/tree/", folder / "notebooks")
 
