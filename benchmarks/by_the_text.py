@@ -11,10 +11,11 @@ digits and their networks. Both start from the published pair, without mutation.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from findings import estimate
+from findings import Finding, estimate
 from numpy.typing import NDArray
 from published import specialists
 
@@ -71,28 +72,35 @@ def searched(
     return task.held_out(torch.from_numpy(genomes[scores.mean(axis=1).argmax()]))
 
 
+def measure(method: str, passes: int, runs: int) -> Iterator[Finding]:
+    """Yield what a method reaches by the text and in the lab."""
+    torch.set_num_threads(1)
+    task = tasks.digits()
+    seeds = specialists(task)
+    alpha, attracts = METHODS[method]
+    ways = {
+        "by the text": lambda k: searched(task, seeds, alpha, attracts, k, passes),
+        "the lab's": lambda k: make_evolver(method, task, seeds, rng=k).run(passes).test,
+    }
+    for name, way in ways.items():
+        values = [100 * way(k) for k in range(runs)]
+        spread = f"single runs {min(values):.1f} to {max(values):.1f} %"
+        print(f"{method} {name}: {estimate(values)} %, {spread}", flush=True)
+        what = f"{method} {name}, {passes:,} passes, seeds 0–{runs - 1}"
+        yield Finding(what, f"{estimate(values)} %")
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    yield from measure("ga", 500 if quick else 1_500, 4 if quick else 24)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("--passes", type=int, default=1_500)
     parser.add_argument("--runs", type=int, default=24)
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    task = tasks.digits()
-    seeds = specialists(task)
-    alpha, attracts = METHODS[given.method]
-    runs = range(given.runs)
-    ways = {
-        "by the text": (searched(task, seeds, alpha, attracts, k, given.passes) for k in runs),
-        "the lab's": (
-            make_evolver(given.method, task, seeds, rng=k).run(given.passes).test for k in runs
-        ),
-    }
-    for name, found in ways.items():
-        values = [100 * value for value in found]
-        print(
-            f"{given.method} {name}: {estimate(values)} %, {min(values):.1f} to {max(values):.1f}"
-        )
+    list(measure(given.method, given.passes, given.runs))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ NAMES = (
     "digits_speed",
     "digits_accuracy",
     "paper_figure",
+    "by_the_text",
     "ablations",
     "variant",
     "store_speed",
