@@ -13,6 +13,7 @@ from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.core.properties import value
 from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
@@ -355,6 +356,16 @@ def _one_source(plot: Any, element: Any) -> None:
         handles["glyph_renderer"].data_source = handles["source"] = source
 
 
+def _worded(words: dict[str, str]) -> Hook:
+    """Return a hook that puts other words into a legend: labels of elements cannot be any text."""
+
+    def hook(plot: Any, element: Any) -> None:
+        for item in plot.state.legend[0].items:
+            item.label = value(words[item.label["value"]])
+
+    return hook
+
+
 def legend(theme: Theme) -> dict[str, Any]:
     """Return the options of a small legend above a plot."""
     return {
@@ -423,5 +434,5 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",
-        **base(theme, _one_source, grid=True, axes=False),
+        **base(theme, _one_source, _worded(data.legend), grid=True, axes=False),
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
+from m2n2lab.display import plain
 from m2n2lab.errors import choose
 from m2n2lab.history import COLUMNS
 from m2n2lab.tasks.base import Task
@@ -27,6 +28,9 @@ CURVE_POINTS = 400
 
 CURVE_CLASSES = 4
 """Classes that have a curve of their own where there are no more: the tasks of several at once."""
+
+LONGEST_NAME = 30
+"""Characters of a class's name in a legend."""
 
 CROWD_HEIGHT = 2.4
 """Height of the strip of solvers above the niche map, in rows."""
@@ -161,14 +165,21 @@ class CurvesData(NamedTuple):
     classes: Mapping[str, NDArray[np.float64]]  # (n,) of each class that has a curve of its own
 
     def lines(self) -> dict[str, NDArray[np.float64]]:
-        """Return the curves by the words that a legend has for them."""
+        """Return the curves by names that suit columns; those of classes are from outside."""
         return {
             "covered": self.covered,
             "entropy, % of 1 bit": self.entropy,
             "best, train": self.train,
             "best, held out": self.test,
-            **{f"best, {name}": values for name, values in self.classes.items()},
+            **{f"class {k}": values for k, values in enumerate(self.classes.values())},
         }
+
+    @property
+    def legend(self) -> dict[str, str]:
+        """The words that a legend has for each of the lines; not escaped."""
+        words = {name: name for name in self.lines()}
+        own = {f"class {k}": plain(name, LONGEST_NAME) for k, name in enumerate(self.classes)}
+        return words | {name: f"best, {said}" for name, said in own.items()}
 
 
 def curves_data(evolver: Evolver, points: int = CURVE_POINTS) -> CurvesData:

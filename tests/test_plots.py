@@ -193,6 +193,17 @@ def test_each_of_a_few_classes_has_a_curve_of_what_the_best_member_scores_in_it(
     assert curves_data(unknown).classes["a"].tolist() == [50]
 
 
+def test_names_of_classes_with_curves_are_texts_of_any_kind():
+    names = ["<script>", "a" * 100_000, "\x1b[31m${1 + 1} @{x}", ""]
+    task = from_function(lambda model, at: at >= 0, 4, classes=names, groups=range(4))
+    plot = Evolver(task, np.eye(2), mutation=0.1).run(3).plot.curves()
+    items = [item.label["value"] for item in hv.render(plot).legend[0].items]
+    assert items[4] == "best, <script>"
+    assert len(items[5]) < 40
+    assert items[6] == "best, �[31m${1 + 1} @{x}"
+    assert items[7] == "best, "
+
+
 def test_many_classes_have_no_curves_of_their_own(digits):
     evolver = Evolver(digits, digits.random_seeds(2), mutation=0.1)
     assert len(curves_data(evolver).lines()) == 4

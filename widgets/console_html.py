@@ -63,7 +63,8 @@ def curves_html(data: CurvesData) -> str:
     shapes.append(f'<text x="{WIDE}" y="{HIGH + 24}" text-anchor="end">{end:,.0f} steps</text>')
     keys = []
     looks = curve_looks(BY_NAME, len(data.classes))
-    for (name, values), look in zip(data.lines().items(), looks, strict=True):
+    lines = zip(data.legend.values(), data.lines().values(), looks, strict=True)
+    for name, values, look in lines:
         drawn = (
             f'stroke="{look.colour}" stroke-width="{look.width}" stroke-dasharray="{look.dash}" '
             'fill="none" stroke-linejoin="round"'
