@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -85,18 +86,18 @@ class Landscape:
         self._mixes = np.linspace(0.0, 1.0, cells)
         self._exact = np.full((cells, cells), np.nan)
         self._shown = self._exact.copy()
-        self._order = _coarse_to_fine(cells)
+        self._left = deque(_coarse_to_fine(cells))
 
     def advance(self) -> bool:
         """Evaluate the next cell; returns whether there was one."""
-        cell = next(self._order, None)
-        if cell is None:
+        if not self._left:
             return False
-        row, column, reach = cell
+        row, column, reach = self._left[0]
         space, task = self._evolver.space, self._evolver.task
         at = int(self._splits[column]), float(self._mixes[row])
         child = self._evolver.merge(self._a, self._b, *at)
         score = float(np.mean(task.evaluate(space.materialise(child))))
+        self._left.popleft()  # not before: an evaluation may be stopped on the way
         self._exact[row, column] = score
         around = np.s_[
             max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1

@@ -70,8 +70,10 @@ def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
     straight.run(6)
     evolver, task = search()
     session = Session(lambda: evolver)
-    session.start()
+    session.start(attended=False)
     try:
+        session.choose(a=0, b=1)  # or, at rest, the next pair would be asked before the next step
+        wait_for(session, lambda now: now.bench and now.bench.proposal.parents == (0, 1))
         session.step(2)
         wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
         task.go.clear()

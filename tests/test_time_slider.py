@@ -13,7 +13,7 @@ ROWS = """ids => {
   const models = Bokeh.documents.flatMap(document => [...document.all_models])
   return ["NichesView", "AttractionView"].every(name =>
     models.find(model => model.name === name && model.renderers).renderers.some(
-      ({ data_source: { data } }) => data.ids && String(data.ids[0]) === String(ids)))
+      ({ data_source }) => String(data_source?.data.ids?.[0]) === String(ids)))
 }"""
 """Whether both maps show these members, the fittest first."""
 

@@ -52,7 +52,6 @@ export default {
       const button = cell.querySelector("button") ?? make("button", cell, { type: "button" })
       const image = button.firstChild ?? make("img", button, { alt: "" })
       button.onclick = () => choose(row.name, column)
-      button.disabled = !picture
       button.setAttribute("aria-label", picture ? picture.label : "not drawn yet")
       if (picture && image.getAttribute("src") !== picture.src) image.src = picture.src
       if (!picture) image.removeAttribute("src")
