@@ -342,6 +342,15 @@ class Archive:
         """(P, D) a copy of the scores."""
         return self._now.scores[self._now.order]
 
+    def scores_of(self, id: int) -> Floats:
+        """Return a copy of a member's scores (D,).
+
+        Raises:
+            InputError: nobody with that id lives.
+        """
+        scores: Floats = self._now.scores[self._row(id)].copy()
+        return scores
+
     @property
     def z(self) -> Floats:
         """(D,) z_j, the sum of all members' scores on each data point."""

@@ -102,7 +102,7 @@ def bench_data(
         rows=tuple(math.prod(s[1:]) if len(s) > 1 else 0 for s in layout.shapes.values()),
         omega=evolver.space.angle(a, b),
         classes=task.classes,
-        accuracy=np.array([list(task.by_class(row).values()) for row in scores]),
+        accuracy=np.array([task.means(row) for row in scores]),
         scores=scores,
         verdict=evolver.verdict(child),
         paintings=tuple(lineage.painting(id) for id in proposal.parents)
@@ -117,8 +117,7 @@ def _scores(evolver: Evolver, parent: Member) -> Floats:
     archive, space = evolver.archive, evolver.space
     if parent.id not in archive:
         return np.asarray(evolver.task.evaluate(space.materialise(parent.genome)), dtype=float)
-    scores: Floats = archive.scores[archive.ids.index(parent.id)]
-    return scores
+    return archive.scores_of(parent.id)
 
 
 def verdict_words(data: BenchData) -> str:

@@ -307,8 +307,7 @@ class Evolver(Watched):
         """Keep what the best member scores in each class, where it is another one."""
         best = self.archive.best.id
         if best != self._noted:
-            scores = self.archive.scores[self.archive.ids.index(best)]
-            self.records.parts[self._step] = tuple(self.task.by_class(scores).values())
+            self.records.parts[self._step] = self.task.means(self.archive.scores_of(best))
             self._noted = best
 
     # -- many steps ----------------------------------------------------------------------------

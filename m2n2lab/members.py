@@ -56,15 +56,10 @@ def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
         alone=alone.mean(axis=1),
         by_hand=tuple(lineage[member.id].by_hand for member in members),
         classes=task.classes,
-        accuracy=np.array([_by_class(task, row) for row in scores]),
+        accuracy=np.array([task.means(row) for row in scores]),
         painting=np.array([lineage.painting(member.id) for member in members]),
         seeds=lineage.names,
     )
-
-
-def _by_class(task: Task, scores: NDArray[Any]) -> list[float]:
-    """Return the mean score in each class (C,)."""
-    return list(task.by_class(scores).values())
 
 
 class MemberPage(NamedTuple):
@@ -103,12 +98,12 @@ def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
     page = MemberPage(lineage[id], painting, task.classes, seeds, of=len(archive))
     if id not in archive:
         return page
-    scores = archive.scores[archive.ids.index(id)]
+    scores = archive.scores_of(id)
     model = evolver.space.materialise(archive[id].genome)
     held_out = task.held_out_by_class(model)
     solved = scores >= 1.0
     return placed(page, evolver, lineage)._replace(
-        accuracy=np.array(_by_class(task, scores)),
+        accuracy=np.array(task.means(scores)),
         held_out=np.array([held_out.get(c, np.nan) for c in task.classes]) if held_out else None,
         right=(right := _some(task, model, solved)),
         wrong=(wrong := _some(task, model, ~solved)),

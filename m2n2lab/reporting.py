@@ -174,7 +174,7 @@ def result_of(
     """
     archive, best = evolver.archive, evolver.best
     model = evolver.space.materialise(best.genome)
-    train = evolver.task.by_class(archive.scores[archive.ids.index(best.id)])
+    train = evolver.task.by_class(archive.scores_of(best.id))
     test = evolver.task.held_out_by_class(model)
     accepted = evolver.records.column("accepted")
     return {

@@ -45,8 +45,7 @@ class TransportView:
         )
         self._session, self._ordered = session, ordered
         self.go.on_click(self._toggle)
-        words = {"running": PHASES["running"], "pausing": PHASES["pausing"]}
-        self.go.js_on_click(args={"button": self.go, "words": words}, code="order(button, words)")
+        self.go.js_on_click(args={"button": self.go, "words": PHASES}, code="order(button, words)")
         self.step.on_click(lambda event: session().step())
         self.step_ten.on_click(lambda event: session().step(10))
         self.reset.on_click(lambda event: reset())

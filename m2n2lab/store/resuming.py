@@ -127,18 +127,18 @@ def _at(
 
 def _parts(
     file: sqlite3.Connection, about: About, rows: NDArray[np.float64], task: Task
-) -> dict[int, list[float]]:
+) -> dict[int, Sequence[float]]:
     """Return what each new best member scored in each class (see ``History.parts``)."""
     step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
-    parts, shift = {}, child_shift(file, about.run)
+    parts: dict[int, Sequence[float]] = {}
+    shift = child_shift(file, about.run)
     for row in np.flatnonzero(np.diff(best, prepend=np.nan) != 0.0):
         (packed,) = file.execute(
             "SELECT scores FROM founders WHERE run = ?1 AND id = ?2 UNION ALL "
             "SELECT scores FROM steps WHERE run = ?1 AND step = ?2 - ?3",
             (about.run, int(best[row]), shift),
         ).fetchone()
-        scores = unpack_scores(packed, task.points)
-        parts[int(step[row])] = list(task.by_class(scores).values())
+        parts[int(step[row])] = task.means(unpack_scores(packed, task.points))
     return parts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -105,7 +106,7 @@ class Past(NamedTuple):
 
     table: NDArray[np.float64]  # (steps, columns)
     start: Standing
-    parts: dict[int, list[float]]
+    parts: dict[int, Sequence[float]]
 
 
 def pack_past(records: History, now: Standing) -> bytes:

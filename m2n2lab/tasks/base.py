@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -160,8 +160,12 @@ class Task:
 
     def by_class(self, scores: ArrayLike) -> dict[str, float]:
         """Return the mean of scores (D,) over the data points of each class, by name."""
-        values = np.asarray(scores, dtype=float)
-        return mean_by_group(values, self.groups, self.classes)
+        return dict(zip(self.classes, self.means(scores), strict=True))
+
+    def means(self, scores: ArrayLike) -> tuple[float, ...]:
+        """Return the mean of scores (D,) over the data points of each class; NaN without any."""
+        numbers = range(len(self.classes))  # names may be the same
+        return tuple(mean_by_group(np.asarray(scores, float), self.groups, numbers).values())
 
     def identity(self) -> str:
         """Return a SHA-256 of all that is known of its data points."""
@@ -208,9 +212,12 @@ class Task:
         return DenseSpace(seeds)
 
 
+Name = TypeVar("Name")
+
+
 def mean_by_group(
-    values: NDArray[np.float64], groups: Indices, names: Sequence[str]
-) -> dict[str, float]:
+    values: NDArray[np.float64], groups: Indices, names: Sequence[Name]
+) -> dict[Name, float]:
     """Return the mean of values (n,) in each group (n,) by name; NaN for an empty group."""
     count = np.bincount(groups, minlength=len(names))
     total = np.bincount(groups, weights=values, minlength=len(names))
