@@ -76,7 +76,7 @@ class Ideas(Plus):
         spread: the mutation of each child is drawn between 1/spread and spread times the given one,
             evenly in its logarithm.
         part: part of the vector that is mutated in a child, one stretch of it.
-        shrink: share by which a child's weights are made smaller before they are mutated.
+        decay: share of each weight that a child loses before it is mutated (see ``Plus``).
         success: share of children that should live; the mutation grows when more do, and shrinks
             when fewer do (Rechenberg's rule). ``None`` leaves it alone.
         appeal, union, loser: see ``IdeasArchive``.
@@ -95,7 +95,7 @@ class Ideas(Plus):
         between: tuple[float, float] = (0.0, 1.0),
         spread: float = 1.0,
         part: float = 1.0,
-        shrink: float = 0.0,
+        decay: float = 0.0,
         success: float | None = None,
         appeal: float = 1.0,
         union: bool = False,
@@ -104,9 +104,9 @@ class Ideas(Plus):
     ) -> None:
         self.splits = whole_number("splits", splits, 1)
         self.between, self.spread, self.success = between, spread, success
-        self.part, self.shrink = part, shrink
+        self.part = part
         self.scale = 1.0
-        super().__init__(task, seeds, reach=reach, **options)
+        super().__init__(task, seeds, reach=reach, decay=decay, **options)
         assert isinstance(self.archive, IdeasArchive)
         self.archive.appeal, self.archive.union = appeal, union
         self.archive.loser = choose("loser", loser, ("lowest", "shared", "nearest"))
@@ -130,11 +130,10 @@ class Ideas(Plus):
         if self.mutation:
             factor = math.exp(draw.uniform(-1.0, 1.0) * math.log(self.spread))
             sigma = self.mutation * self.scale * factor
-            whole = Vector(genome.values * np.float32(1.0 - self.shrink))
-            noisy = self.space.mutate(whole, sigma, proposal.seed)
+            noisy = self.space.mutate(genome, sigma, proposal.seed, self.decay)
             start, size = int(draw.integers(self.space.size)), self.space.size
             mutated = (np.arange(size) - start) % size < self.part * size
-            genome = Vector(np.where(mutated, noisy.values, whole.values))
+            genome = Vector(np.where(mutated, noisy.values, genome.values))
         return genome
 
     def _cut(self, a: Any, b: Any, cuts: list[int], mix: float) -> Any:

@@ -303,7 +303,7 @@ METHODS = {
     "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
     "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
-    "m2n2+": Method(Plus, {}, "the lab's variant: children may go beyond their parents"),
+    "m2n2+": Method(Plus, {}, "the lab's variant: M2N2 with weight decay and reach"),
 }
 """Every method by name, in the order in which views list them."""
 

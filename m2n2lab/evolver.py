@@ -78,6 +78,8 @@ class Evolver(Watched):
     """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
     saves = True
     """Whether there is a ``state_dict``."""
+    trained_mutation = 0.0
+    """Mutation that is usual where the seeds are trained networks (none, arXiv 2508.16204)."""
 
     def __init__(
         self,
@@ -234,9 +236,11 @@ class Evolver(Watched):
             assert proposal.mix is not None
             a, b = parents
             genome = self.merge(a, b, int(proposal.split), float(proposal.mix))
-        if self.mutation:
-            genome = self.space.mutate(genome, self.mutation, proposal.seed)
-        return genome
+        return self.mutate(genome, proposal.seed) if self.mutation else genome
+
+    def mutate(self, genome: Any, seed: int) -> Any:
+        """Return the genome with the method's mutation, a function of ``seed`` alone."""
+        return self.space.mutate(genome, self.mutation, seed)
 
     def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
         """Return the genome of a child of two genomes before any mutation."""

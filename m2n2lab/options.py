@@ -34,7 +34,7 @@ class SearchOptions:
     )
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from two specialists, without mutation.")
+        bool, typer.Option("--pretrained", help="Start from two trained specialists.")
     ] = False
     data: Annotated[
         Path | None,

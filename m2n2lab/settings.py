@@ -32,7 +32,7 @@ TASKS = (*NETWORKS, *CHECKPOINTS)
 """Tasks that can be chosen by name."""
 
 SCRATCH_MUTATION = 0.01
-"""Standard deviation of the mutation from scratch; pre-trained seeds have none (the paper's)."""
+"""Standard deviation of the mutation from scratch (arXiv 2508.16204)."""
 
 
 ADJUSTABLE = ("archive_size", "alpha", "mutation")
@@ -82,8 +82,8 @@ class Settings:
         task: one of ``TASKS``.
         method: one of ``METHODS``.
         seed: of everything random.
-        pretrained: start from two specialists, each trained on half of the classes, and do not
-            mutate; otherwise from two random networks.
+        pretrained: start from two specialists, each trained on half of the classes; otherwise
+            from two random networks.
         data: folder of MNIST's IDX files, or of GSM8K's problems; or a file of prompts.
         hidden: widths of the hidden layers.
         device: ``"cpu"`` or ``"cuda"``.
@@ -237,7 +237,16 @@ class Settings:
         """Return the method's options, with what is usual for such a search."""
         if self.checkpoints:
             return {**CHECKPOINT_OPTIONS, **self.options}
-        return {"mutation": 0.0 if self.pretrained else SCRATCH_MUTATION, **self.options}
+        return {"mutation": self.usual_mutation, **self.options}
+
+    @property
+    def usual_mutation(self) -> float:
+        """Mutation that nobody gave a number for; checkpoints have none."""
+        from m2n2lab.baselines import METHODS
+
+        if self.checkpoints:
+            return 0.0
+        return METHODS[self.method].kind.trained_mutation if self.pretrained else SCRATCH_MUTATION
 
     def check(self) -> None:
         """See that names and numbers can be used, before anything heavy is loaded.

@@ -38,8 +38,8 @@ class Space(Protocol):
     def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
         """Return the genome of the split-point SLERP of two genomes."""
 
-    def mutate(self, genome: Any, sigma: float, seed: int) -> Any:
-        """Return the genome plus normal noise of standard deviation ``sigma``."""
+    def mutate(self, genome: Any, sigma: float, seed: int, decay: float = 0.0) -> Any:
+        """Return 1 − ``decay`` of the genome plus normal noise of standard deviation ``sigma``."""
 
     def angle(self, a: Any, b: Any) -> float:
         """Return the angle ω between two genomes in radians."""
@@ -203,14 +203,14 @@ class DenseSpace:
         child[split:] += y[split:] * c.b_after
         return Vector(child)
 
-    def mutate(self, genome: Vector, sigma: float, seed: int) -> Vector:
-        """Return the genome plus N(0, sigma²) noise, a function of ``seed`` alone."""
+    def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
+        """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone."""
         # torch's normals take a third of the time of NumPy's. A generator of its own, so that
         # two threads can share a space.
         draw = torch.Generator().manual_seed(seed)
         noise: Floats = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
         child = noise.astype(self.dtype, copy=False)
-        child += genome.values
+        child += genome.values if decay == 0.0 else (1.0 - decay) * genome.values
         return Vector(child)
 
     def materialise(self, genome: Vector) -> Any:

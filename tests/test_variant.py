@@ -6,6 +6,7 @@ from ideas import Ideas, IdeasArchive
 
 from m2n2lab import Evolver, InputError, Proposal, make_evolver, store
 from m2n2lab.landscape import landscape_data
+from m2n2lab.settings import Settings
 from m2n2lab.variant import REACH, Plus, stretched
 
 
@@ -29,23 +30,59 @@ def test_children_of_the_variant_lie_beyond_their_parents(tiny, tiny_seeds):
     assert child.values[40:] == pytest.approx(np.zeros(42), abs=1e-6)
 
 
-def test_without_reach_the_variant_is_m2n2(tiny, tiny_seeds):
+def test_with_neither_decay_nor_reach_the_variant_is_m2n2(tiny, tiny_seeds):
     plain = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.1, rng=2).run(80)
-    same = Plus(tiny, tiny_seeds, archive_size=6, mutation=0.1, rng=2, reach=0.0).run(80)
+    same = Plus(tiny, tiny_seeds, archive_size=6, mutation=0.1, rng=2, decay=0.0).run(80)
     ideas = Ideas(tiny, tiny_seeds, archive_size=6, mutation=0.1, rng=2).run(80)
     assert picture(same) == picture(plain) == picture(ideas)
 
 
-def test_the_variant_is_a_method_that_keeps_its_reach(tiny, tiny_seeds, tmp_path):
-    evolver = make_evolver("m2n2+", tiny, tiny_seeds, rng=1, reach=0.3, archive_size=6)
-    assert (evolver.method, evolver.options["reach"]) == ("m2n2+", 0.3)
+def test_a_weight_decays_before_it_is_mutated(tiny):
+    space = tiny.space([np.ones(82), 3 * np.ones(82)])
+    plus = Plus(tiny, space, mutation=0.1, decay=0.25)
+    plain = Evolver(tiny, space, mutation=0.1)
+    proposal = Proposal((0, 1), 40, 0.0, 7)  # 1 before the split and 3 after it
+    lost = plain.breed(proposal).values - plus.breed(proposal).values
+    assert lost[:40] == pytest.approx(np.full(40, 0.25))
+    assert lost[40:] == pytest.approx(np.full(42, 0.75))
+
+
+def test_weights_that_nothing_decides_stay_near_where_decay_holds_them(tiny, tiny_seeds):
+    # sigma / sqrt(2 decay) = 0.1 / sqrt(0.1) = 0.316; a random walk of as many steps comes to 2.
+    plus = Plus(tiny, tiny_seeds, mutation=0.1, decay=0.05)
+    genome = plus.space.seeds[0]
+    for seed in range(400):
+        genome = plus.mutate(genome, seed)
+    assert genome.values.std() == pytest.approx(0.1 / np.sqrt(2 * 0.05), rel=0.25)
+
+
+def test_the_variant_reaches_beyond_parents_only_without_mutation(tiny, tiny_seeds):
     assert make_evolver("m2n2+", tiny, tiny_seeds).reach == REACH
+    assert make_evolver("m2n2+", tiny, tiny_seeds, mutation=0.1).reach == 0.0
+    assert make_evolver("m2n2+", tiny, tiny_seeds, mutation=0.1, reach=0.2).reach == 0.2
+
+
+def test_trained_networks_are_mutated_by_the_variant_alone():
+    wanted = Settings(method="m2n2+", pretrained=True)
+    assert wanted.make().mutation == Plus.trained_mutation == wanted.usual_mutation > 0.0
+    assert Settings(pretrained=True).usual_mutation == 0.0
+    assert Settings("gsm8k", "m2n2+").usual_mutation == 0.0  # checkpoints cannot be
+
+
+def test_the_variant_is_a_method_that_keeps_its_options(tiny, tiny_seeds, tmp_path):
+    options = {"reach": 0.3, "decay": 0.1, "mutation": 0.05}
+    evolver = make_evolver("m2n2+", tiny, tiny_seeds, rng=1, archive_size=6, **options)
     evolver.run(30, store=tmp_path / "runs.db")
     again = store.resume(tmp_path / "runs.db", task=tiny)
-    assert (again.method, again.reach) == ("m2n2+", 0.3)
+    assert again.method == "m2n2+"
+    assert {name: again.options[name] for name in options} == options
     assert picture(again) == picture(evolver)
-    with pytest.raises(InputError, match="reach"):
-        Plus(tiny, tiny_seeds, reach=-0.1)
+
+
+@pytest.mark.parametrize("wrong", [{"reach": -0.1}, {"decay": 1.5}, {"decay": float("nan")}])
+def test_a_wrong_option_of_the_variant_is_refused_by_name(tiny, tiny_seeds, wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+        Plus(tiny, tiny_seeds, **wrong)
 
 
 def test_the_landscape_shows_the_children_that_the_variant_would_have(tiny, tiny_seeds):

@@ -12,7 +12,7 @@ import panel as pn
 
 from m2n2lab.baselines import METHODS
 from m2n2lab.errors import InputError
-from m2n2lab.settings import ADJUSTABLE, SCRATCH_MUTATION, Settings
+from m2n2lab.settings import ADJUSTABLE, Settings
 from m2n2lab.theme import Theme
 
 from .runs import Run
@@ -72,7 +72,8 @@ class SetupView:
         )
         self.anew.on_click(lambda event: self._start(beside=False))
         self.beside.on_click(lambda event: self._start(beside=True))
-        self.start.param.watch(lambda event: self._hint(), "value")
+        for choice in (self.task, self.method, self.start):
+            choice.param.watch(lambda event: self._hint(), "value")
         self.pane = pn.Column(
             pn.Row(self.task, self.method, margin=0, sizing_mode="stretch_width"),
             pn.Row(self.seed, self.start, margin=0, sizing_mode="stretch_width"),
@@ -97,8 +98,9 @@ class SetupView:
         self._hint()
 
     def _hint(self) -> None:
-        scratch = START[self.start.value] == "0"
-        self.mutation.placeholder = f"{SCRATCH_MUTATION:g}" if scratch else "0"
+        pretrained = START[self.start.value] == "1"
+        chosen = Settings(self.task.value, self.method.value, pretrained=pretrained)
+        self.mutation.placeholder = f"{chosen.usual_mutation:g}"
 
     def asked(self) -> dict[str, str]:
         """Return what is filled in, as an address would say it."""

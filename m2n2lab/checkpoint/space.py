@@ -205,7 +205,7 @@ class CheckpointSpace:
         ]
         return a.combine(b, cuts, factors)
 
-    def mutate(self, genome: Recipe, sigma: float, seed: int) -> Recipe:
+    def mutate(self, genome: Recipe, sigma: float, seed: int, decay: float = 0.0) -> Recipe:
         """Refuse: noise on every weight cannot be written as a recipe.
 
         Raises:
