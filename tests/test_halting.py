@@ -92,6 +92,52 @@ def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
     assert rows(evolver) == rows(straight)
 
 
+def test_what_is_evaluated_at_rest_makes_room_for_steps_and_is_made_afterwards():
+    evolver, task = search()
+    session = Session(lambda: evolver)
+    session.start()
+    try:
+        wait_for(session, lambda now: now.landscape is not None and now.landscape.done > 3)
+        session.choose(a=0, b=1, split=3)
+        wait_for(session, lambda now: now.bench and now.bench.proposal.split == 3)
+        task.go.clear()  # nothing that is asked now is answered
+        task.asked.clear()
+        session.choose(split=5)
+        assert task.asked.wait(10)
+        session.run()
+        wait_for(session, lambda now: now.phase == "running")
+        task.go.set()
+        wait_for(session, lambda now: now.step > 0)
+        session.pause()
+        wait_for(session, lambda now: now.phase == "paused")
+        session.choose(a=evolver.archive.ids[0], b=evolver.archive.ids[1])
+        wait_for(session, lambda now: now.bench and now.bench.proposal.split == 5)
+        wait_for(session, lambda now: now.landscape.complete)
+    finally:
+        session.close()
+    assert session.join(10)
+
+
+def test_a_step_that_interrupts_a_preview_is_taken():
+    evolver, task = search()
+    session = Session(lambda: evolver)
+    session.start(attended=False)
+    try:
+        wait_for(session, lambda now: now.bench is not None)
+        task.go.clear()
+        task.asked.clear()
+        session.choose(a=0, b=1, split=2)
+        assert task.asked.wait(10)
+        session.step(2)
+        task.asked.clear()
+        assert task.asked.wait(10)  # by the first step
+        task.go.set()
+        wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
+    finally:
+        session.close()
+    assert session.join(10)
+
+
 def test_closing_ends_a_session_in_the_middle_of_answers():
     evolver, task = search()
     session = Session(lambda: evolver)

@@ -18,14 +18,14 @@ from m2n2lab.errors import InputError
 from m2n2lab.exporting import archive_bytes
 from m2n2lab.retrace import retraced
 from m2n2lab.tasks.generation import Halted, Progress, Watch
-from m2n2lab.turns import Turns
 
 from .closing import started
-from .hindsight import Hindsight, unrecorded
+from .hindsight import unrecorded
 from .orders import Orders
+from .previews import Previews
 from .snapshot import Camera, Snapshot
 from .stepper import Stepper, here
-from .workbench import VOTES, Choice, Filter, Workbench
+from .workbench import Workbench
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -44,17 +44,11 @@ PUBLISH_EVERY = 0.2
 LOOK_EVERY = 0.05
 """Most seconds that cells of a landscape are evaluated without a look at the orders, at rest."""
 
-PREVIEW_EVERY = 3.0
-"""Least seconds between two previews of a pair that nobody chose, while the search runs."""
-
 STEPS_A_CELL = 16
 """Steps of a running search for each cell of a landscape."""
 
-COARSE = 25
-"""Cells of the landscape of a pair that nobody chose, while the search runs."""
 
-
-class Session(Hindsight):
+class Session(Previews):
     """A search that a page, a notebook or a test can run, pause and step.
 
     Args:
@@ -79,30 +73,24 @@ class Session(Hindsight):
         record: Callable[[Evolver], Tape | str] = unrecorded,
         executor: Callable[[], Crew | None] = here,
     ) -> None:
-        super().__init__(record)
+        super().__init__(record, follow)
         self.snapshot = Snapshot(title=title)
         self._make = make
         self._threads = threads
         self._people = people
-        self._follow = follow
         self._executor = executor
         self._obeyed = self._orders  # the last orders, without what is done once
         self._listeners: tuple[tuple[Callable[[], object], bool], ...] = ()
         self._records: History | None = None  # grows in the worker, is read anywhere
         self._export: Callable[[], bytes] | None = None
-        self._bench: Workbench  # the worker's, as all that follows
-        self._camera: Camera
+        self._camera: Camera  # the worker's, as all that follows
         self._lineage: Lineage
         self._stepper: Stepper | None = None
         self._unwatch: tuple[Callable[[], None], ...] = ()
         self._elsewhere = False  # whether somebody else has stepped since the worker looked
-        self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
-        self._previewed = 0.0  # when
         self._published = 0.0  # when the last snapshot was taken
         self._counted = 0.0  # when answers were last counted in it
-        self._hurry = False  # whether the page waits for what has just been done
         self._message = ""  # why the search stopped
-        self._turn = Turns()  # the evolver's, once there is one
         self._thread: threading.Thread | None = None
 
     # -- its life, from any thread ---------------------------------------------------------------
@@ -177,7 +165,9 @@ class Session(Hindsight):
                 try:
                     self._obey(evolver, orders, self._stepper)
                 except Halted:
-                    continue  # a step is as if it had not begun; the next round rests, or is none
+                    # A step is as if it had not begun, and so is a preview; the next round rests,
+                    # takes the step that the preview was in the way of, or is none.
+                    self._interrupted = self._yields
                 except Exception as error:
                     self._order(running=False, steps=0, mapping=False)
                     self._fail(error)
@@ -230,8 +220,8 @@ class Session(Hindsight):
         """
         if threading.current_thread() is not self._thread:
             return False
-        stepping = self._stepper is not None and self._stepper.under_way
-        return self._orders.closed or (stepping and self._orders.halted)
+        orders, under_way = self._orders, self._stepper is not None and self._stepper.under_way
+        return orders.closed or (orders.halted if under_way else self._yields and orders.stepping)
 
     def _answered(self, answers: Progress) -> None:
         """Show how far the questions of an evaluation are, and the past: it can take minutes."""
@@ -257,6 +247,7 @@ class Session(Hindsight):
         self._elsewhere = False
         if self._lineage.now != evolver.generation:  # a state was loaded, or a merge taken back
             self._watch(evolver)
+        self._yields = not orders.stepping and not orders.commands
         with self._turn():
             self._serve_bench(orders)
         self._hurry |= self._look_back(orders.past)
@@ -272,6 +263,7 @@ class Session(Hindsight):
         if orders.stepping:
             self._turn.give_way()
             stepper.step(orders.running)
+            self._interrupted = False
         if evolver.generation > before:
             self._bench.took(stepper.took)
             self._message = "" if orders.stepping else self._message
@@ -293,84 +285,6 @@ class Session(Hindsight):
         if self._past is not before or message != self.snapshot.message:
             self.snapshot = replace(self.snapshot, past=self._past, message=message)
             self._call_listeners()
-
-    def _serve_bench(self, orders: Orders) -> None:
-        """Do what was ordered of the bench, and preview what is on it now."""
-        choice, wanted, forced = orders.choice, orders.filter, False
-        for name, shown in orders.commands:
-            self._hurry = True
-            if name == "merge":
-                self._bench.merge(shown)
-            elif name == "undo":
-                self._bench.undo()
-            elif name in VOTES:
-                self._bench.vote(name)
-            else:
-                forced = True
-                if name == "propose":
-                    choice = self._bench.propose()
-                    with self._wake:
-                        self._order(choice=choice)
-        done = bool(orders.commands) and self._bench.note
-        if self._follow and (living := self._bench.living(choice))[0] != choice:
-            with self._wake:
-                if self._orders.choice in (choice, orders.choice):  # else there is another by now
-                    self._order(choice=living[0])
-            choice = living[0]
-        old, dated = self._benched, self._bench.dated
-        if not forced and not self._preview_due(replace(orders, choice=choice)):
-            return
-        self._benched, self._previewed, self._hurry = (choice, wanted), time.monotonic(), True
-        if old and old[0] == choice and not dated and not forced:
-            self._bench.answer(wanted)
-            return
-        # What became of a merge is still to be read when the next pair is shown.
-        note = self._bench.note if old and old[0] == choice else ""
-        self._bench.show(choice, wanted)
-        self._bench.note = self._bench.note or note
-        if self._follow:
-            notes = (done, living[1], "" if done == self._bench.note else self._bench.note)
-            self._bench.note = " ".join(note for note in notes if note)
-
-    def _preview_due(self, orders: Orders) -> bool:
-        """Return whether there is something to preview: a choice, or a new pair if none is made."""
-        if self._benched is None:
-            return True
-        choice, wanted = self._benched
-        if orders.choice != choice:
-            return not self._bench.slow
-        if orders.filter != wanted:
-            return True
-        late = not orders.busy or time.monotonic() - self._previewed > PREVIEW_EVERY
-        if choice.a is not None or self._bench.data is None or not self._bench.dated:
-            return False
-        return not orders.busy and self._bench.stale if self._bench.slow else late
-
-    def _mapping(self, orders: Orders) -> bool:
-        """Return whether more of the landscape is wanted."""
-        known = self._bench.landscape
-        if known is None or known.complete or not orders.attended:
-            return False
-        if orders.mapping is not None or self._bench.slow:
-            return bool(orders.mapping)
-        return not orders.busy or orders.choice.a is not None or known.done < COARSE
-
-    def _explore(self) -> None:
-        self._turn.give_way()
-        with self._turn():
-            self._bench.explore()
-
-    def _paint(self, orders: Orders) -> bool:
-        """Draw some of what the gallery lacks; returns whether it lacked something."""
-        if orders.looking is None:  # nor is anybody's turn waited for
-            return False
-        self._turn.give_way()
-        with self._turn():
-            if not self._bench.look(orders.looking):
-                return False
-            self._bench.gallery.draw()
-            self._bench.look(orders.looking)
-            return True
 
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""

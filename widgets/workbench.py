@@ -167,11 +167,11 @@ class Workbench:
         self._standing = evolver.archive.standing
         proposal = self.data.proposal
         self._genomes = (*(p.genome for p in evolver.check(proposal)), evolver.breed(proposal))
-        self.answer(wanted)
         parents = proposal.parents
         if self._map is None or self._map.parents != parents:
             self._map = Landscape(self._evolver, (parents[0], parents[1]))
             self.landscape = self._map.data()
+        self.answer(wanted)
 
     def _proposal(self, choice: Choice) -> Proposal:
         """Return a choice completed: the most attractive pair, the middle, half and half."""
@@ -216,7 +216,7 @@ class Workbench:
         data, evolver, task = self.data, self._evolver, self._evolver.task
         if data is None or self._answered == (data, wanted):
             return
-        self._answered = data, wanted
+        self._answered = None  # they may be stopped on the way
         where = ANSWERS[wanted.which](*(data.scores >= 1.0))
         if wanted.group is not None:
             try:
@@ -231,6 +231,7 @@ class Workbench:
             model = evolver.space.materialise(genome)
             rows.append(task.samples(model, chosen) if len(chosen) else [])
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
+        self._answered = data, wanted
 
     def look(self, looking: Looking | None) -> bool:
         """Bring the gallery to what there is; returns whether pictures are missing."""
