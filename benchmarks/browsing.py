@@ -123,7 +123,7 @@ class Lab:
         self.address = f"http://localhost:{port}/"
         self.process = psutil.Process(pid)
         self._first = self._threads()
-        self._searches: dict[Page, int] = {}
+        self._came: dict[Page, set[int]] = {}
 
     def _threads(self) -> set[int]:
         if self.process.status() == psutil.STATUS_ZOMBIE:
@@ -136,19 +136,22 @@ class Lab:
         return len(self._threads() - self._first)
 
     def open(self, page: Page, query: str = "") -> Page:
-        """Open the dashboard, wait until it can be used, and note the thread of its search."""
+        """Open the dashboard, wait until it can be used, and note the threads that came with it."""
         before = self._threads()
         opened(page, self.address + query)
         came = self._threads() - before
-        if len(came) != 1:
-            raise RuntimeError(f"A page brings one thread to the server, but {len(came)} came.")
-        self._searches[page] = came.pop()
+        if not came:
+            raise RuntimeError("A page brings a thread to the server, but none came.")
+        self._came[page] = came
         return page
 
     def close(self, page: Page) -> float:
-        """Close a page and return seconds until the thread of its first search has ended."""
+        """Close a page and return seconds until the thread of its first search has ended.
+
+        Another one that came meanwhile is of the server's own pool, which keeps it.
+        """
         page.close()
-        return waited(lambda: self._searches[page] not in self._threads())
+        return waited(lambda: not self._came[page] <= self._threads())
 
 
 def waited(until: Callable[[], bool]) -> float:

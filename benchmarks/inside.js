@@ -68,12 +68,17 @@ window.inside = (() => {
   // The picture of the gallery that is seen large.
   const large = () => all('[data-testid="large"] img')[0]?.getAttribute("src")
 
+  // How the page shows that it has heard a click, where that comes before what the click leads to.
+  const heard = {
+    Pause: () => button("Run") && figure("phase").startsWith("paus"),
+    Step: () => figure("phase").startsWith("stepping"),
+    pair: (before) => same(framed(), before.asked),
+  }
   // What each click leads to, and what else is to be told of it.
   const ends = {
     Run: () => button("Pause") && figure("phase") === "running" && {},
     Pause: () => button("Run") && figure("phase") === "paused" && {},
     Step: (before) => steps() !== before.steps && figure("phase") === "paused" && {},
-    pausing: () => button("Run") && figure("phase").startsWith("paus") && {},
     picture: (before) => large() && large() !== before.large && {},
     pair: (before) => {
       const now = previewed()
@@ -93,7 +98,8 @@ window.inside = (() => {
   }))
   const frame = () => new Promise(requestAnimationFrame)
 
-  // Wait for the next release of a button and tell how long it took to show what it did.
+  // Wait for the next release of a button and tell how long it took to show that it was heard, and
+  // what it did.
   const arm = (kind) => new Promise((done) => {
     look()
     addEventListener("pointerup", async (event) => {
@@ -102,15 +108,18 @@ window.inside = (() => {
         Object.assign(before, { asked: cell(event), pair: previewed(), note: figure("note") ?? "" })
         if (same(before.asked, before.pair)) return done({ answer: "there already" })
       }
-      let found
+      let found, first = Infinity
       while (!(found = ends[kind](before))) {
-        await frame()
+        if (first === Infinity && heard[kind]?.(before)) {
+          if (kind === "pair") await frame() // a canvas is drawn in the frame after
+          first = await painted()
+        } else await frame()
         if (performance.now() - event.timeStamp > LONGEST) return done({ answer: "nothing" })
         if (!button("Run") && !button("Pause")) look() // parts that were made anew
       }
-      if (kind === "pair") await frame() // a canvas is drawn in the frame after
-      const end = await painted()
-      const times = { began: event.timeStamp, took: end - event.timeStamp }
+      if (kind === "pair") await frame()
+      const end = await painted(), began = event.timeStamp
+      const times = { began, heard: Math.min(first, end) - began, took: end - began }
       done({ ...times, was: before.steps, steps: steps(), ...found })
     }, { capture: true, once: true })
   })

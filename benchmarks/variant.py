@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import curves
+import torch
 from findings import Finding, about, estimate, markdown
 from ideas import search_on
 
 from m2n2lab.evolver import Evolver
 from m2n2lab.files import write_whole
 from m2n2lab.settings import Settings
-from m2n2lab.tasks import Classify
+from m2n2lab.tasks import Classify, digits
 
 FOLD = 1_150
 """Images that are searched on when an idea is tried; the other 287 of the training data are held
@@ -75,6 +76,9 @@ MUTATIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """M2N2 mutates from scratch by 0.01, and merges of trained models not at all."""
+
+ADAM = 300
+"""Steps of Adam after which a network has all training images right."""
 
 MNIST_HIDDEN = 32
 
@@ -207,6 +211,16 @@ def judged(folder: Path, found: dict[str, Place]) -> Iterator[Finding]:
         yield Finding(f"{words}: gain", f"{gain} points", "interval above 0", sure)
 
 
+def by_gradient(seeds: range) -> Finding:
+    """Return what Adam makes of the same networks on the same images, to measure a search by."""
+    task, ends = digits(), []
+    for seed in seeds:
+        (network,) = task.trained_seeds([task.classes], rng=seed, steps=ADAM)
+        ends.append(100 * task.held_out(torch.from_numpy(network)))
+    what = f"digits, the same network trained by {ADAM} steps of Adam, {len(seeds)} seeds"
+    return Finding(what, f"{estimate(ends)} %")
+
+
 def findings(quick: bool) -> Iterator[Finding]:
     """Yield the judgement; the quick version has too few passes for the targets."""
     if not quick:
@@ -214,6 +228,7 @@ def findings(quick: bool) -> Iterator[Finding]:
         folder, found, seeds = curves.RESULTS / "variant", places(data), JUDGING
         curves.gather(trials(found, seeds), folder)
         yield from judged(folder, found)
+        yield by_gradient(seeds)
         return
     few = {name: p._replace(steps=p.steps // 100, target=None) for name, p in places(None).items()}
     with tempfile.TemporaryDirectory() as name:
@@ -238,8 +253,11 @@ def main() -> None:
         searches = tries() if tuning else trials(found)
         curves.gather(searches, folder, options.workers, options.nice)
     heads = ("what", "figure", "target", "met")
-    rows = ((*row[:3], row.verdict) for row in judged(folder, found))
-    text = tried(folder) if tuning else markdown(heads, rows)
+    if tuning:
+        text = tried(folder)
+    else:
+        rows = [*judged(folder, found), by_gradient(JUDGING)]
+        text = markdown(heads, ((*row[:3], row.verdict) for row in rows))
     told = f"{text}\n{about()}. `python benchmarks/variant.py {options.what}`\n"
     write_whole(folder / f"{options.what}.md", told)
     print(told)

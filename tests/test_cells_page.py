@@ -72,10 +72,10 @@ def test_a_pair_and_a_cell_are_picked_by_keys_alone(page, lab):
 def test_what_no_map_has_is_let_be():
     class Map:
         def __init__(self):
-            self.tapped_at = []
+            self.picks = []
 
-        def tapped(self, event):
-            self.tapped_at.append((event.x, event.y))
+        def picked(self, x, y):
+            self.picks.append((x, y))
 
     found = Map()
     cells = Cells(found)
@@ -84,6 +84,6 @@ def test_what_no_map_has_is_let_be():
         json.dumps(["Other", 1, 1, 1]), '["Map", 1e999, 1, 1]', json.dumps([["Map"], 1, 1, 1]),
     ):  # fmt: skip
         cells._pick(told)
-    assert found.tapped_at == []
+    assert found.picks == []
     cells.pane.value = json.dumps(["Map", 1.5, 2, 1])
-    assert found.tapped_at == [(1.5, 2.0)]
+    assert found.picks == [(1.5, 2.0)]

@@ -13,6 +13,7 @@ import paper_figure
 import published
 import pytest
 from findings import Finding, estimate
+from variant import places
 
 from m2n2lab import METHODS, InputError
 from m2n2lab.settings import Settings
@@ -51,6 +52,18 @@ def test_the_readmes_figures_are_those_of_the_last_full_run():
     assert len(told) == 12
     for _, method, paper, ours, interval, _, verdict in told:
         assert f"| {method} | {paper} | {ours} | {interval} | {verdict} |" in readme
+
+
+def test_the_readmes_gains_of_the_variant_are_those_that_were_judged():
+    readme = (Path(curves.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = (curves.RESULTS / "variant" / "judge.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "seeds: " in line]
+    ends = [figure for _, figure, *_ in rows]
+    assert len(ends) == 3 * len(places(Path("mnist")))
+    for plain, plus, gain in zip(ends[::3], ends[1::3], ends[2::3], strict=True):
+        assert f"| {plain} | {plus} | {gain.removesuffix(' points')}" in readme
+    adam = next(line for line in table.splitlines() if "Adam" in line).split(" | ")[1]
+    assert f"{adam} of the test" in " ".join(readme.split())
 
 
 # -- intervals and verdicts -----------------------------------------------------------------------

@@ -3,13 +3,13 @@
 import gc
 import weakref
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from figures import drawn, same, tick_names, watched
 from m2n2lab.widgets.snapshot import Snapshot
 from m2n2lab.widgets.views import ORDERS, AttractionView, CurvesView, NichesView
+from m2n2lab.widgets.workbench import Choice
 
 from m2n2lab import Evolver
 from m2n2lab.bench import bench_data
@@ -83,8 +83,7 @@ def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, 
     figure = view.handles["Image"]["plot"]
     rows = {int(name): place for place, name in tick_names(figure.yaxis[0]).items()}
     columns = {int(name): place for place, name in tick_names(figure.xaxis[0]).items()}
-    view.tapped(SimpleNamespace(x=columns[b] + 0.3, y=rows[a] - 0.4))
-    view.tapped(SimpleNamespace(x=columns[a], y=rows[a]))  # nobody meets itself
+    view.picked(float(a), float(b))
     assert picked == [(a, b)]
     # A's row, B's column, and between them the worth of their meeting.
     assert list(source("pair")["line_color"]) == [LIGHT.parent_a, LIGHT.parent_b]
@@ -96,6 +95,30 @@ def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, 
     assert f'"attracted">{expected:.1f}<' in view.words.object
     clustered = tuple(ids[row] for row in cluster_order(snapshot.niches.scores))
     assert tuple(sorted(columns, key=columns.get)) == (clustered if order == "clustered" else ids)
+
+
+def test_the_frames_follow_the_choice_before_the_bench_does_and_come_again_after_a_pick(evolver):
+    ids = niches_data(evolver.archive, evolver.task).ids
+    choices = [Choice()]
+    view = AttractionView(LIGHT, lambda *pair: None, lambda: choices[-1])
+    snapshot = attraction(evolver, (ids[1], ids[4]))
+    view.update(snapshot)
+    drawn(view)
+    view.update(snapshot)
+    sent = watched(view)
+    choices.append(Choice(ids[2], ids[3]))
+    view.picked(ids[2], ids[3])
+    view.update(snapshot)  # which the worker took before it heard of the choice
+    ((source, columns),) = sent
+    assert columns == {"left", "right", "bottom", "top", "line_color"}  # the page has moved them
+    assert source.data["bottom"][0] == len(ids) - 3
+    assert source.data["left"][1] == 3
+    view.update(replace(snapshot, step=9))
+    assert len(sent) == 1
+    choices.append(Choice())
+    view.picked(ids[2], ids[3])  # refused, as where the page looks at the past
+    view.update(snapshot)
+    assert source.data["bottom"][0] == len(ids) - 2
 
 
 def test_members_are_clustered_once_for_each_matrix_and_only_when_asked(evolver, monkeypatch):

@@ -89,7 +89,7 @@ class Board:
         self._wake: Callable[[], object] = lambda: None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
-        self.attraction = AttractionView(theme, self._pick)
+        self.attraction = AttractionView(theme, self._pick, lambda: self.session().choice)
         self.figures = FiguresView()
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
@@ -148,6 +148,7 @@ class Board:
             self.bench.pick(a, b)
         else:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
+            self._look_again()  # the page has framed them already
 
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""

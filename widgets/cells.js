@@ -1,12 +1,19 @@
 // Maps whose cells can be chosen without a mouse: arrow keys move a frame, Enter picks what is in
-// it. What is in it is said to those who do not see the map.
+// it. What is in it is said to those who do not see the map. What Python is told of a pick is what
+// the page shows at that moment: a pair by its ids, for a running search moves members about.
 const MAPS = {
   AttractionView: {
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
-    words: ({ data, row, column, rows, value }) => {
-      const ids = data.ids[0], a = ids[rows - 1 - row], b = ids[column]
+    words: ({ row, column, value, ...map }) => {
+      const [a, b] = pair(map, row, column)
       return a === b ? `${a} meets itself`
         : `A ${a}, B ${b}: solves what A misses, worth ${value.toFixed(1)}`
+    },
+    told: (map, row, column) => {
+      const [a, b] = pair(map, row, column)
+      if (a === b) return null
+      surround(map, row, column)
+      return [a, b]
     },
   },
   LandscapeView: {
@@ -14,7 +21,31 @@ const MAPS = {
     words: ({ data, row, column, value }) =>
       `split ${data.splits[0][column].toLocaleString("en")}, mix ${data.mixes[0][row].toFixed(2)}: `
       + (isNaN(value) ? "not evaluated yet" : `score ${value.toFixed(1)} %`),
+    told: ({ left, bottom, wide, high }, row, column) =>
+      [left + (column + 0.5) * wide, bottom + (row + 0.5) * high],
   },
+}
+const pair = ({ data, rows }, row, column) => [data.ids[0][rows - 1 - row], data.ids[0][column]]
+// Frames a pair's row and column before Python hears of it, which sends its own frames after that.
+const surround = ({ frames, rows, columns }, row, column) => {
+  const colours = getComputedStyle(document.documentElement)
+  const data = {
+    left: [0, column], right: [columns, column + 1], bottom: [row, 0], top: [row + 1, rows],
+    line_color: ["--parent_a", "--parent_b"].map((name) => colours.getPropertyValue(name).trim()),
+  }
+  frames?.setv({ data: { ...frames.data, ...data } }, { sync: false })
+}
+let picks = 0 // a number, to be picked once more
+const pick = (name, map, row, column) => {
+  const told = MAPS[name].told(map, row, column)
+  if (told) tell("cell", JSON.stringify([name, ...told, ++picks]))
+}
+// Answers a click on the matrix.
+const clicked = ({ x, y }) => {
+  const name = "AttractionView", map = seen(name)
+  const [row, column] = [(y - map.bottom) / map.high, (x - map.left) / map.wide].map(Math.floor)
+  const within = row >= 0 && row < map.rows && column >= 0 && column < map.columns
+  if (within) pick(name, map, row, column)
 }
 const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }
 
@@ -23,18 +54,19 @@ const seen = (name) => {
   const models = Bokeh.documents.map((made) => made.get_model_by_name(name))
   const model = models.find((found) => found != null)
   const view = model && Bokeh.index.find_one(model)
-  const glyph = model?.renderers.find((found) => found.glyph?.type === "Image")
+  const drawn = (kind) => model?.renderers.find((found) => found.glyph?.type === kind)
+  const glyph = drawn("Image"), frames = drawn("Quad")?.data_source
   if (!view?.canvas_view || !glyph) return null
   const data = glyph.data_source.data, image = data.image[0]
   const [rows, columns] = image.shape ?? [image.length, image[0].length]
   const of = (key) => data[key]?.[0] ?? glyph.glyph[key].value
   const wide = of("dw") / columns, high = of("dh") / rows
-  return { view, data, rows, columns, wide, high, left: of("x"), bottom: of("y"),
+  return { view, data, frames, rows, columns, wide, high, left: of("x"), bottom: of("y"),
            at: (row, column) => image.shape ? image[row * columns + column] : image[row][column] }
 }
 
 const movable = (place, name) => {
-  let cell = null, picks = 0
+  let cell = null
   const frame = document.createElement("div"), words = document.createElement("div")
   frame.className = "cell"
   words.className = "spoken"
@@ -72,11 +104,8 @@ const movable = (place, name) => {
     if (move) cell = { row: cell.row + move[0], column: cell.column + move[1] }
     else if (event.key === "Home") cell = { ...cell, column: 0 }
     else if (event.key === "End") cell = { ...cell, column: map.columns - 1 }
-    else if (event.key === "Enter") {
-      const x = map.left + (cell.column + 0.5) * map.wide
-      const y = map.bottom + (cell.row + 0.5) * map.high
-      tell("cell", JSON.stringify([name, x, y, ++picks])) // a number, to be picked once more
-    } else return
+    else if (event.key === "Enter") pick(name, map, cell.row, cell.column)
+    else return
     event.preventDefault()
     show()
   })

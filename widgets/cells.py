@@ -1,10 +1,9 @@
-"""Cells of maps that are chosen with the keyboard; ``cells.js`` moves the frame."""
+"""Cells of maps that are chosen in the page's script, ``cells.js``, which moves the frames."""
 
 from __future__ import annotations
 
 import json
 import math
-from types import SimpleNamespace
 
 import panel as pn
 
@@ -12,7 +11,7 @@ from .live_plot import LivePlot
 
 
 class Cells:
-    """Passes a cell that was picked with the keyboard to its map, as if it had been clicked.
+    """Passes a cell that was picked in the browser to its map.
 
     Args:
         maps: those that can be picked from.
@@ -27,7 +26,7 @@ class Cells:
         self.pane.param.watch(lambda event: self._pick(event.new), "value")
 
     def _pick(self, told: str) -> None:
-        """Take the name of a map and a place in it, as JSON; anything else is let be."""
+        """Take the name of a map and what was picked, as JSON; anything else is let be."""
         try:
             name, x, y, _ = json.loads(told)
             x, y = float(x), float(y)
@@ -35,4 +34,4 @@ class Cells:
             return
         found = self._maps.get(name) if isinstance(name, str) else None
         if found is not None and math.isfinite(x) and math.isfinite(y):
-            found.tapped(SimpleNamespace(x=x, y=y))
+            found.picked(x, y)

@@ -16,6 +16,7 @@ PHASES = {
     "paused": "paused",
     "running": "running",
     "pausing": "pausing …",
+    "stepping": "stepping …",
     "failed": "stopped by an error",
     "closed": "closed",
 }

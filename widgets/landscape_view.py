@@ -54,7 +54,7 @@ class LandscapeView(LivePlot):
             self.fill("best", **best_cell(data))
             self.fill("bench", x=[at[0]], y=[at[1]])
 
-    def tapped(self, event: Any) -> None:
-        """Load the cell that was clicked."""
+    def picked(self, x: float, y: float) -> None:
+        """Load the cell at a share of the split's range and a mix."""
         if self._data is not None:
-            self._load(*self._data.cell(event.x * int(self._data.splits[-1]), event.y))
+            self._load(*self._data.cell(x * int(self._data.splits[-1]), y))

@@ -78,10 +78,14 @@ class LivePlot:
         self.handles[element.label or type(element).__name__] = plot.handles
         plot.state.name = type(self).__name__  # to be found on the page, to be saved
         if type(element).__name__ == "Image":
-            plot.state.on_event(Tap, self.tapped)
+            self.listen(plot.state)
 
-    def tapped(self, event: Any) -> None:
-        """Answer a click on the plot at ``event.x``, ``event.y``; most views do not."""
+    def listen(self, figure: Any) -> None:
+        """Have clicks on the map answered."""
+        figure.on_event(Tap, lambda event: self.picked(event.x, event.y))
+
+    def picked(self, x: float, y: float) -> None:
+        """Answer the choice of a place on the map; most views do not."""
 
     def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
         """Return whether sources must be refreshed, because other objects are ``shown`` now.
@@ -112,12 +116,16 @@ class LivePlot:
         if fresh:
             shown.update(fresh)
 
-    def frame(self, boxes: Boxes) -> None:
-        """Show other frames around what belongs to A and B."""
+    def frame(self, boxes: Boxes, again: bool = False) -> None:
+        """Show frames around what belongs to A and B; ``again`` where the page has moved them."""
         columns = map(list, zip(*boxes, strict=True) if boxes else ((),) * 5)
         left, bottom, right, top, colour = columns
         # HoloViews names the colours by their use.
-        self.fill("pair", left=left, bottom=bottom, right=right, top=top, line_color=colour)
+        sides = {"left": left, "bottom": bottom, "right": right, "top": top, "line_color": colour}
+        if again:
+            self.handles["pair"]["source"].data.update(sides)
+        else:
+            self.fill("pair", **sides)
 
     def image(
         self, values: NDArray[Any], words: dict[str, Any], width: float, height: float

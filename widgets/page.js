@@ -29,12 +29,13 @@ const tell = (name, value) => {
 // All elements in a part of the page, in the shadow roots inside it too.
 const everything = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
   [element, ...(element.shadowRoot ? everything(element.shadowRoot) : [])])
-// Shows what Run or Pause orders before Python hears of it; what becomes of it comes from there.
+// Shows what Run, Pause or Step orders before Python hears of it; what becomes of it comes from
+// there.
 const order = (button, words) => {
-  const runs = button.label === "Run"
-  button.label = runs ? "Pause" : "Run"
+  const phase = { Run: "running", Pause: "pausing" }[button.label] ?? "stepping"
+  if (phase !== "stepping") button.label = phase === "running" ? "Pause" : "Run"
   for (const figure of everything(document.querySelector("header")))
-    if (figure.dataset.testid === "phase") figure.textContent = runs ? words.running : words.pausing
+    if (figure.dataset.testid === "phase") figure.textContent = words[phase]
 }
 // Shows in the address bar what makes the search on the page again; the appearance stays.
 const show_address = (query) => {

@@ -45,7 +45,8 @@ class TransportView:
         )
         self._session, self._ordered = session, ordered
         self.go.on_click(self._toggle)
-        self.go.js_on_click(args={"button": self.go, "words": PHASES}, code="order(button, words)")
+        for one in (self.go, self.step, self.step_ten):
+            one.js_on_click(args={"button": one, "words": PHASES}, code="order(button, words)")
         self.step.on_click(lambda event: session().step())
         self.step_ten.on_click(lambda event: session().step(10))
         self.reset.on_click(lambda event: reset())

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import panel as pn
+from bokeh.events import Tap
 from bokeh.models.annotations import Span
+from bokeh.models.callbacks import CustomJS
 
 from m2n2lab.drawing import (
     attraction_words,
@@ -30,6 +32,7 @@ from .figures_html import FIGURES_CSS, figures_html
 from .live_plot import LivePlot
 from .snapshot import Snapshot
 from .styles import SMALL
+from .workbench import Choice
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -76,15 +79,24 @@ ORDERS = ("by fitness", "clustered")
 class AttractionView(LivePlot):
     """Who should meet whom: A × B; a click picks the pair.
 
+    What was clicked is told by the browser, in ids: a running search may have put others into that
+    cell before Python hears of it. The page moves the frames itself, at once.
+
     Args:
         theme: colours.
-        pick: called with the ids of A and B of the cell that was clicked.
+        pick: called with the ids of A and B of the cell that was picked.
+        choice: returns what was chosen last, which the bench may not show yet.
     """
 
-    def __init__(self, theme: Theme, pick: Callable[[int, int], object]) -> None:
+    def __init__(
+        self,
+        theme: Theme,
+        pick: Callable[[int, int], object],
+        choice: Callable[[], Choice] = Choice,
+    ) -> None:
         super().__init__(theme)
-        self._pick = pick
-        self._ids: tuple[int, ...] = ()
+        self._pick, self._choice = pick, choice
+        self._moved = False  # whether the page has moved the frames since they were sent
         self._framed: tuple[object, ...] = ()
         self._snapshot = Snapshot()
         self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
@@ -97,24 +109,31 @@ class AttractionView(LivePlot):
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
         self._snapshot = snapshot
-        data, pair = self._ordered(snapshot), _pair(snapshot)
+        data, pair = self._ordered(snapshot), self._wanted(snapshot)
         if data is None:
             return
 
         def draw() -> Any:
             return draw_attraction(data, self.theme, self.hooks, pair)
 
-        self._ids = data.ids
         if self.fresh(draw, data):
             figure = self.image(data.worth, attraction_words(data), *data.worth.shape)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             name_ticks(figure.xaxis[0], mate_ticks(data.ids))
+        moved, self._moved = self._moved, False
         framed, self._framed = self._framed, (data, pair)
         # By identity: the data holds arrays.
-        if not framed or framed[0] is not data or framed[1] != pair:
+        if moved or not framed or framed[0] is not data or framed[1] != pair:
             if self.handles:
-                self.frame(cell_boxes(data.ids, pair, self.theme))
+                self.frame(cell_boxes(data.ids, pair, self.theme), moved)
             self.words.object = self._sentence(data, pair)
+
+    def _wanted(self, snapshot: Snapshot) -> tuple[int, ...] | None:
+        """Return the ids of the pair that was chosen or, without a choice, is on the bench."""
+        choice, pair = self._choice(), _pair(snapshot)
+        if pair is None or choice.a is None or choice.b is None:
+            return pair
+        return choice.a, choice.b
 
     def _reorder(self) -> None:
         with pn.io.hold():  # a choice comes without the document's lock
@@ -130,12 +149,14 @@ class AttractionView(LivePlot):
             self._clustered = data, data.ordered(cluster_order(snapshot.niches.scores))
         return self._clustered[1]
 
-    def tapped(self, event: Any) -> None:
-        """Pick the pair of the cell that was clicked."""
-        many = len(self._ids)
-        row, column = many - 1 - int(event.y // 1), int(event.x // 1)
-        if 0 <= row < many and 0 <= column < many and row != column:
-            self._pick(self._ids[row], self._ids[column])
+    def listen(self, figure: Any) -> None:
+        """Have clicks answered by the page's script, which tells what was picked."""
+        figure.js_on_event(Tap, CustomJS(code="clicked(cb_obj)"))
+
+    def picked(self, x: float, y: float) -> None:
+        """Pick the pair with the ids ``x`` and ``y``."""
+        self._moved = True
+        self._pick(int(x), int(y))
 
     def _sentence(self, data: AttractionData, pair: tuple[int, ...] | None) -> str:
         """Say in words what the cell of the pair means."""
