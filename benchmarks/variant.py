@@ -211,13 +211,13 @@ def judged(folder: Path, found: dict[str, Place]) -> Iterator[Finding]:
         yield Finding(f"{words}: gain", f"{gain} points", "interval above 0", sure)
 
 
-def by_gradient(seeds: range) -> Finding:
+def by_gradient(task: Classify, seeds: range) -> Finding:
     """Return what Adam makes of the same networks on the same images, to measure a search by."""
-    task, ends = digits(), []
+    ends = []
     for seed in seeds:
         (network,) = task.trained_seeds([task.classes], rng=seed, steps=ADAM)
         ends.append(100 * task.held_out(torch.from_numpy(network)))
-    what = f"digits, the same network trained by {ADAM} steps of Adam, {len(seeds)} seeds"
+    what = f"{task.name}, the same network trained by {ADAM} steps of Adam, {len(seeds)} seeds"
     return Finding(what, f"{estimate(ends)} %")
 
 
@@ -228,7 +228,7 @@ def findings(quick: bool) -> Iterator[Finding]:
         folder, found, seeds = curves.RESULTS / "variant", places(data), JUDGING
         curves.gather(trials(found, seeds), folder)
         yield from judged(folder, found)
-        yield by_gradient(seeds)
+        yield by_gradient(digits(), seeds)
         return
     few = {name: p._replace(steps=p.steps // 100, target=None) for name, p in places(None).items()}
     with tempfile.TemporaryDirectory() as name:
@@ -254,9 +254,10 @@ def main() -> None:
         curves.gather(searches, folder, options.workers, options.nice)
     heads = ("what", "figure", "target", "met")
     if tuning:
-        text = tried(folder)
+        limit = by_gradient(fold(), TUNING)
+        text = f"{tried(folder)}\n{limit.what}: {limit.figure} of the held-out images.\n"
     else:
-        rows = [*judged(folder, found), by_gradient(JUDGING)]
+        rows = [*judged(folder, found), by_gradient(digits(), JUDGING)]
         text = markdown(heads, ((*row[:3], row.verdict) for row in rows))
     told = f"{text}\n{about()}. `python benchmarks/variant.py {options.what}`\n"
     write_whole(folder / f"{options.what}.md", told)
