@@ -72,7 +72,7 @@ window.inside = (() => {
   const heard = {
     Pause: () => button("Run") && figure("phase").startsWith("paus"),
     Step: () => figure("phase").startsWith("stepping"),
-    pair: (before) => same(framed(), before.asked),
+    pair: (before) => same(framed(), before.asked), // by elements, then by the canvas too
   }
   // What each click leads to, and what else is to be told of it.
   const ends = {
@@ -110,14 +110,12 @@ window.inside = (() => {
       }
       let found, first = Infinity
       while (!(found = ends[kind](before))) {
-        if (first === Infinity && heard[kind]?.(before)) {
-          if (kind === "pair") await frame() // a canvas is drawn in the frame after
-          first = await painted()
-        } else await frame()
+        if (first === Infinity && heard[kind]?.(before)) first = await painted()
+        else await frame()
         if (performance.now() - event.timeStamp > LONGEST) return done({ answer: "nothing" })
         if (!button("Run") && !button("Pause")) look() // parts that were made anew
       }
-      if (kind === "pair") await frame()
+      if (kind === "pair") await frame() // a canvas is drawn in the frame after
       const end = await painted(), began = event.timeStamp
       const times = { began, heard: Math.min(first, end) - began, took: end - began }
       done({ ...times, was: before.steps, steps: steps(), ...found })

@@ -3,6 +3,7 @@
 // the page shows at that moment: a pair by its ids, for a running search moves members about.
 const MAPS = {
   AttractionView: {
+    clicked: true,
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
     words: ({ row, column, value, ...map }) => {
       const [a, b] = pair(map, row, column)
@@ -26,12 +27,37 @@ const MAPS = {
   },
 }
 const pair = ({ data, rows }, row, column) => [data.ids[0][rows - 1 - row], data.ids[0][column]]
+// Lays an element over cells of a map, from one corner to the other.
+const cover = (element, place, map, [low, left], [high, right]) => {
+  const { x_scale, y_scale } = map.view.frame
+  const box = map.view.canvas_view.el.getBoundingClientRect()
+  const around = place.getBoundingClientRect()
+  const x = (value) => box.x - around.x + x_scale.compute(map.left + value * map.wide)
+  const y = (value) => box.y - around.y + y_scale.compute(map.bottom + value * map.high)
+  element.style.left = `${x(left)}px`
+  element.style.width = `${x(right) - x(left)}px`
+  element.style.top = `${y(high)}px`
+  element.style.height = `${y(low) - y(high)}px`
+}
 // Frames a pair's row and column before Python hears of it, which sends its own frames after that.
-const surround = ({ frames, rows, columns }, row, column) => {
-  const colours = getComputedStyle(document.documentElement)
+// Elements come first: they are there in the next picture of the screen, a canvas in a later one.
+const surround = (map, row, column) => {
+  const { frames, rows, columns } = map, colours = getComputedStyle(document.documentElement)
+  const line_color = ["--parent_a", "--parent_b"].map((of) => colours.getPropertyValue(of).trim())
+  const place = document.querySelector("[data-cells=AttractionView]")
+  const sides = [[[row, 0], [row + 1, columns]], [[0, column], [rows, column + 1]]]
+  place.querySelectorAll(".mark").forEach((old) => old.remove())
+  sides.forEach((corners, which) => {
+    const mark = document.createElement("div")
+    mark.className = "mark"
+    mark.style.borderColor = line_color[which]
+    cover(mark, place, map, ...corners)
+    place.append(mark)
+    setTimeout(() => mark.remove(), 300)
+  })
   const data = {
     left: [0, column], right: [columns, column + 1], bottom: [row, 0], top: [row + 1, rows],
-    line_color: ["--parent_a", "--parent_b"].map((name) => colours.getPropertyValue(name).trim()),
+    line_color,
   }
   frames?.setv({ data: { ...frames.data, ...data } }, { sync: false })
 }
@@ -39,13 +65,6 @@ let picks = 0 // a number, to be picked once more
 const pick = (name, map, row, column) => {
   const told = MAPS[name].told(map, row, column)
   if (told) tell("cell", JSON.stringify([name, ...told, ++picks]))
-}
-// Answers a click on the matrix.
-const clicked = ({ x, y }) => {
-  const name = "AttractionView", map = seen(name)
-  const [row, column] = [(y - map.bottom) / map.high, (x - map.left) / map.wide].map(Math.floor)
-  const within = row >= 0 && row < map.rows && column >= 0 && column < map.columns
-  if (within) pick(name, map, row, column)
 }
 const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }
 
@@ -80,18 +99,21 @@ const movable = (place, name) => {
     cell ??= MAPS[name].start(map)
     const within = (value, many) => Math.min(Math.max(value, 0), many - 1)
     cell = { row: within(cell.row, map.rows), column: within(cell.column, map.columns) }
-    const { row, column } = cell, { x_scale, y_scale } = map.view.frame
-    const box = map.view.canvas_view.el.getBoundingClientRect()
-    const around = place.getBoundingClientRect()
-    const x = (value) => box.x - around.x + x_scale.compute(map.left + value * map.wide)
-    const y = (value) => box.y - around.y + y_scale.compute(map.bottom + value * map.high)
-    frame.style.left = `${x(column)}px`
-    frame.style.width = `${x(column + 1) - x(column)}px`
-    frame.style.top = `${y(row + 1)}px`
-    frame.style.height = `${y(row) - y(row + 1)}px`
+    const { row, column } = cell
+    cover(frame, place, map, [row, column], [row + 1, column + 1])
     const said = MAPS[name].words({ ...map, ...cell, value: map.at(row, column) })
     if (words.textContent !== said) words.textContent = said
   }
+  if (MAPS[name].clicked) // the others are heard by Bokeh, later than by the page itself
+    place.addEventListener("click", ({ clientX, clientY }) => {
+      const map = seen(name), box = map?.view.canvas_view.el.getBoundingClientRect()
+      if (!map) return
+      const { x_scale, y_scale } = map.view.frame
+      const column = Math.floor((x_scale.invert(clientX - box.x) - map.left) / map.wide)
+      const row = Math.floor((y_scale.invert(clientY - box.y) - map.bottom) / map.high)
+      const within = row >= 0 && row < map.rows && column >= 0 && column < map.columns
+      if (within) pick(name, map, row, column)
+    })
   let watching
   place.addEventListener("focus", () => {
     show()

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-from bokeh.events import Tap
 from bokeh.models.annotations import Span
-from bokeh.models.callbacks import CustomJS
 
 from m2n2lab.drawing import (
     attraction_words,
@@ -150,8 +148,7 @@ class AttractionView(LivePlot):
         return self._clustered[1]
 
     def listen(self, figure: Any) -> None:
-        """Have clicks answered by the page's script, which tells what was picked."""
-        figure.js_on_event(Tap, CustomJS(code="clicked(cb_obj)"))
+        """Leave clicks to the page's script, which tells what was picked."""
 
     def picked(self, x: float, y: float) -> None:
         """Pick the pair with the ids ``x`` and ``y``."""
