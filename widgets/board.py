@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -81,6 +82,8 @@ class Board:
         self.theme = theme
         self.run = desk.shown
         self._shown: Snapshot | None = None  # by the plots
+        self._coming: Snapshot | None = None  # by some of them
+        self._left = 0  # how many of them do not show it yet
         self._benched: BenchData | None = None  # by the bench
         self._asked = False  # whether a person waits for plots
         self._due = 0.0  # when plots may be refreshed again
@@ -108,6 +111,15 @@ class Board:
             self.lives,
             self.shares,
             self.compare,
+        )
+        self._seen_plots: deque[Callable[[Snapshot], None]] = deque(
+            (
+                lambda snapshot: self.attraction.update(snapshot.seen),
+                lambda snapshot: self.niches.update(snapshot.seen),
+                self._update_tab,
+                self.answers.update,
+                self.landscape.update,
+            )
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
@@ -267,7 +279,8 @@ class Board:
                 self._update_plots(snapshot)
                 self.pulse.beat()
                 took = time.monotonic() - began
-                self._due = began + min(took / SHARE, OLDEST) if self._busy() else 0.0
+                share = min(took / SHARE, OLDEST / len(self._seen_plots))
+                self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 
     def _busy(self) -> bool:
@@ -275,16 +288,23 @@ class Board:
         return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
 
     def _update_plots(self, snapshot: Snapshot) -> None:
-        self._shown, seen = snapshot, snapshot.seen
-        for update, what in (
-            (self.attraction.update, seen),
-            (self.niches.update, seen),
-            (self._update_tab, snapshot),
-            (self.answers.update, snapshot),
-            (self.landscape.update, snapshot),
-        ):
+        """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
+
+        A browser draws one plot in a few frames; all of them would keep clicks waiting.
+        """
+        if snapshot.phase == "running" and self._shown is not None:
+            if snapshot is not self._coming:
+                self._coming, self._left = snapshot, len(self._seen_plots)
+            self._seen_plots.rotate(-1)
+            self._seen_plots[-1](snapshot)
+            self._left -= 1
+            if self._left == 0:
+                self._shown = snapshot
+            return
+        self._shown = snapshot
+        for update in self._seen_plots:
             drawn = sum(plot.drawn for plot in self._plots)
-            update(what)
+            update(snapshot)
             if sum(plot.drawn for plot in self._plots) > drawn:
                 # One plot at a look: what a person does meanwhile comes first.
                 self._shown = None

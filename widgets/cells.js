@@ -40,7 +40,7 @@ const cover = (element, place, map, [low, left], [high, right]) => {
   element.style.height = `${y(low) - y(high)}px`
 }
 // Frames a pair's row and column before Python hears of it, which sends its own frames after that.
-// Elements come first: they are there in the next picture of the screen, a canvas in a later one.
+// Elements come first, for they cost the browser next to nothing; then the canvas is drawn anew.
 const surround = (map, row, column) => {
   const { frames, rows, columns } = map, colours = getComputedStyle(document.documentElement)
   const line_color = ["--parent_a", "--parent_b"].map((of) => colours.getPropertyValue(of).trim())
@@ -59,7 +59,11 @@ const surround = (map, row, column) => {
     left: [0, column], right: [columns, column + 1], bottom: [row, 0], top: [row + 1, rows],
     line_color,
   }
-  frames?.setv({ data: { ...frames.data, ...data } }, { sync: false })
+  const old = frames?.data
+  const draw = () => {
+    if (frames && frames.data === old) frames.setv({ data: { ...old, ...data } }, { sync: false })
+  }
+  setTimeout(draw, 60)
 }
 let picks = 0 // a number, to be picked once more
 const pick = (name, map, row, column) => {
