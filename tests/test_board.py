@@ -1,0 +1,48 @@
+"""How a page follows its search, without a browser."""
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+from m2n2lab.widgets.board import Board
+from m2n2lab.widgets.desks import Desk
+from m2n2lab.widgets.runs import Runs
+from m2n2lab.widgets.snapshot import Snapshot
+
+from m2n2lab.settings import Settings
+
+
+@pytest.fixture
+def board(digits):
+    """A page whose plots only note which of them was shown what."""
+    runs = Runs({"digits": digits})
+    board = Board(Desk(runs, runs.add(Settings(threads=1))))
+    board.calls = []
+    board._seen_plots = deque(
+        [lambda snapshot, name=name: board.calls.append((name, snapshot)) for name in "abcde"]
+    )
+    yield board
+    runs.close()
+
+
+def test_plots_of_a_running_search_come_one_after_the_other_until_all_show_a_snapshot(board):
+    running = [Snapshot(phase="running", step=step) for step in range(3)]
+    board._shown = running[0]
+    for _ in range(2):
+        board._update_plots(running[1])
+    assert board._shown is running[0]
+    for _ in range(5):
+        board._update_plots(running[2])
+    assert [name for name, _ in board.calls[2:]] == list("cdeab")
+    assert {id(snapshot) for _, snapshot in board.calls[2:]} == {id(running[2])}
+    assert board._shown is running[2]
+
+
+def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once(board):
+    running = Snapshot(phase="running", step=1)
+    board._update_plots(running)
+    assert [name for name, _ in board.calls] == list("abcde")
+    paused = replace(running, phase="paused")
+    board._update_plots(paused)
+    assert [name for name, _ in board.calls[5:]] == list("abcde")
+    assert board._shown is paused
