@@ -15,7 +15,7 @@ from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import choose, whole_number
 from m2n2lab.population import weighted_sums
 from m2n2lab.records import Generation, Proposal
-from m2n2lab.settings import SCRATCH_MUTATION, Settings
+from m2n2lab.settings import Settings
 from m2n2lab.spaces import Vector
 from m2n2lab.variant import Plus
 
@@ -154,5 +154,5 @@ class Ideas(Plus):
 def search_on(task: Any, settings: Settings) -> Ideas:
     """Return the evolver of settings, whose options may be any idea, on a task of its own."""
     seeds = (task.trained_seeds if settings.pretrained else task.random_seeds)(rng=settings.seed)
-    usual = {"mutation": 0.0 if settings.pretrained else SCRATCH_MUTATION}
+    usual = {"mutation": settings.usual_mutation}
     return Ideas(task, seeds, rng=settings.seed, **{**usual, **settings.options})

@@ -1,9 +1,8 @@
-// Maps whose cells can be chosen without a mouse: arrow keys move a frame, Enter picks what is in
+// Maps whose cells can be chosen: by a click, or arrow keys move a frame and Enter picks what is in
 // it. What is in it is said to those who do not see the map. What Python is told of a pick is what
 // the page shows at that moment: a pair by its ids, for a running search moves members about.
 const MAPS = {
   AttractionView: {
-    clicked: true,
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
     words: ({ row, column, value, ...map }) => {
       const [a, b] = pair(map, row, column)
@@ -108,16 +107,15 @@ const movable = (place, name) => {
     const said = MAPS[name].words({ ...map, ...cell, value: map.at(row, column) })
     if (words.textContent !== said) words.textContent = said
   }
-  if (MAPS[name].clicked) // the others are heard by Bokeh, later than by the page itself
-    place.addEventListener("click", ({ clientX, clientY }) => {
-      const map = seen(name), box = map?.view.canvas_view.el.getBoundingClientRect()
-      if (!map) return
-      const { x_scale, y_scale } = map.view.frame
-      const column = Math.floor((x_scale.invert(clientX - box.x) - map.left) / map.wide)
-      const row = Math.floor((y_scale.invert(clientY - box.y) - map.bottom) / map.high)
-      const within = row >= 0 && row < map.rows && column >= 0 && column < map.columns
-      if (within) pick(name, map, row, column)
-    })
+  place.addEventListener("click", ({ clientX, clientY }) => {
+    const map = seen(name), box = map?.view.canvas_view.el.getBoundingClientRect()
+    if (!map) return
+    const { x_scale, y_scale } = map.view.frame
+    const column = Math.floor((x_scale.invert(clientX - box.x) - map.left) / map.wide)
+    const row = Math.floor((y_scale.invert(clientY - box.y) - map.bottom) / map.high)
+    const within = row >= 0 && row < map.rows && column >= 0 && column < map.columns
+    if (within) pick(name, map, row, column)
+  })
   let watching
   place.addEventListener("focus", () => {
     show()

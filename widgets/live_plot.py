@@ -8,7 +8,6 @@ from weakref import WeakMethod
 
 import numpy as np
 import panel as pn
-from bokeh.events import Tap
 from numpy.typing import NDArray
 
 from m2n2lab.drawing import Boxes, Hook, strongest
@@ -77,15 +76,9 @@ class LivePlot:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
         plot.state.name = type(self).__name__  # to be found on the page, to be saved
-        if type(element).__name__ == "Image":
-            self.listen(plot.state)
-
-    def listen(self, figure: Any) -> None:
-        """Have clicks on the map answered."""
-        figure.on_event(Tap, lambda event: self.picked(event.x, event.y))
 
     def picked(self, x: float, y: float) -> None:
-        """Answer the choice of a place on the map; most views do not."""
+        """Answer what was picked on the page (see ``cells.js``); most views do not."""
 
     def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
         """Return whether sources must be refreshed, because other objects are ``shown`` now.

@@ -147,9 +147,6 @@ class AttractionView(LivePlot):
             self._clustered = data, data.ordered(cluster_order(snapshot.niches.scores))
         return self._clustered[1]
 
-    def listen(self, figure: Any) -> None:
-        """Leave clicks to the page's script, which tells what was picked."""
-
     def picked(self, x: float, y: float) -> None:
         """Pick the pair with the ids ``x`` and ``y``."""
         self._moved = True
