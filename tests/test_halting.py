@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -50,6 +51,18 @@ def rows(evolver):
     return np.nan_to_num(evolver.records.table(), nan=-1.0).tolist()
 
 
+@contextmanager
+def started(evolver, attended=True):
+    """A session at work, which is closed and has ended afterwards."""
+    session = Session(lambda: evolver)
+    session.start(attended=attended)
+    try:
+        yield session
+    finally:
+        session.close()
+    assert session.join(10)
+
+
 def test_a_step_that_was_stopped_never_began():
     straight, _ = search()
     straight.run(5)
@@ -69,9 +82,7 @@ def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
     straight, _ = search()
     straight.run(6)
     evolver, task = search()
-    session = Session(lambda: evolver)
-    session.start(attended=False)
-    try:
+    with started(evolver, attended=False) as session:
         session.choose(a=0, b=1)  # or, at rest, the next pair would be asked before the next step
         wait_for(session, lambda now: now.bench and now.bench.proposal.parents == (0, 1))
         session.step(2)
@@ -86,17 +97,12 @@ def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
         task.go.set()
         session.step(4)
         wait_for(session, lambda now: now.step == 6)
-    finally:
-        session.close()
-    assert session.join(10)
     assert rows(evolver) == rows(straight)
 
 
 def test_what_is_evaluated_at_rest_makes_room_for_steps_and_is_made_afterwards():
     evolver, task = search()
-    session = Session(lambda: evolver)
-    session.start()
-    try:
+    with started(evolver) as session:
         wait_for(session, lambda now: now.landscape is not None and now.landscape.done > 3)
         session.choose(a=0, b=1, split=3)
         wait_for(session, lambda now: now.bench and now.bench.proposal.split == 3)
@@ -113,16 +119,11 @@ def test_what_is_evaluated_at_rest_makes_room_for_steps_and_is_made_afterwards()
         session.choose(a=evolver.archive.ids[0], b=evolver.archive.ids[1])
         wait_for(session, lambda now: now.bench and now.bench.proposal.split == 5)
         wait_for(session, lambda now: now.landscape.complete)
-    finally:
-        session.close()
-    assert session.join(10)
 
 
 def test_a_step_that_interrupts_a_preview_is_taken():
     evolver, task = search()
-    session = Session(lambda: evolver)
-    session.start(attended=False)
-    try:
+    with started(evolver, attended=False) as session:
         wait_for(session, lambda now: now.bench is not None)
         task.go.clear()
         task.asked.clear()
@@ -133,9 +134,6 @@ def test_a_step_that_interrupts_a_preview_is_taken():
         assert task.asked.wait(10)  # by the first step
         task.go.set()
         wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
-    finally:
-        session.close()
-    assert session.join(10)
 
 
 def test_closing_ends_a_session_in_the_middle_of_answers():
