@@ -9,7 +9,7 @@ from browsing import click_at, steps
 from playwright.sync_api import Page
 
 RENEWS = "^(Reset|Start anew)$"
-ADDS = "^Add run$"
+ADDS = "^(Add run|Branch from here)$"
 LEAVES = f"{RENEWS}|{ADDS}|^(Start beside|History|Archive|Code|light or dark)$"
 """Buttons that are not pressed like any other: they end or add searches, make files, or leave."""
 

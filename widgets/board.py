@@ -370,7 +370,8 @@ class Board:
 
         self._loaded = True
         self._wake()
-        pn.state.add_periodic_callback(look, period=REFRESH_EVERY)
+        # Bokeh's own: Panel's would count itself busy and idle again, which costs as much as a look.
+        document.add_periodic_callback(look, REFRESH_EVERY)
 
     def leave(self) -> None:
         """Count the page no more: its browser is gone."""
