@@ -136,6 +136,19 @@ def test_a_step_that_interrupts_a_preview_is_taken():
         wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
 
 
+def test_a_step_that_takes_long_is_said_to_be_under_way():
+    evolver, task = search()
+    with started(evolver, attended=False) as session:
+        wait_for(session, lambda now: now.bench is not None)
+        task.go.clear()
+        session.step()
+        wait_for(session, lambda now: now.phase == "stepping")
+        assert "stepping …" in figures_html(session.snapshot)
+        assert not session.running  # so that Run, which the page offers, runs on
+        task.go.set()
+        wait_for(session, lambda now: now.step == 1 and now.phase == "paused")
+
+
 def test_closing_ends_a_session_in_the_middle_of_answers():
     evolver, task = search()
     session = Session(lambda: evolver)

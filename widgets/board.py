@@ -370,7 +370,7 @@ class Board:
 
         self._loaded = True
         self._wake()
-        # Bokeh's own: Panel's would count itself busy and idle again, which costs as much as a look.
+        # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
         document.add_periodic_callback(look, REFRESH_EVERY)
 
     def leave(self) -> None:

@@ -255,9 +255,9 @@ class Session(Previews):
         if not orders.stepping and not stepper.settle(orders.halted):
             self._rest()
             return
-        if orders.running and self.snapshot.phase != "running":  # somebody waits to see that
-            self._hurry = True
-            self._publish("running")
+        if orders.stepping and self.snapshot.phase not in ("running", "stepping"):
+            self._hurry = True  # somebody waits to see that, and the step may take minutes
+            self._publish("running" if orders.busy else "stepping")
         elif not orders.stepping and self.snapshot.phase == "running":
             self._hurry = True  # what is in flight comes in later
         if orders.stepping:
@@ -271,7 +271,7 @@ class Session(Previews):
                 self._explore()
             self._paint(orders)  # a few pictures a step, which takes as many and more
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
-            self._publish("running" if orders.stepping else self._at_rest)
+            self._publish("running" if orders.busy else self._at_rest)
         if orders.running and orders.pace > 0.0:
             self._wait(max(began + orders.pace - time.monotonic(), 0.0))
 

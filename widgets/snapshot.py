@@ -49,7 +49,8 @@ class Snapshot:
     """All that a page shows of one moment.
 
     Attributes:
-        phase: ``"starting"``, ``"paused"``, ``"running"``, ``"failed"`` or ``"closed"``.
+        phase: ``"starting"``, ``"paused"``, ``"running"``, ``"stepping"`` (one step, then pause),
+            ``"failed"`` or ``"closed"``.
         message: why it failed, in words; empty otherwise.
         title: task, method and seed.
         answers_so_far: of a language model that is being asked; ``None`` where none is.
