@@ -110,8 +110,8 @@ def serve_dashboard(
         unused_session_lifetime_milliseconds=30_000,
         verbose=False,
     )
-    # What is imported stays. Looked through for garbage it would keep pages and searches waiting for
-    # a third of a second, each time that a few pages have been opened.
+    # What is imported stays. Looked through for garbage it would keep pages and searches waiting
+    # for a third of a second, each time that a few pages have been opened.
     gc.freeze()
     server.start()
     shown = "localhost" if host in ("127.0.0.1", "::1") else host
