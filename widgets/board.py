@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from m2n2lab.bench import BenchData
 
-REFRESH_EVERY = 200
+REFRESH_EVERY = 400
 """Milliseconds between two looks at the session's snapshot."""
 
 SHARE = 0.04

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("m2n2lab")
 
-PUBLISH_EVERY = 0.2
-"""Least seconds between two snapshots that nobody waits for."""
+PUBLISH_EVERY = 0.4
+"""Least seconds between two snapshots that nobody waits for: more of them would cost the search."""
 
 LOOK_EVERY = 0.05
 """Most seconds that cells of a landscape are evaluated without a look at the orders, at rest."""
 
-STEPS_A_CELL = 16
+STEPS_A_CELL = 32
 """Steps of a running search for each cell of a landscape."""
 
 
@@ -237,8 +237,9 @@ class Session(Previews):
         """Return the orders, and take off them what is done once."""
         with self._wake:
             orders = self._orders
-            self._obeyed = replace(orders, steps=max(orders.steps - 1, 0), commands=())
-            self._orders = self._obeyed
+            if orders.steps or orders.commands:
+                self._orders = replace(orders, steps=max(orders.steps - 1, 0), commands=())
+            self._obeyed = self._orders
         return orders
 
     def _obey(self, evolver: Evolver, orders: Orders, stepper: Stepper) -> None:
@@ -270,6 +271,7 @@ class Session(Previews):
             if evolver.generation % STEPS_A_CELL == 0 and self._mapping(orders):
                 self._explore()
             self._paint(orders)  # a few pictures a step, which takes as many and more
+        self._hurry |= orders.running and orders.pace >= PUBLISH_EVERY  # every step is looked at
         if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
             self._publish("running" if orders.busy else self._at_rest)
         if orders.running and orders.pace > 0.0:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TELL_EVERY = 1.0
 """Least seconds between two looks at members and at lineage, while the search runs."""
 
-SPEED_OVER = 20
+SPEED_OVER = 10
 """Snapshots over which the speed is counted."""
 
 PEOPLE = ("members", "lineage", "shares", "chosen", "member")
