@@ -8,10 +8,11 @@ from collections.abc import Callable
 from browsing import click_at, steps
 from playwright.sync_api import Page
 
-RENEWS = "^(Reset|Start anew)$"
+RENEWS = "^Reset$"
 ADDS = "^(Add run|Branch from here)$"
-LEAVES = f"{RENEWS}|{ADDS}|^(Start beside|History|Archive|Code|light or dark)$"
-"""Buttons that are not pressed like any other: they end or add searches, make files, or leave."""
+LEAVES = f"{RENEWS}|{ADDS}|^(Start anew|Start beside|History|Archive|Code|light or dark)$"
+"""Buttons that are not pressed like any other: they end or add searches, make files, or leave. A
+search on other settings takes other memory, a pair of language models 150 MB: none is started."""
 
 QUICK = 3_000
 """Milliseconds that a click may wait for something that has just gone."""

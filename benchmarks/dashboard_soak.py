@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from actions import ACTIONS
+from actions import ACTIONS, compare
 from browsing import Lab, button, faults, launched, logged, profile, serving_lab, steps, waited
 from findings import Finding
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
@@ -102,7 +102,8 @@ class Watch:
         self._began = time.monotonic()
         self.minutes: list[float] = []
         self.values: dict[str, list[float]] = {name: [] for name in LIMITS}
-        print(f"{'minute':>9}{'steps':>12}{'resident':>10}" + "".join(f"{n:>12}" for n in LIMITS))
+        told = "".join(f"{name:>12}" for name in LIMITS)
+        print(f"{'minute':>9}{'steps':>12}{'searches':>10}{'resident':>10}{told}")
 
     def sample(self) -> None:
         """Take and print one line."""
@@ -119,7 +120,7 @@ class Watch:
         for values, value in zip(self.values.values(), now, strict=True):
             values.append(value)
         print(
-            f"  {self.minutes[-1]:7.1f}{taken:12,}{resident / 1e6:10.1f}"
+            f"  {self.minutes[-1]:7.1f}{taken:12,}{self._lab.searches:10}{resident / 1e6:10.1f}"
             + "".join(f"{values[-1]:12,.1f}" for values in self.values.values()),
             flush=True,
         )
@@ -180,6 +181,8 @@ def soak(lab: Lab, context: BrowserContext, options: argparse.Namespace) -> list
     crowd = Crowd(pages, options.seed)
     for page in pages:
         button(lab.open(page), "Run").click()
+        # From then on searches beside others are removed as often as they are added.
+        compare(page, random.Random(options.seed))
     watch = Watch(lab, pages)
     end, every = time.monotonic() + 60 * options.minutes, max(0.6 * options.minutes, 2.0)
     due = 0.0

@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -31,6 +33,25 @@ def test_no_thread_runs_before_the_page_is_there(make):
     assert threading.active_count() == before
     assert session.snapshot.phase == "starting"
     assert session.join()
+
+
+def test_a_session_that_has_ended_lets_go_of_its_search(make):
+    made = []
+
+    def note():
+        evolver = make()
+        made.append(weakref.ref(evolver))
+        return evolver
+
+    session = Session(note)
+    session.start()
+    session.step(3)
+    wait_for(session, lambda s: s.step == 3)
+    session.close()
+    assert session.join(PATIENCE)
+    gc.collect()
+    assert made[0]() is None
+    assert (session.snapshot.phase, session.archive()) == ("closed", b"")
 
 
 def test_a_started_session_rests_with_its_seeds(session):

@@ -139,14 +139,23 @@ def test_a_search_is_recorded_from_whichever_thread_steps(task, db):
     assert same(search(task).run(25), store.resume(db, task=task))
 
 
-def test_a_step_is_written_although_none_follows(task, db):
-    evolver = search(task)
-    with store.record(evolver, db):
-        evolver.step()
+def test_steps_are_written_although_none_follows_by_one_thread_that_ends(task, db):
+    def late():
+        return sum(thread.name == "m2n2lab recorder" for thread in threading.enumerate())
+
+    def wait_for(true):
         patience = time.monotonic() + 60
-        while store.steps(db)[-1] == 0 and time.monotonic() < patience:
+        while not true() and time.monotonic() < patience:
             time.sleep(0.02)
-        assert store.steps(db)[-1] == 1
+        assert true()
+
+    evolver, others = search(task), late()
+    with store.record(evolver, db):
+        for step in (1, 2, 3):
+            evolver.step()
+            wait_for(lambda step=step: store.steps(db)[-1] == step)
+            assert late() == others + 1
+    wait_for(lambda: late() == others)
 
 
 # -- full and locked ---------------------------------------------------------------------------

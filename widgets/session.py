@@ -180,6 +180,13 @@ class Session(Previews):
             self._end_tape()
             if self._orders.closed:
                 self.snapshot = Snapshot(phase="closed", title=self.snapshot.title)
+                self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the search: pages may point here a while longer, and models can be large."""
+        self._export = self._stepper = self._tape = None
+        for name in ("_make", "_bench", "_camera", "_lineage"):
+            vars(self).pop(name, None)
 
     def _watch(self, evolver: Evolver) -> None:
         """Watch a search from how it stands now."""

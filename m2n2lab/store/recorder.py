@@ -80,7 +80,8 @@ class Recorder:
         self._kept: set[int] = set()  # ids whose genomes stay
         self._written: set[int] = set()  # ids whose genomes are in the store
         self._cut = False  # whether steps were taken back that may be in the store
-        self._timer: threading.Timer | None = None
+        self._late: threading.Thread | None = None
+        self._ended = threading.Event()
         self._due = time.monotonic() + LATEST
         self._leave: Callable[[], None] | None = None
         self._writer = Writer.open(Path(path))
@@ -232,10 +233,11 @@ class Recorder:
             self._after, self._last = generation.after, generation.step
             if len(self._rows) >= self._batch or time.monotonic() >= self._due:
                 self.flush()
-            elif self._timer is None:
-                self._timer = threading.Timer(2 * LATEST, self._flush_late)
-                self._timer.daemon = True
-                self._timer.start()
+            elif self._late is None:
+                self._late = threading.Thread(
+                    target=self._flush_late, name="m2n2lab recorder", daemon=True
+                )
+                self._late.start()
 
     def _check_moved(self, generation: Generation) -> None:
         """See that a search whose state was loaded stands where the last recorded step left it."""
@@ -266,14 +268,14 @@ class Recorder:
             self.flush()
 
     def _flush_late(self) -> None:
-        """Write a step after which no other came; what fails is tried again with the next."""
-        with self._turn:
-            self._timer = None
-            if self._leave is not None:
-                try:
-                    self.flush()
-                except StoreError:
-                    self._due = 0.0
+        """Write steps after which no other came, until the end; what fails is tried again."""
+        while not self._ended.wait(LATEST):
+            with self._turn:
+                if self._leave is not None and time.monotonic() >= self._due:
+                    try:
+                        self.flush()
+                    except StoreError:
+                        self._due = 0.0
 
     def flush(self) -> None:
         """Write all that waits.
@@ -284,9 +286,6 @@ class Recorder:
         with self._turn:
             if not self._rows and not self._cut:
                 return
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             now, run = self._population, self.run
             outside = self._outside
             alive = {member.id: member.genome for member in now.members}
@@ -328,6 +327,7 @@ class Recorder:
             self.flush()
             self._leave()
             self._leave = None
+            self._ended.set()
             atexit.unregister(self.close)
             self._writer.runs.discard(self.run)
             self._writer.close()
