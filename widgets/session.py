@@ -185,6 +185,7 @@ class Session(Previews):
     def _forget(self) -> None:
         """Let go of the search: pages may point here a while longer, and models can be large."""
         self._export = self._stepper = self._tape = None
+        self._untaped = "The search has ended: nothing branches from it any more."
         for name in ("_make", "_bench", "_camera", "_lineage"):
             vars(self).pop(name, None)
 
