@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,6 +62,17 @@ def choose(what: str, name: object, known: Iterable[str]) -> str:
     raise InputError(
         f"There is no {what} named {str(name)!r}; {hint}choose one of: {', '.join(names)}."
     )
+
+
+def device_name(name: object) -> str:
+    """Return ``name`` if a device may have it; whether it is there is seen where it is used.
+
+    Raises:
+        InputError: anything but ``"cpu"``, ``"cuda"`` and ``"cuda:1"``.
+    """
+    if isinstance(name, str) and re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        return name
+    raise InputError(f"A device must be 'cpu' or 'cuda', but {name!r} came; choose one of them.")
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m2n2lab.errors import InputError, choose
+from m2n2lab.errors import InputError, choose, device_name
 from m2n2lab.files import write_whole
 from m2n2lab.layout import Layout
 from m2n2lab.population import Member
@@ -268,14 +268,9 @@ def checked_device(name: str) -> torch.device:
     Raises:
         InputError: an unknown name, or CUDA where there is none.
     """
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(
-            f"A device must be 'cpu' or 'cuda', but {name!r} came; choose one of them."
-        )
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("Device 'cuda' was asked for, but no CUDA GPU is there; use 'cpu'.")
+    device = torch.device(device_name(name))
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        found = f"only {there} CUDA GPUs are" if there else "no CUDA GPU is"
+        raise InputError(f"Device {name!r} was asked for, but {found} there; use 'cpu'.")
     return device

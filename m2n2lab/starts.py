@@ -89,7 +89,7 @@ def _space_call(settings: Settings) -> Call:
         if not settings.models:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
-        return Call("zoo.language_pair", {})
+        return Call("zoo.language_pair", device)
     parts = {"components": settings.components} if settings.components else {}
     return Call("CheckpointSpace", {**parts, **device}, settings.models)
 

@@ -258,6 +258,22 @@ def test_killing_a_ray_worker_during_each_of_twenty_evaluations_loses_nothing(
     check_pool(cluster, tiny, tiny_seeds, range(1, 21))
 
 
+def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seeds, caplog):
+    cluster._connected()
+    search = Evolver(tiny, tiny_seeds, rng=0)
+    with RayExecutor(2, gpus_per_worker=1) as pool:
+        with pytest.raises(InputError, match=r"1 GPUs for each worker .* machine has 0"):
+            search.run(3, executor=pool)
+        assert len(search.history) == 0
+    search.run(3, executor=cluster)
+    assert len(search.history) == 3
+    RayExecutor(2, gpus_per_worker=0.5)._check_gpus(1.0)
+    assert not caplog.text
+    RayExecutor(3, gpus_per_worker=0.5)._check_gpus(1.0)  # two at a time
+    RayExecutor(2, address="head:6379", gpus_per_worker=2)._check_gpus(1.0)  # it may grow
+    assert caplog.text.count("workers wait until some are free") == 2
+
+
 def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
     import ray
 

@@ -17,6 +17,7 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import chunks, spread
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
+from m2n2lab.spaces import checked_device
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checkpoint import Part
@@ -57,7 +58,7 @@ class Live:
             if flat.device.type == "cpu" and flat is not target:
                 self.plan.paint(recipe, name, start, stop, _numpy(flat))
             else:  # on a GPU, or scattered in memory
-                stage = torch.empty(stop - start, dtype=target.dtype)
+                stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
                 self.plan.paint(recipe, name, start, stop, _numpy(stage))
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
@@ -113,8 +114,10 @@ def load(plan: Plan, device: str) -> Any:
     """Return a module, or a pipeline, that the base is loaded into.
 
     Raises:
-        InputError: a single file, an unknown class, or a library that is not installed.
+        InputError: a single file, an unknown class, a device that is not there, or a library that
+            is not installed.
     """
+    checked_device(device)
     dtype = next((key for key, kind in KINDS.items() if kind == plan.dtype), "auto")
     base = plan.base
     try:

@@ -19,7 +19,7 @@ from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, used
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.work import Progress, nothing
-from m2n2lab.errors import InputError, choose
+from m2n2lab.errors import InputError, choose, device_name
 from m2n2lab.population import Member
 from m2n2lab.recipe import Recipe
 from m2n2lab.slerp import angle, split_point
@@ -110,7 +110,7 @@ class CheckpointSpace:
         self.size = self.layout.size
         many = len(self.plan.seeds)
         self.seeds = tuple(Recipe.seed(k, many, self.size) for k in range(many))
-        self.device = device
+        self.device = device_name(device)
         self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
         self.given_module = module is not None
         self._module = module

@@ -16,8 +16,8 @@ CHUNK = 1 << 22
 """Elements done at a time: large enough that Python's own time does not count, small enough that
 stopping is immediate and that all threads end together."""
 
-WORKERS = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4))
-"""Threads. Eight move memory as fast as it goes."""
+WORKERS = max(1, min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4))
+"""Threads. On 16 cores so many merge 54 GB/s, eight 35, 24 again 43; ``copy_`` moves 71."""
 
 
 def nothing(done: int) -> None:

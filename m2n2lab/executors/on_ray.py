@@ -39,7 +39,7 @@ class RayExecutor(Crew):
         address: of a cluster, such as ``"auto"`` on one of its nodes; by default a Ray that is
             running in this process already, or else a new one on this machine, which ``close``
             ends.
-        gpus_per_worker: share of a GPU, or GPUs, that each worker has to itself.
+        gpus_per_worker: share of a GPU, or GPUs, that each worker has to itself; 0 shows it none.
         cpus_per_worker: CPU cores that each worker counts for.
 
     Raises:
@@ -66,6 +66,8 @@ class RayExecutor(Crew):
 
     def _start(self, worker: int, packed: bytes) -> None:
         ray = self._connected()
+        if not self._actors:
+            self._check_gpus(ray.cluster_resources().get("GPU", 0.0))
         if self._shared is None or self._shared[0] is not packed:
             self._shared = packed, ray.put(packed)
         kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
@@ -130,6 +132,22 @@ class RayExecutor(Crew):
                     f"runs there, or use ProcessExecutor on this machine."
                 ) from error
         return ray
+
+    def _check_gpus(self, there: float) -> None:
+        """See that workers find the GPUs they are to have; a cluster may grow, so there it warns.
+
+        Raises:
+            InputError: on this machine no worker would ever start.
+        """
+        if there >= self.workers * self.gpus:
+            return
+        where = "this machine" if self.address is None else f"the cluster at {self.address!r}"
+        found = f"{self.gpus:g} GPUs for each worker were asked for, but {where} has {there:g}"
+        if self.gpus > there and self.address is None:
+            raise InputError(
+                f"{found} in all; give each worker a share that is there, such as 0.5."
+            )
+        log.warning("%s in all: workers wait until some are free.", found)
 
     def _connect(self, ray: Any) -> None:
         """Reach the cluster, or start a Ray here."""

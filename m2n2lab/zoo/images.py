@@ -69,8 +69,11 @@ def image_specialists(device: str = "cpu") -> CheckpointSpace:
 
     They are kept in half precision, and scored in single where a CPU draws.
 
+    Args:
+        device: where they draw, ``"cpu"`` or ``"cuda"``.
+
     Raises:
-        InputError: they have not been trained yet.
+        InputError: they have not been trained yet, or the device is not there.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 

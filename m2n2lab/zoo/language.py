@@ -73,13 +73,17 @@ def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
     return webshop(limit=limit, held_out=held_out, **known)
 
 
-def language_pair() -> CheckpointSpace:
+def language_pair(device: str = "cpu") -> CheckpointSpace:
     """Return the space of the two specialists: what a search that names no models starts from.
 
-    They are kept in half precision and scored in single, in which a CPU computes faster.
+    They are kept in half precision and scored in single, in which a CPU computes faster and a GPU
+    gives the same answers.
+
+    Args:
+        device: where they are scored, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: they have not been trained yet.
+        InputError: they have not been trained yet, or the device is not there.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 
@@ -89,4 +93,4 @@ def language_pair() -> CheckpointSpace:
             f"run python -m m2n2lab.zoo.train_language, or name models of your own with --seeds."
         )
 
-    return CheckpointSpace(MATHS, AGENT, dtype="float32")
+    return CheckpointSpace(MATHS, AGENT, dtype="float32", device=device)
