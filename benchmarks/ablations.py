@@ -45,6 +45,7 @@ class Grid(NamedTuple):
         x, y: names of the axes.
         xs, ys: values along them.
         options: of a search in one cell, from its x and y; ``None`` for a cell that means nothing.
+        usual: x and y of the paper's own choice.
     """
 
     words: str
@@ -53,6 +54,7 @@ class Grid(NamedTuple):
     xs: tuple[float, ...]
     ys: tuple[float, ...]
     options: Callable[[float, float], dict[str, Any] | None]
+    usual: tuple[float, float]
 
 
 def _size_alpha(x: float, y: float) -> dict[str, Any]:
@@ -76,10 +78,17 @@ GRIDS = {
         (5, 10, 20, 40, 80),
         (0.0, 0.5, 1.0, 1.5, 2.0),
         _size_alpha,
+        (20, 1.0),
     ),
-    "range": Grid("split range", "from", "to", EDGES[:-1], EDGES[1:], _range),
+    "range": Grid("split range", "from", "to", EDGES[:-1], EDGES[1:], _range, (0.0, 1.0)),
     "splits-reach": Grid(
-        "split points and reach", "splits", "reach", (0, 1, 2, 4), (0.0, 0.25, 0.5, 1.0), _splits
+        "split points and reach",
+        "splits",
+        "reach",
+        (0, 1, 2, 4),
+        (0.0, 0.25, 0.5, 1.0),
+        _splits,
+        (1, 0.0),
     ),
 }
 
@@ -120,16 +129,37 @@ def cells(folder: Path, name: str, start: str, steps: int) -> dict[tuple[float, 
     return found
 
 
-def table(folder: Path, name: str, start: str, steps: int) -> str:
-    """Return a grid as a table in Markdown, a row for each y."""
-    grid, found = GRIDS[name], cells(folder, name, start, steps)
+def gains(folder: Path, name: str, start: str, steps: int) -> dict[tuple[float, float], Estimate]:
+    """Return what each cell has over the paper's choice, in points, from runs of the same seed."""
+    grid = GRIDS[name]
+    usual = curves.last(folder, named(name, start, *grid.usual), steps)
+    found = {}
+    for x, y in product(grid.xs, grid.ys):
+        ends = curves.last(folder, named(name, start, x, y), steps)
+        if len(ends) == len(usual) > 0 and (x, y) != grid.usual:
+            pairs = zip(ends, usual, strict=True)
+            found[x, y] = estimate(100 * (end - other) for end, other in pairs)
+    return found
+
+
+def table(name: str, found: dict[tuple[float, float], Estimate], sign: str = "") -> str:
+    """Return a grid's figures as a table in Markdown, a row for each y."""
+    grid = GRIDS[name]
     heads = (f"{grid.y} \\ {grid.x}", *(f"{x:g}" for x in grid.xs))
     rows = (
-        (f"{y:g}", *(str(found[x, y]) if (x, y) in found else "–" for x in grid.xs))
+        (f"{y:g}", *(found[x, y].words(sign) if (x, y) in found else "–" for x in grid.xs))
         for y in grid.ys
     )
-    return f"**{grid.words}, {start}, {steps:,} passes**, test accuracy in %\n\n" + markdown(
-        heads, rows
+    return markdown(heads, rows)
+
+
+def tables(folder: Path, name: str, start: str, steps: int) -> str:
+    """Return what a grid came to, and what that is against the paper's choice."""
+    words = f"**{GRIDS[name].words}, {start}, {steps:,} passes**"
+    return (
+        f"{words}, test accuracy in %\n\n{table(name, cells(folder, name, start, steps))}\n"
+        f"Against the paper's choice, runs of the same seed, in points:\n\n"
+        f"{table(name, gains(folder, name, start, steps), '+')}"
     )
 
 
@@ -174,7 +204,7 @@ def report(folder: Path, draw: Callable[[Any], bytes] = png) -> str:
     from bokeh.layouts import gridplot
 
     each = [(name, start, STEPS[start]) for name in GRIDS for start in STARTS]
-    text = "\n".join(table(folder, *one) for one in each)
+    text = "\n".join(tables(folder, *one) for one in each)
     told = f"{text}\n{SEEDS} seeds a cell. {about()}. `python benchmarks/ablations.py`\n"
     write_whole(folder / "ablations.md", told)
     maps = [heat_map(folder, *one) for one in each]

@@ -81,8 +81,13 @@ class Estimate(NamedTuple):
     half: float
     runs: int
 
+    def words(self, sign: str = "") -> str:
+        """Return it to a tenth; with ``"+"`` as ``sign`` what is positive says so."""
+        mean = f"{self.mean:{sign}.1f}".replace("-", "−")
+        return f"{mean} ± {self.half:.1f}" if self.runs > 1 else mean
+
     def __str__(self) -> str:
-        return f"{self.mean:.1f} ± {self.half:.1f}" if self.runs > 1 else f"{self.mean:.1f}"
+        return self.words()
 
 
 def estimate(values: Iterable[float]) -> Estimate:
