@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,7 @@ def bench_data(
     proposal: Proposal,
     lineage: Lineage | None = None,
     child: Floats | None = None,
+    parents: tuple[Member, Member] | None = None,
 ) -> BenchData:
     """Make and score the proposed child, and put it beside its parents; nothing changes.
 
@@ -83,24 +84,29 @@ def bench_data(
         proposal: of two parents.
         lineage: knows what the parents are made of, if it has watched the search.
         child: (D,) the child's scores; found out by default.
+        parents: A and B where they may have died; by default they must live.
 
     Raises:
         InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
             without two parents.
     """
-    parents = evolver.check(proposal)
-    a, b = (parent.genome for parent in parents)
+    bred = None
+    if parents is not None:
+        proposal.check(evolver.space.size)
+        bred = evolver.offspring(proposal, [parent.genome for parent in parents])
+    a, b = parents or evolver.check(proposal)
     if child is None:
-        child = np.asarray(evolver.evaluate(proposal), dtype=float)
+        known = evolver.evaluate(proposal) if bred is None else _scored(evolver, bred)
+        child = np.asarray(known, dtype=float)
     task, layout = evolver.task, evolver.space.layout
-    scores = np.array([*(_scores(evolver, parent) for parent in parents), child])
+    scores = np.array([*(_scores(evolver, parent) for parent in (a, b)), child])
     return BenchData(
         proposal=proposal,
         size=evolver.space.size,
         borders=layout.offsets,
         tensors=tuple(layout.shapes),
         rows=tuple(math.prod(s[1:]) if len(s) > 1 else 0 for s in layout.shapes.values()),
-        omega=evolver.space.angle(a, b),
+        omega=evolver.space.angle(a.genome, b.genome),
         classes=task.classes,
         accuracy=np.array([task.means(row) for row in scores]),
         scores=scores,
@@ -113,11 +119,14 @@ def bench_data(
 
 
 def _scores(evolver: Evolver, parent: Member) -> Floats:
-    """Return the scores (D,) of a parent, which brute force may choose among the dead."""
-    archive, space = evolver.archive, evolver.space
-    if parent.id not in archive:
-        return np.asarray(evolver.task.evaluate(space.materialise(parent.genome)), dtype=float)
-    return archive.scores_of(parent.id)
+    """Return the scores (D,) of a parent, who may have died."""
+    if parent.id not in evolver.archive:
+        return _scored(evolver, parent.genome)
+    return evolver.archive.scores_of(parent.id)
+
+
+def _scored(evolver: Evolver, genome: Any) -> Floats:
+    return np.asarray(evolver.task.evaluate(evolver.space.materialise(genome)), dtype=float)
 
 
 def verdict_words(data: BenchData) -> str:

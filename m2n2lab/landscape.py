@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +67,19 @@ class Landscape:
         evolver: the search that the parents live in.
         parents: ids of A and B.
         cells: splits and mixes, 2^k + 1.
+        genomes: of A and B where they may have died; by default they must live.
 
     Raises:
         InputError: a parent that does not live, or another number of cells.
     """
 
-    def __init__(self, evolver: Evolver, parents: tuple[int, int], cells: int = CELLS) -> None:
+    def __init__(
+        self,
+        evolver: Evolver,
+        parents: tuple[int, int],
+        cells: int = CELLS,
+        genomes: tuple[Any, Any] | None = None,
+    ) -> None:
         if (whole_number("cells", cells, 2) - 1) & (cells - 2):
             raise InputError(
                 f"cells must be one more than a power of two, so that halving reaches all, but "
@@ -81,7 +88,10 @@ class Landscape:
         self.parents = parents
         self._evolver = evolver
         # Genomes are kept: the parents may die before the map is done.
-        self._a, self._b = (p.genome for p in evolver.check(Proposal(parents, 0, 0.0, 0)))
+        if genomes is None:
+            a, b = evolver.check(Proposal(parents, 0, 0.0, 0))
+            genomes = a.genome, b.genome
+        self._a, self._b = genomes
         self._splits = np.linspace(0, evolver.space.size, cells).round().astype(np.int64)
         self._mixes = np.linspace(0.0, 1.0, cells)
         self._exact = np.full((cells, cells), np.nan)

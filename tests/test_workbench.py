@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from m2n2lab.widgets.session import Session
-from m2n2lab.widgets.workbench import SHOWN, Choice, Filter, Workbench
+from m2n2lab.widgets.workbench import RECENT, SHOWN, Choice, Filter, Workbench
 from sessions import PATIENCE, wait_for
 
 from m2n2lab import Evolver, InputError, make_evolver, tasks
@@ -162,6 +162,61 @@ def test_the_seeds_of_brute_force_can_be_merged_and_mapped_although_they_have_di
     assert bench.data.proposal.parents == (0, 1)
     assert bench.explore()
     assert bench.merge().parents == (0, 1)
+
+
+# -- a pair that has died ----------------------------------------------------------------------
+
+
+def shown_and_dead(evolver, bench):
+    """Return a pair that a page showed and that has died since."""
+    bench.remember()
+    pair = evolver.archive.ids[:2]
+    while any(id in evolver.archive for id in pair):
+        evolver.step()
+    return pair
+
+
+def test_a_pair_that_was_shown_a_moment_ago_is_previewed_and_mapped_but_not_merged(
+    tiny, tiny_seeds
+):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(40)
+    bench, living = bench_of(evolver), bench_of(evolver)
+    a, b = evolver.archive.ids[:2]
+    choice = Choice(a, b, 30, 0.7, seed=5)
+    living.show(choice, Filter())
+    assert shown_and_dead(evolver, bench) == (a, b)
+    bench.show(choice, Filter("A not B"))
+    assert bench.note == ""
+    assert bench.data.proposal == living.data.proposal
+    assert np.array_equal(bench.data.scores, living.data.scores)
+    assert bench.data.omega == living.data.omega
+    assert bench.explore()
+    assert bench.landscape.parents == (a, b)
+    assert bench.stale
+    before = evolver.archive.ids
+    assert bench.merge() is None
+    assert bench.note == "A parent on the bench no longer lives; pick another pair."
+    assert evolver.archive.ids == before
+    bench.show(Choice(a, b, tiny_seeds.shape[1] + 1), Filter())
+    assert bench.note.startswith("A split must be a whole number from 0 to 82")
+
+
+def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(40)
+    bench = bench_of(evolver)
+    pair = shown_and_dead(evolver, bench)
+    for _ in range(RECENT):
+        bench.remember()  # of an archive that stays the same, only once
+    bench.show(Choice(*pair), Filter())
+    assert bench.note == ""
+    for _ in range(RECENT):
+        before = evolver.archive.ids
+        while evolver.archive.ids == before:
+            evolver.step()
+        bench.remember()
+    for lost in (pair, (10**6, 10**6 + 1)):
+        bench.show(Choice(*lost), Filter())
+        assert "does not live in the archive" in bench.note
 
 
 # -- slow tasks --------------------------------------------------------------------------------

@@ -340,6 +340,7 @@ class Session(Previews):
         slow = self._bench.slow
         pending = slow and self._benched is not None and orders.choice != self._benched[0]
         with self._turn():
+            self._bench.remember()
             self.snapshot = self._camera.take(
                 phase,
                 self._message,

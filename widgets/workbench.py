@@ -23,6 +23,7 @@ from .gallery import Gallery, Looking
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.lineage import Lineage
+    from m2n2lab.population import Member
     from m2n2lab.tasks.base import Sample
 
 Solved = NDArray[np.bool_]
@@ -92,6 +93,10 @@ class Answer:
     child: Sample
 
 
+RECENT = 10
+"""Snapshots whose members can be picked: plots are drawn in turn and lag behind the search."""
+
+
 class Workbench:
     """The bench of one search; only its worker touches it.
 
@@ -116,6 +121,7 @@ class Workbench:
         self.booth = Booth(evolver)
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
+        self._shown: deque[tuple[Member, ...]] = deque(maxlen=RECENT)
         self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
         self._genomes: tuple[Any, ...] = ()  # of A, B and the child, who may die meanwhile
         self._answered: tuple[BenchData, Filter] | None = None  # whose answers are shown
@@ -126,6 +132,12 @@ class Workbench:
     def took(self, seconds: float) -> None:
         """Note how long a child took."""
         self._took.append(seconds)
+
+    def remember(self) -> None:
+        """Keep who lives now for those who pick a pair from what pages show of it."""
+        members = self._evolver.archive.members
+        if not self._shown or self._shown[-1] != members:
+            self._shown.append(members)
 
     @property
     def slow(self) -> bool:
@@ -157,7 +169,9 @@ class Workbench:
         """Preview a choice; what cannot be previewed leaves the last one and says why."""
         evolver, began = self._evolver, time.monotonic()
         try:
-            self.data = bench_data(evolver, self._proposal(choice), self._lineage)
+            proposal = self._proposal(choice)
+            died = self._died(proposal)
+            self.data = bench_data(evolver, proposal, self._lineage, parents=died)
         except InputError as error:
             self.note = str(error)
             self.answer(wanted)
@@ -165,13 +179,25 @@ class Workbench:
         self.note = ""
         self.took(time.monotonic() - began)
         self._standing = evolver.archive.standing
-        proposal = self.data.proposal
-        self._genomes = (*(p.genome for p in evolver.check(proposal)), evolver.breed(proposal))
-        parents = proposal.parents
-        if self._map is None or self._map.parents != parents:
-            self._map = Landscape(self._evolver, (parents[0], parents[1]))
+        a, b = (parent.genome for parent in died or evolver.check(proposal))
+        self._genomes = (a, b, evolver.offspring(proposal, (a, b)))
+        first, second = proposal.parents
+        if self._map is None or self._map.parents != (first, second):
+            self._map = Landscape(evolver, (first, second), genomes=(a, b))
             self.landscape = self._map.data()
         self.answer(wanted)
+
+    def _died(self, proposal: Proposal) -> tuple[Member, Member] | None:
+        """Return the parents of a pair that was shown a moment ago and has died since.
+
+        While a search runs at full speed most of those who are on the page have.
+        """
+        archive = self._evolver.archive
+        if all(id in archive for id in proposal.parents):
+            return None
+        known = {member.id: member for members in self._shown for member in members}
+        a, b = (known.get(id) for id in proposal.parents)
+        return (a, b) if a and b else None
 
     def _proposal(self, choice: Choice) -> Proposal:
         """Return a choice completed: the most attractive pair, the middle, half and half."""
