@@ -28,8 +28,8 @@ settings.load_profile("m2n2lab")
 expect.set_options(timeout=PATIENCE)
 
 
-LONG = ("08", "09", "10")
-"""Notebooks that take a minute each."""
+LONG = ("05", "08", "09", "10")
+"""Notebooks that take half a minute each, or more."""
 
 
 @pytest.hookimpl(tryfirst=True)

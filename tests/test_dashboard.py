@@ -186,7 +186,10 @@ def test_dark_and_light_by_address_and_by_the_system(page, browser, lab):
     context.close()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [pytest.param(1440, 900, marks=pytest.mark.slow), (1280, 800), (390, 844)],
+)
 def test_nothing_is_cut_off_or_overlaps_at_any_width(page, lab, width, height):
     page.set_viewport_size({"width": width, "height": height})
     opened(page, lab)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from pages import button, figure, opened, steps
 from playwright.sync_api import expect
 
@@ -119,6 +120,7 @@ def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digit
     expect(button(page, "Remove 1")).to_be_disabled()
 
 
+@pytest.mark.slow
 def test_a_run_beside_another_goes_on_while_nobody_looks(page, lab):
     opened(page, lab)
     setup(page, method="ga")

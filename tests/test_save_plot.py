@@ -39,7 +39,7 @@ def saved(page, panel, kind):
     return download.value.suggested_filename, download.value.path()
 
 
-@pytest.mark.parametrize("theme", CARDS)
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
     opened(page, f"{lab}?theme={theme}")
     button(page, "×10").click()

@@ -100,6 +100,7 @@ def test_all_five_stops_are_walked_by_hand(toured):
     assert not outlined(page, "Merge bench")
 
 
+@pytest.mark.slow
 def test_all_five_stops_are_done_for_the_person_with_the_keyboard(toured):
     page, hint = toured, figure(toured, "tour-hint")
     done = ("Strong cells", "are on the bench", "would", "judged")
@@ -151,7 +152,10 @@ def test_space_still_runs_and_pauses_while_the_bubble_has_the_focus(toured):
     expect(figure(toured, "phase")).to_have_text("paused", timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [pytest.param(1440, 900, marks=pytest.mark.slow), (1280, 800), (390, 844)],
+)
 def test_what_is_to_be_used_is_never_covered(toured, width, height):
     page, bubble = toured, toured.get_by_role("dialog")
     page.set_viewport_size({"width": width, "height": height})

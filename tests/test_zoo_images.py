@@ -80,6 +80,7 @@ def test_a_picture_of_a_trained_model_does_not_depend_on_its_batch(shown):
     assert abs(one.astype(int) - four.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_few_steps_on_japanese_captions_draw_better_than_every_seed_in_both_languages():
     torch.set_num_threads(1)
     task, space = zoo.shapes(12, 16), zoo.image_specialists()

@@ -69,6 +69,7 @@ def test_the_command_line_runs_the_pair_and_saves_what_transformers_loads(tmp_pa
     assert (out / "recipe.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_code_of_a_language_search_makes_it_again():
     settings = Settings("gsm8k", seed=2, limit=3, options={"archive_size": 3})
     names = {}
@@ -78,6 +79,7 @@ def test_the_code_of_a_language_search_makes_it_again():
     np.testing.assert_array_equal(evolver.archive.scores, same.archive.scores)
 
 
+@pytest.mark.slow
 def test_a_language_search_goes_on_from_a_store(tmp_path):
     from m2n2lab import Evolver
 

@@ -70,6 +70,7 @@ def test_without_trained_models_one_sentence_says_what_to_do(monkeypatch, tmp_pa
         Settings("gsm8k").make()
 
 
+@pytest.mark.slow
 def test_picture_specialists_are_made_from_one_base_and_half_forget_the_other_language(tmp_path):
     with pytest.MonkeyPatch.context() as small:
         small.setattr(train_images, "BATCH", 2)
