@@ -73,7 +73,7 @@ def image_specialists(device: str = "cpu") -> CheckpointSpace:
         device: where they draw, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: they have not been trained yet, or the device is not there.
+        InputError: they have not been trained yet, or there is no such device.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 

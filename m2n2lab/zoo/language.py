@@ -83,7 +83,7 @@ def language_pair(device: str = "cpu") -> CheckpointSpace:
         device: where they are scored, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: they have not been trained yet, or the device is not there.
+        InputError: they have not been trained yet, or there is no such device.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 
