@@ -49,10 +49,13 @@ def tab(page: Page, draw: random.Random) -> bool:
 
 
 def choice(page: Page, draw: random.Random) -> bool:
+    """Choose something from a list, but no other task: a stray click on Start would begin it."""
     boxes = page.get_by_role("combobox").all()
     found = [each for each in boxes if each.is_visible() and each.is_enabled()]
     if found:
         chosen = draw.choice(found)
+        if chosen.and_(page.get_by_label("Task", exact=True)).count():
+            return False
         chosen.select_option(index=draw.randrange(chosen.locator("option").count()), timeout=QUICK)
     return bool(found)
 

@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -107,6 +107,12 @@ def at_most(what: str, value: float, limit: float, unit: str = "", digits: int =
 def at_least(what: str, value: float, limit: float, unit: str = "", digits: int = 2) -> Finding:
     """Return a row whose figure should not be below ``limit``."""
     return Finding(what, f"{value:,.{digits}f}{unit}", f"≥ {limit:g}{unit}", bool(value >= limit))
+
+
+def unjudged(rows: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield rows of a version too short to tell whether their targets are met."""
+    for row in rows:
+        yield row._replace(met=None)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

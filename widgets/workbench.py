@@ -93,8 +93,8 @@ class Answer:
     child: Sample
 
 
-RECENT = 10
-"""Snapshots whose members can be picked: plots are drawn in turn and lag behind the search."""
+RECENT = 120
+"""Members that can be picked though they have died: plots are drawn in turn and lag behind."""
 
 
 class Workbench:
@@ -121,7 +121,7 @@ class Workbench:
         self.booth = Booth(evolver)
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
-        self._shown: deque[tuple[Member, ...]] = deque(maxlen=RECENT)
+        self._shown: dict[int, Member] = {}  # on pages of late, the latest last
         self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
         self._genomes: tuple[Any, ...] = ()  # of A, B and the child, who may die meanwhile
         self._answered: tuple[BenchData, Filter] | None = None  # whose answers are shown
@@ -136,8 +136,11 @@ class Workbench:
     def remember(self) -> None:
         """Keep who lives now for those who pick a pair from what pages show of it."""
         members = self._evolver.archive.members
-        if not self._shown or self._shown[-1] != members:
-            self._shown.append(members)
+        for member in members:
+            self._shown.pop(member.id, None)
+            self._shown[member.id] = member
+        for id in [*self._shown][: -RECENT - len(members)]:
+            del self._shown[id]
 
     @property
     def slow(self) -> bool:
@@ -195,8 +198,7 @@ class Workbench:
         archive = self._evolver.archive
         if all(id in archive for id in proposal.parents):
             return None
-        known = {member.id: member for members in self._shown for member in members}
-        a, b = (known.get(id) for id in proposal.parents)
+        a, b = (self._shown.get(id) for id in proposal.parents)
         return (a, b) if a and b else None
 
     def _proposal(self, choice: Choice) -> Proposal:
