@@ -102,6 +102,14 @@ def about(page: Page, draw: random.Random) -> bool:
     return press(page, draw, "summary, button", "^About: ")
 
 
+def unfold(page: Page) -> None:
+    """Open and close all that can be: explanations, the setup, menus."""
+    for part in page.locator("summary").all():
+        if part.is_visible():
+            part.click()
+            page.keyboard.press("Escape")
+
+
 def renew(page: Page, draw: random.Random) -> bool:
     """Start the search on the page again."""
     return press(page, draw, "button", RENEWS)

@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from actions import ACTIONS, compare, opened
+from actions import ACTIONS, compare, opened, unfold
 from browsing import Lab, button, faults, launched, logged, profile, serving_lab, steps, waited
 from findings import Finding
 from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_playwright
@@ -190,6 +190,7 @@ def soak(lab: Lab, context: BrowserContext, options: argparse.Namespace) -> list
         button(lab.open(page), "Run").click()
         for name in TABS:
             opened(page, draw, name)
+            unfold(page)
         compare(page, draw)  # or searches beside others would be added more often than removed
     watch = Watch(lab, pages)
     end, every = time.monotonic() + 60 * options.minutes, max(0.6 * options.minutes, 2.0)
