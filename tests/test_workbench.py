@@ -221,6 +221,24 @@ def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
 # -- slow tasks --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("took", "slow"),
+    [
+        ([0.5], False),  # the first may load the model
+        ([0.01, 5.0], False),  # one was held up
+        ([0.01, 5.0, 0.01], False),
+        ([0.5, 0.5], True),
+        ([0.5, 0.4, 0.01], True),  # one was known already
+        ([0.5, 0.5, 0.5, 0.01, 0.01, 0.01], False),
+    ],
+)
+def test_a_task_is_slow_if_most_of_the_last_children_were(tiny, tiny_seeds, took, slow):
+    bench = bench_of(Evolver(tiny, tiny_seeds, rng=0))
+    for seconds in took:
+        bench.took(seconds)
+    assert bench.slow == slow
+
+
 @pytest.fixture
 def slow():
     """A session of a task that takes 0.15 s to score a model, and how often it did."""
