@@ -105,9 +105,9 @@ def about(page: Page, draw: random.Random) -> bool:
 def unfold(page: Page) -> None:
     """Open and close all that can be: explanations, the setup, menus."""
     for part in page.locator("summary").all():
-        if part.is_visible():
-            part.click()
-            page.keyboard.press("Escape")
+        for _ in range(2):
+            part.evaluate("part => part.click()")
+            page.wait_for_timeout(50)
 
 
 def renew(page: Page, draw: random.Random) -> bool:
