@@ -119,27 +119,31 @@ def searches(grids: dict[str, Grid], steps: dict[str, int], seeds: int) -> list[
     ]
 
 
+def ends(folder: Path, name: str, start: str, steps: int) -> dict[tuple[float, float], list[float]]:
+    """Return the test accuracy of each run of each cell of a grid that is finished, by seed."""
+    grid = GRIDS[name]
+    return {
+        (x, y): found
+        for x, y in product(grid.xs, grid.ys)
+        if (found := curves.last(folder, named(name, start, x, y), steps))
+    }
+
+
 def cells(folder: Path, name: str, start: str, steps: int) -> dict[tuple[float, float], Estimate]:
     """Return the test accuracy, in per cent, of each cell of a grid that is finished."""
-    grid, found = GRIDS[name], {}
-    for x, y in product(grid.xs, grid.ys):
-        ends = curves.last(folder, named(name, start, x, y), steps)
-        if ends:
-            found[x, y] = estimate(100 * end for end in ends)
-    return found
+    found = ends(folder, name, start, steps)
+    return {cell: estimate(100 * end for end in runs) for cell, runs in found.items()}
 
 
 def gains(folder: Path, name: str, start: str, steps: int) -> dict[tuple[float, float], Estimate]:
     """Return what each cell has over the paper's choice, in points, from runs of the same seed."""
-    grid = GRIDS[name]
-    usual = curves.last(folder, named(name, start, *grid.usual), steps)
-    found = {}
-    for x, y in product(grid.xs, grid.ys):
-        ends = curves.last(folder, named(name, start, x, y), steps)
-        if len(ends) == len(usual) > 0 and (x, y) != grid.usual:
-            pairs = zip(ends, usual, strict=True)
-            found[x, y] = estimate(100 * (end - other) for end, other in pairs)
-    return found
+    found = ends(folder, name, start, steps)
+    usual = found.pop(GRIDS[name].usual, [])
+    return {
+        cell: estimate(100 * (end - other) for end, other in zip(runs, usual, strict=True))
+        for cell, runs in found.items()
+        if len(runs) == len(usual)
+    }
 
 
 def table(name: str, found: dict[tuple[float, float], Estimate], sign: str = "") -> str:

@@ -190,7 +190,7 @@ def soak(lab: Lab, context: BrowserContext, options: argparse.Namespace) -> list
         button(lab.open(page), "Run").click()
         for name in TABS:
             opened(page, draw, name)
-            unfold(page)
+        unfold(page)
         compare(page, draw)  # or searches beside others would be added more often than removed
     watch = Watch(lab, pages)
     end, every = time.monotonic() + 60 * options.minutes, max(0.6 * options.minutes, 2.0)
@@ -204,7 +204,7 @@ def soak(lab: Lab, context: BrowserContext, options: argparse.Namespace) -> list
     watch.sample()
     long = options.minutes >= JUDGED_FROM
     wrong = crowd.report(long) + watch.judge(long)
-    return wrong + left_behind(lab, pages) + visits(lab, context, VISITS if long else FEW_VISITS)
+    return wrong + left_behind(lab, pages) + visits(lab, context, long)
 
 
 def left_behind(lab: Lab, pages: Sequence[Page]) -> list[str]:
@@ -229,11 +229,12 @@ def visit(lab: Lab, context: BrowserContext, query: str = "") -> float:
     return float(lab.process.memory_info().rss / 1e6)
 
 
-def visits(lab: Lab, context: BrowserContext, count: int) -> list[str]:
+def visits(lab: Lab, context: BrowserContext, long: bool) -> list[str]:
     """Visit page after page, and return whether they leave too much behind; few do not tell."""
+    count = VISITS if long else FEW_VISITS
     resident = [visit(lab, context) for _ in range(count)]
     print(f"resident after each of {count} visits: " + " ".join(f"{r:.0f}" for r in resident))
-    return judge("left by a page, MB", trend(range(count), resident, LEFT), LEFT, count == VISITS)
+    return judge("left by a page, MB", trend(range(count), resident, LEFT), LEFT, long)
 
 
 def soaked(options: argparse.Namespace) -> list[str]:

@@ -90,14 +90,15 @@ def bench_data(
         InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
             without two parents.
     """
-    bred = None
-    if parents is not None:
+    if parents is None:
+        a, b = evolver.check(proposal)
+        found = evolver.evaluate(proposal) if child is None else child
+    else:
+        a, b = parents
         proposal.check(evolver.space.size)
-        bred = evolver.offspring(proposal, [parent.genome for parent in parents])
-    a, b = parents or evolver.check(proposal)
-    if child is None:
-        known = evolver.evaluate(proposal) if bred is None else _scored(evolver, bred)
-        child = np.asarray(known, dtype=float)
+        bred = evolver.offspring(proposal, (a.genome, b.genome))
+        found = _scored(evolver, bred) if child is None else child
+    child = np.asarray(found, dtype=float)
     task, layout = evolver.task, evolver.space.layout
     scores = np.array([*(_scores(evolver, parent) for parent in (a, b)), child])
     return BenchData(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from checkpoints import llama, pipeline, unet
 from stores import same_archive
+from test_generation import answers
 from typer.testing import CliRunner
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, ProcessExecutor, tasks, zoo
@@ -68,8 +69,8 @@ def test_some_points_of_a_gpus_scores_are_those_of_all(digits_on):
     search = digits_on["cuda"]
     model = search.space.materialise(search.best.genome)
     whole = search.task.evaluate(model)
-    some = np.arange(0, len(whole), 3)
-    assert np.mean(search.task.evaluate(model, some) == whole[some]) >= 0.998
+    where = np.arange(0, len(whole), 3)
+    assert np.mean(search.task.evaluate(model, where) == whole[where]) >= 0.998
 
 
 def test_seeds_are_trained_on_a_gpu():
@@ -171,32 +172,24 @@ def test_a_gpu_draws_what_the_cpu_draws():
         assert apart.mean() < 8  # of 255
 
 
-def test_a_batch_too_large_for_the_gpu_is_halved_and_the_answers_stay(monkeypatch):
+def test_a_batch_too_large_for_the_gpu_is_halved_and_the_answers_stay():
     space = zoo.language_pair("cuda")
     model = space.materialise(space.seeds[0])
     task = zoo.word_problems(24, 0)
     tokenizer = task.tokenizer(model)
     prompts = [task.prompt(problem.question, tokenizer) for problem in some("search", 24)] * 40
     few = Generator(max_new_tokens=8, batch=64)
-    expected = answers(few, model, tokenizer, prompts)
+    expected = answers(few, (model, tokenizer), prompts)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**27) / total)
     try:
         many = Generator(max_new_tokens=8, batch=len(prompts))
-        found = answers(many, model, tokenizer, prompts)
+        found = answers(many, (model, tokenizer), prompts)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert many.batch < len(prompts)
     assert np.mean([one == other for one, other in zip(found, expected, strict=True)]) > 0.99
-
-
-def answers(generator, model, tokenizer, prompts):
-    found = [""] * len(prompts)
-    for batch in generator.batches(model, tokenizer, prompts):
-        for place, text in zip(batch.places, batch.texts, strict=True):
-            found[place] = text
-    return found
 
 
 def test_workers_share_a_gpu():

@@ -184,7 +184,8 @@ class Workbench:
         self.took(time.monotonic() - began)
         self._standing = evolver.archive.standing
         a, b = (parent.genome for parent in died or evolver.check(proposal))
-        self._genomes = (a, b, evolver.offspring(proposal, (a, b)))
+        child = evolver.breed(proposal) if died is None else evolver.offspring(proposal, (a, b))
+        self._genomes = (a, b, child)
         first, second = proposal.parents
         if self._map is None or self._map.parents != (first, second):
             self._map = Landscape(evolver, (first, second), genomes=(a, b))
