@@ -18,6 +18,7 @@ from stores import same
 from m2n2lab import Evolver, InputError, make_evolver, store
 from m2n2lab.plots import niches_data
 from m2n2lab.settings import Settings
+from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
 
 
@@ -300,4 +301,39 @@ def test_a_branched_run_that_is_reset_begins_where_it_branched():
     assert np.array_equal(again.niches.scores, shown.niches.scores)
     fresh = runs.restart(runs.add(Settings(threads=1)))
     assert wait_for(fresh.session, lambda s: s.phase == "paused").step == 0
+    runs.close()
+
+
+def test_a_branched_run_can_be_reset_again_before_it_has_begun():
+    runs = Runs()
+    first = runs.add(Settings(threads=1))
+    runs.start()
+    first.session.step(9)
+    wait_for(first.session, lambda s: s.step == 9 and s.phase == "paused")
+    run, past = runs.branch(first, 4), []
+    for _ in range(5):  # a person's clicks come faster than searches are made
+        past.append(run)
+        run = runs.restart(run)
+    assert wait_for(run.session, lambda s: s.phase in ("paused", "failed")).step == 4
+    assert all(old.session.join(PATIENCE) for old in past)
+    assert runs.all == (first, run)
+    runs.close()
+
+
+def test_a_branched_run_that_could_not_begin_is_reset_from_the_one_it_came_from(monkeypatch):
+    runs = Runs()
+    first = runs.add(Settings(threads=1))
+    runs.start()
+    first.session.step(9)
+    wait_for(first.session, lambda s: s.step == 9 and s.phase == "paused")
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full; free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("m2n2lab.widgets.tape.branch", full)
+        second = runs.branch(first, 4)
+        assert "free some space" in wait_for(second.session, lambda s: s.phase == "failed").message
+    third = runs.restart(second)
+    assert wait_for(third.session, lambda s: s.phase in ("paused", "failed")).step == 4
     runs.close()

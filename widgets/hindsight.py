@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,16 +33,20 @@ class Hindsight(Commands):
         self._record = record
         self._tape: Tape | None = None  # made in the worker, is branched from anywhere
         self._untaped = ""  # why there is none
+        self._begun = threading.Event()  # set once that is known, or the worker ended before
         self._past: Past | None = None  # what is looked at
 
     def branch(self, step: int) -> Evolver:
-        """Return an evolver as the search was after a step; can be called in any thread.
+        """Return an evolver as the search was after a step; can be called in any other thread.
+
+        Waits for a search that has just been started.
 
         Raises:
             InputError: it is not recorded, or cannot be taken up again there.
         """
+        self._begun.wait()
         if self._tape is None:
-            raise InputError(self._untaped or "The search has not begun; branch from it later.")
+            raise InputError(self._untaped or "The search never began: nothing branches from it.")
         return self._tape.branch(step)
 
     def _begin_tape(self, evolver: Evolver) -> None:
@@ -50,8 +55,10 @@ class Hindsight(Commands):
             self._untaped = tape
         else:
             self._tape = tape
+        self._begun.set()
 
     def _end_tape(self) -> None:
+        self._begun.set()
         if self._tape is not None:
             self._tape.close()
 

@@ -142,17 +142,21 @@ class Runs:
         """Put a new run in the place of an old one, which ends; returns it."""
         with self._lock:
             run = self._make(settings)
-            if old in self.all:
-                self.all = tuple(run if each is old else each for each in self.all)
-            else:  # somebody else has removed it meanwhile
-                self.all = (*self.all, run)
+            self._replace(old, run)
         old.session.close()
         return run
+
+    def _replace(self, old: Run, run: Run) -> None:
+        if old in self.all:
+            self.all = tuple(run if each is old else each for each in self.all)
+        else:  # somebody else has removed it meanwhile
+            self.all = (*self.all, run)
 
     def restart(self, old: Run) -> Run:
         """Put the same search, as it began, in the place of a run, which ends; returns it.
 
-        One that branched from another begins where it did so, told by its own record.
+        One that branched from another begins where it did so, told by its own record, or, if that
+        failed before there was one, by the other's.
         """
         if old.origin is None:
             return self.renew(old, old.settings)
@@ -160,13 +164,18 @@ class Runs:
         def again() -> Evolver:
             try:
                 return old.session.branch(step)
+            except InputError:
+                came_from = [run for run in self.all if run.number == number]
+                if not came_from:
+                    raise
+                return came_from[0].session.branch(step)
             finally:
                 old.session.close()
 
-        step = old.origin[1]
+        number, step = old.origin
         with self._lock:
             run = self._make(old.settings, again, old.origin)
-            self.all = tuple(run if each is old else each for each in self.all)
+            self._replace(old, run)
         return run
 
     def remove(self, run: Run) -> None:
