@@ -46,3 +46,22 @@ def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once(board):
     board._update_plots(paused)
     assert [name for name, _ in board.calls[5:]] == list("abcde")
     assert board._shown is paused
+
+
+def test_lines_of_runs_that_are_gone_are_used_again(board):
+    # What Bokeh has shown a page once is kept there for good.
+    runs = board.compare._runs
+    first = board.run
+    seen = set()
+    for _ in range(4):
+        other = runs.add(Settings(method="ga", threads=1))
+        board.compare.update()
+        shown = [pane for pane in board.compare.list if pane.visible]
+        assert [pane[3].name for pane in shown] == ["Remove 1", f"Remove {other.number}"]
+        shown[1][3].clicks += 1
+        board.compare.update()
+        assert runs.all == (first,)
+        assert [pane[3].name for pane in board.compare.list if pane.visible] == ["Remove 1"]
+        assert f"run-{other.number}" not in board.compare.list[1][0].object
+        seen |= set(board.compare.list)
+    assert len(seen) == 2

@@ -33,13 +33,17 @@ _CSS = """
 
 
 class _Line:
-    """One run: its colour, name and figures, and buttons to steer it."""
+    """One run: its colour, name and figures, and buttons to steer it.
+
+    A line is used again for another run when its own has gone: what Bokeh has ever shown a page is
+    kept there (``event_manager.subscribed_models``), so new lines would add up.
+    """
 
     def __init__(
-        self, run: Run, theme: Theme, show: Callable[[Run], None], remove: Callable[[Run], None]
+        self, theme: Theme, show: Callable[[Run], None], remove: Callable[[Run], None]
     ) -> None:
-        self.run = run
-        self._colour = run_colour(theme, run.number - 1)
+        self.run: Run
+        self._theme = theme
         self._words = pn.pane.HTML(
             "",
             stylesheets=[_CSS + host_css(theme)],
@@ -47,33 +51,37 @@ class _Line:
             styles={"flex": "1 1 180px", "min-width": "0"},
         )
         small: dict[str, Any] = {"margin": (0, 1), "stylesheets": [SMALL]}
-        number = run.number
-        self._show = pn.widgets.Button(name=f"Show {number}", **small)
-        self._go = pn.widgets.Button(name=f"Run {number}", **small)
-        self._remove = pn.widgets.Button(name=f"Remove {number}", **small)
-        self._show.on_click(lambda event: show(run))
-        self._go.on_click(lambda event: run.session.toggle())
-        self._remove.on_click(lambda event: remove(run))
+        self._show, self._go, self._remove = (pn.widgets.Button(**small) for _ in range(3))
+        self._show.on_click(lambda event: show(self.run))
+        self._go.on_click(lambda event: self.run.session.toggle())
+        self._remove.on_click(lambda event: remove(self.run))
         self.pane = pn.FlexBox(
             self._words, self._show, self._go, self._remove,
             sizing_mode="stretch_width", margin=0, align_items="center", gap="0 2px",
         )  # fmt: skip
 
-    def update(self, name: str, shown: Run, alone: bool) -> None:
-        """Show where the run is now."""
-        snapshot = self.run.session.snapshot
+    def update(self, run: Run, name: str, shown: Run, alone: bool) -> None:
+        """Show where a run is now."""
+        self.run, number, snapshot = run, run.number, run.session.snapshot
         figures = [f"step {snapshot.step:,}", f"{percent(snapshot.test)} held out"]
         figures += [] if snapshot.phase == "paused" else [snapshot.phase]
+        colour = run_colour(self._theme, number - 1)
         cells = "".join(f"<span>{escape(figure)}</span>" for figure in figures)
         self._words.object = (
-            f'<div class="run" data-testid="run-{self.run.number}">'
-            f'<i style="background:{self._colour}"></i><b>{escape(name)}</b>{cells}</div>'
+            f'<div class="run" data-testid="run-{number}"><i style="background:{colour}"></i>'
+            f"<b>{escape(name)}</b>{cells}</div>"
         )
-        go = f"{'Pause' if snapshot.phase == 'running' else 'Run'} {self.run.number}"
+        go = f"{'Pause' if snapshot.phase == 'running' else 'Run'} {number}"
         dead = snapshot.niches is None or snapshot.phase == "closed"
         self._go.param.update(name=go, disabled=dead)
-        self._show.disabled = self.run is shown
-        self._remove.disabled = alone
+        self._show.param.update(name=f"Show {number}", disabled=run is shown)
+        self._remove.param.update(name=f"Remove {number}", disabled=alone)
+        self.pane.visible = True
+
+    def hide(self) -> None:
+        """Show nothing of a run that has gone."""
+        self._words.object = ""
+        self.pane.visible = False
 
 
 class CompareView(LivePlot):
@@ -102,6 +110,7 @@ class CompareView(LivePlot):
         self._changed = changed
         self._key: tuple[object, ...] = ()
         self._lines: dict[Run, _Line] = {}
+        self._free: list[_Line] = []
         inline: dict[str, Any] = {"margin": (0, 3), "stylesheets": [INLINE, SELECT]}
         self.metric = pn.widgets.Select(name="", options=list(METRICS), width=118, **inline)
         self.metric.param.watch(lambda event: changed(), "value")
@@ -155,18 +164,27 @@ class CompareView(LivePlot):
         self._runs.remove(run)
         self._changed()
 
+    def _arrange(self, runs: tuple[Run, ...]) -> None:
+        """Give each run a line, and hide the lines of runs that have gone."""
+        free = [*self._free, *(line for run, line in self._lines.items() if run not in runs)]
+
+        def line() -> _Line:
+            return free.pop(0) if free else _Line(self.theme, self._to_page, self._remove)
+
+        self._lines = {run: self._lines.get(run) or line() for run in runs}
+        self._free = free
+        for each in free:
+            each.hide()
+        self.list.objects = [each.pane for each in (*self._lines.values(), *free)]
+
     def update(self) -> None:
         """Show where all runs are now."""
         runs = self._runs.all
         if tuple(self._lines) != runs:
-            self._lines = {
-                run: self._lines.get(run) or _Line(run, self.theme, self._to_page, self._remove)
-                for run in runs
-            }
-            self.list.objects = [line.pane for line in self._lines.values()]
+            self._arrange(runs)
         names = _names(runs)
-        for name, line in zip(names, self._lines.values(), strict=True):
-            line.update(name, self._on_page(), alone=len(runs) == 1)
+        for name, (run, line) in zip(names, self._lines.items(), strict=True):
+            line.update(run, name, self._on_page(), alone=len(runs) == 1)
         curves = {run: run.session.snapshot.curves for run in runs if run.session.snapshot.curves}
         key = (self.metric.value, names, *curves, *map(id, curves.values()))
         if not curves or key == self._key:
