@@ -55,7 +55,8 @@ SHARE = 0.04
 """Share of the time that plots of a running search may take: the rest is the search's."""
 
 OLDEST = 2.0
-"""Seconds that plots are behind at most, whatever share of the time they then take."""
+"""Seconds that plots are behind at most, whatever share of the time they then take; on each of many
+open pages as many times that, or their server would do nothing else."""
 
 TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
 """Of these one is seen, and only that one is brought up to date."""
@@ -279,7 +280,8 @@ class Board:
                 self._update_plots(snapshot)
                 self.pulse.beat()
                 took = time.monotonic() - began
-                share = min(took / SHARE, OLDEST / len(self._seen_plots))
+                oldest = OLDEST * max(DESKS.pages, 1) / len(self._seen_plots)
+                share = min(took / SHARE, oldest)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 

@@ -42,6 +42,11 @@ class Desk:
             self._left = time.monotonic()
 
     @property
+    def pages(self) -> int:
+        """How many pages show it."""
+        return len(self._pages)
+
+    @property
     def deserted(self) -> bool:
         """Whether nobody has sat here for ``GRACE`` seconds."""
         return not (self.shared or self._pages) and time.monotonic() - self._left > GRACE
@@ -65,6 +70,11 @@ class Desks:
         with self._lock:
             self._desks[desk.key] = desk
         return desk
+
+    @property
+    def pages(self) -> int:
+        """How many pages are open, on all desks."""
+        return sum(desk.pages for desk in tuple(self._desks.values()))
 
     def sweep(self) -> None:
         """End the searches of the desks that everybody has left; returns at once."""

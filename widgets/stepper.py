@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
+
+from .shifts import QUICK, SHIFTS
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -63,7 +66,8 @@ class Stepper:
         self._beat(flight)
 
     def _step_here(self) -> None:
-        with self._evolver.turn():
+        shift = SHIFTS() if self.took < QUICK else nullcontext()
+        with self._evolver.turn(), shift:
             began = time.monotonic()
             self.under_way = True
             try:
