@@ -29,7 +29,8 @@ METRICS = {"best, held out": "test", "best, train": "train", "covered": "covered
 """What can be compared, and the field of ``CurvesData`` that holds it."""
 
 LABEL_HEIGHT = 0.055
-"""Least distance of two names at the ends of curves, as a share of the plot's height."""
+"""Least distance of two names at the ends of curves, as a share of the height of a plot of 200
+pixels or more."""
 
 
 class CompareData(NamedTuple):
@@ -89,14 +90,18 @@ def compare_data(
     return CompareData(tuple(curves), numbers, tuple(steps), tuple(values))
 
 
-def label_places(data: CompareData) -> Floats:
+def label_places(data: CompareData, apart: float = LABEL_HEIGHT) -> Floats:
     """Return the height (K,), in per cent, at which each name stands at the end of its curve.
 
     Names are kept apart from below, in the order of the curves' ends, and wholly within the plot;
     NaN for a curve without points.
+
+    Args:
+        data: the curves.
+        apart: least distance of two names, as a share of the plot's height.
     """
     low, high = data.bounds
-    apart = (high - low) * LABEL_HEIGHT
+    apart *= high - low
     ends = np.array([float(v[-1]) if len(v) else np.nan for v in data.values])
     order = [k for k in np.argsort(ends, kind="stable") if not np.isnan(ends[k])]
     places, floor = ends.copy(), low - apart / 2

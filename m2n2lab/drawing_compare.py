@@ -6,7 +6,7 @@ from typing import Any
 
 import holoviews as hv
 
-from m2n2lab.comparing import CompareData, label_places
+from m2n2lab.comparing import LABEL_HEIGHT, CompareData, label_places
 from m2n2lab.drawing import Hook, sans, styled
 from m2n2lab.theme import Theme
 
@@ -24,10 +24,12 @@ def run_colour(theme: Theme, number: int) -> str:
     return theme.runs[number % len(theme.runs)]
 
 
-def compare_columns(data: CompareData, theme: Theme) -> dict[str, Columns]:
-    """Return the sources of the plot: curves, and names at their ends."""
+def compare_columns(
+    data: CompareData, theme: Theme, apart: float = LABEL_HEIGHT
+) -> dict[str, Columns]:
+    """Return the sources of the plot: curves, and names at their ends, so far ``apart``."""
     colours = [run_colour(theme, number) for number in data.numbers]
-    places = label_places(data)
+    places = label_places(data, apart)
     named = [k for k, steps in enumerate(data.steps) if len(steps)]
     return {
         "runs": {
@@ -48,9 +50,11 @@ def _short(name: str) -> str:
     return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
 
 
-def draw_compare(data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
-    """Draw the curves over the forward passes."""
-    columns = compare_columns(data, theme)
+def draw_compare(
+    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = LABEL_HEIGHT
+) -> Any:
+    """Draw the curves over the forward passes, with names so far ``apart`` (``label_places``)."""
+    columns = compare_columns(data, theme, apart)
     lines = [
         {"x": x, "y": y, "colour": colour}
         for x, y, colour in zip(*columns["runs"].values(), strict=True)

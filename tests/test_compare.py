@@ -57,6 +57,7 @@ def test_names_stand_where_curves_end_but_never_on_each_other():
     assert np.diff(places).min() >= 0.055 * (high - low) - 1e-9
     assert places[0] >= low
     assert places[-1] <= high
+    assert np.diff(np.sort(label_places(crowd, 0.12))).min() >= 0.12 * (high - low) - 1e-9
     # In the order of the curves' ends.
     assert label_places(crowd).argsort(kind="stable").tolist() == [0, 1, 2, 3, 4, 5]
 

@@ -32,6 +32,10 @@ _CSS = """
 """
 
 
+APART = 0.12
+"""Least distance of two names, as a share of the height of a plot that leaves room for a list."""
+
+
 class _Line:
     """One run: its colour, name and figures, and buttons to steer it.
 
@@ -197,13 +201,13 @@ class CompareView(LivePlot):
         )
 
         def draw() -> Any:
-            return draw_compare(data, self.theme, self.hooks)
+            return draw_compare(data, self.theme, self.hooks, APART)
 
         if self.fresh(draw, data):
             if not self.handles:  # no page has shown the first one yet
                 self.pane.object = draw()
                 return
-            for name, columns in compare_columns(data, self.theme).items():
+            for name, columns in compare_columns(data, self.theme, APART).items():
                 self.handles[name]["source"].data = columns
             figure = self.handles["runs"]["plot"]
             figure.x_range.end = data.last * ROOM
