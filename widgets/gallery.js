@@ -2,12 +2,6 @@
 // shows it large above the table, at once; what its parents drew comes from Python. The arrow keys
 // move among pictures, and only text is ever put in, never markup.
 
-const make = (name, parent, properties = {}) => {
-  const element = Object.assign(document.createElement(name), properties)
-  parent.append(element)
-  return element
-}
-
 export default {
   render({ model, el }) {
     const large = make("div", el, { className: "large", hidden: true })

@@ -35,7 +35,7 @@ _LETTERS = {"letters": LETTERS}
 class GalleryTable(Themed):
     """Pictures as buttons, of which one may be chosen."""
 
-    _esm = beside("gallery.js")
+    _esm = beside("elements.js") + beside("gallery.js")
     _stylesheets: ClassVar = [_CSS]
 
     prompts = param.List(default=[], doc="What each column shows.")

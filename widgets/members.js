@@ -21,12 +21,6 @@ const COLUMNS = [
    (row) => row.parents.join(" × ") || "–"],
 ]
 
-const make = (name, parent, properties = {}) => {
-  const element = Object.assign(document.createElement(name), properties)
-  parent.append(element)
-  return element
-}
-
 const show = (cell, value) => {
   if (typeof value === "string") {
     if (cell.textContent !== value) cell.textContent = value

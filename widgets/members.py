@@ -34,7 +34,7 @@ from .themed import Themed
 class MembersTable(Themed):
     """A table of plain elements; the browser sorts it and says which row was chosen."""
 
-    _esm = beside("members.js")
+    _esm = beside("elements.js") + beside("members.js")
     _stylesheets: ClassVar = [beside("members.css")]
 
     rows = param.List(default=[], doc="One dict for each member, the fittest first.")
