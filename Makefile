@@ -26,7 +26,7 @@ endif
 # Run as root, as in many containers, JupyterLab wants to be told that this is meant.
 ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab notebooks outputs test test-all pytest chromium lint format bench
+.PHONY: help lab notebooks outputs test test-all chromium lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
 	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
@@ -47,19 +47,16 @@ notebooks: .venv/.notebooks
 outputs: chromium
 	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py
 
-# Tests of the page mostly wait, so three at a time keep two cores busy, and lint runs beside them;
-# what a file's tests share is made once. In the order in which they are collected: long files first.
-PYTEST = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
+# made once. In the order in which they are collected: long files first.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 
-test: chromium
-	$(MAKE) --no-print-directory --jobs 2 lint pytest
+test: chromium lint
+	$(PYTEST)
 
-test-all: chromium
-	$(MAKE) --no-print-directory --jobs 2 lint pytest MARKED='-m ""'
-
-# Only the tests, where everything is there already.
-pytest:
-	$(PYTEST) $(MARKED)
+test-all: chromium lint
+	$(PYTEST) -m ""
 
 chromium: .venv/.test
 	@sh .ci/chromium.sh
