@@ -93,8 +93,8 @@ STARTS = {
     "pairs": Start("pre-trained, a pair a seed", True, 10_000, dict.fromkeys(PRETRAINED)),
 }
 
-# 28×28 pixels and 8,000 images take some fifty times as long as the digits: a narrow layer.
-MNIST = {"mnist": Start("from scratch", False, 10_000, dict.fromkeys(("m2n2", "ga", "cma-es")))}
+# 28×28 pixels and 8,000 images take many times as long as the digits: a narrow layer.
+MNIST = {"mnist": Start("from scratch", False, 50_000, dict.fromkeys(("m2n2", "ga", "cma-es")))}
 MNIST_HIDDEN = 32
 SEEDS = {"digits": 10, "mnist": 5}
 
