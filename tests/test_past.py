@@ -43,6 +43,15 @@ def stepped(session, steps):
     return wait_for(session, lambda s: s.step == done and s.phase == "paused")
 
 
+def started(steps, store=None):
+    """Return runs, and the only one of them, which has taken so many steps."""
+    runs = Runs(store=store)
+    first = runs.add(Settings(hidden=(4,), threads=1))
+    runs.start()
+    stepped(first.session, steps)
+    return runs, first
+
+
 def looked(session, step):
     session.look(step)
     return wait_for(session, lambda s: s.past is not None and s.past.step == step)
@@ -140,10 +149,7 @@ def test_a_branch_is_the_uninterrupted_run_bit_for_bit(session, make):
 
 
 def test_a_run_branches_beside_another_and_goes_its_own_way():
-    runs = Runs()
-    first = runs.add(Settings(hidden=(4,), threads=1))
-    runs.start()
-    stepped(first.session, 12)
+    runs, first = started(12)
     run = runs.branch(first, 7)
     assert runs.all == (first, run)
     assert run.title == "digits · m2n2 · seed 0 · from run 1, step 7"
@@ -180,10 +186,7 @@ def test_a_search_of_a_page_leaves_no_file_and_no_trace_on_its_evolver(make):
 
 def test_a_store_of_ones_own_is_kept_and_can_be_taken_up_again(tiny, tmp_path):
     path = tmp_path / "runs.db"
-    runs = Runs(store=path)
-    first = runs.add(Settings(hidden=(4,), threads=1))
-    runs.start()
-    stepped(first.session, 12)
+    runs, first = started(12, store=path)
     other = runs.branch(first, 7)
     wait_for(other.session, lambda s: s.step == 7)
     stepped(other.session, 2)
@@ -281,11 +284,7 @@ def test_recordings_of_killed_servers_are_swept_and_no_others(tmp_path, monkeypa
 
 
 def test_a_branched_run_that_is_reset_begins_where_it_branched():
-    runs = Runs()
-    first = runs.add(Settings(threads=1))
-    runs.start()
-    first.session.step(12)
-    wait_for(first.session, lambda s: s.step == 12 and s.phase == "paused")
+    runs, first = started(12)
     second = runs.branch(first, 7)
     second.session.step(3)
     shown = wait_for(second.session, lambda s: s.step == 10 and s.phase == "paused")
@@ -305,11 +304,7 @@ def test_a_branched_run_that_is_reset_begins_where_it_branched():
 
 
 def test_a_branched_run_can_be_reset_again_before_it_has_begun():
-    runs = Runs()
-    first = runs.add(Settings(threads=1))
-    runs.start()
-    first.session.step(9)
-    wait_for(first.session, lambda s: s.step == 9 and s.phase == "paused")
+    runs, first = started(9)
     run, past = runs.branch(first, 4), []
     for _ in range(5):  # a person's clicks come faster than searches are made
         past.append(run)
@@ -321,11 +316,7 @@ def test_a_branched_run_can_be_reset_again_before_it_has_begun():
 
 
 def test_a_branched_run_that_could_not_begin_is_reset_from_the_one_it_came_from(monkeypatch):
-    runs = Runs()
-    first = runs.add(Settings(threads=1))
-    runs.start()
-    first.session.step(9)
-    wait_for(first.session, lambda s: s.step == 9 and s.phase == "paused")
+    runs, first = started(9)
 
     def full(*_: object, **__: object) -> None:
         raise StoreError("The disk is full; free some space.")
