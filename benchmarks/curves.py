@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from m2n2lab.errors import InputError
 from m2n2lab.evolver import Evolver
 from m2n2lab.files import writable_folder, write_whole
+from m2n2lab.processors import processors
 from m2n2lab.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,7 +127,7 @@ def gather(
 def _gather(left: list[Search], folder: Path, workers: int | None, nice: int) -> None:
     began, failed = perf_counter(), []
     pool = ProcessPoolExecutor(
-        min(workers or os.cpu_count() or 1, len(left)),
+        min(workers or processors(), len(left)),
         mp_context=get_context("spawn"),  # torch's threads do not survive a fork
         initializer=_stand_back,
         initargs=(nice,),

@@ -17,7 +17,6 @@ right) and a table.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -399,7 +398,7 @@ def main() -> None:
     folder = options.folder or home
     if not options.report:
         everything = searches(starts, seeds, options.task, options.data)
-        curves.gather(everything, folder, options.workers or os.cpu_count(), options.nice)
+        curves.gather(everything, folder, options.workers, options.nice)
     words = [("--task", options.task != "digits", options.task), ("--data", options.data, "FOLDER")]
     given = "".join(f" {flag} {value}" for flag, on, value in words if on)
     print(report(folder, starts, options.task, f"python benchmarks/paper_figure.py{given}"))

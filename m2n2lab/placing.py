@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
+from m2n2lab.processors import processors
 
 if TYPE_CHECKING:
     from m2n2lab.executors import Crew
@@ -88,7 +88,7 @@ class Place:
             return None
         from m2n2lab.executors import ProcessExecutor, RayExecutor
 
-        workers, threads = self.workers or os.cpu_count() or 1, self.threads or 1
+        workers, threads = self.workers or processors(), self.threads or 1
         if self.executor == "processes":
             return ProcessExecutor(workers, self.timeout, threads)
         gpus = self.gpus or 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
+from m2n2lab.processors import processors
 from m2n2lab.starts import (
     LANGUAGE,
     NETWORKS,
@@ -71,7 +71,7 @@ PICTURE_LIBRARIES = ("diffusers", "transformers")
 
 def default_threads() -> int:
     """Return torch threads for small networks: more than four cost more than they give."""
-    return min(os.cpu_count() or 1, 4)
+    return min(processors(), 4)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Where the command line has children scored."""
 
 import json
-import os
 import signal
 
 import pytest
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 from m2n2lab import Evolver, InputError, ProcessExecutor, RayExecutor, store
 from m2n2lab.cli import app
 from m2n2lab.placing import Place
+from m2n2lab.processors import processors
 
 
 def call(*arguments):
@@ -49,7 +49,7 @@ def test_workers_are_made_as_asked_for_and_start_with_the_first_run():
     pool = Place("processes", workers=3, timeout=5.0, threads=2).crew()
     assert isinstance(pool, ProcessExecutor)
     assert (pool.workers, pool.timeout, pool.threads, pool.here) == (3, 5.0, 2, 0)
-    assert Place("processes").crew().workers == os.cpu_count()
+    assert Place("processes").crew().workers == processors()
     ray = Place("ray", workers=8, gpus=0.5, address="head:6379").crew()
     assert isinstance(ray, RayExecutor)
     assert (ray.workers, ray.gpus, ray.address, ray.threads) == (8, 0.5, "head:6379", 1)

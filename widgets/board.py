@@ -255,7 +255,7 @@ class Board:
         """
         runs = self.desk.runs.all
         if self.run not in runs:  # removed, or started anew on another page
-            self.show(next((run for run in runs if run.number == self.run.number), runs[0]))
+            self.show(self.desk.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self.tour.update(snapshot)

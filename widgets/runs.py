@@ -77,6 +77,10 @@ class Runs:
             for run in self.all:
                 run.session.start(attended)
 
+    def numbered(self, number: int) -> Run | None:
+        """Return the run of a number, if it is there."""
+        return next((run for run in self.all if run.number == number), None)
+
     def add(self, settings: Settings, error: InputError | None = None) -> Run:
         """Make one more run.
 
@@ -165,10 +169,10 @@ class Runs:
             try:
                 return old.session.branch(step)
             except InputError:
-                came_from = [run for run in self.all if run.number == number]
-                if not came_from:
+                came_from = self.numbered(number)
+                if came_from is None:
                     raise
-                return came_from[0].session.branch(step)
+                return came_from.session.branch(step)
             finally:
                 old.session.close()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from m2n2lab.processors import processors
 
 QUICK = 0.1
 """Seconds up to which a step is worth waiting for by others."""
@@ -55,5 +56,5 @@ class Shifts:
                 self._free += 1
 
 
-SHIFTS = Shifts(max((os.cpu_count() or 1) - 1, 1))
+SHIFTS = Shifts(max(processors() - 1, 1))
 """Of all searches with pages in this process; a processor is left to the pages."""

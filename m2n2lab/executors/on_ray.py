@@ -13,6 +13,7 @@ from typing import Any
 from m2n2lab.errors import InputError, real_number
 from m2n2lab.executors.crew import Crew
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
+from m2n2lab.processors import processors
 
 STARTS = 3
 """Tries to start Ray here: on a busy machine it gives up waiting for its own parts."""
@@ -159,7 +160,7 @@ class RayExecutor(Crew):
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp" if os.path.isdir("/tmp") else None)
         ray.init(
             "local",
-            num_cpus=max(os.cpu_count() or 1, math.ceil(self.workers * self.cpus)),
+            num_cpus=max(processors(), math.ceil(self.workers * self.cpus)),
             include_dashboard=False,
             object_store_memory=STORE,
             _temp_dir=self._folder,
