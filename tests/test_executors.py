@@ -21,8 +21,10 @@ from m2n2lab import (
     Replayed,
     tasks,
 )
-from m2n2lab.executors import Arrivals, EvaluationError
+from m2n2lab.executors import Arrivals, EvaluationError, on_ray
+from m2n2lab.executors.local_ray import HERE, LocalRay
 from m2n2lab.executors.worker import Worker, pack
+from m2n2lab.processors import processors
 
 
 def evolver(task, seeds, **options):
@@ -196,7 +198,7 @@ def cluster():
     """One Ray for all tests; it starts in some 15 seconds."""
     with RayExecutor(2) as pool:
         yield pool
-        folder = pool._folder
+        folder = HERE.folder
     assert not os.path.exists(folder)
 
 
@@ -251,6 +253,50 @@ def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds):
     check_pool(cluster, tiny, tiny_seeds, {10})
 
 
+def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny_seeds):
+    search = evolver(tiny, tiny_seeds).run(4, executor=cluster)
+    with RayExecutor(processors()) as other:
+        search.run(4, executor=other)
+        assert (other.here, cluster.here) == (other.workers, cluster.workers)
+    assert search.run(4, executor=cluster).generation == 12
+
+
+def test_ray_ends_with_its_last_user_whoever_started_it():
+    class Ray:
+        up = False
+
+        def is_initialized(self):
+            return self.up
+
+        def init(self, *_, **__):
+            self.up = True
+
+        def shutdown(self):
+            self.up = False
+
+    ray, here = Ray(), LocalRay()
+    for user in "ab":
+        here.start(ray, user)
+    folder = here.folder
+    here.leave(ray, "a")
+    assert ray.up
+    assert os.path.isdir(folder)
+    here.leave(ray, "a")  # closed twice
+    assert ray.up
+    here.leave(ray, "b")
+    assert not ray.up
+    assert not os.path.exists(folder)
+    here.start(ray, "c")
+    ray.shutdown()  # by somebody else
+    here.start(ray, "d")
+    assert ray.up
+    assert os.path.isdir(here.folder)
+    for user in "cd":
+        here.leave(ray, user)
+    assert not ray.up
+    assert here.folder is None
+
+
 @pytest.mark.slow
 def test_killing_a_ray_worker_during_each_of_twenty_evaluations_loses_nothing(
     cluster, tiny, tiny_seeds
@@ -283,6 +329,7 @@ def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(on_ray, "HERE", LocalRay())
     with pytest.raises(InputError, match=r"reach Ray at 'head:6379', .* \(nobody answers\)"):
         RayExecutor(2, address="head:6379")._connected()
     assert not caplog.text

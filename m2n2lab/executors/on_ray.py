@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from m2n2lab.errors import InputError, real_number
 from m2n2lab.executors.crew import Crew
+from m2n2lab.executors.local_ray import HERE, QUIET
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
-from m2n2lab.processors import processors
 
 STARTS = 3
 """Tries to start Ray here: on a busy machine it gives up waiting for its own parts."""
-
-STORE = 200 * 2**20
-"""Bytes of shared memory of a Ray that is started here: only the task passes through it."""
 
 log = logging.getLogger("m2n2lab")
 
@@ -38,10 +31,11 @@ class RayExecutor(Crew):
     Args:
         workers, timeout, threads: as for ``Crew``.
         address: of a cluster, such as ``"auto"`` on one of its nodes; by default a Ray that is
-            running in this process already, or else a new one on this machine, which ``close``
-            ends.
+            running in this process already, or else one on this machine, which all executors of
+            this process share and the last ``close`` ends.
         gpus_per_worker: share of a GPU, or GPUs, that each worker has to itself; 0 shows it none.
-        cpus_per_worker: CPU cores that each worker counts for.
+        cpus_per_worker: CPU cores that each worker counts for, where others may want some too:
+            on a Ray that was not started here.
 
     Raises:
         InputError: numbers out of bounds; later, if Ray is not installed or not to be reached.
@@ -63,15 +57,15 @@ class RayExecutor(Crew):
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}  # what is waited for → worker
         self._shared: tuple[bytes, Any] | None = None  # the task here, and in Ray's store
-        self._folder: str | None = None  # of a Ray that was started here
 
     def _start(self, worker: int, packed: bytes) -> None:
         ray = self._connected()
+        cpus = 0.0 if self in HERE.users else self.cpus  # all of this machine is ours to share
         if not self._actors:
             self._check_gpus(ray.cluster_resources().get("GPU", 0.0))
         if self._shared is None or self._shared[0] is not packed:
             self._shared = packed, ray.put(packed)
-        kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
+        kind = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
         actor = kind.remote(self._shared[1], self.threads)
         self._actors[worker] = actor
         self._calls[actor.ready.remote()] = worker
@@ -115,14 +109,22 @@ class RayExecutor(Crew):
                 "RayExecutor needs Ray, which is not installed; install m2n2lab with its extra "
                 "'ray', or use ProcessExecutor on this machine."
             ) from error
-        if ray.is_initialized():
-            return ray
+        with HERE.lock:
+            if not ray.is_initialized() or (HERE.users and self.address is None):
+                self._connect(ray)
+        return ray
+
+    def _connect(self, ray: Any) -> None:
+        """Reach the cluster, or have the Ray that is or will be here."""
         for attempt in range(STARTS):
             try:
-                self._connect(ray)
-                return ray
+                if self.address is None:
+                    HERE.start(ray, self)
+                else:
+                    ray.init(self.address, **QUIET)
+                return
             except Exception as error:  # Ray raises all sorts, and bare ones
-                self._leave(ray)
+                ray.shutdown()
                 if attempt < STARTS - 1 and self.address is None:
                     log.warning("Ray did not start (%s); trying again.", error)
                     continue
@@ -132,7 +134,6 @@ class RayExecutor(Crew):
                     f"RayExecutor must reach Ray {where}, but that failed ({words}); see that it "
                     f"runs there, or use ProcessExecutor on this machine."
                 ) from error
-        return ray
 
     def _check_gpus(self, there: float) -> None:
         """See that workers find the GPUs they are to have; a cluster may grow, so there it warns.
@@ -150,36 +151,12 @@ class RayExecutor(Crew):
             )
         log.warning("%s in all: workers wait until some are free.", found)
 
-    def _connect(self, ray: Any) -> None:
-        """Reach the cluster, or start a Ray here."""
-        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-        if self.address is not None:
-            ray.init(self.address, **options)
-            return
-        # Under a short name: sockets in it may have 107 characters in all.
-        self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp" if os.path.isdir("/tmp") else None)
-        ray.init(
-            "local",
-            num_cpus=max(processors(), math.ceil(self.workers * self.cpus)),
-            include_dashboard=False,
-            object_store_memory=STORE,
-            _temp_dir=self._folder,
-            **options,
-        )
-
     def close(self) -> None:
-        """End all workers and, if it was started here, Ray."""
+        """End all workers and, if nobody else needs it, the Ray that was started here."""
         super().close()
         self._calls.clear()
         self._shared = None
-        if self._folder is not None:
+        if self in HERE.users:
             import ray
 
-            self._leave(ray)
-
-    def _leave(self, ray: Any) -> None:
-        """End a Ray that was started here, or that did not start."""
-        ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+            HERE.leave(ray, self)
