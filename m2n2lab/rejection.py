@@ -27,6 +27,11 @@ M_rj, for right/wrong scores, is the larger of d_rj(0) and d_rj(1). For graded x
 So the maximum is at one of a few places, all of which are tried. Where nobody scores (z = 0), d is
 x^(1−α), or x^(2−α) for capacity "max": without bound towards x = 0 when the exponent is negative,
 and such a data point must be scored before anything is certain.
+
+How soon it is certain depends on the order. What an unscored data point can still decide is
+M_rj − d_rj(0), on the mean over rivals (for right/wrong scores it falls as 1/(z_j + 1) does), and
+whether it will is told by the parents: a child mostly fails where both of them do. So data points
+come by decreasing mean of M_rj − d_rj(0), times one minus most of what the parents score there.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ from numpy.typing import NDArray
 from m2n2lab.archive import Archive
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.population import Floats, Population
-from m2n2lab.records import Partial
+from m2n2lab.records import Partial, Proposal
 from m2n2lab.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -48,6 +53,8 @@ if TYPE_CHECKING:
 Indices = NDArray[np.intp]
 EPSILON = float(np.finfo(float).eps)
 EVERY = slice(None)
+HOPE = 0.95
+"""How likely a child scores where both parents do: not surely, or all such would be last alike."""
 Points = Indices | slice
 
 
@@ -61,7 +68,7 @@ class Bound:
 
     Attributes:
         population: the state that this is about.
-        order: (D,) the data points, those first on which a child can lose most.
+        cost: (D,) what failing costs, on the mean over rivals; infinite where all is open.
         start: (P,) the highest possible leads over each member before anything is scored.
     """
 
@@ -82,9 +89,8 @@ class Bound:
         best = (self._s * self._worth(np.full_like(self._z, top), EVERY, self._z)).sum(axis=1)
         size = np.abs(self._m).sum(axis=1) + 2.0 * best
         self._margin = 16.0 * (len(self._z) + 8) * EPSILON * size  # (P,)
-        # For right/wrong scores what failing costs falls as 1 / (z_j + 1) does.
         cost = (self._m - self._lead(np.zeros_like(self._z))).mean(axis=0)
-        self.order: Indices = np.argsort(-np.where(self._open, np.inf, cost), kind="stable")
+        self.cost: Floats = np.where(self._open, np.inf, cost)
 
     def _worth(self, x: Floats, where: Points, z: Floats) -> Floats:
         """Return h c(x) / z^α on some data points for totals ``z``."""
@@ -139,17 +145,17 @@ class Trial:
 
     ::
 
-        trial = rejection.trial()
+        trial = rejection.trial(proposal)
         while (indices := trial.next()) is not None:
             trial.add(indices, task.evaluate(model, indices))
         evolver.tell(proposal, trial.scores)
     """
 
-    def __init__(self, rejection: Rejection) -> None:
+    def __init__(self, rejection: Rejection, proposal: Proposal | None) -> None:
         self._rejection = rejection
         self._bound = rejection.bound()
         many = rejection.task.points
-        self._order = np.arange(many) if self._bound is None else self._bound.order
+        self._plan = [np.arange(many)] if self._bound is None else rejection.plan(proposal)
         self._unseen = np.ones(many, bool)
         self._leads = None if self._bound is None else self._bound.start
         self._parts: list[NDArray[Any]] = []
@@ -157,14 +163,13 @@ class Trial:
 
     def next(self) -> Indices | None:
         """Return the data points to score next (n,), or ``None`` where all is decided."""
-        if self.seen == len(self._order) or self._lost():
+        if len(self._parts) == len(self._plan) or self._lost():
             return None
         return self.upcoming()
 
     def upcoming(self) -> Indices:
         """Return the data points that are next in order (n,), whether they are needed or not."""
-        left = self._order[self.seen :]
-        return left if self._bound is None else left[: self._rejection.chunk]
+        return self._plan[len(self._parts)]
 
     def add(self, indices: Indices, scores: NDArray[Any]) -> None:
         """Take the scores (n,) of the data points that ``next`` gave.
@@ -194,18 +199,22 @@ class Trial:
         bound = self._rejection.bound()
         if bound is not self._bound:  # others were told since this child began
             self._bound = bound
-            seen = self._order[: self.seen]
             if bound is not None:
-                self._leads = bound.start + bound.change(seen, np.concatenate(self._parts))
+                self._leads = bound.start + bound.change(self._seen, np.concatenate(self._parts))
         return (
             bound is not None and self._leads is not None and bound.lost(self._leads, self._unseen)
         )
 
     @property
+    def _seen(self) -> Indices:
+        """The data points that were scored, as they came."""
+        return np.concatenate([np.zeros(0, np.intp), *self._plan[: len(self._parts)]])
+
+    @property
     def scores(self) -> NDArray[Any] | Partial:
         """The scores (D,), or those that were enough to give the child up."""
         scores = np.concatenate(self._parts) if self._parts else np.zeros(0)
-        where, many = self._order[: self.seen], len(self._order)
+        where, many = self._seen, self._rejection.task.points
         if self.seen < many:
             return Partial(where, scores, many, self._rejection.task.top)
         full = np.empty(many, scores.dtype)
@@ -216,21 +225,24 @@ class Trial:
 class Rejection:
     """Scores children chunk by chunk, and only as long as they can still live.
 
-    The search goes the very same way as with full scores.
+    The search goes the very same way as with full scores. What is scored together is of one kind:
+    answers to questions take a model as long for a few as for many.
 
     Args:
         archive: where they compete.
         task: scores them.
-        chunk: data points that are scored at a time.
+        chunk: data points that are scored at a time, at most.
+        size: N, length of a model's flat vector, to tell how much of each parent a child has.
 
     Raises:
         InputError: a chunk below 1.
     """
 
-    def __init__(self, archive: Archive, task: Task, chunk: int) -> None:
+    def __init__(self, archive: Archive, task: Task, chunk: int, size: int) -> None:
         self.chunk = whole_number("chunk", chunk, 1)
         self.task = task
-        self._archive = archive
+        self._archive, self._size = archive, size
+        self._kinds = [np.flatnonzero(task.kinds == kind) for kind in np.unique(task.kinds)]
         self._bound: Bound | None = None
 
     @classmethod
@@ -245,7 +257,7 @@ class Rejection:
                 f"Method {evolver.method} needs all scores of every child, but chunk={chunk} came; "
                 f"leave chunk out."
             )
-        return cls(evolver.archive, evolver.task, chunk)
+        return cls(evolver.archive, evolver.task, chunk, evolver.space.size)
 
     def bound(self) -> Bound | None:
         """Return the bound in the archive's present state; ``None`` while there is room for all."""
@@ -256,13 +268,41 @@ class Rejection:
             self._bound = Bound(archive, self.task.graded, self.task.top)
         return self._bound
 
-    def trial(self) -> Trial:
-        """Return the way of one child through the data points."""
-        return Trial(self)
+    def plan(self, proposal: Proposal | None) -> list[Indices]:
+        """Return the data points in chunks of one kind, those first that are likely to decide.
 
-    def score(self, model: Any) -> NDArray[Any] | Partial:
+        Args:
+            proposal: the child's; its parents' scores say where it will hardly score.
+        """
+        bound = self.bound()
+        assert bound is not None
+        cost = bound.cost * (1.0 - HOPE * self._expected(proposal) / self.task.top)
+        chunks: list[Indices] = []
+        for kind in self._kinds:
+            where = kind[np.argsort(-cost[kind], kind="stable")]
+            chunks += np.array_split(where, -(-len(where) // self.chunk))
+        return sorted(chunks, key=lambda chunk: -float(cost[chunk].sum()))
+
+    def _expected(self, proposal: Proposal | None) -> Floats | float:
+        """Return the parents' scores (D,), each with its share of the child; 0 without any."""
+        archive = self._archive
+        parents = proposal.parents if proposal else ()
+        if not parents or not all(parent in archive for parent in parents):
+            return 0.0
+        scores = [archive.scores_of(parent) for parent in parents]
+        if proposal is None or proposal.split is None or proposal.mix is None:
+            return scores[0]
+        before = proposal.split / self._size
+        b = proposal.mix * before + (1.0 - proposal.mix) * (1.0 - before)
+        return (1.0 - b) * scores[0] + b * scores[-1]
+
+    def trial(self, proposal: Proposal | None = None) -> Trial:
+        """Return the way of one child, as proposed, through the data points."""
+        return Trial(self, proposal)
+
+    def score(self, model: Any, proposal: Proposal | None = None) -> NDArray[Any] | Partial:
         """Return a model's scores (D,), or as many as showed that it cannot live."""
-        trial = self.trial()
+        trial = self.trial(proposal)
         while (indices := trial.next()) is not None:
             trial.add(indices, self.task.evaluate(model, indices))
         return trial.scores

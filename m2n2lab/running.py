@@ -37,7 +37,7 @@ def step(evolver: Evolver) -> Generation:
         if evolver.rejection is None:
             return evolver.tell(proposal, evolver.evaluate(proposal))
         model = evolver.space.materialise(evolver.breed(proposal))
-        return evolver.tell(proposal, evolver.rejection.score(model))
+        return evolver.tell(proposal, evolver.rejection.score(model, proposal))
     except (Halted, KeyboardInterrupt):
         if evolver.generation == at:
             evolver.rng.bit_generator.state = drawn

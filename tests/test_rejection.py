@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from m2n2lab import Archive, CheckpointSpace, Evolver, InputError, make_evolver, tasks
 from m2n2lab.cli import app
-from m2n2lab.records import Partial
+from m2n2lab.records import Partial, Proposal
 from m2n2lab.rejection import Bound, Rejection
 from m2n2lab.tasks.base import Task
 from m2n2lab.tasks.generation import Generator
@@ -43,7 +43,7 @@ def archives(draw, graded):
 
 
 def rejection(archive, graded, chunk=1):
-    return Rejection(archive, Task(archive.points, graded=graded), chunk)
+    return Rejection(archive, Task(archive.points, graded=graded), chunk, 10)
 
 
 def tried(archive, graded, child, chunk=1):
@@ -154,6 +154,23 @@ def test_a_child_that_began_before_another_was_told_is_judged_as_things_are_now(
     archive.add(1, None, [1, 1, 1, 1])
     assert trial.next() is None
     assert not archive.judge(trial.scores).accepted
+
+
+def test_where_the_parents_fail_is_tried_first_and_kinds_are_not_mixed():
+    archive = Archive(6, 2)
+    archive.add(0, None, [1, 1, 0, 1, 1, 0])
+    archive.add(1, None, [1, 1, 0, 1, 0, 1])
+    task = Task(3) + Task(3)
+    plan = Rejection(archive, task, 2, 10).plan
+    # Failing costs 1 on point 2, a half on 4 and 5, a third elsewhere; on the mean over both.
+    assert [part.tolist() for part in plan(None)] == [[2, 0], [4, 5], [1], [3]]
+    # The child is nine tenths of 0, so it probably scores on 4, and hardly on 5.
+    child = Proposal((0, 1), split=10, mix=0.1, seed=0)
+    assert [part.tolist() for part in plan(child)] == [[2, 0], [5, 4], [1], [3]]
+    assert [part.tolist() for part in plan(child.edit(split=0))] == [[2, 0], [4, 5], [1], [3]]
+    assert [part.tolist() for part in plan(child.edit(parents=(0, 9)))] == [
+        part.tolist() for part in plan(None)
+    ]
 
 
 def test_partial_scores_of_a_child_that_could_live_are_refused():

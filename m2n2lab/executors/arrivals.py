@@ -99,7 +99,7 @@ class Replayed:
             if event == 0:
                 proposal = evolver.ask()
                 self._asked += 1
-                trial = evolver.rejection.trial() if evolver.rejection else None
+                trial = evolver.rejection.trial(proposal) if evolver.rejection else None
                 self._flying[self._asked] = proposal, evolver.breed(proposal), trial
             elif abs(event) not in self._flying:
                 raise InputError(

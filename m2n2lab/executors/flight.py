@@ -178,7 +178,7 @@ class Flight:
             proposal = self._evolver.ask()
             genome = self._evolver.breed(proposal)
             rejection = self._evolver.rejection
-            trial = rejection.trial() if rejection else None
+            trial = rejection.trial(proposal) if rejection else None
         case = Case(self._crew.arrivals.asked(), proposal, genome, trial)
         if trial is not None:
             case.indices = trial.upcoming()

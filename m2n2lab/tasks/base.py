@@ -110,6 +110,11 @@ class Task:
                 f"classes), but {self.groups.min()}..{self.groups.max()} came; name every class."
             )
 
+    @property
+    def kinds(self) -> Indices:
+        """(D,) the kind of each data point: those of one kind are best scored together."""
+        return np.zeros(self.points, np.intp)
+
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
         """Score a model on ``indices`` (n,), all data points if ``None``: (n,) scores.
 

@@ -67,6 +67,11 @@ class Tasks(Task):
         """Return a SHA-256 of the tasks' own."""
         return hashlib.sha256(" ".join(task.identity() for task in self.tasks).encode()).hexdigest()
 
+    @property
+    def kinds(self) -> Indices:
+        """(D,) the task of each data point."""
+        return self.groups
+
     def _parts(self, where: Indices) -> list[tuple[Task, Indices, Indices]]:
         """Return each task that is asked, the places in ``where`` and its own data points."""
         owner = self.groups[where]
