@@ -61,7 +61,7 @@ def measure(runs, *given):
 
 def findings(quick: bool) -> Iterator[Finding]:
     torch.set_num_threads(default_threads())
-    yield from unjudged(measure(1, 12, 12, 6)) if quick else measure(2, 300, 60, 20)
+    yield from unjudged(measure(1, 30, 12, 6)) if quick else measure(2, 300, 60, 20)
 
 
 def main():

@@ -4,10 +4,12 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
+from bokeh.document import Document
 from m2n2lab.widgets.board import Board
 from m2n2lab.widgets.desks import Desk
 from m2n2lab.widgets.runs import Runs
 from m2n2lab.widgets.snapshot import Snapshot
+from panel.io.state import set_curdoc
 
 from m2n2lab.settings import Settings
 
@@ -46,6 +48,29 @@ def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once(board):
     board._update_plots(paused)
     assert [name for name, _ in board.calls[5:]] == list("abcde")
     assert board._shown is paused
+
+
+def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhile(
+    board, monkeypatch
+):
+    ticks, shown = [], []
+    document = Document()
+    monkeypatch.setattr(document, "add_next_tick_callback", ticks.append)
+    monkeypatch.setattr(board, "refresh", lambda at_once=False: shown.append(at_once))
+    with set_curdoc(document):
+        board.prepare()
+    ticks.pop()()  # the page has been sent
+    ticks.pop()()
+    assert ticks == []
+    shown.clear()
+    board._look_again()  # of a tab, say, and before that is shown a step is done
+    board._hurry()
+    assert len(ticks) == 1
+    ticks.pop()()
+    assert shown == [True, False]
+    board._look_again()
+    ticks.pop()()
+    assert shown[2:] == [False]
 
 
 def test_lines_of_runs_that_are_gone_are_used_again(board):

@@ -86,7 +86,7 @@ class Board:
         self._coming: Snapshot | None = None  # by some of them
         self._left = 0  # how many of them do not show it yet
         self._benched: BenchData | None = None  # by the bench
-        self._asked = False  # whether a person waits for plots
+        self._asked = self._hurried = False  # whether a person waits for plots, for anything else
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
         self._unlisten: Callable[[], None] = lambda: None
@@ -129,7 +129,7 @@ class Board:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.session, self._reset, lambda: self._wake(), theme)
+        self.transport = TransportView(self.session, self._reset, self._hurry, theme)
         self.time = TimeView(self.session, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -166,7 +166,7 @@ class Board:
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
         self.session().look_at(looking if self.tab.value == "gallery" else None)
-        self._wake()
+        self._hurry()
 
     def _turn(self) -> None:
         """Show the tab that the person has turned to."""
@@ -206,7 +206,7 @@ class Board:
         self.run = self.desk.shown = run
         self._unlisten()
         # Called in the worker, so the page is only woken.
-        self._unlisten = run.session.listen(lambda: self._wake())
+        self._unlisten = run.session.listen(self._hurry)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.say("")
         run.session.pace(self.transport.pace.value)
@@ -222,6 +222,11 @@ class Board:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
         self._asked = True
+        self._wake()
+
+    def _hurry(self) -> None:
+        """Show what was done, soon; plots may come later."""
+        self._hurried = True
         self._wake()
 
     def _set_mode(self, mode: str) -> None:
@@ -342,8 +347,12 @@ class Board:
             waiting.clear()
             if not self._loaded and _browsers(document):
                 return  # it has asked for the page, and would miss what changes until that comes
+            hurried, self._hurried = self._hurried, False
+            if hurried:
+                self.refresh(at_once=True)
             asked, self._asked = self._asked, False
-            self.refresh(at_once=not asked)
+            if asked:
+                self.refresh()
 
         def wake() -> None:
             if not waiting:  # one at a time, or clicks would queue behind them
@@ -371,7 +380,7 @@ class Board:
             self.refresh()
 
         self._loaded = True
-        self._wake()
+        self._hurry()
         # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
         document.add_periodic_callback(look, REFRESH_EVERY)
 
