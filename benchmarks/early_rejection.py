@@ -7,7 +7,7 @@ time.
 The longer a search, the fewer children live, and the more is saved: what the first steps saved is
 told too. A chunk is as large as a batch that a model answers at once, or answering takes longer.
 
-    python benchmarks/early_rejection.py [--runs 2] [--steps 300] [--limit 60] [--chunk 20]
+    python benchmarks/early_rejection.py [--runs 2] [--steps 300] [--limit 60] [--chunk 12]
 """
 
 import argparse
@@ -61,7 +61,7 @@ def measure(runs, *given):
 
 def findings(quick: bool) -> Iterator[Finding]:
     torch.set_num_threads(default_threads())
-    yield from unjudged(measure(1, 30, 12, 6)) if quick else measure(2, 300, 60, 20)
+    yield from unjudged(measure(1, 30, 12, 6)) if quick else measure(2, 300, 60, 12)
 
 
 def main():
@@ -69,7 +69,7 @@ def main():
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--limit", type=int, default=60, help="problems, and as many wishes")
-    parser.add_argument("--chunk", type=int, default=20)
+    parser.add_argument("--chunk", type=int, default=12)
     parser.add_argument("--threads", type=int, default=default_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
