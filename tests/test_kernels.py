@@ -158,6 +158,29 @@ def test_ties_are_rounded_once_as_well(kind, factors):
     check_rounding([weights(kind, 100_000, k) for k in range(len(factors))], factors, kind)
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(0.5, 0.5), (0.3, 0.7), (1.0, -1.0), (1e-30, 1.0), (1e-40, 1.0), (2.0, -0.0)]),
+    st.sampled_from([1.0, 0.01, 2.0**100, 2.0**-120, 2.0**-130]),
+    st.sampled_from([0.0, 0.001, 0.3, 1.0]),
+)
+def test_two_bfloat16_give_the_float64_result_rounded_once_in_every_element(
+    draw, factors, scale, zeros
+):
+    # Of b's numbers most nearly cancel a's, and some of both are zero.
+    random = np.random.default_rng(draw)
+    numbers = scale * random.normal(size=10_000) * (random.random(10_000) >= zeros)
+    opposite = -numbers * factors[0] / (factors[1] or 1.0)
+    a = stored(numbers, "BF16")
+    b = stored(
+        opposite * (1 + random.normal(size=10_000) * random.choice([0.0, 0.02, 1.0])), "BF16"
+    )
+    expected = nearest(total([a, b], factors), "BF16")
+    got = value(blended([a, b], factors, "BF16"))
+    assert np.array_equal(got, expected)
+    assert np.array_equal(np.signbit(got), np.signbit(expected))
+
+
 @pytest.mark.parametrize("many", [1, 2, 3, 5])
 def test_sums_are_those_of_ieee_754_whatever_the_processor(many):
     # Bytes that a recipe promises on every machine: no product may be fused with a sum on some.
@@ -265,7 +288,7 @@ def test_nothing_is_the_blend_of_nothing(many):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", DTYPES)
 def test_what_is_not_finite_is_reported_even_times_zero(kind, bad):
-    for size, place in ((1, 0), (70, 0), (70, 33), (70, 69), (BLOCK + 3, BLOCK + 2)):
+    for size, place in ((1, 0), (70, 0), (70, 33), (70, 69), (BLOCK, 9000), (BLOCK + 3, BLOCK + 2)):
         good = weights(kind, size, 1)
         spoilt = good.copy()
         spoilt[place] = stored([bad], kind)[0]
@@ -328,10 +351,12 @@ def test_what_is_too_large_is_written_as_infinity_so_that_its_place_can_be_named
 def test_two_large_numbers_may_make_one_that_is_too_large():
     # 60,000 + 60,000 in half precision; 3e38 + 3e38 in the others.
     for kind, large in (("F16", 60000.0), ("BF16", 3e38), ("F32", 3e38), ("F64", 1.5e308)):
-        source, out = stored([large], kind), np.empty(1, DTYPES[kind])
-        assert blend([source, source], [0.5, 0.5], out)
-        assert np.array_equal(out, source)
-        assert not blend([source, source], [1.0, 1.0], out)
+        for beside in (0, 5000):
+            source, out = stored([large, *[1.0] * beside], kind), np.empty(beside + 1, DTYPES[kind])
+            assert blend([source, source], [0.5, 0.5], out)
+            assert np.array_equal(out, source)
+            assert not blend([source, source], [1.0, 1.0], out)
+            assert not_finite(out) == 0
 
 
 # -- inner products -------------------------------------------------------------------------------

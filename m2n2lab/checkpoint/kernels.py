@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.kinds import Array
 
-PART: Final = 512
-"""Elements that are looked at again if one of them is in doubt."""
+LANES: Final = 128
+"""How far elements lie apart that are made again together if one of them is in doubt."""
+
+PART: Final = 16 * LANES
+"""Elements of which it is known in which lanes the doubts lie."""
+
+MANY: Final = LANES // 8
+"""Lanes in doubt beyond which all of a part is made again, in vectors."""
 
 BLOCK: Final = 1 << 15
 """Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
@@ -31,11 +37,6 @@ _16 = np.uint32(16)
 _13 = np.uint32(13)
 _0 = np.uint32(0)
 _1 = np.uint32(1)
-_31 = np.uint32(31)
-_TIES = np.uint32(0x8000 - 2)
-_LOW_HALF = np.uint32(0xFFFF)
-_FIVE = np.uint32(5)
-_CANCELLED = np.uint32(12 << 23)
 _SIGN = np.uint32(0x8000)
 _SIZE = np.uint32(0x7FFF)
 _SIZE32 = np.uint32(0x7FFFFFFF)
@@ -49,6 +50,10 @@ _LOW = np.uint32(0x1FFFFFFF)  # the bits of a double that a single has no place 
 _HIGH = np.uint64(0xFFFFFFFFE0000000)
 _HALF = np.float32(0.5)
 _HALF_BITS = np.uint32(0x3F000000)
+_OFF = np.float32(2.0**-22 + 2.0**-32)
+_LEAST = np.float32(2.0**-120)  # more than products without an exponent are rounded by
+_LARGE = np.uint32(0x7F000000)  # 2^127: no sum below it is too large for a bfloat16
+_SMALL = 2.0**-100  # factors below it may have no exponent in float32
 
 
 # Those below are compiled by the types of their arguments, inside the loops that call them.
@@ -163,61 +168,71 @@ def _two(a, b, ca, cb, out):
     return top < _too_large(out[0])
 
 
-@nb.njit(nogil=True)
-def _doubt(x, y, total):
-    """Return a number whose top bit says that float32 may not do for x + y = total.
+@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+def _quick(a, b, ca, cb, out, doubt):
+    """Write ca·a + cb·b, all bfloat16 and ``PART`` long, by float32 arithmetic.
 
-    So it is within 2 units of a tie, and where the terms cancel to less than 2^-12 of the larger.
+    Four roundings, each of 2^-24 of |ca·a| + |cb·b| at most, may part the float32 sum from the
+    true one: of the factors, the products, the sum, and of moving it up or down by all four. Where
+    the two ends round to the same bfloat16, the true sum does too, with products fused or not.
+
+    Args:
+        doubt: (LANES,) gets one of its upper 16 bits set for each lane, the elements that lie
+            ``LANES`` apart, in which the ends of some element differ.
+
+    Returns:
+        How many lanes are in doubt: all of them where a sum may be too large, or none.
     """
-    low = _U32(_U32(np.float32(total).view(np.uint32) - _TIES) & _LOW_HALF)
-    large = max(_size(x, np.float32(x)), _size(y, np.float32(y)))
-    left = _U32(_U32(_size(total, np.float32(total)) + _CANCELLED) - large)
-    return _U32(_U32(low - _FIVE) | left)
-
-
-@nb.njit(nogil=True, cache=True)
-def _quick(a, b, ca, cb, out):
-    """Write ca·a + cb·b, all bfloat16, by float32 arithmetic; True if all of it is sure."""
-    doubt = top = _0
-    for i in range(out.size):
-        x, y = ca * _number(a[i]), cb * _number(b[i])
-        total = x + y
-        doubt = _U32(doubt | _doubt(x, y, total))
-        top = max(top, _size(total, out[0]))
-        out[i] = _rounded(total, out[0])
-    return _U32(doubt >> _31) == _0 and top < _too_large(out[0])
-
-
-@nb.njit(nogil=True, cache=True)
-def _mend(a, b, ca, cb, out):
-    """Write again what ``_quick`` was not sure of, by float64 arithmetic; True if finite."""
-    qa, qb = np.float32(ca), np.float32(cb)
     top = _0
-    for i in range(out.size):
-        x, y = qa * _number(a[i]), qb * _number(b[i])
-        total = x + y
-        if _U32(_doubt(x, y, total) >> _31) != _0 or _size(total, out[0]) >= _too_large(out[0]):
-            total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
-        top = max(top, _size(total, out[0]))
-        out[i] = _rounded(total, out[0])
-    return top < _too_large(out[0])
+    for i in range(LANES):
+        doubt[i] = _0
+    for start in range(0, PART, LANES):
+        stop = start + LANES  # of slices, which the compiler makes vectors of, and no indices
+        xs, ys, to = a[start:stop], b[start:stop], out[start:stop]
+        for i in range(LANES):
+            x, y = np.float32(ca * _number(xs[i])), np.float32(cb * _number(ys[i]))
+            total = np.float32(x + y)
+            size_x, size_y = _U32(_size(x, x)), _U32(_size(y, y))
+            terms = np.float32(size_x.view(np.float32) + size_y.view(np.float32))
+            top = max(top, terms.view(np.uint32))
+            off = np.float32(_OFF * terms + _LEAST)
+            # Ties need no care: they always lie between the ends.
+            low = _U32(np.float32(total - off).view(np.uint32) + _SIGN)
+            high = _U32(np.float32(total + off).view(np.uint32) + _SIGN)
+            doubt[i] = _U32(doubt[i] | _U32(low ^ high))
+            to[i] = np.uint16(_U32(low >> _16))
+    lanes = _0
+    for i in range(LANES):
+        lanes = _U32(lanes + min(_U32(doubt[i] >> _16), _1))
+    return lanes if top < _LARGE else _U32(LANES)
+
+
+@nb.njit(nogil=True, cache=True)
+def _mend(a, b, ca, cb, out, doubt):
+    """Write again, by float64 arithmetic, the lanes that ``_quick`` was not sure of."""
+    for lane in range(LANES):
+        if _U32(doubt[lane] >> _16) != _0:
+            for i in range(lane, PART, LANES):
+                total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
+                out[i] = _rounded(total, out[0])
 
 
 @nb.njit(nogil=True, cache=True)
 def _two_brain(a, b, ca, cb, out):
-    """Do what ``_two`` does for bfloat16 alone, at twice the speed.
-
-    Float32 sums round to the same bfloat16 unless they lie next to a tie between two of them, or
-    are what is left of terms that cancel: one in a thousand, which are made again. (Of what
-    cancels in part, one in a hundred thousand may end next to the nearest.)
-    """
+    """Do what ``_two`` does, bit for bit, for bfloat16 alone and in two thirds of the time."""
     qa, qb = np.float32(ca), np.float32(cb)
+    doubt = np.empty(LANES, np.uint32)
     fine = True
-    for start in range(0, out.size, PART):
-        stop = min(start + PART, out.size)
-        if not _quick(a[start:stop], b[start:stop], qa, qb, out[start:stop]):
-            fine &= _mend(a[start:stop], b[start:stop], ca, cb, out[start:stop])
-    return fine
+    whole = out.size // PART * PART
+    for start in range(0, whole, PART):
+        stop = start + PART
+        x, y, to = a[start:stop], b[start:stop], out[start:stop]
+        lanes = _quick(x, y, qa, qb, to, doubt)
+        if lanes > MANY:
+            fine &= _two(x, y, ca, cb, to)
+        elif lanes:
+            _mend(x, y, ca, cb, to, doubt)
+    return _two(a[whole:], b[whole:], ca, cb, out[whole:]) and fine
 
 
 @nb.njit(nogil=True, cache=True)
@@ -278,6 +293,7 @@ def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> boo
     if len(sources) == 2:
         (a, b), (ca, cb) = sources, factors
         brain = a.dtype == b.dtype == out.dtype == np.uint16
+        brain = brain and all(factor == 0.0 or abs(factor) > _SMALL for factor in factors)
         return cast("bool", (_two_brain if brain else _two)(a, b, float(ca), float(cb), out))
     fine = True
     sums = np.empty(min(BLOCK, out.size))
