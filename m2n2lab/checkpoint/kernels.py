@@ -26,7 +26,7 @@ PART: Final = 16 * LANES
 """Elements of which it is known in which lanes the doubts lie."""
 
 MANY: Final = LANES // 8
-"""Lanes in doubt beyond which all of a part is made again, in vectors."""
+"""Lanes in doubt beyond which a block is made again as a whole, in vectors."""
 
 BLOCK: Final = 1 << 15
 """Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
@@ -222,17 +222,18 @@ def _two_brain(a, b, ca, cb, out):
     """Do what ``_two`` does, bit for bit, for bfloat16 alone and in two thirds of the time."""
     qa, qb = np.float32(ca), np.float32(cb)
     doubt = np.empty(LANES, np.uint32)
-    fine = True
-    whole = out.size // PART * PART
-    for start in range(0, whole, PART):
+    fine, start = True, 0
+    while start + PART <= out.size:
         stop = start + PART
         x, y, to = a[start:stop], b[start:stop], out[start:stop]
         lanes = _quick(x, y, qa, qb, to, doubt)
-        if lanes > MANY:
-            fine &= _two(x, y, ca, cb, to)
+        if lanes > MANY:  # then more of them are: halves, say, give ties everywhere
+            stop = min(start + BLOCK, out.size)
+            fine &= _two(a[start:stop], b[start:stop], ca, cb, out[start:stop])
         elif lanes:
             _mend(x, y, ca, cb, to, doubt)
-    return _two(a[whole:], b[whole:], ca, cb, out[whole:]) and fine
+        start = stop
+    return _two(a[start:], b[start:], ca, cb, out[start:]) and fine
 
 
 @nb.njit(nogil=True, cache=True)
