@@ -17,7 +17,7 @@ from m2n2lab.checkpoint.problems import Collector, Problem
 from m2n2lab.checkpoint.record import copied
 from m2n2lab.checkpoint.single_file import unpacked
 from m2n2lab.checkpoint.vocabulary import disagreement
-from m2n2lab.checkpoint.work import CHUNK, WORKERS
+from m2n2lab.checkpoint.work import PIECE, WORKERS
 from m2n2lab.errors import InputError, choose
 from m2n2lab.layout import Layout
 
@@ -73,7 +73,7 @@ class Preflight:
     @property
     def memory(self) -> int:
         """Estimated peak of memory beyond the system's file cache, in bytes, for any size."""
-        return 300_000_000 + WORKERS * CHUNK * 8 * 2
+        return 300_000_000 + WORKERS * PIECE * 8
 
 
 def preflight(

@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,11 +27,11 @@ from m2n2lab.checkpoint.checks import taken
 from m2n2lab.checkpoint.folder import STEMS
 from m2n2lab.checkpoint.format import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES, Array
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, copied
-from m2n2lab.checkpoint.work import Progress, chunks, nothing, spread
+from m2n2lab.checkpoint.work import PIECE, Progress, chunks, nothing, spread
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
 
@@ -122,7 +123,7 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
     offset = len(_header(plan, file, draft))
     for full, kind, _, merged in _contents(plan, file).values():
         width = BYTES[kind] if merged else 1  # what is carried is cut as bytes
-        for start, stop in chunks(plan.bytes(full) // width):
+        for start, stop in chunks(plan.bytes(full) // width, PIECE):
             yield _Piece(handle, offset + start * width, full, start, stop, merged)
         offset += plan.bytes(full)
     reserve(handle, offset)
@@ -134,11 +135,26 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     kind = plan.kinds[piece.name]
-    result = np.empty(piece.stop - piece.start, DTYPES[kind])
+    result = _room(piece.stop - piece.start, DTYPES[kind])
     plan.paint(recipe, piece.name, piece.start, piece.stop, result)
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
+
+
+_own = threading.local()
+
+
+def _room(size: int, dtype: Any) -> Array:
+    """Return an array (size,) in memory of this thread, the same each time.
+
+    Fresh memory would cost more than the sums that are written into it.
+    """
+    need = size * np.dtype(dtype).itemsize
+    room = getattr(_own, "room", None)
+    if room is None or len(room) < need:
+        _own.room = room = np.empty(need, np.uint8)
+    return cast("Array", room[:need].view(dtype))
 
 
 # -- what goes beside the weights --------------------------------------------------------------
