@@ -1,7 +1,10 @@
 """How a page follows its search, without a browser."""
 
+import asyncio
+import threading
 from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from bokeh.document import Document
@@ -50,27 +53,82 @@ def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once(board):
     assert board._shown is paused
 
 
-def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhile(
-    board, monkeypatch
-):
+@pytest.fixture
+def page(board, monkeypatch):
+    """The board on a document: what was scheduled there and by which thread, and what was shown."""
     ticks, shown = [], []
     document = Document()
-    monkeypatch.setattr(document, "add_next_tick_callback", ticks.append)
+
+    def schedule(callback):
+        ticks.append((callback, threading.current_thread()))
+
+    monkeypatch.setattr(document, "add_next_tick_callback", schedule)
     monkeypatch.setattr(board, "refresh", lambda at_once=False: shown.append(at_once))
+    monkeypatch.setattr(board.desk.runs, "start", lambda attended: None)  # it would wake the page
     with set_curdoc(document):
         board.prepare()
-    ticks.pop()()  # the page has been sent
-    ticks.pop()()
-    assert ticks == []
-    shown.clear()
-    board._look_again()  # of a tab, say, and before that is shown a step is done
-    board._hurry()
-    assert len(ticks) == 1
-    ticks.pop()()
-    assert shown == [True, False]
-    board._look_again()
-    ticks.pop()()
-    assert shown[2:] == [False]
+    return SimpleNamespace(ticks=ticks, shown=shown)
+
+
+async def tick(page):
+    """Let the page's loop go on until something is scheduled, and do that."""
+    for _ in range(100):
+        if page.ticks:
+            return page.ticks.pop()[0]()
+        await asyncio.sleep(0.001)
+    raise AssertionError("nothing was scheduled")
+
+
+def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhile(board, page):
+    async def scenario():
+        await tick(page)  # the page has been sent
+        await tick(page)
+        assert page.ticks == []
+        page.shown.clear()
+        board._look_again()  # of a tab, say, and before that is shown a step is done
+        board._hurry()
+        await tick(page)
+        assert page.shown == [True, False]
+        board._look_again()
+        await tick(page)
+        assert page.shown[2:] == [False]
+        await asyncio.sleep(0.01)
+        assert page.ticks == []
+
+    asyncio.run(scenario())
+
+
+def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread(board, page):
+    # Bokeh keeps the current document in one list for all threads.
+    async def scenario():
+        await tick(page)
+        await tick(page)
+        page.shown.clear()
+        worker = threading.Thread(target=board._hurry)
+        worker.start()
+        worker.join()
+        assert page.ticks == []
+        await asyncio.sleep(0.01)
+        ((_, thread),) = page.ticks
+        assert thread is threading.current_thread()
+        await tick(page)
+        assert page.shown == [True]
+
+    asyncio.run(scenario())
+
+
+def test_a_page_that_is_gone_is_not_woken(board, page):
+    async def scenario():
+        await tick(page)
+        await tick(page)
+        page.shown.clear()
+        board._hurry()
+        board.end()
+        board._hurry()
+        await asyncio.sleep(0.01)
+        assert (page.ticks, page.shown) == ([], [])
+
+    asyncio.run(scenario())
 
 
 def test_lines_of_runs_that_are_gone_are_used_again(board):

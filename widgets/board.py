@@ -42,6 +42,7 @@ from .time_view import TimeView
 from .tour import Tour
 from .transport import TransportView
 from .views import AttractionView, CurvesView, FiguresView, NichesView
+from .wake import Wake
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -90,7 +91,7 @@ class Board:
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
         self._unlisten: Callable[[], None] = lambda: None
-        self._wake: Callable[[], object] = lambda: None
+        self._wake: Wake | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.session().choice)
@@ -222,12 +223,14 @@ class Board:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
         self._asked = True
-        self._wake()
+        if self._wake:
+            self._wake()
 
     def _hurry(self) -> None:
         """Show what was done, soon; plots may come later."""
         self._hurried = True
-        self._wake()
+        if self._wake:
+            self._wake()
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
@@ -341,10 +344,8 @@ class Board:
         """Start the searches while the browser still loads its scripts."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
-        waiting: list[bool] = []
 
         def woken() -> None:
-            waiting.clear()
             if not self._loaded and _browsers(document):
                 return  # it has asked for the page, and would miss what changes until that comes
             hurried, self._hurried = self._hurried, False
@@ -354,15 +355,10 @@ class Board:
             if asked:
                 self.refresh()
 
-        def wake() -> None:
-            if not waiting:  # one at a time, or clicks would queue behind them
-                waiting.append(True)
-                document.add_next_tick_callback(woken)
-
         def begin() -> None:  # once the page has been sent
-            self._wake = wake
+            self._wake = Wake(document, woken)
             self.desk.runs.start(attended=False)
-            wake()
+            self._wake()
 
         document.add_next_tick_callback(begin)
 
@@ -390,7 +386,8 @@ class Board:
 
     def end(self) -> None:
         """Forget the page."""
-        self._wake = lambda: None
+        if self._wake:
+            self._wake.end()
         self._unlisten()
         self.leave()
 
