@@ -28,10 +28,9 @@ So the maximum is at one of a few places, all of which are tried. Where nobody s
 x^(1−α), or x^(2−α) for capacity "max": without bound towards x = 0 when the exponent is negative,
 and such a data point must be scored before anything is certain.
 
-How soon it is certain depends on the order. What an unscored data point can still decide is
-M_rj − d_rj(0), on the mean over rivals (for right/wrong scores it falls as 1/(z_j + 1) does), and
-whether it will is told by the parents: a child mostly fails where both of them do. So data points
-come by decreasing mean of M_rj − d_rj(0), times one minus most of what the parents score there.
+How soon it is certain depends on the order of the data points (``m2n2lab.order``). What failing on
+one costs the child is M_rj − d_rj(0), on the mean over rivals; for right/wrong scores it falls as
+1/(z_j + 1) does.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
 from m2n2lab.errors import InputError, whole_number
+from m2n2lab.order import Indices, Order
 from m2n2lab.population import Floats, Population
 from m2n2lab.records import Partial, Proposal
 from m2n2lab.tasks.base import Task
@@ -50,11 +50,8 @@ from m2n2lab.tasks.base import Task
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
 
-Indices = NDArray[np.intp]
 EPSILON = float(np.finfo(float).eps)
 EVERY = slice(None)
-HOPE = 0.95
-"""How likely a child scores where both parents do: not surely, or all such would be last alike."""
 Points = Indices | slice
 
 
@@ -154,22 +151,24 @@ class Trial:
     def __init__(self, rejection: Rejection, proposal: Proposal | None) -> None:
         self._rejection = rejection
         self._bound = rejection.bound()
-        many = rejection.task.points
-        self._plan = [np.arange(many)] if self._bound is None else rejection.plan(proposal)
-        self._unseen = np.ones(many, bool)
+        self._order = None if self._bound is None else rejection.order(self._bound, proposal)
         self._leads = None if self._bound is None else self._bound.start
+        self._unseen = np.ones(rejection.task.points, bool)
+        self._where: list[Indices] = []
         self._parts: list[NDArray[Any]] = []
+        self._coming: Indices | None = None
         self.seen = 0
 
     def next(self) -> Indices | None:
         """Return the data points to score next (n,), or ``None`` where all is decided."""
-        if len(self._parts) == len(self._plan) or self._lost():
-            return None
-        return self.upcoming()
+        return None if self.seen == len(self._unseen) or self._lost() else self.upcoming()
 
     def upcoming(self) -> Indices:
         """Return the data points that are next in order (n,), whether they are needed or not."""
-        return self._plan[len(self._parts)]
+        if self._coming is None:
+            every = np.arange(len(self._unseen))
+            self._coming = self._order.next(self._unseen) if self._order else every
+        return self._coming
 
     def add(self, indices: Indices, scores: NDArray[Any]) -> None:
         """Take the scores (n,) of the data points that ``next`` gave.
@@ -188,9 +187,13 @@ class Trial:
                     f"point {indices[odd]} got {scores[odd]}; set the task's graded and top to "
                     f"what it gives, or leave chunk out."
                 )
+        self._where.append(indices)
         self._parts.append(scores)
+        self._coming = None
         self.seen += len(indices)
         self._unseen[indices] = False
+        if self._order:
+            self._order.add(indices, scores / task.top)
         if self._bound is not None and self._leads is not None:
             self._leads = self._leads + self._bound.change(indices, scores)
 
@@ -208,7 +211,7 @@ class Trial:
     @property
     def _seen(self) -> Indices:
         """The data points that were scored, as they came."""
-        return np.concatenate([np.zeros(0, np.intp), *self._plan[: len(self._parts)]])
+        return np.concatenate([np.zeros(0, np.intp), *self._where])
 
     @property
     def scores(self) -> NDArray[Any] | Partial:
@@ -268,27 +271,19 @@ class Rejection:
             self._bound = Bound(archive, self.task.graded, self.task.top)
         return self._bound
 
-    def plan(self, proposal: Proposal | None) -> list[Indices]:
-        """Return the data points in chunks of one kind, those first that are likely to decide.
+    def order(self, bound: Bound, proposal: Proposal | None) -> Order:
+        """Return the order of the data points for a child, as proposed, in this state."""
+        members, top = self._archive.scores, self.task.top
+        parents = self._parents(proposal)
+        mixed = None if parents is None else parents / top
+        return Order(bound.cost, members / top, mixed, self._kinds, self.chunk)
 
-        Args:
-            proposal: the child's; its parents' scores say where it will hardly score.
-        """
-        bound = self.bound()
-        assert bound is not None
-        cost = bound.cost * (1.0 - HOPE * self._expected(proposal) / self.task.top)
-        chunks: list[Indices] = []
-        for kind in self._kinds:
-            where = kind[np.argsort(-cost[kind], kind="stable")]
-            chunks += np.array_split(where, -(-len(where) // self.chunk))
-        return sorted(chunks, key=lambda chunk: -float(cost[chunk].sum()))
-
-    def _expected(self, proposal: Proposal | None) -> Floats | float:
-        """Return the parents' scores (D,), each with its share of the child; 0 without any."""
+    def _parents(self, proposal: Proposal | None) -> Floats | None:
+        """Return the parents' scores (D,), each with its share of the child, where they live."""
         archive = self._archive
         parents = proposal.parents if proposal else ()
         if not parents or not all(parent in archive for parent in parents):
-            return 0.0
+            return None
         scores = [archive.scores_of(parent) for parent in parents]
         if proposal is None or proposal.split is None or proposal.mix is None:
             return scores[0]

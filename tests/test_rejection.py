@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from m2n2lab import Archive, CheckpointSpace, Evolver, InputError, make_evolver, tasks
 from m2n2lab.cli import app
+from m2n2lab.order import Order
 from m2n2lab.records import Partial, Proposal
 from m2n2lab.rejection import Bound, Rejection
 from m2n2lab.tasks.base import Task
@@ -156,21 +157,55 @@ def test_a_child_that_began_before_another_was_told_is_judged_as_things_are_now(
     assert not archive.judge(trial.scores).accepted
 
 
+def chunks_of(rejection, proposal, scores):
+    """Return the chunks in which a child with these scores would be tried to the end."""
+    trial, found = rejection.trial(proposal), []
+    while trial.seen < len(scores):
+        found.append(trial.upcoming().tolist())
+        trial.add(trial.upcoming(), np.array(scores)[trial.upcoming()])
+    return found
+
+
 def test_where_the_parents_fail_is_tried_first_and_kinds_are_not_mixed():
     archive = Archive(6, 2)
     archive.add(0, None, [1, 1, 0, 1, 1, 0])
     archive.add(1, None, [1, 1, 0, 1, 0, 1])
-    task = Task(3) + Task(3)
-    plan = Rejection(archive, task, 2, 10).plan
+    two_kinds = Rejection(archive, Task(3) + Task(3), 2, 10)
     # Failing costs 1 on point 2, a half on 4 and 5, a third elsewhere; on the mean over both.
-    assert [part.tolist() for part in plan(None)] == [[2, 0], [4, 5], [1], [3]]
+    as_it_comes, scores = [[2, 0], [4, 5], [1], [3]], [True] * 6
+    assert chunks_of(two_kinds, None, scores) == as_it_comes
     # The child is nine tenths of 0, so it probably scores on 4, and hardly on 5.
     child = Proposal((0, 1), split=10, mix=0.1, seed=0)
-    assert [part.tolist() for part in plan(child)] == [[2, 0], [5, 4], [1], [3]]
-    assert [part.tolist() for part in plan(child.edit(split=0))] == [[2, 0], [4, 5], [1], [3]]
-    assert [part.tolist() for part in plan(child.edit(parents=(0, 9)))] == [
-        part.tolist() for part in plan(None)
-    ]
+    assert chunks_of(two_kinds, child, scores) == [[2, 0], [5, 4], [1], [3]]
+    assert chunks_of(two_kinds, child.edit(split=0), scores) == as_it_comes
+    assert chunks_of(two_kinds, child.edit(parents=(0, 9)), scores) == as_it_comes
+
+
+def test_a_child_is_taken_for_whom_it_resembles():
+    # Two members solve point 0, three each of the others.
+    archive = Archive(5, 4)
+    rows = [[1, 0, 0, 1, 1], [1, 1, 1, 0, 1], [0, 1, 1, 1, 0], [0, 1, 1, 1, 1]]
+    for id, row in enumerate(rows):
+        archive.add(id, None, row)
+    one_by_one = rejection(archive, False)
+    # 0 decides most. Scored there, the child is like 0 and 1, who both solve 4 but not both 1.
+    assert chunks_of(one_by_one, None, [True] * 5)[:2] == [[0], [1]]
+    # Failed there, it is like 2 and 3, who both solve 1, 2 and 3, but not both 4.
+    assert chunks_of(one_by_one, None, [False, True, True, True, True])[:2] == [[0], [4]]
+
+
+def test_the_guess_is_the_one_worked_out_by_hand():
+    members = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.5]])
+    order = Order(np.ones(3), members, np.array([0.5, 0.5, 0.75]), [np.arange(3)], 1)
+    # The parents' scores weigh a half, members a quarter: 1/2 · 0.5 + 1/4 · 1 = 0.5 on 0 and on 1,
+    # 1/2 · 0.75 + 1/4 · 1 + 1/4 · 0.5 = 0.75 on 2; the lowest first, of equals the first.
+    assert order.next(np.ones(3, bool)).tolist() == [0]
+    assert order.guess == pytest.approx([0.5, 0.5, 0.75])
+    order.add(np.array([0]), np.array([True]))
+    # Now 2 · 3^0.5, 1 · 3^1 and 1 · 3^0 to one another: 2√3, 3 and 1.
+    weights = np.array([2 * 3**0.5, 3.0, 1.0]) / (2 * 3**0.5 + 4.0)
+    assert order.guess[1] == pytest.approx(weights @ [0.5, 0.0, 1.0])
+    assert order.next(np.array([False, True, True])).tolist() == [1]
 
 
 def test_partial_scores_of_a_child_that_could_live_are_refused():
