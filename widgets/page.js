@@ -78,6 +78,16 @@ addEventListener("DOMContentLoaded", () => {
     select(tabs[0])
   }
 })
+// Says so where the server is gone: what is pressed is not heard then.
+addEventListener("DOMContentLoaded", () => {
+  const watch = () => {
+    const made = window.Bokeh?.documents[0], told = document.querySelector(".lost")
+    if (!made) return setTimeout(watch, 250)
+    made.on_event("connection_lost", () => { told.hidden = false })
+    made.on_event("client_reconnected", () => { told.hidden = true })
+  }
+  watch()
+})
 // Space runs and pauses, s steps, unless something is being typed or pressed.
 addEventListener("keydown", (event) => {
   const at = event.composedPath()[0]
