@@ -66,7 +66,8 @@ class Order:
     def guess(self) -> Floats:
         """(D,) p_j, what the child probably scores."""
         weights = np.exp(self._log - self._log.max())
-        guess: Floats = weights @ self._models / weights.sum()
+        # Not by @, which may sum in another order elsewhere: a replay takes the same chunks again.
+        guess: Floats = (weights[:, None] * self._models).sum(axis=0) / weights.sum()
         return guess
 
     def next(self, unseen: NDArray[np.bool_]) -> Indices:

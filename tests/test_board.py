@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -70,6 +71,12 @@ def page(board, monkeypatch):
     return SimpleNamespace(ticks=ticks, shown=shown)
 
 
+def in_a_loop(scenario):
+    """Run a coroutine in a thread of its own: browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, scenario).result()
+
+
 async def tick(page):
     """Let the page's loop go on until something is scheduled, and do that."""
     for _ in range(100):
@@ -95,7 +102,7 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
         await asyncio.sleep(0.01)
         assert page.ticks == []
 
-    asyncio.run(scenario())
+    in_a_loop(scenario())
 
 
 def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread(board, page):
@@ -114,7 +121,7 @@ def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread
         await tick(page)
         assert page.shown == [True]
 
-    asyncio.run(scenario())
+    in_a_loop(scenario())
 
 
 def test_a_page_that_is_gone_is_not_woken(board, page):
@@ -128,7 +135,7 @@ def test_a_page_that_is_gone_is_not_woken(board, page):
         await asyncio.sleep(0.01)
         assert (page.ticks, page.shown) == ([], [])
 
-    asyncio.run(scenario())
+    in_a_loop(scenario())
 
 
 def test_lines_of_runs_that_are_gone_are_used_again(board):
