@@ -59,7 +59,7 @@ class Order:
 
     def add(self, indices: Indices, scores: NDArray[Any]) -> None:
         """Take what the child scored (n,), in [0, 1], on data points (n,)."""
-        likeness = 1.0 - np.abs(scores.astype(float) - self._models[:, indices])
+        likeness = 1.0 - np.abs(scores - self._models[:, indices])
         self._log += math.log(ODDS) * likeness.sum(axis=1)
 
     @property

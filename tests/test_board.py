@@ -86,12 +86,17 @@ async def tick(page):
     raise AssertionError("nothing was scheduled")
 
 
+async def sent(page):
+    """Let the page be sent and show what there is."""
+    await tick(page)
+    await tick(page)
+    page.shown.clear()
+
+
 def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhile(board, page):
     async def scenario():
-        await tick(page)  # the page has been sent
-        await tick(page)
+        await sent(page)
         assert page.ticks == []
-        page.shown.clear()
         board._look_again()  # of a tab, say, and before that is shown a step is done
         board._hurry()
         await tick(page)
@@ -108,9 +113,7 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
 def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread(board, page):
     # Bokeh keeps the current document in one list for all threads.
     async def scenario():
-        await tick(page)
-        await tick(page)
-        page.shown.clear()
+        await sent(page)
         worker = threading.Thread(target=board._hurry)
         worker.start()
         worker.join()
@@ -126,9 +129,7 @@ def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread
 
 def test_a_page_that_is_gone_is_not_woken(board, page):
     async def scenario():
-        await tick(page)
-        await tick(page)
-        page.shown.clear()
+        await sent(page)
         board._hurry()
         board.end()
         board._hurry()

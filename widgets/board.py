@@ -223,12 +223,15 @@ class Board:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
         self._asked = True
-        if self._wake:
-            self._wake()
+        self._rouse()
 
     def _hurry(self) -> None:
         """Show what was done, soon; plots may come later."""
         self._hurried = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Wake the page, where there is one already."""
         if self._wake:
             self._wake()
 
