@@ -44,10 +44,10 @@ class Evolver(Watched):
     evaluated, or tell of a model that nobody asked for.
 
     All randomness comes from ``rng``: the same seed gives the same archive, bit for bit, in any
-    process on one kind of machine. Everything but the task's own arithmetic is independent of the
-    number of torch threads. The digits network's products differ in their last bits with it, so
-    a tie between two classes, within 1e-5 of their logits, could be broken the other way; a test
-    compares one and two threads. Other processors may round differently.
+    process on one kind of machine. The number of torch threads changes nothing either, so far as
+    the task's own arithmetic does not depend on it. That of networks which classify does not where
+    torch has oneDNN; elsewhere a tie between two classes, within 1e-5 of their logits, could be
+    broken the other way. Other processors may round differently.
 
     Args:
         task: scores models on data points.

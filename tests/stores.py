@@ -1,5 +1,8 @@
 """Searches that are recorded, killed and compared."""
 
+import multiprocessing
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -21,6 +24,23 @@ def search(task, rng=0, **options):
     """Return a search whose members come and go."""
     options = {"archive_size": 6, "mutation": 0.2} | options
     return Evolver(task, task.random_seeds(2, rng=rng, scale=0.5), rng=rng, **options)
+
+
+@contextmanager
+def recording(record, *args):
+    """Run ``record`` in a process, from when it says that it has begun; kill it at the end."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["stores"])  # what it needs is loaded once
+    ready, theirs = processes.Pipe()
+    process = processes.Process(target=record, args=(*args, theirs))
+    process.start()
+    theirs.close()  # else one that fails before would be waited for without end
+    try:
+        assert ready.recv()
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def record_until_killed(path, ready):

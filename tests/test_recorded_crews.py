@@ -1,13 +1,12 @@
 """Asynchronous searches in a store: recorded as children came, taken up and looked at exactly."""
 
-import multiprocessing
 import random
 import time
 
 import numpy as np
 import pytest
 from crews import LOST, Scripted
-from stores import record_workers_until_killed, same, same_archive, search
+from stores import record_workers_until_killed, recording, same, same_archive, search
 
 from m2n2lab import Evolver, Proposal, make_evolver, store
 from m2n2lab.executors import EvaluationError
@@ -82,15 +81,8 @@ def test_cma_es_on_workers_is_taken_up_although_some_came_after_their_generation
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_on_processes_that_is_killed_is_taken_up_exactly(task, db, workers):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stores"])
-    ready, theirs = context.Pipe()
-    process = context.Process(target=record_workers_until_killed, args=(db, workers, theirs))
-    process.start()
-    assert ready.recv()
-    time.sleep(random.uniform(0.0, 0.3))
-    process.kill()
-    process.join()
+    with recording(record_workers_until_killed, db, workers):
+        time.sleep(random.uniform(0.0, 0.3))
     resumed = store.resume(db, task=task)
     stopped = resumed.generation
     again = retold(task, db)

@@ -235,7 +235,7 @@ def soft(task):
     def score(model, indices):
         # All at once: rounding depends on how many are computed together.
         x, y = task.training
-        return task.logits(model, x).softmax(dim=0)[y, torch.arange(len(y))][indices]
+        return task.logits(model, x).softmax(dim=1)[torch.arange(len(y)), y][indices]
 
     return tasks.from_function(
         score, task.points, graded=True, groups=task.groups, classes=task.classes

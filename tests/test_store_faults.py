@@ -1,6 +1,5 @@
 """Nothing told is lost: killed processes, full disks, locks, other versions, tasks that fail."""
 
-import multiprocessing
 import random
 import sqlite3
 import subprocess
@@ -10,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from stores import STEPS, record_until_killed, same, same_archive, search
+from stores import STEPS, record_until_killed, recording, same, same_archive, search
 
 from m2n2lab import Evolver, store, tasks
 from m2n2lab.store import schema
@@ -21,27 +20,14 @@ from m2n2lab.tasks import from_function
 
 
 @pytest.fixture(scope="module")
-def processes():
-    """Processes that start quickly, from one that has loaded what they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stores"])
-    return context
-
-
-@pytest.fixture(scope="module")
 def uninterrupted(task):
     return search(task).run(STEPS)
 
 
-def killed(processes, path, moment):
+def killed(path, moment):
     """Record a search in a process that is killed after ``moment`` seconds."""
-    ready, theirs = processes.Pipe()
-    process = processes.Process(target=record_until_killed, args=(path, theirs))
-    process.start()
-    assert ready.recv()
-    time.sleep(moment)
-    process.kill()
-    process.join()
+    with recording(record_until_killed, path):
+        time.sleep(moment)
 
 
 def taken_up(task, path, uninterrupted):
@@ -56,22 +42,20 @@ def taken_up(task, path, uninterrupted):
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
-    number, processes, task, db, uninterrupted
-):
-    killed(processes, db, number * random.uniform(0.0, 0.1))
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(number, task, db, uninterrupted):
+    killed(db, number * random.uniform(0.0, 0.1))
     taken_up(task, db, uninterrupted)
 
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_change_nothing(processes, task, tmp_path, uninterrupted):
+def test_fifty_kills_at_random_moments_change_nothing(task, tmp_path, uninterrupted):
     began = time.perf_counter()
     search(task).run(STEPS, store=tmp_path / "whole.db")
     whole = time.perf_counter() - began  # a quick machine would be done before most kills
     stops = set()
     for number in range(50):
         path = tmp_path / f"{number}.db"
-        killed(processes, path, random.uniform(0.0, whole))
+        killed(path, random.uniform(0.0, whole))
         stops.add(taken_up(task, path, uninterrupted))
     assert len(stops) > 10  # the moments differed
 
@@ -79,16 +63,11 @@ def test_fifty_kills_at_random_moments_change_nothing(processes, task, tmp_path,
 # -- readers and writers -----------------------------------------------------------------------
 
 
-def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(processes, task, db):
-    ready, theirs = processes.Pipe()
-    process = processes.Process(target=record_until_killed, args=(db, theirs))
-    process.start()
-    assert ready.recv()
-    with pytest.raises(StoreError, match=f"process {process.pid} on .* is writing to it"):
-        search(task).run(1, store=db)
-    assert store.runs(db)[0].run == 1  # reading is allowed
-    process.kill()
-    process.join()
+def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(task, db):
+    with recording(record_until_killed, db) as process:
+        with pytest.raises(StoreError, match=f"process {process.pid} on .* is writing to it"):
+            search(task).run(1, store=db)
+        assert store.runs(db)[0].run == 1  # reading is allowed
     search(task).run(1, store=db)
     assert [run.run for run in store.runs(db)] == [1, 2]
 

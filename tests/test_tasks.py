@@ -1,3 +1,4 @@
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from m2n2lab import DenseSpace, Evolver, InputError, Sample, Task
 from m2n2lab.tasks import Classify, from_function
+from m2n2lab.tasks.classify import quick
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 Y = np.array([0, 1, 1, 0])
@@ -126,11 +128,28 @@ def test_a_vector_is_the_network_that_torch_makes_of_it(hidden, tiny):
     vector = vector_of(model)
     assert task.layout.size == len(vector)
     expected = model(data).detach()
-    assert torch.allclose(task.logits(vector, data).T, expected, atol=1e-6)
+    assert torch.allclose(task.logits(vector, data), expected, atol=1e-6)
     right = expected.argmax(1) == truth
     assert task.evaluate(vector).tolist() == right.tolist()
     assert 0 < right.double().mean() < 1
     assert task.held_out(vector) == pytest.approx(right[:9].double().mean().item())
+
+
+def test_a_torch_without_onednn_gives_the_same_answers(tiny, monkeypatch):
+    vector, (x, y) = random_model(tiny, 1), tiny.training
+    with_it = tiny.evaluate(vector)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    without = Classify(x.numpy(), y.numpy(), hidden=tiny.widths[1:-1])
+    assert quick(x) is x
+    assert without.evaluate(vector).tolist() == with_it.tolist()
+
+
+def test_a_task_that_has_scored_can_be_sent_to_another_process(tiny):
+    model = random_model(tiny)
+    right, held_out = tiny.evaluate(model), tiny.held_out(model)
+    sent = pickle.loads(pickle.dumps(tiny))
+    assert np.array_equal(sent.evaluate(model), right)
+    assert sent.held_out(model) == pytest.approx(held_out, nan_ok=True)
 
 
 def test_of_equal_outputs_the_first_class_is_predicted(tiny):

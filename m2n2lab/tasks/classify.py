@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.layout import Layout
@@ -115,42 +115,50 @@ class Classify(Task):
         return DenseSpace(seeds, self.layout, str(self.device))
 
     def logits(self, model: Tensor, x: Tensor) -> Tensor:
-        """Return the network's outputs (C, n), transposed, for ``x`` (n, features)."""
+        """Return the network's outputs (n, C) for ``x`` (n, features), also in oneDNN's layout."""
         weights = list(self.layout.split(model).values())
         *body, (last, last_bias) = zip(weights[::2], weights[1::2], strict=True)
         for weight, bias in body:
-            x = torch.addmm(bias, x, weight).relu_()
-        # The last layer is narrow. Computed as (C, n) its product takes half the time that
-        # (n, C) takes, and the maximum over classes then runs along contiguous memory.
-        return torch.addmm(last_bias[:, None], last.T, x.T)
+            x = linear(x, weight.T, bias).relu_()
+        outputs = linear(x, last.T, last_bias)
+        return outputs.to_dense() if outputs.is_mkldnn else outputs
 
     @torch.inference_mode()
     def predict(self, model: Tensor, x: Tensor) -> Tensor:
         """Return the predicted classes (n,) for ``x`` (n, features)."""
-        # max() and not argmax(): the same first maximum, eight times faster along this axis.
-        return self.logits(model, x).max(dim=0).indices
+        # max() and not argmax(): the same first maximum in half the time.
+        return self.logits(model, quick(x)).max(dim=1).indices
 
     def score(self, model: Tensor, indices: Indices | None) -> NDArray[np.bool_]:
         """Return which data points the model gets right (n,)."""
-        x, y = self.training
+        x, y = self._quick[0], self.training[1]
         if indices is not None:
             where = torch.as_tensor(indices, device=self.device)
-            x, y = x[where], y[where]
+            x, y = self.training[0][where], y[where]
         right: NDArray[np.bool_] = (self.predict(model, x) == y).cpu().numpy()
         return right
+
+    @cached_property
+    def _quick(self) -> list[Tensor]:
+        """The training data and, where there are any, the test data as products are quickest."""
+        return [quick(x) for x, _ in filter(None, (self.training, self._test))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What oneDNN lays out cannot be sent: each process makes its own.
+        return {name: value for name, value in vars(self).items() if name != "_quick"}
 
     def held_out(self, model: Tensor) -> float:
         """Return the accuracy on the test data in [0, 1]; NaN without test data."""
         if self._test is None:
             return float("nan")
-        x, y = self._test
+        x, y = self._quick[1], self._test[1]
         return float((self.predict(model, x) == y).sum()) / len(y)
 
     def held_out_by_class(self, model: Tensor) -> dict[str, float]:
         """Return the test accuracy of each class by name; empty without test data."""
         if self._test is None:
             return {}
-        x, y = self._test
+        x, y = self._quick[1], self._test[1]
         right = (self.predict(model, x) == y).cpu().numpy().astype(float)
         return mean_by_group(right, y.cpu().numpy(), self.classes)
 
@@ -260,9 +268,19 @@ class Classify(Task):
         adam = torch.optim.Adam([model], lr=rate)
         for _ in range(steps):
             adam.zero_grad()
-            cross_entropy(self.logits(model, x).T, y).backward()  # type: ignore[no-untyped-call]
+            cross_entropy(self.logits(model, x), y).backward()  # type: ignore[no-untyped-call]
             adam.step()
         return model.detach()
+
+
+def quick(x: Tensor) -> Tensor:
+    """Return data (n, features) in oneDNN's layout where torch has it, else as it is.
+
+    Its products take half the time of the BLAS that torch uses for plain tensors, and each row
+    comes out the same, bit for bit, whatever the number of threads and whatever rows are beside it.
+    """
+    usable = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return x.to_mkldnn() if usable and len(x) and not x.is_mkldnn else x
 
 
 def _checked(
