@@ -13,6 +13,7 @@ from checkpoints import tensors
 
 from m2n2lab import InputError
 from m2n2lab.checkpoint import identity
+from m2n2lab.checkpoint.digests import Stream
 from m2n2lab.checkpoint.identity import Hashes, cache_folder, remember, together, when_ready
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
@@ -95,23 +96,19 @@ def test_what_is_younger_than_two_seconds_is_not_remembered(tmp_path, monkeypatc
 
 @pytest.mark.usefixtures("later")
 def test_what_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
-    path = write(tmp_path / "a", bytes(3 << 20))
-    digest, reads = hashlib.sha256, []
+    path, content = write(tmp_path / "a", bytes(3 << 20)), b"\1" * (3 << 20)
+    end, ended = Stream.end, []
 
-    class Watched:
-        def __init__(self, *content):
-            self._digest = digest(*content)
-            self.hexdigest = self._digest.hexdigest
+    def changing(stream, rest):
+        found = end(stream, rest)
+        if not ended:
+            write(path, content)
+        ended.append(found)
+        return found
 
-        def update(self, data):
-            self._digest.update(data)
-            if not reads:
-                write(path, b"\1" * (3 << 20))
-            reads.append(len(data))
-
-    monkeypatch.setattr(identity.hashlib, "sha256", Watched)
+    monkeypatch.setattr(Stream, "end", changing)
     hashed(path)
-    expected = digest(b"\1" * (3 << 20)).hexdigest()
+    expected = hashlib.sha256(content).hexdigest()
     assert hashed(path) == ([expected], 3 << 20)
     assert hashed(path) == ([expected], 0)
 
@@ -258,6 +255,7 @@ def test_several_files_have_the_sha256_of_what_sha256sum_prints(tmp_path):
 PROCESS = """
 import sys
 from m2n2lab.checkpoint import identity
+from m2n2lab.checkpoint.digests import Stream
 identity.SETTLED = -1.0
 from m2n2lab.checkpoint.space import CheckpointSpace
 print("started", flush=True)

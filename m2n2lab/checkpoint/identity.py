@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import platformdirs
 
+from m2n2lab.checkpoint.kinds import Bytes
 from m2n2lab.checkpoint.work import WORKERS
 from m2n2lab.errors import InputError
 from m2n2lab.files import write_whole
 
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint.digests import Stream
+
 SETTLED = 2.0
 """Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
+
+READ = 1 << 22
+"""Bytes of a file that are hashed at a time."""
 
 
 def cache_folder(name: str) -> Path:
@@ -37,6 +45,35 @@ def remember(path: Path, content: bytes) -> None:
         pass
 
 
+class _File:
+    """A file on its way to its SHA-256."""
+
+    def __init__(self, path: Path, stream: Stream) -> None:
+        self.path, self.stream = path, stream
+        self.before = path.stat()
+        self.settled = time.time() - self.before.st_mtime > SETTLED
+        self._data, self._at = _mapped(path), 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that are not hashed yet."""
+        return len(self._data) - self._at
+
+    def read(self) -> Bytes:
+        """Return the next bytes (``READ``,), or all that are left."""
+        piece = self._data[self._at : self._at + READ]
+        self._at += len(piece)
+        return piece
+
+    def end(self, rest: Bytes) -> str:
+        """Return its SHA-256 and remember it."""
+        digest = self.stream.end(rest)
+        if self.settled:
+            note = {**_stamp(self.path, self.before), "sha256": digest}
+            remember(_note(self.path), json.dumps(note).encode())
+        return digest
+
+
 class Hashes:
     """SHA-256 of files, computed in the background from the moment this is made.
 
@@ -49,17 +86,24 @@ class Hashes:
         self.done = 0  # bytes hashed so far
         self._found: dict[Path, str] = {}
         self._error: Exception | None = None
-        self._queue: SimpleQueue[Path] = SimpleQueue()
         wanted = list(dict.fromkeys(files))
         self._known = {path: digest for path in wanted if trust and (digest := _remembered(path))}
-        left = [path for path in wanted if path not in self._known]
-        # The longest first, so that all threads end together.
-        for path in sorted(left, key=_size, reverse=True):
-            self._queue.put(path)
+        # Here, because it brings numba, which reading headers alone does without.
+        from m2n2lab.checkpoint import digests
+
+        self._digests = digests
+        self._lock = threading.Lock()
+        self._idle: list[_File] = []  # those that no thread is at
+        try:
+            new = [path for path in wanted if path not in self._known]
+            self._idle = [_File(path, digests.Stream()) for path in new]
+        except OSError as error:
+            self._error = error
+        self._unfinished = len(self._idle)
         # Daemons: a process that ends early does not wait for them.
         self._threads = [
             threading.Thread(target=self._run, name="m2n2lab-hash", daemon=True)
-            for _ in range(min(WORKERS, len(left)))
+            for _ in range(min(WORKERS, len(self._idle)))
         ]
         for thread in self._threads:
             thread.start()
@@ -86,31 +130,38 @@ class Hashes:
         return {**self._known, **self._found}
 
     def _run(self) -> None:
-        while True:
-            try:
-                path = self._queue.get_nowait()
-            except Empty:
-                return
-            try:
-                self._found[path] = self._hash(path)
-            except OSError as error:
-                self._error = error
-                return
+        try:
+            while files := self._take():
+                self._go_on(files)
+        except OSError as error:
+            self._error = error
 
-    def _hash(self, path: Path) -> str:
-        """Return a file's SHA-256 and remember it."""
-        digest = hashlib.sha256()
-        buffer = memoryview(bytearray(1 << 20))
-        before = path.stat()
-        settled = time.time() - before.st_mtime > SETTLED
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(buffer[:count])
-                self.done += count
-        if settled:
-            note = {**_stamp(path, before), "sha256": digest.hexdigest()}
-            remember(_note(path), json.dumps(note).encode())
-        return digest.hexdigest()
+    def _take(self) -> list[_File]:
+        """Return the files to go on with: a thread's share, and those with most left.
+
+        So all of them end together, and as many are hashed at once as long as it can be.
+        """
+        with self._lock:
+            share = min(self._digests.TOGETHER, -(-self._unfinished // len(self._threads)))
+            self._idle.sort(key=lambda file: -file.left)
+            taken, self._idle = self._idle[:share], self._idle[share:]
+            return taken
+
+    def _go_on(self, files: Sequence[_File]) -> None:
+        pieces = [file.read() for file in files]
+        full = [i for i, piece in enumerate(pieces) if len(piece) == READ]
+        if full:
+            self._digests.feed([files[i].stream for i in full], [pieces[i] for i in full])
+        ended = {
+            file.path: file.end(piece)
+            for file, piece in zip(files, pieces, strict=True)
+            if len(piece) < READ
+        }
+        with self._lock:
+            self.done += sum(map(len, pieces))
+            self._found |= ended
+            self._unfinished -= len(ended)
+            self._idle += [files[i] for i in full]
 
 
 def together(digests: Mapping[str, str]) -> str:
@@ -140,16 +191,20 @@ def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -
         threading.Thread(target=wait, name="m2n2lab-hash", daemon=True).start()
 
 
+def _mapped(path: Path) -> Bytes:
+    """Return a file's bytes (n,), mapped: as its weights are, and read without a copy."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return np.empty(0, np.uint8)
+        found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_SEQUENTIAL"):  # half as long again from a disk without it
+        found.madvise(mmap.MADV_SEQUENTIAL)
+    return np.frombuffer(found, np.uint8)
+
+
 def _note(path: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
     return cache_folder("hashes") / f"{name}.json"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # which shows when it is read
-        return 0
 
 
 def _stamp(path: Path, status: os.stat_result) -> dict[str, Any]:

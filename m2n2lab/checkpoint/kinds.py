@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Bytes = NDArray[np.uint8]
 
 DTYPES: Final[dict[str, type[np.generic]]] = {
     "BF16": np.uint16,
