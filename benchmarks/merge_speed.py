@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from findings import Finding, at_least, at_most
+from findings import Finding, at_least, at_most, unjudged
 from torch import nn
 
 from m2n2lab import CheckpointSpace
@@ -279,26 +279,33 @@ def files(root: Path, a: Path, b: Path, label: str, rounds: int) -> Iterator[Fin
     yield at_most("memory of that beyond the file cache", max(peaks) / 1e9, 1.5, " GB")
 
 
-def measure(parent: Path | None, rounds: int, sizes: dict[str, int]) -> Iterator[Finding]:
-    """Measure pairs of checkpoints, by label and layers; the last pair is merged live as well."""
+def measure(
+    parent: Path | None, rounds: int, sizes: dict[str, int], judged: bool = True
+) -> Iterator[Finding]:
+    """Measure pairs of checkpoints, by label and layers; the last pair is merged live as well.
+
+    Start-up is much of a merge of smaller ones: their files are not judged, nor is any if not
+    ``judged``.
+    """
     with tempfile.TemporaryDirectory(dir=parent, prefix="merge-speed-") as folder:
         root = Path(folder)
         os.environ["M2N2LAB_CACHE"] = str(root / "cache")
         *_, largest = sizes
         for label, layers in sizes.items():
             pair = [make(root / f"{layers}-{name}", layers, k) for k, name in enumerate("AB")]
-            yield from files(root, *pair, label, rounds if label == largest else 1)
             if label == largest:
+                rows = files(root, *pair, label, rounds)
+                yield from rows if judged else unjudged(rows)
                 yield from live(*pair, layers)
+            else:
+                yield from unjudged(files(root, *pair, label, 1))
             for path in pair:
                 shutil.rmtree(path)
 
 
 def findings(quick: bool) -> Iterator[Finding]:
-    if quick:  # start-up is most of a merge this small, so its ratio is not to be judged
-        for row in measure(None, 1, {"0.2B": 1}):
-            merged = "file to file" in row.what
-            yield Finding(row.what, row.figure) if merged else row
+    if quick:
+        yield from measure(None, 1, {"0.2B": 1}, judged=False)
     else:
         yield from measure(None, 5, {"half as many": LAYERS // 2 - 2, "1.1B": LAYERS})
 
