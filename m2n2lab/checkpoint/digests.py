@@ -1,9 +1,10 @@
 """SHA-256 of several streams at once, where the processor has instructions for it.
 
-Such an instruction takes as long as two need to begin, and within one stream each waits for the
-one before. Streams that take turns fill the gaps: three are hashed at 1.75 times the speed of one,
-which is hashlib's. No library offers that for Python, hence these loops; the arithmetic itself is
-the processor's. Without the instructions, streams are hashlib's, one after the other.
+The result of such an instruction is there after four cycles, when a second could have begun after
+two; within one stream each waits for the one before. Streams that take turns fill the gaps: three
+are hashed at 1.75 times the speed of one, which is hashlib's. No library offers that for Python,
+hence these loops; the arithmetic itself is the processor's. Without the instructions, streams are
+hashlib's, one after the other.
 
 The standard is FIPS 180-4; names are those of its section 6.2.
 """
