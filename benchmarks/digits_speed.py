@@ -23,10 +23,9 @@ from itertools import cycle
 from statistics import median
 from time import perf_counter
 
+import m2n2lab as lab  # before torch, as users do: it decides how threads wait  # isort: skip
 import torch
 from findings import Finding, at_most
-
-import m2n2lab as lab
 
 BLOCK = 100
 TARGET = 1.6

@@ -1,6 +1,7 @@
 """What a clone, an install and a wheel hold, and what an import costs."""
 
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -134,6 +135,16 @@ def test_importing_the_package_needs_no_heavy_library():
 def test_a_core_module_needs_no_user_interface_and_no_model_library(name):
     # One process imports all, since each would import torch again.
     assert brought_by(HEAVY - {"torch"} | {"m2n2lab.widgets"}, *CORE)[name] == []
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "7"}])
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    rest = {name: value for name, value in os.environ.items() if name not in names}
+    code = "import os, m2n2lab; print(os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=rest | own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(own.values() or ("PASSIVE", "1000"))
 
 
 def test_a_wheel_holds_every_file_of_the_package_and_its_widgets_and_no_tests(tmp_path):
