@@ -88,17 +88,17 @@ class Hashes:
         self._error: Exception | None = None
         wanted = list(dict.fromkeys(files))
         self._known = {path: digest for path in wanted if trust and (digest := _remembered(path))}
-        # Here, because it brings numba, which reading headers alone does without.
-        from m2n2lab.checkpoint import digests
-
-        self._digests = digests
         self._lock = threading.Lock()
         self._idle: list[_File] = []  # those that no thread is at
-        try:
-            new = [path for path in wanted if path not in self._known]
-            self._idle = [_File(path, digests.Stream()) for path in new]
-        except OSError as error:
-            self._error = error
+        if new := [path for path in wanted if path not in self._known]:
+            # Here, because it brings numba, which what is known and headers do without.
+            from m2n2lab.checkpoint import digests
+
+            self._digests = digests
+            try:
+                self._idle = [_File(path, digests.Stream()) for path in new]
+            except OSError as error:
+                self._error = error
         self._unfinished = len(self._idle)
         # Daemons: a process that ends early does not wait for them.
         self._threads = [
