@@ -9,7 +9,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from m2n2lab.core.extensions import provide
+from m2n2lab.utils.version import __version__
 
 # torch's threads spin while they wait for each other: a millisecond, in which a browser or a second
 # search on the same cores makes a digits step twelve times slower. Threads that sleep at once take
@@ -18,6 +19,23 @@ __version__ = "0.1.0"
 # heard if torch is not loaded yet; values of the user's own stay.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# What core offers by name and packages above it do: see ``m2n2lab.core.extensions``.
+provide(
+    html="m2n2lab.display:html_of",
+    plots="m2n2lab.viz.accessor:Plots",
+    recorder="m2n2lab.store.recorder:Recorder",
+    resume="m2n2lab.store.resuming:resume",
+    task_digits="m2n2lab.tasks.data:digits",
+    task_mnist="m2n2lab.tasks.data:mnist",
+    task_gsm8k="m2n2lab.tasks.gsm8k:gsm8k",
+    task_harness="m2n2lab.tasks.harness:harness",
+    task_text2image="m2n2lab.tasks.text2image:text2image",
+    task_webshop="m2n2lab.tasks.webshop:webshop",
+    task_word_problems="m2n2lab.zoo.language:word_problems",
+    task_shop="m2n2lab.zoo.language:shop",
+    task_shapes="m2n2lab.zoo.images:shapes",
+)
 
 _HOMES = {
     "Archive": "archive",
@@ -40,7 +58,7 @@ _HOMES = {
     "Task": "tasks",
     "Verdict": "records",
     "archive_bytes": "exporting",
-    "compare": "comparing",
+    "compare": "drawing_compare",
     "dashboard": "widgets.inline",
     "load_archive": "exporting",
     "make_evolver": "baselines",
@@ -55,7 +73,7 @@ if TYPE_CHECKING:
     from m2n2lab.archive import Archive
     from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
-    from m2n2lab.comparing import compare
+    from m2n2lab.drawing_compare import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver
     from m2n2lab.executors import ProcessExecutor, RayExecutor, Replayed

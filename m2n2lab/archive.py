@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from m2n2lab.core.extensions import extension
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.population import Floats, Member, Population, weighted_sums
 from m2n2lab.records import Partial, Standing, Verdict
@@ -275,9 +276,8 @@ class Archive:
         return f"Archive({len(self)} of {self.size} members, {self.points:,} data points)"
 
     def _repr_html_(self) -> str:
-        from m2n2lab.display import archive_html
-
-        return archive_html(self)
+        html: str = extension("html")(self)
+        return html
 
     def __len__(self) -> int:
         return len(self._now.row_of)

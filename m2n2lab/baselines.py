@@ -329,9 +329,7 @@ def make_evolver(
             )
     for name in options:
         choose(f"option of method {method!r}", name, _options_of(kind))
-    evolver = kind(task, seeds, **{**options, **preset})
-    evolver.method = method
-    return evolver
+    return kind(task, seeds, **{**options, **preset}, method=method)
 
 
 def _options_of(kind: type[Evolver]) -> list[str]:
@@ -341,4 +339,5 @@ def _options_of(kind: type[Evolver]) -> list[str]:
         for base in (kind, Evolver)
         for parameter in inspect.signature(base.__init__).parameters.values()
     ]
-    return list(dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
+    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    return [name for name in names if name != "method"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.display import plain
 from m2n2lab.records import Proposal, Verdict
+from m2n2lab.utils.text import plain
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver

@@ -1,27 +1,15 @@
-"""Several searches in one plot: how far each has come after as many forward passes.
-
-::
-
-    runs = {m: m2n2lab.make_evolver(m, task, seeds, rng=0) for m in ("m2n2", "ga")}
-    for evolver in runs.values():
-        evolver.run(2_000)
-    m2n2lab.compare(runs)
-"""
+"""Comparison of several searches: how far each is after as many forward passes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.errors import InputError, choose
-from m2n2lab.plots import CurvesData, curves_data
-from m2n2lab.theme import LIGHT, Theme
-
-if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
+from m2n2lab.errors import choose
+from m2n2lab.plots import CurvesData
 
 Floats = NDArray[np.float64]
 
@@ -111,27 +99,3 @@ def label_places(data: CompareData, apart: float = LABEL_HEIGHT) -> Floats:
     for k in reversed(order):  # push down what has been pushed out on top
         places[k] = ceiling = min(places[k], ceiling - apart)
     return places
-
-
-def compare(
-    runs: Mapping[str, Evolver], metric: str = "best, held out", theme: Theme = LIGHT
-) -> Any:
-    """Return one plot of several searches over their forward passes (a HoloViews object).
-
-    Args:
-        runs: the searches by name.
-        metric: ``"best, held out"``, ``"best, train"`` or ``"covered"``.
-        theme: colours.
-
-    Raises:
-        InputError: no runs, or an unknown metric.
-    """
-    from m2n2lab.drawing import sized
-    from m2n2lab.drawing_compare import draw_compare
-
-    if not runs:
-        raise InputError(
-            'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
-        )
-    curves = {name: curves_data(evolver) for name, evolver in runs.items()}
-    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import singledispatch
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
+
+from m2n2lab.archive import Archive
+from m2n2lab.evolver import Evolver
+from m2n2lab.population import Population
+from m2n2lab.recipe import Recipe
+from m2n2lab.records import Generation, Proposal
 from m2n2lab.theme import LIGHT, seed_colours
-
-if TYPE_CHECKING:
-    from m2n2lab.archive import Archive
-    from m2n2lab.evolver import Evolver
-    from m2n2lab.population import Population
-    from m2n2lab.recipe import Recipe
-    from m2n2lab.records import Generation, Proposal
+from m2n2lab.utils.text import percent, plain
 
 SHOWN = 20
 """Rows of a table that are shown."""
@@ -27,23 +27,6 @@ LONGEST = 80
 """Characters of a name from outside that are shown."""
 
 
-def percent(value: float) -> str:
-    """Return a share as ``71.1 %``, or a dash where it is not known."""
-    return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
-
-
-def plain(text: str, most: int) -> str:
-    """Return a text from outside as one line of at most ``most`` characters.
-
-    A long one loses its middle; what steers a terminal is shown as a mark. It is not escaped.
-    """
-    if len(text) > most:
-        end = (most - 1) // 2
-        text = f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
-    line = (" " if sign.isspace() else sign for sign in text)
-    return "".join("�" if unicodedata.category(sign) == "Cc" else sign for sign in line)
-
-
 def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return an HTML table of escaped texts."""
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
@@ -53,6 +36,13 @@ def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
+@singledispatch
+def html_of(value: Any) -> str:
+    """Return what a notebook shows of an evolver, archive, proposal, generation or recipe."""
+    raise NotImplementedError(type(value).__name__)
+
+
+@html_of.register
 def evolver_html(evolver: Evolver) -> str:
     """Return where a search stands: key figures, and its members by fitness."""
     with evolver.turn():
@@ -74,6 +64,7 @@ def evolver_html(evolver: Evolver) -> str:
     return f"<div>{figures}{_members_html(population)}</div>"
 
 
+@html_of.register
 def archive_html(archive: Archive) -> str:
     """Return how full an archive is, what it covers, and its members by fitness."""
     population = archive.population
@@ -107,6 +98,7 @@ def _members_html(population: Population) -> str:
     return members + (f"<p>… and {len(ranked) - SHOWN} more</p>" if len(ranked) > SHOWN else "")
 
 
+@html_of.register
 def proposal_html(proposal: Proposal) -> str:
     """Return a proposal as a row: A in its colour and B in its, and what a person chose."""
     colours = (LIGHT.parent_a, LIGHT.parent_b)
@@ -121,6 +113,7 @@ def proposal_html(proposal: Proposal) -> str:
     return table.replace("<td></td>", f"<td>{parents or 'none'}</td>", 1)
 
 
+@html_of.register
 def generation_html(generation: Generation) -> str:
     """Return what happened in one step, and how things stood after it."""
     made = proposal_html(generation.proposal) if generation.proposal else "<p>From outside.</p>"
@@ -143,10 +136,9 @@ def generation_html(generation: Generation) -> str:
     return f"<div><p>{escape(generation.outcome)}</p>{figures}{made}</div>"
 
 
+@html_of.register
 def recipe_html(recipe: Recipe) -> str:
     """Return what a model is made of: each seed's share, and a strip of them along the vector."""
-    import numpy as np
-
     shares = recipe.paint(BINS)
     shares = np.column_stack((shares, np.clip(1.0 - shares.sum(axis=1), 0.0, 1.0)))
     colours = seed_colours(LIGHT, recipe.seeds)

@@ -17,7 +17,6 @@ from bokeh.core.properties import value
 from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
-from m2n2lab.display import plain
 from m2n2lab.fonts import LETTERS
 from m2n2lab.hover import explained, short
 from m2n2lab.offline import load
@@ -30,6 +29,7 @@ from m2n2lab.plots import (
     niches_geometry,
 )
 from m2n2lab.theme import Theme, curve_looks, ramp
+from m2n2lab.utils.text import plain
 
 load()
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import holoviews as hv
 
-from m2n2lab.comparing import LABEL_HEIGHT, CompareData, label_places
-from m2n2lab.drawing import Hook, sans, styled
-from m2n2lab.theme import Theme
+from m2n2lab.comparing import LABEL_HEIGHT, CompareData, compare_data, label_places
+from m2n2lab.drawing import Hook, sans, sized, styled
+from m2n2lab.errors import InputError
+from m2n2lab.evolver import Evolver
+from m2n2lab.plots import curves_data
+from m2n2lab.theme import LIGHT, Theme
 
 ROOM = 1.3
 """Width of the plot for each unit of the longest curve: names stand on the right."""
@@ -105,3 +109,31 @@ def _coloured(columns: Columns, part: str) -> Hook:
         setattr(plot.handles["glyph"], part, "colour")
 
     return hook
+
+
+def compare(
+    runs: Mapping[str, Evolver], metric: str = "best, held out", theme: Theme = LIGHT
+) -> Any:
+    """Return one plot of several searches over their forward passes (a HoloViews object).
+
+    ::
+
+        runs = {m: m2n2lab.make_evolver(m, task, seeds, rng=0) for m in ("m2n2", "ga")}
+        for evolver in runs.values():
+            evolver.run(2_000)
+        m2n2lab.compare(runs)
+
+    Args:
+        runs: the searches by name.
+        metric: ``"best, held out"``, ``"best, train"`` or ``"covered"``.
+        theme: colours.
+
+    Raises:
+        InputError: no runs, or an unknown metric.
+    """
+    if not runs:
+        raise InputError(
+            'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
+        )
+    curves = {name: curves_data(evolver) for name, evolver in runs.items()}
+    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

@@ -7,7 +7,6 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from m2n2lab.display import percent
 from m2n2lab.drawing import Hook, Ticks, base, legend, member_ticks, named, part
 from m2n2lab.hover import explained
 from m2n2lab.lineage_plots import (
@@ -15,9 +14,9 @@ from m2n2lab.lineage_plots import (
     PaintingData,
     SharesData,
     lineage_geometry,
-    painting_pixels,
 )
-from m2n2lab.theme import Theme, ramp, seed_colours
+from m2n2lab.theme import Theme, painting_pixels, ramp, seed_colours
+from m2n2lab.utils.text import percent
 
 MOST_LABELS = 12
 """Lanes that are labelled with whom lives in them, at most."""

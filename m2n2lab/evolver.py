@@ -1,4 +1,4 @@
-"""The evolver joins a task, a space and an archive, and lets a person take any part of a step.
+"""The evolver: joins a task, a space and an archive, and lets a person take any part of a step.
 
 No threads and no user interface here: views watch from outside (``subscribe``).
 """
@@ -6,28 +6,38 @@ No threads and no user interface here: views watch from outside (``subscribe``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.archive import Archive, Capacity
+from m2n2lab.core.extensions import RecordSearch, ResumeSearch, SearchPlots, extension
 from m2n2lab.errors import InputError, real_number, whole_number
+from m2n2lab.history import History
+from m2n2lab.observers import Observer, Observers
 from m2n2lab.population import Member
-from m2n2lab.records import Generation, Partial, Proposal, Verdict
+from m2n2lab.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.rejection import Rejection
-from m2n2lab.running import Executor, run, step
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
 from m2n2lab.turns import Turns, in_turn
-from m2n2lab.watching import Watched
+from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:
-    from m2n2lab.store.recorder import Stored
+    import pandas as pd
 
 
-class Evolver(Watched):
+class Executor(Protocol):
+    """Takes steps in other processes, or in another order (see ``m2n2lab.executors``)."""
+
+    def run(self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None) -> None:
+        """Take up to ``steps`` steps."""
+
+
+class Evolver:
     """M2N2: evolve merged models by competition, attraction and split-point SLERP.
 
     ::
@@ -64,8 +74,10 @@ class Evolver(Watched):
         chunk: score this many data points at a time, until it is certain that the child cannot
             live; the search goes the same way. All at once by default.
         known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
+        method: name of the method, where it is not that of the class.
 
     Attributes:
+        records: what happened, a row of numbers a step.
         options: what it was made with, to be made again.
         stored: the run that records it or that it came from, as ``store`` has it.
 
@@ -73,7 +85,7 @@ class Evolver(Watched):
         InputError: seeds or options that cannot be used.
     """
 
-    method = "m2n2"
+    method: str = "m2n2"
     lowest_leaves = True
     """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
     saves = True
@@ -96,9 +108,13 @@ class Evolver(Watched):
         rng: int = 0,
         chunk: int | None = None,
         known: ArrayLike | None = None,
+        method: str | None = None,
     ) -> None:
-        super().__init__()
+        if method is not None:
+            self.method = method
         self.turn = Turns()
+        self.records = History()
+        self._observers = Observers()
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
         task.check_space(self.space)
@@ -114,7 +130,14 @@ class Evolver(Watched):
         self.archive = self._new_archive(
             archive_size, alpha, capacity or ("max" if task.graded else "one")
         )
-        self.rejection = None if chunk is None else Rejection.of(self, chunk)
+        if chunk is not None and not self.lowest_leaves:
+            raise InputError(
+                f"Method {self.method} needs all scores of every child, but chunk={chunk} came; "
+                f"leave chunk out."
+            )
+        self.rejection = (
+            None if chunk is None else Rejection(self.archive, task, chunk, self.space.size)
+        )
         self.rng = np.random.default_rng(whole_number("rng", rng, 0))
         self.options: dict[str, Any] = {
             "archive_size": archive_size,
@@ -318,8 +341,24 @@ class Evolver(Watched):
 
     @in_turn
     def step(self) -> Generation:
-        """Ask, evaluate and tell once; a step that is stopped on the way never began."""
-        return step(self)
+        """Ask, evaluate as far as it takes to decide, and tell once.
+
+        A step that is stopped on the way is as if it never began.
+
+        Raises:
+            Halted: the evaluation was stopped; the next step asks for the same child.
+        """
+        at, drawn = self._step, self.rng.bit_generator.state
+        try:
+            proposal = self.ask()
+            if self.rejection is None:
+                return self.tell(proposal, self.evaluate(proposal))
+            model = self.space.materialise(self.breed(proposal))
+            return self.tell(proposal, self.rejection.score(model, proposal))
+        except (Halted, KeyboardInterrupt):
+            if self._step == at:
+                self.rng.bit_generator.state = drawn
+            raise
 
     def run(
         self,
@@ -331,32 +370,57 @@ class Evolver(Watched):
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
-        ``executor`` says where children are scored (see ``m2n2lab.executors``), here by default;
-        ``store`` is the file that records them (see ``m2n2lab.store``).
+        ``executor`` says where children are scored (see ``m2n2lab.executors``), in this thread by
+        default; ``store`` is the file that records them (see ``m2n2lab.store``).
 
         Raises:
             InputError: a negative number, a store that cannot be written; what executors raise.
         """
-        run(self, steps, until, executor, store)
+        count = whole_number("steps", steps, 0)
+        recorder: RecordSearch | None = None if store is None else extension("recorder")
+        with nullcontext() if store is None or recorder is None else recorder(self, store):
+            if executor is not None:
+                executor.run(self, count, until)
+                return self
+            for _ in range(count):
+                generation = self.step()
+                if until is not None and until(generation):
+                    break
         return self
 
-    @classmethod
-    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
-        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
-
-        Raises:
-            InputError: no such store or run, another task or other seeds.
-        """
-        from m2n2lab.store import resume
-
-        return resume(path, run, kind=cls, **given)
-
     def __iter__(self) -> Iterator[Generation]:
-        """Step for as long as somebody asks for the next generation."""
+        """Step for as long as the next generation is asked for."""
         while True:
             yield self.step()
 
-    # -- where it stands -------------------------------------------------------------------------
+    # -- observing -----------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        observer: Observer,
+        undo: Callable[[], object] | None = None,
+        strict: bool = False,
+    ) -> Callable[[], None]:
+        """Call ``observer`` with every generation from now on; returns a function that ends it.
+
+        Args:
+            observer: what to call. One that raises is reported once in the log, and neither stops
+                the search nor the other observers.
+            undo: called when the last step is taken back.
+            strict: let ``tell`` raise what the observer raises; the step is told all the same.
+        """
+        return self._observers.subscribe(observer, undo, strict)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a step, indexed by step."""
+        return self.records.frame()
+
+    @property
+    def plot(self) -> SearchPlots:
+        """Plots of this search as HoloViews objects."""
+        plots: SearchPlots = extension("plots")(self)
+        return plots
 
     @property
     def generation(self) -> int:
@@ -384,11 +448,21 @@ class Evolver(Watched):
         return f"<{self.method} on {self.task.name!r}, step {self.generation}: {self.archive!r}>"
 
     def _repr_html_(self) -> str:
-        from m2n2lab.display import evolver_html
-
-        return evolver_html(self)
+        html: str = extension("html")(self)
+        return html
 
     # -- saving --------------------------------------------------------------------------------
+
+    @classmethod
+    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
+        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
+
+        Raises:
+            InputError: no such store or run, another task or other seeds.
+        """
+        resume: ResumeSearch = extension("resume")
+        evolver: Evolver = resume(path, run, kind=cls, **given)
+        return evolver
 
     @in_turn
     def state_dict(self) -> dict[str, Any]:
@@ -432,4 +506,4 @@ class Evolver(Watched):
         """Undo the last step: return to the ``state_dict`` from before it, or raise as that."""
         self.load_state_dict(state)
         self.records.forget_last()
-        self._observers.undone()
+        self._observers.notify_undone()

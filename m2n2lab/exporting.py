@@ -19,11 +19,11 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-import m2n2lab
 from m2n2lab.errors import InputError
 from m2n2lab.files import write_whole
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe
+from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -82,7 +82,7 @@ def archive_bytes(evolver: Evolver) -> bytes:
     told: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "maker": f"m2n2lab {m2n2lab.__version__}",
+        "maker": f"m2n2lab {__version__}",
         "method": evolver.method,
         "task": evolver.task.name,
         "step": step,
@@ -153,7 +153,7 @@ def load_archive(path: str | Path) -> SavedArchive:
         elif isinstance(error, KeyError):
             words = f"one without {error.args[0]}"
         raise InputError(
-            f"{path} must be an archive as m2n2lab {m2n2lab.__version__} exports it, but "
+            f"{path} must be an archive as m2n2lab {__version__} exports it, but "
             f"{words} came; export it again."
         ) from error
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from bokeh.models import CustomJSHover, HoverTool
 
-from m2n2lab.display import plain
 from m2n2lab.fonts import LETTERS
 from m2n2lab.theme import Theme
+from m2n2lab.utils.text import plain
 
 LONGEST = 80
 """Characters of a name from outside that are shown."""

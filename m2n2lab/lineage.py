@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.display import plain
 from m2n2lab.errors import InputError
 from m2n2lab.population import Member
 from m2n2lab.recipe import Recipe
 from m2n2lab.records import Generation, Proposal
+from m2n2lab.utils.text import plain
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver

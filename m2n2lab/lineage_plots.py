@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from m2n2lab.archive import Archive
 from m2n2lab.layout import Layout
 from m2n2lab.lineage import NOBODY, Floats, Lineage
-from m2n2lab.theme import Theme, inks, seed_colours
 
 OLD = 300
 """Of the ancestors of the living, of one member's and of the children made by hand, so many that
@@ -21,9 +20,6 @@ RECENT = 150
 
 SLANT = 0.012
 """Width of an edge's slope as a share of the steps that are shown."""
-
-PAINTED = 13
-"""Pixels over which a painting's shares are spread."""
 
 CLIMB = 1000
 """Hidden generations between two shown ones, beyond which no edge is drawn between them."""
@@ -63,16 +59,6 @@ def painting_data(archive: Archive, layout: Layout, lineage: Lineage) -> Paintin
     borders = np.array(layout.offsets[1:-1]) / max(layout.offsets[-1], 1)
     paintings = np.array([lineage.painting(id) for id in ids])
     return PaintingData(ids, paintings, borders, lineage.names)
-
-
-def painting_pixels(painting: Floats, theme: Theme, height: int = PAINTED) -> NDArray[np.uint8]:
-    """Return a painting (BINS, K + 1) as a strip (height, BINS, 3) of its seeds' shares."""
-    colours = inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
-    tops = np.round(np.cumsum(painting, axis=1) * height)  # (BINS, K + 1) in pixels
-    rows = np.arange(height)[:, np.newaxis, np.newaxis]
-    seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)
-    pixels: NDArray[np.uint8] = colours[seed]
-    return pixels
 
 
 class LineageData(NamedTuple):

@@ -1,4 +1,4 @@
-"""Who watches a search from outside, and hears of every generation."""
+"""Observers of a search, which are called with every generation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from m2n2lab.records import Generation
+from m2n2lab.utils.subscribers import Subscribers
 
 Observer = Callable[[Generation], object]
 log = logging.getLogger("m2n2lab")
@@ -21,11 +22,10 @@ class _Subscription:
 
 
 class Observers:
-    """Observers in the order in which they came; they can come and go while one is called."""
+    """Observers in the order in which they subscribed; they may come and go during a call."""
 
     def __init__(self) -> None:
-        self._all: dict[int, _Subscription] = {}  # by number
-        self._next = 0
+        self._subscriptions: Subscribers[_Subscription] = Subscribers()
 
     def subscribe(
         self, observer: Observer, undo: Callable[[], object] | None = None, strict: bool = False
@@ -38,22 +38,15 @@ class Observers:
             undo: called when the last generation is taken back.
             strict: raise what the observer raises, once all have been called.
         """
-        number = self._next
-        self._next += 1
-        self._all[number] = _Subscription(observer, undo, strict)
-
-        def unsubscribe() -> None:
-            self._all.pop(number, None)
-
-        return unsubscribe
+        return self._subscriptions.add(_Subscription(observer, undo, strict))
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._subscriptions)
 
     def notify(self, generation: Generation) -> None:
-        """Tell all of a generation."""
+        """Call every observer with a generation."""
         failure: Exception | None = None
-        for subscription in tuple(self._all.values()):
+        for subscription in self._subscriptions:
             try:
                 subscription.observer(generation)
             except Exception as error:
@@ -69,8 +62,8 @@ class Observers:
         if failure is not None:
             raise failure
 
-    def undone(self) -> None:
-        """Tell those who want to know that the last generation was taken back."""
-        for subscription in tuple(self._all.values()):
+    def notify_undone(self) -> None:
+        """Call every ``undo``: the last generation was taken back."""
+        for subscription in self._subscriptions:
             if subscription.undo is not None:
                 subscription.undo()

@@ -1,7 +1,6 @@
-"""What is drawn: plain arrays first (``*_data``), then a HoloViews object of them.
+"""Niche map, attraction matrix and progress curves of a search, as plain arrays (``*_data``).
 
-The dashboard draws the same objects and refreshes their data; notebooks get them from
-``evolver.plot``.
+``m2n2lab.viz`` draws them; the dashboard refreshes the same drawings with new arrays.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
-from m2n2lab.display import plain
 from m2n2lab.errors import choose
 from m2n2lab.history import COLUMNS
 from m2n2lab.tasks.base import Task
-from m2n2lab.theme import LIGHT, Theme
+from m2n2lab.utils.text import plain
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -257,94 +255,3 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
             "text": ["solvers per data point: crowded is cheap", "fitness"],
         },
     )
-
-
-class Plots:
-    """Plots of one search, as it stands when they are asked for.
-
-    Args:
-        evolver: the search; a worker may step it meanwhile.
-        theme: colours; light by default.
-    """
-
-    def __init__(self, evolver: Evolver, theme: Theme = LIGHT) -> None:
-        self._evolver = evolver
-        self._theme = theme.on_paper
-
-    def coverage(self, mode: str = "worth") -> Any:
-        """Return the niche map (``niches_data``): members × data points, by what a point is worth.
-
-        Args:
-            mode: ``"solved"``, ``"worth"`` or ``"only one"``.
-        """
-        from m2n2lab.drawing import draw_niches, sized
-
-        archive = self._evolver.archive
-        with self._evolver.turn():
-            data = niches_data(archive, self._evolver.task)
-        return sized(draw_niches(data, archive.size, self._theme, mode), 420)
-
-    def attraction(self) -> Any:
-        """Return the attraction matrix (``attraction_data``): what B can do that A lacks."""
-        from m2n2lab.drawing import draw_attraction, sized
-
-        with self._evolver.turn():
-            data = attraction_data(self._evolver.archive, self._evolver.task)
-        return sized(draw_attraction(data, self._theme), 440, 520)
-
-    def curves(self) -> Any:
-        """Return accuracy, coverage and entropy over the steps (``curves_data``)."""
-        from m2n2lab.drawing import draw_curves, sized
-
-        with self._evolver.turn():
-            data = curves_data(self._evolver)
-        return sized(draw_curves(data, self._theme), 320)
-
-    def lineage(self, focus: int | None = None, whole: bool = True) -> Any:
-        """Return who came from whom (``lineage_data``).
-
-        Args:
-            focus: id of the member whose ancestry stands out; the best by default.
-            whole: the whole run, otherwise its recent part.
-
-        Raises:
-            InputError: the focus never lived.
-        """
-        from m2n2lab.drawing import sized
-        from m2n2lab.drawing_lineage import draw_lineage
-        from m2n2lab.lineage_plots import lineage_data
-        from m2n2lab.retrace import retraced
-
-        with self._evolver.turn():
-            chosen = self._evolver.best.id if focus is None else focus
-            data = lineage_data(retraced(self._evolver), chosen)
-        return sized(draw_lineage(data, self._theme, whole), 420)
-
-    def painting(self) -> Any:
-        """Return what the living are made of, along the flat vector (``painting_data``)."""
-        from m2n2lab.drawing import sized
-        from m2n2lab.drawing_lineage import draw_painting
-        from m2n2lab.lineage_plots import painting_data
-        from m2n2lab.retrace import retraced
-
-        evolver = self._evolver
-        with evolver.turn():
-            data = painting_data(evolver.archive, evolver.space.layout, retraced(evolver))
-        return sized(draw_painting(data, self._theme), 420)
-
-    def landscape(self, a: int, b: int, cells: int = 17) -> Any:
-        """Return the score of a pair's children over split and mix (``landscape_data``).
-
-        Args:
-            a, b: ids of the parents.
-            cells: splits and mixes, one more than a power of two; each cell is a child.
-
-        Raises:
-            InputError: a parent that does not live, or another number of cells.
-        """
-        from m2n2lab.drawing import sized
-        from m2n2lab.drawing_landscape import draw_landscape
-        from m2n2lab.landscape import landscape_data
-
-        data = landscape_data(self._evolver, a, b, cells)
-        return sized(draw_landscape(data, None, self._theme), 420, 560)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from m2n2lab.core.extensions import extension
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.slerp import Coefficients
 
@@ -216,9 +217,8 @@ class Recipe:
         return Recipe, (self.breaks, self.coef)
 
     def _repr_html_(self) -> str:
-        from m2n2lab.display import recipe_html
-
-        return recipe_html(self)
+        html: str = extension("html")(self)
+        return html
 
     def __repr__(self) -> str:
         shares = " + ".join(f"{share:.0f} %" for share in 100.0 * self.ancestry)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.core.extensions import extension
 from m2n2lab.errors import InputError, real_number, whole_number
 
 
@@ -59,9 +61,8 @@ class Proposal:
             real_number("mix", mix, 0.0, 1.0)
 
     def _repr_html_(self) -> str:
-        from m2n2lab.display import proposal_html
-
-        return proposal_html(self)
+        html: str = extension("html")(self)
+        return html
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +255,8 @@ class Generation:
         return f"Child {self.child} lives and takes the place of {self.displaced}."
 
     def _repr_html_(self) -> str:
-        from m2n2lab.display import generation_html
-
-        return generation_html(self)
+        html: str = extension("html")(self)
+        return html
 
     def __repr__(self) -> str:
         return f"<{self}>"  # without the members' fitness before and after
@@ -269,6 +269,21 @@ class Generation:
             f"step {self.step}: child {self.child} ({made}) scores {self.verdict.score:.1%}, "
             f"fitness {self.verdict.fitness:.1f}, rank {self.verdict.rank}, {fate}{gone}"
         )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The run of a store that records a search, or that it came from.
+
+    Attributes:
+        path: the store.
+        run: number of the run in it.
+        branched: whether the search left that run, to be recorded as one of its own.
+    """
+
+    path: Path
+    run: int
+    branched: bool = False
 
 
 def _apart(value: float, other: float | None) -> str:

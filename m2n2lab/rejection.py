@@ -35,7 +35,7 @@ one costs the child is M_rj − d_rj(0), on the mean over rivals; for right/wron
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +46,6 @@ from m2n2lab.order import Indices, Order
 from m2n2lab.population import Floats, Population
 from m2n2lab.records import Partial, Proposal
 from m2n2lab.tasks.base import Task
-
-if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
 
 EPSILON = float(np.finfo(float).eps)
 EVERY = slice(None)
@@ -247,20 +244,6 @@ class Rejection:
         self._archive, self._size = archive, size
         self._kinds = [np.flatnonzero(task.kinds == kind) for kind in np.unique(task.kinds)]
         self._bound: Bound | None = None
-
-    @classmethod
-    def of(cls, evolver: Evolver, chunk: int) -> Rejection:
-        """Return what scores the children of a search.
-
-        Raises:
-            InputError: a method that needs all scores, a chunk below 1.
-        """
-        if not evolver.lowest_leaves:
-            raise InputError(
-                f"Method {evolver.method} needs all scores of every child, but chunk={chunk} came; "
-                f"leave chunk out."
-            )
-        return cls(evolver.archive, evolver.task, chunk, evolver.space.size)
 
     def bound(self) -> Bound | None:
         """Return the bound in the archive's present state; ``None`` while there is room for all."""

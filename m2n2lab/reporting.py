@@ -15,17 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from m2n2lab import __version__
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 if TYPE_CHECKING:
     from rich.progress import Task as Bar
     from rich.progress import TaskID
 
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.evolver import Evolver, Executor
     from m2n2lab.records import Generation
-    from m2n2lab.running import Executor
     from m2n2lab.settings import Settings
-    from m2n2lab.tasks.generation import Progress as Asked
+    from m2n2lab.utils.progress import Progress as Asked
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -82,7 +81,7 @@ class Report:
             InputError: what the settings, the task or the seeds refuse.
             KeyboardInterrupt: Ctrl-C before there was anything to keep.
         """
-        from m2n2lab.tasks.generation import Halted, Watch
+        from m2n2lab.utils.progress import Halted, Watch
 
         self.progress.update(self.bar, found="opening the seeds")
         task = settings.make_task()
@@ -96,7 +95,7 @@ class Report:
 
     def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
         """Step up to step ``last``; returns whether Ctrl-C ended it early."""
-        from m2n2lab.tasks.generation import Halted, Watch
+        from m2n2lab.utils.progress import Halted, Watch
 
         end = evolver.task.watch(Watch(self._asked, lambda: bool(self.pressed)))
         self.progress.reset(self.bar, total=last, completed=evolver.generation)

@@ -121,3 +121,19 @@ def seed_colours(theme: Theme, seeds: int) -> list[str]:
 def inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
     """Return colours ``#rrggbb`` as numbers (n, 3)."""
     return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)
+
+
+PAINTED = 13
+"""Pixels over which a painting's shares are spread."""
+
+
+def painting_pixels(
+    painting: NDArray[np.float64], theme: Theme, height: int = PAINTED
+) -> NDArray[np.uint8]:
+    """Return a painting (BINS, K + 1) as a strip (height, BINS, 3) of its seeds' shares."""
+    colours = inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
+    tops = np.round(np.cumsum(painting, axis=1) * height)  # (BINS, K + 1) in pixels
+    rows = np.arange(height)[:, np.newaxis, np.newaxis]
+    seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)
+    pixels: NDArray[np.uint8] = colours[seed]
+    return pixels

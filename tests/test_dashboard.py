@@ -68,7 +68,7 @@ def test_run_moves_the_numbers_and_pause_stops_them(page, lab):
 
 def test_the_page_shows_what_the_same_search_gives_in_python(page, lab, digits):
     from m2n2lab import Evolver
-    from m2n2lab.display import percent
+    from m2n2lab.utils.text import percent
 
     opened(page, lab)
     for _ in range(3):

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from m2n2lab import InputError
 from m2n2lab.tasks import Halted, Watch
-from m2n2lab.tasks.generation import Generator, Progress
+from m2n2lab.tasks.generation import Generator
+from m2n2lab.utils.progress import Progress
 
 PROMPTS = ["a", "how many?", "", "3 apples and 4 pears:", "b", "x" * 300, "how many? 12"]
 

@@ -13,7 +13,7 @@ from sessions import wait_for
 
 from m2n2lab import Evolver, Task
 from m2n2lab.tasks import Halted, Watch
-from m2n2lab.tasks.generation import Progress, Watches
+from m2n2lab.utils.progress import Progress, Watches
 
 
 class Asking(Task):

@@ -7,9 +7,9 @@ import pytest
 from m2n2lab import METHODS, Evolver, InputError, make_evolver
 from m2n2lab.landscape import landscape_data
 from m2n2lab.lineage import _COLUMNS, BINS, Lineage
-from m2n2lab.lineage_plots import painting_data, painting_pixels
+from m2n2lab.lineage_plots import painting_data
 from m2n2lab.retrace import retraced
-from m2n2lab.theme import LIGHT, inks, seed_colours
+from m2n2lab.theme import LIGHT, inks, painting_pixels, seed_colours
 
 
 def searched(tiny, seeds, method="m2n2", steps=150):

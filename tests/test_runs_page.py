@@ -8,7 +8,7 @@ from pages import button, figure, opened, steps
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver, load_archive, make_evolver
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 
 def stepped(page, tens):

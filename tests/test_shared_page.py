@@ -6,7 +6,7 @@ from pages import button, figure, free_port, opened, served, steps
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pages import button, figure, opened
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 ROWS = """ids => {
   const models = Bokeh.documents.flatMap(document => [...document.all_models])

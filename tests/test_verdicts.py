@@ -8,7 +8,7 @@ import pytest
 
 from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
 from m2n2lab.bench import BenchData, bench_data, verdict_words
-from m2n2lab.display import plain
+from m2n2lab.utils.text import plain
 from m2n2lab.lineage import Lineage
 from m2n2lab.records import Proposal
 

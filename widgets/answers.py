@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import panel as pn
 
-from m2n2lab.display import plain
 from m2n2lab.theme import Theme
+from m2n2lab.utils.text import plain
 
 from .answers_html import ANSWERS_CSS, answers_html
 from .snapshot import Snapshot

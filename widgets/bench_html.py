@@ -7,8 +7,8 @@ import re
 from html import escape
 
 from m2n2lab.bench import BenchData, verdict_words
-from m2n2lab.display import percent, plain
 from m2n2lab.theme import Theme
+from m2n2lab.utils.text import percent, plain
 
 from .snapshot import Snapshot
 

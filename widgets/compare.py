@@ -11,10 +11,10 @@ import panel as pn
 
 from m2n2lab.baselines import METHODS
 from m2n2lab.comparing import METRICS, compare_data
-from m2n2lab.display import percent
 from m2n2lab.drawing_compare import ROOM, compare_columns, draw_compare, run_colour
 from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme
+from m2n2lab.utils.text import percent
 
 from .live_plot import LivePlot
 from .runs import Run, Runs

@@ -7,10 +7,10 @@ from html import escape
 
 import numpy as np
 
-from m2n2lab.display import percent, plain
 from m2n2lab.plots import CurvesData
 from m2n2lab.records import Generation
 from m2n2lab.theme import DARK, LIGHT, Theme, curve_looks
+from m2n2lab.utils.text import percent, plain
 
 from .answers_html import ANSWERS_CSS
 from .bench_html import BENCH_CSS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 from .snapshot import Snapshot
 

@@ -12,10 +12,10 @@ import panel as pn
 import param
 from numpy.typing import NDArray
 
-from m2n2lab.display import percent, plain
 from m2n2lab.members import MemberPage, MembersData
 from m2n2lab.tasks.base import Sample
 from m2n2lab.theme import Theme, ramp
+from m2n2lab.utils.text import percent, plain
 
 from .files import beside
 from .pictures import (

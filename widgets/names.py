@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from m2n2lab.display import plain
+from m2n2lab.utils.text import plain
 
 LONGEST_NAME = 48
 """Characters of a tensor's name that are shown."""

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from m2n2lab.display import percent
-from m2n2lab.lineage_plots import painting_pixels
-from m2n2lab.theme import Theme, inks, ramp, seed_colours
+from m2n2lab.theme import Theme, inks, painting_pixels, ramp, seed_colours
+from m2n2lab.utils.text import percent
 
 LEAST = 0.0005
 """Share below which it is not worth a word that something came from outside."""

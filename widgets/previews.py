@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from m2n2lab.tasks.generation import Halted
 from m2n2lab.turns import Turns
+from m2n2lab.utils.progress import Halted
 
 from .hindsight import Hindsight
 from .orders import Orders

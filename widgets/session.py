@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from m2n2lab.errors import InputError
 from m2n2lab.exporting import archive_bytes
 from m2n2lab.retrace import retraced
-from m2n2lab.tasks.generation import Halted, Progress, Watch
+from m2n2lab.utils.progress import Halted, Progress, Watch
 
 from .closing import started
 from .hindsight import unrecorded

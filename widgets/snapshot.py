@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.landscape import LandscapeData
     from m2n2lab.records import Generation, Standing
-    from m2n2lab.tasks.generation import Progress
+    from m2n2lab.utils.progress import Progress
 
     from .tape import Past
 

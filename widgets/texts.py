@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from m2n2lab.display import plain
 from m2n2lab.tasks.base import Sample
+from m2n2lab.utils.text import plain
 
 LONGEST, LONGEST_ANSWER, LONGEST_TRANSCRIPT = 200, 80, 6_000
 """Characters of a question, of the truth or an answer, and of all that a model wrote."""

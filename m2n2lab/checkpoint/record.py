@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import m2n2lab
 from m2n2lab.checkpoint.checkpoint import Checkpoint
 from m2n2lab.checkpoint.folder import HELPERS, PICKLES
 from m2n2lab.checkpoint.identity import together
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
+from m2n2lab.utils.version import __version__
 
 FORMAT = "m2n2lab recipe"
 VERSION = 1
@@ -53,7 +53,7 @@ class Record:
     vocab: str
     tokenizer: int
     made: str = ""
-    maker: str = field(default_factory=lambda: f"m2n2lab {m2n2lab.__version__}")
+    maker: str = field(default_factory=lambda: f"m2n2lab {__version__}")
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:

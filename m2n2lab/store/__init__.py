@@ -17,27 +17,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m2n2lab.records import Stored
     from m2n2lab.store.listing import Run, runs, steps
     from m2n2lab.store.reading import replay
-    from m2n2lab.store.recorder import Recorder, Stored, record
+    from m2n2lab.store.recorder import Recorder, record
     from m2n2lab.store.resuming import branch, resume
     from m2n2lab.store.schema import StoreError
     from m2n2lab.store.telling import told, whole_history
 
 # Loaded when they are used: a list of runs needs nothing that runs are made of.
 _HOMES = {
-    "Recorder": "recorder",
-    "Run": "listing",
-    "StoreError": "schema",
-    "Stored": "recorder",
-    "branch": "resuming",
-    "record": "recorder",
-    "replay": "reading",
-    "resume": "resuming",
-    "runs": "listing",
-    "steps": "listing",
-    "told": "telling",
-    "whole_history": "telling",
+    "Recorder": "m2n2lab.store.recorder",
+    "Run": "m2n2lab.store.listing",
+    "StoreError": "m2n2lab.store.schema",
+    "Stored": "m2n2lab.records",
+    "branch": "m2n2lab.store.resuming",
+    "record": "m2n2lab.store.recorder",
+    "replay": "m2n2lab.store.reading",
+    "resume": "m2n2lab.store.resuming",
+    "runs": "m2n2lab.store.listing",
+    "steps": "m2n2lab.store.listing",
+    "told": "m2n2lab.store.telling",
+    "whole_history": "m2n2lab.store.telling",
 }
 
 __all__ = [
@@ -59,4 +60,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,22 +7,21 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import m2n2lab
 from m2n2lab.population import Population
-from m2n2lab.records import Generation, Partial, Standing
+from m2n2lab.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.making import space_words, task_words
 from m2n2lab.store.reading import about_run, archive_state, moment
 from m2n2lab.store.rows import NOBODY, STEP, pack_ids, pack_past, step_row
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
+from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,16 +33,6 @@ BATCH = 1000
 
 LATEST = 0.5
 """Seconds after which a step is written, whether or not another one follows."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a search is recorded."""
-
-    path: Path
-    run: int
-    branched: bool = False
-    """Whether it left that run, to be recorded as one of its own."""
 
 
 class Recorder:
@@ -177,7 +166,7 @@ class Recorder:
                 (
                     datetime.now(timezone.utc).isoformat(timespec="seconds"),
                     title or f"{evolver.task.name} · {evolver.method}",
-                    f"m2n2lab {m2n2lab.__version__}",
+                    f"m2n2lab {__version__}",
                     evolver.method,
                     json.dumps(evolver.options),
                     json.dumps(task_words(evolver.task)),

@@ -6,13 +6,14 @@ import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.evolver import Evolver
 from m2n2lab.history import COLUMNS
-from m2n2lab.records import Proposal
+from m2n2lab.records import Proposal, Stored
 from m2n2lab.spaces import Space, Vector
 from m2n2lab.store.codec import mark, unpack_genome, unpack_rng, unpack_scores
 from m2n2lab.store.listing import opened
@@ -25,13 +26,9 @@ from m2n2lab.store.reading import (
     moment,
     step_of,
 )
-from m2n2lab.store.recorder import Stored
 from m2n2lab.store.rows import NOBODY, TOLD, history_rows, proposal_of, unpack_past
 from m2n2lab.store.schema import StoreError
 from m2n2lab.tasks.base import Task
-
-if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
 
 REMEMBERED = 256
 """Children that are kept while a run is repeated: more than workers have in flight."""
@@ -102,8 +99,6 @@ def _at(
     kind: type[Evolver] | None,
     branched: bool,
 ) -> Evolver:
-    from m2n2lab.evolver import Evolver
-
     with opened(path) as file:
         about = about_run(file, path, run)
         at = step_of(about, step)

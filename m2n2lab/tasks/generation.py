@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -13,121 +11,7 @@ import torch
 from torch import Tensor
 
 from m2n2lab.errors import InputError, whole_number
-
-
-class Halted(Exception):  # noqa: N818  # nobody's error: somebody asked for it
-    """Generation was asked to stop; what was answered so far is kept by the task."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the questions of one evaluation are.
-
-    Attributes:
-        done: questions that are answered.
-        total: questions that were asked.
-        tokens: tokens that were generated for them.
-        seconds: since the first was asked.
-        unit: what one of them is called.
-    """
-
-    done: int
-    total: int
-    tokens: int
-    seconds: float
-    unit: str = "question"
-
-    @property
-    def rate(self) -> float:
-        """Generated tokens per second; 0 before there are any."""
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def words(self) -> str:
-        """How far it is, in words."""
-        speed = f", {self.rate:,.0f} tokens/s" if self.tokens else ""
-        return f"{self.unit} {self.done} of {self.total}{speed}"
-
-    @property
-    def eta(self) -> float:
-        """Seconds that the rest will take at this pace; NaN before the first answer."""
-        return self.seconds * (self.total - self.done) / self.done if self.done else float("nan")
-
-
-def _never() -> bool:
-    return False
-
-
-def _nobody(progress: Progress) -> None:
-    del progress
-
-
-@dataclass
-class Watch:
-    """Who follows the generation of answers, and may stop it.
-
-    Attributes:
-        progress: called after each batch.
-        halted: asked before each batch and each token, as ``threading.Event.is_set``; once it is
-            true the evaluation ends with ``Halted``.
-    """
-
-    progress: Callable[[Progress], object] = _nobody
-    halted: Callable[[], bool] = _never
-
-    def check(self) -> None:
-        """Go on only if nobody asked to stop.
-
-        Raises:
-            Halted: somebody did.
-        """
-        if self.halted():
-            raise Halted("The evaluation was stopped before all questions were answered.")
-
-
-class Watches(Watch):
-    """Several who follow, and may stop, the same evaluations; they come and go meanwhile."""
-
-    def __init__(self) -> None:
-        super().__init__(self._tell, self._any)
-        self._all: dict[int, Watch] = {}  # by number
-        self._next = 0
-
-    def add(self, watch: Watch) -> Callable[[], None]:
-        """Let one more follow from now on; returns a function that ends it."""
-        number, self._next = self._next, self._next + 1
-        self._all[number] = watch
-
-        def end() -> None:
-            self._all.pop(number, None)
-
-        return end
-
-    def _tell(self, progress: Progress) -> None:
-        for watch in tuple(self._all.values()):
-            watch.progress(progress)
-
-    def _any(self) -> bool:
-        return any(watch.halted() for watch in tuple(self._all.values()))
-
-
-@dataclass
-class Meter:
-    """Counts answers and tokens of one evaluation, and tells the watch."""
-
-    watch: Watch
-    total: int
-    unit: str = "question"
-    done: int = 0
-    tokens: int = 0
-    start: float = field(default_factory=time.monotonic)
-
-    def add(self, done: int, tokens: int) -> None:
-        """Count more answers and tokens."""
-        self.done += done
-        self.tokens += tokens
-        seconds = time.monotonic() - self.start
-        self.watch.progress(Progress(self.done, self.total, self.tokens, seconds, self.unit))
+from m2n2lab.utils.progress import Watch
 
 
 class Batch(NamedTuple):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError, first_line
-from m2n2lab.tasks.generation import Generator, Meter
+from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.remembering import RememberingTask
+from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace

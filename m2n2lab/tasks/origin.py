@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -10,24 +9,25 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from m2n2lab.core.extensions import extension
 from m2n2lab.errors import InputError, choose
-from m2n2lab.tasks.base import Task
+from m2n2lab.tasks.base import Task, Tasks
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Task)
 
-HOMES = {
-    "digits": "tasks.data",
-    "mnist": "tasks.data",
-    "gsm8k": "tasks.gsm8k",
-    "harness": "tasks.harness",
-    "text2image": "tasks.text2image",
-    "webshop": "tasks.webshop",
-    "word_problems": "zoo.language",
-    "shop": "zoo.language",
-    "shapes": "zoo.images",
-}
-"""Modules of the functions whose tasks can be made again."""
+FACTORIES = (
+    "digits",
+    "mnist",
+    "gsm8k",
+    "harness",
+    "text2image",
+    "webshop",
+    "word_problems",
+    "shop",
+    "shapes",
+)
+"""Functions whose tasks can be made again; each is an extension slot ``task_<name>``."""
 
 
 def remembered(factory: Callable[P, T]) -> Callable[P, T]:
@@ -60,8 +60,6 @@ def make_again(origin: Mapping[str, Any] | None) -> Task:
     Raises:
         InputError: there is none, or the task's data are no longer there.
     """
-    from m2n2lab.tasks.several import Tasks
-
     if origin is None:
         raise InputError(
             "A task must be one of m2n2lab.tasks to be made again, but this one was made of a "
@@ -69,7 +67,6 @@ def make_again(origin: Mapping[str, Any] | None) -> Task:
         )
     if "tasks" in origin:
         return Tasks([make_again(part) for part in origin["tasks"]])
-    name = choose("task", origin["task"], HOMES)
-    factory = getattr(importlib.import_module(f"m2n2lab.{HOMES[name]}"), name)
-    task: Task = factory(**origin["arguments"])
+    name = choose("task", origin["task"], FACTORIES)
+    task: Task = extension(f"task_{name}")(**origin["arguments"])
     return task

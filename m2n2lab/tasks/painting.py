@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError, real_number, whole_number
-from m2n2lab.tasks.generation import Watch, out_of_memory
+from m2n2lab.tasks.generation import out_of_memory
+from m2n2lab.utils.progress import Watch
 
 Bytes = NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from numpy.typing import NDArray
 
 from m2n2lab.tasks.base import Task
-from m2n2lab.tasks.generation import Meter, Watch, Watches
+from m2n2lab.utils.progress import Meter, Watch, Watches
 
 if TYPE_CHECKING:
     from m2n2lab.spaces import Space

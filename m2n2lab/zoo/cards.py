@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from m2n2lab.display import percent
+from m2n2lab.utils.text import percent
 
 CARD = """---
 license: apache-2.0

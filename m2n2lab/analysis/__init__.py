@@ -1,0 +1,1 @@
+"""Numbers about a search, as plain arrays: niches, attraction, landscape, lineage, members."""

@@ -1,0 +1,1 @@
+"""The method: task, archive, proposals and verdicts, evolver."""

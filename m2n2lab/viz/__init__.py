@@ -1,0 +1,1 @@
+"""Drawings of what ``analysis`` computes: HoloViews plots, HTML displays, themes, fonts."""
