@@ -47,7 +47,7 @@ _HOMES = {
     "Generation": "records",
     "InputError": "errors",
     "Layout": "layout",
-    "METHODS": "baselines",
+    "METHODS": "core.methods.registry",
     "Member": "population",
     "ProcessExecutor": "executors",
     "Proposal": "records",
@@ -61,7 +61,7 @@ _HOMES = {
     "compare": "drawing_compare",
     "dashboard": "widgets.inline",
     "load_archive": "exporting",
-    "make_evolver": "baselines",
+    "make_evolver": "core.methods.registry",
     "preflight": "checkpoint",
     "rebuild": "checkpoint",
     "save_archive": "exporting",
@@ -71,8 +71,8 @@ __all__ = ["__version__", "store", "tasks", "zoo", *_HOMES]
 if TYPE_CHECKING:
     from m2n2lab import store, tasks, zoo
     from m2n2lab.archive import Archive
-    from m2n2lab.baselines import METHODS, make_evolver
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
+    from m2n2lab.core.methods.registry import METHODS, make_evolver
     from m2n2lab.drawing_compare import compare
     from m2n2lab.errors import InputError
     from m2n2lab.evolver import Evolver

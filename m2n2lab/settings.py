@@ -154,7 +154,7 @@ class Settings:
         Raises:
             InputError: a value that cannot be used.
         """
-        from m2n2lab.baselines import METHODS
+        from m2n2lab.core.methods.registry import METHODS
 
         given = {name: text for name, text in query.items() if name in ASKED and text != ""}
         options = dict(self.options)
@@ -242,7 +242,7 @@ class Settings:
     @property
     def usual_mutation(self) -> float:
         """Mutation that nobody gave a number for; checkpoints have none."""
-        from m2n2lab.baselines import METHODS
+        from m2n2lab.core.methods.registry import METHODS
 
         if self.checkpoints:
             return 0.0
@@ -254,7 +254,7 @@ class Settings:
         Raises:
             InputError: an unknown task or method, numbers out of bounds, data for digits.
         """
-        from m2n2lab.baselines import METHODS
+        from m2n2lab.core.methods.registry import METHODS
 
         choose("task", self.task, TASKS)
         choose("method", self.method, METHODS)
@@ -327,7 +327,7 @@ class Settings:
         Raises:
             InputError: what the task, the seeds or the method refuse.
         """
-        from m2n2lab.baselines import make_evolver
+        from m2n2lab.core.methods.registry import make_evolver
 
         task = task or self.make_task()
         seeds = make_seeds(self, task)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from m2n2lab import METHODS, Evolver, InputError, make_evolver
-from m2n2lab.baselines import GridArchive
+from m2n2lab.core.methods.map_elites import GridArchive
 from m2n2lab.tasks import Classify, from_function
 
 PLAIN = {"archive_size": 6, "mutation": 0.01}

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, digits):
     from m2n2lab import Evolver
     from m2n2lab.bench import bench_data
-    from m2n2lab.utils.text import percent
     from m2n2lab.plots import attraction_data
+    from m2n2lab.utils.text import percent
 
     opened(page, lab)
     for _ in range(6):

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from stores import same, same_archive, search
 
 from m2n2lab import CheckpointSpace, Evolver, InputError, make_evolver, store, tasks
-from m2n2lab.baselines import METHODS
+from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.store.codec import pack_rng, pack_scores, unpack_rng, unpack_scores
 from m2n2lab.store.schema import StoreError
 

@@ -8,9 +8,9 @@ import pytest
 
 from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
 from m2n2lab.bench import BenchData, bench_data, verdict_words
-from m2n2lab.utils.text import plain
 from m2n2lab.lineage import Lineage
 from m2n2lab.records import Proposal
+from m2n2lab.utils.text import plain
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m" + "x" * 100_000
 

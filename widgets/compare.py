@@ -9,8 +9,8 @@ from typing import Any
 
 import panel as pn
 
-from m2n2lab.baselines import METHODS
 from m2n2lab.comparing import METRICS, compare_data
+from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.drawing_compare import ROOM, compare_columns, draw_compare, run_colour
 from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme

@@ -10,7 +10,7 @@ from typing import Any
 
 import panel as pn
 
-from m2n2lab.baselines import METHODS
+from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.errors import InputError
 from m2n2lab.settings import ADJUSTABLE, Settings
 from m2n2lab.theme import Theme

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.baselines import METHODS, make_evolver
 from m2n2lab.checkpoint import CheckpointSpace
 from m2n2lab.checkpoint.kinds import TORCH_NAMES
+from m2n2lab.core.methods.registry import METHODS, make_evolver
 from m2n2lab.errors import InputError
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe

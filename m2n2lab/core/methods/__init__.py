@@ -1,0 +1,1 @@
+"""Search methods, one algorithm a file, and the registry of their names."""

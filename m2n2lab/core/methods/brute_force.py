@@ -1,0 +1,53 @@
+"""Brute force: one SLERP ratio after the other, without a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from m2n2lab.archive import Capacity
+from m2n2lab.errors import InputError, whole_number
+from m2n2lab.evolver import Evolver
+from m2n2lab.population import Member
+from m2n2lab.records import Proposal
+from m2n2lab.tasks.base import Task
+
+
+class BruteForce(Evolver):
+    """Try SLERP ratios of two seeds from 0 to 1, without a split; then start over.
+
+    Args:
+        task, seeds, options: as for ``Evolver``; exactly two seeds.
+        ratios: how many ratios there are.
+    """
+
+    method = "brute-force"
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: Any,
+        *,
+        ratios: int = 10_000,
+        alpha: float = 0.0,
+        capacity: Capacity = "one",
+        **options: Any,
+    ) -> None:
+        self.ratios = whole_number("ratios", ratios, 2)
+        super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
+        self.options["ratios"] = self.ratios
+        if len(self.space.seeds) != 2:
+            raise InputError(
+                f"Brute force tries the ratios of exactly two seeds, but {len(self.space.seeds)} "
+                f"came; choose two."
+            )
+        # Not from the archive, which may have room for one of them only.
+        a, b = (Member(id, 0, (), seed, float("nan")) for id, seed in enumerate(self.space.seeds))
+        self._seeds = (a, b)
+
+    def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
+        ratio = (self.generation % self.ratios) / (self.ratios - 1)
+        return Proposal((0, 1), self.space.size, ratio, seed)
+
+    def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
+        """Return the parents; the seeds can be merged although they no longer live."""
+        return self._seeds if proposal.parents == (0, 1) else super()._parents(proposal)

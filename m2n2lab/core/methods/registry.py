@@ -1,0 +1,79 @@
+"""Registry of methods: every method by name, and how its evolver is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from m2n2lab.core.methods.brute_force import BruteForce
+from m2n2lab.core.methods.cma_es import CmaEs
+from m2n2lab.core.methods.m2n2_plus import Plus
+from m2n2lab.core.methods.map_elites import MapElites
+from m2n2lab.errors import InputError, choose
+from m2n2lab.evolver import Evolver
+from m2n2lab.spaces import Space
+from m2n2lab.tasks.base import Task
+
+
+class Method(NamedTuple):
+    """How to make the evolver of a named method."""
+
+    kind: type[Evolver]
+    options: dict[str, Any]
+    words: str
+
+
+# Fitness is the plain sum of scores, also of graded ones.
+_GA = {"alpha": 0.0, "capacity": "one", "attraction": False}
+
+METHODS = {
+    "m2n2": Method(Evolver, {}, "competition, attraction and split points"),
+    "m2n2-no-crossover": Method(Evolver, {"crossover": False}, "M2N2 by mutation alone"),
+    "m2n2-no-split": Method(Evolver, {"split_point": False}, "M2N2 with one mix for all weights"),
+    "m2n2-no-attraction": Method(Evolver, {"attraction": False}, "M2N2, both parents by fitness"),
+    "ga": Method(Evolver, _GA, "genetic algorithm: no competition, no attraction"),
+    "ga-no-crossover": Method(Evolver, {**_GA, "crossover": False}, "GA by mutation alone"),
+    "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
+    "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
+    "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
+    "m2n2+": Method(Plus, {}, "the lab's variant: M2N2 with weight decay and reach"),
+}
+"""Every method by name, in the order in which views list them."""
+
+
+def make_evolver(
+    method: str, task: Task, seeds: Sequence[Any] | NDArray[Any] | Space, **options: Any
+) -> Evolver:
+    """Return the evolver of a method by name (see ``METHODS``).
+
+    Args:
+        method: its name.
+        task, seeds, options: as for ``Evolver``, and what the method adds.
+
+    Raises:
+        InputError: an unknown method, an option it does not have or that makes it another method.
+    """
+    kind, preset, _ = METHODS[choose("method", method, METHODS)]
+    for name in preset.keys() & options.keys():
+        if options[name] != preset[name]:
+            raise InputError(
+                f"Method {method!r} means {name}={preset[name]!r}, but {name}={options[name]!r} "
+                f"came; leave it out or choose another method."
+            )
+    for name in options:
+        choose(f"option of method {method!r}", name, _options_of(kind))
+    return kind(task, seeds, **{**options, **preset}, method=method)
+
+
+def _options_of(kind: type[Evolver]) -> list[str]:
+    """Return the names of the keyword options that a class of evolvers takes."""
+    parameters = [
+        parameter
+        for base in (kind, Evolver)
+        for parameter in inspect.signature(base.__init__).parameters.values()
+    ]
+    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    return [name for name in names if name != "method"]
