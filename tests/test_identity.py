@@ -13,7 +13,6 @@ from checkpoints import tensors
 
 from m2n2lab import InputError
 from m2n2lab.checkpoint import identity
-from m2n2lab.checkpoint.digests import Stream
 from m2n2lab.checkpoint.identity import Hashes, cache_folder, remember, together, when_ready
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
@@ -57,6 +56,21 @@ def test_files_are_known_by_their_sha256(tmp_path):
     assert hashed(write(tmp_path / "text")) == ([HELLO], 5)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_files_of_all_lengths_are_hashed_by_any_number_of_threads(
+    count, threads, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(identity, "WORKERS", threads)
+    rng = np.random.default_rng(10 * count + threads)
+    contents = {tmp_path / str(i): rng.bytes(int(rng.integers(3000))) for i in range(count)}
+    for path, content in contents.items():
+        path.write_bytes(content)
+    found, done = hashed(*contents)
+    assert found == [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    assert done == sum(map(len, contents.values()))
+
+
 def test_a_file_that_is_named_twice_is_read_once(tmp_path):
     path = write(tmp_path / "a")
     assert hashed(path, path) == ([HELLO, HELLO], 5)
@@ -97,17 +111,16 @@ def test_what_is_younger_than_two_seconds_is_not_remembered(tmp_path, monkeypatc
 @pytest.mark.usefixtures("later")
 def test_what_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
     path, content = write(tmp_path / "a", bytes(3 << 20)), b"\1" * (3 << 20)
-    end, ended = Stream.end, []
+    mapped = identity._mapped
 
-    def changing(stream, rest):
-        found = end(stream, rest)
-        if not ended:
+    def changing(path):
+        data = bytes(mapped(path))
+        if data != content:
             write(path, content)
-        ended.append(found)
-        return found
+        return data
 
-    monkeypatch.setattr(Stream, "end", changing)
-    hashed(path)
+    monkeypatch.setattr(identity, "_mapped", changing)
+    assert hashed(path) == ([hashlib.sha256(bytes(3 << 20)).hexdigest()], 3 << 20)
     expected = hashlib.sha256(content).hexdigest()
     assert hashed(path) == ([expected], 3 << 20)
     assert hashed(path) == ([expected], 0)
@@ -255,7 +268,6 @@ def test_several_files_have_the_sha256_of_what_sha256sum_prints(tmp_path):
 PROCESS = """
 import sys
 from m2n2lab.checkpoint import identity
-from m2n2lab.checkpoint.digests import Stream
 identity.SETTLED = -1.0
 from m2n2lab.checkpoint.space import CheckpointSpace
 print("started", flush=True)

@@ -8,26 +8,18 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import platformdirs
 
-from m2n2lab.checkpoint.kinds import Bytes
 from m2n2lab.checkpoint.work import WORKERS
 from m2n2lab.errors import InputError
 from m2n2lab.files import write_whole
 
-if TYPE_CHECKING:
-    from m2n2lab.checkpoint.digests import Stream
-
 SETTLED = 2.0
 """Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
-
-READ = 1 << 22
-"""Bytes of a file that are hashed at a time."""
 
 
 def cache_folder(name: str) -> Path:
@@ -46,30 +38,24 @@ def remember(path: Path, content: bytes) -> None:
 
 
 class _File:
-    """A file on its way to its SHA-256."""
+    """A file on its way to its SHA-256, as it was when this was made.
 
-    def __init__(self, path: Path, stream: Stream) -> None:
-        self.path, self.stream = path, stream
-        self.before = path.stat()
-        self.settled = time.time() - self.before.st_mtime > SETTLED
-        self._data, self._at = _mapped(path), 0
+    Attributes:
+        path: where it lies.
+        data: its content.
+    """
 
-    @property
-    def left(self) -> int:
-        """Bytes that are not hashed yet."""
-        return len(self._data) - self._at
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before = path.stat()  # first: a change after it shows when it is looked up
+        self.data = _mapped(path)
+        self._settled = time.time() - self._before.st_mtime > SETTLED
 
-    def read(self) -> Bytes:
-        """Return the next bytes (``READ``,), or all that are left."""
-        piece = self._data[self._at : self._at + READ]
-        self._at += len(piece)
-        return piece
-
-    def end(self, rest: Bytes) -> str:
-        """Return its SHA-256 and remember it."""
-        digest = self.stream.end(rest)
-        if self.settled:
-            note = {**_stamp(self.path, self.before), "sha256": digest}
+    def digest(self) -> str:
+        """Return its SHA-256 in hexadecimal and remember it."""
+        digest = hashlib.sha256(self.data).hexdigest()  # other threads run meanwhile
+        if self._settled:
+            note = {**_stamp(self.path, self._before), "sha256": digest}
             remember(_note(self.path), json.dumps(note).encode())
         return digest
 
@@ -80,30 +66,31 @@ class Hashes:
     Args:
         files: the files.
         trust: take what is remembered of files whose size and time stamp have not changed.
+
+    Attributes:
+        done: bytes of the files that have been hashed.
     """
 
     def __init__(self, files: Iterable[Path], trust: bool = True) -> None:
-        self.done = 0  # bytes hashed so far
+        self.done = 0
         self._found: dict[Path, str] = {}
-        self._error: Exception | None = None
-        wanted = list(dict.fromkeys(files))
-        self._known = {path: digest for path in wanted if trust and (digest := _remembered(path))}
+        self._error: OSError | None = None
         self._lock = threading.Lock()
-        self._idle: list[_File] = []  # those that no thread is at
-        if new := [path for path in wanted if path not in self._known]:
-            # Here, because it brings numba, which what is known and headers do without.
-            from m2n2lab.checkpoint import digests
-
-            self._digests = digests
-            try:
-                self._idle = [_File(path, digests.Stream()) for path in new]
-            except OSError as error:
-                self._error = error
-        self._unfinished = len(self._idle)
+        self._left: list[_File] = []
+        try:
+            for path in dict.fromkeys(files):
+                if trust and (digest := _remembered(path)):
+                    self._found[path] = digest
+                else:
+                    self._left.append(_File(path))
+        except OSError as error:
+            self._error = error
+            self._left.clear()
+        self._left.sort(key=lambda file: len(file.data))  # the longest are taken first
         # Daemons: a process that ends early does not wait for them.
         self._threads = [
             threading.Thread(target=self._run, name="m2n2lab-hash", daemon=True)
-            for _ in range(min(WORKERS, len(self._idle)))
+            for _ in range(min(WORKERS, len(self._left)))
         ]
         for thread in self._threads:
             thread.start()
@@ -127,41 +114,22 @@ class Hashes:
                 f"A seed's file could not be read to its end: {self._error}; check the disk, or "
                 f"copy it again."
             ) from self._error
-        return {**self._known, **self._found}
+        return dict(self._found)
 
     def _run(self) -> None:
-        try:
-            while files := self._take():
-                self._go_on(files)
-        except OSError as error:
-            self._error = error
+        while file := self._next():
+            try:
+                digest = file.digest()
+            except OSError as error:
+                self._error = error
+                return
+            with self._lock:
+                self.done += len(file.data)
+                self._found[file.path] = digest
 
-    def _take(self) -> list[_File]:
-        """Return the files to go on with: a thread's share, and those with most left.
-
-        So all of them end together, and as many are hashed at once as long as it can be.
-        """
+    def _next(self) -> _File | None:
         with self._lock:
-            share = min(self._digests.TOGETHER, -(-self._unfinished // len(self._threads)))
-            self._idle.sort(key=lambda file: -file.left)
-            taken, self._idle = self._idle[:share], self._idle[share:]
-            return taken
-
-    def _go_on(self, files: Sequence[_File]) -> None:
-        pieces = [file.read() for file in files]
-        full = [i for i, piece in enumerate(pieces) if len(piece) == READ]
-        if full:
-            self._digests.feed([files[i].stream for i in full], [pieces[i] for i in full])
-        ended = {
-            file.path: file.end(piece)
-            for file, piece in zip(files, pieces, strict=True)
-            if len(piece) < READ
-        }
-        with self._lock:
-            self.done += sum(map(len, pieces))
-            self._found |= ended
-            self._unfinished -= len(ended)
-            self._idle += [files[i] for i in full]
+            return self._left.pop() if self._left else None
 
 
 def together(digests: Mapping[str, str]) -> str:
@@ -191,15 +159,15 @@ def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -
         threading.Thread(target=wait, name="m2n2lab-hash", daemon=True).start()
 
 
-def _mapped(path: Path) -> Bytes:
-    """Return a file's bytes (n,), mapped: as its weights are, and read without a copy."""
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """Return a file's bytes, mapped: as its weights are, and read without a copy."""
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
-            return np.empty(0, np.uint8)
+            return b""
         found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if hasattr(mmap, "MADV_SEQUENTIAL"):  # a disk is read a tenth faster with it
         found.madvise(mmap.MADV_SEQUENTIAL)
-    return np.frombuffer(found, np.uint8)
+    return found
 
 
 def _note(path: Path) -> Path:
