@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import sys
 import time
@@ -158,14 +156,6 @@ app.command()(storing.export)
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence and status 2."""
-    # What is left at the end goes with the process; looking through it first takes a third of a
-    # second where numba or torch are loaded.
-    atexit.register(gc.freeze)
-    if sys.argv[1:2] in (["inspect"], ["merge"], ["rebuild"]):
-        # numba looks for SciPy's BLAS before it compiles anything: a quarter of a second, for what
-        # these commands do not use. Nor do they leave garbage that must be searched for.
-        sys.modules.setdefault("scipy.linalg.cython_blas", None)  # type: ignore[arg-type]
-        gc.disable()
     try:
         app()
     except InputError as error:
