@@ -19,6 +19,8 @@ search.
   with as many torch threads. Blocks alternate, and both take the very same steps. Told apart are
   the first seconds, in which the page draws its plots, and what comes then.
 - closing: from closing a page to the end of its search's thread in the server.
+- collecting: Python's search for garbage among all that the server imports, during which nothing
+  else runs: what ``gc.freeze`` saves it.
 
     python benchmarks/dashboard_latency.py [--clicks 40] [--openings 5] [--blocks 5] [--pages 8]
 """
@@ -34,12 +36,14 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from browsing import Lab, button, click_at, faults, launched, profile, serving_lab, steps
 from findings import Finding, at_least, at_most
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+
+Result = TypeVar("Result")
 
 SOON = 100
 """Milliseconds within which 95 % of the clicks are to be answered."""
@@ -230,7 +234,7 @@ class Visits:
             self.close(page)
             times, at = zip(*marks, strict=True)
             shown.append(np.diff(times))
-            bare.append(alone_in_a_process(at))
+            bare.append(by_itself(alone, at))
         print("speed of the search, one torch thread")
         ratios = np.median(np.array(bare) / np.array(shown), axis=0)
         for name, ratio in (("in its first seconds", ratios[0]), ("then", ratios[2])):
@@ -254,10 +258,25 @@ def alone(steps: Sequence[int]) -> list[float]:
     return np.diff(times).tolist()
 
 
-def alone_in_a_process(steps: Sequence[int]) -> list[float]:
-    """Return the same, from a fresh process: there nothing else has the interpreter."""
+def by_itself(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a fresh process: there nothing else has the interpreter."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(alone, steps).result()
+        return pool.submit(function, *arguments).result()
+
+
+def collecting() -> list[float]:
+    """Return milliseconds of full garbage collections among all that the server imports."""
+    import gc
+
+    import m2n2lab.widgets.server  # noqa: F401  # what is searched
+
+    gc.collect()  # what the imports have left behind
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        gc.collect()
+        times.append(1e3 * (perf_counter() - start))
+    return times
 
 
 def measure(visits: Visits, browser: Browser, options: argparse.Namespace) -> Iterator[Finding]:
@@ -283,6 +302,11 @@ def measure(visits: Visits, browser: Browser, options: argparse.Namespace) -> It
     heading("closing a page")
     line("until its search has ended, s", visits.ended, 1, "target <= 5")
     yield at_most("a closed page's search ends within", max(visits.ended), 5, " s", 1)
+    pauses = by_itself(collecting)
+    heading("garbage collections of the server's imports")
+    line("were they not left out, ms", pauses, 0)
+    what = "a garbage collection of the server's imports, were they not left out"
+    yield Finding(what, f"{median(pauses):.0f} ms")
 
 
 def measured(options: argparse.Namespace) -> Iterator[Finding]:

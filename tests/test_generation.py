@@ -142,7 +142,6 @@ def test_nothing_can_be_generated_with_sizes_below_one(options):
         Generator(**options)
 
 
-def test_progress_tells_pace_and_what_is_left():
+def test_progress_tells_pace():
     assert Progress(done=5, total=20, tokens=80, seconds=2.0).rate == 40
-    assert Progress(done=5, total=20, tokens=80, seconds=2.0).eta == 6
     assert Progress(done=0, total=20, tokens=0, seconds=0.0).rate == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakMethod
 
 import numpy as np
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from m2n2lab.drawing import Boxes, Hook, strongest
 from m2n2lab.theme import Theme
-
-from .snapshot import Snapshot
 
 SMALL = 50
 """Numbers of a column up to which it is cheaper inside a message than in two of its own."""
@@ -26,15 +24,6 @@ def _packed(values: Any) -> Any:
     if values.size <= SMALL:
         return values.tolist()
     return values.astype(np.float32) if values.dtype == np.float64 else values
-
-
-class View(Protocol):
-    """What the page asks of a view."""
-
-    pane: Any
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
 
 
 class LivePlot:

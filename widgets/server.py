@@ -114,8 +114,9 @@ def serve_dashboard(
         unused_session_lifetime_milliseconds=30_000,
         verbose=False,
     )
-    # What is imported stays. Looked through for garbage it would keep pages and searches waiting
-    # for a third of a second, each time that a few pages have been opened.
+    # What is imported stays. Searching its 400,000 objects for garbage would stop all pages and
+    # searches for a third of a second, each time that a few pages have been opened
+    # (benchmarks/dashboard_latency.py).
     gc.freeze()
     server.start()
     PeriodicCallback(give_back, TRIM_EVERY).start()
