@@ -88,7 +88,6 @@ class Lineage:
         lineage = Lineage(evolver)
         evolver.subscribe(lineage.observe)
         evolver.run(1_000)
-        lineage.ancestors(evolver.best.id)
         lineage.painting(evolver.best.id)    # (BINS, K + 1)
 
     A *painting* tells for each of ``BINS`` stretches of the flat vector how much of it came from
@@ -360,15 +359,6 @@ class Lineage:
             mix=None if math.isnan(values["mix"]) else values["mix"],
             shares=self._shares_of(row),
         )
-
-    def ancestors(self, id: int) -> NDArray[np.int64]:
-        """Return the ids of all ancestors of a member that were watched, oldest first (n,).
-
-        Raises:
-            InputError: no such member ever lived.
-        """
-        ids: NDArray[np.int64] = self.column("id")[self.line(id)[0][:-1]]
-        return ids
 
     def line(self, id: int) -> tuple[NDArray[np.intp], Floats]:
         """Return the rows of a member's ancestors and, last, its own (n,), and what each gave.

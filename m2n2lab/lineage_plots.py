@@ -85,11 +85,6 @@ class LineageData(NamedTuple):
     since: int  # step at which the last RECENT births begin
     now: int
 
-    @property
-    def marked(self) -> NDArray[np.bool_]:
-        """(n,) the focus and its ancestors, but for those of whom nothing came down to it."""
-        return self.gave > 0.0
-
 
 def lineage_data(lineage: Lineage, focus: int | None = None, last: int = 400) -> LineageData:
     """Return the part of a lineage that can be shown.
