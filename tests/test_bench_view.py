@@ -10,10 +10,10 @@ import pytest
 from figures import serving
 from m2n2lab.widgets.bench_view import BenchView
 from m2n2lab.widgets.names import LONGEST_NAME
+from m2n2lab.widgets.orders import Mailbox
 from m2n2lab.widgets.pictures import painting_uri, shares_words
 from m2n2lab.widgets.session import Session
 from m2n2lab.widgets.snapshot import Snapshot
-from m2n2lab.widgets.workbench import Choice
 from pages import button, figure, opened
 from playwright.sync_api import expect
 from sessions import PATIENCE, wait_for
@@ -27,18 +27,11 @@ from m2n2lab.theme import LIGHT
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\x1b[31m' + "x" * 100_000
 
 
-class Orders:
-    """Stands for a session: keeps what is ordered and shows what it is told to."""
+class Shown:
+    """Stands for a session without a worker: keeps the orders and shows what is set."""
 
     def __init__(self):
-        self.snapshot, self.choice, self.given = Snapshot(), Choice(), []
-
-    def choose(self, **parts):
-        self.choice = replace(self.choice, **parts)
-        self.given.append(parts)
-
-    def command(self, name, shown=None):
-        self.given.append((name, shown))
+        self.snapshot, self.orders = Snapshot(), Mailbox()
 
 
 def hostile(score=lambda model, at: model[at % 40] > 0):
@@ -51,21 +44,21 @@ def hostile(score=lambda model, at: model[at % 40] > 0):
     return Evolver(task, DenseSpace(seeds, layout), archive_size=6, rng=0)
 
 
-def shown_on(view, orders, **changes):
-    orders.snapshot = replace(orders.snapshot, **changes)
-    view.update(orders.snapshot)
+def shown_on(view, session, **changes):
+    session.snapshot = replace(session.snapshot, **changes)
+    view.update(session.snapshot)
 
 
 def made(evolver, **known):
-    """Return a view of a pair, what it orders, and what is on the bench."""
+    """Return a view of a pair, the session that it orders from, and what is on the bench."""
     lineage = Lineage(evolver)
     a, b = evolver.archive.ids[:2]
     data = bench_data(evolver, evolver.ask(parents=(a, b), split=20, mix=0.25), lineage)
-    orders = Orders()
-    view = BenchView(lambda: orders, LIGHT)
+    session = Shown()
+    view = BenchView(lambda: session, LIGHT)
     niches = niches_data(evolver.archive, evolver.task)
-    shown_on(view, orders, phase="paused", bench=data, niches=niches, **known)
-    return view, orders, data
+    shown_on(view, session, phase="paused", bench=data, niches=niches, **known)
+    return view, session, data
 
 
 @pytest.fixture
@@ -81,23 +74,23 @@ def html(view):
 
 
 def test_a_fast_task_has_no_preview_button_and_can_be_merged(ready):
-    view, orders, data = ready
+    view, session, data = ready
     assert not view.preview.visible
     assert not view.merge.disabled
     view.merge.clicks += 1
-    assert orders.given == [("merge", data.proposal)]
+    assert session.orders.now.commands == (("merge", data.proposal),)
 
 
 def test_a_slow_task_shows_what_was_chosen_and_keeps_the_last_preview_apart(ready):
-    view, orders, data = ready
+    view, session, data = ready
     a, b = data.proposal.parents
-    shown_on(view, orders, slow=True)
+    shown_on(view, session, slow=True)
     assert view.preview.visible
     assert 'data-testid="waits"' not in html(view)
     view.pick(91, 92)
     view.load(7, 0.75)
     assert view.merge.disabled  # at once, before the worker says that it waits
-    shown_on(view, orders, slow=True, pending=True)
+    shown_on(view, session, slow=True, pending=True)
     assert (view.a.value, view.b.value, view.at.value, view.mix.value) == (91, 92, 7, 0.75)
     assert (view.split.split, view.split.mix) == (7, 0.75)
     assert view.merge.disabled
@@ -112,33 +105,32 @@ def test_a_slow_task_shows_what_was_chosen_and_keeps_the_last_preview_apart(read
 
 
 def test_preview_is_ordered_once_and_the_button_is_back_when_it_is_there(ready):
-    view, orders, data = ready
+    view, session, data = ready
     view.load(7, 0.75)
-    shown_on(view, orders, slow=True, pending=True)
-    orders.given.clear()
+    shown_on(view, session, slow=True, pending=True)
     view.preview.clicks += 1
-    assert orders.given == [("preview", None)]
+    assert session.orders.now.commands == (("preview", None),)
     assert view.preview.disabled
     newer = replace(data, proposal=data.proposal.edit(split=7, mix=0.75))
-    shown_on(view, orders, bench=newer, pending=False)
+    shown_on(view, session, bench=newer, pending=False)
     assert not view.preview.disabled
     assert not view.merge.disabled
     assert 'data-testid="waits"' not in html(view)
 
 
 def test_a_choice_that_is_taken_back_can_be_merged_again(ready):
-    view, orders, _ = ready
-    shown_on(view, orders, slow=True)
+    view, session, _ = ready
+    shown_on(view, session, slow=True)
     view.load(7, 0.75)
     view.load(20, 0.25)
     assert view.merge.disabled
-    shown_on(view, orders)  # the worker has seen nothing new
+    shown_on(view, session)  # the worker has seen nothing new
     assert not view.merge.disabled
 
 
 def test_a_parent_that_has_died_disables_the_merge_and_says_why(ready):
-    view, orders, _ = ready
-    shown_on(view, orders, stale=True)
+    view, session, _ = ready
+    shown_on(view, session, stale=True)
     assert view.merge.disabled
     assert "A parent no longer lives; pick another pair." in html(view)
 
@@ -147,7 +139,7 @@ def test_a_parent_that_has_died_disables_the_merge_and_says_why(ready):
 
 
 def test_the_parents_paintings_are_told_to_the_editor_once(ready):
-    view, orders, data = ready
+    view, session, data = ready
     assert view.split.made == [
         {
             "uri": painting_uri(painting, LIGHT),
@@ -157,9 +149,9 @@ def test_the_parents_paintings_are_told_to_the_editor_once(ready):
     ]
     sent = []
     view.split.param.watch(lambda *events: sent.extend(e.name for e in events), ["made", "names"])
-    shown_on(view, orders, bench=replace(data, omega=0.5))
+    shown_on(view, session, bench=replace(data, omega=0.5))
     assert sent == []
-    shown_on(view, orders, bench=replace(data, paintings=()))
+    shown_on(view, session, bench=replace(data, paintings=()))
     assert view.split.made == []
 
 
@@ -200,10 +192,10 @@ def test_bars_of_any_number_of_classes_fit_their_picture(many):
 
 
 def test_a_class_without_data_points_has_no_score(ready):
-    view, orders, data = ready
+    view, session, data = ready
     accuracy = data.accuracy.copy()
     accuracy[:, 0] = np.nan
-    shown_on(view, orders, bench=replace(data, accuracy=accuracy))
+    shown_on(view, session, bench=replace(data, accuracy=accuracy))
     assert re.search(r"<title>A, [^<]*: –</title>", view._who.object)
 
 
@@ -300,7 +292,7 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
     expect(button(page, "Merge")).to_be_disabled()
     expect(page.get_by_label("Split at")).to_have_value("26")
     expect(handle).to_have_attribute("aria-valuenow", "26")
-    wait_for(session, lambda s: s.pending and session.choice.mix == 0.51)
+    wait_for(session, lambda s: s.pending and session.orders.choice.mix == 0.51)
     assert len(evaluated) == before
     button(page, "Preview").press("Enter")
     expect(figure(page, "waits")).to_have_count(0)

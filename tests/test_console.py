@@ -131,7 +131,7 @@ def test_who_stands_for_a_parent_that_has_died_is_said(evolver, console):
     while a in evolver.archive:
         evolver.step()
     snapshot = wait_for(console, lambda s: f"Member {a} does not live" in s.note)
-    assert snapshot.bench.proposal.parents[0] == evolver.best.id == console.session.choice.a
+    assert snapshot.bench.proposal.parents[0] == evolver.best.id == console.session.orders.choice.a
 
 
 def test_a_state_that_is_loaded_in_a_cell_is_followed(evolver, console):

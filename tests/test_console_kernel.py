@@ -58,7 +58,7 @@ def test_an_interrupt_between_cells_pauses(kernel):
     run("console.run(); until(lambda: console.snapshot.phase == 'running')")
     end = time.monotonic() + PATIENCE
     # Right after a cell the kernel ignores the signal, until the console has had a look.
-    while run("print(console.session.running)") == "True":
+    while run("print(console.session.orders.running)") == "True":
         assert time.monotonic() < end
         time.sleep(0.6)
         manager.interrupt_kernel()

@@ -190,19 +190,19 @@ def test_a_session_draws_only_while_somebody_looks(search):
     try:
         wait_for(session, lambda s: s.bench is not None)
         assert session.snapshot.gallery is None
-        session.look_at(Looking())
+        session.orders.look_at(Looking())
         full = wait_for(
             session, lambda s: s.gallery and all(None not in row.drawn for row in s.gallery.rows)
         )
-        session.look_at(None)
-        session.step()
+        session.orders.look_at(None)
+        session.orders.step()
         later = wait_for(session, lambda s: s.step == full.step + 1 and s.phase == "paused")
         assert later.gallery is full.gallery
-        session.look_at(Looking(own="赤い円"))
+        session.orders.look_at(Looking(own="赤い円"))
         wait_for(session, lambda s: s.gallery.prompts[0].text == "赤い円")
-        session.command("ballot")
+        session.orders.command("ballot")
         wait_for(session, lambda s: s.ballot is not None)
-        session.command("left")
+        session.orders.command("left")
         wait_for(session, lambda s: not s.ballot.open)
     finally:
         session.close()
@@ -218,8 +218,8 @@ def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(sea
     session = Session(lambda: search)
     session.start()
     try:
-        session.look_at(Looking())
-        session.run()
+        session.orders.look_at(Looking())
+        session.orders.run()
         # An evaluation that tells of its pictures must not keep its own step from being shown.
         shown = wait_for(session, lambda s: s.phase == "running" and s.step > 3)
         wait_for(session, lambda s: s.step > shown.step and s.phase == "running")
@@ -241,7 +241,7 @@ def test_a_session_that_is_closed_while_it_draws_ends_without_an_error(search, c
     wait_for(session, lambda s: s.bench is not None)
     assert session.snapshot.draws
     search.task.watch(Watch(halted=halted))
-    session.look_at(Looking(own="赤い円"))
+    session.orders.look_at(Looking(own="赤い円"))
     assert drawing.wait(10.0)
     session.close()
     assert session.join(10.0)

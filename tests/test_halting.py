@@ -83,19 +83,21 @@ def test_pause_stops_a_model_in_the_middle_of_its_answers_and_run_goes_on():
     straight.run(6)
     evolver, task = search()
     with started(evolver, attended=False) as session:
-        session.choose(a=0, b=1)  # or, at rest, the next pair would be asked before the next step
+        session.orders.choose(
+            a=0, b=1
+        )  # or, at rest, the next pair would be asked before the next step
         wait_for(session, lambda now: now.bench and now.bench.proposal.parents == (0, 1))
-        session.step(2)
+        session.orders.step(2)
         wait_for(session, lambda now: now.step == 2 and now.phase == "paused")
         task.go.clear()
         task.asked.clear()
-        session.run()
+        session.orders.run()
         assert task.asked.wait(10)
-        session.pause()
+        session.orders.pause()
         wait_for(session, lambda now: now.phase == "paused")
         assert (evolver.generation, session.snapshot.message) == (2, "")
         task.go.set()
-        session.step(4)
+        session.orders.step(4)
         wait_for(session, lambda now: now.step == 6)
     assert rows(evolver) == rows(straight)
 
@@ -104,19 +106,19 @@ def test_what_is_evaluated_at_rest_makes_room_for_steps_and_is_made_afterwards()
     evolver, task = search()
     with started(evolver) as session:
         wait_for(session, lambda now: now.landscape is not None and now.landscape.done > 3)
-        session.choose(a=0, b=1, split=3)
+        session.orders.choose(a=0, b=1, split=3)
         wait_for(session, lambda now: now.bench and now.bench.proposal.split == 3)
         task.go.clear()  # nothing that is asked now is answered
         task.asked.clear()
-        session.choose(split=5)
+        session.orders.choose(split=5)
         assert task.asked.wait(10)
-        session.run()
+        session.orders.run()
         wait_for(session, lambda now: now.phase == "running")
         task.go.set()
         wait_for(session, lambda now: now.step > 0)
-        session.pause()
+        session.orders.pause()
         wait_for(session, lambda now: now.phase == "paused")
-        session.choose(a=evolver.archive.ids[0], b=evolver.archive.ids[1])
+        session.orders.choose(a=evolver.archive.ids[0], b=evolver.archive.ids[1])
         wait_for(session, lambda now: now.bench and now.bench.proposal.split == 5)
         wait_for(session, lambda now: now.landscape.complete)
 
@@ -127,9 +129,9 @@ def test_a_step_that_interrupts_a_preview_is_taken():
         wait_for(session, lambda now: now.bench is not None)
         task.go.clear()
         task.asked.clear()
-        session.choose(a=0, b=1, split=2)
+        session.orders.choose(a=0, b=1, split=2)
         assert task.asked.wait(10)
-        session.step(2)
+        session.orders.step(2)
         task.asked.clear()
         assert task.asked.wait(10)  # by the first step
         task.go.set()
@@ -141,10 +143,10 @@ def test_a_step_that_takes_long_is_said_to_be_under_way():
     with started(evolver, attended=False) as session:
         wait_for(session, lambda now: now.bench is not None)
         task.go.clear()
-        session.step()
+        session.orders.step()
         wait_for(session, lambda now: now.phase == "stepping")
         assert "stepping …" in figures_html(session.snapshot)
-        assert not session.running  # so that Run, which the page offers, runs on
+        assert not session.orders.running  # so that Run, which the page offers, runs on
         task.go.set()
         wait_for(session, lambda now: now.step == 1 and now.phase == "paused")
 
@@ -155,7 +157,7 @@ def test_closing_ends_a_session_in_the_middle_of_answers():
     session.start()
     wait_for(session, lambda now: now.phase == "paused")
     task.go.clear()
-    session.run()
+    session.orders.run()
     session.close()
     assert session.join(10)
 
@@ -179,14 +181,14 @@ def test_several_watch_one_search_and_one_that_closes_leaves_the_others_theirs()
     first, second = sessions
     time.sleep(2 * PUBLISH_EVERY)  # what comes sooner after the last snapshot is not shown
     task.go.clear()
-    second.run()
+    second.orders.run()
     wait_for(first, lambda now: now.answers_so_far is not None)
     first.close()
     assert first.join(10)
     assert evolver.generation == 0  # the step under way is the second's, and goes on
     task.go.set()
     wait_for(second, lambda now: now.step >= 2)
-    second.pause()
+    second.orders.pause()
     wait_for(second, lambda now: now.phase == "paused")
     told = []
     end = task.watch(Watch(told.append))

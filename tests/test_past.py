@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import tempfile
+import threading
 from dataclasses import fields
 from functools import partial
 
@@ -11,7 +12,7 @@ import pytest
 from m2n2lab.widgets.figures_html import figures_html
 from m2n2lab.widgets.runs import MOST_RUNS, Runs
 from m2n2lab.widgets.session import Session
-from m2n2lab.widgets.tape import FILE, PREFIX, Past, sweep, taped
+from m2n2lab.widgets.tape import FILE, PREFIX, Past, Tape, sweep, taped
 from sessions import PATIENCE, wait_for
 from stores import same
 
@@ -38,7 +39,7 @@ def session(make, tmp_path):
 
 
 def stepped(session, steps):
-    session.step(steps)
+    session.orders.step(steps)
     done = session.snapshot.step + steps
     return wait_for(session, lambda s: s.step == done and s.phase == "paused")
 
@@ -53,7 +54,7 @@ def started(steps, store=None):
 
 
 def looked(session, step):
-    session.look(step)
+    session.orders.look(step)
     return wait_for(session, lambda s: s.past is not None and s.past.step == step)
 
 
@@ -70,7 +71,7 @@ def test_the_past_is_what_the_page_showed_then(session):
                 np.testing.assert_array_equal(part, expected, err_msg=field.name)
     # What is not of the archive goes on, and now is one order away.
     assert seen.curves is session.snapshot.curves
-    session.look(None)
+    session.orders.look(None)
     assert wait_for(session, lambda s: s.past is None).seen.step == now.step
 
 
@@ -101,13 +102,16 @@ def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
 
 def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
     stepped(session, 60)
-    seen = []
-    tape, orders = session._tape, session._wake
-    look = tape.look
-    monkeypatch.setattr(tape, "look", lambda step: seen.append(step) or look(step))
-    with orders:  # the worker cannot take orders meanwhile
-        for step in range(50, 20, -1):
-            session.look(step)
+    seen, held, go = [], threading.Event(), threading.Event()
+    look = Tape.look
+    monkeypatch.setattr(Tape, "look", lambda tape, step: seen.append(step) or look(tape, step))
+    end = session.listen(lambda: held.set() or go.wait(PATIENCE))
+    session.orders.select(0)
+    assert held.wait(PATIENCE)  # the worker cannot take orders meanwhile
+    for step in range(50, 20, -1):
+        session.orders.look(step)
+    end()
+    go.set()
     wait_for(session, lambda s: s.past is not None and s.past.step == 21)
     assert seen == [21]
 
@@ -115,7 +119,7 @@ def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
 def test_the_search_goes_on_while_the_page_looks_back(session):
     stepped(session, 30)
     past = looked(session, 12).past
-    session.run()
+    session.orders.run()
     on = wait_for(session, lambda s: s.step > 50)
     assert on.past is past
     assert (on.seen.step, on.seen.phase) == (12, "running")
@@ -123,21 +127,21 @@ def test_the_search_goes_on_while_the_page_looks_back(session):
 
 def test_a_step_that_is_the_last_again_is_the_present(session):
     stepped(session, 10)
-    session.choose(split=30)
+    session.orders.choose(split=30)
     wait_for(session, lambda s: s.bench is not None and s.bench.proposal.split == 30)
-    session.command("merge")
+    session.orders.command("merge")
     wait_for(session, lambda s: s.step == 11 and s.phase == "paused")
     assert looked(session, 10).seen.step == 10
-    session.command("undo")
+    session.orders.command("undo")
     wait_for(session, lambda s: s.step == 10 and s.past is None)
-    assert session.past is None
+    assert session.orders.past is None
 
 
 @pytest.mark.parametrize("step", [-1, 40, 1_000])
 def test_what_is_no_step_of_the_past_is_the_present(session, step):
     stepped(session, 40)
-    session.look(step)
-    wait_for(session, lambda s: session.past is None)
+    session.orders.look(step)
+    wait_for(session, lambda s: session.orders.past is None)
     assert session.snapshot.past is None
     assert session.snapshot.message == ""
 
@@ -145,7 +149,7 @@ def test_what_is_no_step_of_the_past_is_the_present(session, step):
 def test_a_branch_is_the_uninterrupted_run_bit_for_bit(session, make):
     stepped(session, 50)
     for step in (0, 23, 50):
-        same(session.branch(step).run(30), make().run(step + 30))
+        same(session.recording.branch(step).run(30), make().run(step + 30))
 
 
 def test_a_run_branches_beside_another_and_goes_its_own_way():
@@ -170,15 +174,18 @@ def test_a_page_with_all_its_runs_says_so_before_it_branches():
 
 
 def test_a_search_of_a_page_leaves_no_file_and_no_trace_on_its_evolver(make):
-    evolvers = []
-    session = Session(
-        lambda: evolvers.append(make()) or evolvers[0], record=partial(taped, title="")
-    )
+    evolver, tapes = make(), []
+
+    def record(evolver):
+        tapes.append(taped(evolver, title=""))
+        return tapes[0]
+
+    session = Session(lambda: evolver, record=record)
     session.start()
     stepped(session, 5)
-    folder = session._tape.path.parent
+    folder = tapes[0].path.parent
     assert [path for path in folder.iterdir() if path.name == "run.db"]
-    assert evolvers[0].stored is None  # nothing says that it could be taken up again there
+    assert evolver.stored is None  # nothing says that it could be taken up again there
     session.close()
     assert session.join(PATIENCE)
     assert not folder.exists()
@@ -204,11 +211,11 @@ def test_models_that_cannot_be_stored_only_have_no_past(make):
     session.start()
     shown = stepped(session, 5)
     assert (shown.first, shown.untaped) == (None, "Such models cannot be stored.")
-    session.look(2)
-    wait_for(session, lambda s: session.past is None)
+    session.orders.look(2)
+    wait_for(session, lambda s: session.orders.past is None)
     assert stepped(session, 5).message == ""
     with pytest.raises(InputError, match="cannot be stored"):
-        session.branch(2)
+        session.recording.branch(2)
     session.close()
     assert session.join(PATIENCE)
 
@@ -218,7 +225,16 @@ def test_models_that_cannot_be_stored_only_have_no_past(make):
 
 def failed(session):
     """Wait until a search stands still because of a fault."""
-    return wait_for(session, lambda s: s.phase == "failed" and s.step == session._tape.last)
+    return wait_for(session, lambda s: s.phase == "failed" and s.step == len(session.history))
+
+
+def connection(path):
+    """Return the connection by which this process writes a store."""
+    writer = Writer.open(path)  # the one that the session has opened
+    with writer.transaction() as file:
+        pass
+    writer.close()
+    return file
 
 
 def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
@@ -226,40 +242,41 @@ def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
 ):
     path = tmp_path / "runs.db"
     stepped(session, 5)
-    with session._tape._recorder._writer.transaction() as file:
-        pass
-    file.execute("PRAGMA busy_timeout = 50")
+    connection(path).execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    session.run()
+    session.orders.run()
     shown = failed(session)
     assert "another program holds it" in shown.message
     assert "another program holds it" in figures_html(shown)
-    session.look(2)  # what waits must be written first
-    assert "another program holds it" in wait_for(session, lambda s: session.past is None).message
+    session.orders.look(2)  # what waits must be written first
+    assert (
+        "another program holds it"
+        in wait_for(session, lambda s: session.orders.past is None).message
+    )
     other.execute("ROLLBACK")
     other.close()
     step = session.snapshot.step
-    session.step(10)
+    session.orders.step(10)
     done = wait_for(session, lambda s: s.step == step + 10 and s.phase == "paused")
     assert done.message == ""
     looked(session, step)
-    same(session.branch(done.step), make().run(done.step))
+    same(session.recording.branch(done.step), make().run(done.step))
 
 
-def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make):
+def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make, tmp_path):
     stepped(session, 5)
-    with session._tape._recorder._writer.transaction() as file:
-        (pages,) = file.execute("PRAGMA page_count").fetchone()
+    file = connection(tmp_path / "runs.db")
+    (pages,) = file.execute("PRAGMA page_count").fetchone()
     file.execute(f"PRAGMA max_page_count = {pages}")
-    session.run()
+    session.orders.run()
     assert "free some space" in failed(session).message
     file.execute("PRAGMA max_page_count = 1000000")
     step = session.snapshot.step
-    session.step(10)
+    session.orders.step(10)
     done = wait_for(session, lambda s: s.step == step + 10 and s.phase == "paused")
     assert done.message == ""
-    same(session.branch(done.step), make().run(done.step))
+    same(session.recording.branch(done.step), make().run(done.step))
 
 
 # -- what is left behind -----------------------------------------------------------------------
@@ -286,7 +303,7 @@ def test_recordings_of_killed_servers_are_swept_and_no_others(tmp_path, monkeypa
 def test_a_branched_run_that_is_reset_begins_where_it_branched():
     runs, first = started(12)
     second = runs.branch(first, 7)
-    second.session.step(3)
+    second.session.orders.step(3)
     shown = wait_for(second.session, lambda s: s.step == 10 and s.phase == "paused")
     runs.remove(first)  # its own record is enough
     third = runs.restart(second)
@@ -294,7 +311,7 @@ def test_a_branched_run_that_is_reset_begins_where_it_branched():
     assert (begun.step, begun.first) == (7, 7)
     assert third.title.endswith("from run 1, step 7")
     assert second.session.join(PATIENCE)
-    third.session.step(3)
+    third.session.orders.step(3)
     again = wait_for(third.session, lambda s: s.step == 10 and s.phase == "paused")
     assert again.niches.ids == shown.niches.ids
     assert np.array_equal(again.niches.scores, shown.niches.scores)

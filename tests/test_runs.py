@@ -45,10 +45,10 @@ def test_nothing_runs_before_somebody_looks(runs):
 def test_a_second_run_leaves_the_first_as_it_is(runs):
     runs.start()
     first = runs.all[0]
-    first.session.step(5)
+    first.session.orders.step(5)
     reached(first.session, 5)
     second = runs.add(Settings(method="ga", threads=1))
-    second.session.step(3)
+    second.session.orders.step(3)
     reached(second.session, 3)
     assert first.session.snapshot.step == 5
     assert [run.number for run in runs.all] == [1, 2]

@@ -45,7 +45,7 @@ def test_a_session_that_has_ended_lets_go_of_its_search(make):
 
     session = Session(note)
     session.start()
-    session.step(3)
+    session.orders.step(3)
     wait_for(session, lambda s: s.step == 3)
     session.close()
     assert session.join(PATIENCE)
@@ -63,15 +63,15 @@ def test_a_started_session_rests_with_its_seeds(session):
 
 
 def test_steps_are_taken_exactly_and_then_it_pauses(session):
-    session.step()
-    session.step(10)
+    session.orders.step()
+    session.orders.step(10)
     snapshot = wait_for(session, lambda s: s.step == 11 and s.phase == "paused")
     time.sleep(0.05)
     assert session.snapshot.step == snapshot.step
 
 
 def test_stepping_in_a_session_is_stepping_by_hand(session, make):
-    session.step(25)
+    session.orders.step(25)
     snapshot = wait_for(session, lambda s: s.step == 25 and s.phase == "paused")
     evolver = make().run(25)
     assert snapshot.best == evolver.best.id
@@ -83,20 +83,20 @@ def test_stepping_in_a_session_is_stepping_by_hand(session, make):
 
 
 def test_run_goes_on_until_pause(session):
-    session.run()
+    session.orders.run()
     wait_for(session, lambda s: s.phase == "running" and s.step > 20 and s.speed > 0)
-    session.pause()
+    session.orders.pause()
     step = wait_for(session, lambda s: s.phase == "paused").step
     time.sleep(0.05)
     assert session.snapshot.step == step
 
 
 def test_a_slow_pace_is_left_at_once_when_paused(session):
-    session.pace("2 steps/s")
-    session.run()
+    session.orders.pace("2 steps/s")
+    session.orders.run()
     wait_for(session, lambda s: s.step >= 1)
     began = time.monotonic()
-    session.pause()
+    session.orders.pause()
     wait_for(session, lambda s: s.phase == "paused")
     assert time.monotonic() - began < PATIENCE  # it would hang if the wait did not hear the pause
     assert session.snapshot.step < 30
@@ -104,21 +104,21 @@ def test_a_slow_pace_is_left_at_once_when_paused(session):
 
 def test_plots_stay_the_same_objects_while_nothing_changes(session):
     before = wait_for(session, lambda s: s.phase == "paused")
-    session.filter(Filter("child wrong"))
+    session.orders.filter(Filter("child wrong"))
     after = wait_for(session, lambda s: s is not before)
     assert after.niches is before.niches
     assert after.attraction is before.attraction
 
 
 def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
-    session.step(10)
+    session.orders.step(10)
     shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
     assert len(shown.answers) == SHOWN
     assert len({answer.child.truth for answer in shown.answers}) == 4
-    session.filter(Filter("child wrong"))
+    session.orders.filter(Filter("child wrong"))
     wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
     assert len(wrong.answers) <= SHOWN
-    session.filter(Filter("A or B wrong"))
+    session.orders.filter(Filter("A or B wrong"))
     either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
     assert not any(answer.a.right and answer.b.right for answer in either.answers)
 
@@ -128,7 +128,7 @@ def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
 
 def previewed(session, **parts):
     """Put something on the bench and wait for its preview."""
-    session.choose(**parts)
+    session.orders.choose(**parts)
 
     def there(snapshot):
         if snapshot.bench is None or snapshot.stale:
@@ -144,7 +144,7 @@ def previewed(session, **parts):
 @pytest.fixture
 def rested(session):
     """A session at rest after forty steps."""
-    session.step(40)
+    session.orders.step(40)
     wait_for(session, lambda s: s.step == 40 and s.phase == "paused" and not s.stale)
     return session
 
@@ -167,7 +167,7 @@ def test_a_preview_is_what_the_evolver_says_and_changes_nothing(rested, make):
     either = np.maximum(*shown.bench.scores[:2])
     assert shown.bench.either == pytest.approx(either.mean())
     assert shown.step == 40
-    rested.step(20)
+    rested.orders.step(20)
     after = wait_for(rested, lambda s: s.step == 60 and s.phase == "paused")
     assert sorted(after.niches.ids) == list(evolver.run(20).archive.ids)
 
@@ -176,7 +176,7 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
     before = rested.snapshot
     a, b = before.niches.ids[:2]
     preview = previewed(rested, a=a, b=b, split=30, mix=0.9).bench.verdict
-    rested.command("merge")
+    rested.orders.command("merge")
     merged = wait_for(rested, lambda s: s.step == 41 and s.phase == "paused")
     assert merged.undoable
     if preview.accepted:
@@ -186,7 +186,7 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
     else:
         assert merged.niches.ids == before.niches.ids
         assert f"does not beat {preview.rival}" in merged.note
-    rested.command("undo")
+    rested.orders.command("undo")
     undone = wait_for(rested, lambda s: s.step == 40)
     assert undone.niches.ids == before.niches.ids
     assert not undone.undoable
@@ -195,16 +195,16 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
 
 def test_undo_is_refused_once_the_search_has_gone_on(rested):
     previewed(rested, split=30)
-    rested.command("merge")
-    rested.step(1)
+    rested.orders.command("merge")
+    rested.orders.step(1)
     wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
-    rested.command("undo")
+    rested.orders.command("undo")
     refused = wait_for(rested, lambda s: "no merge by hand" in s.note)
     assert refused.step == 42
 
 
 def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
-    rested.command("propose")
+    rested.orders.command("propose")
     expected = make().run(40).ask()
     shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)
     assert (shown.bench.proposal.split, shown.bench.proposal.mix, shown.bench.proposal.seed) == (
@@ -214,13 +214,13 @@ def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
     )
     edited = previewed(rested, mix=0.25).bench.proposal
     assert (edited.parents, edited.split) == (expected.parents, expected.split)
-    rested.command("merge")
+    rested.orders.command("merge")
     assert wait_for(rested, lambda s: s.step == 41).undoable
 
 
 def test_a_dead_parent_is_named_and_the_last_preview_stays(rested):
     before = rested.snapshot.bench
-    rested.choose(a=999)
+    rested.orders.choose(a=999)
     shown = wait_for(rested, lambda s: "999" in s.note)
     assert shown.note.startswith("Member 999 does not live in the archive")
     assert shown.bench is before
@@ -250,10 +250,10 @@ def test_a_method_without_two_parents_has_no_bench_and_says_why(tiny, tiny_seeds
 
     session = Session(lambda: make_evolver("cma-es", tiny, tiny_seeds, rng=0))
     session.start()
-    session.step(5)
+    session.orders.step(5)
     snapshot = wait_for(session, lambda s: s.step == 5 and s.phase == "paused")
     assert snapshot.message == ""
-    session.command("propose")
+    session.orders.command("propose")
     assert "nothing to edit" in wait_for(session, lambda s: s.note).note
     session.close()
     assert session.join(PATIENCE)
@@ -261,7 +261,7 @@ def test_a_method_without_two_parents_has_no_bench_and_says_why(tiny, tiny_seeds
 
 def test_unknown_commands_are_refused(session):
     with pytest.raises(InputError, match="no command named 'marry'"):
-        session.command("marry")
+        session.orders.command("marry")
 
 
 def test_a_step_that_fails_pauses_with_the_reason_and_can_go_on(tiny, tiny_seeds):
@@ -270,12 +270,12 @@ def test_a_step_that_fails_pauses_with_the_reason_and_can_go_on(tiny, tiny_seeds
     evolver.step = lambda: (_ for _ in ()).throw(broken[0]) if broken else step()
     session = Session(lambda: evolver)
     session.start()
-    session.run()
+    session.orders.run()
     failed = wait_for(session, lambda s: s.phase == "failed")
     assert failed.message == "RuntimeError: the disk is <b>gone</b>"
     assert failed.niches is not None
     broken.clear()
-    session.step(3)
+    session.orders.step(3)
     assert wait_for(session, lambda s: s.step == 3 and s.phase == "paused").message == ""
     session.close()
     assert session.join(PATIENCE)
@@ -295,7 +295,7 @@ def test_an_evolver_that_cannot_be_made_says_why():
 def test_closing_ends_the_worker_even_while_it_runs(make):
     session = Session(make)
     session.start()
-    session.run()
+    session.orders.run()
     wait_for(session, lambda s: s.step > 5)
     session.close()
     assert session.join(PATIENCE)

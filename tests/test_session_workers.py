@@ -52,8 +52,8 @@ class Held(Scripted):
 def test_steps_on_workers_are_taken_exactly_and_can_be_taken_again(session_on, make):
     crew = Scripted(3)
     session = session_on(crew)
-    session.step()
-    session.step(10)
+    session.orders.step()
+    session.orders.step(10)
     shown = wait_for(session, lambda s: s.step == 11 and s.phase == "paused" and not s.elsewhere)
     time.sleep(0.1)
     assert session.snapshot.step == 11
@@ -65,11 +65,11 @@ def test_steps_on_workers_are_taken_exactly_and_can_be_taken_again(session_on, m
 def test_a_pause_lets_children_in_flight_arrive(session_on):
     crew = Held(3)
     session = session_on(crew)
-    session.run()
+    session.orders.run()
     wait_for(session, lambda s: s.phase == "running" and s.step > 5)
     crew.held = True
     wait_for(session, lambda s: s.elsewhere == "3 in flight")
-    session.pause()
+    session.orders.pause()
     paused = wait_for(session, lambda s: s.phase == "paused")
     assert paused.elsewhere == "3 in flight"
     assert "3 in flight" in figures_html(paused)
@@ -80,9 +80,9 @@ def test_a_pause_lets_children_in_flight_arrive(session_on):
 
 def test_a_running_search_that_is_told_to_step_pauses_after_that(session_on):
     session = session_on(Scripted(2))
-    session.run()
+    session.orders.run()
     wait_for(session, lambda s: s.step > 5)
-    session.step(2)
+    session.orders.step(2)
     at = wait_for(session, lambda s: s.phase == "paused" and not s.elsewhere).step
     time.sleep(0.1)
     assert session.snapshot.step == at
@@ -91,14 +91,14 @@ def test_a_running_search_that_is_told_to_step_pauses_after_that(session_on):
 def test_workers_that_are_always_lost_pause_the_search_with_the_reason(session_on):
     crew = Scripted(2, script=[None] * 6 + [LOST] * 99)
     session = session_on(crew)
-    session.run()
+    session.orders.run()
     failed = wait_for(session, lambda s: s.phase == "failed")
     assert "3 proposals in a row could not be scored" in failed.message
     assert "the power went" in failed.message
     assert 'role="alert"' in figures_html(failed)
     crew.script.clear()
     told = len(session.history)
-    session.step(3)
+    session.orders.step(3)
     gone_on = wait_for(session, lambda s: s.step == told + 3 and s.phase == "paused")
     assert gone_on.message == ""
 
@@ -109,13 +109,13 @@ def test_a_task_that_raises_in_a_worker_is_shown_without_its_trace_and_the_searc
     odd = Failure("ZeroDivisionError", "data <b>point</b> 3", "Traceback (most recent …", False)
     crew = Scripted(2, script=[None] * 4 + [odd])
     session = session_on(crew)
-    session.run()
+    session.orders.run()
     failed = wait_for(session, lambda s: s.phase == "failed" and not s.elsewhere)
     assert "raised ZeroDivisionError: data <b>point</b> 3; mend that and go on." in failed.message
     assert "Traceback" not in failed.message
     assert "data &lt;b&gt;point" in figures_html(failed)
     told = len(session.history)
-    session.step(2)
+    session.orders.step(2)
     wait_for(session, lambda s: s.step == told + 2 and s.phase == "paused")
 
 
@@ -154,7 +154,7 @@ def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny,
         lambda: Evolver(task, tiny_seeds, mutation=0.05, rng=1), executor=lambda: pool
     )
     session.start()
-    session.step()
+    session.orders.step()
     patience = time.monotonic() + 5 * PATIENCE  # a process takes a while to start
     while pool._born < 2:  # until it is replaced
         assert time.monotonic() < patience
@@ -178,7 +178,7 @@ def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(m
 def test_what_early_rejection_saves_is_shown(tiny, tiny_seeds):
     session = Session(lambda: Evolver(tiny, tiny_seeds, archive_size=4, mutation=0.1, chunk=7))
     session.start()
-    session.step(60)
+    session.orders.step(60)
     shown = wait_for(session, lambda s: s.step == 60 and s.phase == "paused")
     history = session.history
     assert shown.saved == pytest.approx(history.column("unseen").mean() / tiny.points)

@@ -79,11 +79,11 @@ def test_searches_that_share_one_place_all_go_on(monkeypatch):
     many = [runs.add(Settings(seed=seed, threads=1)) for seed in range(4)]
     runs.start()
     for run in many:
-        run.session.run()
+        run.session.orders.run()
     steps = [wait_for(run.session, lambda s: s.step > 20).step for run in many]
     assert min(steps) > 20
     for run in many:
-        run.session.pause()
+        run.session.orders.pause()
     for run in many:
         wait_for(run.session, lambda s: s.phase == "paused")
     runs.close()

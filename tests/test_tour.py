@@ -66,7 +66,7 @@ def watched(tour):
 @pytest.fixture
 def rested(session):
     """A session at rest after forty steps."""
-    session.step(40)
+    session.orders.step(40)
     wait_for(session, lambda s: s.step == 40 and s.phase == "paused" and not s.stale)
     return session
 
@@ -95,8 +95,8 @@ def open_at(tour, stop):
 
 def on_bench(session, **parts):
     """Put something on the bench and wait until it is shown there."""
-    session.choose(**parts)
-    wanted = session.choice
+    session.orders.choose(**parts)
+    wanted = session.orders.choice
 
     def there(snapshot):
         proposal = snapshot.bench.proposal
@@ -139,15 +139,15 @@ def test_the_first_stop_is_done_once_the_search_has_run_for_a_while_and_is_pause
     tour.start()
     look(tour, session.snapshot, 2 * LOOKS)
     assert tour.pane.shown["hint"].startswith("Press Run,")
-    session.step(10)
+    session.orders.step(10)
     look(tour, wait_for(session, lambda s: s.step == 10 and s.phase == "paused"), 2 * LOOKS)
     assert tour.pane.shown["hint"].startswith("Press Run again,")
-    session.run()
+    session.orders.run()
     running = wait_for(session, lambda s: s.step >= WATCHED)
     look(tour, running, 2 * LOOKS)
     assert "Press Pause" in tour.pane.shown["hint"]
     assert tour.stop == 1
-    session.pause()
+    session.orders.pause()
     look(tour, wait_for(session, lambda s: s.phase == "paused"))
     assert tour.pane.shown["done"]
     reach(tour, session, 2)
@@ -155,7 +155,7 @@ def test_the_first_stop_is_done_once_the_search_has_run_for_a_while_and_is_pause
 
 def test_a_stop_that_is_done_stays_for_some_looks(tour, session):
     tour.start()
-    session.step(WATCHED)
+    session.orders.step(WATCHED)
     rest = wait_for(session, lambda s: s.step == WATCHED and s.phase == "paused")
     look(tour, rest, LOOKS + 1)  # at the first one a browser does not show it yet
     assert tour.stop == 1
@@ -165,7 +165,7 @@ def test_a_stop_that_is_done_stays_for_some_looks(tour, session):
 
 def test_a_stop_that_is_done_stays_until_a_browser_has_shown_it(tour, session):
     tour.start()
-    session.step(WATCHED)
+    session.orders.step(WATCHED)
     rest = wait_for(session, lambda s: s.step == WATCHED and s.phase == "paused")
     tour.pane.param.unwatch(tour.pane.watcher)
     look(tour, rest, 5 * LOOKS)
@@ -177,17 +177,17 @@ def test_a_stop_that_is_done_stays_until_a_browser_has_shown_it(tour, session):
 
 def test_steps_count_from_where_the_tour_began(tour, rested):
     tour.start()
-    rested.step(WATCHED - 1)
+    rested.orders.step(WATCHED - 1)
     almost = wait_for(rested, lambda s: s.step == WATCHED + 39 and s.phase == "paused")
     look(tour, almost, 2 * LOOKS)
     assert tour.stop == 1
-    rested.step()
+    rested.orders.step()
     reach(tour, rested, 2)
 
 
 def test_where_a_child_takes_long_fewer_steps_are_waited_for(tour, session):
     tour.start()
-    session.step(WATCHED_SLOWLY)
+    session.orders.step(WATCHED_SLOWLY)
     rest = wait_for(session, lambda s: s.step == WATCHED_SLOWLY and s.phase == "paused")
     look(tour, rest)
     assert not tour.pane.shown["done"]
@@ -210,7 +210,7 @@ def test_the_second_stop_is_done_when_both_parents_are_picked_by_hand(tour, rest
 
 def test_a_pair_that_the_search_proposed_was_not_picked_by_hand(tour, rested):
     open_at(tour, 2)
-    rested.command("propose")
+    rested.orders.command("propose")
     wait_for(rested, lambda s: rested.choice.seed is not None)
     look(tour, rested.snapshot, 2 * LOOKS)
     assert tour.stop == 2
@@ -222,7 +222,7 @@ def test_the_same_pair_may_be_picked_again(tour, rested):
     open_at(tour, 2)
     look(tour, rested.snapshot, 2 * LOOKS)
     assert tour.stop == 2
-    rested.choose(a=a, b=b)
+    rested.orders.choose(a=a, b=b)
     reach(tour, rested, 3)
 
 
@@ -232,10 +232,10 @@ def test_the_same_pair_may_be_picked_again(tour, rested):
 @pytest.mark.parametrize("part", [{"split": 20}, {"mix": 0.2}])
 def test_the_third_stop_is_done_when_split_or_mix_are_chosen(tour, rested, part):
     open_at(tour, 3)
-    rested.choose(a=rested.snapshot.niches.ids[1])  # a parent is none of them
+    rested.orders.choose(a=rested.snapshot.niches.ids[1])  # a parent is none of them
     look(tour, rested.snapshot, 2 * LOOKS)
     assert tour.stop == 3
-    rested.choose(**part)
+    rested.orders.choose(**part)
     reach(tour, rested, 4)
 
 
@@ -256,15 +256,15 @@ def test_whoever_goes_on_dragging_is_not_interrupted(tour, rested):
 def test_a_merge_by_hand_leads_to_what_became_of_it(tour, rested):
     on_bench(rested, split=20)
     open_at(tour, 4)
-    rested.step()
+    rested.orders.step()
     look(tour, wait_for(rested, lambda s: s.step == 41 and s.phase == "paused"), 2 * LOOKS)
     assert tour.stop == 4  # it was the search's own
-    rested.command("merge")
+    rested.orders.command("merge")
     merged = wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
     reach(tour, rested, 5)
     assert merged.note.startswith("Child ")
     assert tour.pane.shown["hint"] == merged.note
-    rested.command("undo")
+    rested.orders.command("undo")
     look(tour, wait_for(rested, lambda s: s.step == 41), 2 * LOOKS)
     assert tour.pane.shown["hint"] == "The merge is taken back."
     assert tour.stop == 5  # the person ends it
@@ -293,7 +293,7 @@ def test_done_for_the_person_the_tour_makes_a_merge_and_ends(tour, session):
     wait_for(session, lambda s: s.landscape.complete)
     tour.help()
     reach(tour, session, 3)
-    assert (session.choice.a, session.choice.b) == strongest(before)
+    assert (session.orders.choice.a, session.orders.choice.b) == strongest(before)
     known = wait_for(
         session, lambda s: s.landscape.parents == strongest(before) and s.landscape.complete
     ).landscape
@@ -305,7 +305,7 @@ def test_done_for_the_person_the_tour_makes_a_merge_and_ends(tour, session):
         expected = known.splits[column], known.mixes[row]
     else:
         expected = round(0.3 * session.snapshot.bench.size), 0.2
-    assert (session.choice.split, session.choice.mix) == expected
+    assert (session.orders.choice.split, session.orders.choice.mix) == expected
     tour.help()
     merged = wait_for(session, lambda s: s.undoable)
     look(tour, merged)
@@ -331,15 +331,15 @@ def test_a_landscape_that_knows_no_better_child_gives_thirty_per_cent(rested, kn
 
 
 def test_help_pauses_a_search_that_runs(tour, session):
-    session.run()
+    session.orders.run()
     wait_for(session, lambda s: s.step > 20)
     open_at(tour, 2)
     look(tour, session.snapshot)
     assert tour.pane.shown["hint"].startswith("Press Pause first")
     tour.help()
     rest = wait_for(session, lambda s: s.phase == "paused")
-    assert not session.running
-    assert session.choice.a is not None
+    assert not session.orders.running
+    assert session.orders.choice.a is not None
     assert rest.step > 20
 
 
@@ -347,7 +347,7 @@ def test_a_pair_that_has_died_is_replaced_before_it_is_merged(tour, rested):
     a, b = rested.snapshot.niches.ids[-2:]
     on_bench(rested, a=a, b=b)
     while not rested.snapshot.stale:
-        rested.step(50)
+        rested.orders.step(50)
         goal = rested.snapshot.step + 50
         wait_for(rested, lambda s, goal=goal: s.step >= goal and s.phase == "paused")
     open_at(tour, 4)

@@ -320,7 +320,7 @@ def test_every_search_is_ended_before_python_is(tiny, tiny_seeds):
     sessions = [Session(lambda: Evolver(tiny, tiny_seeds, rng=0)) for _ in range(2)]
     for session in sessions:
         session.start()
-        session.run()
+        session.orders.run()
     assert close_all(SECONDS)
     assert [session.snapshot.phase for session in sessions] == ["closed", "closed"]
 

@@ -267,16 +267,16 @@ def test_nothing_is_evaluated_while_a_slow_task_is_dragged_and_once_when_asked_t
     session, scored = slow
     first, before = session.snapshot.bench, len(scored)
     for split in range(1, 10):
-        session.choose(split=split)
+        session.orders.choose(split=split)
     shown = wait_for(session, lambda s: s.pending)
     assert shown.bench is first
-    session.choose(a=2, b=1, mix=0.25)
-    session.command("preview")
+    session.orders.choose(a=2, b=1, mix=0.25)
+    session.orders.command("preview")
     shown = wait_for(session, lambda s: not s.pending and s.bench is not first)
     proposal = shown.bench.proposal
     assert (proposal.parents, proposal.split, proposal.mix) == ((2, 1), 9, 0.25)
     assert len(scored) == before + 1
-    session.command("merge", proposal)
+    session.orders.command("merge", proposal)
     wait_for(session, lambda s: s.step == 1)
     assert len(scored) == before + 1
 
@@ -286,7 +286,7 @@ def test_a_pair_that_nobody_chose_is_followed_by_one_that_lives_once_a_slow_sear
     parents, before = session.snapshot.bench.proposal.parents, len(scored)
     while set(parents) <= set(session.snapshot.niches.ids):
         steps = session.snapshot.step + 1
-        session.step()
+        session.orders.step()
         shown = wait_for(session, lambda s, n=steps: s.step == n and s.phase == "paused")
         assert shown.step < 60
     shown = wait_for(session, lambda s: not s.stale)
@@ -297,8 +297,8 @@ def test_a_pair_that_nobody_chose_is_followed_by_one_that_lives_once_a_slow_sear
 def test_a_choice_that_is_taken_back_waits_for_nothing(slow):
     session, scored = slow
     before = len(scored)
-    session.choose(split=3)
+    session.orders.choose(split=3)
     wait_for(session, lambda s: s.pending)
-    session.choose(split=None)
+    session.orders.choose(split=None)
     wait_for(session, lambda s: not s.pending)
     assert len(scored) == before

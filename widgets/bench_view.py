@@ -102,7 +102,7 @@ class BenchView:
 
     def _command(self, name: str) -> None:
         data = self._session().snapshot.bench
-        self._session().command(name, data.proposal if name == "merge" and data else None)
+        self._session().orders.command(name, data.proposal if name == "merge" and data else None)
         if name == "preview":
             self.preview.disabled = True  # until it is there
             self._shown = ()
@@ -110,17 +110,17 @@ class BenchView:
     def _choose(self, **parts: Any) -> None:
         if self._quiet:
             return
-        data = self._session().snapshot.bench
-        if data is not None and self._session().choice.a is None and parts.keys() & {"a", "b"}:
+        data, orders = self._session().snapshot.bench, self._session().orders
+        if data is not None and orders.choice.a is None and parts.keys() & {"a", "b"}:
             # Whoever changes one parent of a pair keeps the other.
             a, b = data.proposal.parents
             parts = {"a": a, "b": b, **parts}
-        self._session().choose(**parts)
+        orders.choose(**parts)
         if self._session().snapshot.slow:
             self.merge.disabled = True  # before the next snapshot says so
             self._shown = ()
         with self._silently():
-            self._set(self._session().choice)
+            self._set(orders.choice)
 
     @contextmanager
     def _silently(self) -> Iterator[None]:
@@ -145,7 +145,7 @@ class BenchView:
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
         # What was ordered last counts, not what the worker has come to: nothing jumps back.
-        choice, data = self._session().choice, snapshot.bench
+        choice, data = self._session().orders.choice, snapshot.bench
         shown = (
             *(data, choice, snapshot.note, snapshot.stale, snapshot.undoable),
             *(snapshot.slow, snapshot.pending, snapshot.phase),

@@ -31,6 +31,7 @@ from .gallery_view import GalleryView
 from .landscape_view import LandscapeView
 from .lineage import LineageView, SharesView
 from .members import MembersView, MemberView
+from .orders import Mailbox
 from .page import Page
 from .pulse import Pulse
 from .runs import Run
@@ -94,12 +95,12 @@ class Board:
         self._wake: Wake | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
-        self.attraction = AttractionView(theme, self._pick, lambda: self.session().choice)
+        self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
         self.figures = FiguresView()
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
-        self.answers = AnswersView(theme, lambda wanted: self.session().filter(wanted))
-        self.gallery = GalleryView(theme, self._look_at, lambda vote: self.session().command(vote))
+        self.answers = AnswersView(theme, lambda wanted: self.orders().filter(wanted))
+        self.gallery = GalleryView(theme, self._look_at, lambda vote: self.orders().command(vote))
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
@@ -130,8 +131,8 @@ class Board:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.session, self._reset, self._hurry, theme)
-        self.time = TimeView(self.session, self._branch, theme)
+        self.transport = TransportView(self.orders, self._reset, self._hurry, theme)
+        self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
             options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
@@ -153,12 +154,16 @@ class Board:
         """Return the worker of the run on the page."""
         return self.run.session
 
+    def orders(self) -> Mailbox:
+        """Return the orders of the run on the page."""
+        return self.run.session.orders
+
     def _select(self, member: int) -> None:
-        self.session().select(member)
+        self.orders().select(member)
 
     def _pick(self, a: int, b: int) -> None:
         """Put a pair on the bench: of the living, who may not be those that are shown."""
-        if self.session().past is None:
+        if self.orders().past is None:
             self.bench.pick(a, b)
         else:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
@@ -166,7 +171,7 @@ class Board:
 
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
-        self.session().look_at(looking if self.tab.value == "gallery" else None)
+        self.orders().look_at(looking if self.tab.value == "gallery" else None)
         self._hurry()
 
     def _turn(self) -> None:
@@ -176,8 +181,7 @@ class Board:
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
-        session = self.session()
-        session.map(not session.snapshot.mapping)
+        self.orders().map(not self.session().snapshot.mapping)
 
     # -- which run -----------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Board:
         self._unlisten = run.session.listen(self._hurry)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.say("")
-        run.session.pace(self.transport.pace.value)
+        run.session.orders.pace(self.transport.pace.value)
         self.answers.ask()
         self.gallery.look()
         self.setup.show(run.settings)
@@ -322,12 +326,12 @@ class Board:
                 # One plot at a look: what a person does meanwhile comes first.
                 self._shown = None
                 return
-        self.session().attend()
+        self.orders().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
         # What was ordered is shown at once: a model may be in the middle of an answer.
         ordered = {("paused", True): "running", ("running", False): "pausing"}
-        phase = ordered.get((snapshot.phase, self.session().running), snapshot.phase)
+        phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
         snapshot = replace(snapshot, phase=phase)
         self.figures.update(snapshot.seen)
         self.transport.update(snapshot)

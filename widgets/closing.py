@@ -5,13 +5,21 @@ from __future__ import annotations
 import atexit
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from .session import Session
 
-STARTED: WeakSet[Session] = WeakSet()
+class Closable(Protocol):
+    """A search in a thread of its own."""
+
+    def close(self) -> None:
+        """Ask the thread to end; returns at once."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread to end; returns whether it has."""
+
+
+STARTED: WeakSet[Closable] = WeakSet()
 """All searches whose worker was started."""
 
 
@@ -20,10 +28,10 @@ GIVE_WAY = 0.0005
 click, are felt while a model answers."""
 
 
-def started(session: Session) -> None:
+def started(search: Closable) -> None:
     """Note a search that shares the interpreter with pages, and will have to be ended."""
     sys.setswitchinterval(min(sys.getswitchinterval(), GIVE_WAY))
-    STARTED.add(session)
+    STARTED.add(search)
 
 
 @atexit.register
@@ -36,7 +44,7 @@ def close_all(patience: float = 5.0) -> bool:
     Returns:
         Whether all have ended.
     """
-    for session in STARTED:
-        session.close()
+    for search in STARTED:
+        search.close()
     until = time.monotonic() + patience
-    return all(session.join(max(until - time.monotonic(), 0.0)) for session in STARTED)
+    return all(search.join(max(until - time.monotonic(), 0.0)) for search in STARTED)

@@ -57,7 +57,7 @@ class _Line:
         small: dict[str, Any] = {"margin": (0, 1), "stylesheets": [SMALL]}
         self._show, self._go, self._remove = (pn.widgets.Button(**small) for _ in range(3))
         self._show.on_click(lambda event: show(self.run))
-        self._go.on_click(lambda event: self.run.session.toggle())
+        self._go.on_click(lambda event: self.run.session.orders.toggle())
         self._remove.on_click(lambda event: remove(self.run))
         self.pane = pn.FlexBox(
             self._words, self._show, self._go, self._remove,
@@ -157,10 +157,10 @@ class CompareView(LivePlot):
             self._said.object = f'<div class="wrong" role="alert">{escape(str(error))}</div>'
             return
         self._said.object = ""
-        if old.session.running:
-            run.session.run()
+        if old.session.orders.running:
+            run.session.orders.run()
         else:
-            run.session.step(old.session.snapshot.step)
+            run.session.orders.step(old.session.snapshot.step)
         self.suggest(old)
         self._changed()
 

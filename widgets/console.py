@@ -91,18 +91,19 @@ class Console:
         def html(value: str = "") -> ipywidgets.HTML:
             return ipywidgets.HTML(value)
 
+        orders = self.session.orders
         self._figures, self._curves, self._log_html = html(), html(), html()
         self._who, self._verdict, self._answers = html(), html(), html()
-        self._go = self._button("Run", lambda: self.session.toggle(), "go")
+        self._go = self._button("Run", orders.toggle, "go")
         self._step = self._button("Step", lambda: self.step())
         self._ten = self._button("×10", lambda: self.step(10))
-        self._preview = self._button("Preview", lambda: self.session.command("preview"))
+        self._preview = self._button("Preview", lambda: orders.command("preview"))
         self._merge = self._button("Merge", self.merge, "merge")
         self._picker = PairPicker(self._picked)
         self._split = SplitStrip(self._moved)
         self._mix = MixSlider(self._mixed)
         self._which = ipywidgets.Dropdown(options=list(ANSWERS), description="Answers")
-        self._which.observe(lambda change: self.session.filter(Filter(change["new"])), "value")
+        self._which.observe(lambda change: orders.filter(Filter(change["new"])), "value")
         top = _box([html(title_html(title)), self._go, self._step, self._ten, self._figures], "top")
         bench = [
             html("<h4>Merge bench <span>how they meet</span></h4>"),
@@ -143,24 +144,24 @@ class Console:
 
     def run(self) -> None:
         """Step until told to pause; returns at once."""
-        self.session.run()
+        self.session.orders.run()
 
     def pause(self) -> None:
         """Stop after the step that is under way."""
-        self.session.pause()
+        self.session.orders.pause()
 
     def step(self, count: int = 1) -> None:
         """Take ``count`` more steps, then pause; returns at once."""
-        self.session.step(count)
+        self.session.orders.step(count)
 
     def choose(self, **parts: Any) -> None:
         """Put parents ``a`` and ``b``, a ``split`` or a ``mix`` on the bench."""
-        self.session.choose(**parts)
+        self.session.orders.choose(**parts)
 
     def merge(self) -> None:
         """Tell the child that the bench shows to the archive."""
         bench = self.snapshot.bench
-        self.session.command("merge", bench.proposal if bench else None)
+        self.session.orders.command("merge", bench.proposal if bench else None)
 
     def close(self) -> None:
         """End the worker, watch no more, and close every widget."""
@@ -219,7 +220,7 @@ class Console:
         self._update_bench(snapshot, ready)
 
     def _update_bench(self, snapshot: Snapshot, ready: bool) -> None:
-        data, choice = snapshot.bench, self.session.choice
+        data, choice = snapshot.bench, self.session.orders.choice
         self._preview.disabled = not ready
         self._merge.disabled = not ready or data is None or snapshot.stale or snapshot.pending
         if data is None:

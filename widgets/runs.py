@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from m2n2lab.errors import InputError
 from m2n2lab.settings import Settings
 
-from .hindsight import unrecorded
+from .recorded import unrecorded
 from .session import Session
 from .stepper import here
 
@@ -105,7 +105,7 @@ class Runs:
         """
         with self._lock:
             self._check_room()
-            make = partial(old.session.branch, step)
+            make = partial(old.session.recording.branch, step)
             run = self._make(old.settings, make, (old.number, step))
             self.all = (*self.all, run)
         return run
@@ -167,12 +167,12 @@ class Runs:
 
         def again() -> Evolver:
             try:
-                return old.session.branch(step)
+                return old.session.recording.branch(step)
             except InputError:
                 came_from = self.numbered(number)
                 if came_from is None:
                     raise
-                return came_from.session.branch(step)
+                return came_from.session.recording.branch(step)
             finally:
                 old.session.close()
 

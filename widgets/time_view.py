@@ -13,7 +13,7 @@ from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme
 
 from .files import beside
-from .session import Session
+from .orders import Mailbox
 from .snapshot import Snapshot
 from .styles import SMALL
 from .themed import Themed, host_css
@@ -39,15 +39,15 @@ class TimeView:
     Pages of one desk look at the same step, as they see the same bench.
 
     Args:
-        session: returns the one that takes the orders.
+        orders: returns those of the search on the page.
         branch: called with a step to go on from in a run beside; may raise an ``InputError``.
         theme: colours.
     """
 
     def __init__(
-        self, session: Callable[[], Session], branch: Callable[[int], object], theme: Theme
+        self, orders: Callable[[], Mailbox], branch: Callable[[int], object], theme: Theme
     ) -> None:
-        self._session = session
+        self._orders = orders
         self._branch = branch
         self._seen = 0  # the step that the page shows
         self._quiet = False  # while the slider is set by the page itself
@@ -59,7 +59,7 @@ class TimeView:
         font = {"font": "12px system-ui, sans-serif"}
         self.said = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
         self.slider.param.watch(lambda event: self._move(event.new), "at")
-        self.now.on_click(lambda event: self._session().look(None))
+        self.now.on_click(lambda event: self._orders().look(None))
         self.branch.on_click(lambda event: self._go_another_way())
         self.pane = pn.FlexBox(
             self.slider,
@@ -74,7 +74,7 @@ class TimeView:
 
     def _move(self, at: int) -> None:
         if not self._quiet:
-            self._session().look(None if at == NOW else at)
+            self._orders().look(None if at == NOW else at)
 
     def _go_another_way(self) -> None:
         try:
@@ -88,7 +88,7 @@ class TimeView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot, and where the page wants to be: the worker may not be there yet."""
-        past = self._session().past
+        past = self._orders().past
         known = snapshot.first is not None and snapshot.phase != "closed"
         self._seen = snapshot.seen.step
         first = snapshot.step if snapshot.first is None else snapshot.first

@@ -108,10 +108,10 @@ class Tour:
             return
         now = replace(now, snapshot=snapshot, note=snapshot.note or now.note)
         self._now = replace(now, done=now.done or STOPS[self._at].done(now))
-        left_alone = session.choice is self._choice
+        left_alone = session.orders.choice is self._choice
         seen = self._now.done and self.pane.seen == self.stop
         self._looks = self._looks + 1 if seen and left_alone else 0
-        self._choice = session.choice
+        self._choice = session.orders.choice
         if self._looks > LOOKS:
             self.next()
         else:
@@ -134,7 +134,7 @@ class Tour:
 
     def _open(self, at: int, note: str = "") -> None:
         session = self._session()
-        snapshot, self._choice = session.snapshot, session.choice
+        snapshot, self._choice = session.snapshot, session.orders.choice
         self._at, self._looks, self._helped = at, 0, None
         self.pane.seen = 0
         self._now = Moment(session, snapshot, snapshot.step, self._choice, note)

@@ -9,6 +9,7 @@ import numpy as np
 
 from m2n2lab.landscape import LandscapeData
 
+from .orders import Mailbox
 from .session import Session
 from .snapshot import Snapshot
 from .workbench import Choice
@@ -41,6 +42,11 @@ class Moment:
     choice: Choice
     note: str = ""
     done: bool = False
+
+    @property
+    def orders(self) -> Mailbox:
+        """The orders of the search."""
+        return self.session.orders
 
 
 @dataclass(frozen=True)
@@ -91,23 +97,23 @@ def _watch_hint(now: Moment) -> str:
 def _watch(now: Moment) -> None:
     left = _goal(now) - now.snapshot.step
     if left <= 0:
-        now.session.pause()
-    elif now.session.running or now.snapshot.phase != "running":  # else it takes them already
-        now.session.step(left)
+        now.orders.pause()
+    elif now.orders.running or now.snapshot.phase != "running":  # else it takes them already
+        now.orders.step(left)
 
 
 # -- 2: choose two parents that complete each other ----------------------------------------------
 
 
 def _picked(now: Moment) -> bool:
-    choice = now.session.choice
+    choice = now.orders.choice
     by_hand = choice.a is not None and choice.b is not None and choice.seed is None
     return by_hand and choice is not now.choice  # the same pair may be picked again
 
 
 def _pick_hint(now: Moment) -> str:
     if now.done:
-        return f"{now.session.choice.a} and {now.session.choice.b} are on the bench."
+        return f"{now.orders.choice.a} and {now.orders.choice.b} are on the bench."
     if now.snapshot.phase == "running":
         return PAUSE_FIRST
     if _strongest_pair(now.snapshot) is None:
@@ -116,7 +122,7 @@ def _pick_hint(now: Moment) -> str:
 
 
 def _pick(now: Moment) -> None:
-    _rest(now.session)
+    _rest(now.orders)
     if pair := _strongest_pair(now.snapshot):
         _put(now, a=pair[0], b=pair[1])
 
@@ -125,14 +131,14 @@ def _pick(now: Moment) -> None:
 
 
 def _chosen(now: Moment) -> bool:
-    choice, before = now.session.choice, now.choice
+    choice, before = now.orders.choice, now.choice
     return (choice.split, choice.mix) != (before.split, before.mix)
 
 
 def _split_hint(now: Moment) -> str:
     if not now.done:
         return "Drag the split, or move it with the arrow keys."
-    bench, choice = now.snapshot.bench, now.session.choice
+    bench, choice = now.snapshot.bench, now.orders.choice
     if bench is None or choice.split not in (None, bench.proposal.split):
         return "Chosen; what would come of it is still to be seen."
     return "This child would live." if bench.verdict.accepted else "This child would not live."
@@ -142,7 +148,7 @@ def _split(now: Moment) -> None:
     bench, known = now.snapshot.bench, now.snapshot.landscape
     if bench is None:
         return
-    _rest(now.session)
+    _rest(now.orders)
     if known is not None and known.parents == bench.proposal.parents and (best := _best(known)):
         row, column = best
         _put(now, split=int(known.splits[column]), mix=float(known.mixes[row]))
@@ -169,11 +175,11 @@ def _merge_hint(now: Moment) -> str:
 
 def _merge(now: Moment) -> None:
     bench, pair = now.snapshot.bench, _strongest_pair(now.snapshot)
-    _rest(now.session)
+    _rest(now.orders)
     if now.snapshot.stale and pair:
         _put(now, a=pair[0], b=pair[1])
     elif bench is not None:
-        now.session.command("merge", bench.proposal)
+        now.orders.command("merge", bench.proposal)
 
 
 # -- 5: read what became of the child; the person ends the tour ----------------------------------
@@ -257,17 +263,17 @@ STOPS = (
 # -- what the stops have in common ---------------------------------------------------------------
 
 
-def _rest(session: Session) -> None:
+def _rest(orders: Mailbox) -> None:
     """Pause a running search."""
-    if session.running:
-        session.pause()
+    if orders.running:
+        orders.pause()
 
 
 def _put(now: Moment, **parts: int | float) -> None:
     """Put something on the bench, and have it previewed even where that is slow."""
-    now.session.choose(**parts)
+    now.orders.choose(**parts)
     if now.snapshot.slow:
-        now.session.command("preview")
+        now.orders.command("preview")
 
 
 def _strongest_pair(snapshot: Snapshot) -> tuple[int, int] | None:

@@ -10,8 +10,7 @@ import panel as pn
 from m2n2lab.theme import Theme
 
 from .figures_html import PHASES
-from .orders import PACES
-from .session import Session
+from .orders import PACES, Mailbox
 from .snapshot import Snapshot
 from .styles import SELECT, primary
 
@@ -20,7 +19,7 @@ class TransportView:
     """Buttons that run, pause, step and reset, and the pace.
 
     Args:
-        session: returns the one that takes the orders.
+        orders: returns those of the search on the page.
         reset: called to begin the same search anew.
         ordered: called when an order was given, to be shown before it is obeyed.
         theme: colours.
@@ -28,7 +27,7 @@ class TransportView:
 
     def __init__(
         self,
-        session: Callable[[], Session],
+        orders: Callable[[], Mailbox],
         reset: Callable[[], None],
         ordered: Callable[[], object],
         theme: Theme,
@@ -43,14 +42,14 @@ class TransportView:
         self.pace = pn.widgets.Select(
             options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
         )
-        self._session, self._ordered = session, ordered
+        self._orders, self._ordered = orders, ordered
         self.go.on_click(self._toggle)
         for one in (self.go, self.step, self.step_ten):
             one.js_on_click(args={"button": one, "words": PHASES}, code="order(button, words)")
-        self.step.on_click(lambda event: session().step())
-        self.step_ten.on_click(lambda event: session().step(10))
+        self.step.on_click(lambda event: orders().step())
+        self.step_ten.on_click(lambda event: orders().step(10))
         self.reset.on_click(lambda event: reset())
-        self.pace.param.watch(lambda event: session().pace(event.new), "value")
+        self.pace.param.watch(lambda event: orders().pace(event.new), "value")
         self.pane = pn.Row(
             self.go,
             self.step,
@@ -62,7 +61,7 @@ class TransportView:
         )
 
     def _toggle(self, event: object) -> None:
-        self._session().toggle()
+        self._orders().toggle()
         self._ordered()
 
     def update(self, snapshot: Snapshot) -> None:
