@@ -13,3 +13,11 @@ def wait_for(session, condition):
         assert time.monotonic() < end, f"gave up at {snapshot.phase}, step {snapshot.step}"
         time.sleep(0.005)
     return snapshot
+
+
+def until(condition):
+    """Wait until a condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "gave up"
+        time.sleep(0.005)

@@ -183,7 +183,13 @@ def test_map_elites_draws_parents_by_their_scores():
 def test_map_elites_takes_classes_that_are_all_even():
     y = np.arange(20) % 2 * 2
     task = Classify(np.eye(20)[:, :3] + y[:, None], y, hidden=2)
-    make_evolver("map-elites", task, task.random_seeds(2), mutation=0.1).run(5)
+    evolver = make_evolver("map-elites", task, task.random_seeds(2), mutation=0.1, rng=1).run(50)
+    assert not evolver.archive.halves.any()
+    cells = [evolver.archive.cell(scores) for scores in evolver.archive.scores]
+    # Nothing is solved among no odd points; of the even ones, 20, two are a tenth.
+    solved = (evolver.archive.scores.sum(axis=1) // 2).clip(max=9)
+    assert cells == [(0, tenths) for tenths in solved]
+    assert len(set(cells)) == len(cells) > 1
 
 
 def test_map_elites_takes_graded_tasks():

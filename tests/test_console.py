@@ -1,5 +1,6 @@
 """The console of a notebook, without a browser: what it orders, what it shows, what it leaves."""
 
+import re
 import signal
 import sys
 import threading
@@ -11,7 +12,8 @@ from comm import get_comm_manager
 from ipywidgets.widgets.widget import _instances
 from m2n2lab.widgets.console_html import console_css, curves_html, log_html, title_html
 from m2n2lab.widgets.interrupts import Interrupts
-from sessions import wait_for
+from m2n2lab.widgets.parts import PairPicker
+from sessions import until, wait_for
 
 import m2n2lab as lab
 from m2n2lab import Console, Evolver, InputError
@@ -75,17 +77,46 @@ def test_cells_step_while_the_console_runs(evolver, console):
     assert snapshot.step == evolver.generation == len(evolver.records) >= steps[-1]
 
 
+def parts(widget):
+    """Return a widget and all that lies in it."""
+    return [widget, *(part for child in getattr(widget, "children", ()) for part in parts(child))]
+
+
+def shown(console):
+    """Return figures, curves, log and attraction as a console shows them, but for its speed."""
+    widgets = parts(console.widget)
+    texts = [part.value for part in widgets if isinstance(part, ipywidgets.HTML)]
+    marks = ('data-testid="step"', 'class="curves"', 'data-testid="log"')
+    found = [text for mark in marks for text in texts if mark in text]
+    pairs = [part for part in widgets if isinstance(part, PairPicker)]
+    return [re.sub(r"[\d,.]+ (s a step|steps/s)", "", text) for text in found] + [
+        (part.ids, part.worth) for part in pairs
+    ]
+
+
 def test_several_consoles_on_one_search_show_the_same(evolver, console):
     other = Console(evolver)
+
+    def both_show(step):
+        marks = (f">{step}</b>", f">{step} steps</text>", f"<i>{step}</i>")
+        ours, theirs = shown(console), shown(other)
+        return ours == theirs and all(mark in text for mark, text in zip(marks, ours, strict=False))
+
     try:
-        console.step()
-        wait_for(other, lambda snapshot: snapshot.step == 51)
-        other.step()
-        wait_for(console, lambda snapshot: snapshot.step == 52)
+        for step, stepped in ((51, console), (52, other), (53, console)):
+            stepped.step()
+            until(lambda step=step: both_show(step))
+            ids, worth = shown(other)[-1]
+            rows = [evolver.archive.ids.index(id) for id in ids]
+            expected = evolver.archive.attraction()[np.ix_(rows, rows)]
+            np.fill_diagonal(expected, 0.0)
+            np.testing.assert_allclose(worth, expected, atol=5e-4)
     finally:
         other.close()
+    last = shown(other)
     console.step()
-    wait_for(console, lambda snapshot: snapshot.step == 53)
+    until(lambda: ">54</b>" in shown(console)[0])
+    assert shown(other) == last  # a closed one follows no more
 
 
 def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, console):

@@ -73,9 +73,22 @@ def test_a_number_with_commas_and_cents_is_found_at_the_end_of_any_text(whole, c
     assert found == Fraction(text.rsplit("####", 1)[1].strip().replace(",", ""))
 
 
-@given(st.text(max_size=200))
-def test_any_text_gives_a_number_or_none(text):
-    assert isinstance(extract(text), Fraction | None)
+def test_a_number_of_forty_characters_is_an_answer_and_a_longer_one_is_not():
+    assert extract("7" * 40) == extract("#### " + "7" * 40, "strict") == int("7" * 40)
+    assert extract("7" * 41) is None
+    assert extract("4 or " + "7" * 41) == 4
+
+
+# What numbers are written with, among any other characters.
+PIECES = st.sampled_from([*"0123456789٣.,/-−$€% \n{}x", "####", "\\frac", "answer is"])
+
+
+@given(st.lists(PIECES | st.characters(), max_size=40).map("".join).map(lambda text: text[:40]))
+def test_a_short_text_gives_a_number_exactly_where_it_holds_a_digit(text):
+    found, marked = extract(text), extract(text, "strict")
+    assert (found is not None) == any(character.isdecimal() for character in text)
+    assert marked in (None, found)
+    assert marked is None or "####" in text
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,11 @@ def test_one_shard_with_an_index_keeps_it(here):
         places = dict.fromkeys(load_file(Path(name, "only.safetensors")), "only.safetensors")
         index = {"metadata": {}, "weight_map": places}
         Path(name, "model.safetensors.index.json").write_text(json.dumps(index))
-    loaded(merged())
+    out = merged()
+    assert [path.name for path in out.glob("*.safetensors")] == ["only.safetensors"]
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index == {"metadata": {"total_size": 39_232}, "weight_map": dict(sorted(places.items()))}
+    loaded(out)
 
 
 def test_an_index_beside_a_single_file_is_not_kept(here):
