@@ -6,10 +6,16 @@ import pytest
 
 from m2n2lab import METHODS, Evolver, InputError, make_evolver
 from m2n2lab.landscape import landscape_data
-from m2n2lab.lineage import _COLUMNS, BINS, Lineage
+from m2n2lab.lineage import BINS, Lineage
 from m2n2lab.lineage_plots import painting_data
 from m2n2lab.retrace import retraced
 from m2n2lab.theme import LIGHT, inks, painting_pixels, seed_colours
+
+KNOWN = (
+    *("id", "born", "died", "parent_a", "parent_b", "row_a", "row_b"),
+    *("of_b", "kin", "lane", "split", "mix", "score", "by_hand"),
+)
+"""All that a lineage knows of each member."""
 
 
 def searched(tiny, seeds, method="m2n2", steps=150):
@@ -35,7 +41,7 @@ def same(column, other, name):
 def test_a_lineage_is_found_again_as_if_it_had_been_watched(tiny, tiny_seeds, method):
     evolver, watched = searched(tiny, tiny_seeds, method)
     found = retraced(evolver)
-    for name in _COLUMNS:
+    for name in KNOWN:
         assert same(found.column(name), watched.column(name), name), name
     for id in evolver.archive.ids:
         np.testing.assert_array_equal(found.painting(id), watched.painting(id))
@@ -95,11 +101,60 @@ def test_other_numbers_of_cells_are_refused(tiny, tiny_seeds, cells):
         landscape_data(Evolver(tiny, tiny_seeds), 0, 1, cells=cells)
 
 
-def test_every_plot_of_a_search_can_be_drawn(tiny, tiny_seeds):
-    plot = searched(tiny, tiny_seeds)[0].plot
-    a, b = plot._evolver.archive.ids[:2]
-    drawn = [plot.coverage(), plot.attraction(), plot.curves(), plot.painting()]
-    drawn += [plot.lineage(), plot.lineage(a, whole=False), plot.landscape(a, b, cells=3)]
-    for each in drawn:
-        assert isinstance(each, hv.Overlay)
-        hv.render(each)
+def of_kind(plot, kind, place=0):
+    """Return an element of a plot, which can be rendered."""
+    hv.render(plot)
+    return [element for element in plot if isinstance(element, kind)][place]
+
+
+def pixels(plot, name):
+    """Return the values of a plot's map, the uppermost row first."""
+    return of_kind(plot, hv.Image).dimension_values(name, flat=False)[::-1]
+
+
+def test_every_plot_of_a_search_shows_how_it_stands(tiny, tiny_seeds):
+    evolver, watched = searched(tiny, tiny_seeds)
+    plot, archive = evolver.plot, evolver.archive
+    rows = np.argsort(-archive.fitness, kind="stable")
+    ids = [archive.ids[row] for row in rows]
+
+    worth = pixels(plot.coverage(), "worth")
+    np.testing.assert_allclose(worth.sum(axis=1), archive.fitness[rows], rtol=1e-5)
+    solved = pixels(plot.coverage("solved"), "worth")
+    assert (solved.sum(axis=1) == archive.scores[rows].sum(axis=1)).all()
+
+    attraction = pixels(plot.attraction(), "attraction")
+    expected = archive.attraction()[np.ix_(rows, rows)]
+    off = ~np.eye(len(rows), dtype=bool)
+    np.testing.assert_allclose(attraction[off], expected[off])
+    assert np.isnan(attraction[~off]).all()
+
+    drawn = plot.curves()
+    for name, value in {
+        "covered": archive.coverage,
+        "best, train": evolver.best.score,
+        "best, held out": evolver.test,
+    }.items():
+        curve = next(c for c in drawn if c.vdims and c.vdims[0].name == name)
+        assert curve.dimension_values("step")[-1] == evolver.generation
+        assert curve.dimension_values(name)[-1] == pytest.approx(100 * value)
+
+    strips = np.stack(
+        [of_kind(plot.painting(), hv.RGB).dimension_values(c, flat=False)[::-1] for c in "RGB"], -1
+    )
+    painted = [painting_pixels(watched.painting(id), LIGHT.on_paper) for id in ids]
+    np.testing.assert_array_equal(strips, np.concatenate(painted))
+
+    a, b = archive.ids[:2]
+    for drawn, chosen in ((plot.lineage(), evolver.best.id), (plot.lineage(a, whole=False), a)):
+        lives = of_kind(drawn, hv.Segments, 1)
+        live = lives.dimension_values("died") == "alive"
+        assert set(lives.dimension_values("id")[live]) == set(archive.ids)
+        (lane,) = of_kind(drawn, hv.Points, -1).dimension_values("lane")
+        assert lives.dimension_values("y0")[lives.dimension_values("id") == chosen] == [lane]
+
+    scores = pixels(plot.landscape(a, b, cells=3), "score")
+    # Mix 1 is the uppermost row. Before a split at 0 there is nothing: mix 0 is all of B there.
+    first, second = 100 * archive[a].score, 100 * archive[b].score
+    assert scores[[-1, 0], [0, -1]] == pytest.approx(second)
+    assert scores[[0, -1], [0, -1]] == pytest.approx(first)
