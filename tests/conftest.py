@@ -1,6 +1,7 @@
 """Fixtures shared by the tests, and how they run."""
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -76,6 +77,20 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """Let Ctrl-C interrupt the tests and all that they start, in the background too.
+
+    Shells start background jobs with the signal ignored, and children would inherit that.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # -- stores ------------------------------------------------------------------------------------
