@@ -25,9 +25,9 @@ from findings import Estimate, Finding, about, estimate, markdown
 from ideas import search_on
 from stills import png
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.evolver import Evolver
 from m2n2lab.files import write_whole
-from m2n2lab.settings import Settings
 from m2n2lab.tasks import digits
 
 SEEDS = 5

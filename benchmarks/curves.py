@@ -20,11 +20,11 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
 from m2n2lab.evolver import Evolver
 from m2n2lab.files import writable_folder, write_whole
 from m2n2lab.processors import processors
-from m2n2lab.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("seed", "step", "train", "test", "coverage", "entropy", "seconds")

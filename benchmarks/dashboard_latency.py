@@ -247,7 +247,7 @@ def alone(steps: Sequence[int]) -> list[float]:
     """Return seconds that the dashboard's search takes from each step to the next, by itself."""
     import torch
 
-    from m2n2lab.settings import Settings
+    from m2n2lab.config.settings import Settings
 
     torch.set_num_threads(1)
     evolver = Settings(threads=1).make().run(steps[0])

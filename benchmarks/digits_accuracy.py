@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from findings import Finding, estimate
 
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 BAND = (0.76, 0.86)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from findings import Finding, at_most, unjudged
 
-from m2n2lab.settings import Settings, default_threads
+from m2n2lab.config.settings import Settings, default_threads
 from m2n2lab.zoo.language import trained
 
 SEEDS = [4, 5]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from m2n2lab.archive import Archive, Capacity
+from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.m2n2_plus import Plus
 from m2n2lab.errors import choose, whole_number
 from m2n2lab.population import weighted_sums
 from m2n2lab.records import Generation, Proposal
-from m2n2lab.settings import Settings
 from m2n2lab.spaces import Vector
 
 RATE = 0.02

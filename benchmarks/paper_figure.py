@@ -33,8 +33,8 @@ from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
 from m2n2lab.comparing import CompareData, label_places
+from m2n2lab.config.settings import Settings
 from m2n2lab.files import write_whole
-from m2n2lab.settings import Settings
 
 
 class Start(NamedTuple):

@@ -27,9 +27,9 @@ import torch
 from findings import Finding, about, estimate, markdown
 from ideas import search_on
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.evolver import Evolver
 from m2n2lab.files import write_whole
-from m2n2lab.settings import Settings
 from m2n2lab.tasks import Classify, digits
 
 FOLD = 1_150

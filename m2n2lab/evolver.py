@@ -23,7 +23,7 @@ from m2n2lab.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.rejection import Rejection
 from m2n2lab.spaces import Space
 from m2n2lab.tasks.base import Task
-from m2n2lab.turns import Turns, in_turn
+from m2n2lab.utils.fair_locks import Turns, in_turn
 from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_type_hin
 
 import typer
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers
-from m2n2lab.settings import Settings
 
 Options = TypeVar("Options")
 Own = ParamSpec("Own")

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from rich.progress import Task as Bar
     from rich.progress import TaskID
 
+    from m2n2lab.config.settings import Settings
     from m2n2lab.evolver import Evolver, Executor
     from m2n2lab.records import Generation
-    from m2n2lab.settings import Settings
+    from m2n2lab.running import Executor
+    from m2n2lab.tasks.generation import Progress as Asked
     from m2n2lab.utils.progress import Progress as Asked
 
 INTERRUPTED = 130

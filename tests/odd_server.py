@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from m2n2lab.widgets.server import serve_dashboard
 
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 from m2n2lab.tasks import Classify
 
 NAMES = (

@@ -15,7 +15,7 @@ from m2n2lab.widgets.runs import Runs
 from m2n2lab.widgets.snapshot import Snapshot
 from panel.io.state import set_curdoc
 
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 
 @pytest.fixture

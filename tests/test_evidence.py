@@ -16,7 +16,7 @@ from findings import Finding, estimate
 from variant import places
 
 from m2n2lab import METHODS, InputError
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 
 def search(name="a", seed=0, steps=20):

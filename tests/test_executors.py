@@ -21,8 +21,8 @@ from m2n2lab import (
     Replayed,
     tasks,
 )
-from m2n2lab.executors import Arrivals, EvaluationError, on_ray
-from m2n2lab.executors.local_ray import HERE, LocalRay
+from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
+from m2n2lab.executors.ray_cluster import HERE, LocalRay
 from m2n2lab.executors.worker import Worker, pack
 from m2n2lab.processors import processors
 
@@ -329,7 +329,7 @@ def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(on_ray, "HERE", LocalRay())
+    monkeypatch.setattr(ray_executor, "HERE", LocalRay())
     with pytest.raises(InputError, match=r"reach Ray at 'head:6379', .* \(nobody answers\)"):
         RayExecutor(2, address="head:6379")._connected()
     assert not caplog.text

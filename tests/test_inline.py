@@ -9,7 +9,7 @@ from sessions import wait_for
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 
 @pytest.fixture

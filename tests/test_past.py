@@ -17,8 +17,8 @@ from sessions import PATIENCE, wait_for
 from stores import same
 
 from m2n2lab import Evolver, InputError, make_evolver, store
+from m2n2lab.config.settings import Settings
 from m2n2lab.plots import niches_data
-from m2n2lab.settings import Settings
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
 

@@ -7,7 +7,7 @@ from m2n2lab.widgets.runs import MOST_RUNS, Runs
 from pages import PATIENCE
 
 from m2n2lab import InputError
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 SECONDS = PATIENCE / 1000
 

@@ -7,7 +7,7 @@ from sdxl import sdxl, single_file
 
 import m2n2lab
 from m2n2lab import InputError
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 from m2n2lab.tasks.painting import Painter, Prompt
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

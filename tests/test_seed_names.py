@@ -9,10 +9,10 @@ from m2n2lab.widgets.members import MemberView
 from m2n2lab.widgets.pictures import seeds_key
 
 from m2n2lab import CheckpointSpace, Evolver, store
+from m2n2lab.config.settings import Settings
 from m2n2lab.lineage import Lineage, seed_names
 from m2n2lab.lineage_plots import shares_data
 from m2n2lab.members import member_page, members_data
-from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\x1b[31m'

@@ -5,7 +5,7 @@ import pytest
 
 import m2n2lab
 from m2n2lab import InputError
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 
 def test_an_address_asks_for_a_search_and_its_own_query_makes_it_again():

@@ -9,7 +9,7 @@ from m2n2lab.widgets.stepper import Stepper
 from sessions import PATIENCE, wait_for
 
 from m2n2lab import Evolver
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 
 def all_in_line(shifts, count):

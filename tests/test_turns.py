@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m2n2lab import Evolver
-from m2n2lab.turns import Turns
+from m2n2lab.utils.fair_locks import Turns
 
 PATIENCE = 30.0
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from ideas import Ideas, IdeasArchive
+from m2n2lab.variant import REACH, Plus, stretched
 
 from m2n2lab import Evolver, InputError, Proposal, make_evolver, store
+from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.m2n2_plus import REACH, Plus, stretched
 from m2n2lab.landscape import landscape_data
-from m2n2lab.settings import Settings
 
 
 def picture(evolver):

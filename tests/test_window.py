@@ -21,8 +21,8 @@ from pages import PATIENCE, button, figure, free_port, opened, started
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
-from m2n2lab.settings import Settings
 
 URL = "http://localhost:5006/"
 SECONDS = PATIENCE / 1000

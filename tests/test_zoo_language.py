@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from m2n2lab import zoo
 from m2n2lab.cli import app
-from m2n2lab.settings import Settings
+from m2n2lab.config.settings import Settings
 
 MODELS = (zoo.BASE, zoo.MATHS, zoo.AGENT)
 

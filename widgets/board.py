@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 import panel as pn
 from tornado.websocket import WebSocketClosedError
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.plots import NICHE_MODES
-from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, Theme
 
 from .answers import AnswersView

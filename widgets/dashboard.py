@@ -14,8 +14,8 @@ from m2n2lab.widgets.runs import Runs
 from m2n2lab.widgets.server_log import keep_quiet
 from m2n2lab.widgets.stepper import here
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
-from m2n2lab.settings import Settings
 from m2n2lab.theme import LIGHT, THEMES
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from m2n2lab.config.settings import TASKS, Settings
 from m2n2lab.errors import InputError, choose, whole_number
-from m2n2lab.settings import TASKS, Settings
 from m2n2lab.theme import THEMES
 
 from .dashboard import dashboard as page

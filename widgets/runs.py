@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
-from m2n2lab.settings import Settings
 
 from .recorded import unrecorded
 from .session import Session

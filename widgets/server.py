@@ -16,8 +16,8 @@ import panel as pn
 from bokeh.server.server import Server
 from tornado.ioloop import PeriodicCallback
 
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
-from m2n2lab.settings import Settings
 from m2n2lab.store.writer import Writer
 
 from .closing import close_all

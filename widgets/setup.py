@@ -9,10 +9,11 @@ from html import escape
 from typing import Any
 
 import panel as pn
+from m2n2lab.baselines import METHODS
 
+from m2n2lab.config.settings import ADJUSTABLE, Settings
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.errors import InputError
-from m2n2lab.settings import ADJUSTABLE, Settings
 from m2n2lab.theme import Theme
 
 from .runs import Run

@@ -12,7 +12,7 @@ from .shifts import QUICK, SHIFTS
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.executors import Crew
-    from m2n2lab.executors.flight import Flight
+    from m2n2lab.executors.dispatch import Flight
 
 LOOK_EVERY = 0.05
 """Most seconds that a child from a worker is waited for without a look at the orders."""

@@ -4,10 +4,10 @@ Workers are asked asynchronously: each gets the next proposal as soon as it is f
 are told in the order in which they arrive. There are no generations to wait for.
 """
 
-from m2n2lab.executors.arrivals import Arrivals, Replayed
-from m2n2lab.executors.crew import Crew, Skipped
-from m2n2lab.executors.on_ray import RayExecutor
-from m2n2lab.executors.processes import ProcessExecutor
+from m2n2lab.executors.pool import Crew, Skipped
+from m2n2lab.executors.process_executor import ProcessExecutor
+from m2n2lab.executors.ray_executor import RayExecutor
+from m2n2lab.executors.replay import Arrivals, Replayed
 from m2n2lab.executors.worker import EvaluationError
 
 __all__ = [

@@ -14,7 +14,7 @@ from m2n2lab.evolver import Evolver
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.spaces import DenseSpace
 from m2n2lab.tasks.base import Task
-from m2n2lab.turns import in_turn
+from m2n2lab.utils.fair_locks import in_turn
 
 LEARNED = 500
 """Weights up to which CMA-ES learns a noticeable part of the covariance in a usual run."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from m2n2lab.errors import choose
 
 if TYPE_CHECKING:
-    from m2n2lab.settings import Settings
+    from m2n2lab.config.settings import Settings
     from m2n2lab.tasks.base import Task
 
 NETWORKS = ("digits", "mnist")

@@ -8,9 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.processors import processors
-from m2n2lab.starts import (
+from m2n2lab.config.builders import (
     LANGUAGE,
     NETWORKS,
     PICTURES,
@@ -20,6 +18,8 @@ from m2n2lab.starts import (
     seeds_code,
     task_calls,
 )
+from m2n2lab.errors import InputError, choose, real_number, whole_number
+from m2n2lab.processors import processors
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver

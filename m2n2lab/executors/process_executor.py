@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from m2n2lab.executors.crew import Crew
+from m2n2lab.executors.pool import Crew
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m2n2lab.errors import real_number, whole_number
-from m2n2lab.executors.arrivals import Arrivals
+from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import Job, Lost, Result, pack
 from m2n2lab.records import Generation, Proposal
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from m2n2lab.evolver import Evolver
-    from m2n2lab.executors.flight import Flight
+    from m2n2lab.executors.dispatch import Flight
 
 POLL = 0.5
 """Most seconds until Ctrl-C is noticed."""
@@ -116,7 +116,7 @@ class Crew(ABC):
         Raises:
             InputError: models that cannot be sent to workers.
         """
-        from m2n2lab.executors.flight import Flight
+        from m2n2lab.executors.dispatch import Flight
 
         task, space = evolver.task, evolver.space
         if self._held is None or self._held[0] is not task or self._held[1] is not space:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from m2n2lab.errors import InputError, real_number
-from m2n2lab.executors.crew import Crew
-from m2n2lab.executors.local_ray import HERE, QUIET
+from m2n2lab.executors.pool import Crew
+from m2n2lab.executors.ray_cluster import HERE, QUIET
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
 
 STARTS = 3

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.errors import InputError
-from m2n2lab.executors.crew import POLL, Skipped
+from m2n2lab.executors.pool import POLL, Skipped
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.rejection import Trial
@@ -21,7 +21,7 @@ from m2n2lab.tasks.base import Indices
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
-    from m2n2lab.executors.crew import Crew
+    from m2n2lab.executors.pool import Crew
 
 RETRIES = 3
 """How often a proposal goes to another worker."""

@@ -1,0 +1,1 @@
+"""A search by name: its choices, and what is built from them."""
