@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from m2n2lab.config.settings import Settings, default_threads
-from m2n2lab.display import percent
 from m2n2lab.evolver import Evolver
 from m2n2lab.utils.text import percent
 from m2n2lab.zoo.language import trained

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m2n2lab import __version__
+from m2n2lab.utils.interrupts import Latch, interrupt_latch
 from m2n2lab.utils.text import percent
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from m2n2lab.config.settings import Settings
     from m2n2lab.evolver import Evolver, Executor
     from m2n2lab.records import Generation
-    from m2n2lab.running import Executor
-    from m2n2lab.tasks.generation import Progress as Asked
     from m2n2lab.utils.progress import Progress as Asked
 
 INTERRUPTED = 130
@@ -44,22 +42,6 @@ class _Rate(ProgressColumn):
         return Text(words, style="progress.data.speed")
 
 
-@contextmanager
-def _stop_on_interrupt() -> Iterator[list[bool]]:
-    """Yield a list that fills at the first Ctrl-C; a second one interrupts at once."""
-    pressed: list[bool] = []
-
-    def press(number: int, frame: Any) -> None:
-        pressed.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @dataclass
 class Report:
     """One line of a terminal that says how far a search is, and Ctrl-C that ends it.
@@ -67,13 +49,13 @@ class Report:
     Attributes:
         progress: what draws the line.
         bar: which line it is.
-        pressed: fills at Ctrl-C.
+        interrupt: set by Ctrl-C.
         found: what was found so far, in words.
     """
 
     progress: Progress
     bar: TaskID
-    pressed: list[bool]
+    interrupt: Latch
     found: str = ""
 
     def make(self, settings: Settings) -> Evolver:
@@ -87,7 +69,7 @@ class Report:
 
         self.progress.update(self.bar, found="opening the seeds")
         task = settings.make_task()
-        end = task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        end = task.watch(Watch(self._asked, lambda: self.interrupt.pressed))
         try:
             return settings.make(task)
         except Halted:
@@ -99,7 +81,7 @@ class Report:
         """Step up to step ``last``; returns whether Ctrl-C ended it early."""
         from m2n2lab.utils.progress import Halted, Watch
 
-        end = evolver.task.watch(Watch(self._asked, lambda: bool(self.pressed)))
+        end = evolver.task.watch(Watch(self._asked, lambda: self.interrupt.pressed))
         self.progress.reset(self.bar, total=last, completed=evolver.generation)
         accepted = int(evolver.records.column("accepted").sum())
         due = 0.0
@@ -110,7 +92,7 @@ class Report:
             if (now := time.perf_counter()) >= due:
                 due = now + REFRESH
                 self._stepped(evolver, accepted)
-            return bool(self.pressed)
+            return self.interrupt.pressed
 
         self._stepped(evolver, accepted)
         try:
@@ -120,7 +102,7 @@ class Report:
         finally:
             end()
             self._stepped(evolver, accepted)
-        return bool(self.pressed) and evolver.generation < last
+        return self.interrupt.pressed and evolver.generation < last
 
     def _asked(self, asked: Asked) -> None:
         """Say how far the questions of one evaluation are."""
@@ -149,10 +131,10 @@ def reported(title: str, last: int) -> Iterator[Report]:
     )
     console = Console(stderr=True)
     with (
-        _stop_on_interrupt() as pressed,
+        interrupt_latch(override=True) as interrupt,
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
     ):
-        yield Report(progress, progress.add_task(title, total=last, found=""), pressed)
+        yield Report(progress, progress.add_task(title, total=last, found=""), interrupt)
 
 
 def watched_run(evolver: Evolver, last: int, title: str, executor: Executor | None = None) -> bool:

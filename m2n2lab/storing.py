@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from m2n2lab.config.settings import default_threads
-from m2n2lab.display import percent
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import write_whole
 from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers

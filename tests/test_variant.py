@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from ideas import Ideas, IdeasArchive
-from m2n2lab.variant import REACH, Plus, stretched
 
 from m2n2lab import Evolver, InputError, Proposal, make_evolver, store
 from m2n2lab.config.settings import Settings

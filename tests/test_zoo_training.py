@@ -7,7 +7,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from m2n2lab import InputError, zoo
 from m2n2lab.config.settings import Settings
-from m2n2lab.display import percent
 from m2n2lab.utils.text import percent
 from m2n2lab.zoo import images, language, train_images, train_language
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from m2n2lab.tasks.generation import Halted
 from m2n2lab.utils.progress import Halted
 
 from .orders import Mailbox, Orders

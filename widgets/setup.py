@@ -9,7 +9,6 @@ from html import escape
 from typing import Any
 
 import panel as pn
-from m2n2lab.baselines import METHODS
 
 from m2n2lab.config.settings import ADJUSTABLE, Settings
 from m2n2lab.core.methods.registry import METHODS

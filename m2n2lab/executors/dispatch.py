@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +15,7 @@ from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.rejection import Trial
 from m2n2lab.tasks.base import Indices
+from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -94,17 +92,17 @@ class Flight:
 
     def run(self) -> None:
         """Fly until all is told, and land."""
-        with _interrupts() as pressed:
+        with interrupt_latch() as interrupt:
             try:
                 while self.aloft:
                     self.beat()
-                    if pressed and not self._stopping:
+                    if interrupt.pressed and not self._stopping:
                         self.hold()
                         log.warning("Finishing %d evaluations; Ctrl-C again drops them.", self.many)
             finally:
                 self.close()
         self.land()
-        if pressed:
+        if interrupt.pressed:
             raise KeyboardInterrupt
 
     @property
@@ -302,24 +300,3 @@ class Flight:
 def _name(case: Case) -> str:
     parents = " × ".join(map(str, case.proposal.parents))
     return f"the child of {parents}" if parents else "a child without parents"
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[bool]]:
-    """Yield a list that the first Ctrl-C fills, where nobody else handles it; a second raises."""
-    pressed: list[bool] = []
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not main or before is not signal.default_int_handler:
-        yield pressed
-        return
-
-    def press(number: int, frame: Any) -> None:
-        pressed.append(True)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

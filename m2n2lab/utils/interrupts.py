@@ -1,0 +1,50 @@
+"""A latch for Ctrl-C: the first press is noted, so that work under way can end in good order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Latch:
+    """A flag that the first Ctrl-C sets.
+
+    Attributes:
+        pressed: whether it was pressed.
+    """
+
+    pressed: bool = False
+
+
+@contextmanager
+def interrupt_latch(override: bool = False) -> Iterator[Latch]:
+    """Note the first Ctrl-C during the ``with`` block; a second one raises ``KeyboardInterrupt``.
+
+    The handler from before is restored at the end. Nothing is handled outside the main thread,
+    where Python does not allow it.
+
+    Args:
+        override: replace any handler. By default only Python's own is replaced: other handlers,
+            such as that of an outer latch, and a process that ignores Ctrl-C stay as they are.
+    """
+    latch = Latch()
+    before = signal.getsignal(signal.SIGINT)
+    mine = before is not None if override else before is signal.default_int_handler
+    if not mine or threading.current_thread() is not threading.main_thread():
+        yield latch
+        return
+
+    def press(number: int, frame: FrameType | None) -> None:
+        latch.pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield latch
+    finally:
+        signal.signal(signal.SIGINT, before)
