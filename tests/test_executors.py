@@ -22,7 +22,7 @@ from m2n2lab import (
     tasks,
 )
 from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
-from m2n2lab.executors.ray_cluster import HERE, LocalRay
+from m2n2lab.executors.ray_cluster import LOCAL_RAY, LocalRay
 from m2n2lab.executors.worker import Worker, pack
 from m2n2lab.processors import processors
 
@@ -58,7 +58,7 @@ def test_a_proposal_that_is_lost_is_tried_three_times_more_and_then_skipped(
 ):
     crew = Scripted(1, script=[LOST] * 3 + [None] + [LOST] * 4)
     search = evolver(tiny, tiny_seeds).run(5, executor=crew)
-    assert (search.generation, crew.here) == (5, 1)
+    assert (search.generation, crew.workers_alive) == (5, 1)
     ((proposal, reason),) = crew.skipped
     assert reason == "the power went"
     assert "Skipped the child of" in caplog.text
@@ -155,11 +155,11 @@ def test_ctrl_c_tells_what_is_in_flight_and_asks_for_no_more(tiny, tiny_seeds, c
 
 
 def test_a_record_that_does_not_begin_at_the_beginning_is_refused(tiny, tiny_seeds):
-    with pytest.raises(InputError, match=r"in flight, but 2 came at place 1"):
+    with pytest.raises(InputError, match=r"in flight, got 2 at position 1"):
         evolver(tiny, tiny_seeds).run(
             5, executor=Replayed(Arrivals.of({"events": [0, 2], "seen": {}}))
         )
-    with pytest.raises(InputError, match=r"lists of events and seen"):
+    with pytest.raises(InputError, match=r"events and seen of a state_dict"):
         Arrivals.of({"events": None})
 
 
@@ -198,7 +198,7 @@ def cluster():
     """One Ray for all tests; it starts in some 15 seconds."""
     with RayExecutor(2) as pool:
         yield pool
-        folder = HERE.folder
+        folder = LOCAL_RAY.folder
     assert not os.path.exists(folder)
 
 
@@ -219,7 +219,7 @@ def check_pool(pool, tiny, tiny_seeds, strikes, steps=30):
     search = evolver(tiny, tiny_seeds, chunk=20)
     search.subscribe(lambda g: g.step in strikes and pool.busy and strike(pool))
     search.run(steps, executor=pool)
-    assert (search.generation, pool.skipped, pool.here) == (steps, [], 2)
+    assert (search.generation, pool.skipped, pool.workers_alive) == (steps, [], 2)
     again = evolver(tiny, tiny_seeds, chunk=20).run(steps, executor=Replayed(pool.arrivals))
     assert same_search(search, again)
 
@@ -257,7 +257,7 @@ def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny
     search = evolver(tiny, tiny_seeds).run(4, executor=cluster)
     with RayExecutor(processors()) as other:
         search.run(4, executor=other)
-        assert (other.here, cluster.here) == (other.workers, cluster.workers)
+        assert (other.workers_alive, cluster.workers_alive) == (other.workers, cluster.workers)
     assert search.run(4, executor=cluster).generation == 12
 
 
@@ -276,23 +276,23 @@ def test_ray_ends_with_its_last_user_whoever_started_it():
 
     ray, here = Ray(), LocalRay()
     for user in "ab":
-        here.start(ray, user)
+        here.acquire(ray, user)
     folder = here.folder
-    here.leave(ray, "a")
+    here.release(ray, "a")
     assert ray.up
     assert os.path.isdir(folder)
-    here.leave(ray, "a")  # closed twice
+    here.release(ray, "a")  # closed twice
     assert ray.up
-    here.leave(ray, "b")
+    here.release(ray, "b")
     assert not ray.up
     assert not os.path.exists(folder)
-    here.start(ray, "c")
+    here.acquire(ray, "c")
     ray.shutdown()  # by somebody else
-    here.start(ray, "d")
+    here.acquire(ray, "d")
     assert ray.up
     assert os.path.isdir(here.folder)
     for user in "cd":
-        here.leave(ray, user)
+        here.release(ray, user)
     assert not ray.up
     assert here.folder is None
 
@@ -329,7 +329,7 @@ def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray_executor, "HERE", LocalRay())
+    monkeypatch.setattr(ray_executor, "LOCAL_RAY", LocalRay())
     with pytest.raises(InputError, match=r"reach Ray at 'head:6379', .* \(nobody answers\)"):
         RayExecutor(2, address="head:6379")._connected()
     assert not caplog.text

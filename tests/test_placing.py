@@ -48,7 +48,7 @@ def test_workers_are_made_as_asked_for_and_start_with_the_first_run():
     assert Place().crew() is None
     pool = Place("processes", workers=3, timeout=5.0, threads=2).crew()
     assert isinstance(pool, ProcessExecutor)
-    assert (pool.workers, pool.timeout, pool.threads, pool.here) == (3, 5.0, 2, 0)
+    assert (pool.workers, pool.timeout, pool.threads, pool.workers_alive) == (3, 5.0, 2, 0)
     assert Place("processes").crew().workers == processors()
     ray = Place("ray", workers=8, gpus=0.5, address="head:6379").crew()
     assert isinstance(ray, RayExecutor)

@@ -125,18 +125,18 @@ def test_children_of_a_member_that_has_never_been_are_not_told(make):
     merged = search.tell(Proposal((0, 1), 40, 0.5, 7))
     assert merged.accepted
     search.ask = lambda: Proposal((merged.child, 0), 30, 0.4, 8)
-    flight = crew.fly(search)
-    flight.beat()  # the worker is ready
-    flight.allow(1)
+    dispatch = crew.dispatch(search)
+    dispatch.poll()  # the worker is ready
+    dispatch.allow(1)
     crew.held = True
-    flight.beat()
-    assert flight.many == 1
+    dispatch.poll()
+    assert dispatch.in_flight == 1
     del search.ask
     search.take_back(before)
     crew.held = False
-    flight.hold()
-    flight.beat()
-    flight.land()
+    dispatch.stop_asking()
+    dispatch.poll()
+    dispatch.finish()
     assert (search.generation, crew.arrivals.events) == (0, [0, -1])
 
 
@@ -156,7 +156,7 @@ def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny,
     session.start()
     session.orders.step()
     patience = time.monotonic() + 5 * PATIENCE  # a process takes a while to start
-    while pool._born < 2:  # until it is replaced
+    while pool._started < 2:  # until it is replaced
         assert time.monotonic() < patience
         time.sleep(0.05)
     session.close()

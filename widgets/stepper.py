@@ -12,7 +12,7 @@ from .shifts import QUICK, SHIFTS
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.executors import Crew
-    from m2n2lab.executors.dispatch import Flight
+    from m2n2lab.executors.dispatch import Dispatch
 
 LOOK_EVERY = 0.05
 """Most seconds that a child from a worker is waited for without a look at the orders."""
@@ -40,7 +40,7 @@ class Stepper:
         self._evolver = evolver
         self._executor = executor
         self._crew: Crew | None = None
-        self._flight: Flight | None = None
+        self._flight: Dispatch | None = None
         self._made = False  # whether the workers were asked for
         self._unbounded = False  # whether any number of children may fly
 
@@ -58,9 +58,9 @@ class Stepper:
         if self._crew is None:
             self._step_here()
             return
-        flight = self._flight = self._flight or self._crew.fly(self._evolver)
+        flight = self._flight = self._flight or self._crew.dispatch(self._evolver)
         if self._unbounded and not running:
-            flight.hold()
+            flight.stop_asking()
         self._unbounded = running
         flight.allow(float("inf") if running else 1)
         self._beat(flight)
@@ -85,16 +85,16 @@ class Stepper:
         if self._flight is None:
             return False
         if halted or self._unbounded:
-            self._flight.hold()
+            self._flight.stop_asking()
         self._beat(self._flight)
         return self._flight is not None
 
-    def _beat(self, flight: Flight) -> None:
-        flight.beat(LOOK_EVERY)
+    def _beat(self, flight: Dispatch) -> None:
+        flight.poll(LOOK_EVERY)
         self.took = flight.took
-        if not flight.aloft:
+        if not flight.pending:
             self._flight = None
-            flight.land()
+            flight.finish()
 
     @property
     def words(self) -> str:
@@ -102,9 +102,9 @@ class Stepper:
         if self._flight is None or self._crew is None:
             return ""
         starting = len(self._crew.starting)
-        if starting and not self._flight.many:
+        if starting and not self._flight.in_flight:
             return f"{starting} workers start" if starting > 1 else "a worker starts"
-        return f"{self._flight.many} in flight"
+        return f"{self._flight.in_flight} in flight"
 
     def close(self) -> None:
         """End the workers; what flies is never told."""

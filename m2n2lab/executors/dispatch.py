@@ -1,4 +1,4 @@
-"""One run on several workers: proposals go out, children are told as they come in."""
+"""The proposals of one run that are in flight: sent to workers, told in order of arrival."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m2n2lab.errors import InputError
-from m2n2lab.executors.pool import POLL, Skipped
+from m2n2lab.executors.pool import POLL_SECONDS, Pool
+from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.rejection import Trial
@@ -19,27 +20,36 @@ from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
-    from m2n2lab.executors.pool import Crew
 
-RETRIES = 3
-"""How often a proposal goes to another worker."""
+MAX_RETRIES = 3
+"""Times that a proposal goes to another worker after its worker was lost."""
 
-HOPELESS = 3
-"""Workers that fail to start, or proposals that are skipped, in a row, before a run gives up."""
+MAX_LOSSES_IN_A_ROW = 3
+"""Workers that fail to start, or proposals that are skipped, before a run gives up."""
 
 log = logging.getLogger("m2n2lab")
 
 
+class Skipped(NamedTuple):
+    """A proposal that no worker could score, and why the last try failed."""
+
+    proposal: Proposal
+    reason: str
+
+
 @dataclass
-class Case:
+class Evaluation:
     """A proposal in flight.
 
     Attributes:
-        genome: kept here, because the parents may be dead by the time that it is told.
-        trial: how far it is, where children are scored chunk by chunk.
-        tries: how often it was lost.
-        orphan: whether the step that bore a parent of it was taken back.
-        began: when it was asked for.
+        number: its number in the record of arrivals.
+        proposal: what was asked for.
+        genome: the child, kept because its parents may have left the archive before it is told.
+        trial: the scores so far, if children are scored chunk by chunk.
+        indices: (n,) data points of the current chunk.
+        tries: number of workers that were lost with it.
+        orphan: whether the step that bore one of its parents was taken back.
+        began: monotonic time at which it was asked for.
     """
 
     number: int
@@ -52,91 +62,103 @@ class Case:
     began: float = field(default_factory=time.monotonic)
 
 
-class Flight:
-    """The proposals of one run: ``Crew.run`` waits for all of it, a page takes it beat by beat.
+class Dispatch:
+    """One run on a pool of workers: ``run`` takes all of it, or its caller polls it.
 
     ::
 
-        flight = crew.fly(evolver)
-        flight.allow(10)
-        while flight.aloft:
-            flight.beat()
-        flight.land()
+        dispatch = crew.dispatch(evolver)
+        dispatch.allow(10)
+        while dispatch.pending:
+            dispatch.poll()
+        dispatch.finish()
 
     Args:
-        crew: who scores the children.
+        pool: workers that hold the evolver's task and space.
         evolver: the search.
-        steps: how many children may be told.
-        until: a generation for which this is true is the last one after which any is asked for.
+        arrivals: records the order of asking and telling.
+        skipped: receives proposals that are given up.
+        steps: number of children that may be told.
+        until: after a generation for which this is true, no more children are asked for.
 
     Attributes:
-        took: seconds from asking for the last child that was told to telling it.
+        took: seconds between asking for and telling the child that was told last.
     """
 
     def __init__(
         self,
-        crew: Crew,
+        pool: Pool,
         evolver: Evolver,
+        arrivals: Arrivals,
+        skipped: list[Skipped],
         steps: int = 0,
         until: Callable[[Generation], bool] | None = None,
     ) -> None:
         self.took = 0.0
-        self._crew, self._evolver, self._until = crew, evolver, until
-        self._left: float = steps
-        self._queue: deque[Case] = deque()  # lost by their workers
-        self._flying: dict[int, Case] = {}  # by number
+        self._pool, self._evolver, self._until = pool, evolver, until
+        self._arrivals, self._skipped = arrivals, skipped
+        self._remaining: float = steps
+        self._retries: deque[Evaluation] = deque()  # their workers were lost
+        self._sent: dict[int, Evaluation] = {}  # by number
         self._stopping = False
         self._failure: Exception | None = None
-        self._bad_starts = self._bad_cases = 0  # in a row
-        self._leave = evolver.subscribe(lambda generation: None, self._undone)
+        self._failed_starts = self._skipped_in_a_row = 0
+        self._unsubscribe = evolver.subscribe(lambda generation: None, self._mark_orphans)
 
     def run(self) -> None:
-        """Fly until all is told, and land."""
+        """Poll until nothing is pending, and finish.
+
+        Raises:
+            EvaluationError, InputError: as ``finish``.
+            KeyboardInterrupt: Ctrl-C; after a first one, what is in flight is told before.
+        """
         with interrupt_latch() as interrupt:
             try:
-                while self.aloft:
-                    self.beat()
+                while self.pending:
+                    self.poll()
                     if interrupt.pressed and not self._stopping:
-                        self.hold()
-                        log.warning("Finishing %d evaluations; Ctrl-C again drops them.", self.many)
+                        self.stop_asking()
+                        log.warning(
+                            "Finishing %d evaluations; Ctrl-C again drops them.", self.in_flight
+                        )
             finally:
                 self.close()
-        self.land()
+        self.finish()
         if interrupt.pressed:
             raise KeyboardInterrupt
 
     @property
-    def many(self) -> int:
-        """How many proposals were asked for and wait to be told."""
-        return len(self._flying) + len(self._queue)
+    def in_flight(self) -> int:
+        """Number of proposals that were asked for and are not told yet."""
+        return len(self._sent) + len(self._retries)
 
     @property
-    def aloft(self) -> bool:
-        """Whether there is something to wait for."""
-        return self.many > 0 or (self._left > 0 and not self._stopping)
+    def pending(self) -> bool:
+        """Whether any child is still to be told."""
+        return self.in_flight > 0 or (self._remaining > 0 and not self._stopping)
 
     def allow(self, steps: float) -> None:
-        """Let so many more children be told; after a failure nothing is asked for any more."""
+        """Let ``steps`` more children be told; after a failure no more are asked for."""
         if self._failure is None:
             if self._stopping:
-                self._left, self._stopping = self.many, False
-            self._left += steps
+                self._remaining, self._stopping = self.in_flight, False
+            self._remaining += steps
 
-    def hold(self) -> None:
-        """Ask for no more; what is in flight goes on."""
+    def stop_asking(self) -> None:
+        """Ask for no more children; those in flight go on."""
         self._stopping = True
 
-    def beat(self, most: float = POLL) -> None:
-        """Hand out what there is to do, and take what comes within ``most`` seconds.
+    def poll(self, timeout: float = POLL_SECONDS) -> None:
+        """Give idle workers their jobs, and take the results of at most ``timeout`` seconds.
 
-        What goes wrong is kept, to be raised by ``land``.
+        A failure is kept, to be raised by ``finish``.
         """
-        self._hand_out()
-        for worker, number, result in self._crew.wait(most):
+        self._assign_jobs()
+        for worker, number, result in self._pool.wait(timeout):
             self._take(worker, number, result)
 
-    def land(self) -> None:
-        """End the run; raises what went wrong in it.
+    def finish(self) -> None:
+        """End the run and raise its failure, if there was one.
 
         Raises:
             EvaluationError: the task raised, or workers were lost again and again.
@@ -148,155 +170,159 @@ class Flight:
 
     def close(self) -> None:
         """End the run; what is in flight is never told."""
-        self._leave()
+        self._unsubscribe()
         self._drop_all()
 
-    def _undone(self) -> None:
-        """Note whose parents have never been: the last step was taken back, in any thread."""
+    def _mark_orphans(self) -> None:
+        """Mark children of a member whose birth was taken back, in any thread."""
         born = self._evolver.born
-        for case in (*self._flying.values(), *self._queue):
-            case.orphan |= any(parent >= born for parent in case.proposal.parents)
+        for evaluation in (*self._sent.values(), *self._retries):
+            evaluation.orphan |= any(parent >= born for parent in evaluation.proposal.parents)
 
-    # -- out ---------------------------------------------------------------------------------------
+    # -- to workers --------------------------------------------------------------------------------
 
-    def _hand_out(self) -> None:
-        """Give every idle worker something to do."""
-        for worker in tuple(self._crew.idle):
-            if self._queue:
-                case = self._queue.popleft()
-            elif len(self._flying) < self._left and not self._stopping:
-                case = self._ask()
+    def _assign_jobs(self) -> None:
+        """Give every idle worker a job."""
+        for worker in tuple(self._pool.idle):
+            if self._retries:
+                evaluation = self._retries.popleft()
+            elif len(self._sent) < self._remaining and not self._stopping:
+                evaluation = self._ask()
             else:
                 return
-            self._flying[case.number] = case
-            self._send(worker, case, self._evolver.space.pack(case.genome))
+            self._sent[evaluation.number] = evaluation
+            self._send(worker, evaluation, self._evolver.space.pack(evaluation.genome))
 
-    def _ask(self) -> Case:
-        with self._evolver.turn():  # or a parent could die in between
+    def _ask(self) -> Evaluation:
+        with self._evolver.turn():  # a parent could leave the archive in between
             proposal = self._evolver.ask()
             genome = self._evolver.breed(proposal)
             rejection = self._evolver.rejection
             trial = rejection.trial(proposal) if rejection else None
-        case = Case(self._crew.arrivals.asked(), proposal, genome, trial)
+        evaluation = Evaluation(self._arrivals.asked(), proposal, genome, trial)
         if trial is not None:
-            case.indices = trial.upcoming()
-        return case
+            evaluation.indices = trial.upcoming()
+        return evaluation
 
-    def _send(self, worker: int, case: Case, genome: Any = None) -> None:
-        self._crew.send(worker, case.number, Job(genome, case.indices))
+    def _send(self, worker: int, evaluation: Evaluation, genome: Any = None) -> None:
+        self._pool.send(worker, evaluation.number, Job(genome, evaluation.indices))
 
-    # -- in ----------------------------------------------------------------------------------------
+    # -- from workers ------------------------------------------------------------------------------
 
     def _take(self, worker: int, number: int | None, result: Result) -> None:
-        """Take what came from a worker that was starting (no number) or scoring."""
+        """Take the result of a worker that was starting (no number) or scoring."""
         if isinstance(result, Lost):
-            self._crew.start()
+            self._pool.start()
         if number is None:
-            self._greet(result)
+            self._take_start(result)
             return
-        case = self._flying.get(number)
-        if case is None:  # dropped
+        evaluation = self._sent.get(number)
+        if evaluation is None:  # dropped
             return
         if isinstance(result, Lost):
-            del self._flying[number]
-            self._retry(case, result.reason)
+            del self._sent[number]
+            self._retry(evaluation, result.reason)
         elif isinstance(result, Failure):
-            self._fail(result.error(f"Scoring {_name(case)}"))
-            self._drop(case)
+            self._fail(result.error(f"Scoring {_name(evaluation)}"))
+            self._drop(evaluation)
         elif result is not None:
             try:
-                self._score(worker, case, result)
+                self._score(worker, evaluation, result)
             except Exception as error:
                 self._fail(error)
                 if not isinstance(error, InputError):
-                    # Not this child's fault: an observer cannot write, for one. What is in flight
-                    # would meet the same, and nobody would hear of it.
+                    # Not this child's fault: an observer cannot write, for example. What is in
+                    # flight would fail likewise, unheard.
                     self._drop_all()
 
-    def _greet(self, result: Result) -> None:
-        """Take the first word of a worker."""
+    def _take_start(self, result: Result) -> None:
+        """Take the first result of a worker."""
         if result is None:
-            self._bad_starts = 0
+            self._failed_starts = 0
         elif isinstance(result, Failure):
             self._fail(result.error("Opening the task in a worker"))
             self._drop_all()
         elif isinstance(result, Lost):
-            self._bad_starts += 1
-            if self._bad_starts == HOPELESS:
-                words = f"{HOPELESS} workers in a row ended before they were ready"
-                self._fail(EvaluationError(f"{words}, the last because {result.reason}."))
+            self._failed_starts += 1
+            if self._failed_starts == MAX_LOSSES_IN_A_ROW:
+                self._fail(
+                    EvaluationError(
+                        f"{MAX_LOSSES_IN_A_ROW} workers in a row ended before they were ready, "
+                        f"the last because {result.reason}."
+                    )
+                )
                 self._drop_all()
 
-    def _score(self, worker: int, case: Case, scores: Any) -> None:
+    def _score(self, worker: int, evaluation: Evaluation, scores: Any) -> None:
         """Take scores: go on with the child's next chunk, or tell it."""
-        if case.orphan:
-            self._drop(case)
+        if evaluation.orphan:
+            self._drop(evaluation)
             return
-        trial = case.trial
+        trial = evaluation.trial
         if trial is not None:
-            assert case.indices is not None
+            assert evaluation.indices is not None
             try:
-                trial.add(case.indices, scores)
-                case.indices = trial.next()
+                trial.add(evaluation.indices, scores)
+                evaluation.indices = trial.next()
             except Exception:
-                self._drop(case)
+                self._drop(evaluation)
                 raise
-            if case.indices is not None:
-                self._send(worker, case)
+            if evaluation.indices is not None:
+                self._send(worker, evaluation)
                 return
             scores = trial.scores
         step = self._evolver.generation
         seen = len(scores.indices) if isinstance(scores, Partial) else None
         try:
-            generation = self._evolver.tell(case.proposal, scores, genome=case.genome)
+            generation = self._evolver.tell(evaluation.proposal, scores, genome=evaluation.genome)
         finally:
-            if self._evolver.generation > step:  # also where an observer raised
-                del self._flying[case.number]
-                self._crew.arrivals.told(case.number, seen)
-                self._left -= 1
-                self._bad_cases = 0
-                self.took = time.monotonic() - case.began
+            if self._evolver.generation > step:  # also if an observer raised
+                del self._sent[evaluation.number]
+                self._arrivals.told(evaluation.number, seen)
+                self._remaining -= 1
+                self._skipped_in_a_row = 0
+                self.took = time.monotonic() - evaluation.began
             else:
-                self._drop(case)
+                self._drop(evaluation)
         if self._until is not None and self._until(generation):
             self._stopping = True
 
+    # -- failures ----------------------------------------------------------------------------------
+
     def _fail(self, error: Exception) -> None:
-        """Ask for no more, and raise this in the end."""
+        """Ask for no more children, and keep the first error for ``finish``."""
         self._failure = self._failure or error
         self._stopping = True
 
-    # -- what went wrong ---------------------------------------------------------------------------
-
-    def _retry(self, case: Case, reason: str) -> None:
-        case.tries += 1
-        if case.tries <= RETRIES:
-            log.warning("A worker was lost (%s); %s goes to another.", reason, _name(case))
-            self._queue.append(case)
+    def _retry(self, evaluation: Evaluation, reason: str) -> None:
+        evaluation.tries += 1
+        if evaluation.tries <= MAX_RETRIES:
+            log.warning("A worker was lost (%s); %s goes to another.", reason, _name(evaluation))
+            self._retries.append(evaluation)
             return
-        log.error("Skipped %s after %d tries: %s.", _name(case), case.tries, reason)
-        self._crew.skipped.append(Skipped(case.proposal, reason))
-        self._drop(case)
-        self._bad_cases += 1
-        if self._bad_cases == HOPELESS:
+        log.error("Skipped %s after %d tries: %s.", _name(evaluation), evaluation.tries, reason)
+        self._skipped.append(Skipped(evaluation.proposal, reason))
+        self._drop(evaluation)
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == MAX_LOSSES_IN_A_ROW:
             self._fail(
                 EvaluationError(
-                    f"{HOPELESS} proposals in a row could not be scored, the last because "
-                    f"{reason}; look at the task, or give it more time."
+                    f"{MAX_LOSSES_IN_A_ROW} proposals in a row could not be scored, the last "
+                    f"because {reason}; look at the task, or give it more time."
                 )
             )
             self._drop_all()
 
-    def _drop(self, case: Case) -> None:
-        self._flying.pop(case.number, None)
-        self._crew.arrivals.dropped(case.number)
+    def _drop(self, evaluation: Evaluation) -> None:
+        self._sent.pop(evaluation.number, None)
+        self._arrivals.dropped(evaluation.number)
 
     def _drop_all(self) -> None:
-        for case in (*self._flying.values(), *self._queue):
-            self._drop(case)
-        self._queue.clear()
+        for evaluation in (*self._sent.values(), *self._retries):
+            self._drop(evaluation)
+        self._retries.clear()
 
 
-def _name(case: Case) -> str:
-    parents = " × ".join(map(str, case.proposal.parents))
+def _name(evaluation: Evaluation) -> str:
+    parents = " × ".join(map(str, evaluation.proposal.parents))
     return f"the child of {parents}" if parents else "a child without parents"

@@ -1,60 +1,68 @@
-"""Workers of one kind: who is idle, who scores what, and who must be replaced."""
+"""A pool of workers: start them, send jobs, wait for results, and replace the lost ones."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from m2n2lab.errors import real_number, whole_number
-from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import Job, Lost, Result, pack
-from m2n2lab.records import Generation, Proposal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from m2n2lab.evolver import Evolver
-    from m2n2lab.executors.dispatch import Flight
+    from m2n2lab.spaces import Space
+    from m2n2lab.tasks.base import Task
 
-POLL = 0.5
-"""Most seconds until Ctrl-C is noticed."""
-
-
-class Skipped(NamedTuple):
-    """A proposal that no worker could score, and why the last try failed."""
-
-    proposal: Proposal
-    reason: str
+POLL_SECONDS = 0.5
+"""Longest wait for workers, after which a caller can look for Ctrl-C."""
 
 
 @dataclass
-class Busy:
-    """What a worker is at."""
+class Assignment:
+    """The job of a busy worker.
 
-    number: int  # of the proposal; its answer is thrown away where nobody waits for it any more
+    Attributes:
+        number: the job's, given back with its result.
+        deadline: monotonic time after which the worker counts as lost.
+    """
+
+    number: int
     deadline: float
 
 
-class Crew(ABC):
-    """Scores children on several workers, each with the task and one live model of its own.
+class Answer(NamedTuple):
+    """A message of a worker.
 
-    An executor for ``evolver.run``. Workers start with the first run and stay for the next ones,
-    until ``close`` or the end of a ``with`` block. A run ends once all children in flight are told.
+    Attributes:
+        worker: its id.
+        number: of the job; ``None`` if the worker was starting.
+        result: scores, a failure, a loss, or ``None`` from a worker that is ready.
+    """
 
-    A worker that dies, or needs longer than ``timeout``, is replaced, and its proposal goes to
-    another one; after ``RETRIES`` more tries it is skipped, reported in the log and in ``skipped``.
+    worker: int
+    number: int | None
+    result: Result
+
+
+class Pool(ABC):
+    """Workers, each with the task and one live model of its own.
+
+    A worker is starting, idle or busy. It is lost if it dies, or needs longer than ``timeout``
+    for a job. A subclass knows what a worker is: a process, or an actor of a cluster.
 
     Args:
-        workers: W, how many there are, and how many proposals are in flight.
-        timeout: seconds that one evaluation may take; no limit by default.
+        workers: W, the size of the pool.
+        timeout: seconds that one job may take; no limit by default.
         threads: torch threads of each worker.
 
     Attributes:
-        arrivals: the order of asking and telling, for ``Replayed``.
-        skipped: proposals that were given up.
+        idle: ids of workers without a job.
+        starting: ids of workers that are not ready yet.
+        busy: the job of each other worker, by id.
 
     Raises:
         InputError: numbers that are too small.
@@ -64,104 +72,79 @@ class Crew(ABC):
         self.workers = whole_number("workers", workers, 1)
         self.timeout = None if timeout is None else real_number("timeout", timeout, 1e-3)
         self.threads = whole_number("threads", threads, 1)
-        self.arrivals = Arrivals()
-        self.skipped: list[Skipped] = []
         self.idle: list[int] = []
         self.starting: set[int] = set()
-        self.busy: dict[int, Busy] = {}
-        self._held: tuple[Any, Any] | None = None  # task and space that the workers have
+        self.busy: dict[int, Assignment] = {}
+        self._loaded: tuple[Task, Space] | None = None  # what the workers have
         self._packed = b""
-        self._born = 0  # workers are numbered and no number is used again
+        self._started = 0  # ids are never used again
 
-    # -- what a kind of workers knows ------------------------------------------------------------
+    # -- what a subclass implements --------------------------------------------------------------
 
     @abstractmethod
     def _start(self, worker: int, packed: bytes) -> None:
-        """Begin to start a worker; ``None`` comes from it once it is ready."""
+        """Begin to start a worker; its first result is ``None`` once it is ready."""
 
     @abstractmethod
     def _send(self, worker: int, job: Job) -> None:
-        """Give a ready worker something to do."""
+        """Give a job to a worker that is ready."""
 
     @abstractmethod
     def _wait(self, timeout: float) -> Iterable[tuple[int, Result]]:
-        """Return what came from workers, after at most ``timeout`` seconds."""
+        """Return the results of workers, after at most ``timeout`` seconds."""
 
     @abstractmethod
     def _kill(self, worker: int) -> None:
-        """End a worker at once, whatever it does; dead ones too."""
+        """End a worker at once, whether busy, idle or dead."""
 
-    # -- what all have in common -----------------------------------------------------------------
+    # -- what all pools have in common -----------------------------------------------------------
 
-    def run(
-        self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None = None
-    ) -> None:
-        """Tell up to ``steps`` children; after one for which ``until`` is true, ask for no more.
+    def load(self, task: Task, space: Space) -> None:
+        """Begin to start all workers that are missing; others than these hold another task.
 
         Raises:
-            InputError: scores or models that cannot be used, workers that cannot start.
-            EvaluationError: the task raised. Children in flight are told before.
-            KeyboardInterrupt: Ctrl-C; likewise, but a second one drops them.
+            InputError: the task or the space cannot be sent to workers.
         """
-        self.fly(evolver, whole_number("steps", steps, 0), until).run()
-
-    def fly(
-        self,
-        evolver: Evolver,
-        steps: int = 0,
-        until: Callable[[Generation], bool] | None = None,
-    ) -> Flight:
-        """Return a run that is taken beat by beat (see ``Flight``); workers begin to start.
-
-        Raises:
-            InputError: models that cannot be sent to workers.
-        """
-        from m2n2lab.executors.dispatch import Flight
-
-        task, space = evolver.task, evolver.space
-        if self._held is None or self._held[0] is not task or self._held[1] is not space:
+        if self._loaded is None or self._loaded[0] is not task or self._loaded[1] is not space:
             self._packed = pack(task, space)
             self._end_workers()
-            self._held = task, space
-        while self.here < self.workers:
+            self._loaded = task, space
+        while self.workers_alive < self.workers:
             self.start()
-        return Flight(self, evolver, steps, until)
 
     @property
-    def here(self) -> int:
-        """How many workers there are."""
+    def workers_alive(self) -> int:
+        """Number of workers, those that are starting included."""
         return len(self.idle) + len(self.starting) + len(self.busy)
 
     def start(self) -> None:
         """Begin to start one more worker."""
-        worker, self._born = self._born, self._born + 1
+        worker, self._started = self._started, self._started + 1
         self._start(worker, self._packed)
         self.starting.add(worker)
 
     def send(self, worker: int, number: int, job: Job) -> None:
-        """Give an idle worker a job for a proposal."""
+        """Give an idle worker a job, whose result has the same number."""
         self.idle.remove(worker)
         now = time.monotonic()
-        self.busy[worker] = Busy(number, now + (self.timeout or float("inf")))
+        self.busy[worker] = Assignment(number, now + (self.timeout or float("inf")))
         self._send(worker, job)
 
-    def wait(self, most: float = POLL) -> list[tuple[int, int | None, Result]]:
-        """Return worker, number of its proposal, and what came from it; the worker is idle then.
+    def wait(self, timeout: float = POLL_SECONDS) -> list[Answer]:
+        """Return the answers that arrive within ``timeout`` seconds; lost workers are removed.
 
-        Waits for at most so many seconds.
-
-        Those that died, or took too long, are gone.
+        Every other worker that answered is idle.
         """
         now = time.monotonic()
-        nearest = min((busy.deadline for busy in self.busy.values()), default=float("inf"))
-        came = dict(self._wait(min(max(nearest - now, 0.0), most)))
-        for worker, busy in self.busy.items():
-            if worker not in came and busy.deadline < time.monotonic():
-                came[worker] = Lost(f"it took longer than the timeout of {self.timeout:g} s")
-        results = []
-        for worker, result in came.items():
+        nearest = min((each.deadline for each in self.busy.values()), default=float("inf"))
+        results = dict(self._wait(min(max(nearest - now, 0.0), timeout)))
+        for worker, assignment in self.busy.items():
+            if worker not in results and assignment.deadline < time.monotonic():
+                results[worker] = Lost(f"it took longer than the timeout of {self.timeout:g} s")
+        answers = []
+        for worker, result in results.items():
             if worker not in self.starting and worker not in self.busy:
-                if worker in self.idle:  # died while it had nothing to do
+                if worker in self.idle:  # died without a job
                     self.idle.remove(worker)
                     self._kill(worker)
                     self.start()
@@ -173,8 +156,8 @@ class Crew(ABC):
                 self._kill(worker)
             else:
                 self.idle.append(worker)
-            results.append((worker, number, result))
-        return results
+            answers.append(Answer(worker, number, result))
+        return answers
 
     def close(self) -> None:
         """End all workers; the next run starts new ones."""
@@ -186,7 +169,7 @@ class Crew(ABC):
         self.idle.clear()
         self.starting.clear()
         self.busy.clear()
-        self._held = None
+        self._loaded = None
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Workers that are processes on this machine."""
+"""An executor whose workers are processes on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from m2n2lab.executors.pool import Crew
+from m2n2lab.executors.base import Crew
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
 
 
@@ -33,26 +33,26 @@ class ProcessExecutor(Crew):
         self._processes: dict[int, tuple[SpawnProcess, Connection]] = {}
 
     def _start(self, worker: int, packed: bytes) -> None:
-        # Not forked: torch's threads do not survive that.
+        # Not forked: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self.threads), daemon=True)
+        own, other = context.Pipe()
+        process = context.Process(target=_work, args=(other, self.threads), daemon=True)
         process.start()
-        there.close()
-        self._processes[worker] = process, here
+        other.close()
+        self._processes[worker] = process, own
         self._put(worker, packed)
 
     def _put(self, worker: int, value: bytes | Job) -> None:
-        with contextlib.suppress(OSError):  # it has died, and reading from it will tell
+        with contextlib.suppress(OSError):  # it is dead, which reading from it will show
             self._processes[worker][1].send(value)
 
     def _send(self, worker: int, job: Job) -> None:
         self._put(worker, job)
 
     def _wait(self, timeout: float) -> Iterator[tuple[int, Result]]:
-        lines = {line: worker for worker, (_, line) in self._processes.items()}
-        for line in wait([*lines], timeout):
-            worker = lines[line]  # type: ignore[index]
+        workers = {connection: worker for worker, (_, connection) in self._processes.items()}
+        for connection in wait([*workers], timeout):
+            worker = workers[connection]  # type: ignore[index]
             process, own = self._processes[worker]
             try:
                 result: Result = own.recv()
@@ -62,17 +62,17 @@ class ProcessExecutor(Crew):
             yield worker, result
 
     def _kill(self, worker: int) -> None:
-        process, line = self._processes.pop(worker)
+        process, connection = self._processes.pop(worker)
         process.kill()
         process.join()
-        line.close()
+        connection.close()
 
 
-def _work(line: Connection, threads: int) -> None:
-    """Answer jobs until nobody asks any more."""
+def _work(connection: Connection, threads: int) -> None:
+    """Answer jobs until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run drains
     with contextlib.suppress(EOFError, OSError):
-        worker = Worker(line.recv(), threads)
-        line.send(worker.ready())
+        worker = Worker(connection.recv(), threads)
+        connection.send(worker.ready())
         while True:
-            line.send(worker.score(line.recv()))
+            connection.send(worker.score(connection.recv()))

@@ -1,4 +1,4 @@
-"""A Ray on this machine: whoever needs it first starts it, whoever is there last ends it."""
+"""The Ray of this machine: its first user starts it, its last user ends it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from m2n2lab.processors import processors
 
-STORE = 200 * 2**20
-"""Bytes of shared memory of a Ray that is started here: only the task passes through it."""
+STORE_BYTES = 200 * 2**20
+"""Shared memory of a Ray that is started by this process: only the task passes through it."""
 
 QUIET = {"logging_level": "ERROR", "log_to_driver": False}
-"""Options of ``ray.init``: what goes wrong is told by us."""
+"""Options of ``ray.init``: errors are reported by this package."""
 
 
 class LocalRay:
     """The Ray that executors of this process share; a process can have one.
 
     Attributes:
-        lock: held while it starts and ends, which executors in several threads may ask for.
-        users: who needs it.
-        folder: its own, while it runs.
+        lock: held while it starts and ends, because executors may live in several threads.
+        users: executors that need it.
+        folder: its temporary files, while it runs.
     """
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class LocalRay:
         self.users: set[object] = set()
         self.folder: str | None = None
 
-    def start(self, ray: Any, user: object) -> None:
-        """Start it, if it does not run, and have one more user.
+    def acquire(self, ray: Any, user: object) -> None:
+        """Add a user, and start Ray if it does not run.
 
         Raises:
             Exception: of any kind, if Ray does not start; nothing is left of it then.
         """
         with self.lock:
             if not ray.is_initialized():
-                self._end(ray)  # what somebody else has shut down
+                self._end(ray)  # other code has shut it down
                 # Under a short name: sockets in it may have 107 characters in all.
                 short = "/tmp" if os.path.isdir("/tmp") else None
                 self.folder = tempfile.mkdtemp(prefix="ray", dir=short)
@@ -48,7 +48,7 @@ class LocalRay:
                         "local",
                         num_cpus=processors(),
                         include_dashboard=False,
-                        object_store_memory=STORE,
+                        object_store_memory=STORE_BYTES,
                         _temp_dir=self.folder,
                         **QUIET,
                     )
@@ -57,8 +57,8 @@ class LocalRay:
                     raise
             self.users.add(user)
 
-    def leave(self, ray: Any, user: object) -> None:
-        """Have one user less; with the last one it ends."""
+    def release(self, ray: Any, user: object) -> None:
+        """Remove a user; with the last one Ray ends."""
         with self.lock:
             self.users.discard(user)
             if not self.users and self.folder is not None:
@@ -71,5 +71,5 @@ class LocalRay:
             self.folder = None
 
 
-HERE = LocalRay()
-"""That of this process."""
+LOCAL_RAY = LocalRay()
+"""The one of this process."""

@@ -1,4 +1,4 @@
-"""Workers that are Ray actors: on this machine, or on all machines of a cluster."""
+"""An executor whose workers are Ray actors: on this machine, or on those of a cluster."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from m2n2lab.errors import InputError, real_number
-from m2n2lab.executors.pool import Crew
-from m2n2lab.executors.ray_cluster import HERE, QUIET
+from m2n2lab.executors.base import Crew
+from m2n2lab.executors.ray_cluster import LOCAL_RAY, QUIET
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
 
-STARTS = 3
-"""Tries to start Ray here: on a busy machine it gives up waiting for its own parts."""
+START_TRIES = 3
+"""Tries to start Ray on this machine: if busy, Ray may give up waiting for its own processes."""
 
 log = logging.getLogger("m2n2lab")
 
@@ -25,17 +25,17 @@ class RayExecutor(Crew):
         with m2n2lab.RayExecutor(workers=8, gpus_per_worker=1, address="auto") as pool:
             evolver.run(1_000, executor=pool)
 
-    Checkpoints are opened on each node by the paths or hub ids that they have here, so they must
-    lie in a shared folder, or in the hub's cache of each node; genomes alone are sent.
+    Checkpoints are opened on each node by the same paths or hub ids as in this process, so they
+    must lie in a shared folder, or in the hub's cache of each node; genomes alone are sent.
 
     Args:
         workers, timeout, threads: as for ``Crew``.
         address: of a cluster, such as ``"auto"`` on one of its nodes; by default a Ray that is
             running in this process already, or else one on this machine, which all executors of
             this process share and the last ``close`` ends.
-        gpus_per_worker: share of a GPU, or GPUs, that each worker has to itself; 0 shows it none.
-        cpus_per_worker: CPU cores that each worker counts for, where others may want some too:
-            on a Ray that was not started here.
+        gpus_per_worker: GPUs, or a share of one, for each worker; with 0 it sees none.
+        cpus_per_worker: CPU cores that each worker counts for, on a Ray that was not started by
+            this process.
 
     Raises:
         InputError: numbers out of bounds; later, if Ray is not installed or not to be reached.
@@ -55,18 +55,18 @@ class RayExecutor(Crew):
         self.gpus = real_number("gpus_per_worker", gpus_per_worker, 0.0)
         self.cpus = real_number("cpus_per_worker", cpus_per_worker, 0.0)
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, int] = {}  # what is waited for → worker
-        self._shared: tuple[bytes, Any] | None = None  # the task here, and in Ray's store
+        self._calls: dict[Any, int] = {}  # pending call → worker
+        self._shared: tuple[bytes, Any] | None = None  # the packed task, its reference in Ray
 
     def _start(self, worker: int, packed: bytes) -> None:
         ray = self._connected()
-        cpus = 0.0 if self in HERE.users else self.cpus  # all of this machine is ours to share
+        cpus = 0.0 if self in LOCAL_RAY.users else self.cpus  # this Ray serves no others
         if not self._actors:
             self._check_gpus(ray.cluster_resources().get("GPU", 0.0))
         if self._shared is None or self._shared[0] is not packed:
             self._shared = packed, ray.put(packed)
-        kind = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
-        actor = kind.remote(self._shared[1], self.threads)
+        actor_class = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(Worker)
+        actor = actor_class.remote(self._shared[1], self.threads)
         self._actors[worker] = actor
         self._calls[actor.ready.remote()] = worker
 
@@ -97,7 +97,7 @@ class RayExecutor(Crew):
             ray.kill(actor)
 
     def _connected(self) -> Any:
-        """Return the library, connected to a Ray.
+        """Return the module ``ray``, connected to a cluster.
 
         Raises:
             InputError: it is not installed, or the cluster cannot be reached.
@@ -109,23 +109,23 @@ class RayExecutor(Crew):
                 "RayExecutor needs Ray, which is not installed; install m2n2lab with its extra "
                 "'ray', or use ProcessExecutor on this machine."
             ) from error
-        with HERE.lock:
-            if not ray.is_initialized() or (HERE.users and self.address is None):
+        with LOCAL_RAY.lock:
+            if not ray.is_initialized() or (LOCAL_RAY.users and self.address is None):
                 self._connect(ray)
         return ray
 
     def _connect(self, ray: Any) -> None:
-        """Reach the cluster, or have the Ray that is or will be here."""
-        for attempt in range(STARTS):
+        """Connect to the cluster, or to the Ray of this machine, which is started if needed."""
+        for attempt in range(START_TRIES):
             try:
                 if self.address is None:
-                    HERE.start(ray, self)
+                    LOCAL_RAY.acquire(ray, self)
                 else:
                     ray.init(self.address, **QUIET)
                 return
-            except Exception as error:  # Ray raises all sorts, and bare ones
+            except Exception as error:  # Ray raises exceptions of any class
                 ray.shutdown()
-                if attempt < STARTS - 1 and self.address is None:
+                if attempt < START_TRIES - 1 and self.address is None:
                     log.warning("Ray did not start (%s); trying again.", error)
                     continue
                 where = "on this machine" if self.address is None else f"at {self.address!r}"
@@ -135,28 +135,28 @@ class RayExecutor(Crew):
                     f"runs there, or use ProcessExecutor on this machine."
                 ) from error
 
-    def _check_gpus(self, there: float) -> None:
-        """See that workers find the GPUs they are to have; a cluster may grow, so there it warns.
+    def _check_gpus(self, available: float) -> None:
+        """Check that there are GPUs for all workers; a cluster may grow, so there it only warns.
 
         Raises:
             InputError: on this machine no worker would ever start.
         """
-        if there >= self.workers * self.gpus:
+        if available >= self.workers * self.gpus:
             return
         where = "this machine" if self.address is None else f"the cluster at {self.address!r}"
-        found = f"{self.gpus:g} GPUs for each worker were asked for, but {where} has {there:g}"
-        if self.gpus > there and self.address is None:
+        found = f"{self.gpus:g} GPUs for each worker were asked for, but {where} has {available:g}"
+        if self.gpus > available and self.address is None:
             raise InputError(
                 f"{found} in all; give each worker a share that is there, such as 0.5."
             )
         log.warning("%s in all: workers wait until some are free.", found)
 
     def close(self) -> None:
-        """End all workers and, if nobody else needs it, the Ray that was started here."""
+        """End all workers and, with its last user, the Ray that this process started."""
         super().close()
         self._calls.clear()
         self._shared = None
-        if self in HERE.users:
+        if self in LOCAL_RAY.users:
             import ray
 
-            HERE.leave(ray, self)
+            LOCAL_RAY.release(ray, self)

@@ -1,4 +1,4 @@
-"""In which order the children of an asynchronous run came in, and the run again from that."""
+"""The order in which children of an asynchronous run were told, and its repetition."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Arrivals:
-    """A record of asking and telling, enough to take an asynchronous run again, bit for bit.
+    """A record of asking and telling, enough to repeat an asynchronous run bit for bit.
 
     Attributes:
         events: 0 where a proposal was asked for; t where the t-th of them (from 1) was told; −t
             where it was dropped.
-        seen: data points that were scored, by t, of children that were given up early.
+        seen: data points that were scored, by t, of children that were rejected early.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Arrivals:
         return self._asked
 
     def told(self, number: int, seen: int | None = None) -> None:
-        """Record that a proposal was told, and of how many data points if not of all."""
+        """Record that a proposal was told, with ``seen`` data points if not all were scored."""
         if seen is not None:
             self.seen[number] = seen
         self.events.append(number)
@@ -52,7 +52,7 @@ class Arrivals:
         """Return the record of a ``state_dict``.
 
         Raises:
-            InputError: it is none.
+            InputError: ``state`` is not one.
         """
         arrivals = cls()
         try:
@@ -60,20 +60,20 @@ class Arrivals:
             arrivals.seen = {int(k): int(v) for k, v in state["seen"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
-                "A record of arrivals must have lists of events and seen, as state_dict gives, but "
-                f"{str(state)[:60]!r} came; give that."
+                "A record of arrivals must be the events and seen of a state_dict, got "
+                f"{str(state)[:60]!r}; give what state_dict returns."
             ) from None
         arrivals._asked = arrivals.events.count(0)
         return arrivals
 
 
 class Replayed:
-    """Takes an asynchronous run again in this thread, in the order in which children came then.
+    """An executor that repeats an asynchronous run in this thread, in its recorded order.
 
     ::
 
         evolver.run(1_000, executor=pool)
-        again.run(1_000, executor=Replayed(pool.arrivals))    # again stood where evolver began
+        again.run(1_000, executor=Replayed(pool.arrivals))    # again starts from the same state
 
     Args:
         arrivals: the record, from its beginning.
@@ -82,8 +82,8 @@ class Replayed:
     def __init__(self, arrivals: Arrivals) -> None:
         self._events = arrivals.events
         self._seen = arrivals.seen
-        self._at = self._asked = 0
-        self._flying: dict[int, tuple[Proposal, Any, Trial | None]] = {}
+        self._position = self._asked = 0
+        self._in_flight: dict[int, tuple[Proposal, Any, Trial | None]] = {}
 
     def run(
         self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None = None
@@ -94,17 +94,17 @@ class Replayed:
             InputError: a child is told that was never asked for.
         """
         left = whole_number("steps", steps, 0)
-        while left and self._at < len(self._events):
-            event = self._events[self._at]
+        while left and self._position < len(self._events):
+            event = self._events[self._position]
             if event == 0:
                 proposal = evolver.ask()
                 self._asked += 1
                 trial = evolver.rejection.trial(proposal) if evolver.rejection else None
-                self._flying[self._asked] = proposal, evolver.breed(proposal), trial
-            elif abs(event) not in self._flying:
+                self._in_flight[self._asked] = proposal, evolver.breed(proposal), trial
+            elif abs(event) not in self._in_flight:
                 raise InputError(
-                    f"A record of arrivals must name proposals that are in flight, but {event} "
-                    f"came at place {self._at}; give the record of one executor from its beginning."
+                    f"A record of arrivals must name proposals that are in flight, got {event} "
+                    f"at position {self._position}; give one record from its beginning."
                 )
             elif event > 0:
                 generation = self._tell(evolver, event)
@@ -112,18 +112,18 @@ class Replayed:
                 if until is not None and until(generation):
                     left = 0
             else:
-                del self._flying[-event]
-            self._at += 1
+                del self._in_flight[-event]
+            self._position += 1
 
     def _tell(self, evolver: Evolver, number: int) -> Generation:
-        """Score and tell a proposal as it was told."""
-        proposal, genome, trial = self._flying.pop(number)
+        """Score a proposal as it was scored in the recorded run, and tell it."""
+        proposal, genome, trial = self._in_flight.pop(number)
         model = evolver.space.materialise(genome)
         if trial is None:
             return evolver.tell(proposal, evolver.task.evaluate(model), genome=genome)
-        # The same chunks again: a model's rounding may depend on what is computed together.
-        many = self._seen.get(number, evolver.task.points)
-        while trial.seen < many:
+        # In the same chunks: rounding may depend on which points are computed together.
+        points = self._seen.get(number, evolver.task.points)
+        while trial.seen < points:
             indices = trial.upcoming()
             trial.add(indices, evolver.task.evaluate(model, indices))
         return evolver.tell(proposal, trial.scores, genome=genome)

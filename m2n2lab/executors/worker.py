@@ -1,4 +1,4 @@
-"""What runs at the other end: one live model, and the task that scores it."""
+"""A worker: one live model, and the task that scores it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EvaluationError(RuntimeError):
 
 
 class Job(NamedTuple):
-    """What a worker is asked.
+    """A request to score a genome.
 
     Attributes:
         genome: the packed genome to score, or ``None`` for the one it had last.
@@ -33,51 +33,49 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception as text: its own class may not exist at the other end.
+    """An exception as text, because its class may not exist in the receiving process.
 
     Attributes:
-        kind: name of its class.
-        words: what it said.
+        class_name: name of its class.
+        message: its text.
         trace: its traceback.
         refused: whether it was an ``InputError``.
     """
 
-    kind: str
-    words: str
+    class_name: str
+    message: str
     trace: str
     refused: bool
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """Return an exception as text; called where it was caught."""
-        words = str(error)
-        return cls(
-            type(error).__name__, words, traceback.format_exc(), isinstance(error, InputError)
-        )
+        """Return an exception as text; to be called in its ``except`` block."""
+        refused = isinstance(error, InputError)
+        return cls(type(error).__name__, str(error), traceback.format_exc(), refused)
 
-    def error(self, while_: str) -> Exception:
-        """Return what to raise here."""
+    def error(self, action: str) -> Exception:
+        """Return the exception to raise in the receiving process."""
         if self.refused:
-            return InputError(self.words)
+            return InputError(self.message)
         return EvaluationError(
-            f"{while_} raised {self.kind}: {self.words or 'nothing said'}; mend that and go on.\n"
-            f"{self.trace}"
+            f"{action} raised {self.class_name}: {self.message or 'no message'}; "
+            f"mend that and go on.\n{self.trace}"
         )
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker that will not answer any more, and why."""
+    """The loss of a worker, and why."""
 
     reason: str
 
 
 Result = NDArray[Any] | Failure | Lost | None
-"""What comes from a worker: scores, a failure, its end, or ``None`` once it is ready."""
+"""A message of a worker: scores, a failure, its loss, or ``None`` once it is ready."""
 
 
 def pack(task: Task, space: Space) -> bytes:
-    """Return a task and a space for workers of our own; checkpoints go as their paths.
+    """Return a task and a space for this project's workers; checkpoints go as their paths.
 
     Raises:
         InputError: they cannot be sent.
@@ -93,10 +91,10 @@ def pack(task: Task, space: Space) -> bytes:
 
 
 class Worker:
-    """Scores the genomes that it is sent.
+    """Scores genomes that are sent to it.
 
     Args:
-        packed: what ``pack`` gave.
+        packed: the result of ``pack``.
         threads: torch threads.
     """
 
@@ -105,7 +103,7 @@ class Worker:
         self._model: Any = None
 
     def ready(self) -> Failure | None:
-        """Open the task and the space; returns what failed."""
+        """Open the task and the space; returns a failure, if there was one."""
         try:
             import torch
 
@@ -123,7 +121,7 @@ class Worker:
         try:
             if job.genome is not None:
                 self._model = self._space.materialise(self._space.genome(job.genome))
-            # A copy: what the task returns may be memory that it uses again.
+            # A copy: the task may return memory that it uses again.
             return np.array(self._task.evaluate(self._model, job.indices))
         except Exception as error:
             return Failure.of(error)
