@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.core.extensions import extension
 from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.population import Floats, Member, Population, weighted_sums
+from m2n2lab.population import Member, Population, weighted_sums
 from m2n2lab.records import Partial, Standing, Verdict
+from m2n2lab.utils.arrays import Floats
 
 Capacity = Literal["one", "max"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2n2lab.records import Proposal, Verdict
+from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.text import plain
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from m2n2lab.lineage import Lineage
     from m2n2lab.population import Member
 
-Floats = NDArray[np.float64]
 
 WORTH_A_WORD = 0.05
 """How much better than the other a parent must be at a class for a verdict to speak of it."""

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2n2lab.errors import choose
 from m2n2lab.plots import CurvesData
-
-Floats = NDArray[np.float64]
+from m2n2lab.utils.arrays import Floats
 
 METRICS = {"best, held out": "test", "best, train": "train", "covered": "covered"}
 """What can be compared, and the field of ``CurvesData`` that holds it."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.records import Proposal
+from m2n2lab.utils.arrays import Floats
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
 
-Floats = NDArray[np.float64]
 
 CELLS = 17
 """Splits and mixes of a landscape; one more than a power of two, so that halving reaches all."""

@@ -19,13 +19,13 @@ from m2n2lab.errors import InputError
 from m2n2lab.population import Member
 from m2n2lab.recipe import Recipe
 from m2n2lab.records import Generation, Proposal
+from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.text import plain
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
     from m2n2lab.spaces import Space
 
-Floats = NDArray[np.float64]
 
 BINS = 48
 """Equal stretches of the flat vector that a painting tells apart."""

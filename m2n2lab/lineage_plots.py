@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
 from m2n2lab.layout import Layout
-from m2n2lab.lineage import NOBODY, Floats, Lineage
+from m2n2lab.lineage import NOBODY, Lineage
+from m2n2lab.utils.arrays import Floats
 
 OLD = 300
 """Of the ancestors of the living, of one member's and of the children made by hand, so many that

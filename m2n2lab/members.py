@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
-from m2n2lab.lineage import Floats, Life, Lineage
+from m2n2lab.lineage import Life, Lineage
 from m2n2lab.tasks.base import Sample, Task
+from m2n2lab.utils.arrays import Floats
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver

@@ -22,9 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.population import Floats
-
-Indices = NDArray[np.intp]
+from m2n2lab.utils.arrays import Floats, Indices
 
 HOPE = 0.95
 """How likely a child scores where everybody does: not surely, or all such would be last alike."""

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.records import Standing
-
-Floats = NDArray[np.float64]
+from m2n2lab.utils.arrays import Floats
 
 STRETCH = 8192
 """Longest stretch that is left to BLAS: from 10,000 numbers on it wakes threads of its own, which

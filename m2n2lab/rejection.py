@@ -42,10 +42,11 @@ from numpy.typing import NDArray
 
 from m2n2lab.archive import Archive
 from m2n2lab.errors import InputError, whole_number
-from m2n2lab.order import Indices, Order
-from m2n2lab.population import Floats, Population
+from m2n2lab.order import Order
+from m2n2lab.population import Population
 from m2n2lab.records import Partial, Proposal
 from m2n2lab.tasks.base import Task
+from m2n2lab.utils.arrays import Floats, Indices
 
 EPSILON = float(np.finfo(float).eps)
 EVERY = slice(None)

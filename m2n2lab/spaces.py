@@ -57,7 +57,8 @@ class Space(Protocol):
         """Write the model that a member, or its genome, makes."""
 
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+Reals = NDArray[np.float32] | NDArray[np.float64]
+"""An array of float32 or of float64."""
 
 
 class Vector:
@@ -65,7 +66,7 @@ class Vector:
 
     __slots__ = ("_square", "values")
 
-    def __init__(self, values: Floats) -> None:
+    def __init__(self, values: Reals) -> None:
         self.values = values
         self._square: float | None = None
 
@@ -77,7 +78,7 @@ class Vector:
         return self._square
 
 
-def _inner(a: Floats, b: Floats, kind: type | None = None) -> float:
+def _inner(a: Reals, b: Reals, kind: type | None = None) -> float:
     # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
     return float(np.einsum("i,i", a, b, dtype=kind))
 
@@ -208,7 +209,7 @@ class DenseSpace:
         # torch's normals take a third of the time of NumPy's. A generator of its own, so that
         # two threads can share a space.
         draw = torch.Generator().manual_seed(seed)
-        noise: Floats = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
+        noise: Reals = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
         child = noise.astype(self.dtype, copy=False)
         child += genome.values if decay == 0.0 else (1.0 - decay) * genome.values
         return Vector(child)
@@ -231,7 +232,7 @@ class DenseSpace:
                 parameter.copy_(part)
         return self.module
 
-    def pack(self, genome: Vector) -> Floats:
+    def pack(self, genome: Vector) -> Reals:
         """Return what ``genome`` makes the same genome of again: the vector (N,)."""
         return genome.values
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m2n2lab.errors import choose
-from m2n2lab.tasks.painting import Bytes
 from m2n2lab.tasks.text2image import Text2Image
+from m2n2lab.utils.arrays import Bytes, Floats
 
 if TYPE_CHECKING:
     from m2n2lab.bench import BenchData
     from m2n2lab.evolver import Evolver
-    from m2n2lab.population import Floats
     from m2n2lab.records import Proposal
 
 SIDES = ("left", "right")

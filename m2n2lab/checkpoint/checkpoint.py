@@ -18,9 +18,10 @@ from m2n2lab.checkpoint.folder import (
     wrong_kind,
 )
 from m2n2lab.checkpoint.format import Entry, TensorFile
-from m2n2lab.checkpoint.kinds import DTYPES, Array
+from m2n2lab.checkpoint.kinds import DTYPES
 from m2n2lab.checkpoint.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.layout import Layout
+from m2n2lab.utils.arrays import Array
 
 Kind = Literal["transformers", "diffusers", "file"]
 

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from m2n2lab.checkpoint.kinds import DTYPES, Array
+from m2n2lab.checkpoint.kinds import DTYPES
 from m2n2lab.checkpoint.problems import Problem, Problems, unreadable
+from m2n2lab.utils.arrays import Array
 
 BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64},

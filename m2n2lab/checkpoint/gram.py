@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint.identity import Hashes, cache_folder, remember, when_ready
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import CHUNK, Progress, chunks, nothing, spread
-
-Floats = NDArray[np.float64]
+from m2n2lab.utils.arrays import Floats
 
 BLOCK = 1 << 18
 """Elements of a block. Blocks do not cross tensors, so sums of small tensors stay exact."""

@@ -17,7 +17,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from m2n2lab.checkpoint.kinds import Array
+from m2n2lab.utils.arrays import Array
 
 LANES: Final = 128
 """How far elements lie apart that are made again together if one of them is in doubt."""

@@ -6,13 +6,11 @@ NumPy knows no bfloat16, so arrays carry their kind in their type by agreement: 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Bytes = NDArray[np.uint8]
+from m2n2lab.utils.arrays import Array
 
 DTYPES: Final[dict[str, type[np.generic]]] = {
     "BF16": np.uint16,

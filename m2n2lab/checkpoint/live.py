@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2n2lab.checkpoint.kinds import NAMES, Array
+from m2n2lab.checkpoint.kinds import NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.work import chunks, spread
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
 from m2n2lab.spaces import checked_device
+from m2n2lab.utils.arrays import Array
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checkpoint import Part

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from m2n2lab.checkpoint.checkpoint import Checkpoint
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, Array, not_finite
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.problems import Problem, Problems
 from m2n2lab.layout import Layout
 from m2n2lab.recipe import Recipe
+from m2n2lab.utils.arrays import Array
 
 
 @dataclass(frozen=True)

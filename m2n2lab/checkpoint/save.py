@@ -27,13 +27,14 @@ from m2n2lab.checkpoint.checks import taken
 from m2n2lab.checkpoint.folder import STEMS
 from m2n2lab.checkpoint.format import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES, Array
+from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.problems import Problems
 from m2n2lab.checkpoint.record import Record, copied
 from m2n2lab.checkpoint.work import PIECE, Progress, chunks, nothing, spread
 from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
+from m2n2lab.utils.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from m2n2lab.errors import InputError, choose, device_name
 from m2n2lab.population import Member
 from m2n2lab.recipe import Recipe
 from m2n2lab.slerp import angle, split_point
+from m2n2lab.utils.arrays import Floats
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.live import Live
 
 Granularity = Literal["model", "tensor"]
-Floats = NDArray[np.float64]
 
 
 class CheckpointSpace:

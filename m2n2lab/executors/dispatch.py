@@ -15,7 +15,7 @@ from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.records import Generation, Partial, Proposal
 from m2n2lab.rejection import Trial
-from m2n2lab.tasks.base import Indices
+from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:

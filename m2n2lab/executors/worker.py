@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError
 from m2n2lab.spaces import Space
-from m2n2lab.tasks.base import Indices, Task
+from m2n2lab.tasks.base import Task
+from m2n2lab.utils.arrays import Indices
 
 
 class EvaluationError(RuntimeError):

@@ -13,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.spaces import DenseSpace, Space
+from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.progress import Watch
-
-Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, whole_number
-from m2n2lab.tasks.base import Indices, Sample
+from m2n2lab.tasks.base import Sample
 from m2n2lab.tasks.extraction import Extraction, extract, written
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
 from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.word_problems import Problem, fetch, read
+from m2n2lab.utils.arrays import Indices
 
 Style = Literal["plain", "alpaca", "chat"]
 

@@ -21,11 +21,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, whole_number
-from m2n2lab.tasks.base import Indices, Sample, Task, Tasks
+from m2n2lab.tasks.base import Sample, Task, Tasks
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.harness_source import load
 from m2n2lab.tasks.language import LanguageTask
 from m2n2lab.tasks.origin import remembered
+from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.progress import Watch
 
 RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from m2n2lab.errors import InputError, real_number, whole_number
 from m2n2lab.tasks.generation import out_of_memory
+from m2n2lab.utils.arrays import Bytes
 from m2n2lab.utils.progress import Watch
-
-Bytes = NDArray[np.uint8]
 
 LONGEST_PROMPT = 1_000
 """Characters of a prompt: many times what text encoders read."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, first_line
-from m2n2lab.tasks.painting import Bytes
+from m2n2lab.utils.arrays import Bytes
 
 Scorer = Callable[[Bytes, Sequence[str]], ArrayLike]
 """Takes pictures (n, H, W, 3) from 0 to 255 and their prompts (n,); returns (n,) in [0, 1]."""

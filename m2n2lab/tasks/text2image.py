@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError
 from m2n2lab.spaces import Space
-from m2n2lab.tasks.base import Indices, Sample, mean_by_group
+from m2n2lab.tasks.base import Sample, mean_by_group
 from m2n2lab.tasks.origin import remembered
-from m2n2lab.tasks.painting import Bytes, Painter, Prompt, checked_prompt
+from m2n2lab.tasks.painting import Painter, Prompt, checked_prompt
 from m2n2lab.tasks.picture_scores import Clip, Scorer, checked_scores
 from m2n2lab.tasks.remembering import RememberingTask
+from m2n2lab.utils.arrays import Bytes, Indices
 
 SHOWN = 256
 """Pixels along a side of pictures that are kept to be shown; scored ones are whole."""

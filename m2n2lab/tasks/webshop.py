@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.errors import InputError, choose, whole_number
 from m2n2lab.tasks.agentgym import AgentGym
-from m2n2lab.tasks.base import Indices, Sample
+from m2n2lab.tasks.base import Sample
 from m2n2lab.tasks.catalogue import goals, products
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.language import LanguageTask, chat
 from m2n2lab.tasks.origin import remembered
 from m2n2lab.tasks.products import read_goals, read_products
 from m2n2lab.tasks.shop import PAGE, Action, Shop, parse_action
+from m2n2lab.utils.arrays import Indices
 
 Style = Literal["react", "chat"]
 Recall = Literal["pages", "actions"]

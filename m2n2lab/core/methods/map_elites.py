@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from m2n2lab.archive import Archive, Capacity
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.evolver import Evolver
-from m2n2lab.population import Floats
 from m2n2lab.tasks.base import Task
+from m2n2lab.utils.arrays import Floats
 
 
 class GridArchive(Archive):
