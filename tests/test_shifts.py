@@ -4,22 +4,22 @@ import threading
 
 import pytest
 from m2n2lab.widgets.runs import Runs
-from m2n2lab.widgets.shifts import Shifts
 from m2n2lab.widgets.stepper import Stepper
 from sessions import PATIENCE, wait_for
 
 from m2n2lab import Evolver
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.fair_locks import Shifts
 
 
 def all_in_line(shifts, count):
     """Wait until so many threads wait for a place."""
     until = threading.Event()
     for _ in range(int(100 * PATIENCE)):
-        if len(shifts._line) == count:
+        if len(shifts._queue) == count:
             return
         until.wait(0.01)
-    raise AssertionError(f"{len(shifts._line)} threads wait, not {count}")
+    raise AssertionError(f"{len(shifts._queue)} threads wait, not {count}")
 
 
 @pytest.mark.parametrize("places", [1, 2, 3])

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from .shifts import QUICK, SHIFTS
+from m2n2lab.processors import processors
+from m2n2lab.utils.fair_locks import Shifts
 
 if TYPE_CHECKING:
     from m2n2lab.evolver import Evolver
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.05
 """Most seconds that a child from a worker is waited for without a look at the orders."""
+
+QUICK = 0.1
+"""Seconds up to which a step is worth waiting for by others."""
+
+SHIFTS = Shifts(max(processors() - 1, 1))
+"""Searches of this process that step at once; one processor is left to the pages.
+
+Steps of a few milliseconds are mostly Python, which one thread runs at a time. Many searches
+together are not faster than a few, but the pages would wait for each of them.
+"""
 
 
 def here(*_: object) -> None:

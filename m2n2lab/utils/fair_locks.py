@@ -1,25 +1,26 @@
-"""Turns: a worker and a person may step the same search, but never at the same time."""
+"""Fair locks: a thread that asks again at once does not keep waiting threads out."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-PATIENCE = 0.0002
-"""Seconds between two looks whether somebody who waits has got a turn."""
+POLL_SECONDS = 0.0002
+"""Time between two looks whether a waiting thread has got the lock."""
 
 
 class Turns:
-    """A lock for one search, which whoever holds it may take again, and of which all get a share.
+    """A reentrant lock without starvation.
 
-    Python gives a lock to whoever asks first, and a thread that steps without end asks again
-    before another has woken up. So that thread calls ``give_way`` between two steps.
+    Python gives a lock to the thread that asks first, and one that loops asks again before a
+    waiting thread has woken up. So a thread that loops calls ``give_way`` between two rounds.
 
-        with evolver.turn():                 # nobody else steps until these are done
+        with evolver.turn():                 # no other thread steps until these are done
             proposal = evolver.ask()
             evolver.tell(proposal)
     """
@@ -27,66 +28,105 @@ class Turns:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._waiting: set[object] = set()
-        # Whether this thread has the turn. Conditions ask locks the same, and it saves a step 2 %.
+        # Whether this thread holds the lock. Conditions ask the same, and it saves a step 2 %.
         self.mine: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
-        return Turns, ()  # a copy of a search has turns of its own
+        return Turns, ()  # a copy is a lock of its own
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Keep everybody else out for as long as the ``with`` block takes."""
-        place = self.line_up()
+        """Hold the lock during the ``with`` block."""
+        ticket = self.enqueue()
         try:
             with self.lock:
-                self.leave(place)
+                self.dequeue(ticket)
                 yield
         finally:
-            self.leave(place)
+            self.dequeue(ticket)
 
-    def line_up(self) -> object:
-        """Say that somebody waits; returns a place to be left when the turn has come."""
-        place = object()
-        self._waiting.add(place)
-        return place
+    def enqueue(self) -> object:
+        """Register a waiting thread; returns a ticket for ``dequeue``."""
+        ticket = object()
+        self._waiting.add(ticket)
+        return ticket
 
-    def leave(self, place: object) -> None:
-        """Say that whoever had this place has got a turn, or no longer wants one."""
-        self._waiting.discard(place)
+    def dequeue(self, ticket: object) -> None:
+        """Remove a thread that has got the lock or no longer waits for it."""
+        self._waiting.discard(ticket)
 
     def give_way(self) -> None:
-        """Wait until all who wait now have got a turn; not to be called during one's own."""
-        for place in tuple(self._waiting):
-            while place in self._waiting:
-                time.sleep(PATIENCE)
+        """Wait until all threads that wait now have got the lock; not to be called holding it."""
+        for ticket in tuple(self._waiting):
+            while ticket in self._waiting:
+                time.sleep(POLL_SECONDS)
 
 
-class Taken(Protocol):
-    """What has turns."""
+class HasTurn(Protocol):
+    """An object with a lock."""
 
     turn: Turns
 
 
-S = TypeVar("S", bound=Taken)
+S = TypeVar("S", bound=HasTurn)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def in_turn(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Let a method of a search run while nobody else steps."""
+    """Let a method hold the lock ``turn`` of its object."""
 
     @wraps(method)
-    def taking_turn(self: S, /, *args: P.args, **named: P.kwargs) -> R:
+    def locked(self: S, /, *args: P.args, **named: P.kwargs) -> R:
         turn = self.turn
         if turn.mine():
             return method(self, *args, **named)
-        place = turn.line_up()
+        ticket = turn.enqueue()
         try:
             # The lock itself, not ``turn()``: no interrupt comes between taking and the block.
             with turn.lock:
-                turn.leave(place)
+                turn.dequeue(ticket)
                 return method(self, *args, **named)
         finally:
-            turn.leave(place)
+            turn.dequeue(ticket)
 
-    return taking_turn
+    return locked
+
+
+class Shifts:
+    """A semaphore that serves waiting threads in their order of arrival.
+
+    Args:
+        places: number of threads that may hold it at once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._queue: deque[threading.Lock] = deque()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold a place during the ``with`` block."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _acquire(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._queue.append(mine)
+        mine.acquire()  # until another thread hands its place over
+
+    def _release(self) -> None:
+        with self._lock:
+            if self._queue:  # handed over, not freed: a thread that loops would take it again
+                self._queue.popleft().release()
+            else:
+                self._free += 1
