@@ -11,6 +11,7 @@ import typer
 
 from m2n2lab.errors import InputError, choose, real_number, whole_number
 from m2n2lab.processors import processors
+from m2n2lab.utils.extras import missing
 
 if TYPE_CHECKING:
     from m2n2lab.executors import Crew
@@ -77,10 +78,7 @@ class Place:
         if self.gpus is not None:
             real_number("gpus_per_worker", self.gpus, 0.0)
         if self.executor == "ray" and find_spec("ray") is None:
-            raise InputError(
-                "--executor ray needs Ray, which is not installed; install m2n2lab with its extra "
-                "'ray', or give --executor processes."
-            )
+            raise missing("--executor ray", "Ray", "ray", "give --executor processes")
 
     def crew(self) -> Crew | None:
         """Return the workers, which start with the first run; ``None`` for here."""

@@ -266,7 +266,7 @@ def test_a_path_that_is_not_there_is_refused_without_asking_the_hub(tmp_path, mo
 def test_a_hub_id_without_the_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert refused("me/no-model-here").endswith(
-        'check the path or, for hub ids, install m2n2lab with its extra: "m2n2lab[llm]".'
+        'check the path or, for hub ids, run: pip install "m2n2lab[llm]".'
     )
 
 

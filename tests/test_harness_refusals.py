@@ -101,5 +101,7 @@ def test_data_that_are_empty_or_out_of_reach_are_told_in_one_sentence(written, m
 
 def test_without_the_harness_its_extra_is_named(written, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval.utils", None)
-    with pytest.raises(InputError, match="install m2n2lab with its extra 'harness'"):
+    with pytest.raises(
+        InputError, match=r'needs lm_eval.utils, .*pip install "m2n2lab\[harness\]"'
+    ):
         harness(written())

@@ -305,5 +305,5 @@ def test_a_search_over_both_tasks_shows_what_its_best_member_wrote(folders, monk
 
 def test_a_shop_without_its_libraries_says_what_to_install(monkeypatch):
     monkeypatch.setattr("m2n2lab.tasks.shop.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs bm25s .* not installed; install m2n2lab with"):
+    with pytest.raises(InputError, match=r'needs bm25s, .* run: pip install "m2n2lab\[llm\]"'):
         webshop(limit=3)

@@ -40,7 +40,7 @@ def test_options_that_do_not_go_together_are_one_sentence(options, words):
 
 def test_ray_that_is_not_installed_is_named_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr("m2n2lab.placing.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="not installed; install m2n2lab with its extra 'ray'"):
+    with pytest.raises(InputError, match=r'not installed; run: pip install "m2n2lab\[ray\]", or'):
         Place("ray")
 
 

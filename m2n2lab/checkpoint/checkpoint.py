@@ -22,6 +22,7 @@ from m2n2lab.checkpoint.kinds import DTYPES
 from m2n2lab.checkpoint.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.layout import Layout
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.extras import install_command
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -314,7 +315,7 @@ def _from_hub(id: str) -> Path:
                 snapshot_download(name, revision=revision or None, allow_patterns=list(WANTED))
             )
         except ImportError:
-            fix = 'check the path or, for hub ids, install m2n2lab with its extra: "m2n2lab[llm]"'
+            fix = f"check the path or, for hub ids, run: {install_command('llm')}"
         except Exception as error:  # whatever the network and the hub have to say
             found += f", and the hub says: {_first_line(error)}"
             fix = "check the name and the connection, or give the path of a local copy"

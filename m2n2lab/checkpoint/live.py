@@ -19,6 +19,7 @@ from m2n2lab.errors import InputError
 from m2n2lab.recipe import Recipe
 from m2n2lab.spaces import checked_device
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.extras import missing
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checkpoint import Part
@@ -133,10 +134,9 @@ def load(plan: Plan, device: str) -> Any:
             return pipeline.from_pretrained(base.path, torch_dtype=kind, **absent).to(device)
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
-        raise InputError(
-            f"{base.id} is loaded with {error.name or 'a library'}, which is not installed; "
-            f"install m2n2lab with its extra 'llm' or 'images', or give a module of your own."
-        ) from error
+        extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
+        package = error.name or "an optional package"
+        raise missing(base.id, package, extra, "give a module of your own") from error
 
 
 def _load_part(part: Part, path: Path, dtype: Any) -> Any:

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 from m2n2lab.checkpoint.folder import read_json
 from m2n2lab.checkpoint.problems import Collector
 from m2n2lab.errors import InputError, first_line
+from m2n2lab.utils.extras import missing
 
 DENOISER = "unet"
 
@@ -77,10 +78,7 @@ def _load(file: Path, like: Path) -> Any:
             str(file), config=str(like), subfolder=DENOISER, local_files_only=True
         )
     except ImportError as error:
-        raise InputError(
-            f"{file} is read with {error.name or 'diffusers'}, which is not installed; install "
-            f"m2n2lab with its extra 'images'."
-        ) from error
+        raise missing(str(file), error.name or "diffusers", "images") from error
     except Exception as error:  # whatever it has to say of keys and shapes
         reason = first_line(error)
         raise InputError(

@@ -10,6 +10,7 @@ from m2n2lab.errors import InputError, real_number
 from m2n2lab.executors.base import Crew
 from m2n2lab.executors.ray_cluster import LOCAL_RAY, QUIET
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
+from m2n2lab.utils.extras import missing
 
 START_TRIES = 3
 """Tries to start Ray on this machine: if busy, Ray may give up waiting for its own processes."""
@@ -105,10 +106,8 @@ class RayExecutor(Crew):
         try:
             import ray
         except ImportError as error:
-            raise InputError(
-                "RayExecutor needs Ray, which is not installed; install m2n2lab with its extra "
-                "'ray', or use ProcessExecutor on this machine."
-            ) from error
+            alternative = "use ProcessExecutor on this machine"
+            raise missing("RayExecutor", "Ray", "ray", alternative) from error
         with LOCAL_RAY.lock:
             if not ray.is_initialized() or (LOCAL_RAY.users and self.address is None):
                 self._connect(ray)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from m2n2lab.errors import InputError, first_line
+from m2n2lab.utils.extras import missing
 
 FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
 """Kinds of files that ``datasets`` reads by itself."""
@@ -41,10 +42,8 @@ def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
         import lm_eval.utils
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise InputError(
-            f"Tasks of lm-evaluation-harness need lm_eval, but {error.name or 'a part of it'} is "
-            f"not installed; install m2n2lab with its extra 'harness'."
-        ) from error
+        feature = "A task of lm-evaluation-harness"
+        raise missing(feature, error.name or "lm_eval", "harness") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of each model that is live
     templates = lm_eval.utils.env
     if not isinstance(templates, jinja2.sandbox.SandboxedEnvironment):

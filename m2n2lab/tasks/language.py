@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m2n2lab.errors import InputError, first_line
 from m2n2lab.tasks.generation import Generator
 from m2n2lab.tasks.remembering import RememberingTask
+from m2n2lab.utils.extras import missing
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
@@ -130,10 +131,7 @@ def load_tokenizer(source: str | Path) -> Any:
 
         return AutoTokenizer.from_pretrained(str(source))
     except ImportError as error:
-        raise InputError(
-            f"Tokenizers are loaded with {error.name or 'transformers'}, which is not installed; "
-            f"install m2n2lab with its extra 'llm'."
-        ) from error
+        raise missing("A tokenizer", error.name or "transformers", "llm") from error
     except Exception as error:  # whatever is wrong with the files, or with the way to the hub
         reason = first_line(error)
         raise InputError(

@@ -9,8 +9,9 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
-from m2n2lab.errors import InputError, whole_number
+from m2n2lab.errors import whole_number
 from m2n2lab.tasks.catalogue import Goal, Product, named
+from m2n2lab.utils.extras import missing
 
 PAGE = 10
 """Products on a page of results, unless something else is asked for."""
@@ -67,10 +68,7 @@ class Shop:
         self.page = whole_number("page", page, 1)
         for library in ("bm25s", "rapidfuzz"):
             if find_spec(library) is None:
-                raise InputError(
-                    f"The shop needs {library} to search and to compare texts, but it is not "
-                    f"installed; install m2n2lab with its extra 'llm'."
-                )
+                raise missing("The shop", library, "llm")
         self.products = {product.id: product for product in products}
         self._ids = list(self.products)
 
