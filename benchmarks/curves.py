@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
 from m2n2lab.evolver import Evolver
@@ -49,7 +50,7 @@ class Search(NamedTuple):
     name: str
     steps: int
     settings: Settings
-    make: Callable[[Settings], Evolver] = Settings.make
+    make: Callable[[Settings], Evolver] = build_evolver
 
     @property
     def seed(self) -> int:

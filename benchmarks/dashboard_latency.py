@@ -247,10 +247,11 @@ def alone(steps: Sequence[int]) -> list[float]:
     """Return seconds that the dashboard's search takes from each step to the next, by itself."""
     import torch
 
+    from m2n2lab.config.builders import build_evolver
     from m2n2lab.config.settings import Settings
 
     torch.set_num_threads(1)
-    evolver = Settings(threads=1).make().run(steps[0])
+    evolver = build_evolver(Settings(threads=1)).run(steps[0])
     times = [perf_counter()]
     for step in steps[1:]:
         evolver.run(step - evolver.generation)

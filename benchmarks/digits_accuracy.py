@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from findings import Finding, estimate
 
+from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.config.settings import Settings
 
 BAND = (0.76, 0.86)
@@ -23,8 +24,8 @@ BAND = (0.76, 0.86)
 def accuracies(seeds, steps, pretrained=False):
     """Return the best members' test accuracy (seeds,) after ``steps`` forward passes."""
     settings = [Settings(seed=seed, pretrained=pretrained) for seed in range(seeds)]
-    task = settings[0].make_task()
-    return np.array([chosen.make(task).run(steps).test for chosen in settings])
+    task = build_task(settings[0])
+    return np.array([build_evolver(chosen, task).run(steps).test for chosen in settings])
 
 
 def measure(seeds, steps):

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from findings import Finding, at_most, unjudged
 
-from m2n2lab.config.settings import Settings, default_threads
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.settings import Settings
+from m2n2lab.processors import default_threads
 from m2n2lab.zoo.language import trained
 
 SEEDS = [4, 5]
@@ -35,7 +37,8 @@ FIRST = 60
 def measured(seed, steps, limit, chunk):
     """Return the shares of evaluations and of seconds that one search needed."""
     settings = Settings(task="gsm8k+webshop", seed=seed, limit=limit)
-    full, early = settings.make(), replace(settings, options={"chunk": chunk}).make()
+    full = build_evolver(settings)
+    early = build_evolver(replace(settings, options={"chunk": chunk}))
     seconds = {full: 0.0, early: 0.0}
     for block in range(-(-steps // BLOCK)):
         for evolver in [full, early] if block % 2 else [early, full]:

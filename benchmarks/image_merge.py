@@ -20,9 +20,11 @@ from findings import Finding, at_least, at_most, estimate, unjudged
 from rich.console import Console
 from rich.table import Table
 
-from m2n2lab.config.settings import Settings, default_threads
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.settings import Settings
 from m2n2lab.contact_sheet import sheet_of
 from m2n2lab.evolver import Evolver
+from m2n2lab.processors import default_threads
 from m2n2lab.utils.text import percent
 from m2n2lab.zoo.images import trained
 
@@ -45,7 +47,7 @@ def measure(runs: int, steps: int, first: int = 0, sheet: Path | None = None) ->
     took: list[float] = []
     for rng in range(first, first + runs):
         began = time.perf_counter()
-        evolver = Settings("text2image", seed=rng).make()
+        evolver = build_evolver(Settings("text2image", seed=rng))
         evolver.run(steps)
         took.append(time.perf_counter() - began)
         if not rows:

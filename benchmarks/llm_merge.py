@@ -20,8 +20,10 @@ from findings import Finding, at_least, at_most, estimate, unjudged
 from rich.console import Console
 from rich.table import Table
 
-from m2n2lab.config.settings import Settings, default_threads
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.settings import Settings
 from m2n2lab.evolver import Evolver
+from m2n2lab.processors import default_threads
 from m2n2lab.utils.text import percent
 from m2n2lab.zoo.language import trained
 
@@ -53,7 +55,7 @@ def overhead(evolver: Evolver) -> float:
 def measure(runs: int, steps: int, ratios: int = RATIOS) -> Iterator[Finding]:
     """Print all models' scores, and yield what M2N2 gains."""
     rows: list[tuple[str, float, dict[str, float]]] = []
-    first = Settings("gsm8k+webshop").make()
+    first = build_evolver(Settings("gsm8k+webshop"))
     space, tasks = first.space, first.task.classes
     for name, seed in zip(("maths seed", "agent seed"), space.seeds, strict=True):
         rows.append((name, *measured(first, seed)))
@@ -68,7 +70,7 @@ def measure(runs: int, steps: int, ratios: int = RATIOS) -> Iterator[Finding]:
     found = []
     for rng in range(runs):
         began = time.perf_counter()
-        evolver = Settings("gsm8k+webshop", seed=rng).make().run(steps)
+        evolver = build_evolver(Settings("gsm8k+webshop", seed=rng)).run(steps)
         took.append(time.perf_counter() - began)
         found.append((f"M2N2, rng {rng}", *measured(evolver, evolver.best.genome)))
     rows += found

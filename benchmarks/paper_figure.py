@@ -33,6 +33,7 @@ from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
 from m2n2lab.comparing import CompareData, label_places
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.files import write_whole
 
@@ -53,7 +54,7 @@ class Start(NamedTuple):
     pretrained: bool
     steps: int
     paper: dict[str, float | None]
-    make: Callable[[Settings], Evolver] = Settings.make
+    make: Callable[[Settings], Evolver] = build_evolver
 
 
 def from_published_pair(settings: Settings) -> Evolver:

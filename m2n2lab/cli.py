@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from m2n2lab import __version__, merging, storing
-from m2n2lab.config.settings import default_threads
+from m2n2lab import merging, storing
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import free_place, writable_folder, write_whole
 from m2n2lab.options import SearchOptions, taking
+from m2n2lab.processors import default_threads
 from m2n2lab.reporting import INTERRUPTED, print_result, reported, result_of
+from m2n2lab.utils.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -1,4 +1,4 @@
-"""How many processors there are for us."""
+"""Processors of this process, and threads that make good use of them."""
 
 import os
 
@@ -8,3 +8,8 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux; containers and batch systems give a part
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return torch threads for small networks: more than four cost more than they give."""
+    return min(processors(), 4)

@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab import __version__
+from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.utils.interrupts import Latch, interrupt_latch
 from m2n2lab.utils.text import percent
+from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from rich.progress import Task as Bar
@@ -68,10 +69,10 @@ class Report:
         from m2n2lab.utils.progress import Halted, Watch
 
         self.progress.update(self.bar, found="opening the seeds")
-        task = settings.make_task()
+        task = build_task(settings)
         end = task.watch(Watch(self._asked, lambda: self.interrupt.pressed))
         try:
-            return settings.make(task)
+            return build_evolver(settings, task)
         except Halted:
             raise KeyboardInterrupt from None
         finally:

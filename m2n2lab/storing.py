@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab.config.settings import default_threads
 from m2n2lab.errors import InputError, whole_number
 from m2n2lab.files import write_whole
 from m2n2lab.placing import Address, Executor, Gpus, Place, Timeout, Workers
+from m2n2lab.processors import default_threads
 from m2n2lab.reporting import INTERRUPTED, print_result, result_of, watched_run
 from m2n2lab.utils.text import percent
 

@@ -16,6 +16,7 @@ from findings import Finding, estimate
 from variant import places
 
 from m2n2lab import METHODS, InputError
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 
 
@@ -168,7 +169,7 @@ def test_a_search_keeps_its_start_and_its_end():
     assert tuple(rows.columns) == curves.COLUMNS
     assert rows["step"].iloc[[0, 1, -1]].tolist() == [0, 2, 120]
     assert set(rows["seed"]) == {3}
-    evolver = Settings(seed=3, threads=1).make().run(120)
+    evolver = build_evolver(Settings(seed=3, threads=1)).run(120)
     assert rows["test"].iloc[-1] == evolver.test
     assert rows["train"].iloc[-1] == evolver.best.score
     assert rows["coverage"].iloc[-1] == evolver.archive.coverage

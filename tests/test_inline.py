@@ -4,12 +4,10 @@ import re
 import urllib.request
 
 import pytest
-from m2n2lab.widgets.inline import Given
 from sessions import wait_for
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
-from m2n2lab.config.settings import Settings
 
 
 @pytest.fixture
@@ -40,10 +38,15 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver):
 
 
 def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):
-    given = Given(method="m2n2", evolver=evolver)
-    assert given.make() is evolver
-    assert type(given.asked({"method": "ga", "seed": "3"})) is Settings
-    assert given.asked({"method": "ga"}).method == "ga"
+    framed = lab.dashboard(evolver)
+    runs = framed._desk.runs
+    (run,) = runs.all
+    assert runs.build(run.settings, None) is evolver
+    asked = run.settings.asked({"method": "ga", "seed": "3"})
+    assert (asked.title, asked.method) == ("digits · ga · seed 3", "ga")
+    beside = runs.build(asked, None)
+    assert (beside is evolver, beside.method) == (False, "ga")
+    framed.close()
 
 
 def test_other_themes_and_heights_are_refused():

@@ -7,6 +7,7 @@ from sdxl import sdxl, single_file
 
 import m2n2lab
 from m2n2lab import InputError
+from m2n2lab.config.builders import build_evolver, code_of
 from m2n2lab.config.settings import Settings
 from m2n2lab.tasks.painting import Painter, Prompt
 
@@ -49,10 +50,10 @@ def test_a_search_by_name_merges_pipelines_and_scores_with_a_function(pipelines,
     task = m2n2lab.tasks.text2image(
         file, scorer=lambda pictures, _: pictures.mean(axis=(1, 2, 3)) / 255, steps=1, size=16
     )
-    evolver = settings.make(task).run(1)
+    evolver = build_evolver(settings, task).run(1)
     assert evolver.space.plan.base.parts[0].name == "unet"
     assert [part.name for part in evolver.space.plan.base.parts] == ["unet"]
-    assert "components=('unet',)" in settings.code(1)
+    assert "components=('unet',)" in code_of(settings, 1)
 
 
 def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from m2n2lab.widgets.members import MemberView
 from m2n2lab.widgets.pictures import seeds_key
 
 from m2n2lab import CheckpointSpace, Evolver, store
+from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.config.settings import Settings
 from m2n2lab.lineage import Lineage, seed_names
 from m2n2lab.lineage_plots import shares_data
@@ -60,8 +61,8 @@ def test_checkpoints_are_called_by_the_part_of_their_path_that_tells_them_apart(
 
 def test_the_specialists_of_digits_are_called_by_what_they_learnt():
     settings = Settings(pretrained=True)
-    task = settings.make_task()
-    evolver = settings.make(task)
+    task = build_task(settings)
+    evolver = build_evolver(settings, task)
     assert evolver.space.names == ("digits 0–4", "digits 5–9")
     assert np.array_equal(
         [seed.values for seed in evolver.space.seeds], task.trained_seeds(rng=settings.seed)

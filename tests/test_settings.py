@@ -5,6 +5,7 @@ import pytest
 
 import m2n2lab
 from m2n2lab import InputError
+from m2n2lab.config.builders import build_evolver, code_of
 from m2n2lab.config.settings import Settings
 
 
@@ -36,7 +37,7 @@ def test_what_is_left_empty_stays_as_it_was():
 )
 def test_a_stranger_s_nonsense_is_one_sentence(query, words):
     with pytest.raises(InputError, match=words):
-        Settings().asked(query).make()
+        build_evolver(Settings().asked(query))
 
 
 @pytest.mark.parametrize("name", ["data", "device", "threads", "hidden"])
@@ -48,8 +49,8 @@ def test_paths_and_the_machine_are_not_a_stranger_s_to_choose(name):
 def test_the_code_makes_the_same_search(pretrained):
     settings = Settings(seed=4, pretrained=pretrained, options={"archive_size": 6})
     names = {}
-    exec(settings.code(30), names)
-    evolver, same = names["evolver"], settings.make().run(30)
+    exec(code_of(settings, 30), names)
+    evolver, same = names["evolver"], build_evolver(settings).run(30)
     assert isinstance(evolver, m2n2lab.Evolver)
     assert evolver.archive.ids == same.archive.ids
     np.testing.assert_array_equal(evolver.archive.scores, same.archive.scores)
@@ -89,12 +90,12 @@ def test_what_cannot_go_together_is_one_sentence(settings, words):
 
 def test_the_code_of_a_language_search_names_its_models_and_tasks():
     settings = Settings("gsm8k+webshop", seed=3, models=("org/a", "b"), limit=9, style="alpaca")
-    assert settings.code(40) == (
+    assert code_of(settings, 40) == (
         "import m2n2lab as lab\n\n"
         "task = lab.tasks.gsm8k(limit=9, style='alpaca') + lab.tasks.webshop(limit=9)\n"
         "seeds = lab.CheckpointSpace('org/a', 'b')\n"
         'evolver = lab.make_evolver("m2n2", task, seeds, rng=3, archive_size=10)\n'
         "evolver.run(40)\n"
     )
-    assert "lab.zoo.word_problems()" in Settings("gsm8k").code(1)
-    assert "lab.zoo.language_pair()" in Settings("gsm8k").code(1)
+    assert "lab.zoo.word_problems()" in code_of(Settings("gsm8k"), 1)
+    assert "lab.zoo.language_pair()" in code_of(Settings("gsm8k"), 1)

@@ -5,6 +5,7 @@ import pytest
 from ideas import Ideas, IdeasArchive
 
 from m2n2lab import Evolver, InputError, Proposal, make_evolver, store
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.m2n2_plus import REACH, Plus, stretched
 from m2n2lab.landscape import landscape_data
@@ -64,7 +65,7 @@ def test_the_variant_reaches_beyond_parents_only_without_mutation(tiny, tiny_see
 
 def test_trained_networks_are_mutated_by_the_variant_alone():
     wanted = Settings(method="m2n2+", pretrained=True)
-    assert wanted.make().mutation == Plus.trained_mutation == wanted.usual_mutation > 0.0
+    assert build_evolver(wanted).mutation == Plus.trained_mutation == wanted.usual_mutation > 0.0
     assert Settings(pretrained=True).usual_mutation == 0.0
     assert Settings("gsm8k", "m2n2+").usual_mutation == 0.0  # checkpoints cannot be
 

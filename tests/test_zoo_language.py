@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from m2n2lab import zoo
 from m2n2lab.cli import app
+from m2n2lab.config.builders import build_evolver, code_of
 from m2n2lab.config.settings import Settings
 
 MODELS = (zoo.BASE, zoo.MATHS, zoo.AGENT)
@@ -73,8 +74,8 @@ def test_the_command_line_runs_the_pair_and_saves_what_transformers_loads(tmp_pa
 def test_the_code_of_a_language_search_makes_it_again():
     settings = Settings("gsm8k", seed=2, limit=3, options={"archive_size": 3})
     names = {}
-    exec(settings.code(2), names)
-    evolver, same = names["evolver"], settings.make().run(2)
+    exec(code_of(settings, 2), names)
+    evolver, same = names["evolver"], build_evolver(settings).run(2)
     assert evolver.archive.ids == same.archive.ids
     np.testing.assert_array_equal(evolver.archive.scores, same.archive.scores)
 
@@ -84,8 +85,8 @@ def test_a_language_search_goes_on_from_a_store(tmp_path):
     from m2n2lab import Evolver
 
     settings = Settings("gsm8k+webshop", limit=3, options={"archive_size": 3})
-    straight = settings.make().run(4)
-    settings.make().run(2, store=tmp_path / "runs.db")
+    straight = build_evolver(settings).run(4)
+    build_evolver(settings).run(2, store=tmp_path / "runs.db")
     resumed = Evolver.resume(tmp_path / "runs.db").run(2)
     np.testing.assert_array_equal(resumed.archive.scores, straight.archive.scores)
     assert resumed.archive.ids == straight.archive.ids

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from m2n2lab import InputError, zoo
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.text import percent
 from m2n2lab.zoo import images, language, train_images, train_language
@@ -47,7 +48,7 @@ def test_only_answers_are_learned_and_every_digit_is_a_token_of_its_own(school):
 def test_what_is_saved_is_a_pair_that_can_be_merged(school, monkeypatch):
     for name in ("MATHS", "AGENT"):
         monkeypatch.setattr(language, name, school / name.lower())
-    evolver = Settings("gsm8k+webshop", limit=2, options={"archive_size": 3}).make().run(1)
+    evolver = build_evolver(Settings("gsm8k+webshop", limit=2, options={"archive_size": 3})).run(1)
     assert evolver.task.classes == ("gsm8k", "webshop")
     assert 0.0 < evolver.space.angle(*evolver.space.seeds) < 0.5
     model = AutoModelForCausalLM.from_pretrained(school / "maths")
@@ -67,7 +68,7 @@ def test_a_card_tells_how_a_model_was_made_and_what_was_measured(school):
 def test_without_trained_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(language, "MATHS", tmp_path)
     with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
-        Settings("gsm8k").make()
+        build_evolver(Settings("gsm8k"))
 
 
 @pytest.mark.slow
@@ -109,4 +110,4 @@ def test_a_coarse_course_draws_coarsely_and_only_its_own_shapes():
 def test_without_picture_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(images, "HOME", tmp_path)
     with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
-        Settings("text2image").make()
+        build_evolver(Settings("text2image"))

@@ -40,7 +40,7 @@ def open_desk(
 
     Args:
         settings: the search.
-        task: made by ``settings`` before, to be shared by many desks.
+        task: made from ``settings`` before, to be shared by many desks.
         shared: whether every page comes here.
         store: where its runs are recorded; by default in a file that ends with each.
         executor: makes the workers of one run; by default there are none.
@@ -62,7 +62,7 @@ def dashboard(
 
     Args:
         settings: the search; digits from scratch by default.
-        task: made by ``settings`` before, to be shared by many pages.
+        task: made from ``settings`` before, to be shared by many pages.
         desk: where every page comes to; by default each has a desk of its own.
         store, executor: as in ``open_desk``.
     """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from m2n2lab.config.settings import TASKS, Settings
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.names import TASKS
+from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError, choose, whole_number
 from m2n2lab.theme import THEMES
 
@@ -19,38 +20,15 @@ from .runs import Runs
 from .server_log import keep_quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from m2n2lab.evolver import Evolver
     from m2n2lab.executors import Crew
+    from m2n2lab.tasks.base import Task
 
 HOST = "127.0.0.1"
 """Only browsers on the kernel's own machine can reach it."""
 
 PATIENCE = 30.0
 """Most seconds until the server answers."""
-
-
-@dataclass(frozen=True)
-class Given(Settings):
-    """A search that was made in the notebook; others beside it are made by ordinary settings."""
-
-    evolver: Any = None
-
-    @property
-    def title(self) -> str:
-        """The search in a few words."""
-        return f"{self.evolver.task.name} · {self.method} · from the notebook"
-
-    def make(self, task: Any = None) -> Evolver:
-        """Return the search itself."""
-        evolver: Evolver = self.evolver
-        return evolver
-
-    def asked(self, query: Mapping[str, str]) -> Settings:
-        """Return settings of another search, with what is asked for."""
-        own = {field.name: getattr(self, field.name) for field in fields(Settings)}
-        return Settings(**own).asked(query)
 
 
 class Framed:
@@ -114,10 +92,18 @@ def dashboard(
     settings = Settings()
     if evolver is not None:
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
-        settings = Given(task=task, method=evolver.method, evolver=evolver)
-    # A cell may load another state or record the search itself.
+        label = f"{evolver.task.name} · {evolver.method} · from the notebook"
+        settings = Settings(task=task, method=evolver.method, label=label)
+
+    def build(made: Settings, task: Task | None) -> Evolver:
+        if evolver is not None and made is settings:
+            return evolver
+        return build_evolver(made, task)  # another search, beside it
+
     runs = Runs(
-        recorded=evolver is None, executor=lambda made: executor if made is settings else None
+        recorded=evolver is None,  # a cell may load another state or record the search itself
+        build=build,
+        executor=lambda made: executor if made is settings else None,
     )
     desk = DESKS.add(runs, runs.add(settings), shared=True)
     query = urlencode({"desk": desk.key, "theme": theme})

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
 
@@ -57,6 +58,7 @@ class Runs:
         tasks: made before, by the name that settings have for them, to be shared by runs.
         store: where all are recorded; by default each is in a temporary file that ends with it.
         recorded: whether they are.
+        build: makes the evolver of one run, on a task if there is one before.
         executor: makes the workers of one run, if children are not scored in its own thread.
         all: the runs, the oldest first; replaced as a whole.
     """
@@ -64,6 +66,7 @@ class Runs:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     store: Path | None = None
     recorded: bool = True
+    build: Callable[[Settings, Task | None], Evolver] = build_evolver
     executor: Callable[[Settings], Crew | None] = here
     all: tuple[Run, ...] = ()
     _count: int = 0
@@ -126,7 +129,7 @@ class Runs:
         """Make a run, by default as its settings say."""
         self._count += 1
         title = titled(settings, origin)
-        make = make or partial(settings.make, self.tasks.get(settings.task))
+        make = make or partial(self.build, settings, self.tasks.get(settings.task))
         record, executor = partial(self._record, title), partial(self.executor, settings)
         session = Session(make, title, settings.threads, record=record, executor=executor)
         run = Run(self._count, settings, session, origin)

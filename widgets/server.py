@@ -16,6 +16,7 @@ import panel as pn
 from bokeh.server.server import Server
 from tornado.ioloop import PeriodicCallback
 
+from m2n2lab.config.builders import build_task
 from m2n2lab.config.settings import Settings
 from m2n2lab.errors import InputError
 from m2n2lab.store.writer import Writer
@@ -92,7 +93,7 @@ def serve_dashboard(
         check_screen()
     check_port(host, port)
     sweep()
-    task = settings.make_task()  # bad data shows now, and pages open sooner
+    task = build_task(settings)  # bad data shows now, and pages open sooner
     # Held as long as pages come and go, so that no other process takes it meanwhile.
     held = None if store is None else Writer.open(store)
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]

@@ -10,7 +10,9 @@ from typing import Any
 
 import panel as pn
 
-from m2n2lab.config.settings import ADJUSTABLE, Settings
+from m2n2lab.config.builders import code_of
+from m2n2lab.config.names import ADJUSTABLE
+from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.errors import InputError
 from m2n2lab.theme import Theme
@@ -133,7 +135,7 @@ class SetupView:
 
     def _code(self) -> io.StringIO:
         run = self._run()
-        return io.StringIO(run.settings.code(run.session.snapshot.step))
+        return io.StringIO(code_of(run.settings, run.session.snapshot.step))
 
 
 def _typed(widget: pn.widgets.TextInput) -> str:

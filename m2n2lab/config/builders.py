@@ -1,36 +1,28 @@
-"""What a search by name starts from: its task and its seeds, made here or written as Python."""
+"""Builders of a search by name: its task, its seeds and its evolver, or Python code for them."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from m2n2lab.errors import choose
+from m2n2lab.config.names import LANGUAGE, NETWORKS, PICTURES
 
 if TYPE_CHECKING:
     from m2n2lab.config.settings import Settings
+    from m2n2lab.evolver import Evolver
     from m2n2lab.tasks.base import Task
 
-NETWORKS = ("digits", "mnist")
-"""Tasks whose seeds are small networks, made at once."""
-
-LANGUAGE = ("gsm8k", "webshop", "gsm8k+webshop")
-"""Tasks whose seeds are checkpoints of language models: given ones, or those of the zoo."""
-
-PICTURES = ("text2image",)
-"""Tasks whose seeds are pipelines of diffusers: given ones, or those of the zoo."""
-
-STYLES = ("plain", "alpaca", "chat")
-"""How a language model can be asked; ``plain`` is ReAct in the shop."""
+CHECKPOINT_OPTIONS = {"archive_size": 10}
+"""Usual options of a search over checkpoints: a small archive, as an evaluation takes seconds."""
 
 
 class Call(NamedTuple):
-    """A call of one of the lab's own functions, to be made or to be shown.
+    """A call of a public function of m2n2lab, to be made or to be written as code.
 
     Attributes:
         name: of the function, as ``tasks.digits``.
-        options: what is given to it by name.
-        given: what is given to it first.
+        options: its arguments by name.
+        given: its arguments by position, which come first.
     """
 
     name: str
@@ -38,11 +30,11 @@ class Call(NamedTuple):
     given: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        words = [*map(repr, self.given), *(f"{k}={v!r}" for k, v in self.options.items())]
-        return f"lab.{self.name}({', '.join(words)})"
+        arguments = [*map(repr, self.given), *(f"{k}={v!r}" for k, v in self.options.items())]
+        return f"lab.{self.name}({', '.join(arguments)})"
 
     def make(self) -> Any:
-        """Return what the call returns."""
+        """Make the call and return its result."""
         module, _, function = f"m2n2lab.{self.name}".rpartition(".")
         return getattr(importlib.import_module(module), function)(*self.given, **self.options)
 
@@ -73,8 +65,13 @@ def _language_call(settings: Settings, name: str, limit: dict[str, Any]) -> Call
     return Call("tasks.gsm8k", {**data, **limit, **({} if style is None else {"style": style})})
 
 
-def make_task(settings: Settings) -> Task:
-    """Return the task of a search."""
+def build_task(settings: Settings) -> Task:
+    """Return the task of a search.
+
+    Raises:
+        InputError: settings that cannot be used, and errors of the task's data.
+    """
+    settings.check()
     first, *rest = [call.make() for call in task_calls(settings)]
     for other in rest:
         first = first + other
@@ -102,8 +99,8 @@ def seeds_code(settings: Settings) -> str:
     return str(_space_call(settings))
 
 
-def make_seeds(settings: Settings, task: Any) -> Any:
-    """Return the seeds of a search on ``task``, or the space that has them."""
+def build_seeds(settings: Settings, task: Any) -> Any:
+    """Return the seeds of a search on ``task``, or a space with them."""
     if settings.task not in NETWORKS:
         return _space_call(settings).make()
     if not settings.pretrained:
@@ -115,10 +112,38 @@ def make_seeds(settings: Settings, task: Any) -> Any:
     return space
 
 
-def checked_style(style: str | None) -> str | None:
-    """Return a prompt style, or ``None`` where the task's own is meant.
+def method_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the method, with the usual ones for such a search."""
+    if settings.checkpoints:
+        return {**CHECKPOINT_OPTIONS, **settings.options}
+    return {"mutation": settings.usual_mutation, **settings.options}
+
+
+def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
+    """Return the evolver of a search.
+
+    Args:
+        settings: the search.
+        task: a task from ``build_task``; searches can share it.
 
     Raises:
-        InputError: an unknown one.
+        InputError: errors of the task, the seeds or the method.
     """
-    return None if style is None else choose("prompt style", style, STYLES)
+    from m2n2lab.core.methods.registry import make_evolver  # torch, which names need not wait for
+
+    task = task or build_task(settings)
+    seeds = build_seeds(settings, task)
+    return make_evolver(settings.method, task, seeds, rng=settings.seed, **method_options(settings))
+
+
+def code_of(settings: Settings, steps: int) -> str:
+    """Return Python code that repeats a search in a notebook."""
+    options = {"rng": settings.seed, **method_options(settings)}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return (
+        f"import m2n2lab as lab\n\n"
+        f"task = {' + '.join(map(str, task_calls(settings)))}\n"
+        f"seeds = {seeds_code(settings)}\n"
+        f'evolver = lab.make_evolver("{settings.method}", task, seeds, {arguments})\n'
+        f"evolver.run({steps})\n"
+    )

@@ -1,4 +1,4 @@
-"""What to search: the choices that the command line and the dashboard make in the same words."""
+"""Settings of a search by name, as the command line, the dashboard and links make them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from m2n2lab.config.builders import (
+from m2n2lab.config.names import (
+    ADJUSTABLE,
+    CHECKPOINTS,
     LANGUAGE,
+    LANGUAGE_LIBRARIES,
     NETWORKS,
+    PICTURE_LIBRARIES,
     PICTURES,
-    checked_style,
-    make_seeds,
-    make_task,
-    seeds_code,
-    task_calls,
+    QUERY,
+    STYLES,
+    TASKS,
 )
 from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.processors import processors
-
-if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
-    from m2n2lab.tasks.base import Task
-
-CHECKPOINTS = (*LANGUAGE, *PICTURES)
-"""Tasks whose seeds are checkpoints."""
-
-TASKS = (*NETWORKS, *CHECKPOINTS)
-"""Tasks that can be chosen by name."""
+from m2n2lab.processors import default_threads
 
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""
 
-
-ADJUSTABLE = ("archive_size", "alpha", "mutation")
-"""Options of a method that can be asked for."""
-
-ASKED = ("task", "method", "seed", "pretrained", *ADJUSTABLE)
-"""What an address may ask for."""
-
 LARGEST_ARCHIVE = 200
-"""Members that an address may ask for."""
+"""Archive size that a link may set at most."""
 
 
 def _number(name: str, text: str) -> int | float:
@@ -59,24 +44,9 @@ def _number(name: str, text: str) -> int | float:
         ) from None
 
 
-CHECKPOINT_OPTIONS = {"archive_size": 10}
-"""Of a search over checkpoints, of which an evaluation takes seconds: a small archive."""
-
-LANGUAGE_LIBRARIES = ("bm25s", "rapidfuzz", "tokenizers", "transformers")
-"""What the extra 'llm' brings."""
-
-PICTURE_LIBRARIES = ("diffusers", "transformers")
-"""What the extra 'images' brings."""
-
-
-def default_threads() -> int:
-    """Return torch threads for small networks: more than four cost more than they give."""
-    return min(processors(), 4)
-
-
 @dataclass(frozen=True)
 class Settings:
-    """A search that can be made again: task, method, seed and what differs from the defaults.
+    """A search that can be repeated: task, method, seed and deviations from the defaults.
 
     Attributes:
         task: one of ``TASKS``.
@@ -92,10 +62,11 @@ class Settings:
         models: checkpoints to start from, folders or hub ids; without any, the zoo's specialists
             and the problems or captions that they were made for.
         limit: data points of each task whose models are checkpoints.
-        style: how language models are asked (see ``starts.STYLES``).
+        style: how language models are asked (see ``names.STYLES``).
         components: of pipelines that draw, those that are merged; by default the denoiser and the
             text encoders. All others come from the first model.
         scorer: a CLIP, by folder or hub id, that scores pictures; by default the embedded scorer.
+        label: a title in place of the one that is made of the settings.
     """
 
     task: str = "digits"
@@ -112,6 +83,7 @@ class Settings:
     style: str | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
+    label: str = ""
 
     @property
     def checkpoints(self) -> bool:
@@ -125,7 +97,7 @@ class Settings:
 
     @property
     def steps(self) -> int:
-        """Steps of a search that nobody gave a number for: as many as a few minutes hold."""
+        """Default number of steps: a few minutes."""
         return 100 if self.task in LANGUAGE else 120 if self.draws else 10_000
 
     @property
@@ -140,12 +112,12 @@ class Settings:
     def title(self) -> str:
         """The search in a few words."""
         start = f" · {self.start}" if self.pretrained or self.models else ""
-        return f"{self.task} · {self.method} · seed {self.seed}{start}"
+        return self.label or f"{self.task} · {self.method} · seed {self.seed}{start}"
 
     def asked(self, query: Mapping[str, str]) -> Settings:
-        """Return these settings with what an address asks for: a search that a link can share.
+        """Return these settings with those of a link.
 
-        Only what is safe to take from a stranger is: no paths, no devices, no threads.
+        A link may set what is safe to take from anyone: no paths, no devices, no threads.
 
         Args:
             query: any of ``task``, ``method``, ``seed``, ``pretrained``, ``archive_size``,
@@ -156,22 +128,22 @@ class Settings:
         """
         from m2n2lab.core.methods.registry import METHODS
 
-        given = {name: text for name, text in query.items() if name in ASKED and text != ""}
+        given = {name: text for name, text in query.items() if name in QUERY and text != ""}
         options = dict(self.options)
         for name in ADJUSTABLE:
             if name in given:
                 options[name] = _number(name, given[name])
         if "archive_size" in options:
-            # A stranger's page shares this computer.
+            # Anyone's page shares this computer.
             size = whole_number("archive_size", options["archive_size"], 2)
             options["archive_size"] = int(real_number("archive_size", size, 2, LARGEST_ARCHIVE))
         seed = whole_number("seed", _number("seed", given.get("seed", str(self.seed))), 0)
         task = choose("task", given.get("task", self.task), self.tasks)
         method = given.get("method", self.method)
         if method in METHODS and not METHODS[method].kind.lowest_leaves:
-            options.pop("chunk", None)  # whoever serves the page gave it to the methods that can
+            options.pop("chunk", None)  # the server's default, for methods that can
         kept = self
-        if task != self.task:  # what only the other kind of task knows of does not go with it
+        if task != self.task:  # what only the old task can use is left out
             same = self.task in LANGUAGE and task in LANGUAGE
             models = self.models if same else ()
             kept = replace(
@@ -191,6 +163,7 @@ class Settings:
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
             style=kept.style if kept.models else None,
+            label="",
         )
         changed.check()
         return changed
@@ -211,8 +184,8 @@ class Settings:
         return tuple(dict.fromkeys(known))
 
     def query(self) -> dict[str, str]:
-        """Return what ``asked`` makes these settings of again."""
-        texts = {name: str(value) for name, value in self.options.items() if name in ASKED}
+        """Return a link's query, from which ``asked`` makes these settings again."""
+        texts = {name: str(value) for name, value in self.options.items() if name in QUERY}
         start = {"pretrained": "1"} if self.pretrained else {}
         return {
             "task": self.task,
@@ -222,26 +195,9 @@ class Settings:
             **texts,
         }
 
-    def code(self, steps: int) -> str:
-        """Return Python that makes the same search again, to be run in a notebook."""
-        words = "".join(f", {name}={value!r}" for name, value in self._options().items())
-        return (
-            f"import m2n2lab as lab\n\n"
-            f"task = {' + '.join(map(str, task_calls(self)))}\n"
-            f"seeds = {seeds_code(self)}\n"
-            f'evolver = lab.make_evolver("{self.method}", task, seeds, rng={self.seed}{words})\n'
-            f"evolver.run({steps})\n"
-        )
-
-    def _options(self) -> dict[str, Any]:
-        """Return the method's options, with what is usual for such a search."""
-        if self.checkpoints:
-            return {**CHECKPOINT_OPTIONS, **self.options}
-        return {"mutation": self.usual_mutation, **self.options}
-
     @property
     def usual_mutation(self) -> float:
-        """Mutation that nobody gave a number for; checkpoints have none."""
+        """Mutation where the options give none; checkpoints have none."""
         from m2n2lab.core.methods.registry import METHODS
 
         if self.checkpoints:
@@ -249,7 +205,7 @@ class Settings:
         return METHODS[self.method].kind.trained_mutation if self.pretrained else SCRATCH_MUTATION
 
     def check(self) -> None:
-        """See that names and numbers can be used, before anything heavy is loaded.
+        """Check names and numbers, before anything heavy is loaded.
 
         Raises:
             InputError: an unknown task or method, numbers out of bounds, data for digits.
@@ -266,7 +222,8 @@ class Settings:
                 f"Only the mnist and gsm8k tasks read a data folder, and text2image a file of "
                 f"prompts, but one came for {self.task!r}; leave it out or choose another task."
             )
-        checked_style(self.style)
+        if self.style is not None:
+            choose("prompt style", self.style, STYLES)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
         if not self.draws and (self.components or self.scorer is not None):
@@ -288,7 +245,7 @@ class Settings:
             )
 
     def _check_checkpoints(self) -> None:
-        """See that a search over checkpoints can begin.
+        """Check what only searches over checkpoints need.
 
         Raises:
             InputError: a single model, options that only networks or only given models have.
@@ -308,27 +265,3 @@ class Settings:
                 "The zoo's models know their own problems and prompts only, but data, a prompt "
                 "style or components came; give seeds of your own with it."
             )
-
-    def make_task(self) -> Task:
-        """Return the task.
-
-        Raises:
-            InputError: as ``check``, and what the task's data raise.
-        """
-        self.check()
-        return make_task(self)
-
-    def make(self, task: Task | None = None) -> Evolver:
-        """Return the evolver.
-
-        Args:
-            task: what ``make_task`` made before; searches can share it.
-
-        Raises:
-            InputError: what the task, the seeds or the method refuse.
-        """
-        from m2n2lab.core.methods.registry import make_evolver
-
-        task = task or self.make_task()
-        seeds = make_seeds(self, task)
-        return make_evolver(self.method, task, seeds, rng=self.seed, **self._options())

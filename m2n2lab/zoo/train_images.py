@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import mse_loss, pixel_unshuffle
 
-from m2n2lab.config.settings import default_threads
+from m2n2lab.processors import default_threads
 from m2n2lab.zoo import images
 from m2n2lab.zoo.cards import write_card
 from m2n2lab.zoo.pictures import KINDS, LANGUAGES, SHAPES, SIDE, Language, coarse, draw, scenes

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from m2n2lab.config.settings import default_threads
+from m2n2lab.processors import default_threads
 from m2n2lab.zoo import language
 from m2n2lab.zoo.cards import write_card
 from m2n2lab.zoo.problems import problems
