@@ -105,6 +105,36 @@ def test_the_best_is_the_member_with_the_highest_mean_and_the_oldest_of_equals()
     assert archive.best.score == 0.75
 
 
+def test_the_best_once_a_child_is_let_in_is_known_before():
+    # z = 3 1 1 0 before; the child is counted in, and member 2 has the lowest fitness, 1/4 or 1/3.
+    archive = filled(RIGHT, size=3)
+    for scores, expected in [
+        ([1, 1, 1, 1], (3, "child")),
+        ([0, 1, 1, 1], (3, "child")),  # 3/4 against a half
+        ([0, 0, 1, 1], (0, "genome 0")),  # of equals the oldest
+        ([0, 0, 0, 1], (0, "genome 0")),
+    ]:
+        verdict = archive.judge(scores)
+        assert verdict.displaced == 2
+        assert archive.best_with(3, "child", verdict) == expected
+        twin = filled(RIGHT, size=3)
+        twin.add(3, "child", scores)
+        assert (twin.best.id, twin.best.genome) == expected
+
+
+def test_who_is_displaced_is_not_the_best_any_more():
+    # With its copy z = 2 2 1: everybody has fitness 1, and the oldest leaves.
+    archive = filled([[1, 1, 0], [0, 0, 1]], size=2)
+    verdict = archive.judge([1, 1, 0])
+    assert verdict.displaced == 0
+    assert archive.best_with(2, "child", verdict) == (2, "child")
+    # z = 1 2 2 1, fitness 1, 2 and 1. Of equals in score member 1 is older than the child.
+    archive = filled([[0, 1, 1, 0], [1, 0, 0, 1]], size=2)
+    verdict = archive.judge([0, 1, 1, 0])
+    assert verdict.displaced == 0
+    assert archive.best_with(2, "child", verdict) == (1, "genome 1")
+
+
 # -- replacement ----------------------------------------------------------------------------------
 
 

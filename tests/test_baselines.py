@@ -339,6 +339,13 @@ def test_brute_force_finds_the_best_ratio_wherever_the_seeds_are_gone(size, peak
     assert again.tolist()[11:] == again.tolist()[:11]
 
 
+def test_brute_force_counts_what_a_model_solves(peak):
+    archive = make_evolver("brute-force", peak, np.eye(2), ratios=11).run(11).archive
+    # Fitness is the plain sum of scores, however many others solve the same.
+    assert archive.fitness.tolist() == archive.scores.sum(axis=1).tolist()
+    assert archive.scores.sum(axis=0).max() > 1
+
+
 def test_brute_force_checks_ratios_that_a_person_gives(peak):
     evolver = make_evolver("brute-force", peak, np.eye(2), ratios=11)
     for bad in ({"mix": 1.5}, {"mix": float("nan")}, {"split": 3}):

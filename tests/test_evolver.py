@@ -263,6 +263,20 @@ def test_the_test_score_follows_the_best_when_equals_replace_each_other():
         assert evolver.tell([first, 1.0]).test == first
 
 
+def test_classes_of_the_best_member_are_noted_whenever_another_is_the_best(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.1, archive_size=5)
+    expected, best = {}, None
+    for step in range(60):
+        if evolver.best.id != best:
+            best = evolver.best.id
+            scores = evolver.archive.scores_of(best)
+            means = [scores[tiny.groups == group].mean() for group in range(4)]
+            expected[step] = pytest.approx(means)
+        evolver.step()
+    assert len(expected) > 2
+    assert {step: noted for step, noted in evolver.records.parts.items() if step < 60} == expected
+
+
 # -- many steps -----------------------------------------------------------------------------------
 
 

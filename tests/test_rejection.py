@@ -122,6 +122,32 @@ def test_the_bound_of_one_data_point_is_reached_by_some_score(case, point):
     assert bound.start == pytest.approx(reached, rel=1e-3, abs=1e-6)
 
 
+def one_member(score, alpha, capacity):
+    """Return the bound for a graded data point that one member scores on."""
+    archive = Archive(1, 1, alpha, capacity)
+    archive.add(0, None, [score])
+    return Bound(archive, True, 1.0)
+
+
+def test_the_highest_lead_under_strong_competition_is_where_its_slope_is_zero():
+    # (x − s) / (s + x)³ is highest where s + x = 3 (x − s), at x = 2 s: s / (3 s)³.
+    assert one_member(0.25, 3.0, "one").start == pytest.approx([0.25 / 0.75**3])
+    # With α = 2 where s + x = 2 (x − s), at x = 3 s: 2 s / (4 s)².
+    assert one_member(0.25, 2.0, "one").start == pytest.approx([0.5 / 1.0**2])
+    # At x = 3 · 0.5, beyond the highest score: there it is 1.
+    assert one_member(0.5, 2.0, "one").start == pytest.approx([0.5 / 1.5**2])
+
+
+def test_the_highest_lead_where_the_child_raises_the_capacity_is_where_its_slope_is_zero():
+    # x (x − s) / (s + x)³ is highest where x² − 4 s x + s² = 0, at x = (2 + √3) s.
+    root = np.sqrt(3.0)
+    highest = (2 + root) * (1 + root) / (3 + root) ** 3 / 0.1
+    assert one_member(0.1, 3.0, "max").start == pytest.approx([highest])
+    # With α = 4 where 2 x² − 5 s x + s² = 0, at x = (5 + √17) / 4 s.
+    x = (5 + np.sqrt(17.0)) / 4
+    assert one_member(0.1, 4.0, "max").start == pytest.approx([x * (x - 1) / (1 + x) ** 4 / 0.01])
+
+
 def test_a_hand_computed_child_is_given_up_when_its_last_hope_fails():
     # Both members solve points 0 and 1, worth 1/3 each with a third solver; 2 is worth 1.
     archive = Archive(3, 2)
@@ -179,6 +205,21 @@ def test_where_the_parents_fail_is_tried_first_and_kinds_are_not_mixed():
     assert chunks_of(two_kinds, child, scores) == [[2, 0], [5, 4], [1], [3]]
     assert chunks_of(two_kinds, child.edit(split=0), scores) == as_it_comes
     assert chunks_of(two_kinds, child.edit(parents=(0, 9)), scores) == as_it_comes
+
+
+def test_a_child_without_crossover_is_taken_for_its_parent():
+    archive = Archive(4, 2)
+    archive.add(0, None, [1, 1, 0, 0])
+    archive.add(1, None, [0, 0, 1, 1])
+    # Failing costs a half everywhere; the child will hardly score where its parent does not.
+    of_0, of_1 = (Proposal((id,), None, None, seed=0) for id in (0, 1))
+    scores = [True] * 4
+    in_turn = rejection(archive, False, 2)
+    assert chunks_of(in_turn, None, scores) == [[0, 1], [2, 3]]
+    assert chunks_of(in_turn, of_0, scores) == [[2, 3], [0, 1]]
+    assert chunks_of(in_turn, of_1, scores) == [[0, 1], [2, 3]]
+    halves = Proposal((0, 1), 10, None, seed=0)  # two parents, not yet mixed: as the first
+    assert chunks_of(in_turn, halves, scores) == [[2, 3], [0, 1]]
 
 
 def test_a_child_is_taken_for_whom_it_resembles():

@@ -92,6 +92,13 @@ def test_slerp_and_lerp_meet_where_one_takes_over_from_the_other():
     assert slerp(above, 0.3) == pytest.approx((0.7, 0.3), abs=1e-9)
 
 
+def test_where_the_sine_is_just_the_limit_the_interpolation_is_linear():
+    omega = math.asin(SIN_EPSILON)
+    assert math.sin(omega) == SIN_EPSILON
+    assert slerp(omega, 0.3) == (0.7, 0.3)
+    assert slerp(math.nextafter(omega, 1.0), 0.3) != (0.7, 0.3)
+
+
 @given(angles, shares)
 def test_the_factors_change_sides_at_the_split(omega, mix):
     before_a, before_b, after_a, after_b = split_point(omega, mix)

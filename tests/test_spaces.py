@@ -143,6 +143,21 @@ def test_very_small_and_very_large_weights_have_the_same_angle(scale):
     assert space.angle(*space.seeds) == pytest.approx(math.pi / 3)  # cos ω = 1 / 2
 
 
+@pytest.mark.parametrize("degrees", [120, 150, 170])
+def test_wide_angles_are_those_of_sums_in_double_precision(degrees):
+    draw = np.random.default_rng(degrees)
+    a, other = draw.normal(size=(2, 5000))
+    other -= a * (a @ other) / (a @ a)  # at a right angle to a, and as long
+    other *= np.linalg.norm(a) / np.linalg.norm(other)
+    turn = math.radians(degrees)
+    b = math.cos(turn) * a + math.sin(turn) * other
+    space = DenseSpace([a, b])
+    x, y = (seed.values.astype(np.float64) for seed in space.seeds)  # rounded to float32
+    exact = math.acos(x @ y / math.sqrt((x @ x) * (y @ y)))
+    assert exact == pytest.approx(turn, abs=1e-6)
+    assert space.angle(*space.seeds) == pytest.approx(exact, abs=1e-12)
+
+
 def test_genomes_are_never_changed_in_place():
     weights = np.random.default_rng(0).normal(size=(2, 40)).astype(np.float32)
     before = weights.copy()

@@ -9,7 +9,7 @@ import pytest
 from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
 from m2n2lab.bench import BenchData, bench_data, verdict_words
 from m2n2lab.lineage import Lineage
-from m2n2lab.records import Proposal
+from m2n2lab.records import Partial, Proposal
 from m2n2lab.utils.text import plain
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m" + "x" * 100_000
@@ -63,6 +63,50 @@ def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, 
             assert generation.outcome == said
         seen.add((lives, rival is None))
     assert len(seen) >= 2  # not of one kind only
+
+
+def test_what_scores_alone_and_what_was_left_out_is_counted():
+    lost = Verdict(False, 0.5, 1.0, 3, 3, 7, 2.0, 0)
+    said = "Would not live. Fitness 1.0 ranks 3 of 3 and does not beat 7 (2.0)."
+    assert str(lost) == said
+    alone = " It scores on {} where nobody else does."
+    assert str(replace(lost, alone=1)) == said + alone.format("1 data point")
+    assert str(replace(lost, alone=2_000)) == said + alone.format("2,000 data points")
+    left = " Given up with {} unscored, counted as solved here."
+    assert str(replace(lost, unseen=1)) == said + left.format("1 data point")
+    assert str(replace(lost, unseen=2)) == said + left.format("2 data points")
+    assert str(replace(lost, unseen=1_500)) == said + left.format("1,500 data points")
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "told"),
+    [
+        (1.0, 2.0, ("1.0", "2.0")),
+        (1.04, 1.0, ("1.04", "1.00")),
+        (1.0004, 1.0, ("1.0004", "1.0000")),
+        (1.00004, 1.0, ("1.0", "1.0")),  # too close to be told apart by four decimals
+        (1.0, 1.0, ("1.0", "1.0")),
+    ],
+)
+def test_fitness_has_as_many_decimals_as_it_takes_to_differ_and_four_at_most(mine, its, told):
+    verdict = Verdict(False, 0.5, mine, 3, 3, 7, its, 0)
+    assert (verdict.told, verdict.fate) == (told[0], f"does not beat 7 ({told[1]})")
+
+
+@pytest.mark.parametrize(
+    ("scores", "top", "best"),
+    [
+        ([True, False], 1.0, np.array([True, True, False])),
+        ([True, False], 2.0, np.array([1.0, 2.0, 0.0])),  # of which nothing is right or wrong
+        ([0.5, 0.25], 1.0, np.array([0.5, 1.0, 0.25])),
+    ],
+)
+def test_what_was_left_out_counts_with_the_highest_score(scores, top, best):
+    partial = Partial(np.array([0, 2]), np.array(scores), 3, top)
+    assert partial.unseen == 1
+    assert partial.best.dtype == best.dtype
+    np.testing.assert_array_equal(partial.best, best)
+    np.testing.assert_array_equal(partial.with_gaps, [scores[0], np.nan, scores[1]])
 
 
 @pytest.fixture
