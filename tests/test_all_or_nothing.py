@@ -97,6 +97,30 @@ def test_leftovers_of_this_process_number_are_swept(seeds):
     assert not list(Path().glob(".*"))
 
 
+def test_leftovers_of_processes_that_are_gone_are_swept_and_no_others(seeds):
+    space = CheckpointSpace("a", "b")
+    left = []
+    space.save(space.seeds[0], "out", progress=lambda done: left.extend(Path().glob(".out*")))
+    shutil.rmtree("out")
+    wait = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as lives:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        mine = f"-{os.getpid()}."
+        of_lives, of_gone = (
+            Path(left[0].name.replace(mine, f"-{process.pid}.")) for process in (lives, gone)
+        )
+        others = [Path(".out.elsewhere-1.partial"), Path(f".out2{left[0].name[4:]}")]
+        for folder in (left[0], of_lives, of_gone, *others):
+            folder.mkdir()
+        space.save(space.seeds[0], "out")
+        assert lives.poll() is None  # it was asked for, and not harmed
+        lives.communicate(b"\n")
+        assert lives.returncode == 0
+    assert sorted(Path().glob(".*")) == sorted([of_lives, *others])
+    assert equal(weights("out"), weights("a"))
+
+
 KILLS = """
 import filecmp, json, os, random, shutil, signal, sys, threading, time
 from pathlib import Path

@@ -151,6 +151,37 @@ def test_one_shard_with_an_index_keeps_it(here):
     loaded(out)
 
 
+def test_tensors_are_written_whole_however_small_the_pieces(here, monkeypatch):
+    llama("a", 0)
+    llama("b", 1, torch.float32)
+    carried = {"steps": torch.arange(1000), "mask": torch.arange(999) % 3 == 0}
+    for name in "ab":
+        change(Path(name, "model.safetensors"), carried)
+    monkeypatch.setattr("m2n2lab.checkpoint.save.PIECE", 100)
+    out = merged()
+    expected = wanted("a", "b", (19_616 // 3) / 19_616, 0.3, torch.bfloat16)
+    assert equal(weights(out), {**expected, **carried})
+
+
+def test_progress_counts_every_byte_that_is_read_and_written(here):
+    for k, name in enumerate("ab"):
+        llama(name, k)
+        change(Path(name, "model.safetensors"), {"steps": torch.arange(1000)})
+    space, done = CheckpointSpace("a", "b"), []
+    space.save(space.seeds[0], "out", progress=done.append)
+    # Two bytes of each seed and of the result a weight; what is carried is read once.
+    assert sum(done) == 19_616 * 2 * 3 + 1000 * 8 * 2
+
+
+def test_configs_are_written_as_transformers_writes_them(here):
+    for k, name in enumerate("ab"):
+        llama(name, k)
+    out = merged(dtype="fp32")
+    text = (out / "config.json").read_text()
+    config = json.loads(Path("a/config.json").read_text())
+    assert text == json.dumps({**config, "dtype": "float32"}, indent=2) + "\n"
+
+
 def test_an_index_beside_a_single_file_is_not_kept(here):
     for k, name in enumerate("ab"):
         llama(name, k)
