@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.checkpoint import Problems, identity
 from m2n2lab.checkpoint.gram import Gram
+from m2n2lab.checkpoint.identity import Hashes
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.recipe import Recipe
 
@@ -75,6 +76,13 @@ def spaces(tmp_path_factory):
             space = CheckpointSpace(*files, granularity=granularity)
             made[count, granularity] = space, vectors(space)
     return made
+
+
+@pytest.fixture(scope="module")
+def grams(spaces):
+    """Inner products of 2, 3 and 5 seeds, and their flat vectors."""
+    found = {count: spaces[count, "model"] for count in (2, 3, 5)}
+    return {count: (Gram.build(space.plan), dense) for count, (space, dense) in found.items()}
 
 
 def weigh(recipe, dense):
@@ -142,12 +150,12 @@ def every(step):
 
 
 @given(st.sampled_from([2, 3, 5]), st.sets(st.integers(0, SIZE)))
-def test_inner_products_between_any_breaks_are_the_dense_ones(spaces, seeds, inner):
-    space, dense = spaces[seeds, "model"]
+def test_inner_products_between_any_breaks_are_the_dense_ones(grams, seeds, inner):
+    gram, dense = grams[seeds]
     breaks = np.array(sorted({*OFFSETS, *inner}))
-    gram = space._gram.between(breaks)
-    assert gram.shape == (len(breaks) - 1, seeds, seeds)
-    for start, stop, found in zip(breaks[:-1], breaks[1:], gram, strict=True):
+    sums = gram.between(breaks)
+    assert sums.shape == (len(breaks) - 1, seeds, seeds)
+    for start, stop, found in zip(breaks[:-1], breaks[1:], sums, strict=True):
         part = dense[:, start:stop]
         # A stretch is the difference of sums from its tensor's start.
         first = max(offset for offset in OFFSETS if offset <= start)
@@ -157,16 +165,16 @@ def test_inner_products_between_any_breaks_are_the_dense_ones(spaces, seeds, inn
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 8])
-def test_breaks_may_lie_on_the_edges_of_blocks_and_tensors(spaces, step):
-    space, dense = spaces[3, "model"]
+def test_breaks_may_lie_on_the_edges_of_blocks_and_tensors(grams, step):
+    gram, dense = grams[3]
     breaks = every(step)
     sums = np.array([dense[:, i:j] @ dense[:, i:j].T for i, j in pairwise(breaks)])
-    assert space._gram.between(breaks) == pytest.approx(sums, abs=1e-13)
+    assert gram.between(breaks) == pytest.approx(sums, abs=1e-13)
 
 
-def test_whole_blocks_are_not_read_again(spaces, read):
-    space, _ = spaces[2, "model"]
-    space._gram.between(every(BLOCK))
+def test_whole_blocks_are_not_read_again(grams, read):
+    gram, _ = grams[2]
+    gram.between(every(BLOCK))
     assert read == []
 
 
@@ -174,7 +182,7 @@ def test_more_breaks_than_are_remembered_change_nothing(spaces, monkeypatch):
     space, dense = spaces[2, "model"]
     monkeypatch.setattr("m2n2lab.checkpoint.gram.KEPT", 5)
     rng = np.random.default_rng(0)
-    gram = Gram(space.plan, space._gram._sums)
+    gram = Gram.build(space.plan)
     for _ in range(50):
         breaks = np.union1d(OFFSETS, rng.integers(0, SIZE, rng.integers(1, 12)))
         sums = [dense[:, i:j] @ dense[:, i:j].T for i, j in pairwise(breaks)]
@@ -183,13 +191,13 @@ def test_more_breaks_than_are_remembered_change_nothing(spaces, monkeypatch):
 
 def test_threads_may_ask_at_once(spaces):
     space, _ = spaces[2, "model"]
-    gram = Gram(space.plan, space._gram._sums)
+    gram, alone = Gram.build(space.plan), Gram.build(space.plan)
     rng = np.random.default_rng(1)
     asked = [np.union1d(OFFSETS, rng.integers(0, SIZE, 5)) for _ in range(60)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(gram.between, asked))
     for breaks, sums in zip(asked, found, strict=True):
-        assert np.array_equal(sums, space._gram.between(breaks))
+        assert np.array_equal(sums, alone.between(breaks))
 
 
 # -- angles ---------------------------------------------------------------------------------------
@@ -300,8 +308,8 @@ def test_edges_that_make_no_sense_are_refused(spaces, granularity, edges, mixes)
 
 @pytest.mark.parametrize("granularity", ["model", "tensor"])
 def test_an_angle_reads_part_of_a_block_for_each_new_break(spaces, read, granularity):
-    space, dense = spaces[3, granularity]
-    space._products_of = Gram(space.plan, space._gram._sums)
+    opened, dense = spaces[3, granularity]
+    space = CheckpointSpace.of(opened.plan, granularity)  # which knows no breaks yet
     rng = np.random.default_rng(7)
     members, known = [*space.seeds], {*OFFSETS}
     for _ in range(60):
@@ -355,7 +363,12 @@ def test_what_was_summed_before_is_not_read_again(tmp_path, cache, monkeypatch, 
     again = CheckpointSpace(*files, progress=done.append)
     assert read == []
     assert sum(done) == again.plan.read
-    assert np.array_equal(again._gram._sums, first._gram._sums)
+    # Of each of the 14 blocks one, and a zero before each of the 7 tensors.
+    assert np.load(path).shape == (21, 3, 3)
+    opened = Gram.open(again.plan, Hashes(files))
+    assert read == []
+    blocks = every(BLOCK)
+    assert np.array_equal(opened.between(blocks), Gram.build(first.plan).between(blocks))
     a, b, _ = again.seeds
     assert again.angle(a, b) == first.angle(a, b)
     child = again.merge(a, b, 20, 0.3)
@@ -409,9 +422,10 @@ def test_a_broken_file_of_sums_is_replaced(tmp_path, cache, monkeypatch, spoil, 
     read.clear()
     again = CheckpointSpace(*files)
     assert read
-    assert np.array_equal(again._gram._sums, first._gram._sums)
+    many = Recipe(every(BLOCK), np.random.default_rng(0).normal(size=(14, 2)))
+    assert again.angles(again.seeds[0], many) == first.angles(first.seeds[0], many)
     settle()
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == whole  # the sums that were taken again
 
 
 # -- what is not finite ---------------------------------------------------------------------------
