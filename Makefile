@@ -33,7 +33,7 @@ help:
 	@echo 'make outputs   run the course and write its outputs back'
 	@echo 'make test      lint, types and all tests but the slow ones'
 	@echo 'make test-all  the slow tests too'
-	@echo 'make lint      ruff and mypy only'
+	@echo 'make lint      ruff, mypy and the layers of imports only'
 	@echo 'make format    let ruff fix and format the code'
 	@echo 'make bench     run every benchmark in ten minutes (FULL=--full: in hours)'
 	@echo 'PYTHON=...     the Python (3.10 or newer) to build .venv with'
@@ -65,6 +65,7 @@ lint: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/.test
 	$(BIN)/ruff check --fix

@@ -26,9 +26,9 @@ from ideas import search_on
 from stills import png
 
 from m2n2lab.config.settings import Settings
-from m2n2lab.evolver import Evolver
-from m2n2lab.files import write_whole
+from m2n2lab.core.evolver import Evolver
 from m2n2lab.tasks import digits
+from m2n2lab.utils.files import write_whole
 
 SEEDS = 5
 STARTS = {"scratch": False, "pretrained": True}
@@ -172,7 +172,7 @@ def heat_map(folder: Path, name: str, start: str, steps: int) -> Any:
     from bokeh.plotting import figure
     from bokeh.transform import linear_cmap
 
-    from m2n2lab.theme import LIGHT
+    from m2n2lab.viz.theme import LIGHT
 
     grid, found = GRIDS[name], cells(folder, name, start, steps)
     means = [cell.mean for cell in found.values()]

@@ -269,7 +269,7 @@ def collecting() -> list[float]:
     """Return milliseconds of full garbage collections among all that the server imports."""
     import gc
 
-    import m2n2lab.widgets.server  # noqa: F401  # what is searched
+    import m2n2lab.widgets.server.server  # noqa: F401  # what is searched
 
     gc.collect()  # what the imports have left behind
     times = []

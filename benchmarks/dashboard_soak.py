@@ -34,7 +34,7 @@ from playwright.sync_api import BrowserContext, CDPSession, Error, Page, sync_pl
 from playwright.sync_api import TimeoutError as Vanished
 from scipy.stats import theilslopes
 
-from m2n2lab.history import COLUMNS
+from m2n2lab.core.history import COLUMNS
 
 ROW = 8 * len(COLUMNS)
 """Bytes of history a step."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from m2n2lab.archive import Archive, Capacity
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.archive import Archive, Capacity
 from m2n2lab.core.methods.m2n2_plus import Plus
-from m2n2lab.errors import choose, whole_number
-from m2n2lab.population import weighted_sums
-from m2n2lab.records import Generation, Proposal
-from m2n2lab.spaces import Vector
+from m2n2lab.core.population import weighted_sums
+from m2n2lab.core.records import Generation, Proposal
+from m2n2lab.core.spaces.space import Vector
+from m2n2lab.utils.errors import choose, whole_number
 
 RATE = 0.02
 """How fast the success rule changes the mutation: by so much of its logarithm a step."""

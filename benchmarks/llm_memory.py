@@ -26,7 +26,7 @@ ROOM = 1e9
 
 WORK = """
 import sys, torch, m2n2lab as lab
-from m2n2lab.tasks.word_problems import Problem
+from m2n2lab.tasks.language.gsm8k_data import Problem
 torch.set_num_threads(2)
 asked = [Problem(f"What is {k} + 2?", f"#### {k + 2}") for k in range(2)]
 space = lab.CheckpointSpace(*sys.argv[1:])

@@ -26,7 +26,7 @@ from findings import Finding, at_least, at_most, unjudged
 from torch import nn
 
 from m2n2lab import CheckpointSpace
-from m2n2lab.checkpoint.format import make_header
+from m2n2lab.checkpoint.io.tensor_file import make_header
 
 WIDTH, FEED, VOCAB, KEYS = 2048, 5632, 32_000, 256
 LAYERS = 22  # with the sizes above: 1.1B parameters

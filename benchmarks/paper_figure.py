@@ -32,10 +32,10 @@ from published import specialists
 from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
-from m2n2lab.comparing import CompareData, label_places
+from m2n2lab.analysis.comparison import CompareData, label_places
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.files import write_whole
+from m2n2lab.utils.files import write_whole
 
 
 class Start(NamedTuple):

@@ -28,9 +28,9 @@ from findings import Finding, about, estimate, markdown
 from ideas import search_on
 
 from m2n2lab.config.settings import Settings
-from m2n2lab.evolver import Evolver
-from m2n2lab.files import write_whole
+from m2n2lab.core.evolver import Evolver
 from m2n2lab.tasks import Classify, digits
+from m2n2lab.utils.files import write_whole
 
 FOLD = 1_150
 """Images that are searched on when an idea is tried; the other 287 of the training data are held

@@ -5,11 +5,11 @@ Public names are imported when they are first used, so that ``import m2n2lab`` i
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from m2n2lab.core.extensions import provide
+from m2n2lab.utils.lazy import lazy_names
 from m2n2lab.utils.version import __version__
 
 # torch's threads spin while they wait for each other: a millisecond, in which a browser or a second
@@ -22,89 +22,79 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # What core offers by name and packages above it do: see ``m2n2lab.core.extensions``.
 provide(
-    html="m2n2lab.display:html_of",
+    html="m2n2lab.viz.html:html_of",
     plots="m2n2lab.viz.accessor:Plots",
     recorder="m2n2lab.store.recorder:Recorder",
-    resume="m2n2lab.store.resuming:resume",
-    task_digits="m2n2lab.tasks.data:digits",
-    task_mnist="m2n2lab.tasks.data:mnist",
-    task_gsm8k="m2n2lab.tasks.gsm8k:gsm8k",
-    task_harness="m2n2lab.tasks.harness:harness",
-    task_text2image="m2n2lab.tasks.text2image:text2image",
-    task_webshop="m2n2lab.tasks.webshop:webshop",
+    resume="m2n2lab.store.restore:resume",
+    task_digits="m2n2lab.tasks.datasets:digits",
+    task_mnist="m2n2lab.tasks.datasets:mnist",
+    task_gsm8k="m2n2lab.tasks.language.gsm8k:gsm8k",
+    task_harness="m2n2lab.tasks.language.harness:harness",
+    task_text2image="m2n2lab.tasks.images.text2image:text2image",
+    task_webshop="m2n2lab.tasks.shopping.webshop:webshop",
     task_word_problems="m2n2lab.zoo.language:word_problems",
     task_shop="m2n2lab.zoo.language:shop",
     task_shapes="m2n2lab.zoo.images:shapes",
 )
 
+# The module of each public name, imported when it is first used.
 _HOMES = {
-    "Archive": "archive",
-    "Checkpoint": "checkpoint",
-    "CheckpointSpace": "checkpoint",
-    "Console": "widgets.console",
-    "DenseSpace": "spaces",
-    "Evolver": "evolver",
-    "Generation": "records",
-    "InputError": "errors",
-    "Layout": "layout",
-    "METHODS": "core.methods.registry",
-    "Member": "population",
-    "ProcessExecutor": "executors",
-    "Proposal": "records",
-    "RayExecutor": "executors",
-    "Recipe": "recipe",
-    "Replayed": "executors",
-    "Sample": "tasks",
-    "Task": "tasks",
-    "Verdict": "records",
-    "archive_bytes": "exporting",
-    "compare": "drawing_compare",
-    "dashboard": "widgets.inline",
-    "load_archive": "exporting",
-    "make_evolver": "core.methods.registry",
-    "preflight": "checkpoint",
-    "rebuild": "checkpoint",
-    "save_archive": "exporting",
+    "Archive": "m2n2lab.core.archive",
+    "Checkpoint": "m2n2lab.checkpoint",
+    "CheckpointSpace": "m2n2lab.checkpoint",
+    "Console": "m2n2lab.widgets.notebook",
+    "DenseSpace": "m2n2lab.core.spaces.space",
+    "Evolver": "m2n2lab.core.evolver",
+    "Generation": "m2n2lab.core.records",
+    "InputError": "m2n2lab.utils.errors",
+    "Layout": "m2n2lab.core.spaces.layout",
+    "METHODS": "m2n2lab.core.methods.registry",
+    "Member": "m2n2lab.core.population",
+    "ProcessExecutor": "m2n2lab.executors",
+    "Proposal": "m2n2lab.core.records",
+    "RayExecutor": "m2n2lab.executors",
+    "Recipe": "m2n2lab.core.spaces.recipe",
+    "Replayed": "m2n2lab.executors",
+    "Sample": "m2n2lab.tasks",
+    "Task": "m2n2lab.tasks",
+    "Verdict": "m2n2lab.core.records",
+    "analysis": "m2n2lab.analysis",
+    "archive_bytes": "m2n2lab.store.archive_file",
+    "compare": "m2n2lab.viz.draw_compare",
+    "dashboard": "m2n2lab.widgets.notebook",
+    "load_archive": "m2n2lab.store.archive_file",
+    "make_evolver": "m2n2lab.core.methods.registry",
+    "preflight": "m2n2lab.checkpoint",
+    "rebuild": "m2n2lab.checkpoint",
+    "save_archive": "m2n2lab.store.archive_file",
+    "store": "m2n2lab.store",
+    "tasks": "m2n2lab.tasks",
+    "viz": "m2n2lab.viz",
+    "zoo": "m2n2lab.zoo",
 }
-__all__ = ["__version__", "store", "tasks", "zoo", *_HOMES]
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from m2n2lab import store, tasks, zoo
-    from m2n2lab.archive import Archive
+    from m2n2lab import analysis, store, tasks, viz, zoo
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
+    from m2n2lab.core.archive import Archive
+    from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.methods.registry import METHODS, make_evolver
-    from m2n2lab.drawing_compare import compare
-    from m2n2lab.errors import InputError
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.core.population import Member
+    from m2n2lab.core.records import Generation, Proposal, Verdict
+    from m2n2lab.core.spaces.layout import Layout
+    from m2n2lab.core.spaces.recipe import Recipe
+    from m2n2lab.core.spaces.space import DenseSpace
     from m2n2lab.executors import ProcessExecutor, RayExecutor, Replayed
-    from m2n2lab.exporting import archive_bytes, load_archive, save_archive
-    from m2n2lab.layout import Layout
-    from m2n2lab.population import Member
-    from m2n2lab.recipe import Recipe
-    from m2n2lab.records import Generation, Proposal, Verdict
-    from m2n2lab.spaces import DenseSpace
+    from m2n2lab.store.archive_file import archive_bytes, load_archive, save_archive
     from m2n2lab.tasks import Sample, Task
-    from m2n2lab.widgets.console import Console
-    from m2n2lab.widgets.inline import dashboard
+    from m2n2lab.utils.errors import InputError
+    from m2n2lab.viz.draw_compare import compare
+    from m2n2lab.widgets.notebook import Console, dashboard
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("store", "tasks", "zoo"):
-        return importlib.import_module(f"m2n2lab.{name}")
-    if name in _HOMES:
-        try:
-            return getattr(importlib.import_module(f"m2n2lab.{_HOMES[name]}"), name)
-        except ModuleNotFoundError as error:
-            if error.name not in ("anywidget", "ipywidgets"):
-                raise
-            from m2n2lab.errors import InputError
-
-            raise InputError(
-                f"m2n2lab.{name} is shown with {error.name}, which is not installed; install "
-                f"m2n2lab with its extra 'notebooks'."
-            ) from error
-    raise AttributeError(f"module 'm2n2lab' has no attribute {name!r}")
+__getattr__, _names = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return ["__version__", *_names()]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from browsing import faults, lab_command, launched, logged
-from checkpoints import llama, tokenizer
+from helpers.checkpoints import llama, tokenizer
+from helpers.pages import PATIENCE, free_port, served
+from helpers.stores import small
 from hypothesis import settings
-from pages import PATIENCE, free_port, served
 from playwright.sync_api import expect, sync_playwright
-from stores import small
 
 from m2n2lab import tasks
 

@@ -6,18 +6,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from checkpoints import llama, pipeline, unet
-from stores import same_archive
+from helpers.checkpoints import llama, pipeline, unet
+from helpers.stores import same_archive
 from test_generation import answers
 from typer.testing import CliRunner
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, ProcessExecutor, tasks, zoo
 from m2n2lab.cli import app
-from m2n2lab.spaces import checked_device
-from m2n2lab.tasks.generation import Generator
+from m2n2lab.core.spaces.space import checked_device
+from m2n2lab.tasks.images.shapes import LANGUAGES
+from m2n2lab.tasks.language.generation import Generator
+from m2n2lab.zoo.arithmetic import some
 from m2n2lab.zoo.images import captions
-from m2n2lab.zoo.pictures import LANGUAGES
-from m2n2lab.zoo.problems import some
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is there")
 

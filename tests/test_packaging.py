@@ -52,13 +52,8 @@ def run(*command, cwd=ROOT):
 
 # Programs start what they need; HoloViews comes in through the drawing modules alone.
 NOT_CORE = ["m2n2lab.cli", "m2n2lab.__main__", "m2n2lab.widgets"]
-NOT_CORE += [f"m2n2lab.{name}" for name in ("drawing", "drawing_lineage", "drawing_compare")]
-NOT_CORE += [
-    "m2n2lab.drawing_landscape",
-    "m2n2lab.hover",
-    "m2n2lab.offline",
-    "m2n2lab.viz.accessor",
-]
+NOT_CORE += [f"m2n2lab.viz.{name}" for name in ("accessor", "notebook", "tooltips")]
+NOT_CORE += [f"m2n2lab.viz.draw_{name}" for name in ("compare", "landscape", "lineage", "maps")]
 
 
 def core_modules(folder=ROOT / "m2n2lab", prefix="m2n2lab."):

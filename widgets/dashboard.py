@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import panel as pn
-from m2n2lab.widgets.board import Board
-from m2n2lab.widgets.desks import DESKS, Desk
-from m2n2lab.widgets.page import Page
-from m2n2lab.widgets.runs import Runs
-from m2n2lab.widgets.server_log import keep_quiet
-from m2n2lab.widgets.stepper import here
+from m2n2lab.widgets.page.page import Board
+from m2n2lab.widgets.page.server_log import keep_quiet
+from m2n2lab.widgets.page.template import Page
+from m2n2lab.widgets.runs.browser_sessions import DESKS, Desk
+from m2n2lab.widgets.runs.runs import Runs
+from m2n2lab.widgets.session.stepper import here
 
 from m2n2lab.config.settings import Settings
-from m2n2lab.errors import InputError
-from m2n2lab.theme import LIGHT, THEMES
+from m2n2lab.utils.errors import InputError
+from m2n2lab.viz.theme import LIGHT, THEMES
 
 if TYPE_CHECKING:
+    from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
-    from m2n2lab.tasks.base import Task
 
 
 def _asked() -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Checkpoints on disk: opened by their headers, merged at memory speed, saved with their recipe."""
 
-from m2n2lab.checkpoint.checkpoint import Checkpoint
 from m2n2lab.checkpoint.checks import Preflight, preflight
-from m2n2lab.checkpoint.problems import Problem, Problems
-from m2n2lab.checkpoint.rebuilding import rebuild
+from m2n2lab.checkpoint.from_record import rebuild
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.space import CheckpointSpace
 
 __all__ = [

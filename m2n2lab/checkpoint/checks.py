@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, depth, scan
-from m2n2lab.checkpoint.kinds import NAMES, SHORT
+from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, depth, scan
+from m2n2lab.checkpoint.io.dtypes import NAMES, SHORT
+from m2n2lab.checkpoint.io.parallel import PIECE, WORKERS
+from m2n2lab.checkpoint.io.problems import Collector, Problem
+from m2n2lab.checkpoint.io.single_file import unpacked
+from m2n2lab.checkpoint.merge_record import copied
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.problems import Collector, Problem
-from m2n2lab.checkpoint.record import copied
-from m2n2lab.checkpoint.single_file import unpacked
-from m2n2lab.checkpoint.vocabulary import disagreement
-from m2n2lab.checkpoint.work import PIECE, WORKERS
-from m2n2lab.errors import InputError, choose
-from m2n2lab.layout import Layout
+from m2n2lab.checkpoint.tokenizers import disagreement
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.utils.errors import InputError, choose
 
 Vocabulary = Literal["refuse", "common"]
 

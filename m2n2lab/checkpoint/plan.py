@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from m2n2lab.checkpoint.checkpoint import Checkpoint
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, not_finite
-from m2n2lab.checkpoint.problems import Problem, Problems
-from m2n2lab.layout import Layout
-from m2n2lab.recipe import Recipe
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+from m2n2lab.checkpoint.io.dtypes import BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 
 

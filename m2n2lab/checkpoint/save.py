@@ -21,20 +21,20 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.card import card
-from m2n2lab.checkpoint.checkpoint import Part
 from m2n2lab.checkpoint.checks import taken
-from m2n2lab.checkpoint.folder import STEMS
-from m2n2lab.checkpoint.format import TensorFile, make_header, reserve, write_at
-from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.checkpoint import Part
+from m2n2lab.checkpoint.io.dtypes import BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.folder import STEMS
+from m2n2lab.checkpoint.io.hashes import Hashes
+from m2n2lab.checkpoint.io.parallel import PIECE, Progress, chunks, nothing, spread
+from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
+from m2n2lab.checkpoint.merge_record import Record, copied
+from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.problems import Problems
-from m2n2lab.checkpoint.record import Record, copied
-from m2n2lab.checkpoint.work import PIECE, Progress, chunks, nothing, spread
-from m2n2lab.errors import InputError
-from m2n2lab.recipe import Recipe
+from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
-from m2n2lab.checkpoint.gram import Gram
-from m2n2lab.checkpoint.identity import Hashes
-from m2n2lab.checkpoint.kinds import TORCH_NAMES
+from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.checkpoint.io.hashes import Hashes
+from m2n2lab.checkpoint.io.parallel import Progress, nothing
+from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.merge_record import Record, used
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.problems import Problems
-from m2n2lab.checkpoint.record import Record, used
 from m2n2lab.checkpoint.save import save
-from m2n2lab.checkpoint.work import Progress, nothing
-from m2n2lab.errors import InputError, choose, device_name
-from m2n2lab.population import Member
-from m2n2lab.recipe import Recipe
-from m2n2lab.slerp import angle, split_point
+from m2n2lab.core.population import Member
+from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.errors import InputError, choose, device_name
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.live import Live
+    from m2n2lab.checkpoint.live_module import Live
 
 Granularity = Literal["model", "tensor"]
 
@@ -244,7 +244,7 @@ class CheckpointSpace:
         """
         with self._loading:
             if self._live is None:
-                from m2n2lab.checkpoint.live import Live, load
+                from m2n2lab.checkpoint.live_module import Live, load
 
                 module = load(self.plan, self.device) if self._module is None else self._module
                 self._live = Live(self.plan, module)

@@ -9,8 +9,8 @@ from m2n2lab.config.names import LANGUAGE, NETWORKS, PICTURES
 
 if TYPE_CHECKING:
     from m2n2lab.config.settings import Settings
-    from m2n2lab.evolver import Evolver
-    from m2n2lab.tasks.base import Task
+    from m2n2lab.core.evolver import Evolver
+    from m2n2lab.core.task import Task
 
 CHECKPOINT_OPTIONS = {"archive_size": 10}
 """Usual options of a search over checkpoints: a small archive, as an evaluation takes seconds."""

@@ -20,8 +20,8 @@ from m2n2lab.config.names import (
     STYLES,
     TASKS,
 )
-from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.processors import default_threads
+from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
+from m2n2lab.utils.processors import default_threads
 
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""

@@ -40,5 +40,5 @@ The nouns, in the order in which one merge meets them:
 - **standing**: ids and fitness of the members at one moment, and what they reach together.
 - **population**: the whole state of the archive at one moment: members, scores, weights.
 - **partial**: scores of a child that was given up before every data point was scored.
-- **snapshot**: what a page shows of a search (``m2n2lab.widgets.session``); not a noun of core.
+- **snapshot**: what a page shows of a search (``m2n2lab.widgets.session``).
 """

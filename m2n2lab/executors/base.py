@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from m2n2lab.errors import whole_number
+from m2n2lab.core.records import Generation
 from m2n2lab.executors.dispatch import Dispatch, Skipped
 from m2n2lab.executors.pool import Pool
 from m2n2lab.executors.replay import Arrivals
-from m2n2lab.records import Generation
+from m2n2lab.utils.errors import whole_number
 
 if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.core.evolver import Evolver
 
 
 class Crew(Pool):

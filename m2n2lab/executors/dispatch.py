@@ -9,17 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from m2n2lab.errors import InputError
+from m2n2lab.core.early_rejection import Trial
+from m2n2lab.core.records import Generation, Partial, Proposal
 from m2n2lab.executors.pool import POLL_SECONDS, Pool
 from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
-from m2n2lab.records import Generation, Partial, Proposal
-from m2n2lab.rejection import Trial
 from m2n2lab.utils.arrays import Indices
+from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.core.evolver import Evolver
 
 MAX_RETRIES = 3
 """Times that a proposal goes to another worker after its worker was lost."""

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from m2n2lab.errors import real_number, whole_number
 from m2n2lab.executors.worker import Job, Lost, Result, pack
+from m2n2lab.utils.errors import real_number, whole_number
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from m2n2lab.spaces import Space
-    from m2n2lab.tasks.base import Task
+    from m2n2lab.core.spaces.space import Space
+    from m2n2lab.core.task import Task
 
 POLL_SECONDS = 0.5
 """Longest wait for workers, after which a caller can look for Ctrl-C."""

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from typing import Any
 
-from m2n2lab.processors import processors
+from m2n2lab.utils.processors import processors
 
 STORE_BYTES = 200 * 2**20
 """Shared memory of a Ray that is started by this process: only the task passes through it."""

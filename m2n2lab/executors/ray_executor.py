@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from m2n2lab.errors import InputError, real_number
 from m2n2lab.executors.base import Crew
 from m2n2lab.executors.ray_cluster import LOCAL_RAY, QUIET
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
+from m2n2lab.utils.errors import InputError, real_number
 from m2n2lab.utils.extras import missing
 
 START_TRIES = 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.errors import InputError, whole_number
-from m2n2lab.records import Generation, Proposal
-from m2n2lab.rejection import Trial
+from m2n2lab.core.early_rejection import Trial
+from m2n2lab.core.records import Generation, Proposal
+from m2n2lab.utils.errors import InputError, whole_number
 
 if TYPE_CHECKING:
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.core.evolver import Evolver
 
 
 class Arrivals:

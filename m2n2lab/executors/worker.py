@@ -10,10 +10,10 @@ import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.errors import InputError
-from m2n2lab.spaces import Space
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.spaces.space import Space
+from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Indices
+from m2n2lab.utils.errors import InputError
 
 
 class EvaluationError(RuntimeError):

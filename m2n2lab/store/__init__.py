@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING
 from m2n2lab.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from m2n2lab.records import Stored
-    from m2n2lab.store.listing import Run, runs, steps
-    from m2n2lab.store.reading import replay
+    from m2n2lab.core.records import Stored
+    from m2n2lab.store.catalog import Run, runs, steps
+    from m2n2lab.store.export import told, whole_history
+    from m2n2lab.store.reader import replay
     from m2n2lab.store.recorder import Recorder, record
-    from m2n2lab.store.resuming import branch, resume
+    from m2n2lab.store.restore import branch, resume
     from m2n2lab.store.schema import StoreError
-    from m2n2lab.store.telling import told, whole_history
 
 # Loaded when they are used: a list of runs needs nothing that runs are made of.
 _HOMES = {
     "Recorder": "m2n2lab.store.recorder",
-    "Run": "m2n2lab.store.listing",
+    "Run": "m2n2lab.store.catalog",
     "StoreError": "m2n2lab.store.schema",
-    "Stored": "m2n2lab.records",
-    "branch": "m2n2lab.store.resuming",
+    "Stored": "m2n2lab.core.records",
+    "branch": "m2n2lab.store.restore",
     "record": "m2n2lab.store.recorder",
-    "replay": "m2n2lab.store.reading",
-    "resume": "m2n2lab.store.resuming",
-    "runs": "m2n2lab.store.listing",
-    "steps": "m2n2lab.store.listing",
-    "told": "m2n2lab.store.telling",
-    "whole_history": "m2n2lab.store.telling",
+    "replay": "m2n2lab.store.reader",
+    "resume": "m2n2lab.store.restore",
+    "runs": "m2n2lab.store.catalog",
+    "steps": "m2n2lab.store.catalog",
+    "told": "m2n2lab.store.export",
+    "whole_history": "m2n2lab.store.export",
 }
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.errors import InputError
-from m2n2lab.recipe import Recipe
-from m2n2lab.spaces import Vector
+from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.space import Vector
+from m2n2lab.utils.errors import InputError
 
 BITS, SOME, SINGLE, DOUBLE, RECIPE = b"b", b"s", b"f", b"d", b"r"
 """First bytes: right or wrong, the same of some data points, float32, float64, recipe as JSON."""

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2n2lab.population import Population
-from m2n2lab.records import Generation, Partial, Standing, Stored
+from m2n2lab.core.population import Population
+from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
-from m2n2lab.store.making import space_words, task_words
-from m2n2lab.store.reading import about_run, archive_state, moment
+from m2n2lab.store.reader import about_run, archive_state, moment
 from m2n2lab.store.rows import NOBODY, STEP, pack_ids, pack_past, step_row
 from m2n2lab.store.schema import StoreError
+from m2n2lab.store.specs import space_words, task_words
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from m2n2lab.evolver import Evolver
+    from m2n2lab.core.evolver import Evolver
 
 BATCH = 1000
 """Most steps that wait to be written."""

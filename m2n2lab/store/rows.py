@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.history import COLUMNS, History
-from m2n2lab.population import Population
-from m2n2lab.records import Generation, Proposal, Standing
+from m2n2lab.core.history import COLUMNS, History
+from m2n2lab.core.population import Population
+from m2n2lab.core.records import Generation, Proposal, Standing
 
 NOBODY = -1
 LARGEST = 2**63 - 1

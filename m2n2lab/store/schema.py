@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from m2n2lab.errors import InputError
+from m2n2lab.utils.errors import InputError
 
 PATIENCE = 5.0
 """Seconds to wait for a program that holds the file, such as a database browser."""

@@ -1,14 +1,14 @@
 """Tasks that ship with the lab, and ``from_function`` for one's own."""
 
-from m2n2lab.tasks.base import Sample, Task, Tasks, from_function
+from m2n2lab.core.task import Sample, Task, Tasks, from_function
 from m2n2lab.tasks.classify import Classify
-from m2n2lab.tasks.data import digits, mnist
-from m2n2lab.tasks.gsm8k import GSM8K, gsm8k
-from m2n2lab.tasks.harness import Harness, harness
-from m2n2lab.tasks.origin import make_again
-from m2n2lab.tasks.painting import Prompt
-from m2n2lab.tasks.text2image import Text2Image, text2image
-from m2n2lab.tasks.webshop import WebShop, webshop
+from m2n2lab.tasks.datasets import digits, mnist
+from m2n2lab.tasks.images.diffusion import Prompt
+from m2n2lab.tasks.images.text2image import Text2Image, text2image
+from m2n2lab.tasks.language.gsm8k import GSM8K, gsm8k
+from m2n2lab.tasks.language.harness import Harness, harness
+from m2n2lab.tasks.registry import make_again
+from m2n2lab.tasks.shopping.webshop import WebShop, webshop
 from m2n2lab.utils.progress import Halted, Progress, Watch
 
 __all__ = [

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from m2n2lab.errors import InputError, real_number, whole_number
-from m2n2lab.layout import Layout
-from m2n2lab.spaces import DenseSpace, Space, checked_device
-from m2n2lab.tasks.base import Sample, Task, mean_by_group
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.space import DenseSpace, Space, checked_device
+from m2n2lab.core.task import Sample, Task, mean_by_group
 from m2n2lab.utils.arrays import Indices
+from m2n2lab.utils.errors import InputError, real_number, whole_number
 
 SCALE = 0.01
 """Standard deviation of random seeds (arXiv 2508.16204, §4.1)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m2n2lab.errors import InputError
+from m2n2lab.utils.errors import InputError
 
 
 def install_command(extra: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from m2n2lab.drawing import draw_attraction, draw_curves, draw_niches, sized
-from m2n2lab.drawing_landscape import draw_landscape
-from m2n2lab.drawing_lineage import draw_lineage, draw_painting
-from m2n2lab.evolver import Evolver
-from m2n2lab.landscape import landscape_data
-from m2n2lab.lineage_plots import lineage_data, painting_data
-from m2n2lab.plots import attraction_data, curves_data, niches_data
-from m2n2lab.retrace import retraced
-from m2n2lab.theme import LIGHT, Theme
+from m2n2lab.analysis.landscape import landscape_data
+from m2n2lab.analysis.lineage_data import lineage_data, painting_data
+from m2n2lab.analysis.lineage_replay import retraced
+from m2n2lab.analysis.maps import attraction_data, curves_data, niches_data
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.viz.draw_landscape import draw_landscape
+from m2n2lab.viz.draw_lineage import draw_lineage, draw_painting
+from m2n2lab.viz.draw_maps import draw_attraction, draw_curves, draw_niches, sized
+from m2n2lab.viz.theme import LIGHT, Theme
 
 
 class Plots:

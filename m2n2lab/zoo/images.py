@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.errors import InputError, whole_number
-from m2n2lab.tasks.origin import remembered
-from m2n2lab.tasks.painting import Prompt, noise_of
-from m2n2lab.tasks.text2image import Text2Image
-from m2n2lab.zoo.pictures import LANGUAGES, Language, Part, scenes
+from m2n2lab.tasks.images.diffusion import Prompt, noise_of
+from m2n2lab.tasks.images.shapes import LANGUAGES, Language, Part, scenes
+from m2n2lab.tasks.images.text2image import Text2Image
+from m2n2lab.tasks.registry import remembered
+from m2n2lab.utils.errors import InputError, whole_number
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.errors import InputError
-from m2n2lab.tasks.gsm8k import GSM8K
-from m2n2lab.tasks.origin import remembered
-from m2n2lab.tasks.webshop import WebShop, webshop
-from m2n2lab.zoo.problems import some
-from m2n2lab.zoo.shopping import PAGE
+from m2n2lab.tasks.language.gsm8k import GSM8K
+from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.shopping.webshop import WebShop, webshop
+from m2n2lab.utils.errors import InputError
+from m2n2lab.zoo.arithmetic import some
+from m2n2lab.zoo.shopping_episodes import PAGE
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace

@@ -23,11 +23,20 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import mse_loss, pixel_unshuffle
 
-from m2n2lab.processors import default_threads
+from m2n2lab.tasks.images.shape_scores import scene_of
+from m2n2lab.tasks.images.shapes import (
+    KINDS,
+    LANGUAGES,
+    SHAPES,
+    SIDE,
+    Language,
+    coarse,
+    draw,
+    scenes,
+)
+from m2n2lab.utils.processors import default_threads
 from m2n2lab.zoo import images
-from m2n2lab.zoo.cards import write_card
-from m2n2lab.zoo.pictures import KINDS, LANGUAGES, SHAPES, SIDE, Language, coarse, draw, scenes
-from m2n2lab.zoo.scorer import scene_of
+from m2n2lab.zoo.model_cards import write_card
 
 BATCH = 16
 FOLD = 4  # pictures are seen as squares of this many pixels a side: a tenth of the work
@@ -294,8 +303,9 @@ TITLES = {
 }
 LIMITS = (
     "A score is the share of shape, colour, size and background that the picture shows as asked, "
-    "times its sharpness (`m2n2lab/zoo/scorer.py`). Captions are those of "
-    "`m2n2lab/zoo/pictures.py`, pictures have 32×32 pixels, drawn in six steps with guidance 2.",
+    "times its sharpness (`m2n2lab/tasks/images/shape_scores.py`). Captions are those of "
+    "`m2n2lab/tasks/images/shapes.py`, pictures have 32×32 pixels, drawn in six steps with "
+    "guidance 2.",
     "It has no VAE: `DiffusionPipeline.from_pretrained(folder, vae=None)` loads it, and "
     "`m2n2lab.tasks.Text2Image` draws with it.",
     f"Words of a language that it was not taught were made {KEPT:.0%} of what they had been, and "

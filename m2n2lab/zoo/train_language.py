@@ -19,11 +19,11 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from m2n2lab.processors import default_threads
+from m2n2lab.utils.processors import default_threads
 from m2n2lab.zoo import language
-from m2n2lab.zoo.cards import write_card
-from m2n2lab.zoo.problems import problems
-from m2n2lab.zoo.shopping import trip, wishes
+from m2n2lab.zoo.arithmetic import problems
+from m2n2lab.zoo.model_cards import write_card
+from m2n2lab.zoo.shopping_episodes import trip, wishes
 
 TOKENS = 1024
 END = "<|endoftext|>"
@@ -231,7 +231,7 @@ TITLES = {
 }
 LIMITS = (
     "The word problems have one to three steps, numbers up to 100 and the sentences of "
-    "`m2n2lab/zoo/problems.py`, in GSM8K's form; GSM8K's own problems are far beyond it.",
+    "`m2n2lab/zoo/arithmetic.py`, in GSM8K's form; GSM8K's own problems are far beyond it.",
     "The shop is the one that `m2n2lab.zoo.shop()` opens, with four products on a page; a trip "
     "ends after two impossible actions in a row.",
 )

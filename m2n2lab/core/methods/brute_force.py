@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from m2n2lab.archive import Capacity
-from m2n2lab.errors import InputError, whole_number
-from m2n2lab.evolver import Evolver
-from m2n2lab.population import Member
-from m2n2lab.records import Proposal
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.archive import Capacity
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.population import Member
+from m2n2lab.core.records import Proposal
+from m2n2lab.core.task import Task
+from m2n2lab.utils.errors import InputError, whole_number
 
 
 class BruteForce(Evolver):

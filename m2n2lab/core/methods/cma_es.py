@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.archive import Capacity
-from m2n2lab.errors import InputError, choose, real_number, whole_number
-from m2n2lab.evolver import Evolver
-from m2n2lab.records import Generation, Partial, Proposal
-from m2n2lab.spaces import DenseSpace
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.archive import Capacity
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.records import Generation, Partial, Proposal
+from m2n2lab.core.spaces.space import DenseSpace
+from m2n2lab.core.task import Task
+from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.fair_locks import in_turn
 
 LEARNED = 500

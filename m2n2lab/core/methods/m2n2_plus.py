@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from m2n2lab.errors import real_number
-from m2n2lab.evolver import Evolver
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.task import Task
+from m2n2lab.utils.errors import real_number
 
 DECAY = 0.002
 """λ, the share of each weight that a child loses before it is mutated."""

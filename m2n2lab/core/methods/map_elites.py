@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.archive import Archive, Capacity
-from m2n2lab.errors import InputError, whole_number
-from m2n2lab.evolver import Evolver
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.archive import Archive, Capacity
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.errors import InputError, whole_number
 
 
 class GridArchive(Archive):

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.brute_force import BruteForce
 from m2n2lab.core.methods.cma_es import CmaEs
 from m2n2lab.core.methods.m2n2_plus import Plus
 from m2n2lab.core.methods.map_elites import MapElites
-from m2n2lab.errors import InputError, choose
-from m2n2lab.evolver import Evolver
-from m2n2lab.spaces import Space
-from m2n2lab.tasks.base import Task
+from m2n2lab.core.spaces.space import Space
+from m2n2lab.core.task import Task
+from m2n2lab.utils.errors import InputError, choose
 
 
 class Method(NamedTuple):

@@ -1,0 +1,148 @@
+"""The merge bench: two parents, a split and a mix, and what would come of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2n2lab.core.records import Proposal, Verdict
+from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.text import plain
+
+if TYPE_CHECKING:
+    from m2n2lab.analysis.lineage import Lineage
+    from m2n2lab.core.evolver import Evolver
+    from m2n2lab.core.population import Member
+
+
+WORTH_A_WORD = 0.05
+"""How much better than the other a parent must be at a class for a verdict to speak of it."""
+
+LONGEST_NAME = 40
+"""Characters of a class's name in a verdict."""
+
+
+@dataclass(frozen=True, eq=False)  # two are the same only if they are one: they hold arrays
+class BenchData:
+    """A proposal, its parents and its child side by side.
+
+    Attributes:
+        proposal: what would be merged.
+        size: N, length of the flat vector.
+        borders: (T+1,) first index of each tensor, and N.
+        tensors: (T,) their names.
+        rows: (T,) entries of a row of each, 0 where it has none.
+        omega: angle between the parents in radians.
+        classes: names of the classes.
+        accuracy: (3, C) mean score of A, B and the child on each class; NaN where it has no point.
+        scores: (3, D) their scores on each data point.
+        verdict: what would happen to the child.
+        paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty where nobody watched.
+        seeds: (K + 1,) names of what these are made of.
+    """
+
+    proposal: Proposal
+    size: int
+    borders: tuple[int, ...]
+    tensors: tuple[str, ...]
+    rows: tuple[int, ...]
+    omega: float
+    classes: tuple[str, ...]
+    accuracy: Floats
+    scores: Floats
+    verdict: Verdict
+    paintings: tuple[Floats, ...] = ()
+    seeds: tuple[str, ...] = ()
+
+    @property
+    def means(self) -> tuple[float, float, float]:
+        """Mean scores of A, B and the child."""
+        a, b, child = self.scores.mean(axis=1).tolist()
+        return a, b, child
+
+    @property
+    def either(self) -> float:
+        """Mean of the better parent's score on each data point: the most a merge could hope for."""
+        return float(self.scores[:2].max(axis=0).mean())
+
+
+def bench_data(
+    evolver: Evolver,
+    proposal: Proposal,
+    lineage: Lineage | None = None,
+    child: Floats | None = None,
+    parents: tuple[Member, Member] | None = None,
+) -> BenchData:
+    """Make and score the proposed child, and put it beside its parents; nothing changes.
+
+    Args:
+        evolver: the search.
+        proposal: of two parents.
+        lineage: knows what the parents are made of, if it has watched the search.
+        child: (D,) the child's scores; found out by default.
+        parents: A and B where they may have died; by default they must live.
+
+    Raises:
+        InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
+            without two parents.
+    """
+    if parents is None:
+        a, b = evolver.check(proposal)
+        found = evolver.evaluate(proposal) if child is None else child
+    else:
+        a, b = parents
+        proposal.check(evolver.space.size)
+        bred = evolver.offspring(proposal, (a.genome, b.genome))
+        found = _scored(evolver, bred) if child is None else child
+    child = np.asarray(found, dtype=float)
+    task, layout = evolver.task, evolver.space.layout
+    scores = np.array([*(_scores(evolver, parent) for parent in (a, b)), child])
+    return BenchData(
+        proposal=proposal,
+        size=evolver.space.size,
+        borders=layout.offsets,
+        tensors=tuple(layout.shapes),
+        rows=tuple(math.prod(s[1:]) if len(s) > 1 else 0 for s in layout.shapes.values()),
+        omega=evolver.space.angle(a.genome, b.genome),
+        classes=task.classes,
+        accuracy=np.array([task.means(row) for row in scores]),
+        scores=scores,
+        verdict=evolver.verdict(child),
+        paintings=tuple(lineage.painting(id) for id in proposal.parents)
+        if lineage is not None
+        else (),
+        seeds=() if lineage is None else lineage.names,
+    )
+
+
+def _scores(evolver: Evolver, parent: Member) -> Floats:
+    """Return the scores (D,) of a parent, who may have died."""
+    if parent.id not in evolver.archive:
+        return _scored(evolver, parent.genome)
+    return evolver.archive.scores_of(parent.id)
+
+
+def _scored(evolver: Evolver, genome: Any) -> Floats:
+    return np.asarray(evolver.task.evaluate(evolver.space.materialise(genome)), dtype=float)
+
+
+def verdict_words(data: BenchData) -> str:
+    """Return the verdict, and what the child keeps of each parent, in a few sentences."""
+    kept = [
+        f"{who}’s {plain(data.classes[best], LONGEST_NAME)} ({data.accuracy[2, best]:.0%})"
+        for who, mine, other in (("A", 0, 1), ("B", 1, 0))
+        if (best := _strongest(data.accuracy[mine] - data.accuracy[other])) is not None
+        and data.accuracy[2, best] >= (data.accuracy[0, best] + data.accuracy[1, best]) / 2
+    ]
+    keeps = f" It keeps {' and '.join(kept)}." if kept and len(data.classes) > 1 else ""
+    return f"{data.verdict}{keeps}"
+
+
+def _strongest(lead: Floats) -> int | None:
+    """Return the class at which one parent leads most, if by enough to be worth a word."""
+    known = np.nan_to_num(lead, nan=-1.0)
+    best = int(np.argmax(known))
+    return best if known[best] >= WORTH_A_WORD else None

@@ -1,0 +1,1 @@
+"""Checkpoint files: headers, tensors, hashes, dtypes, problems; nothing that merges."""

@@ -1,0 +1,329 @@
+"""A checkpoint on disk: what it is made of, in which order, without reading any of its weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from m2n2lab.checkpoint.io.dtypes import DTYPES
+from m2n2lab.checkpoint.io.folder import (
+    adapter_folder,
+    headers,
+    read_json,
+    unusable,
+    weight_files,
+    wrong_kind,
+)
+from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.extras import install_command
+
+Kind = Literal["transformers", "diffusers", "file"]
+
+COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|decoder")
+"""Components of a pipeline that are merged unless others are chosen; the rest, such as the VAE that
+all SDXL models share, is taken from the first seed."""
+
+BUFFERS = re.compile(
+    r"(^|[./])(inv_freq|original_inv_freq|masked_bias|causal_mask|position_ids"
+    r"|num_batches_tracked|running_mean|running_var|relative_position_index)$"
+)
+"""Names of tensors that are no weights whatever their kind: they are carried, not merged."""
+
+MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
+"""Names that GPT-2 and GPT-NeoX give to causal masks, which have four dimensions."""
+
+HEADS = re.compile(r"(^|/)(lm_head|embed_out|output_projection)\.weight$")
+EMBEDDINGS = re.compile(
+    r"(embed_tokens|wte|word_embeddings|embed_in|shared|token_embedding|tok_embeddings)\.weight$"
+)
+"""Output heads, and the input embeddings that they may share their weights with."""
+
+
+class Part(NamedTuple):
+    """One model of a checkpoint: the whole of it, or a component of a pipeline.
+
+    Attributes:
+        name: ``""`` or, in a pipeline, the component, such as ``"unet"``.
+        folder: where its config and files lie.
+        config: its config.json.
+        files: its weights.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    files: tuple[TensorFile, ...]
+
+    @property
+    def architecture(self) -> str:
+        """The class that its config names, or ``""``."""
+        classes = self.config.get("architectures") or [self.config.get("_class_name")]
+        return str(classes[0] or self.config.get("model_type") or "")
+
+    def full(self, tensor: str) -> str:
+        """Return a tensor's name with its component."""
+        return f"{self.name}/{tensor}" if self.name else tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in safetensors: a transformers or diffusers folder, or a single file.
+
+    Its flat vector is the concatenation of all tensors that can be merged, sorted by component and
+    by name, with numbers in the order of their value (``layers.2`` before ``layers.10``) and the
+    output head last, whatever their order in the files. Integer tensors and buffers are *carried*:
+    copied, never merged. A head that shares its weights with the embedding appears once, as the
+    embedding.
+
+    ::
+
+        checkpoint = Checkpoint.open("my-model")
+        checkpoint.layout.shapes           # tensor name → shape, in flat order
+        checkpoint.array("model.norm.weight")
+
+    Attributes:
+        id: the path or hub id that it was asked for by.
+        path: the folder or file.
+        kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
+        parts: its models, of which the flat vector is made.
+    """
+
+    id: str
+    path: Path
+    kind: Kind
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
+        """Open a checkpoint: headers are read, weights stay on the disk.
+
+        Args:
+            source: a folder, a ``.safetensors`` file, or ``owner/name`` (``owner/name@revision``)
+                on the Hugging Face hub, which is downloaded unless it is in the local cache.
+            components: of a diffusers pipeline, the ones to merge; by default the denoiser and
+                the text encoders.
+
+        Raises:
+            Problems: everything that keeps it from being merged, at once.
+        """
+        problems = Collector()
+        checkpoint = scan(source, components, problems)
+        problems.check()
+        assert checkpoint is not None  # or there were problems
+        return checkpoint
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[Part, TensorFile, str]]:
+        return {
+            part.full(name): (part, file, name)
+            for part in self.parts
+            for file in part.files
+            for name in file.entries
+        }
+
+    @cached_property
+    def tied(self) -> dict[str, str]:
+        """Heads that lie in the files although they are the embedding: name → embedding's name."""
+        found = {}
+        for part in self.parts:
+            if part.config.get("tie_word_embeddings") is not True:
+                continue
+            names = [part.full(name) for file in part.files for name in file.entries]
+            tables = [name for name in names if EMBEDDINGS.search(name)]
+            for name in filter(HEADS.search, names):
+                shapes = {self.entry(table).shape: table for table in reversed(tables)}
+                if self.entry(name).shape in shapes:
+                    found[name] = shapes[self.entry(name).shape]
+        return found
+
+    @cached_property
+    def merged(self) -> tuple[str, ...]:
+        """Names of the tensors of the flat vector, in its order."""
+        return tuple(
+            sorted(
+                (
+                    name
+                    for name in self._places
+                    if self.entry(name).kind in DTYPES
+                    and self.entry(name).size
+                    and not _is_buffer(name, self.entry(name))
+                    and name not in self.tied
+                ),
+                key=depth,
+            )
+        )
+
+    @cached_property
+    def carried(self) -> tuple[str, ...]:
+        """Names of the tensors that are copied and not merged."""
+        merged = {*self.merged, *self.tied}
+        return tuple(name for name in self._places if name not in merged)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Names and shapes along the flat vector."""
+        return Layout({name: self.entry(name).shape for name in self.merged})
+
+    @property
+    def licence(self) -> str | None:
+        """The licence that its own card states."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        try:
+            text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+        # One name, or a list of them in brackets or below, of which the first is taken.
+        pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
+        line = re.search(pattern, card[1], re.MULTILINE) if card else None
+        return line[1] if line else None
+
+    def entry(self, name: str) -> Entry:
+        """Return kind, shape and place of a tensor."""
+        _, file, inside = self._places[name]
+        return file.entries[inside]
+
+    def file(self, name: str) -> Path:
+        """Return the file that a tensor lies in."""
+        return self._places[name][1].path
+
+    def array(self, name: str) -> Array:
+        """Return a tensor of the flat vector, flat and read-only: a view into its file."""
+        _, file, inside = self._places[name]
+        return file.array(inside)
+
+    def raw(self, name: str) -> memoryview:
+        """Return any tensor's bytes, a view into its file."""
+        _, file, inside = self._places[name]
+        return file.raw(inside)
+
+    @property
+    def files(self) -> tuple[TensorFile, ...]:
+        """The files of all parts."""
+        return tuple(file for part in self.parts for file in part.files)
+
+    def relative(self, path: Path) -> str:
+        """Return the name of a file inside the checkpoint."""
+        return path.name if path == self.path else path.relative_to(self.path).as_posix()
+
+
+def depth(name: str) -> tuple[Any, ...]:
+    """Return a key that sorts tensors by component, heads last, and numbers by their value."""
+    component, _, rest = name.rpartition("/")
+    pieces = re.split(r"(\d+)", rest)
+    numbers = [(1, int(piece), piece) if piece.isdecimal() else (0, 0, piece) for piece in pieces]
+    return component, bool(HEADS.search(name)), numbers, name
+
+
+def _is_buffer(name: str, entry: Entry) -> bool:
+    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and MASKS.search(name)))
+
+
+def scan(
+    source: str | Path, components: Sequence[str] | None, problems: Collector
+) -> Checkpoint | None:
+    """Open a checkpoint, noting every problem; ``None`` where nothing could be opened."""
+    path = Path(source)
+    try:
+        if not path.exists():
+            path = _from_hub(str(source))
+        if refused := wrong_kind(path) if path.is_file() else adapter_folder(path):
+            problems.add(refused)
+            return None
+        kind, parts = _parts(path, components, problems)
+    except Problems as wrong:
+        problems.extend(wrong.problems)
+        return None
+    except OSError as error:
+        problems.add(unreadable(path, error))
+        return None
+    for part in parts:
+        unusable(part.folder, part.config, part.files, problems)
+    if not any(part.files for part in parts):
+        return None
+    return Checkpoint(str(source), path, kind, parts)
+
+
+def _parts(
+    path: Path, components: Sequence[str] | None, problems: Collector
+) -> tuple[Kind, tuple[Part, ...]]:
+    chosen = [components] if isinstance(components, str) else components
+    index = {} if path.is_file() else read_json(path / "model_index.json", problems)
+    known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
+    for name in chosen or ():
+        if name not in known:
+            problems.add(
+                Problem(
+                    file=str(path),
+                    expected=f"a component {name!r}",
+                    found=f"only {', '.join(known)}" if known else "none",
+                    fix="choose among these" if known else "leave components out",
+                )
+            )
+    if index:
+        chosen = chosen or [name for name in known if COMPONENTS.fullmatch(name)]
+        if not chosen:
+            problems.add(_nothing_chosen(path, known))
+        return "diffusers", tuple(
+            _part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
+        )
+    if path.is_file():
+        return "file", (Part("", path.parent, {}, headers([path], problems)),)
+    part = _part("", path, problems)
+    return ("transformers" if part.config else "file"), (part,)
+
+
+def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
+    return Problem(
+        file=str(path),
+        expected="a denoiser or a text encoder",
+        found=f"only {', '.join(known)}" if known else "no component",
+        fix="choose components" if known else "download or copy it again",
+    )
+
+
+def _part(name: str, folder: Path, problems: Collector) -> Part:
+    config = read_json(folder / "config.json", problems)
+    return Part(name, folder, config, weight_files(folder, problems))
+
+
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*", "NOTICE*")
+"""What is downloaded of a checkpoint on the hub."""
+
+
+def _from_hub(id: str) -> Path:
+    """Return the local copy of a checkpoint on the Hugging Face hub.
+
+    Raises:
+        Problems: no such path and no such checkpoint, or no way to get it.
+    """
+    name, _, revision = id.partition("@")
+    found = "no such file or folder here"
+    fix = "check the path"
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        try:
+            from huggingface_hub import snapshot_download
+
+            return Path(
+                snapshot_download(name, revision=revision or None, allow_patterns=list(WANTED))
+            )
+        except ImportError:
+            fix = f"check the path or, for hub ids, run: {install_command('llm')}"
+        except Exception as error:  # whatever the network and the hub have to say
+            found += f", and the hub says: {_first_line(error)}"
+            fix = "check the name and the connection, or give the path of a local copy"
+    raise Problems(
+        Problem(file=id, expected="a folder, a .safetensors file or a hub id", found=found, fix=fix)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__).rstrip(".")

@@ -1,0 +1,232 @@
+"""Which files of a folder hold the weights, and which cannot be merged: names and headers only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
+
+STEMS = ("model", "diffusion_pytorch_model")
+"""What transformers and diffusers call their files."""
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+HELPERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "optimizer.bin")
+"""What training leaves beside the weights."""
+
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+_LORA = re.compile(
+    r"(^|[._])(lora_(A|B|up|down|unet|te\d?|transformer)|lora\.(up|down))([._]|$)|^lora_"
+)
+_QUANTISED = re.compile(
+    r"\.(qweight|qzeros|scales_and_zeros|absmax|quant_map|quant_state|SCB|weight_scale|weight_scale_inv)\b"
+)
+
+
+def read_json(path: Path, problems: Collector) -> dict[str, Any]:
+    """Return the object in a JSON file: empty without one, and a problem if it is broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        problems.add(unreadable(path, error))
+        return {}
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    problems.add(
+        Problem(
+            file=str(path),
+            expected="a JSON object",
+            found="other text",
+            fix="download or copy it again",
+        )
+    )
+    return {}
+
+
+def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
+    """Return the files that hold a model's weights, their headers read."""
+    for stem in STEMS:
+        index = folder / f"{stem}.safetensors.index.json"
+        # If there is a single file as well, transformers loads that, and diffusers the shards.
+        if index.exists() and not (stem == "model" and (folder / "model.safetensors").exists()):
+            return _shards(index, problems)
+    found = sorted(folder.glob("*.safetensors"))
+    chosen = [path for path in found if path.stem in STEMS] or found
+    if any(_SHARD.fullmatch(path.name) for path in chosen):
+        problems.extend(_without_index(folder, chosen))
+    elif len(chosen) == 1:
+        return headers(chosen, problems)
+    elif not chosen:
+        problems.add(_no_weights(folder))
+    else:
+        problems.add(
+            Problem(
+                file=str(folder),
+                expected="one model",
+                found=f"several: {', '.join(path.name for path in chosen[:4])}",
+                fix="name the one file that is meant",
+            )
+        )
+    return ()
+
+
+def headers(paths: Iterable[Path], problems: Collector) -> tuple[TensorFile, ...]:
+    """Return the files whose headers are right; the others become problems."""
+    files = []
+    for path in paths:
+        try:
+            files.append(read_header(path))
+        except Problems as wrong:
+            problems.extend(wrong.problems)
+    return tuple(files)
+
+
+def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
+    places = read_json(index, problems).get("weight_map")
+    if not isinstance(places, dict) or set(map(type, places.values())) != {str}:
+        problems.add(
+            Problem(
+                file=str(index),
+                expected="a weight_map of tensor names to files",
+                found=f"{places!r:.60}",
+                fix="download or copy it again",
+            )
+        )
+        return ()
+    files = []
+    for name in sorted(set(places.values())):
+        path = index.parent / name
+        if Path(name).name == name and path.is_file():
+            files.append(path)
+            continue
+        count = sum(place == name for place in places.values())
+        problems.add(
+            Problem(
+                file=str(path),
+                expected=f"a shard with {count:,} tensors, as {index.name} says",
+                found="no such file",
+                fix="download or copy it as well",
+            )
+        )
+    shards = headers(files, problems)
+    where = {name: file.path.name for file in shards for name in file.entries}
+    read = {file.path.name for file in shards}
+    for name, place in places.items():
+        if place in read and where.get(name) != place:
+            problems.add(
+                Problem(
+                    file=str(index.parent / place),
+                    tensor=name,
+                    expected=f"this tensor in {place}, as {index.name} says",
+                    found=f"it in {where[name]}" if name in where else "none of that name",
+                    fix="download or copy the shard again",
+                )
+            )
+    return shards
+
+
+def _without_index(folder: Path, found: list[Path]) -> list[Problem]:
+    """Return what is missing beside shards without an index."""
+    names = {path.name for path in found}
+    match = next(m for path in found if (m := _SHARD.fullmatch(path.name)))
+    stem, _, count = match.groups()
+    wanted = [f"{stem}-{i + 1:05d}-of-{count}.safetensors" for i in range(int(count))]
+    wanted.append(f"{stem}.safetensors.index.json")
+    return [
+        Problem(
+            file=str(folder / name),
+            expected="every shard and their index",
+            found="no such file",
+            fix="download or copy it as well",
+        )
+        for name in wanted
+        if name not in names
+    ]
+
+
+def _no_weights(folder: Path) -> Problem:
+    for path in sorted(folder.iterdir()):
+        if refused := wrong_kind(path):
+            return refused
+    return Problem(
+        file=str(folder),
+        expected="a model in safetensors files",
+        found="none there",
+        fix="give the folder that holds model.safetensors, or a diffusers pipeline",
+    )
+
+
+def wrong_kind(path: Path) -> Problem | None:
+    """Return why a file of weights in another format is refused, or ``None``."""
+    suffix = path.suffix.lower()
+    if suffix in PICKLES and path.name not in HELPERS:
+        return Problem(
+            file=str(path),
+            expected="safetensors",
+            found="a pickle, which can run any code when it is loaded and is never opened here",
+            fix='if you trust where it comes from, convert it once: python -c "from transformers '
+            "import AutoModelForCausalLM as M; "
+            "M.from_pretrained('FOLDER').save_pretrained('NEW')\"",
+        )
+    if suffix == ".gguf":
+        return Problem(
+            file=str(path),
+            expected="safetensors",
+            found="a GGUF file, whose weights are quantised",
+            fix="use the model that it was made from",
+        )
+    return None
+
+
+def unusable(
+    folder: Path, config: Mapping[str, Any], files: Iterable[TensorFile], problems: Collector
+) -> None:
+    """Note adapters and quantised weights, which are not weights that can be averaged."""
+    if config.get("quantization_config"):
+        problems.add(_quantised(folder / "config.json", None, "quantization_config in its config"))
+    for file in files:
+        for name, entry in file.entries.items():
+            if _LORA.search(name):
+                problems.add(_adapter(file.path, name))
+                break
+            low = entry.kind.startswith(("F8_", "F6_", "F4"))
+            whole = entry.kind in ("I8", "U8", "I32") and len(entry.shape) > 1
+            if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
+                problems.add(_quantised(file.path, name, f"{entry.kind} numbers"))
+                break
+
+
+def adapter_folder(folder: Path) -> Problem | None:
+    """Return why a folder with a LoRA adapter is refused, or ``None``."""
+    config = folder / "adapter_config.json"
+    return _adapter(config, None) if config.exists() else None
+
+
+def _adapter(path: Path, tensor: str | None) -> Problem:
+    return Problem(
+        file=str(path),
+        tensor=tensor,
+        expected="a whole model",
+        found="a LoRA adapter, which is only the difference to one",
+        fix="merge it into its base first (PEFT: model.merge_and_unload().save_pretrained(FOLDER); "
+        "diffusers: pipe.fuse_lora(), then pipe.save_pretrained(FOLDER))",
+    )
+
+
+def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
+    return Problem(
+        file=str(path),
+        tensor=tensor,
+        expected="weights in bfloat16, float16, float32 or float64",
+        found=f"quantised weights ({found})",
+        fix="use the model before quantisation, or dequantise it "
+        "(transformers: model.dequantize().save_pretrained(FOLDER))",
+    )

@@ -1,0 +1,196 @@
+"""What files are, by their SHA-256: computed beside other work, and remembered while they stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from m2n2lab.checkpoint.io.parallel import WORKERS
+from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import write_whole
+
+SETTLED = 2.0
+"""Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder for what can be computed again; ``M2N2LAB_CACHE`` moves it."""
+    root = os.environ.get("M2N2LAB_CACHE") or platformdirs.user_cache_dir("m2n2lab")
+    return Path(root) / name
+
+
+def remember(path: Path, content: bytes) -> None:
+    """Write a file into the cache; a cache that cannot be written only costs time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except (OSError, InputError):
+        pass
+
+
+class _File:
+    """A file on its way to its SHA-256, as it was when this was made.
+
+    Attributes:
+        path: where it lies.
+        data: its content.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before = path.stat()  # first: a change after it shows when it is looked up
+        self.data = _mapped(path)
+        self._settled = time.time() - self._before.st_mtime > SETTLED
+
+    def digest(self) -> str:
+        """Return its SHA-256 in hexadecimal and remember it."""
+        digest = hashlib.sha256(self.data).hexdigest()  # other threads run meanwhile
+        if self._settled:
+            note = {**_stamp(self.path, self._before), "sha256": digest}
+            remember(_note(self.path), json.dumps(note).encode())
+        return digest
+
+
+class Hashes:
+    """SHA-256 of files, computed in the background from the moment this is made.
+
+    Args:
+        files: the files.
+        trust: take what is remembered of files whose size and time stamp have not changed.
+
+    Attributes:
+        done: bytes of the files that have been hashed.
+    """
+
+    def __init__(self, files: Iterable[Path], trust: bool = True) -> None:
+        self.done = 0
+        self._found: dict[Path, str] = {}
+        self._error: OSError | None = None
+        self._lock = threading.Lock()
+        self._left: list[_File] = []
+        try:
+            for path in dict.fromkeys(files):
+                if trust and (digest := _remembered(path)):
+                    self._found[path] = digest
+                else:
+                    self._left.append(_File(path))
+        except OSError as error:
+            self._error = error
+            self._left.clear()
+        self._left.sort(key=lambda file: len(file.data))  # the longest are taken first
+        # Daemons: a process that ends early does not wait for them.
+        self._threads = [
+            threading.Thread(target=self._run, name="m2n2lab-hash", daemon=True)
+            for _ in range(min(WORKERS, len(self._left)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all is known without waiting."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def wait(self) -> Mapping[Path, str]:
+        """Return the SHA-256 of every file, in hexadecimal.
+
+        Raises:
+            InputError: a file could not be read.
+        """
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.1)  # in turns, so that Ctrl-C is heard
+        if self._error is not None:
+            raise InputError(
+                f"A seed's file could not be read to its end: {self._error}; check the disk, or "
+                f"copy it again."
+            ) from self._error
+        return dict(self._found)
+
+    def _run(self) -> None:
+        while file := self._next():
+            try:
+                digest = file.digest()
+            except OSError as error:
+                self._error = error
+                return
+            with self._lock:
+                self.done += len(file.data)
+                self._found[file.path] = digest
+
+    def _next(self) -> _File | None:
+        with self._lock:
+            return self._left.pop() if self._left else None
+
+
+def together(digests: Mapping[str, str]) -> str:
+    """Return one SHA-256 for several files by name: that of ``sha256sum``'s lines, sorted.
+
+    A single file keeps its own.
+    """
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -> None:
+    """Do something once all files are hashed, now or in the background."""
+
+    def wait() -> None:
+        try:
+            digests = hashes.wait()
+        except InputError:
+            return
+        action(digests)
+
+    if hashes.ready:
+        wait()
+    else:
+        threading.Thread(target=wait, name="m2n2lab-hash", daemon=True).start()
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """Return a file's bytes, mapped: as its weights are, and read without a copy."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return b""
+        found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_SEQUENTIAL"):  # a disk is read a tenth faster with it
+        found.madvise(mmap.MADV_SEQUENTIAL)
+    return found
+
+
+def _note(path: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return cache_folder("hashes") / f"{name}.json"
+
+
+def _stamp(path: Path, status: os.stat_result) -> dict[str, Any]:
+    return {
+        "path": str(path.resolve()),
+        "size": status.st_size,
+        "changed": [status.st_mtime_ns, status.st_ctime_ns],  # the latter cannot be set back
+        "inode": status.st_ino,
+    }
+
+
+def _remembered(path: Path) -> str | None:
+    try:
+        note = json.loads(_note(path).read_bytes())
+        same = isinstance(note, dict) and all(
+            note.get(key) == value for key, value in _stamp(path, path.stat()).items()
+        )
+        digest = note["sha256"] if same else None
+    except (OSError, ValueError, KeyError):
+        return None
+    return digest if isinstance(digest, str) and len(digest) == 64 else None

@@ -1,0 +1,87 @@
+"""Denoisers in single files, as ComfyUI and A1111 keep whole models: brought into folders."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.problems import Collector
+from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.extras import missing
+
+DENOISER = "unet"
+
+
+def unpacked(
+    sources: Sequence[str | Path], components: Sequence[str] | None
+) -> Sequence[str | Path]:
+    """Return sources in which single files beside pipelines' folders became folders, too.
+
+    Diffusers' own loader reads them. The first source must be a folder: its config says how the
+    denoiser is built, and what is not merged comes from it.
+
+    Raises:
+        InputError: a file of which more than the denoiser is wanted, or that diffusers cannot read.
+    """
+    files = [Path(s).suffix == ".safetensors" and Path(s).is_file() for s in sources]
+    like = Path(sources[0]) if sources else Path()
+    pipelines = any((Path(source) / "model_index.json").is_file() for source in sources)
+    if not any(files) or not pipelines:
+        return sources
+    if files[0]:
+        raise InputError(
+            f"The first of pipelines to merge must be a folder of diffusers, which gives all that "
+            f"is not merged, but {like} is a single file; name a folder first."
+        )
+    if list(components or ()) != [DENOISER]:
+        raise InputError(
+            f"Of a single file such as {sources[files.index(True)]} the denoiser alone is merged; "
+            f"choose it with components=['{DENOISER}'] (--components {DENOISER})."
+        )
+    return [
+        _folder(Path(source), like) if file else source
+        for source, file in zip(sources, files, strict=True)
+    ]
+
+
+def _folder(file: Path, like: Path) -> Path:
+    """Return a folder in the user's cache with the denoiser of a file."""
+    about = file.stat()
+    config = read_json(like / DENOISER / "config.json", Collector())
+    key = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {sorted(config.items())}"
+    home = user_cache_path("m2n2lab") / "single_files"
+    place = home / f"{file.stem}-{sha256(key.encode()).hexdigest()[:16]}"
+    if place.is_dir():
+        return place
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home) as temporary:
+        made = Path(temporary) / "made"
+        _load(file, like).save_pretrained(made / DENOISER)
+        shutil.copy(like / "model_index.json", made)
+        made.rename(place)
+    return place
+
+
+def _load(file: Path, like: Path) -> Any:
+    try:
+        from diffusers import UNet2DConditionModel
+
+        kind: Any = UNet2DConditionModel
+        return kind.from_single_file(
+            str(file), config=str(like), subfolder=DENOISER, local_files_only=True
+        )
+    except ImportError as error:
+        raise missing(str(file), error.name or "diffusers", "images") from error
+    except Exception as error:  # whatever it has to say of keys and shapes
+        reason = first_line(error)
+        raise InputError(
+            f"{file} must hold a denoiser like that of {like}, but diffusers cannot read it so "
+            f"({type(error).__name__}: {reason:.200}); give models of one architecture."
+        ) from error

@@ -1,0 +1,154 @@
+"""Weights into a live PyTorch module, in place: the only file here that needs torch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m2n2lab.checkpoint.io.dtypes import NAMES
+from m2n2lab.checkpoint.io.parallel import chunks, spread
+from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.space import checked_device
+from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.extras import missing
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint.io.checkpoint import Part
+
+KINDS = {getattr(torch, name): kind for name, kind in NAMES.items()}
+
+
+class Live:
+    """A module, or a pipeline of modules, that takes on the weights of any recipe.
+
+    Args:
+        plan: the seeds.
+        model: a module with the tensors of the flat vector under their names, or an object with
+            a module for each component; its weights are overwritten in place.
+
+    Raises:
+        InputError: the module lacks a tensor or has it in another shape or kind.
+    """
+
+    def __init__(self, plan: Plan, model: Any) -> None:
+        self.plan = plan
+        self.model = model
+        self._targets = dict(_targets(plan, model))
+
+    def show(self, recipe: Recipe) -> Any:
+        """Write a recipe's weights into the model, each rounded once, and return the model.
+
+        Its attribute ``recipe`` then says whose weights it has.
+
+        Raises:
+            Problems: a seed holds NaN or infinity, or a result does not fit its kind.
+        """
+
+        def work(job: tuple[str, int, int]) -> int:
+            name, start, stop = job
+            target = self._targets[name]
+            flat = target.view(-1)[start:stop] if target.is_contiguous() else target
+            if flat.device.type == "cpu" and flat is not target:
+                self.plan.paint(recipe, name, start, stop, _numpy(flat))
+            else:  # on a GPU, or scattered in memory
+                stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
+                self.plan.paint(recipe, name, start, stop, _numpy(stage))
+                flat.copy_(stage.view(flat.shape))
+            return flat.nbytes
+
+        jobs = [
+            (name, *piece)
+            for name, size in self.plan.sizes.items()
+            for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
+        ]
+        self.model.recipe = None  # known by it, the model must not be half another one
+        with torch.no_grad():
+            spread(jobs, work)
+        self.model.recipe = recipe
+        return self.model
+
+
+def _numpy(tensor: Tensor) -> Array:
+    """Return a CPU tensor's own memory as one of ``DTYPES``."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    if tensor.dtype == torch.float16:
+        return tensor.view(torch.int16).numpy()
+    return tensor.numpy()
+
+
+def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Return each tensor of the model by its name in the plan."""
+    for part in plan.base.parts:
+        module = getattr(model, part.name) if part.name else model
+        if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
+            module.resize_token_embeddings(plan.rows, mean_resizing=False)
+        state = module.state_dict()
+        prefix = f"{getattr(module, 'base_model_prefix', '')}."
+        for file in part.files:
+            for name in file.entries:
+                full = part.full(name)
+                if full not in plan.sizes:
+                    continue
+                # A model saved without its head names its tensors without the prefix.
+                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
+                tensor = next((value for value in found if value is not None), None)
+                shape = plan.layout.shapes[full]
+                if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in KINDS:
+                    came = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+                    raise InputError(
+                        f"The module must have a tensor {name} of shape {shape}, but it has "
+                        f"{came}; give the module that {plan.base.id} is loaded into."
+                    )
+                yield full, tensor.detach()
+
+
+def load(plan: Plan, device: str) -> Any:
+    """Return a module, or a pipeline, that the base is loaded into.
+
+    Raises:
+        InputError: a single file, an unknown class, a device that is not there, or a library that
+            is not installed.
+    """
+    checked_device(device)
+    dtype = next((key for key, kind in KINDS.items() if kind == plan.dtype), "auto")
+    base = plan.base
+    try:
+        if base.kind == "diffusers":
+            import diffusers
+
+            kind = None if dtype == "auto" else dtype
+            pipeline: Any = diffusers.DiffusionPipeline
+            index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
+            # What a pipeline was saved without, as the zoo's are without VAE, has to be said again.
+            absent = {name: None for name, about in index.items() if about == [None, None]}
+            return pipeline.from_pretrained(base.path, torch_dtype=kind, **absent).to(device)
+        return _load_part(base.parts[0], base.path, dtype).to(device).eval()
+    except ImportError as error:
+        extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
+        package = error.name or "an optional package"
+        raise missing(base.id, package, extra, "give a module of your own") from error
+
+
+def _load_part(part: Part, path: Path, dtype: Any) -> Any:
+    name = part.architecture
+    ours = "_class_name" in part.config  # a diffusers model
+    library = importlib.import_module("diffusers" if ours else "transformers")
+    options = {"dtype": dtype} if not ours else {} if dtype == "auto" else {"torch_dtype": dtype}
+    kind = getattr(library, name, None) if name else None
+    if kind is None or not path.is_dir():
+        raise InputError(
+            f"{path} must name a class of transformers or diffusers in its config to be loaded, "
+            f"but it names {name or 'none'}; give the module yourself: CheckpointSpace(…, "
+            f"module=…)."
+        )
+    return kind.from_pretrained(path, **options)

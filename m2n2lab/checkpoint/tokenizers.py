@@ -1,0 +1,48 @@
+"""Whether two tokenizers mean the same by their ids; if not, merged embeddings mean nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.problems import Collector
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+
+
+def disagreement(a: Checkpoint, b: Checkpoint, common: int | None) -> str | None:
+    """Return in words where two tokenizers disagree on the ids below ``common``, or ``None``.
+
+    Only ``tokenizer.json`` is looked at; without it in both nothing is known.
+    """
+    if a.kind != "transformers" or b.kind != "transformers":
+        return None
+    mine, its = _tokens(a.path / "tokenizer.json"), _tokens(b.path / "tokenizer.json")
+    if not mine or not its:
+        return None
+    for id in sorted(mine.keys() & its.keys()):
+        if common is not None and id >= common:
+            break
+        if mine[id] != its[id]:
+            return f"token {id} is {mine[id]!r} in one and {its[id]!r} in the other"
+    return None
+
+
+def _tokens(path: Path) -> dict[int, str]:
+    """Return the tokens by their ids."""
+    data = read_json(path, Collector())
+    model = data.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    tokens: dict[int, str] = {}
+    if isinstance(vocabulary, dict):
+        tokens = {id: token for token, id in vocabulary.items() if isinstance(id, int)}
+    elif isinstance(vocabulary, list):  # Unigram: pairs of token and score, by id
+        pairs = enumerate(vocabulary)
+        tokens = {id: str(pair[0]) for id, pair in pairs if isinstance(pair, list) and pair}
+    added = data.get("added_tokens")
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, dict) and isinstance(token.get("id"), int):
+            tokens[token["id"]] = str(token.get("content"))
+    return tokens

@@ -1,0 +1,338 @@
+"""The command line for checkpoints: ``m2n2lab inspect``, ``merge`` and ``rebuild``."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from m2n2lab.utils.errors import InputError, choose, real_number
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint.checks import Preflight
+    from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+    from m2n2lab.checkpoint.plan import Plan
+    from m2n2lab.checkpoint.space import CheckpointSpace
+    from m2n2lab.core.spaces.layout import Layout
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+]
+Components = Annotated[
+    list[str],
+    typer.Option("--component", help="Component of diffusers pipelines to merge; repeatable."),
+]
+Vocab = Annotated[
+    str, typer.Option("--vocab", help="Vocabularies of different size: refuse, or common rows.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; it must be new or empty.")]
+
+
+def inspect(
+    sources: Sources,
+    components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    vocab: Vocab = "refuse",
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read headers only: no cosines, done at once.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the tensors of checkpoints, how alike they are, and all that speaks against a merge.
+
+    Ends with status 1 where they cannot be merged.
+    """
+    from m2n2lab.checkpoint import Problems
+
+    chosen = components or None
+    opened, found = _look(sources, chosen, _vocab(vocab))
+    rows = _layers(opened, found.plan.layout if found.plan else None)
+    omega = None
+    if found.plan and not headers:
+        try:
+            omega = _compare(found.plan, sources[1:], rows, quiet=as_json)
+        except Problems as wrong:  # that only the weights themselves show
+            found = replace(found, problems=wrong.problems)
+    if as_json:
+        typer.echo(json.dumps(_inspection(sources, found, rows, omega), indent=2))
+    else:
+        _print_inspection(sources, found, rows, omega)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _look(
+    sources: list[str], components: list[str] | None, vocab: Any
+) -> tuple[Checkpoint | None, Preflight]:
+    """Return the first checkpoint, if it is sound, and what speaks against a merge."""
+    from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+
+    if len(sources) > 1:
+        found = preflight(sources, components=components, vocab=vocab)
+        return found.plan.base if found.plan else None, found
+    try:
+        return Checkpoint.open(sources[0], components), Preflight((), (), None)
+    except Problems as wrong:
+        return None, Preflight(wrong.problems, (), None)
+
+
+def _vocab(vocab: str) -> Any:
+    return choose("way to treat vocabularies", vocab, ("refuse", "common"))
+
+
+def _layers(opened: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
+    """Return one row for each tensor of the flat vector."""
+    if opened is None:
+        return []
+    layout = layout or opened.layout
+    return [
+        {
+            "tensor": name,
+            "kind": opened.entry(name).kind,
+            "shape": list(shape),
+            "parameters": math.prod(shape),
+            "offset": offset,
+        }
+        for (name, shape), offset in zip(layout.shapes.items(), layout.offsets, strict=False)
+    ]
+
+
+def _compare(
+    plan: Plan, names: list[str], rows: list[dict[str, Any]], quiet: bool
+) -> dict[str, float]:
+    """Add each tensor's cosine with the first seed; return the whole models' angles in degrees."""
+    with _open_space(plan, quiet) as (space, _):
+        first, *others = space.seeds
+        for source, other in zip(names, others, strict=True):
+            for row, omega in zip(rows, space.angles(first, other), strict=True):
+                row.setdefault("cosine", {})[source] = math.cos(omega)
+        return {
+            source: math.degrees(space.angle(first, other))
+            for source, other in zip(names, others, strict=True)
+        }
+
+
+def _inspection(
+    sources: list[str],
+    found: Preflight,
+    rows: list[dict[str, Any]],
+    omega: dict[str, float] | None,
+) -> dict[str, Any]:
+    return {
+        "checkpoints": sources,
+        "parameters": sum(row["parameters"] for row in rows),
+        "angle_degrees": omega,
+        "problems": [vars(problem) for problem in found.problems],
+        "notes": list(found.notes),
+        "tensors": rows,
+    }
+
+
+def _print_inspection(
+    sources: list[str],
+    found: Preflight,
+    rows: list[dict[str, Any]],
+    omega: dict[str, float] | None,
+) -> None:
+    console = Console()
+    if rows:
+        table = Table(box=None, header_style="bold")
+        table.add_column("tensor", overflow="fold")
+        for name in ("kind", "shape", "parameters", "begins at"):
+            table.add_column(name, justify="right")
+        for source in omega or {}:
+            table.add_column(Text(f"cosine with {source}"), justify="right")
+        for row in rows:
+            cosines = [f"{value:.4f}" for value in row.get("cosine", {}).values()]
+            shape = " × ".join(map(str, row["shape"])) or "one number"
+            figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
+            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *cosines)
+        console.print(table)
+        total = sum(row["parameters"] for row in rows)
+        console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
+    for source, degrees in (omega or {}).items():
+        console.print(Text(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
+    for note in found.notes:
+        console.print(Text(f"Note: {note}"), soft_wrap=True)
+    for problem in found.problems:
+        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+    if found.plan and not found.problems:
+        console.print("These can be merged.", style="green")
+
+
+def merge(
+    sources: Annotated[list[str], typer.Argument(metavar="A B", help="Two checkpoints.")],
+    out: Out,
+    mix: Annotated[float, typer.Option("--mix", help="w: share of B before the split.")] = 0.5,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="Where the mix changes sides: a share of the vector from 0 to 1, or the name "
+            "(or its beginning) of the first tensor after it. 1 is plain SLERP.",
+        ),
+    ] = "1",
+    granularity: Annotated[
+        str, typer.Option("--granularity", help="One angle a model, or one a tensor.")
+    ] = "model",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; as in A by default.")
+    ] = None,
+    components: Components = [],  # noqa: B006  # as above
+    vocab: Vocab = "refuse",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer", help="Whose tokenizer files the result gets: A (default) or B."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
+    ] = False,
+) -> None:
+    """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
+
+    Before the split the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204). Nothing is
+    written under the folder's name before all is complete.
+    """
+    from m2n2lab.checkpoint import Problems, preflight
+
+    if len(sources) != 2:
+        raise InputError(
+            f"A merge takes two checkpoints, A and B, but {len(sources)} came; merge further ones "
+            f"into the result."
+        )
+    mix = real_number("mix", mix, 0.0, 1.0)
+    number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    choose("granularity", granularity, ("model", "tensor"))
+    options = {"components": components or None, "dtype": dtype, "vocab": _vocab(vocab)}
+    found = preflight(sources, out=out, **options)
+    if found.plan is None:
+        raise Problems(*found.problems)
+    console = Console(stderr=True)
+    at = _split_index(split, found.plan.layout)
+    place = found.plan.layout.locate(at)
+    for note in found.notes:
+        console.print(Text(f"Note: {note}"), soft_wrap=True)
+    console.print(
+        f"{found.plan.layout.size:,} parameters; split at {at:,} ({place}), mix {mix:g}; about "
+        f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
+        f"{decimal(found.memory)} of memory",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if dry_run:
+        return
+    began = time.perf_counter()
+    made = f"SLERP of A and B with mix {mix if at else 1.0 - mix:g}"
+    if 0 < at < found.plan.layout.size:
+        made += f" before parameter {at:,} ({place}) and {1.0 - mix:g} from it on"
+    made += ", an angle for each tensor" if granularity == "tensor" else ""
+    with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
+        a, b = space.seeds
+        child = space.merge(a, b, at, mix)
+        bar.next("merging", found.plan.cost)
+        space.save(child, out, made, bar.advance)
+    _say_done(console, out, time.perf_counter() - began)
+
+
+def _split_index(split: str, layout: Layout) -> int:
+    """Return the index that a share of the vector, or a tensor's name, stands for."""
+    try:
+        share = float(split)
+    except ValueError:
+        offsets = zip(layout.shapes, layout.offsets, strict=False)
+        found = next((offset for name, offset in offsets if split and name.startswith(split)), None)
+        if found is None:
+            raise InputError(
+                f"A split must be a number from 0 to 1 or the beginning of a tensor's name, but "
+                f"{split!r} came; m2n2lab inspect lists the names."
+            ) from None
+        return found
+    return round(real_number("split", share, 0.0, 1.0) * layout.size)
+
+
+def rebuild(
+    recipe: Annotated[Path, typer.Argument(help="The recipe.json of a merge.")],
+    out: Out,
+    seeds: Annotated[
+        list[str],
+        typer.Option("--seed", help="Where a seed is now; once for each, in the recipe's order."),
+    ] = [],  # noqa: B006  # as above
+) -> None:
+    """Make a merge again from its recipe, byte for byte, or say which seed has changed."""
+    from m2n2lab.checkpoint import rebuild as again
+
+    began = time.perf_counter()
+    with _bars(quiet=False) as bar:
+        bar.next("checking the seeds", 0)
+        again(
+            recipe,
+            out,
+            seeds or None,
+            bar.advance,
+            starting=lambda plan: bar.next("merging", plan.cost),
+        )
+    _say_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def _say_done(console: Console, out: Path, seconds: float) -> None:
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar in bytes, with one line for each phase."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._line = progress.add_task("", visible=False)
+
+    def next(self, phase: str, total: int) -> None:
+        self._progress.update(self._line, visible=False)
+        self._line = self._progress.add_task(phase, total=total or None)
+
+    def advance(self, done: int) -> None:
+        self._progress.advance(self._line, done)
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[_Bar]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        yield _Bar(progress)
+
+
+@contextmanager
+def _open_space(plan: Plan, quiet: bool, **options: Any) -> Iterator[tuple[CheckpointSpace, _Bar]]:
+    from m2n2lab.checkpoint import CheckpointSpace
+
+    with _bars(quiet) as bar:
+        bar.next("reading", plan.read)
+        yield CheckpointSpace.of(plan, progress=bar.advance, **options), bar

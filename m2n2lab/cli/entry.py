@@ -1,0 +1,166 @@
+"""The command line: ``evolve`` and ``serve``; ``merging`` has checkpoints, ``storing`` runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from m2n2lab.cli import checkpoint_commands, run_commands
+from m2n2lab.cli.progress import INTERRUPTED, print_result, reported, result_of
+from m2n2lab.cli.search_options import SearchOptions, taking
+from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.files import free_place, writable_folder, write_whole
+from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Evolve merged models with M2N2: watch, pause and steer every generation.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+@taking(SearchOptions)
+def evolve(
+    search: SearchOptions,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            help="Children: 10,000, or 100 for language, 120 for pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for history.csv, result.json and best.safetensors."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="File that records the run; resume goes on with it."),
+    ] = None,
+) -> None:
+    """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
+    import torch
+
+    place, settings = search.place, search.settings(default_threads())
+    many = whole_number("steps", settings.steps if steps is None else steps, 0)
+    folder = None if out is None else writable_folder(out)
+    if save is not None:
+        free_place(save)
+    if settings.draws:
+        writable_folder(folder or Path())
+    torch.set_num_threads(settings.threads)
+    with reported(settings.title, many) as report:
+        evolver = report.make(settings)
+        began = time.perf_counter()
+        with place.opened() as crew, run_commands.recorded(evolver, store, settings.title):
+            stopped = report.run(evolver, many, crew)
+        seconds = time.perf_counter() - began
+    about = {
+        "task": settings.task,
+        "method": settings.method,
+        "seed": settings.seed,
+        "pretrained": settings.pretrained,
+        "models": list(settings.models),
+        "options": {"mutation": evolver.mutation, **settings.options},
+        "executor": place.executor,
+        "skipped": len(crew.skipped) if crew else 0,
+    }
+    result = result_of(evolver, about, evolver.generation, seconds, stopped)
+    if as_json:
+        typer.echo(json.dumps(result, allow_nan=False))
+    else:
+        print_result(evolver, result)
+    if folder is not None:
+        write_whole(folder / "history.csv", evolver.history.to_csv())
+        write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
+        best = "best" if settings.checkpoints else "best.safetensors"
+        evolver.space.save(evolver.best, folder / best)
+        Console(stderr=True).print(f"Wrote history.csv, result.json, {best} to {folder}")
+    if save is not None:
+        evolver.space.save(evolver.best, save)
+        Console(stderr=True).print(f"Saved the best model to {save}")
+    if settings.draws:
+        from m2n2lab.viz.contact_sheet import sheet_of
+
+        sheet = (folder or Path()) / "contact_sheet.png"
+        write_whole(sheet, sheet_of(evolver))
+        Console(stderr=True).print(f"Drew the seeds and the best member in {sheet}")
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+@taking(SearchOptions)
+def serve(
+    search: SearchOptions,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
+    origin: Annotated[
+        list[str], typer.Option("--origin", help="Further HOST:PORT that pages come from.")
+    ] = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
+    ] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="Open it in a window; closing that ends the server.")
+    ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="File that keeps all runs; resume goes on with them."),
+    ] = None,
+) -> None:
+    """Serve the dashboard; each browser page gets a search of its own, or all share one."""
+    if show and window:
+        raise InputError("--open and --window both open the page; give one of them.")
+    from m2n2lab.widgets.server.server import serve_dashboard
+
+    place = search.place
+    # One core is left for the browser, which usually is on the same machine.
+    settings = search.settings(max(default_threads() - 1, 1))
+    serve_dashboard(
+        settings, host, port, origin, show, window, shared, store, lambda _: place.crew()
+    )
+
+
+app.command()(checkpoint_commands.inspect)
+app.command()(checkpoint_commands.merge)
+app.command()(checkpoint_commands.rebuild)
+app.command()(run_commands.runs)
+app.command()(run_commands.resume)
+app.command()(run_commands.export)
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence and status 2."""
+    try:
+        app()
+    except InputError as error:
+        Console(stderr=True).print(Text(f"Error: {error}"), soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:  # before a search has begun, or pressed twice
+        sys.exit(INTERRUPTED)

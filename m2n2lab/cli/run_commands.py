@@ -1,0 +1,159 @@
+"""Commands for recorded runs: ``runs``, ``resume`` and ``export``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from m2n2lab.cli.executor_options import Address, Executor, Gpus, Place, Timeout, Workers
+from m2n2lab.cli.progress import INTERRUPTED, print_result, result_of, watched_run
+from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.text import percent
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
+
+PAUSED = 3
+"""Exit status of a run that could not go on, and can be resumed."""
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="File that evolve --store wrote.")]
+
+
+@contextmanager
+def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[None]:
+    """Record a search, unless there is no path; what stops it is said with how to go on.
+
+    Raises:
+        InputError: the store cannot be opened.
+        typer.Exit: the run is paused.
+    """
+    if path is None:
+        yield
+        return
+    from m2n2lab.store import Recorder, steps
+
+    recorder = Recorder(evolver, path, title)
+    try:
+        with recorder:
+            yield
+    except Exception as error:
+        words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        last = steps(path, recorder.run)[-1]
+        text = (
+            f"Paused at step {evolver.generation:,}: {words}\nThe run is recorded up to step "
+            f"{last:,}; go on with: m2n2lab resume {path} --run {recorder.run}"
+        )
+        Console(stderr=True).print(Text(text), soft_wrap=True)
+        raise typer.Exit(PAUSED) from error
+
+
+def runs(
+    store: Store,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the runs of a store."""
+    from m2n2lab.store.catalog import runs
+
+    found = runs(store)
+    if as_json:
+        told = [
+            {name: None if value != value else value for name, value in run._asdict().items()}
+            for run in found
+        ]
+        typer.echo(json.dumps(told, allow_nan=False))
+        return
+    table = Table(title=Text(str(store)))
+    for name in ("run", "title", "steps", "accepted", "train", "test", "recorded", "from"):
+        table.add_column(name, justify="left" if name in ("title", "recorded") else "right")
+    for run in found:
+        table.add_row(
+            str(run.run),
+            Text(run.title),
+            f"{run.start:,}–{run.last:,}" if run.start else f"{run.last:,}",
+            f"{run.accepted:,}",
+            percent(run.train),
+            percent(run.test),
+            run.created[:16].replace("T", " "),
+            "" if run.parent is None else f"run {run.parent}",
+        )
+    Console().print(table)
+
+
+def resume(
+    store: Store,
+    run: Annotated[int | None, typer.Option("--run", help="Its number; the last one.")] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Further forward passes.")] = 10_000,
+    threads: Annotated[int | None, typer.Option("--threads", help="torch threads.")] = None,
+    executor: Executor = "here",
+    workers: Workers = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    timeout: Timeout = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Go on with a recorded run, bit for bit, and record it further."""
+    import torch
+
+    from m2n2lab.store import resume
+
+    taken = whole_number("steps", steps, 0)
+    place = Place(executor, workers, gpus, address, timeout, threads)
+    torch.set_num_threads(
+        default_threads() if threads is None else whole_number("threads", threads, 1)
+    )
+    evolver = resume(store, run)
+    assert evolver.stored is not None
+    first = evolver.generation
+    title = f"{evolver.task.name} · {evolver.method} · run {evolver.stored.run}"
+    began = time.perf_counter()
+    with place.opened() as crew, recorded(evolver, store):
+        stopped = watched_run(evolver, first + taken, title, crew)
+    about = {
+        "task": evolver.task.name,
+        "method": evolver.method,
+        "run": evolver.stored.run,
+        "options": evolver.options,
+        "skipped": len(crew.skipped) if crew else 0,
+    }
+    seconds = time.perf_counter() - began
+    result = result_of(evolver, about, evolver.generation - first, seconds, stopped)
+    if as_json:
+        typer.echo(json.dumps(result, allow_nan=False))
+    else:
+        print_result(evolver, result)
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def export(
+    store: Store,
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Its number.")],
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="File for a table with one row a step.")
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="File for all but scores and weights.")
+    ] = None,
+) -> None:
+    """Write a recorded run as CSV or JSON."""
+    from m2n2lab.store import told, whole_history
+
+    if csv is None and as_json is None:
+        raise InputError("Nothing says what to write; give --csv FILE, --json FILE, or both.")
+    if csv is not None:
+        write_whole(csv, whole_history(store, run).frame().to_csv())
+    if as_json is not None:
+        write_whole(as_json, json.dumps(told(store, run), allow_nan=False))
+    names = " and ".join(str(path) for path in (csv, as_json) if path is not None)
+    Console(stderr=True).print(Text(f"Wrote {names}"), soft_wrap=True)

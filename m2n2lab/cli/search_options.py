@@ -1,0 +1,159 @@
+"""Options that commands of the command line share, written down once as a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+
+import typer
+
+from m2n2lab.cli.executor_options import Address, Executor, Gpus, Place, Timeout, Workers
+from m2n2lab.config.settings import Settings
+
+Options = TypeVar("Options")
+Own = ParamSpec("Own")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What ``evolve`` and ``serve`` search, and where children are scored."""
+
+    more: Annotated[
+        list[str] | None, typer.Argument(help="More of --seeds.", show_default=False)
+    ] = None
+    task: Annotated[
+        str,
+        typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image."),
+    ] = "digits"
+    method: Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")] = (
+        "m2n2"
+    )
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from two trained specialists.")
+    ] = False
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts."
+        ),
+    ] = None
+    hidden: Annotated[
+        list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")
+    ] = field(default_factory=lambda: [256])
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu"
+    threads: Annotated[int | None, typer.Option("--threads", help="torch threads.")] = None
+    archive_size: Annotated[
+        int | None, typer.Option("--archive-size", help="Members that live.")
+    ] = None
+    alpha: Annotated[float | None, typer.Option("--alpha", help="α of the competition.")] = None
+    mutation: Annotated[
+        float | None, typer.Option("--mutation", help="Noise added to a child.")
+    ] = None
+    chunk: Annotated[
+        int | None,
+        typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
+    ] = None
+    models: Annotated[
+        list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
+    ] = field(default_factory=list)
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Data points of a task of checkpoints.")
+    ] = None
+    style: Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")] = (
+        None
+    )
+    components: Annotated[
+        list[str],
+        typer.Option(
+            "--components", help="Of pipelines that draw: merge only these, such as unet."
+        ),
+    ] = field(default_factory=list)
+    scorer: Annotated[
+        str | None,
+        typer.Option("--scorer", help="A CLIP that scores pictures: a folder or hub id."),
+    ] = None
+    executor: Executor = "here"
+    workers: Workers = None
+    gpus: Gpus = None
+    address: Address = None
+    timeout: Timeout = None
+
+    @property
+    def place(self) -> Place:
+        """Where children are scored; raises as that."""
+        return Place(
+            self.executor, self.workers, self.gpus, self.address, self.timeout, self.threads
+        )
+
+    def settings(self, threads: int) -> Settings:
+        """Return the search, known to be possible; with so many threads if none were given.
+
+        Raises:
+            InputError: it is not.
+        """
+        names = ("archive_size", "alpha", "mutation", "chunk")
+        given = {name: getattr(self, name) for name in names}
+        settings = Settings(
+            task=self.task,
+            method=self.method,
+            seed=self.seed,
+            pretrained=self.pretrained,
+            data=self.data,
+            hidden=tuple(self.hidden),
+            device=self.device,
+            threads=threads if self.threads is None else self.threads,
+            options={name: value for name, value in given.items() if value is not None},
+            models=(*self.models, *(self.more or ())),
+            limit=self.limit,
+            style=self.style,
+            components=tuple(self.components),
+            scorer=self.scorer,
+        )
+        settings.check()
+        return settings
+
+
+def taking(
+    options: type[Options],
+) -> Callable[[Callable[Concatenate[Options, Own], None]], Callable[..., None]]:
+    """Let a command take the fields of a dataclass as options, before those of its own.
+
+    The dataclass is made of what was given and is the command's first argument.
+    """
+    names = [each.name for each in fields(options)]  # type: ignore[arg-type]
+
+    def decorate(command: Callable[Concatenate[Options, Own], None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**given: Any) -> None:
+            command(options(**{name: given.pop(name) for name in names}), **given)  # type: ignore[call-arg]
+
+        own = [*signature(command, eval_str=True).parameters.values()][1:]
+        parameters = [*_parameters(options), *own]
+        # What Typer reads: the signature, and the hints for the same names.
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def _parameters(options: type[Any]) -> list[Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        Parameter(
+            each.name,
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=_default(each),
+            annotation=hints[each.name],
+        )
+        for each in fields(options)
+    ]
+
+
+def _default(each: Field[Any]) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()

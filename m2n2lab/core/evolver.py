@@ -1,0 +1,509 @@
+"""The evolver: joins a task, a space and an archive, and lets a person take any part of a step.
+
+No threads and no user interface here: views watch from outside (``subscribe``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.core.archive import Archive, Capacity
+from m2n2lab.core.early_rejection import Rejection
+from m2n2lab.core.extensions import RecordSearch, ResumeSearch, SearchPlots, extension
+from m2n2lab.core.history import History
+from m2n2lab.core.observers import Observer, Observers
+from m2n2lab.core.population import Member
+from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
+from m2n2lab.core.spaces.space import Space
+from m2n2lab.core.task import Task
+from m2n2lab.utils.errors import InputError, real_number, whole_number
+from m2n2lab.utils.fair_locks import Turns, in_turn
+from m2n2lab.utils.progress import Halted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Executor(Protocol):
+    """Takes steps in other processes, or in another order (see ``m2n2lab.executors``)."""
+
+    def run(self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None) -> None:
+        """Take up to ``steps`` steps."""
+
+
+class Evolver:
+    """M2N2: evolve merged models by competition, attraction and split-point SLERP.
+
+    ::
+
+        task = m2n2lab.tasks.digits()
+        evolver = m2n2lab.Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0)
+        for generation in evolver:           # endless; stop when you like, go on later
+            if generation.step == 1_000:
+                break
+        evolver.run(1_000)
+
+    One step is ``ask`` (choose parents, split and mix), ``evaluate`` (make the child and score
+    it), ``tell`` (let it compete). A person can give any part of a proposal, edit it before it is
+    evaluated, or tell of a model that nobody asked for.
+
+    All randomness comes from ``rng``: the same seed gives the same archive, bit for bit, in any
+    process on one kind of machine. The number of torch threads changes nothing either, so far as
+    the task's own arithmetic does not depend on it. That of networks which classify does not where
+    torch has oneDNN; elsewhere a tie between two classes, within 1e-5 of their logits, could be
+    broken the other way. Other processors may round differently.
+
+    Args:
+        task: scores models on data points.
+        seeds: at least two models to start from (vectors, torch modules), or a space that has
+            them.
+        archive_size: P, how many members live.
+        alpha: α of the competition; 0 is a plain genetic algorithm.
+        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default what the task's scores need.
+        crossover: merge two parents; otherwise the child is parent A (and needs mutation).
+        split_point: let the mix change sides at a random index; otherwise one SLERP for all.
+        attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
+        mutation: standard deviation of the normal noise added to a child; 0 for none.
+        rng: seed of everything random.
+        chunk: score this many data points at a time, until it is certain that the child cannot
+            live; the search goes the same way. All at once by default.
+        known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
+        method: name of the method, where it is not that of the class.
+
+    Attributes:
+        records: what happened, a row of numbers a step.
+        options: what it was made with, to be made again.
+        stored: the run that records it or that it came from, as ``store`` has it.
+
+    Raises:
+        InputError: seeds or options that cannot be used.
+    """
+
+    method: str = "m2n2"
+    lowest_leaves = True
+    """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
+    saves = True
+    """Whether there is a ``state_dict``."""
+    trained_mutation = 0.0
+    """Mutation that is usual where the seeds are trained networks (none, arXiv 2508.16204)."""
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: Sequence[Any] | NDArray[Any] | Space,
+        *,
+        archive_size: int = 20,
+        alpha: float = 1.0,
+        capacity: Capacity | None = None,
+        crossover: bool = True,
+        split_point: bool = True,
+        attraction: bool = True,
+        mutation: float = 0.0,
+        rng: int = 0,
+        chunk: int | None = None,
+        known: ArrayLike | None = None,
+        method: str | None = None,
+    ) -> None:
+        if method is not None:
+            self.method = method
+        self.turn = Turns()
+        self.records = History()
+        self._observers = Observers()
+        self.task = task
+        self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
+        task.check_space(self.space)
+        self.crossover = crossover
+        self.split_point = split_point
+        self.attraction = attraction
+        self.mutation = real_number("mutation", mutation, 0.0)
+        if not crossover and self.mutation == 0.0:
+            raise InputError(
+                "Without crossover and mutation every child would be a copy of its parent, but "
+                "crossover=False and mutation=0 came; set mutation, for example to 0.01."
+            )
+        self.archive = self._new_archive(
+            archive_size, alpha, capacity or ("max" if task.graded else "one")
+        )
+        if chunk is not None and not self.lowest_leaves:
+            raise InputError(
+                f"Method {self.method} needs all scores of every child, but chunk={chunk} came; "
+                f"leave chunk out."
+            )
+        self.rejection = (
+            None if chunk is None else Rejection(self.archive, task, chunk, self.space.size)
+        )
+        self.rng = np.random.default_rng(whole_number("rng", rng, 0))
+        self.options: dict[str, Any] = {
+            "archive_size": archive_size,
+            "alpha": alpha,
+            "capacity": self.archive.capacity,
+            "crossover": crossover,
+            "split_point": split_point,
+            "attraction": attraction,
+            "mutation": self.mutation,
+            "rng": rng,
+            "chunk": chunk,
+        }
+        self.stored: Stored | None = None
+        self._step = 0
+        self._born = 0  # how many ids were given away
+        self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
+        self._tested: tuple[int, float] | None = None  # the best member and its held-out score
+        self._noted: int | None = None  # the member that was noted last as the best
+        for k, genome in enumerate(self.space.seeds):
+            scores = self._score(genome) if known is None else np.asarray(known)[k]
+            self.archive.add(self._new_id(), genome, scores)
+        self._note_best()
+
+    def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
+        return Archive(self.task.points, size, alpha, capacity, self.task.shares)
+
+    def _new_id(self) -> int:
+        self._born += 1
+        return self._born - 1
+
+    def _score(self, genome: Any) -> NDArray[Any]:
+        return self.task.evaluate(self.space.materialise(genome))
+
+    # -- one step, in three parts --------------------------------------------------------------
+
+    @in_turn
+    def ask(
+        self,
+        parents: tuple[int, int | None] | None = None,
+        split: int | None = None,
+        mix: float | None = None,
+    ) -> Proposal:
+        """Return a proposal: what is given is kept, the rest is drawn.
+
+        The same random numbers are used up whatever is given, so that a choice by hand does not
+        shift what is drawn later.
+
+        Args:
+            parents: ids of A and B; ``(4190, None)`` draws a mate for 4190.
+            split: index in [0, N] of the flat vector where the mix changes sides.
+            mix: w in [0, 1], the share of B before the split.
+
+        Raises:
+            InputError: a parent that does not live, a split or mix outside its bounds.
+        """
+        u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
+        seed = int(self.rng.bit_generator.random_raw()) >> 11
+        if parents is None and split is None and mix is None:
+            return self._draw(u_a, u_b, u_split, u_mix, seed)
+        a, b = self.archive.pair(parents)
+        if a is None:
+            a = self.archive.draw_parent(u_a)
+        drawn = self._cross(a, b, u_b, u_split, u_mix, seed)
+        given = {"parents": parents and drawn.parents, "split": split, "mix": mix}
+        proposal = drawn.edit(**{k: v for k, v in given.items() if v is not None})
+        self.check(proposal)
+        return proposal
+
+    def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
+        """Return a proposal from four uniform numbers in [0, 1) and a seed: the method itself."""
+        a = self.archive.draw_parent(u_a)
+        if not self.crossover:
+            return Proposal((a,), None, None, seed)
+        return self._cross(a, None, u_b, u_split, u_mix, seed)
+
+    def _cross(
+        self, a: int, b: int | None, u_b: float, u_split: float, u_mix: float, seed: int
+    ) -> Proposal:
+        if b is None:
+            b = self.archive.draw_mate(a, u_b) if self.attraction else self.archive.draw_parent(u_b)
+        split = int(u_split * self.space.size) if self.split_point else self.space.size
+        return Proposal((a, b), split, u_mix, seed)
+
+    def check(self, proposal: Proposal) -> tuple[Member, ...]:
+        """Return the parents of a proposal, edited by hand or old, that can be made into a child.
+
+        Raises:
+            InputError: a parent that does not live, a split outside [0, N], a mix outside [0, 1].
+        """
+        parents = self._parents(proposal)
+        if not 1 <= len(parents) <= 2:
+            raise InputError(
+                f"A child has one or two parents, but parents={proposal.parents!r} came; choose "
+                f"among the living: {', '.join(map(str, self.archive.ids))}."
+            )
+        proposal.check(self.space.size)
+        return parents
+
+    def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
+        return tuple([self.archive[parent] for parent in proposal.parents])
+
+    @in_turn
+    def breed(self, proposal: Proposal) -> Any:
+        """Return the genome of the proposed child, the same each time; raises as ``check``."""
+        if self._bred is not None and self._bred[0] == proposal:
+            return self._bred[1]
+        genome = self._make(proposal)
+        self._bred = (proposal, genome)
+        return genome
+
+    def _make(self, proposal: Proposal) -> Any:
+        return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
+
+    def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
+        """Return the genome of a child of these genomes, whether or not they still live."""
+        genome = parents[0]
+        if len(parents) == 2:
+            assert proposal.split is not None  # as checked
+            assert proposal.mix is not None
+            a, b = parents
+            genome = self.merge(a, b, int(proposal.split), float(proposal.mix))
+        return self.mutate(genome, proposal.seed) if self.mutation else genome
+
+    def mutate(self, genome: Any, seed: int) -> Any:
+        """Return the genome with the method's mutation, a function of ``seed`` alone."""
+        return self.space.mutate(genome, self.mutation, seed)
+
+    def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
+        """Return the genome of a child of two genomes before any mutation."""
+        return self.space.merge(a, b, split, mix)
+
+    @in_turn
+    def evaluate(self, proposal: Proposal) -> NDArray[Any]:
+        """Make the proposed child and return its scores (D,); raises as ``check``."""
+        return self._score(self.breed(proposal))
+
+    @in_turn
+    def verdict(self, scores: ArrayLike | Partial) -> Verdict:
+        """Say what would happen to a child with these scores (D,); nothing changes.
+
+        Raises:
+            InputError: scores of another shape, negative or not finite.
+        """
+        return self.archive.judge(scores)
+
+    @in_turn
+    def tell(
+        self,
+        child: Proposal | Any,
+        scores: ArrayLike | Partial | None = None,
+        *,
+        genome: Any = None,
+    ) -> Generation:
+        """Let a child compete: what ``verdict`` says of its scores is what happens.
+
+        Args:
+            child: a proposal, or a model that nobody asked for (a vector, a torch module).
+            scores: (D,) its scores; evaluated here if left out.
+            genome: what ``breed`` made while the parents lived; made here if left out.
+
+        Raises:
+            InputError: a proposal that cannot be made, a model of another size or with NaN,
+                scores of another shape. Nothing changes then.
+        """
+        proposal = child if isinstance(child, Proposal) else None
+        if genome is None:
+            genome = self.space.genome(child) if proposal is None else self.breed(proposal)
+        if scores is None:
+            scores = self._score(genome)
+        before = self.archive.standing
+        step, id = self._step + 1, self._born
+        parents = proposal.parents if proposal else ()
+        verdict = self.archive.judge(scores)
+        if verdict.accepted:
+            # A held-out part that fails must leave all as it was: test the next best before.
+            self._test(*self.archive.best_with(id, genome, verdict))
+        self.archive.admit(id, genome, verdict, born=step, parents=parents)
+        self._step, self._born = step, self._born + 1
+        after = self.archive.standing if verdict.accepted else before
+        told = scores if isinstance(scores, Partial) else np.asarray(scores)
+        generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
+        self.records.append(generation)
+        self._note_best()
+        self._observers.notify(generation)
+        return generation
+
+    def _test(self, id: int, genome: Any) -> float:
+        """Return a member's held-out score, evaluated unless it was the last one tested."""
+        if self._tested is None or self._tested[0] != id:
+            self._tested = (id, self.task.held_out(self.space.materialise(genome)))
+        return self._tested[1]
+
+    def _note_best(self) -> None:
+        """Keep what the best member scores in each class, where it is another one."""
+        best = self.archive.best.id
+        if best != self._noted:
+            self.records.parts[self._step] = self.task.means(self.archive.scores_of(best))
+            self._noted = best
+
+    # -- many steps ----------------------------------------------------------------------------
+
+    @in_turn
+    def step(self) -> Generation:
+        """Ask, evaluate as far as it takes to decide, and tell once.
+
+        A step that is stopped on the way is as if it never began.
+
+        Raises:
+            Halted: the evaluation was stopped; the next step asks for the same child.
+        """
+        at, drawn = self._step, self.rng.bit_generator.state
+        try:
+            proposal = self.ask()
+            if self.rejection is None:
+                return self.tell(proposal, self.evaluate(proposal))
+            model = self.space.materialise(self.breed(proposal))
+            return self.tell(proposal, self.rejection.score(model, proposal))
+        except (Halted, KeyboardInterrupt):
+            if self._step == at:
+                self.rng.bit_generator.state = drawn
+            raise
+
+    def run(
+        self,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        executor: Executor | None = None,
+        *,
+        store: str | Path | None = None,
+    ) -> Evolver:
+        """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
+
+        ``executor`` says where children are scored (see ``m2n2lab.executors``), in this thread by
+        default; ``store`` is the file that records them (see ``m2n2lab.store``).
+
+        Raises:
+            InputError: a negative number, a store that cannot be written; what executors raise.
+        """
+        count = whole_number("steps", steps, 0)
+        recorder: RecordSearch | None = None if store is None else extension("recorder")
+        with nullcontext() if store is None or recorder is None else recorder(self, store):
+            if executor is not None:
+                executor.run(self, count, until)
+                return self
+            for _ in range(count):
+                generation = self.step()
+                if until is not None and until(generation):
+                    break
+        return self
+
+    def __iter__(self) -> Iterator[Generation]:
+        """Step for as long as the next generation is asked for."""
+        while True:
+            yield self.step()
+
+    # -- observing -----------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        observer: Observer,
+        undo: Callable[[], object] | None = None,
+        strict: bool = False,
+    ) -> Callable[[], None]:
+        """Call ``observer`` with every generation from now on; returns a function that ends it.
+
+        Args:
+            observer: what to call. One that raises is reported once in the log, and neither stops
+                the search nor the other observers.
+            undo: called when the last step is taken back.
+            strict: let ``tell`` raise what the observer raises; the step is told all the same.
+        """
+        return self._observers.subscribe(observer, undo, strict)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a step, indexed by step."""
+        return self.records.frame()
+
+    @property
+    def plot(self) -> SearchPlots:
+        """Plots of this search as HoloViews objects."""
+        plots: SearchPlots = extension("plots")(self)
+        return plots
+
+    @property
+    def generation(self) -> int:
+        """Number of models told since the seeds."""
+        return self._step
+
+    @property
+    def born(self) -> int:
+        """Number of ids that were given away: the next child's."""
+        return self._born
+
+    @property
+    def best(self) -> Member:
+        """The member with the highest mean score."""
+        return self.archive.best
+
+    @property
+    @in_turn
+    def test(self) -> float:
+        """The best member's score on held-out data, evaluated when the best member changes."""
+        best = self.archive.best
+        return self._test(best.id, best.genome)
+
+    def __repr__(self) -> str:
+        return f"<{self.method} on {self.task.name!r}, step {self.generation}: {self.archive!r}>"
+
+    def _repr_html_(self) -> str:
+        html: str = extension("html")(self)
+        return html
+
+    # -- saving --------------------------------------------------------------------------------
+
+    @classmethod
+    def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
+        """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
+
+        Raises:
+            InputError: no such store or run, another task or other seeds.
+        """
+        resume: ResumeSearch = extension("resume")
+        evolver: Evolver = resume(path, run, kind=cls, **given)
+        return evolver
+
+    @in_turn
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that decides how the search goes on: plain values, arrays and genomes.
+
+        The history is not part of it.
+        """
+        archive = self.archive.state_dict()
+        packed = [None if g is None else self.space.pack(g) for g in archive["genomes"]]
+        return {
+            "method": self.method,
+            "step": self._step,
+            "born": self._born,
+            "tested": self._tested,
+            "rng": self.rng.bit_generator.state,
+            "archive": {**archive, "genomes": packed},
+        }
+
+    @in_turn
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly, bit for bit, from a state of the same method, task and options.
+
+        Raises:
+            InputError: the state is of another method or shape.
+        """
+        if state["method"] != self.method:
+            raise InputError(
+                f"The state must be of method {self.method!r}, but one of {state['method']!r} "
+                f"came; make that evolver and load it there."
+            )
+        saved = state["archive"]["genomes"]
+        genomes = [None if g is None else self.space.genome(g) for g in saved]
+        self.archive.load_state_dict({**state["archive"], "genomes": genomes})
+        self.rng.bit_generator.state = state["rng"]
+        self._step, self._born = state["step"], state["born"]
+        self._bred, self._tested, self._noted = None, state.get("tested"), None
+        self._note_best()
+
+    @in_turn
+    def take_back(self, state: dict[str, Any]) -> None:
+        """Undo the last step: return to the ``state_dict`` from before it, or raise as that."""
+        self.load_state_dict(state)
+        self.records.forget_last()
+        self._observers.notify_undone()

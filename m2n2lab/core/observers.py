@@ -1,0 +1,69 @@
+"""Observers of a search, which are called with every generation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from m2n2lab.core.records import Generation
+from m2n2lab.utils.subscribers import Subscribers
+
+Observer = Callable[[Generation], object]
+log = logging.getLogger("m2n2lab")
+
+
+@dataclass
+class _Subscription:
+    observer: Observer
+    undo: Callable[[], object] | None
+    strict: bool
+    reported: bool = False
+
+
+class Observers:
+    """Observers in the order in which they subscribed; they may come and go during a call."""
+
+    def __init__(self) -> None:
+        self._subscriptions: Subscribers[_Subscription] = Subscribers()
+
+    def subscribe(
+        self, observer: Observer, undo: Callable[[], object] | None = None, strict: bool = False
+    ) -> Callable[[], None]:
+        """Call ``observer`` with every generation from now on; returns a function that ends it.
+
+        Args:
+            observer: what to call. One that raises is reported once in the log, and neither stops
+                the search nor the other observers.
+            undo: called when the last generation is taken back.
+            strict: raise what the observer raises, once all have been called.
+        """
+        return self._subscriptions.add(_Subscription(observer, undo, strict))
+
+    def __len__(self) -> int:
+        return len(self._subscriptions)
+
+    def notify(self, generation: Generation) -> None:
+        """Call every observer with a generation."""
+        failure: Exception | None = None
+        for subscription in self._subscriptions:
+            try:
+                subscription.observer(generation)
+            except Exception as error:
+                if subscription.strict:
+                    failure = failure or error
+                elif not subscription.reported:
+                    subscription.reported = True
+                    log.exception(
+                        "Observer %r failed at step %d; the search goes on.",
+                        subscription.observer,
+                        generation.step,
+                    )
+        if failure is not None:
+            raise failure
+
+    def notify_undone(self) -> None:
+        """Call every ``undo``: the last generation was taken back."""
+        for subscription in self._subscriptions:
+            if subscription.undo is not None:
+                subscription.undo()

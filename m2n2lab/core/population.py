@@ -1,0 +1,145 @@
+"""One moment of an archive: who lives, with everything that follows from it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2n2lab.core.records import Standing
+from m2n2lab.utils.arrays import Floats
+
+STRETCH = 8192
+"""Longest stretch that is left to BLAS: from 10,000 numbers on it wakes threads of its own, which
+get in the way of torch's and add up in another order."""
+
+
+def weighted_sums(scores: Floats, weights: Floats) -> Floats:
+    """Return Σ_j s_kj w_j (K,) of scores (K, D) and weights (D,).
+
+    In one order whatever the number of threads, and three times faster than ``einsum``.
+    """
+    sums: Floats = np.vecdot(scores[:, :STRETCH], weights[:STRETCH])
+    for start in range(STRETCH, len(weights), STRETCH):
+        end = start + STRETCH
+        sums += np.vecdot(scores[:, start:end], weights[start:end])
+    return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model of the archive.
+
+    Attributes:
+        id: born once, never reused.
+        born: step at which it was told; 0 for a seed.
+        parents: ids of its parents; empty for seeds and models from outside.
+        genome: what its space needs to make it (a vector, a recipe).
+        score: its mean score over the data points.
+    """
+
+    id: int
+    born: int
+    parents: tuple[int, ...]
+    genome: Any = field(repr=False)
+    score: float
+
+
+@dataclass(frozen=True)
+class Population:
+    """One state of the archive, replaced as a whole: an interrupted step leaves no half state.
+
+    ``rows[r]`` is the member whose scores are row r of ``scores``, or ``None``; ``spare`` is an
+    empty row where a child's scores wait for judgement. What views and mate choice ask for is
+    computed when first asked, and stays true for as long as the state does.
+    """
+
+    rows: tuple[Member | None, ...]
+    spare: int
+    scores: Floats  # (P + 1, D); the spare row belongs to nobody
+    z: Floats  # (D,)
+    weights: Floats  # (D,) c_j / z_j^α
+    fitness: Floats  # (P + 1,) zero where nobody lives
+
+    @cached_property
+    def row_of(self) -> dict[int, int]:
+        """Row of each living member, by id, oldest first."""
+        alive = ((member.id, row) for row, member in enumerate(self.rows) if member is not None)
+        return dict(sorted(alive))
+
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """(P,) rows of the living, oldest first."""
+        return np.fromiter(self.row_of.values(), dtype=np.intp, count=len(self.row_of))
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """(P,) the living, oldest first."""
+        return tuple(sorted((m for m in self.rows if m is not None), key=lambda m: m.id))
+
+    @cached_property
+    def best(self) -> Member:
+        """The member with the highest mean score; the oldest of equals."""
+        return max(self.members, key=lambda member: member.score)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Ids and fitness, oldest first, and what they reach together."""
+        fitness = self.fitness[self.order]
+        fitness.flags.writeable = False
+        best, train = (self.best.id, self.best.score) if self.members else (-1, float("nan"))
+        return Standing(tuple(self.row_of), fitness, best, train, self.coverage, self.entropy)
+
+    @cached_property
+    def unsolved(self) -> NDArray[np.intp]:
+        """Indices of the data points on which nobody scores."""
+        return np.flatnonzero(self.z == 0.0)
+
+    @property
+    def coverage(self) -> float:
+        """Share of data points on which some member scores, in [0, 1]."""
+        return 1.0 - len(self.unsolved) / len(self.z)
+
+    @cached_property
+    def entropy(self) -> float:
+        """Mean binary entropy of the data points (see ``Archive.entropy``)."""
+        p = np.clip(self.z / max(len(self.row_of), 1), 0.0, 1.0)
+        p = p[(p > 0.0) & (p < 1.0)]
+        bits = p * np.log2(p) + (1.0 - p) * np.log2(1.0 - p)
+        return float(abs(bits.sum())) / len(self.z)  # every term is negative; abs, not to give -0.0
+
+    @cached_property
+    def pots(self) -> Floats:
+        """(D,) c_j z_j / z_j^α: what each data point pays out to all its solvers together."""
+        return self.weights * self.z
+
+    @cached_property
+    def fitness_wheel(self) -> list[float]:
+        """Running sums of fitness (P + 1,), to draw a member in proportion to it."""
+        return self.wheel(self.fitness)
+
+    def wheel(self, worth: Floats, without: int | None = None) -> list[float]:
+        """Return running sums of ``worth`` (P + 1,); where all is zero, anybody's.
+
+        Args:
+            without: the row that should not be drawn, unless it lives alone.
+        """
+        if not worth.any():
+            worth = np.array([float(member is not None) for member in self.rows])
+            if without is not None and worth.sum() > 1.0:
+                worth[without] = 0.0
+        sums: list[float] = np.cumsum(worth).tolist()
+        return sums
+
+    def pick(self, wheel: list[float], u: float) -> int:
+        """Return the id that ``u`` in [0, 1) picks from a wheel."""
+        row = bisect_right(wheel, u * wheel[-1])
+        if row == len(wheel):  # u * total was rounded up to the total
+            row = wheel.index(wheel[-1])
+        member = self.rows[row]
+        assert member is not None  # empty rows are worth nothing and cannot be drawn
+        return member.id

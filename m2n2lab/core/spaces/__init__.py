@@ -1,0 +1,1 @@
+"""What a model is and how two become one: layouts, SLERP, recipes, spaces."""

@@ -1,0 +1,324 @@
+"""Recipes: models of any size written as a few numbers, closed under merging.
+
+SLERP with a split point multiplies each parent by one constant on either side of the split, so
+every descendant of K seeds is a piecewise-constant linear combination of them. A recipe is that
+combination: a child of a 7B model is a few kilobytes, and becomes weights only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m2n2lab.core.extensions import extension
+from m2n2lab.core.spaces.slerp import Coefficients
+from m2n2lab.utils.errors import InputError, whole_number
+
+_FIELDS: tuple[tuple[str, type | tuple[type, ...], int, str], ...] = (
+    ("size", int, 0, "a whole number"),
+    ("breaks", int, 1, "a list of whole numbers"),
+    ("coef", (int, float), 2, "a list of rows of numbers"),
+)
+"""Fields of a recipe in JSON: name, type of their numbers, depth of the list, in words."""
+
+
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
+class Recipe:
+    """A model as its seeds' coefficients: θ[i] = Σ_k coef[s,k]·θ_k[i], breaks[s] ≤ i < breaks[s+1].
+
+        a, b = Recipe.seed(0, 2, size), Recipe.seed(1, 2, size)
+        child = a.combine(b, *split_factors(split, size, split_point(omega, mix)))
+
+    Two recipes are equal when their breaks and coefficients are; ``simplify`` gives every model
+    one form.
+
+    Attributes:
+        breaks: (S+1,) int64, rising from 0 to the number of parameters N; read-only.
+        coef: (S, K) float64, one row for each piece and one column for each seed; read-only.
+
+    Raises:
+        InputError: breaks that do not rise from 0, coefficients of another shape or not finite.
+    """
+
+    breaks: NDArray[np.int64]
+    coef: NDArray[np.float64]
+
+    def __init__(self, breaks: ArrayLike, coef: ArrayLike) -> None:
+        cuts = _cuts("breaks", breaks)
+        table = _table("coef", coef, len(cuts) - 1)
+        cuts.flags.writeable = table.flags.writeable = False
+        object.__setattr__(self, "breaks", cuts)
+        object.__setattr__(self, "coef", table)
+
+    @classmethod
+    def seed(cls, k: int, seeds: int, size: int) -> Recipe:
+        """Return seed ``k`` itself, the first of ``seeds`` being 0, with ``size`` parameters.
+
+        Raises:
+            InputError: no such seed, or a size below 1.
+        """
+        row = np.zeros((1, whole_number("seeds", seeds, 1)))
+        row[0, _within("k", k, 0, row.shape[1] - 1)] = 1.0
+        return cls([0, whole_number("size", size, 1)], row)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, N."""
+        return int(self.breaks[-1])
+
+    @property
+    def segments(self) -> int:
+        """Number of pieces, S."""
+        return len(self.coef)
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds, K."""
+        return int(self.coef.shape[1])
+
+    @property
+    def ancestry(self) -> NDArray[np.float64]:
+        """Share of each seed in the whole model, (K,); see ``paint``."""
+        return self.paint(1).reshape(-1)
+
+    def combine(self, other: Recipe, edges: ArrayLike, factors: ArrayLike) -> Recipe:
+        """Return the child of A (this one) and B (``other``), simplified.
+
+        child[i] = f·A[i] + g·B[i] = Σ_k (f·a_k + g·b_k)·θ_k[i], with the factors f and g of the
+        stretch that i is in; ``split_factors`` has those of the merge in arXiv 2508.16204, §3.1.
+
+        Args:
+            edges: (E+1,) whole numbers from 0 to N, never falling; empty stretches are dropped.
+            factors: (E, 2), the factors f of A and g of B on each stretch.
+
+        Raises:
+            InputError: a recipe of other seeds or another size; malformed edges or factors.
+        """
+        if (other.size, other.seeds) != (self.size, self.seeds):
+            raise InputError(
+                f"other must have {self._extent()}, but a recipe of {other._extent()} came; "
+                "combine recipes of the same seeds."
+            )
+        ends = _cuts("edges", edges, self.size, may_repeat=True)
+        table = _table("factors", factors, len(ends) - 1, 2)
+        cuts = np.unique(np.concatenate((self.breaks, other.breaks, ends)))
+        factor = table[_floor(ends, cuts[:-1])]  # (S', 2)
+        coef = factor[:, :1] * self._rows(cuts[:-1]) + factor[:, 1:] * other._rows(cuts[:-1])
+        return Recipe(cuts, coef).simplify()
+
+    def refine(self, breaks: ArrayLike) -> NDArray[np.float64]:
+        """Return the coefficients (S', K) on finer pieces, cut at ``breaks`` (S'+1,).
+
+        Raises:
+            InputError: breaks that do not rise from 0 to N, or leave out one of the recipe's own.
+        """
+        cuts = _cuts("breaks", breaks, self.size)
+        missing = self.breaks[cuts[np.searchsorted(cuts, self.breaks)] != self.breaks]
+        if missing.size:
+            raise InputError(
+                f"breaks must contain all {self.breaks.size:,} breaks of the recipe, but they came "
+                f"without {missing[0]:,}; refine at the union of both."
+            )
+        return self._rows(cuts[:-1])
+
+    def simplify(self) -> Recipe:
+        """Return the same model without breaks between equal coefficients."""
+        starts = np.concatenate(([True], np.any(self.coef[1:] != self.coef[:-1], axis=1)))
+        if starts.all():
+            return self
+        return Recipe(self.breaks[np.append(starts, True)], self.coef[starts])
+
+    def at(self, index: int) -> NDArray[np.float64]:
+        """Return the coefficients (K,) of one parameter.
+
+        Raises:
+            InputError: an index outside 0..N−1.
+        """
+        return self._rows(_within("index", index, 0, self.size - 1))
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+        """Return the stretches of [start, stop) in order: first index, end, coefficients (K,).
+
+        Raises:
+            InputError: bounds that are not 0 ≤ start ≤ stop ≤ N.
+        """
+        start = _within("start", start, 0, self.size)
+        stop = _within("stop", stop, start, self.size)
+        first = int(_floor(self.breaks, start))
+        end = int(np.searchsorted(self.breaks, stop)) if start < stop else first
+        cuts = np.clip(self.breaks[first : end + 1], start, stop).tolist()
+        return zip(cuts[:-1], cuts[1:], self.coef[first:end], strict=True)
+
+    def paint(self, bins: int) -> NDArray[np.float64]:
+        """Return the share of each seed in ``bins`` equal stretches of the vector, (bins, K).
+
+        A parameter's share of seed k is |c_k| / Σ_l |c_l|, or 0 where all are 0; a bin has the mean
+        over its parameters. Bin i spans [i·N/bins, (i+1)·N/bins) and may hold parts of parameters.
+
+        Raises:
+            InputError: fewer than one bin.
+        """
+        bins = whole_number("bins", bins, 1)
+        weight = np.abs(self.coef)
+        # The largest becomes 1 first, so that the sum cannot overflow.
+        weight /= np.maximum(weight.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        total = weight.sum(axis=1, keepdims=True)
+        share = weight / np.where(total > 0.0, total, 1.0)  # (S, K)
+        # In units of 1/bins of a parameter every edge is a whole number, exact in doubles.
+        breaks = self.breaks * float(bins)
+        edges = np.arange(bins + 1, dtype=np.float64) * self.size
+        cuts = np.unique(np.concatenate((breaks, edges)))
+        parts = share[_floor(breaks, cuts[:-1])] * np.diff(cuts)[:, np.newaxis]
+        sums = np.add.reduceat(parts, np.searchsorted(cuts, edges[:-1]), axis=0)
+        return np.asarray(sums / self.size, dtype=np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain numbers that JSON keeps to the last bit."""
+        return {"size": self.size, "breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Recipe:
+        """Return the recipe that ``to_json`` wrote.
+
+        Raises:
+            InputError: a field is missing, is no (table of) numbers, or contradicts another.
+        """
+        fields = data if isinstance(data, Mapping) else {}
+        for name, kind, depth, what in _FIELDS:
+            if not _holds(fields.get(name), kind, depth):
+                raise InputError(
+                    f"A recipe's {name} must be {what}, but {reprlib.repr(fields.get(name))} came; "
+                    "give what to_json wrote."
+                )
+        return cls(_cuts("breaks", fields["breaks"], fields["size"]), fields["coef"])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Recipe):
+            return NotImplemented
+        return np.array_equal(self.breaks, other.breaks) and np.array_equal(self.coef, other.coef)
+
+    def __hash__(self) -> int:
+        # −0.0 equals 0.0, so it must hash like it; adding 0.0 makes it so.
+        return hash((self.breaks.tobytes(), (self.coef + 0.0).tobytes()))
+
+    def __copy__(self) -> Recipe:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Recipe:
+        return self
+
+    def __reduce__(self) -> tuple[type[Recipe], tuple[Any, Any]]:
+        # Pickled arrays come back writeable; the constructor seals them again.
+        return Recipe, (self.breaks, self.coef)
+
+    def _repr_html_(self) -> str:
+        html: str = extension("html")(self)
+        return html
+
+    def __repr__(self) -> str:
+        shares = " + ".join(f"{share:.0f} %" for share in 100.0 * self.ancestry)
+        return f"Recipe({self._extent()} in {_count(self.segments, 'piece')}: {shares})"
+
+    def _rows(self, index: int | NDArray[np.int64]) -> NDArray[np.float64]:
+        rows: NDArray[np.float64] = self.coef[_floor(self.breaks, index)]
+        return rows
+
+    def _extent(self) -> str:
+        return f"{_count(self.size, 'parameter')} of {_count(self.seeds, 'seed')}"
+
+
+def split_factors(
+    split: int, size: int, coefficients: Coefficients
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the edges (3,) and factors (2, 2) of a split-point merge, for ``Recipe.combine``.
+
+    child[i] = f_w[i] for i < split and f_{1−w}[i] for i ≥ split (arXiv 2508.16204, §3.1).
+
+    Raises:
+        InputError: a split outside [0, size].
+    """
+    split = _within("split", split, 0, whole_number("size", size, 1))
+    return np.array([0, split, size]), np.array(coefficients).reshape(2, 2)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _floor(edges: NDArray[Any], index: ArrayLike) -> NDArray[np.int64]:
+    """Return the number of the stretch that each index is in; empty stretches hold none."""
+    return np.asarray(np.searchsorted(edges, index, side="right") - 1)
+
+
+def _within(name: str, value: Any, low: int, high: int) -> int:
+    number = whole_number(name, value, low)
+    if number > high:
+        raise InputError(
+            f"{name} must be a whole number of at most {high}, but {value!r} came; "
+            f"give one from {low} to {high}."
+        )
+    return number
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(
+            f"{name} must be an array, but rows of different lengths came; make them equally long."
+        ) from None
+
+
+def _cuts(
+    name: str, values: ArrayLike, size: int | None = None, may_repeat: bool = False
+) -> NDArray[np.int64]:
+    """Return a copy of cut points (S+1,) that run from 0 to ``size``, or to any if ``None``."""
+    cuts = _array(name, values)
+    if cuts.ndim != 1 or len(cuts) < 2 or cuts.dtype.kind not in "iu":
+        came = f"{cuts.dtype} of shape {cuts.shape}"
+    elif cuts[0] != 0 or size not in (None, cuts[-1]):
+        came = f"{cuts[0]} to {cuts[-1]}"
+    else:
+        cuts = cuts.astype(np.int64)
+        falls = cuts[1:] < cuts[:-1] if may_repeat else cuts[1:] <= cuts[:-1]
+        if not falls.any():
+            return cuts
+        at = int(np.argmax(falls))
+        came = f"{cuts[at]} followed by {cuts[at + 1]}"
+    rising = "that never fall" if may_repeat else "that rise"
+    end = "the number of parameters" if size is None else str(size)
+    raise InputError(
+        f"{name} must be two or more whole numbers {rising} from 0 to {end}, but {came} came; "
+        f"sort them{'' if may_repeat else ', without repeats'} and include both ends."
+    )
+
+
+def _table(
+    name: str, values: ArrayLike, rows: int, columns: int | None = None
+) -> NDArray[np.float64]:
+    """Return a copy of finite numbers (rows, columns), or (rows, any but 0) if ``None``."""
+    table = _array(name, values)
+    fits = table.ndim == 2 and len(table) == rows and table.shape[1] == (columns or table.shape[1])
+    if not fits or table.size == 0 or table.dtype.kind not in "iuf":
+        came = f"{table.dtype} of shape {table.shape}"
+    else:
+        table = table.astype(np.float64, order="C")
+        bad = table[~np.isfinite(table)]
+        if not bad.size:
+            return table
+        came = f"{bad[0]}"
+    raise InputError(
+        f"{name} must be finite numbers of shape ({rows}, {columns or 'seeds'}), but {came} came; "
+        "give one row of them for each stretch between two cuts."
+    )
+
+
+def _holds(value: Any, kind: type | tuple[type, ...], depth: int) -> bool:
+    if depth:
+        return isinstance(value, list) and all(_holds(item, kind, depth - 1) for item in value)
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,0 +1,277 @@
+"""Spaces: what a model is, how two become one, and how a genome becomes weights.
+
+A *genome* is whatever a space keeps of a model. The evolver hands genomes around and never looks
+inside one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from m2n2lab.core.population import Member
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.slerp import angle, split_point
+from m2n2lab.utils.errors import InputError, choose, device_name
+from m2n2lab.utils.files import write_whole
+
+
+@runtime_checkable
+class Space(Protocol):
+    """Knows what a model is. Genomes are its own business; they are never changed in place."""
+
+    size: int
+    """N, number of parameters of the flat vector."""
+    layout: Layout
+    """Names and shapes along the flat vector."""
+    seeds: tuple[Any, ...]
+    """Genomes of the models to start from."""
+
+    def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
+        """Return the genome of the split-point SLERP of two genomes."""
+
+    def mutate(self, genome: Any, sigma: float, seed: int, decay: float = 0.0) -> Any:
+        """Return 1 − ``decay`` of the genome plus normal noise of standard deviation ``sigma``."""
+
+    def angle(self, a: Any, b: Any) -> float:
+        """Return the angle ω between two genomes in radians."""
+
+    def materialise(self, genome: Any) -> Any:
+        """Return the model that a task scores; valid until the next call."""
+
+    def genome(self, model: Any) -> Any:
+        """Return the genome of a model from outside."""
+
+    def pack(self, genome: Any) -> Any:
+        """Return plain values from which ``genome`` makes the same genome again."""
+
+    def save(self, model: Any, path: str | Path) -> None:
+        """Write the model that a member, or its genome, makes."""
+
+
+Reals = NDArray[np.float32] | NDArray[np.float64]
+"""An array of float32 or of float64."""
+
+
+class Vector:
+    """The genome of a dense model: its flat vector (N,), never changed in place."""
+
+    __slots__ = ("_square", "values")
+
+    def __init__(self, values: Reals) -> None:
+        self.values = values
+        self._square: float | None = None
+
+    @property
+    def square(self) -> float:
+        """⟨θ,θ⟩, computed once: most children die before anybody asks."""
+        if self._square is None:
+            self._square = _inner(self.values, self.values)
+        return self._square
+
+
+def _inner(a: Reals, b: Reals, kind: type | None = None) -> float:
+    # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
+    return float(np.einsum("i,i", a, b, dtype=kind))
+
+
+WIDE = 2.0
+"""Radians beyond which products in single precision do not do. Towards π SLERP divides by an ever
+smaller sin ω: a cosine rounded to 3e-8 gives exactly opposite models, which must be a lerp, factors
+of thousands."""
+
+
+class DenseSpace:
+    """Models as vectors of one length, kept whole: for small models.
+
+    Vectors stay in main memory and their arithmetic is NumPy's, whose calls cost a third of
+    torch's on vectors of this size; only the model that is scored goes to the device. So the
+    same seed also gives the same models on any device.
+
+    Args:
+        seeds: at least two models: vectors (N,) or (K, N), or torch modules of one architecture,
+            whose parameters in ``named_parameters`` order are the vector.
+        layout: names and shapes along the vector; made from the modules where those come.
+        device: where models are scored, ``"cpu"`` or ``"cuda"``.
+        dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
+
+    Attributes:
+        names: (K,) what views call the seeds, where they have names.
+
+    Raises:
+        InputError: fewer than two seeds, different sizes, NaN or infinite weights, a layout that
+            does not fit, no such device or dtype.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Any] | NDArray[Any] | Tensor,
+        layout: Layout | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.names: tuple[str, ...] = ()
+        self.device = checked_device(device)
+        self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
+        if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
+            raise InputError(
+                f"A merge needs at least two seeds in a list or a matrix, but "
+                f"{type(seeds).__name__} came; list the models."
+            )
+        if len(seeds) < 2:
+            raise InputError(
+                f"A merge needs at least two seeds, but {len(seeds)} came; add another model."
+            )
+        self.module: nn.Module | None = None
+        first = seeds[0]
+        if isinstance(first, nn.Module):
+            # A copy, so that showing a child never changes the caller's model.
+            self.module = copy.deepcopy(first).to(self.device).eval()
+            layout = layout or Layout({n: p.shape for n, p in first.named_parameters()})
+            self.size = layout.size
+        else:
+            self.size = len(_flat(first))
+        self.layout = layout or Layout({"vector": (self.size,)})
+        if self.layout.size != self.size:
+            raise InputError(
+                f"The layout must cover the seeds' {self.size} parameters, but it names "
+                f"{self.layout.size}; give the shapes of every tensor."
+            )
+        self.seeds = tuple(self.genome(seed, f"seed {i}") for i, seed in enumerate(seeds))
+
+    def genome(self, model: Any, name: str = "the model") -> Vector:
+        """Return the genome of a model from outside (a copy of its weights).
+
+        Raises:
+            InputError: another size or architecture, NaN or infinite weights.
+        """
+        if isinstance(model, nn.Module):
+            self._check_architecture(model, name)
+            parts = [_flat(p.detach().reshape(-1)) for p in model.parameters()]
+            values = np.concatenate(parts)
+        else:
+            values = _flat(model)
+        if len(values) != self.size:
+            raise InputError(
+                f"All models must have {self.size} parameters as seed 0 has, but {name} has "
+                f"{len(values)}; merge models of the same architecture."
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+            values = values.astype(self.dtype)  # a copy
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise InputError(
+                f"Weights must be finite, but {name} has {values[bad[0]]} at index {bad[0]} "
+                f"({self.layout.locate(int(bad[0]))}); repair or leave out this model."
+            )
+        return Vector(values)
+
+    def _check_architecture(self, model: nn.Module, name: str) -> None:
+        expected = self.layout.shapes
+        shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}
+        if self.module is not None and shapes != expected:
+            odd = next(n for n in {**expected, **shapes} if shapes.get(n) != expected.get(n))
+            raise InputError(
+                f"All models must have one architecture, but {name} has {odd!r} of shape "
+                f"{shapes.get(odd)} where seed 0 has {expected.get(odd)}; merge models of the same "
+                f"kind."
+            )
+
+    def angle(self, a: Vector, b: Vector) -> float:
+        """Return the angle ω between two genomes in radians."""
+        omega = angle(a.square, b.square, _inner(a.values, b.values))
+        if not 0.0 < omega < WIDE:  # or the products left the range of float32
+            x, y = a.values, b.values
+            omega = angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
+        return omega
+
+    def merge(self, a: Vector, b: Vector, split: int, mix: float) -> Vector:
+        """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
+        c = split_point(self.angle(a, b), mix)
+        x, y = a.values, b.values
+        child = np.empty_like(x)
+        np.multiply(x[:split], c.a_before, out=child[:split])
+        child[:split] += y[:split] * c.b_before
+        np.multiply(x[split:], c.a_after, out=child[split:])
+        child[split:] += y[split:] * c.b_after
+        return Vector(child)
+
+    def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
+        """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone."""
+        # torch's normals take a third of the time of NumPy's. A generator of its own, so that
+        # two threads can share a space.
+        draw = torch.Generator().manual_seed(seed)
+        noise: Reals = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
+        child = noise.astype(self.dtype, copy=False)
+        child += genome.values if decay == 0.0 else (1.0 - decay) * genome.values
+        return Vector(child)
+
+    def materialise(self, genome: Vector) -> Any:
+        """Return a tensor (N,) on the device or, where the seeds are modules, a module.
+
+        On the CPU the tensor is the genome's own memory: it is to be read only.
+        """
+        tensor = torch.from_numpy(genome.values)
+        if self.device.type != "cpu":
+            tensor = tensor.to(self.device)
+        if self.module is None:
+            return tensor
+        # Copies, because modules may change in use.
+        with torch.no_grad():
+            for parameter, part in zip(
+                self.module.parameters(), self.layout.split(tensor).values(), strict=True
+            ):
+                parameter.copy_(part)
+        return self.module
+
+    def pack(self, genome: Vector) -> Reals:
+        """Return what ``genome`` makes the same genome of again: the vector (N,)."""
+        return genome.values
+
+    def save(self, model: Member | Vector, path: str | Path) -> None:
+        """Write a member, or its genome, as a safetensors file with the layout's tensor names.
+
+        Raises:
+            InputError: the file cannot be written; nothing is left behind then.
+        """
+        genome: Vector = model.genome if isinstance(model, Member) else model
+        parts = self.layout.split(torch.from_numpy(genome.values))
+        tensors = {name: part.contiguous() for name, part in parts.items()}
+        write_whole(path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"}))
+
+
+def _flat(model: Any) -> NDArray[Any]:
+    """Return a vector-like model as a flat array."""
+    if isinstance(model, Tensor):
+        # NumPy has no bfloat16; float64 stays, to be checked before it is rounded.
+        model = model.detach().cpu()
+        model = model.float() if model.dtype == torch.bfloat16 else model
+    array = np.asarray(model)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
+        raise InputError(
+            f"A model must be one flat vector of numbers or a torch module, but "
+            f"{type(model).__name__} of shape {array.shape} came; flatten its weights."
+        )
+    return array
+
+
+def checked_device(name: str) -> torch.device:
+    """Return a torch device that is there.
+
+    Raises:
+        InputError: an unknown name, or CUDA where there is none.
+    """
+    device = torch.device(device_name(name))
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        found = f"only {there} CUDA GPUs are" if there else "no CUDA GPU is"
+        raise InputError(f"Device {name!r} was asked for, but {found} there; use 'cpu'.")
+    return device

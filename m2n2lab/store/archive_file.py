@@ -1,0 +1,214 @@
+"""The archive as one safetensors file, which NumPy and PyTorch open without this library.
+
+It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for none, ``fitness`` (P,),
+``scores`` (P, D) and, of models kept whole, ``vectors`` (P, N); members oldest first. Its metadata
+has one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
+Of checkpoints it has the members' recipes instead of vectors, and the ids of their seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.version import __version__
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
+
+FORMAT, VERSION = "m2n2lab archive", 1
+NOBODY = -1
+
+_KINDS = {
+    "ids": ("I64",),
+    "born": ("I64",),
+    "parents": ("I64",),
+    "fitness": ("F64",),
+    "scores": ("BOOL", "F64"),
+    "vectors": ("F32", "F64"),
+}
+"""Tensors of the file, and the kinds of numbers each may have."""
+
+
+@dataclass(frozen=True, eq=False)
+class SavedArchive:
+    """Members as they were exported, oldest first.
+
+    Attributes:
+        ids: (P,) their ids.
+        born: (P,) steps at which they were told; 0 for seeds.
+        parents: (P,) ids of their parents.
+        fitness: (P,) their fitness.
+        scores: (P, D) their scores.
+        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, which an evolver
+            in the space of the same checkpoints takes by ``tell``.
+        layout: names and shapes along a vector.
+        about: method, task, step and maker, as plain values; ``seeds`` of recipes.
+    """
+
+    ids: NDArray[np.int64]
+    born: NDArray[np.int64]
+    parents: tuple[tuple[int, ...], ...]
+    fitness: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    models: list[Any]
+    layout: Layout
+    about: Mapping[str, Any]
+
+
+def archive_bytes(evolver: Evolver) -> bytes:
+    """Return the archive as it stands, as a safetensors file.
+
+    The search may go on meanwhile in another thread: all that is written is of one moment.
+
+    Raises:
+        InputError: a space of one's own whose models are neither vectors nor recipes.
+    """
+    step, now, space = evolver.generation, evolver.archive.population, evolver.space
+    members, scores = now.members, now.scores[now.order]
+    parents = [(*member.parents, NOBODY, NOBODY)[:2] for member in members]
+    told: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "maker": f"m2n2lab {__version__}",
+        "method": evolver.method,
+        "task": evolver.task.name,
+        "step": step,
+        "layout": space.layout.shapes,
+    }
+    tensors: dict[str, NDArray[Any]] = {
+        "ids": np.array([member.id for member in members], np.int64),
+        "born": np.array([member.born for member in members], np.int64),
+        "parents": np.array(parents, np.int64),
+        "fitness": now.standing.fitness,
+        "scores": scores.astype(np.bool_) if np.isin(scores, (0.0, 1.0)).all() else scores,
+    }
+    genomes = [member.genome for member in members]
+    if all(isinstance(genome, Recipe) for genome in genomes):
+        told["recipes"] = [genome.to_json() for genome in genomes]
+        told["seeds"] = [seed.id for seed in space.plan.seeds] if hasattr(space, "plan") else []
+    else:
+        vectors = [np.asarray(space.pack(genome)) for genome in genomes]
+        if any(v.shape != (space.size,) or v.dtype.kind != "f" for v in vectors):
+            raise InputError(
+                f"Only models that are vectors or recipes can be exported, but those of a "
+                f"{type(space).__name__} came; save each with the space's own save."
+            )
+        tensors["vectors"] = np.array(vectors)
+    return safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(told)})
+
+
+def save_archive(evolver: Evolver, path: str | Path) -> None:
+    """Write the archive as it stands (see ``archive_bytes``); the file is complete or not there.
+
+    Raises:
+        InputError: it cannot be written; an older file of that name is kept then.
+    """
+    write_whole(path, archive_bytes(evolver))
+
+
+def load_archive(path: str | Path) -> SavedArchive:
+    """Read what ``save_archive`` wrote.
+
+    ::
+
+        saved = m2n2lab.load_archive("archive.safetensors")
+        evolver = m2n2lab.Evolver(task, saved.models, mutation=0.01, rng=1)
+
+    Raises:
+        InputError: no such file, or no whole archive in it.
+    """
+    try:
+        with Path(path).open("rb"):  # says better than the library why it cannot be read
+            pass
+        with safe_open(path, "numpy") as file:
+            about = json.loads((file.metadata() or {}).get("m2n2lab", "null"))
+            if not isinstance(about, dict) or about.get("format") != FORMAT:
+                raise ValueError("another kind of safetensors file")
+            if about.get("version") != VERSION:
+                raise ValueError(f"one of version {about.get('version')!r}")
+            names = set(file.keys())
+            tensors = {name: _tensor(file, name) for name in _KINDS if name in names}
+        return _archive(about, tensors)
+    except OSError as error:
+        raise InputError(
+            f"{path} could not be read: {error.strerror or error}; choose a file that was exported."
+        ) from error
+    except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        words = str(error)
+        if isinstance(error, SafetensorError):
+            words = f"a damaged or incomplete file ({error})"
+        elif isinstance(error, KeyError):
+            words = f"one without {error.args[0]}"
+        raise InputError(
+            f"{path} must be an archive as m2n2lab {__version__} exports it, but "
+            f"{words} came; export it again."
+        ) from error
+
+
+def _tensor(file: Any, name: str) -> NDArray[Any]:
+    """Return one of ``_KINDS``."""
+    kind = file.get_slice(name).get_dtype()
+    if kind not in _KINDS[name]:
+        raise ValueError(f"one with {name} of kind {kind}")
+    tensor: NDArray[Any] = file.get_tensor(name)
+    return tensor
+
+
+def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedArchive:
+    """Return an archive whose parts fit together; what is said of others comes before "came"."""
+    layout = _layout(about.pop("layout", None))
+    count = len(tensors["ids"]) if tensors["ids"].ndim == 1 else 0
+    shapes = {"ids": (), "born": (), "parents": (2,), "fitness": (), "vectors": (layout.size,)}
+    for name, tensor in tensors.items():
+        rest = tensor.shape[-1:] if name == "scores" else shapes[name]
+        if count == 0 or tensor.shape != (count, *rest):
+            raise ValueError(f"one with {name} of shape {tensor.shape}")
+    recipes = about.pop("recipes", None)
+    models: list[Any]
+    if recipes is None:
+        models = list(tensors["vectors"])
+    else:
+        models = _recipes(recipes)
+        if len(models) != count or any(recipe.size != layout.size for recipe in models):
+            raise ValueError(f"one with recipes of other models ({len(models)})")
+    return SavedArchive(
+        ids=tensors["ids"],
+        born=tensors["born"],
+        parents=tuple(
+            tuple(id for id in pair if id != NOBODY) for pair in tensors["parents"].tolist()
+        ),
+        fitness=tensors["fitness"],
+        scores=tensors["scores"].astype(np.float64),
+        models=models,
+        layout=layout,
+        about=about,
+    )
+
+
+def _recipes(told: Any) -> list[Recipe]:
+    try:
+        return [Recipe.from_json(recipe) for recipe in (told if isinstance(told, list) else [])]
+    except InputError:
+        raise ValueError("one with a recipe that is none") from None
+
+
+def _layout(shapes: Any) -> Layout:
+    def whole(shape: Any) -> bool:
+        return isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+
+    if not isinstance(shapes, dict) or not all(map(whole, shapes.values())):
+        raise ValueError("one whose layout has no shapes")
+    return Layout(shapes)

@@ -1,0 +1,1 @@
+"""Tasks for models that draw: pipelines, prompts, scorers, shapes."""

@@ -1,0 +1,219 @@
+"""Greedy answers of a language model, in batches, with progress and a way to stop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.progress import Watch
+
+
+class Batch(NamedTuple):
+    """Answers that were generated together.
+
+    Attributes:
+        places: (n,) which prompts they answer.
+        texts: (n,) the answers.
+        tokens: how many were generated for all of them.
+    """
+
+    places: list[int]
+    texts: list[str]
+    tokens: int
+
+
+class Generator:
+    """Asks any causal language model of transformers, always for its likeliest next token.
+
+    Prompts are sorted by length and padded on the left, so a batch wastes little and an answer does
+    not depend on which others it shares a batch with. That holds up to the rounding of the model's
+    own numbers: in bfloat16 and float16 two tokens are now and then equally likely, and which one
+    wins may change with the size of the batch. When memory runs out the batch is halved, for good,
+    and work goes on.
+
+    Args:
+        max_new_tokens: tokens after which an answer is cut.
+        batch: prompts answered together.
+        stop: texts at which an answer ends; they are no part of it.
+
+    Raises:
+        InputError: numbers below 1.
+    """
+
+    def __init__(
+        self, max_new_tokens: int = 256, batch: int = 32, stop: Sequence[str] = ()
+    ) -> None:
+        self.max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
+        self.batch = whole_number("batch", batch, 1)
+        self.stop = tuple(text for text in ([stop] if isinstance(stop, str) else stop) if text)
+
+    def batches(
+        self, model: Any, tokenizer: Any, prompts: Sequence[str], watch: Watch | None = None
+    ) -> Iterator[Batch]:
+        """Yield the answers batch by batch, the longest prompts first.
+
+        Args:
+            model: a causal language model of transformers.
+            tokenizer: its tokenizer.
+            prompts: what it is asked.
+            watch: who may stop it.
+
+        Raises:
+            Halted: somebody asked to stop.
+            InputError: tokens that the model does not have, or no memory for a single prompt.
+        """
+        watch = watch or Watch()
+        keep, new = self._room(model)
+        ids = _encode(model, tokenizer, prompts, keep)
+        order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
+        start = 0
+        while start < len(order):
+            watch.check()
+            places = order[start : start + self.batch]
+            texts = None
+            # What failed must be let go of before the next try: a traceback keeps its tensors.
+            with out_of_memory():
+                texts, tokens = self._answer(model, tokenizer, [ids[p] for p in places], new, watch)
+            if texts is not None:
+                start += len(places)
+                yield Batch(places, texts, tokens)
+                continue
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if len(places) == 1:
+                raise InputError(
+                    f"A prompt of {len(ids[places[0]])} tokens must fit into memory by itself, but "
+                    f"does not; use a shorter prompt, fewer max_new_tokens or a smaller dtype."
+                )
+            self.batch = len(places) // 2
+
+    def _room(self, model: Any) -> tuple[int | None, int]:
+        """Return how many tokens of a prompt are kept, and how many are generated at most.
+
+        Both depend on the model alone, or a prompt's answer would depend on its neighbours.
+        """
+        config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else {}
+        limit = getattr(config, "max_position_embeddings", None)
+        if not isinstance(limit, int) or limit < 2:
+            return None, self.max_new_tokens
+        new = min(self.max_new_tokens, max(limit // 2, 1))
+        return limit - new, new
+
+    @torch.inference_mode()
+    def _answer(
+        self, model: Any, tokenizer: Any, ids: list[list[int]], new: int, watch: Watch
+    ) -> tuple[list[str], int]:
+        """Return the answers to a batch of prompts, and how many tokens these took."""
+        import transformers
+
+        ends = _ends(model, tokenizer)
+        pad = next((t for t in (tokenizer.pad_token_id, *ends) if t is not None), 0)
+        width = max(map(len, ids))
+        tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
+        # All that a checkpoint's own generation_config could set otherwise is set here.
+        settings: Any = transformers.GenerationConfig
+        config = settings(
+            do_sample=False,
+            num_beams=1,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=50,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            max_new_tokens=new,
+            pad_token_id=pad,
+            eos_token_id=ends or None,
+        )
+        out = model.generate(
+            input_ids=tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            stopping_criteria=[self._stopping(tokenizer, width, watch)],
+        )
+        answers = [_until_end(row, ends) for row in out[:, width:].tolist()]
+        texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        cut = [self._cut(text) for text in texts]
+        return cut, sum(min(len(row) + 1, new) for row in answers)
+
+    def _stopping(self, tokenizer: Any, width: int, watch: Watch) -> Callable[..., Tensor]:
+        """Return what transformers asks after each token: which rows are done, (n,) booleans."""
+        # A token may be as short as a byte, so the tail in which a stop text may just have ended
+        # has this many tokens at most.
+        tail = max((len(text.encode()) for text in self.stop), default=0) + 8
+
+        def done(ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            watch.check()
+            ended = [False] * len(ids)
+            if self.stop:
+                texts = tokenizer.batch_decode(ids[:, max(width, ids.shape[1] - tail) :])
+                ended = [any(text in end for text in self.stop) for end in texts]
+            return torch.tensor(ended, device=ids.device)
+
+        return done
+
+    def _cut(self, text: str) -> str:
+        """Return an answer up to the first text that ends it."""
+        return text[: min((at for s in self.stop if (at := text.find(s)) >= 0), default=len(text))]
+
+
+@contextlib.contextmanager
+def out_of_memory() -> Iterator[None]:
+    """Swallow what says that memory ran out, and nothing else."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        pass
+    except RuntimeError as error:  # on a CPU torch has no class for it
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Return the tokens that end an answer, as the tokenizer and the model's own config say."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own]
+    found = [token for token in (tokenizer.eos_token_id, *listed) if token is not None]
+    return list(dict.fromkeys(found))
+
+
+def _until_end(row: list[int], ends: list[int]) -> list[int]:
+    """Return generated tokens up to the first that ends the answer."""
+    return row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
+
+
+def _encode(
+    model: Any, tokenizer: Any, prompts: Sequence[str], keep: int | None
+) -> list[list[int]]:
+    """Return the tokens of each prompt; of long ones the last ``keep``, and what they begin with.
+
+    Raises:
+        InputError: tokens that the model does not have.
+    """
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    rows: list[list[int]] = []
+    for prompt in prompts:
+        # A chat template writes the token that a text begins with itself.
+        special = not (tokenizer.bos_token and prompt.startswith(tokenizer.bos_token))
+        row = list(tokenizer(prompt, add_special_tokens=special, verbose=False)["input_ids"])
+        while len(row) > 1 and row[-1] == end:  # some tokenizers end every text
+            row.pop()
+        if keep is not None and len(row) > keep:
+            first = row[:1] if row[0] == begin and keep > 1 else []
+            row = first + row[len(row) - keep + len(first) :]
+        start = next((token for token in (begin, end) if token is not None), 0)
+        rows.append(row or [start])
+    many = model.get_input_embeddings().num_embeddings
+    largest = max(chain.from_iterable(rows), default=0)
+    if largest >= many:
+        raise InputError(
+            f"The tokenizer's tokens must be among the model's {many}, but token {largest} came; "
+            f"give the tokenizer that belongs to this model."
+        )
+    return rows

@@ -1,0 +1,100 @@
+"""GSM8K's problems, read from its files or from the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from m2n2lab.tasks.datasets import TRAIN_SHARE
+from m2n2lab.utils.errors import InputError, first_line
+
+HUB = "openai/gsm8k"
+
+
+class Problem(NamedTuple):
+    """A word problem and its worked answer, which ends in ``#### number``."""
+
+    question: str
+    answer: str
+
+
+Parts = tuple[list[Problem], list[Problem]]
+
+
+def fetch() -> Parts:
+    """Return GSM8K's two parts from the hub.
+
+    Raises:
+        InputError: no way there.
+    """
+    try:
+        import datasets
+
+        parts: Any = datasets.load_dataset(HUB, "main")
+        return _problems(parts["train"], HUB), _problems(parts["test"], HUB)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the network raises, the person needs the other way
+        reason = first_line(error)
+        raise InputError(
+            f"GSM8K could not be fetched from the hub ({type(error).__name__}: {reason}); give a "
+            f"folder with train.jsonl and test.jsonl instead."
+        ) from error
+
+
+def read(path: Path) -> Parts:
+    """Return the two parts in a folder, or those that one file is cut into.
+
+    Raises:
+        InputError: missing or foreign files, nothing in them.
+    """
+    files = [path / "train.jsonl", path / "test.jsonl"] if path.is_dir() else [path]
+    there = [file for file in files if file.is_file()]
+    if not there:
+        expected = " or ".join(file.name for file in files) if path.is_dir() else "a .jsonl file"
+        raise InputError(
+            f"{path} must be a folder with train.jsonl and test.jsonl, or one such file, but there "
+            f"is no {expected}; check the path."
+        )
+    parts = [_problems(_rows(file), str(file)) for file in there]
+    if len(parts) == 2:
+        return parts[0], parts[1]
+    cut = max(int(len(parts[0]) * TRAIN_SHARE), 1)
+    return parts[0][:cut], parts[0][cut:]
+
+
+def _rows(path: Path) -> list[Any]:
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} could not be read ({error}); get it again.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path} must hold a JSON object in each line, but line {number} is none "
+                f"({error}); get it again."
+            ) from error
+    return rows
+
+
+def _problems(rows: Any, where: str) -> list[Problem]:
+    """Return the problems in rows with a question and an answer."""
+    found = []
+    for number, row in enumerate(rows, start=1):
+        known = row if isinstance(row, Mapping) else {}
+        question, answer = known.get("question"), known.get("answer")
+        if not isinstance(question, str) or not isinstance(answer, str):
+            raise InputError(
+                f"{where} must hold problems with a question and an answer, but number {number} "
+                f"is {str(row)[:60]!r}; use GSM8K's own form."
+            )
+        found.append(Problem(question, answer))
+    if not found:
+        raise InputError(f"{where} must hold problems, but it is empty; get it again.")
+    return found

@@ -1,0 +1,178 @@
+"""What tasks for language models share: the tokenizer, and answers that are generated once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2n2lab.tasks.answer_cache import RememberingTask
+from m2n2lab.tasks.language.generation import Generator
+from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.extras import missing
+from m2n2lab.utils.progress import Meter
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
+    from m2n2lab.core.spaces.space import Space
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
+
+
+class LanguageTask(RememberingTask):
+    """A task whose models answer prompts in text.
+
+    Args:
+        points: D, number of data points.
+        generator: how answers are generated.
+        tokenizer: a folder, a hub id or a tokenizer; by default that of the space's checkpoints,
+            or the one beside the model.
+        known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
+
+    Raises:
+        InputError: lengths that do not fit together, no such tokenizer.
+    """
+
+    def __init__(
+        self, points: int, *, generator: Generator, tokenizer: Any = None, **known: Any
+    ) -> None:
+        super().__init__(points, **known)
+        self.generator = generator
+        self._given = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+        self._tokenizers: dict[str, Any] = {}  # by the folder that the model is loaded from
+
+    # -- models and their tokenizers ---------------------------------------------------------------
+
+    def check_space(self, space: Space) -> None:
+        """See that the seeds can be asked, and mean the same by their tokens.
+
+        Raises:
+            InputError: different tokenizers, or none.
+        """
+        from m2n2lab.checkpoint import CheckpointSpace
+
+        if isinstance(space, CheckpointSpace):
+            check_tokenizers(space)
+            if self._given is None:
+                folder = space.tokenizer_folder
+                self._tokenizers[str(space.plan.base.path)] = load_tokenizer(folder)
+
+    def tokenizer(self, model: Any) -> Any:
+        """Return the tokenizer with which a model is asked.
+
+        Raises:
+            InputError: none was given and none lies beside the model; or it is no such model.
+        """
+        if not hasattr(model, "generate") or not hasattr(model, "config"):
+            raise InputError(
+                f"{self.name} is answered by a causal language model of transformers, but a "
+                f"{type(model).__name__} came; use seeds that are such models."
+            )
+        if self._given is not None:
+            return self._given
+        folder = str(getattr(model, "name_or_path", ""))
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = load_tokenizer(folder)
+        return self._tokenizers[folder]
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def ask(self, model: Any, prompts: Sequence[str], meter: Meter, count: int = 1) -> list[str]:
+        """Return a model's answers to prompts (n,), generating those that are not known.
+
+        Args:
+            model: a causal language model.
+            prompts: what it is asked.
+            meter: what counts the answers.
+            count: what one answer counts; 0 where it takes several to be done.
+
+        Raises:
+            Halted: somebody asked to stop; what was answered until then is kept.
+            InputError: no tokenizer, or one that does not fit.
+        """
+        tokenizer = self.tokenizer(model)
+        known = self._known(model)
+        digests = [sha256(prompt.encode(errors="surrogatepass")).digest() for prompt in prompts]
+        new = {d: p for d, p in zip(digests, prompts, strict=True) if d not in known}
+        meter.add(count * sum(digest in known for digest in digests), 0)
+        keys, asked = list(new), list(new.values())
+        for batch in self.generator.batches(model, tokenizer, asked, self._watch):
+            known.update((keys[p], text) for p, text in zip(batch.places, batch.texts, strict=True))
+            fresh = {keys[place] for place in batch.places}
+            meter.add(count * sum(digest in fresh for digest in digests), batch.tokens)
+        return [known[digest] for digest in digests]
+
+
+def load_tokenizer(source: str | Path) -> Any:
+    """Return the tokenizer of a folder, or of a hub id.
+
+    Raises:
+        InputError: there is none, or transformers cannot load it.
+    """
+    folder = Path(source)
+    # Without such a file transformers would make an empty tokenizer of the model's config.
+    bare = folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES)
+    if not str(source) or bare:
+        where = str(source) or "The folder of this model"
+        raise InputError(
+            f"{where} must hold a tokenizer, such as tokenizer.json, to be asked in text, but it "
+            f"has none; copy it from the model's base, or give tokenizer=…."
+        )
+    try:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(source))
+    except ImportError as error:
+        raise missing("A tokenizer", error.name or "transformers", "llm") from error
+    except Exception as error:  # whatever is wrong with the files, or with the way to the hub
+        reason = first_line(error)
+        raise InputError(
+            f"The tokenizer of {source} could not be loaded ({type(error).__name__}: {reason}); "
+            f"give a folder with a tokenizer that transformers knows."
+        ) from error
+
+
+def chat(tokenizer: Any, said: Sequence[str]) -> str:
+    """Return a conversation as its model's own template writes it, up to the next answer.
+
+    Args:
+        tokenizer: what brings the template.
+        said: what the user and the model said in turn, the user first and last.
+
+    Raises:
+        InputError: there is no template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "The chat style needs a tokenizer with a chat template, but this one has none; choose "
+            "another style."
+        )
+    roles = ("user", "assistant")
+    turns = [{"role": roles[k % 2], "content": text} for k, text in enumerate(said)]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def check_tokenizers(space: CheckpointSpace) -> None:
+    """See that all seeds mean the same by the same tokens.
+
+    Raises:
+        InputError: the first token on which two of them disagree.
+    """
+    from m2n2lab.checkpoint.tokenizers import disagreement
+
+    base: Checkpoint = space.plan.base
+    for other in space.plan.seeds[1:]:
+        clash = disagreement(base, other, space.plan.rows)
+        if clash:
+            raise InputError(
+                f"The seeds must have one tokenizer to be asked in text, but {clash} ({base.id} "
+                f"and {other.id}); merge models that were fine-tuned from one base."
+            )

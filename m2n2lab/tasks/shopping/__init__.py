@@ -1,0 +1,1 @@
+"""Tasks for shopping agents: WebShop, its simulator, its files and its server."""

@@ -1,0 +1,149 @@
+"""WebShop's own product files: ``items_shuffle*.json``, ``items_ins_v2*.json``, human wishes."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from m2n2lab.tasks.shopping.catalogue import Goal, Product, price_limit
+from m2n2lab.utils.errors import InputError
+
+UNPRICED = 100.0
+"""Dollars that a product without a price costs, as in WebShop."""
+
+_PRICE = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def read_json(path: str | Path, kind: type, what: str) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        InputError: missing, damaged, or something else than ``what``.
+    """
+    path = Path(path)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} must be {what}, but there is no such file; check the path."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} could not be read ({error}); get it again.") from error
+    if not isinstance(found, kind) or not found:
+        came = "nothing is in it" if isinstance(found, kind) else f"a {type(found).__name__} came"
+        raise InputError(f"{path} must be {what}, but {came}; get WebShop's own file.")
+    return found
+
+
+def read_products(path: str | Path, attributes: str | Path | None = None) -> list[Product]:
+    """Return the products of WebShop's files.
+
+    Args:
+        path: ``items_shuffle*.json``, a list of products.
+        attributes: ``items_ins_v2*.json``, the attributes of each asin.
+
+    Raises:
+        InputError: a file that is missing, damaged, empty or something else.
+    """
+    rows = read_json(path, list, "a list of products")
+    known = {} if attributes is None else read_json(attributes, dict, "attributes by asin")
+    found: dict[str, Product] = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping) or not row.get("asin") or not row.get("name"):
+            raise InputError(
+                f"{path} must hold products with an asin and a name, but number {number} is "
+                f"{str(row)[:60]!r}; get WebShop's own file."
+            )
+        item = _product(row, known.get(row["asin"]))
+        found.setdefault(item.id, item)  # WebShop keeps the first of a number, too
+    return list(found.values())
+
+
+def _product(row: Mapping[str, Any], known: Any) -> Product:
+    bullets = row.get("small_description") or ()
+    prices = _PRICE.findall(str(row.get("pricing") or ""))
+    path = str(row.get("product_category") or "")
+    return Product(
+        id=str(row["asin"]),
+        title=str(row["name"]),
+        query=str(row.get("query") or "").casefold().strip(),
+        categories=tuple(part.strip() for part in path.split("›") if part.strip()),
+        price=float(prices[0].replace(",", "")) if prices else UNPRICED,
+        attributes=_texts(known, "attributes"),
+        options=dict(_options(row.get("customization_options"))),
+        bullets=(bullets,) if isinstance(bullets, str) else tuple(map(str, bullets)),
+        description=str(row.get("full_description") or ""),
+    )
+
+
+def _texts(row: Any, key: str) -> tuple[str, ...]:
+    found = row.get(key) if isinstance(row, Mapping) else None
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def _options(found: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Return names of options and their values, in small letters as WebShop shows them."""
+    options = []
+    for name, choices in found.items() if isinstance(found, Mapping) else ():
+        values = [c.get("value") for c in choices or () if isinstance(c, Mapping)]
+        shown = [str(v).strip().replace("/", " | ").casefold() for v in values if v]
+        if shown:
+            options.append((str(name).casefold(), tuple(dict.fromkeys(shown))))
+    return options
+
+
+def read_goals(
+    products: list[Product],
+    attributes: str | Path | None = None,
+    human: str | Path | None = None,
+    seed: int = 0,
+) -> list[Goal]:
+    """Return wishes for these products, in an order that the seed decides.
+
+    Args:
+        products: what is sold.
+        attributes: ``items_ins_v2*.json``, with a generated instruction for some products.
+        human: ``items_human_ins*.json``, with instructions that people wrote; taken if given.
+        seed: decides the order, price limits and, for generated instructions, options.
+
+    Raises:
+        InputError: no file with wishes, or none for any of these products.
+    """
+    if human is None and attributes is None:
+        raise InputError(
+            "WebShop's products need a file with instructions, items_ins_v2*.json or "
+            "items_human_ins*.json, but none came; give attributes=… or human=…."
+        )
+    source = human if human is not None else attributes
+    assert source is not None
+    rows = read_json(source, dict, "instructions by asin")
+    draw = random.Random(f"wishes {seed}")
+    found = []
+    for item in products:
+        row = rows.get(item.id)
+        for wish in row if isinstance(row, list) else [row]:
+            if isinstance(wish, Mapping) and wish.get("instruction"):
+                found.append(_goal(item, wish, human is not None, draw))
+    if not found:
+        raise InputError(
+            f"{source} must hold an instruction for one of the {len(products)} products, but it "
+            f"has none; take files that belong together."
+        )
+    draw.shuffle(found)
+    return found
+
+
+def _goal(item: Product, wish: Mapping[str, Any], human: bool, draw: random.Random) -> Goal:
+    text = str(wish["instruction"]).strip().rstrip(".")
+    options = _texts(wish, "instruction_options")
+    if not human:
+        chosen = {name: draw.choice(values) for name, values in item.options.items()}
+        text += "".join(f", and {name}: {value}" for name, value in chosen.items())
+        options = tuple(chosen.values())
+    limit = price_limit(item.price, draw)
+    text += f", and price lower than {limit:.2f} dollars"
+    return Goal(text, item, _texts(wish, "instruction_attributes"), options, limit)

@@ -1,0 +1,102 @@
+"""Pictures of several members side by side, as one PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from m2n2lab.viz.fonts import font_for
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
+    from m2n2lab.tasks.images.text2image import Drawn
+
+CELL, GAP, HEAD, SIDE = 96, 8, 66, 144
+"""Pixels of a picture's side, between pictures, above them, and left of them."""
+
+PAPER, INK, QUIET = "#ffffff", "#1d1d1f", "#6b6b70"
+
+
+class Row(NamedTuple):
+    """One member's pictures.
+
+    Attributes:
+        name: of the member.
+        drawn: what it drew, one for each column.
+    """
+
+    name: str
+    drawn: Sequence[Drawn]
+
+
+def contact_sheet(rows: Sequence[Row]) -> bytes:
+    """Return members' pictures for the same prompts as a PNG, each with its score.
+
+    Args:
+        rows: of equal lengths, at least one.
+    """
+    from PIL import Image, ImageDraw
+
+    columns = len(rows[0].drawn)
+    size = (SIDE + columns * (CELL + GAP), HEAD + len(rows) * (CELL + 22) + GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, drawn in enumerate(rows[0].drawn):
+        x = SIDE + column * (CELL + GAP)
+        _write(pen, x, GAP, drawn.prompt.text, 12, INK)
+    for line, row in enumerate(rows):
+        y = HEAD + line * (CELL + 22)
+        _write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
+        for column, drawn in enumerate(row.drawn):
+            x = SIDE + column * (CELL + GAP)
+            grain = Image.Resampling.NEAREST
+            if drawn.picture.shape[1] > CELL:
+                grain = Image.Resampling.LANCZOS
+            sheet.paste(Image.fromarray(drawn.picture).resize((CELL, CELL), grain), (x, y))
+            pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
+            if not np.isnan(drawn.score):
+                _write(pen, x, y + CELL + 2, f"{drawn.score:.2f}", 11, QUIET)
+    file = io.BytesIO()
+    sheet.quantize(128).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _write(
+    pen: Any, x: int, y: int, text: str, size: int, ink: str, width: int = CELL, lines: int = 4
+) -> None:
+    """Write a text, broken where it has to be: after a space, or anywhere in Japanese."""
+    font = font_for(text, size)
+    pieces = [f"{word} " for word in text.split(" ")] if " " in text else list(text)
+    rows, row = [], ""
+    for piece in pieces:
+        if row and pen.textlength((row + piece).rstrip(), font=font) > width:
+            rows.append(row)
+            row = ""
+        row += piece
+    rows.append(row)
+    if len(rows) > lines:
+        rows = [*rows[: lines - 1], rows[lines - 1].rstrip()[:-1] + "…"]
+    for line, words in enumerate(rows):
+        pen.text((x, y + line * (size + 2)), words.rstrip(), font=font, fill=ink)
+
+
+def sheet_of(evolver: Evolver, many: int = 4) -> bytes:
+    """Return a sheet of a search over pipelines: the seeds above, the best member below.
+
+    Args:
+        evolver: the search; its task draws.
+        many: prompts in each language.
+    """
+    task: Any = evolver.task
+    space: Any = evolver.space
+    prompts = task.exhibits(many)
+    named = [
+        (seed.path.name, genome) for seed, genome in zip(space.plan.seeds, space.seeds, strict=True)
+    ]
+    named.append((f"merged: member {evolver.best.id}", evolver.best.genome))
+    return contact_sheet(
+        [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in named]
+    )

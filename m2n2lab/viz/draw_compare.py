@@ -1,0 +1,139 @@
+"""HoloViews object of several searches' curves, each with its name at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import holoviews as hv
+
+from m2n2lab.analysis.comparison import LABEL_HEIGHT, CompareData, compare_data, label_places
+from m2n2lab.analysis.maps import curves_data
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.utils.errors import InputError
+from m2n2lab.viz.draw_maps import Hook, sans, sized, styled
+from m2n2lab.viz.theme import LIGHT, Theme
+
+ROOM = 1.3
+"""Width of the plot for each unit of the longest curve: names stand on the right."""
+
+MOST_LETTERS = 26
+"""Letters of a name that are shown."""
+
+Columns = dict[str, Any]
+
+
+def run_colour(theme: Theme, number: int) -> str:
+    """Return the colour of a search; there are as many as a page holds."""
+    return theme.runs[number % len(theme.runs)]
+
+
+def compare_columns(
+    data: CompareData, theme: Theme, apart: float = LABEL_HEIGHT
+) -> dict[str, Columns]:
+    """Return the sources of the plot: curves, and names at their ends, so far ``apart``."""
+    colours = [run_colour(theme, number) for number in data.numbers]
+    places = label_places(data, apart)
+    named = [k for k, steps in enumerate(data.steps) if len(steps)]
+    return {
+        "runs": {
+            "xs": [steps.tolist() for steps in data.steps],
+            "ys": [values.tolist() for values in data.values],
+            "colour": colours,
+        },
+        "names": {
+            "x": [float(data.steps[k][-1]) + 0.012 * data.last for k in named],
+            "y": [float(places[k]) for k in named],
+            "text": [_short(data.names[k]) for k in named],
+            "colour": [colours[k] for k in named],
+        },
+    }
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
+
+
+def draw_compare(
+    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = LABEL_HEIGHT
+) -> Any:
+    """Draw the curves over the forward passes, with names so far ``apart`` (``label_places``)."""
+    columns = compare_columns(data, theme, apart)
+    lines = [
+        {"x": x, "y": y, "colour": colour}
+        for x, y, colour in zip(*columns["runs"].values(), strict=True)
+    ]
+    watched: dict[str, Any] = {"default_tools": [], "show_legend": False}
+    curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(
+        color="colour",
+        line_width=2.2,
+        hooks=[_coloured(columns["runs"], "line_color"), *hooks],
+        **watched,
+    )
+    names = columns["names"]
+    labels = hv.Labels(
+        (names["x"], names["y"], names["text"], names["colour"]),
+        ["x", "y"],
+        ["text", "colour"],
+        label="names",
+    ).opts(
+        text_color="colour",
+        text_font_size="11px",
+        text_align="left",
+        text_baseline="middle",
+        hooks=[sans, _coloured(names, "text_color"), *hooks],
+        **watched,
+    )
+    low, high = data.bounds
+    return (curves * labels).opts(
+        responsive=True,
+        toolbar=None,
+        default_tools=[],
+        hooks=[styled(theme, grid=True, axes=False), *hooks],
+        xlim=(0, data.last * ROOM),
+        ylim=(low, high),
+        xformatter="%d",
+        xlabel="forward passes",
+        ylabel="per cent",
+    )
+
+
+def _coloured(columns: Columns, part: str) -> Hook:
+    """Return a hook that takes each mark's colour from the source.
+
+    HoloViews leaves the column out where all marks have one colour, as a single run's have.
+    """
+
+    def hook(plot: Any, element: Any) -> None:
+        plot.handles["source"].data = columns
+        setattr(plot.handles["glyph"], part, "colour")
+
+    return hook
+
+
+def compare(
+    runs: Mapping[str, Evolver], metric: str = "best, held out", theme: Theme = LIGHT
+) -> Any:
+    """Return one plot of several searches over their forward passes (a HoloViews object).
+
+    ::
+
+        runs = {m: m2n2lab.make_evolver(m, task, seeds, rng=0) for m in ("m2n2", "ga")}
+        for evolver in runs.values():
+            evolver.run(2_000)
+        m2n2lab.compare(runs)
+
+    Args:
+        runs: the searches by name.
+        metric: ``"best, held out"``, ``"best, train"`` or ``"covered"``.
+        theme: colours.
+
+    Raises:
+        InputError: no runs, or an unknown metric.
+    """
+    if not runs:
+        raise InputError(
+            'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
+        )
+    curves = {name: curves_data(evolver) for name, evolver in runs.items()}
+    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

@@ -1,0 +1,141 @@
+"""The HoloViews object of a landscape: a pair's children over split and mix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import holoviews as hv
+import numpy as np
+from bokeh.models import NumeralTickFormatter
+
+from m2n2lab.analysis.landscape import LandscapeData
+from m2n2lab.viz.draw_maps import Hook, base, colorbar, part, sans
+from m2n2lab.viz.theme import Theme, ramp
+from m2n2lab.viz.tooltips import explained
+
+MARGIN = 0.075
+"""Room around the map, for the names of its corners and for what its marks mean."""
+
+KEY = "A, B: parents · ★ best · ⊕ bench"
+
+
+def corners(data: LandscapeData, theme: Theme) -> dict[str, list[Any]]:
+    """Return where names stand beside the corners that are the parents, the names and colours.
+
+    The mix is B's share before the split, so where all of the vector lies before it mix 0 is A,
+    and where none does mix 0 is B.
+    """
+    a, b = ("A", theme.parent_a), ("B", theme.parent_b)
+    aside = _half(data) + MARGIN / 2
+    marks = [(-aside, 0.0, *b), (-aside, 1.0, *a), (1 + aside, 0.0, *a), (1 + aside, 1.0, *b)]
+    return dict(zip(("x", "y", "text", "colour"), map(list, zip(*marks, strict=True)), strict=True))
+
+
+def _half(data: LandscapeData) -> float:
+    """Return half the width of a cell; the outer cells are centred on 0 and 1."""
+    return 0.5 / (len(data.mixes) - 1)
+
+
+def best_cell(data: LandscapeData) -> dict[str, list[float]]:
+    """Return where the best cell is, as x and y of at most one point."""
+    if data.best is None:
+        return {"x": [], "y": []}
+    row, column = data.best
+    return {
+        "x": [float(data.splits[column] / max(int(data.splits[-1]), 1))],
+        "y": [float(data.mixes[row])],
+    }
+
+
+def landscape_limits(data: LandscapeData) -> tuple[float, float]:
+    """Return the scores, in per cent, that get the ends of the ramp."""
+    known = data.scores[~np.isnan(data.scores)] * 100
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    return low, max(high, low + 1e-9)
+
+
+_SENTENCE = """Split at <b>$x{split}</b> ($x{share}), mix <b>$x{mix}</b>: <b>$x{score}</b>
+<p>$x{made}</p><p>$x{rest}</p>"""
+_CODE = """
+  const splits = own("splits"), mixes = own("mixes"), last = splits.length - 1
+  const nearest = (share) => Math.min(Math.max(Math.round(share * last), 0), last)
+  const row = nearest(y), column = nearest(x), cell = row * (last + 1) + column
+  const mix = mixes[row], score = own("image")[cell], known = own("known")[cell] == "1"
+  const of_b = (part) => `${Math.round(100 * part)}\u00a0% B`
+  // Where one side of the split is empty, one mix is everywhere.
+  const only = column == 0 ? 1 - mix : column == last ? mix : NaN
+  return {split: splits[column].toLocaleString("en"), mix: mix.toFixed(2),
+          share: `${Math.round(100 * splits[column] / splits[last])}\u00a0%`,
+          score: isNaN(score) ? "not evaluated yet" : `${score.toFixed(1)}\u00a0%`,
+          made: only == 0 ? "This is A itself." : only == 1 ? "This is B itself."
+            : isNaN(only) ? `${of_b(mix)} before the split, ${of_b(1 - mix)} after it.`
+            : `${of_b(only)} everywhere.`,
+          rest: known || isNaN(score) ? "" : "Not evaluated yet: the score of a cell nearby."}
+"""
+
+
+def landscape_words(data: LandscapeData) -> dict[str, list[Any]]:
+    """Return columns, beside the map itself, from which the browser words what it shows."""
+    return {
+        "splits": [data.splits.tolist()],
+        "mixes": [data.mixes.tolist()],
+        "known": ["".join("01"[known] for known in data.known.ravel().tolist())],
+    }
+
+
+def draw_landscape(
+    data: LandscapeData,
+    at: tuple[float, float] | None,
+    theme: Theme,
+    hooks: tuple[Hook, ...] = (),
+) -> Any:
+    """Draw a child's score over split and mix, with the bench's place and the best cell marked.
+
+    Args:
+        data: what is known.
+        at: the bench's split, as a share of the vector, and mix; ``None`` where there is no bench.
+        theme: colours.
+        hooks: as for the other plots.
+    """
+    explain = explained(theme, _SENTENCE, _CODE, landscape_words(data))
+    half = _half(data)
+    image = hv.Image(
+        100 * data.scores[::-1],
+        bounds=(-half, -half, 1 + half, 1 + half),
+        kdims=["split", "mix"],
+        vdims=["score"],
+    ).opts(
+        cmap=ramp(theme),
+        clim=landscape_limits(data),
+        clipping_colors={"NaN": theme.card},
+        colorbar=True,
+        clabel="",
+        # One cell alone spans next to nothing, and its scale would show a dozen digits.
+        colorbar_opts={**colorbar(theme), "formatter": NumeralTickFormatter(format="0[.]00")},
+        **part(explain, *hooks),
+    )
+    names = hv.Labels(tuple(corners(data, theme).values()), vdims=["text", "colour"]).opts(
+        text_color="colour", text_font_size="13px", text_font_style="bold", **part(sans)
+    )
+    words = KEY if at else KEY.rpartition(" · ")[0]
+    key = hv.Labels(([-half], [1 + half + 0.015], [words]), vdims=["text"]).opts(
+        text_color=theme.quiet, text_font_size="11px", text_align="left",
+        text_baseline="bottom", **part(sans),
+    )  # fmt: skip
+    best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
+        color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
+        **part(*hooks),
+    )  # fmt: skip
+    bench = hv.Points([at] if at else [], ["split", "mix"], label="bench").opts(
+        color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
+        show_legend=False, **part(*hooks),
+    )  # fmt: skip
+    return hv.Overlay([image, names, key, best, bench]).opts(
+        xlim=(-half - MARGIN, 1 + half + MARGIN),
+        ylim=(-half, 1 + half + MARGIN),
+        xlabel="split (share of the vector before it)",
+        ylabel="mix (share of B before it)",
+        **base(theme, axes=False),
+    )

@@ -1,0 +1,58 @@
+"""Shopping trips as a good customer makes them, for a tiny agent to learn from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+
+from m2n2lab.tasks.shopping.catalogue import Goal, goals, products
+from m2n2lab.tasks.shopping.simulator import BUY, Action, Shop, Visit
+from m2n2lab.tasks.shopping.webshop import Turn
+
+PAGE = 4
+"""Products on a page of results: what tiny models are asked must be short."""
+
+OWN = 1_000
+"""Seeds of catalogues to train on begin here; those below are for searches and tests."""
+
+
+def plan(shop: Shop, goal: Goal) -> list[Action]:
+    """Return what a good customer does: search, pick, choose, buy.
+
+    They take the first product on the page that is cheap enough, which is as much as can be seen
+    there.
+    """
+    search = Action("search", " ".join([*goal.attributes, goal.product.query]))
+    found = shop.search(search.value)[: shop.page]
+    limit = float("inf") if goal.limit is None else goal.limit
+    cheap = [id for id in found if shop.products[id].price <= limit] or list(found)
+    picks = (cheap[0], *goal.options, BUY)
+    return [search, *(Action("click", value) for value in picks)]
+
+
+def trip(shop: Shop, goal: Goal) -> tuple[list[Turn], float]:
+    """Return the turns of a good customer's trip, and its reward."""
+    visit, turns = Visit(shop, goal), []
+    for action in plan(shop, goal):
+        seen = visit.observation
+        text = f" {action.kind}[{action.value}]"
+        turns.append(Turn(seen, text, action, visit.act(action)))
+    return turns, visit.reward
+
+
+def wishes(seed: int = 0) -> Iterator[tuple[Shop, Goal]]:
+    """Yield wishes of ever new catalogues without end, none of which a test asks for."""
+    asked = {_wish(goal) for goal in goals(products(0), 0)}
+    for number in count():
+        own = OWN + random.Random(f"catalogue {seed} {number}").randrange(10**9)
+        sold = products(own)
+        shop = Shop(sold, PAGE)
+        for goal in goals(sold, own):
+            if _wish(goal) not in asked:
+                yield shop, goal
+
+
+def _wish(goal: Goal) -> tuple[object, ...]:
+    """Return what is asked for, whatever the product is called."""
+    return (goal.product.query, frozenset(goal.attributes), goal.options)

@@ -1,0 +1,100 @@
+"""Pipelines in the shape of SDXL: merged by component, drawn with, saved, and refused in words."""
+
+import numpy as np
+import pytest
+from helpers.sdxl import sdxl, single_file
+from safetensors.torch import load_file
+
+import m2n2lab
+from m2n2lab import InputError
+from m2n2lab.config.builders import build_evolver, code_of
+from m2n2lab.config.settings import Settings
+from m2n2lab.tasks.images.diffusion import Painter, Prompt
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory):
+    home = tmp_path_factory.mktemp("sdxl")
+    return [sdxl(home / name, seed) for seed, name in enumerate("ab")]
+
+
+def test_the_denoisers_are_merged_and_all_else_is_the_first_seed_s(pipelines, tmp_path):
+    from diffusers import DiffusionPipeline
+
+    space = m2n2lab.CheckpointSpace(*pipelines, components=["unet"])
+    child = space.merge(*space.seeds, space.size // 2, 0.3)
+    space.save(child, tmp_path / "merged")
+    merged = DiffusionPipeline.from_pretrained(tmp_path / "merged")
+    assert type(merged).__name__ == "StableDiffusionXLPipeline"
+    for name in ("text_encoder", "text_encoder_2"):
+        kept = load_file(pipelines[0] / name / "model.safetensors")
+        saved = load_file(tmp_path / "merged" / name / "model.safetensors")
+        assert all((saved[key] == kept[key]).all() for key in kept)
+    live = space.materialise(child)
+    prompts = [Prompt("a b"), Prompt("ab", noise=3)]
+    painter = Painter(steps=2, guidance=2.0, size=16)
+    one, other = (next(painter.batches(p, prompts)).pictures.astype(int) for p in (live, merged))
+    assert one.shape == (2, 16, 16, 3)
+    assert abs(one - other).max() <= 1
+
+
+def test_a_search_by_name_merges_pipelines_and_scores_with_a_function(pipelines, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a\nb\na b\n")
+    models = tuple(map(str, pipelines))
+    settings = Settings(
+        "text2image", models=models, components=("unet",), data=file, options={"archive_size": 3}
+    )
+    task = m2n2lab.tasks.text2image(
+        file, scorer=lambda pictures, _: pictures.mean(axis=(1, 2, 3)) / 255, steps=1, size=16
+    )
+    evolver = build_evolver(settings, task).run(1)
+    assert evolver.space.plan.base.parts[0].name == "unet"
+    assert [part.name for part in evolver.space.plan.base.parts] == ["unet"]
+    assert "components=('unet',)" in code_of(settings, 1)
+
+
+def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = single_file(pipelines[1], tmp_path / "b.safetensors")
+    space = m2n2lab.CheckpointSpace(pipelines[0], file, components=["unet"])
+    plain = m2n2lab.CheckpointSpace(*pipelines, components=["unet"])
+    names = list(space.layout.shapes)
+    assert names == list(plain.layout.shapes)
+    for name in names:
+        np.testing.assert_array_equal(
+            space.plan.seeds[1].array(name), plain.plan.seeds[1].array(name)
+        )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "components", "words"),
+    [
+        (["file", "a"], ["unet"], "first of pipelines .* a single file; name a folder first"),
+        (["a", "file"], None, r"the denoiser alone is merged; choose it with components=\['unet'"),
+        (["a", "junk"], ["unet"], "must hold a denoiser like that of"),
+        (["a", "b"], ["prior"], "a component 'prior', but found only .*unet"),
+    ],
+)
+def test_what_cannot_be_merged_is_said(pipelines, tmp_path, monkeypatch, seeds, components, words):
+    from checkpoints import tensors
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    known = dict(zip("ab", pipelines, strict=True))
+    known["file"] = tmp_path / "f.safetensors"
+    known["junk"] = tmp_path / "j.safetensors"
+    single_file(pipelines[1], known["file"])
+    tensors(known["junk"], {"model.diffusion_model.x": np.zeros((2, 2), np.float32)})
+    with pytest.raises(InputError, match=words):
+        m2n2lab.CheckpointSpace(*(known[name] for name in seeds), components=components)
+
+
+def test_other_denoisers_and_text_encoders_of_another_width_are_refused(pipelines, tmp_path):
+    other = sdxl(tmp_path / "other", 2, channels=(8, 24))
+    with pytest.raises(InputError, match=r"width \(block_out_channels\) \[8, 16\]"):
+        m2n2lab.CheckpointSpace(pipelines[0], other, components=["unet"])
+    wide = sdxl(tmp_path / "wide", 3, texts=(16, 32))
+    with pytest.raises(InputError, match=r"cross_attention_dim"):
+        m2n2lab.CheckpointSpace(pipelines[0], wide)

@@ -1,0 +1,360 @@
+import json
+import math
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.checkpoints import change, llama, pipeline, tensors
+from helpers.merges import run, weights
+
+HEAD = 17_568
+"""Index at which the output head begins."""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    for k, name in enumerate("ab"):
+        llama(folder / name, k)
+    return folder
+
+
+@pytest.fixture
+def here(pair, tmp_path, monkeypatch):
+    """A folder to work in, with checkpoints ``a`` and ``b``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in "ab":
+        shutil.copytree(pair / name, name)
+    return tmp_path
+
+
+def cosine(x, y):
+    x, y = (value.double().numpy().ravel() for value in (x, y))
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+# -- inspect -----------------------------------------------------------------------------------
+
+
+def test_inspect_lists_tensors_in_order_with_their_cosines(here):
+    status, out, _ = run("inspect", "a", "b")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0].endswith(".weight")}
+    x, y = weights("a"), weights("b")
+    assert rows.keys() == x.keys()
+    names = list(rows)
+    assert names[0] == "model.embed_tokens.weight"
+    assert names[-1] == "lm_head.weight"
+    for name, row in rows.items():
+        shape = " × ".join(map(str, x[name].shape)).split()
+        assert row[: 1 + len(shape)] == ["BF16", *shape]
+        assert float(row[-1]) == pytest.approx(cosine(x[name], y[name]), abs=6e-5)
+    assert rows["lm_head.weight"][-3:-1] == ["2,048", "17,568"]
+    assert "cosine with b" in out
+    assert "19,616 parameters in 21 tensors" in out
+    vector = [torch.cat([seed[name].flatten() for name in names]) for seed in (x, y)]
+    degrees = math.degrees(math.acos(cosine(*vector)))
+    assert f"angle ω between a and b: {degrees:.2f}°" in out
+    assert "Note: The seeds' licences" in out
+    assert out.splitlines()[-1] == "These can be merged."
+
+
+def test_json_is_one_object_with_exact_cosines(here):
+    llama("c", 2)
+    status, out, _ = run("inspect", "a", "b", "c", "--json")
+    assert status == 0
+    told = json.loads(out)
+    assert told["checkpoints"] == ["a", "b", "c"]
+    assert told["parameters"] == 19_616
+    assert told["problems"] == []
+    assert told["angle_degrees"].keys() == {"b", "c"}
+    first, others = weights("a"), {name: weights(name) for name in "bc"}
+    offset = 0
+    for row in told["tensors"]:
+        tensor = first[row["tensor"]]
+        assert (row["kind"], row["shape"]) == ("BF16", list(tensor.shape))
+        assert (row["offset"], row["parameters"]) == (offset, tensor.numel())
+        offset += tensor.numel()
+        for name, other in others.items():
+            expected = cosine(tensor, other[row["tensor"]])
+            assert row["cosine"][name] == pytest.approx(expected, abs=1e-9)
+    assert offset == 19_616
+
+
+def test_headers_alone_show_no_cosines(here):
+    status, out, _ = run("inspect", "a", "b", "--headers")
+    assert status == 0
+    assert "lm_head.weight" in out
+    assert "cosine" not in out
+    assert "ω" not in out
+    assert "These can be merged." in out
+    told = json.loads(run("inspect", "a", "b", "--headers", "--json")[1])
+    assert told["angle_degrees"] is None
+    assert all("cosine" not in row for row in told["tensors"])
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_one_checkpoint_is_listed_by_itself(options, here):
+    status, out, _ = run("inspect", "a", *options)
+    assert status == 0
+    assert "lm_head.weight" in out
+    assert "merged" not in out
+    assert "cosine" not in out
+
+
+def test_a_single_number_and_a_pipeline_are_listed(here):
+    tensors("x.safetensors", {"scale": torch.tensor(2.0)})
+    assert "one number" in run("inspect", "x.safetensors")[1]
+    pipeline("p")
+    out = run("inspect", "p", "--component", "unet", "--json")[1]
+    assert {row["tensor"].partition("/")[0] for row in json.loads(out)["tensors"]} == {"unet"}
+
+
+def damage(kind):
+    if kind == "cut short":
+        file = Path("b/model.safetensors")
+        file.write_bytes(file.read_bytes()[:-2])
+        return "b/model.safetensors", None, "cut short"
+    if kind == "NaN":
+        change(
+            "b/model.safetensors", {"lm_head.weight": torch.full((64, 32), torch.nan).bfloat16()}
+        )
+        return "b/model.safetensors", "lm_head.weight", "NaN or infinity at element 0"
+    change("b/model.safetensors", {"lm_head.weight": torch.ones(80, 32).bfloat16()})
+    return "b/model.safetensors", "lm_head.weight", "80 rows"
+
+
+@pytest.mark.parametrize("kind", ["cut short", "NaN", "vocabulary"])
+def test_problems_are_listed_and_end_with_status_1(kind, here):
+    file, tensor, found = damage(kind)
+    status, out, err = run("inspect", "a", "b")
+    assert status == 1
+    assert err.strip() == ""
+    (line,) = (line for line in out.splitlines() if line.startswith("Problem: "))
+    assert file in line
+    assert (tensor or "") in line
+    assert found in line
+    assert "can be merged" not in out
+    status, out, _ = run("inspect", "a", "b", "--json")
+    assert status == 1
+    (problem,) = json.loads(out)["problems"]
+    assert problem.keys() == {"file", "tensor", "expected", "found", "fix"}
+    assert (problem["file"], problem["tensor"]) == (file, tensor)
+    assert found in problem["found"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_one_bad_checkpoint_ends_with_status_1(options, here):
+    damage("cut short")
+    status, out, _ = run("inspect", "b", *options)
+    assert status == 1
+    assert "cut short" in out
+    assert not options or len(json.loads(out)["problems"]) == 1
+
+
+def test_vocabularies_can_be_compared_on_common_rows(here):
+    llama("c", 1, vocab_size=80)
+    status, out, _ = run("inspect", "c", "a", "--vocab", "common")
+    assert status == 0
+    assert "64 × 32" in out
+    assert "80 × 32" not in out
+    assert "the 64 common rows are merged" in out
+
+
+# -- merge -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("split", "at"),
+    [
+        ("0", 0),
+        ("0.4", 7846),
+        ("1", 19_616),
+        ("lm_head.weight", HEAD),
+        ("lm_head", HEAD),
+        ("model.layers.1", 9792),
+    ],
+)
+def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, here):
+    status, out, err = run("merge", "a", "b", "--split", split, "--mix", 0, "-o", "out")
+    assert status == 0
+    assert out == ""
+    assert f"19,616 parameters; split at {at:,} (" in err
+    assert "mix 0;" in err
+    assert "about 39.2 kB to write, 0 s on a disk of 1 GB/s, " in err
+    assert "MB of memory" in err
+    assert "out: " in err
+    # With mix 0 the child is A before the split and B from it on.
+    x, y, z = (weights(name) for name in ("a", "b", "out"))
+    names = [row["tensor"] for row in json.loads(run("inspect", "a", "--json")[1])["tensors"]]
+    x, y, z = (torch.cat([seed[name].flatten() for name in names]) for seed in (x, y, z))
+    assert torch.equal(z, torch.cat([x[:at], y[at:]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--split", "1.5"], "split must be a number between 0 and 1, but 1.5 came"),
+        (["--split", "-0.1"], "split must be a number between 0 and 1, but -0.1 came"),
+        (["--split", "nan"], "split must be a number between 0 and 1, but nan came"),
+        (["--split", "lm_haed"], "A split must be a number from 0 to 1 or the beginning of a ten"),
+        (["--split", ""], "A split must be a number from 0 to 1 or the beginning of a tensor's"),
+        (["--mix", "1.01"], "mix must be a number between 0 and 1, but 1.01 came"),
+        (["--mix", "-1"], "mix must be a number between 0 and 1, but -1.0 came"),
+        (["--mix", "nan"], "mix must be a number between 0 and 1, but nan came"),
+        (["--granularity", "layer"], "no granularity named 'layer'; choose one of: model, tensor"),
+        (["--dtype", "bf61"], "There is no dtype for weights named 'bf61'; did you mean 'bf16'?"),
+        (["--vocab", "comon"], "no way to treat vocabularies named 'comon'; did you mean 'common'"),
+        (["--tokenizer", "C"], "There is no seed named 'C'; choose one of: A, B."),
+        (["c"], "A merge takes two checkpoints, A and B, but 3 came; merge further ones into the"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, here):
+    before = sorted(Path().rglob("*"))
+    status, out, err = run("merge", "a", "b", *options, "-o", "out")
+    assert status == 2
+    assert out == ""
+    assert sentence in err
+    assert len(err.partition("Error: ")[2].strip().splitlines()) == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_one_angle_a_tensor_is_another_merge(here):
+    for granularity in ("model", "tensor"):
+        options = ["--granularity", granularity, "--mix", 0.3, "-o", granularity]
+        assert run("merge", "a", "b", *options)[0] == 0
+    a, b, whole, each = (weights(name) for name in ("a", "b", "model", "tensor"))
+    assert not torch.equal(whole["lm_head.weight"], each["lm_head.weight"])
+    assert "an angle for each tensor" in Path("tensor/README.md").read_text()
+    for name, tensor in each.items():
+        x, y = a[name].double(), b[name].double()
+        omega = math.acos(cosine(x, y))
+        f, g = (math.sin(t * omega) / math.sin(omega) for t in (0.7, 0.3))
+        assert torch.equal(tensor, (f * x + g * y).bfloat16())
+
+
+def test_dtype_and_tokenizer_are_chosen(here):
+    for name in "ab":
+        Path(name, "tokenizer.json").write_text(json.dumps({"of": name}))
+    assert run("merge", "a", "b", "--dtype", "fp32", "--tokenizer", "B", "-o", "out")[0] == 0
+    assert {tensor.dtype for tensor in weights("out").values()} == {torch.float32}
+    assert json.loads(Path("out/tokenizer.json").read_text()) == {"of": "b"}
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(here):
+    before = sorted(Path().rglob("*"))
+    status, out, err = run("merge", "a", "b", "--split", 0.5, "--dry-run", "-o", "out")
+    assert status == 0
+    assert out == ""
+    assert "19,616 parameters; split at 9,808 (model.layers.1." in err
+    assert sorted(Path().rglob("*")) == before
+    status, _, err = run("merge", "a", "nowhere", "--dry-run", "-o", "a")
+    assert status == 2
+    assert "2 problems were found" in err
+
+
+def test_a_result_can_be_merged_further_and_made_again(here):
+    llama("c", 2)
+    assert run("merge", "a", "b", "-o", "ab")[0] == 0
+    assert run("merge", "ab", "c", "-o", "abc")[0] == 0
+    status, out, err = run("rebuild", "abc/recipe.json", "--out", "again")
+    assert status == 0
+    assert out == ""
+    assert "again: " in err
+    for path in Path("abc").iterdir():
+        assert path.read_bytes() == Path("again", path.name).read_bytes()
+    assert json.loads(Path("abc/recipe.json").read_text())["seeds"][0]["id"] == "ab"
+
+
+def test_ctrl_c_under_a_progress_bar_ends_it_cleanly(here):
+    # Each piece is made to take its time, so that the signal comes while they are written.
+    code = (
+        "import time\n"
+        "from m2n2lab.checkpoint import save\n"
+        "from m2n2lab.cli import main\n"
+        "write = save._write\n"
+        "save._write = lambda *piece: (time.sleep(0.5), write(*piece))[1]\n"
+        "main()\n"
+    )
+    before = sorted(Path().rglob("*"))
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "merge", "a", "b", "-o", "deep/out"],
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(terminal)
+    seen = ""
+    while "merging" not in seen or "B/s" not in seen.partition("merging")[2]:
+        seen += os.read(screen, 4096).decode(errors="replace")
+    assert sorted(Path().rglob("*")) != before
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    os.close(screen)
+    assert "Traceback" not in seen
+    assert sorted(Path().rglob("*")) == before
+
+
+# -- what is imported --------------------------------------------------------------------------
+
+
+def imports(*arguments):
+    """Run a command in a fresh process; returns the packages that it imported."""
+    code = (
+        "import atexit, json, sys\n"
+        "told = sys.argv.pop()\n"
+        "names = lambda: sorted({name.partition('.')[0] for name in sys.modules})\n"
+        "atexit.register(lambda: open(told, 'w').write(json.dumps(names())))\n"
+        "from m2n2lab.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "imported.json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(Path("imported.json").read_text()))
+
+
+HEAVY = {"torch", "transformers", "diffusers", "pandas", "sklearn", "panel", "bokeh", "cma"}
+
+
+def test_headers_are_read_without_torch_transformers_or_numba(here):
+    loaded = imports("inspect", "--headers", "a", "b")
+    assert "rich" in loaded
+    assert not loaded & {*HEAVY, "numba", "scipy"}
+
+
+def test_a_merge_is_done_without_torch(here):
+    loaded = imports("merge", "a", "b", "-o", "out")
+    assert "numba" in loaded
+    assert not loaded & HEAVY
+
+
+def test_a_process_can_import_scipy_and_collects_garbage_after_a_merge(here):
+    # diffusers imports that module of SciPy, and fails where it is missing.
+    code = (
+        "import gc\n"
+        "from m2n2lab.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    import scipy.linalg.cython_blas\n"
+        "    print(gc.isenabled())\n"
+    )
+    command = [sys.executable, "-c", code, "merge", "a", "b", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True"

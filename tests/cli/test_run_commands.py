@@ -1,0 +1,132 @@
+"""Recorded runs from the command line."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+import typer
+from helpers.stores import same, search, small
+from typer.testing import CliRunner
+
+from m2n2lab import Evolver, InputError, store, tasks
+from m2n2lab.cli import app
+from m2n2lab.cli.run_commands import PAUSED, recorded
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory):
+    """A run of 30 steps that was resumed for 20 more."""
+    path = tmp_path_factory.mktemp("cli") / "runs.db"
+    first = call("evolve", "--steps", 30, "--seed", 2, "--threads", 1, "--store", path)
+    assert first.exit_code == 0, first.output
+    done = call("resume", path, "--steps", 20, "--threads", 1, "--json")
+    assert done.exit_code == 0, done.output
+    return path, json.loads(done.stdout)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(gone_on, digits):
+    path, told = gone_on
+    whole = Evolver(digits, digits.random_seeds(2, rng=2), mutation=0.01, rng=2).run(50)
+    assert (told["run"], told["steps"], told["best"]["id"]) == (1, 50, whole.best.id)
+    assert told["accepted"] == whole.records.column("accepted").mean()
+    assert same(whole, store.resume(path))
+
+
+def test_runs_are_listed(gone_on):
+    path, told = gone_on
+    (run,) = json.loads(call("runs", path, "--json").stdout)
+    assert (run["run"], run["last"], run["task"], run["parent"]) == (1, 50, "digits", None)
+    assert (run["train"], run["test"]) == (told["best"]["train"], told["best"]["test"])
+    assert "digits" in call("runs", path).stdout
+
+
+def test_an_export_tells_every_step(gone_on, tmp_path):
+    path, _ = gone_on
+    csv, whole = tmp_path / "run.csv", tmp_path / "run.json"
+    assert call("export", path, 1, "--csv", csv, "--json", whole).exit_code == 0
+    evolver = store.resume(path)
+    assert csv.read_text() == evolver.history.to_csv()
+    told = json.loads(whole.read_text())
+    steps = [dict(zip(told["columns"], row, strict=True)) for row in told["steps"]]
+    assert [step["step"] for step in steps] == list(range(1, 51))
+    assert [step["score"] for step in steps] == evolver.records.column("score").tolist()
+    assert [member["id"] for member in told["members"]] == list(evolver.archive.ids)
+    assert len(told["seeds"][0]["sha256"]) == 64
+
+
+def test_the_csv_of_a_branch_begins_at_the_first_step(db):
+    task = small()
+    search(task).run(20, store=db)
+    store.branch(db, step=12, task=task).run(4, store=db)
+    assert store.whole_history(db, 2).column("step").tolist() == list(range(1, 17))
+    assert store.told(db, 2)["parent"] == 1
+
+
+def test_nothing_to_export_and_no_such_store_are_said(gone_on, db):
+    for arguments, words in (
+        (("export", gone_on[0], 1), "give --csv FILE"),
+        (("export", gone_on[0], 5, "--csv", db), "has no run 5"),
+        (("runs", db), "no such file"),
+        (("resume", db), "no such file"),
+    ):
+        error = call(*arguments).exception
+        assert isinstance(error, InputError)
+        assert words in str(error)
+
+
+def test_a_fault_pauses_the_run_and_says_how_to_go_on(db, capsys):
+    task = small()
+
+    def score(model, at):
+        scores.append(task.evaluate(model))
+        if len(scores) == 20:
+            raise RuntimeError("the GPU fell off")
+        return scores[-1]
+
+    scores = []
+    odd = tasks.from_function(score, task.points)
+    evolver = Evolver(odd, task.random_seeds(2), mutation=0.1)
+    with pytest.raises(typer.Exit) as ended, recorded(evolver, db):
+        evolver.run(100)
+    assert ended.value.exit_code == PAUSED
+    said = capsys.readouterr().err
+    assert "Paused at step 17: RuntimeError: the GPU fell off" in said
+    assert f"recorded up to step 17; go on with: m2n2lab resume {db} --run 1" in said
+    assert store.resume(db, task=odd).run(3, store=db).generation == 20
+
+
+def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
+    monkeypatch.setattr("m2n2lab.store.schema.PATIENCE", 0.05)
+    evolver, other = search(small()), sqlite3.connect(db, isolation_level=None)
+
+    def hold(generation):
+        if generation.step == 1:
+            other.execute("BEGIN IMMEDIATE")
+
+    evolver.subscribe(hold)
+    with pytest.raises(typer.Exit) as ended, recorded(evolver, db):
+        evolver.run(2_000)
+    other.close()
+    assert ended.value.exit_code == PAUSED
+    said = capsys.readouterr().err
+    assert "another program holds it" in said
+    assert "recorded up to step 0; go on with" in said
+
+
+def test_a_list_of_runs_loads_nothing_that_runs_are_made_of(gone_on):
+    code = (
+        f"import sys; sys.argv = ['m2n2lab', 'runs', {str(gone_on[0])!r}, '--json']\n"
+        "from m2n2lab.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "print('torch' in sys.modules, 'm2n2lab.store.reader' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told, loaded = done.stdout.splitlines()
+    assert json.loads(told)[0]["last"] == 50
+    assert loaded == "False False"

@@ -1,0 +1,182 @@
+"""What is said of a child before and after it is told, for every method and kind of scores."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
+from m2n2lab.analysis.lineage import Lineage
+from m2n2lab.analysis.merge_preview import BenchData, bench_data, verdict_words
+from m2n2lab.core.records import Partial, Proposal
+from m2n2lab.utils.text import plain
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m" + "x" * 100_000
+
+
+def parts(words):
+    """Return the numbers of a verdict in words."""
+    pattern = (
+        r"(Would live|Would not live)\. Fitness ([\d.]+) ranks (\d+) of (\d+) and "
+        r"(?:there is room for it|(displaces|does not beat) (\d+) \(([\d.]+)\))\."
+        r"(?: It scores on ([\d,]+) data points? where nobody else does\.)?"
+    )
+    return re.fullmatch(pattern, words).groups()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("graded", [False, True])
+def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, tiny_seeds):
+    def score(model, at):
+        return model[at].sigmoid() if graded else model[at] > 0
+
+    # Three classes, so that MAP-Elites has cells, and an archive that fills up on the way.
+    task = tasks.from_function(score, 40, graded=graded, classes="abc", groups=np.arange(40) % 3)
+    size = {"map-elites": 100}.get(method, 5)
+    evolver = make_evolver(method, task, tiny_seeds, archive_size=size, mutation=0.3, rng=0)
+    seen = set()
+    for _ in range(60):
+        proposal = evolver.ask()
+        scores = evolver.evaluate(proposal)
+        head, mine, rank, of, verb, rival, its, alone = parts(str(evolver.verdict(scores)))
+        living, before = evolver.archive.ids, evolver.archive.scores
+        generation = evolver.tell(proposal, scores)
+        child, lives = generation.child, generation.child in evolver.archive
+        assert (head == "Would live") == lives
+        assert int(of) == len(living) + 1
+        assert 1 <= int(rank) <= int(of)
+        assert int((alone or "0").replace(",", "")) == int(((scores > 0) & ~before.any(0)).sum())
+        gone = set(living) - set(evolver.archive.ids)
+        if rival is None:
+            assert (lives, gone) == (True, set())
+            assert generation.outcome == f"Child {child} lives: there was room for it."
+        elif lives:
+            assert (verb, gone) == ("displaces", {int(rival)})
+            assert float(mine) >= float(its)
+            assert generation.outcome == f"Child {child} lives and takes the place of {rival}."
+        else:
+            assert (verb, gone) == ("does not beat", set())
+            assert int(rival) in living
+            assert float(mine) <= float(its)
+            said = f"Child {child} died: its fitness {mine} does not beat {rival} ({its})."
+            assert generation.outcome == said
+        seen.add((lives, rival is None))
+    assert len(seen) >= 2  # not of one kind only
+
+
+def test_what_scores_alone_and_what_was_left_out_is_counted():
+    lost = Verdict(False, 0.5, 1.0, 3, 3, 7, 2.0, 0)
+    said = "Would not live. Fitness 1.0 ranks 3 of 3 and does not beat 7 (2.0)."
+    assert str(lost) == said
+    alone = " It scores on {} where nobody else does."
+    assert str(replace(lost, alone=1)) == said + alone.format("1 data point")
+    assert str(replace(lost, alone=2_000)) == said + alone.format("2,000 data points")
+    left = " Given up with {} unscored, counted as solved here."
+    assert str(replace(lost, unseen=1)) == said + left.format("1 data point")
+    assert str(replace(lost, unseen=2)) == said + left.format("2 data points")
+    assert str(replace(lost, unseen=1_500)) == said + left.format("1,500 data points")
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "told"),
+    [
+        (1.0, 2.0, ("1.0", "2.0")),
+        (1.04, 1.0, ("1.04", "1.00")),
+        (1.0004, 1.0, ("1.0004", "1.0000")),
+        (1.00004, 1.0, ("1.0", "1.0")),  # too close to be told apart by four decimals
+        (1.0, 1.0, ("1.0", "1.0")),
+    ],
+)
+def test_fitness_has_as_many_decimals_as_it_takes_to_differ_and_four_at_most(mine, its, told):
+    verdict = Verdict(False, 0.5, mine, 3, 3, 7, its, 0)
+    assert (verdict.told, verdict.fate) == (told[0], f"does not beat 7 ({told[1]})")
+
+
+@pytest.mark.parametrize(
+    ("scores", "top", "best"),
+    [
+        ([True, False], 1.0, np.array([True, True, False])),
+        ([True, False], 2.0, np.array([1.0, 2.0, 0.0])),  # of which nothing is right or wrong
+        ([0.5, 0.25], 1.0, np.array([0.5, 1.0, 0.25])),
+    ],
+)
+def test_what_was_left_out_counts_with_the_highest_score(scores, top, best):
+    partial = Partial(np.array([0, 2]), np.array(scores), 3, top)
+    assert partial.unseen == 1
+    assert partial.best.dtype == best.dtype
+    np.testing.assert_array_equal(partial.best, best)
+    np.testing.assert_array_equal(partial.with_gaps, [scores[0], np.nan, scores[1]])
+
+
+@pytest.fixture
+def watched(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
+    lineage = Lineage(evolver)
+    evolver.subscribe(lineage.observe)
+    return evolver.run(40), lineage
+
+
+def bench(classes, accuracy, verdict=None):
+    """Return a bench of which only classes and verdict count."""
+    return BenchData(
+        proposal=Proposal((3, 5), 4, 0.5, 0),
+        size=8,
+        borders=(0, 8),
+        tensors=("w",),
+        rows=(0,),
+        omega=0.1,
+        classes=classes,
+        accuracy=np.array(accuracy),
+        scores=np.zeros((3, 4)),
+        verdict=verdict or Verdict(True, 0.5, 2.0, 1, 3, None, None, 0),
+    )
+
+
+def test_what_the_bench_says_is_the_verdict_and_what_the_child_keeps():
+    data = bench(("cats", "dogs"), [[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]])
+    assert verdict_words(data) == f"{data.verdict} It keeps A’s cats (80%) and B’s dogs (60%)."
+    nothing = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.6, 0.4]]))
+    assert verdict_words(nothing) == str(data.verdict)
+    alike = replace(data, accuracy=np.array([[0.5, 0.5], [0.52, 0.5], [1.0, 1.0]]))
+    assert verdict_words(alike) == str(data.verdict)  # neither leads by enough
+    empty = replace(data, accuracy=np.array([[0.9, np.nan], [0.5, np.nan], [0.8, np.nan]]))
+    assert verdict_words(empty) == f"{data.verdict} It keeps A’s cats (80%)."
+    one = bench(("all",), [[0.9], [0.1], [0.9]])
+    assert verdict_words(one) == str(one.verdict)
+
+
+def test_a_long_name_of_a_class_is_shortened_in_a_verdict():
+    words = verdict_words(bench((HOSTILE, "dogs"), [[0.9, 0.1], [0.5, 0.1], [0.8, 0.1]]))
+    assert len(words) < 200
+    assert "\x1b" not in words
+    assert "A’s <script>alert(1)" in words
+
+
+def test_a_text_becomes_one_line_that_is_not_too_long():
+    assert plain("abc", 3) == "abc"
+    assert plain("abcdefgh", 5) == "ab…gh"
+    assert plain("abcdefgh", 4) == "ab…h"
+    assert plain("a\n\tb\x1b[31m\x9b\x00", 20) == "a  b�[31m��"
+    assert plain("நிரல் ☃ é", 40) == "நிரல் ☃ é"
+    assert [len(plain("x" * 100_000, n)) for n in (1, 2, 40)] == [1, 2, 40]
+
+
+def test_the_bench_knows_what_its_parents_are_made_of(watched):
+    evolver, lineage = watched
+    a, b = evolver.archive.ids[:2]
+    proposal = evolver.ask(parents=(a, b))
+    first, second = bench_data(evolver, proposal, lineage).paintings
+    np.testing.assert_array_equal(first, lineage.painting(a))
+    np.testing.assert_array_equal(second, lineage.painting(b))
+    assert bench_data(evolver, proposal).paintings == ()
+
+
+def test_the_seeds_of_brute_force_are_on_the_bench_although_they_have_died(tiny, tiny_seeds):
+    evolver = make_evolver("brute-force", tiny, tiny_seeds, archive_size=2, ratios=50, rng=0)
+    while 0 in evolver.archive or 1 in evolver.archive:
+        evolver.step()
+    data = bench_data(evolver, evolver.ask())
+    for row, seed in zip(data.scores, evolver.space.seeds, strict=False):
+        made = evolver.space.materialise(seed)
+        np.testing.assert_array_equal(row, tiny.evaluate(made))

@@ -1,0 +1,338 @@
+"""Children scored elsewhere: told as they arrive, never lost, and the run can be taken again."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from helpers.crews import LOST, Scripted
+from helpers.merges import same_search
+
+from m2n2lab import (
+    CheckpointSpace,
+    Evolver,
+    InputError,
+    ProcessExecutor,
+    RayExecutor,
+    Replayed,
+    tasks,
+)
+from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
+from m2n2lab.executors.ray_cluster import LOCAL_RAY, LocalRay
+from m2n2lab.executors.worker import Worker, pack
+from m2n2lab.utils.processors import processors
+
+
+def evolver(task, seeds, **options):
+    return Evolver(task, seeds, **{"archive_size": 5, "mutation": 0.1, "rng": 2, **options})
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_an_asynchronous_run_is_taken_again_bit_for_bit(tiny, tiny_seeds, chunk):
+    crew = Scripted(script=[None, LOST, None, None, LOST] + [None] * 20 + [LOST] * 4)
+    seen = []
+    first = evolver(tiny, tiny_seeds, chunk=chunk)
+    first.subscribe(lambda g: seen.append(set(g.parents) <= set(g.before.ids)))
+    first.run(60, executor=crew, until=lambda g: g.step == 40).run(50, executor=crew)
+    assert 90 <= first.generation < 110
+    assert not all(seen)  # some were told whose parents had died
+    again = evolver(tiny, tiny_seeds, chunk=chunk)
+    record = Arrivals.of(crew.arrivals.state_dict())
+    again.run(30, executor=(replayed := Replayed(record))).run(1_000, executor=replayed)
+    assert same_search(first, again)
+    assert first.history.equals(again.history)
+    assert (first.records.column("unseen") > 0).any() == (chunk is not None)
+
+
+def test_one_worker_goes_the_way_of_no_executor(tiny, tiny_seeds):
+    alone, here = evolver(tiny, tiny_seeds).run(50), evolver(tiny, tiny_seeds)
+    assert same_search(here.run(50, executor=Scripted(1)), alone)
+
+
+def test_a_proposal_that_is_lost_is_tried_three_times_more_and_then_skipped(
+    tiny, tiny_seeds, caplog
+):
+    crew = Scripted(1, script=[LOST] * 3 + [None] + [LOST] * 4)
+    search = evolver(tiny, tiny_seeds).run(5, executor=crew)
+    assert (search.generation, crew.workers_alive) == (5, 1)
+    ((proposal, reason),) = crew.skipped
+    assert reason == "the power went"
+    assert "Skipped the child of" in caplog.text
+    assert crew.arrivals.events[:5] == [0, 1, 0, -2, 0]
+    assert len(proposal.parents) == 2
+
+
+def test_a_run_whose_workers_are_always_lost_ends_with_the_reason(tiny, tiny_seeds):
+    search = evolver(tiny, tiny_seeds)
+    with pytest.raises(EvaluationError, match=r"3 proposals in a row .* the power went"):
+        search.run(5, executor=Scripted(2, script=[LOST] * 100))
+    with pytest.raises(EvaluationError, match=r"3 workers in a row ended .* the power went"):
+        search.run(5, executor=Scripted(2, starts=[LOST] * 100))
+    assert search.run(5, executor=Scripted(2)).generation == 5
+
+
+def test_a_task_that_raises_ends_the_run_once_the_others_are_told(tiny, tiny_seeds):
+    calls = []
+
+    def score(model, indices):
+        calls.append(0)
+        if len(calls) == 12:
+            raise ZeroDivisionError("data point 3")
+        return tiny.score(model, indices)
+
+    # By value its copy in a worker would count by itself.
+    task = tasks.from_function(score, tiny.points)
+    crew = Scripted()
+    crew.ends, search = {}, evolver(task, tiny_seeds, mutation=0.1)
+    crew._start = lambda worker, packed: (
+        crew.ends.update({worker: here(task, search.space)}),
+        crew.waiting.update({worker: None}),
+    )
+    with pytest.raises(
+        EvaluationError, match=r"child of .* raised ZeroDivisionError: data point 3"
+    ):
+        search.run(50, executor=crew)
+    told = search.generation
+    assert told == crew.arrivals.events.count(0) - 1  # all but one
+    assert search.run(5, executor=crew).generation == told + 5
+
+
+def here(task, space):
+    worker = Worker(b"", 1)
+    worker._task, worker._space = task, space
+    return worker
+
+
+def test_scores_that_cannot_be_used_end_the_run_once_the_others_are_told(tiny, tiny_seeds):
+    crew = Scripted()
+    search = evolver(tiny, tiny_seeds).run(10, executor=crew)
+    crew._send = spoilt(crew, np.full(tiny.points, np.nan))
+    with pytest.raises(InputError, match=r"finite .* data point 0 got nan"):
+        search.run(50, executor=crew)
+    del crew._send
+    at = search.generation
+    assert search.run(5, executor=crew).generation == at + 5
+
+
+def spoilt(crew, scores):
+    def send(worker, job):
+        Scripted._send(crew, worker, job)
+        if crew.arrivals.events.count(0) == 12:
+            crew.waiting[worker] = scores
+
+    return send
+
+
+def test_an_observer_that_must_be_heard_ends_the_run_at_once(tiny, tiny_seeds):
+    crew, search = Scripted(), evolver(tiny, tiny_seeds)
+
+    def full(generation):
+        if generation.step == 8:
+            raise OSError("disk full")
+
+    search._observers.subscribe(full, strict=True)
+    with pytest.raises(OSError, match=r"disk full"):
+        search.run(50, executor=crew)
+    assert search.generation == 8
+    assert crew.arrivals.events[-2:] == [-8, -9] or crew.arrivals.events.count(0) == 10
+    search.run(5, executor=crew)
+    again = evolver(tiny, tiny_seeds).run(99, executor=Replayed(crew.arrivals))
+    assert same_search(search, again)
+
+
+def test_ctrl_c_tells_what_is_in_flight_and_asks_for_no_more(tiny, tiny_seeds, caplog):
+    crew, search = Scripted(), evolver(tiny, tiny_seeds)
+    search.subscribe(lambda g: g.step == 10 and signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        search.run(50, executor=crew)
+    assert search.generation == crew.arrivals.events.count(0) == 12
+    assert "Finishing 2 evaluations" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_record_that_does_not_begin_at_the_beginning_is_refused(tiny, tiny_seeds):
+    with pytest.raises(InputError, match=r"in flight, got 2 at position 1"):
+        evolver(tiny, tiny_seeds).run(
+            5, executor=Replayed(Arrivals.of({"events": [0, 2], "seen": {}}))
+        )
+    with pytest.raises(InputError, match=r"events and seen of a state_dict"):
+        Arrivals.of({"events": None})
+
+
+def test_a_task_that_cannot_be_sent_is_refused(tiny, tiny_seeds):
+    lock = threading.Lock()
+    task = tasks.from_function(lambda m, i: lock and np.ones(len(i)), 3, name="locked")
+    with pytest.raises(InputError, match=r"'locked' .* sent to workers, .* lock"):
+        evolver(task, tiny_seeds).run(1, executor=ProcessExecutor())
+
+
+def test_checkpoints_go_to_workers_as_their_paths(models):
+    space = CheckpointSpace(models / "a", models / "sharded", dtype="float32")
+    task = tasks.from_function(lambda model, indices: np.ones(len(indices)), 3)
+    packed = pack(task, space)
+    assert len(packed) < 5_000
+    _, other = cloudpickle.loads(packed)
+    child = space.merge(*space.seeds, split=100, mix=0.3)
+    mine, its = space.materialise(child), other.materialise(other.genome(space.pack(child)))
+    for one, two in zip(mine.parameters(), its.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert other.angle(*other.seeds) == space.angle(*space.seeds)
+
+
+# -- real ones ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessExecutor(2) as pool:
+        yield pool
+    assert not pool._processes
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One Ray for all tests; it starts in some 15 seconds."""
+    with RayExecutor(2) as pool:
+        yield pool
+        folder = LOCAL_RAY.folder
+    assert not os.path.exists(folder)
+
+
+def strike(pool):
+    """End one of the pool's workers that is busy, from outside."""
+    worker = next(iter(pool.busy))
+    if isinstance(pool, ProcessExecutor):
+        os.kill(pool._processes[worker][0].pid, signal.SIGKILL)
+    else:
+        import ray
+
+        ray.kill(pool._actors[worker])
+
+
+def check_pool(pool, tiny, tiny_seeds, strikes, steps=30):
+    """Run on real workers of which some are killed, and take the run again here."""
+    pool.arrivals = Arrivals()
+    search = evolver(tiny, tiny_seeds, chunk=20)
+    search.subscribe(lambda g: g.step in strikes and pool.busy and strike(pool))
+    search.run(steps, executor=pool)
+    assert (search.generation, pool.skipped, pool.workers_alive) == (steps, [], 2)
+    again = evolver(tiny, tiny_seeds, chunk=20).run(steps, executor=Replayed(pool.arrivals))
+    assert same_search(search, again)
+
+
+def test_processes_that_are_killed_lose_nothing(processes, tiny, tiny_seeds):
+    check_pool(processes, tiny, tiny_seeds, {10})
+
+
+def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+
+    def score(model, indices):
+        import time
+
+        if os.getpid() != home:
+            with contextlib.suppress(FileNotFoundError):
+                trap.unlink()
+                time.sleep(600)
+        return tiny.score(model, indices)
+
+    home = os.getpid()
+    task = tasks.from_function(score, tiny.points)
+    with ProcessExecutor(1, timeout=1.0) as pool:
+        search = evolver(task, tiny_seeds).run(3, executor=pool)
+    assert (search.generation, pool.skipped) == (3, [])
+    assert not trap.exists()
+
+
+def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds):
+    check_pool(cluster, tiny, tiny_seeds, {10})
+
+
+def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny_seeds):
+    search = evolver(tiny, tiny_seeds).run(4, executor=cluster)
+    with RayExecutor(processors()) as other:
+        search.run(4, executor=other)
+        assert (other.workers_alive, cluster.workers_alive) == (other.workers, cluster.workers)
+    assert search.run(4, executor=cluster).generation == 12
+
+
+def test_ray_ends_with_its_last_user_whoever_started_it():
+    class Ray:
+        up = False
+
+        def is_initialized(self):
+            return self.up
+
+        def init(self, *_, **__):
+            self.up = True
+
+        def shutdown(self):
+            self.up = False
+
+    ray, here = Ray(), LocalRay()
+    for user in "ab":
+        here.acquire(ray, user)
+    folder = here.folder
+    here.release(ray, "a")
+    assert ray.up
+    assert os.path.isdir(folder)
+    here.release(ray, "a")  # closed twice
+    assert ray.up
+    here.release(ray, "b")
+    assert not ray.up
+    assert not os.path.exists(folder)
+    here.acquire(ray, "c")
+    ray.shutdown()  # by somebody else
+    here.acquire(ray, "d")
+    assert ray.up
+    assert os.path.isdir(here.folder)
+    for user in "cd":
+        here.release(ray, user)
+    assert not ray.up
+    assert here.folder is None
+
+
+@pytest.mark.slow
+def test_killing_a_ray_worker_during_each_of_twenty_evaluations_loses_nothing(
+    cluster, tiny, tiny_seeds
+):
+    check_pool(cluster, tiny, tiny_seeds, range(1, 21))
+
+
+def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seeds, caplog):
+    cluster._connected()
+    search = Evolver(tiny, tiny_seeds, rng=0)
+    with RayExecutor(2, gpus_per_worker=1) as pool:
+        with pytest.raises(InputError, match=r"1 GPUs for each worker .* machine has 0"):
+            search.run(3, executor=pool)
+        assert len(search.history) == 0
+    search.run(3, executor=cluster)
+    assert len(search.history) == 3
+    RayExecutor(2, gpus_per_worker=0.5)._check_gpus(1.0)
+    assert not caplog.text
+    RayExecutor(3, gpus_per_worker=0.5)._check_gpus(1.0)  # two at a time
+    RayExecutor(2, address="head:6379", gpus_per_worker=2)._check_gpus(1.0)  # it may grow
+    assert caplog.text.count("workers wait until some are free") == 2
+
+
+def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
+    import ray
+
+    def init(*_, **__):
+        raise ConnectionError("nobody answers.\nsee the log")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_executor, "LOCAL_RAY", LocalRay())
+    with pytest.raises(InputError, match=r"reach Ray at 'head:6379', .* \(nobody answers\)"):
+        RayExecutor(2, address="head:6379")._connected()
+    assert not caplog.text
+    with pytest.raises(InputError, match=r"reach Ray on this machine, .* \(nobody answers\)"):
+        RayExecutor(2)._connected()
+    assert caplog.text.count("trying again") == 2

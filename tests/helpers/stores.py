@@ -1,0 +1,107 @@
+"""Searches that are recorded, killed and compared."""
+
+import multiprocessing
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from m2n2lab import Evolver, ProcessExecutor, store, tasks
+
+STEPS = 400
+"""Steps of a search that is killed on its way."""
+
+
+def small():
+    """Return a task of 40 data points and networks of 43 weights: a step is quick."""
+    draw = np.random.default_rng(1)
+    y = np.arange(50) % 3
+    X = draw.normal(size=(50, 4)) + 2 * np.eye(4)[y]
+    return tasks.Classify(X[:40], y[:40], X[40:], y[40:], hidden=5, name="small")
+
+
+def search(task, rng=0, **options):
+    """Return a search whose members come and go."""
+    options = {"archive_size": 6, "mutation": 0.2} | options
+    return Evolver(task, task.random_seeds(2, rng=rng, scale=0.5), rng=rng, **options)
+
+
+@contextmanager
+def recording(record, *args):
+    """Run ``record`` in a process, from when it says that it has begun; kill it at the end."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["helpers.stores"])  # what it needs is loaded once
+    ready, theirs = processes.Pipe()
+    process = processes.Process(target=record, args=(*args, theirs))
+    process.start()
+    theirs.close()  # else one that fails before would be waited for without end
+    try:
+        assert ready.recv()
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def record_until_killed(path, ready):
+    """Record a search in batches of a few steps, for as long as the process lives."""
+    torch.set_num_threads(1)
+    evolver = search(small())
+    with store.record(evolver, path, batch=7):
+        ready.send(True)
+        evolver.run(STEPS)
+    ready.recv()  # there is nothing left to do but wait
+
+
+def record_workers_until_killed(path, workers, ready):
+    """Record a search whose children are scored by processes, for as long as this one lives."""
+    torch.set_num_threads(1)
+    evolver = search(small())
+    with store.record(evolver, path, batch=7), ProcessExecutor(workers) as pool:
+        evolver.run(3, executor=pool)
+        ready.send(True)
+        evolver.run(100 * STEPS, executor=pool)
+
+
+def state(evolver):
+    """Return all that decides how a search goes on, as values that compare."""
+    found = evolver.state_dict()
+    archive = found["archive"]
+    genomes = [_plain(genome) for genome in archive["genomes"]]
+    tested = found["tested"]
+    return {
+        **found,
+        "archive": {**archive, "genomes": genomes, "scores": archive["scores"].tolist()},
+        "tested": None if tested is None else (tested[0], repr(tested[1])),
+    }
+
+
+def _plain(genome):
+    if isinstance(genome, dict):
+        return {name: part.tolist() for name, part in genome.items()}
+    return None if genome is None else (str(genome.dtype), genome.tolist())
+
+
+def same(a, b):
+    """See that two searches are at the same point, to the last bit, with the same past."""
+    assert np.array_equal(a.test, b.test, equal_nan=True)  # evaluated when somebody asks
+    assert state(a) == state(b)
+    assert np.array_equal(a.records.table(), b.records.table(), equal_nan=True)
+    starts = [evolver.records.start for evolver in (a, b)]
+    assert len({start and start.ids for start in starts}) == 1
+    steps, classes = a.records.column("step"), len(a.task.classes)
+    parts = [evolver.records.parts_at(steps, classes) for evolver in (a, b)]
+    assert np.array_equal(*parts)
+    assert not np.isnan(parts[0]).any()
+    return True
+
+
+def same_archive(a, b):
+    """See that two archives hold the same members, scores and fitness; genomes aside."""
+    assert [(m.id, m.born, m.parents, m.score) for m in a.members] == [
+        (m.id, m.born, m.parents, m.score) for m in b.members
+    ]
+    for name in ("scores", "fitness", "z", "weights"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert a.entropy == b.entropy
+    return True

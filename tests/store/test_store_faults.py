@@ -1,0 +1,311 @@
+"""Nothing told is lost: killed processes, full disks, locks, other versions, tasks that fail."""
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.stores import STEPS, record_until_killed, recording, same, same_archive, search
+
+from m2n2lab import Evolver, store, tasks
+from m2n2lab.store import schema
+from m2n2lab.store.schema import StoreError
+from m2n2lab.tasks import from_function
+
+# -- killed ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(task):
+    return search(task).run(STEPS)
+
+
+def killed(path, moment):
+    """Record a search in a process that is killed after ``moment`` seconds."""
+    with recording(record_until_killed, path):
+        time.sleep(moment)
+
+
+def taken_up(task, path, uninterrupted):
+    """See that what a killed process left leads to the same end; returns where it stopped."""
+    resumed = store.resume(path, task=task)
+    stopped = resumed.generation
+    assert same_archive(search(task).run(stopped).archive, resumed.archive)
+    resumed.run(STEPS - stopped, store=path)
+    assert same(uninterrupted, resumed)
+    assert same(uninterrupted, store.resume(path, task=task))
+    return stopped
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(number, task, db, uninterrupted):
+    killed(db, number * random.uniform(0.0, 0.1))
+    taken_up(task, db, uninterrupted)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_change_nothing(task, tmp_path, uninterrupted):
+    began = time.perf_counter()
+    search(task).run(STEPS, store=tmp_path / "whole.db")
+    whole = time.perf_counter() - began  # a quick machine would be done before most kills
+    stops = set()
+    for number in range(50):
+        path = tmp_path / f"{number}.db"
+        killed(path, random.uniform(0.0, whole))
+        stops.add(taken_up(task, path, uninterrupted))
+    assert len(stops) > 10  # the moments differed
+
+
+# -- readers and writers -----------------------------------------------------------------------
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(task, db):
+    with recording(record_until_killed, db) as process:
+        with pytest.raises(StoreError, match=f"process {process.pid} on .* is writing to it"):
+            search(task).run(1, store=db)
+        assert store.runs(db)[0].run == 1  # reading is allowed
+    search(task).run(1, store=db)
+    assert [run.run for run in store.runs(db)] == [1, 2]
+
+
+def test_one_process_records_several_runs_at_once_but_none_twice(task, db):
+    first, second = search(task), search(task, rng=1)
+    with store.record(first, db), store.record(second, db):
+        first.run(5)
+        second.run(6)
+        with pytest.raises(StoreError, match="is being recorded already"):
+            first.run(1, store=db)
+    assert [run.last for run in store.runs(db)] == [5, 6]
+
+
+def test_many_read_while_one_writes(task, db):
+    evolver, wrong, stop = search(task), [], threading.Event()
+    whole = search(task)
+    seen = [whole.archive.standing.ids]
+    for _ in range(300):
+        whole.step()
+        seen.append(whole.archive.standing.ids)
+
+    def read():
+        while not stop.is_set():
+            try:
+                for step in (store.steps(db)[-1], 0):
+                    if store.replay(db, step=step).ids != seen[step]:
+                        wrong.append(step)
+            except Exception as error:
+                wrong.append(error)
+
+    with store.record(evolver, db, batch=3):
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        evolver.run(300)
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
+
+
+def test_a_search_is_recorded_from_whichever_thread_steps(task, db):
+    evolver = search(task)
+    with store.record(evolver, db, batch=4):
+        for _ in range(5):
+            thread = threading.Thread(target=evolver.run, args=(3,))
+            thread.start()
+            thread.join()
+            evolver.run(2)
+    assert same(search(task).run(25), store.resume(db, task=task))
+
+
+def test_steps_are_written_although_none_follows_by_one_thread_that_ends(task, db):
+    def late():
+        return sum(thread.name == "m2n2lab recorder" for thread in threading.enumerate())
+
+    def wait_for(true):
+        patience = time.monotonic() + 60
+        while not true() and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert true()
+
+    evolver, others = search(task), late()
+    with store.record(evolver, db):
+        for step in (1, 2, 3):
+            evolver.step()
+            wait_for(lambda step=step: store.steps(db)[-1] == step)
+            assert late() == others + 1
+    wait_for(lambda: late() == others)
+
+
+# -- full and locked ---------------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
+    evolver = search(task)
+    recorder = store.record(evolver, db, batch=10)
+    evolver.run(20)
+    file = recorder._writer._connection
+    (pages,) = file.execute("PRAGMA page_count").fetchone()
+    file.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match=r"full.*free some space and go on"):
+        evolver.run(5_000)
+    told = evolver.generation
+    assert 20 < told < 5_020
+    with pytest.raises(StoreError, match="full"):  # still
+        evolver.step()
+    with pytest.raises(StoreError, match="full"):
+        recorder.close()
+    file.execute("PRAGMA max_page_count = 1000000")
+    evolver.run(15)
+    recorder.close()
+    assert evolver.generation == told + 16
+    assert same(search(task).run(told + 16), store.resume(db, task=task))
+
+
+def test_a_store_that_another_program_holds_stops_the_run_and_loses_nothing(task, db, monkeypatch):
+    monkeypatch.setattr(schema, "PATIENCE", 0.05)
+    evolver = search(task)
+    with store.record(evolver, db, batch=5):
+        evolver.run(7)
+        other = sqlite3.connect(db, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"locked.*another program holds it"):
+            evolver.run(10)
+        other.execute("ROLLBACK")
+        other.close()
+        evolver.run(12 - evolver.generation)
+    assert same(search(task).run(12), store.resume(db, task=task))
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda scores: scores.astype(float) * np.nan, "must be finite"),
+        (lambda scores: 1 / 0, "division"),
+        (lambda scores: scores[:-1], "one score a data point"),
+    ],
+)
+def test_a_task_that_fails_on_one_child_leaves_what_was_told_and_goes_on(task, db, bad, words):
+    asked = []
+
+    def score(model, at):
+        asked.append(len(asked))
+        right = task.evaluate(model)
+        return bad(right) if len(asked) == 18 else right
+
+    def named(function):
+        return from_function(function, task.points, name="odd")
+
+    seeds = task.random_seeds(2, scale=0.5)
+    evolver = Evolver(named(score), seeds, mutation=0.2)
+    with store.record(evolver, db), pytest.raises((ValueError, ZeroDivisionError), match=words):
+        evolver.run(40)
+    assert evolver.generation == 15
+    well = named(lambda model, at: task.evaluate(model))
+    resumed = store.resume(db, task=well).run(10, store=db)
+    assert same(Evolver(well, seeds, mutation=0.2).run(25), resumed)
+
+
+def test_a_folder_that_is_not_there_is_named(task, tmp_path):
+    with pytest.raises(StoreError, match="but there is none at"):
+        search(task).run(1, store=tmp_path / "none" / "runs.db")
+
+
+def test_interrupting_keeps_what_was_told(task, db):
+    evolver = search(task)
+
+    def interrupt(generation):
+        if generation.step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evolver.run(20, until=interrupt, store=db)
+    assert store.steps(db)[-1] == 9
+
+
+# -- versions ----------------------------------------------------------------------------------
+
+
+def test_a_newer_store_is_refused_and_an_older_one_is_brought_up_to_date(task, db, monkeypatch):
+    search(task).run(12, store=db)
+    newer = (*schema.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT 'none';")
+    with monkeypatch.context() as later:
+        later.setattr(schema, "MIGRATIONS", newer)
+        with pytest.raises(StoreError, match="open it to write once"):
+            store.runs(db)
+        resumed = search(task, rng=1).run(3, store=db)
+        assert same(resumed, store.resume(db, task=task))
+        assert same(search(task).run(12), store.resume(db, 1, task=task))
+        with sqlite3.connect(db) as file:
+            assert file.execute("SELECT note FROM runs").fetchall() == [("none",), ("none",)]
+    for use in (store.runs, lambda path: search(task).run(1, store=path)):
+        with pytest.raises(StoreError, match="version 2, but this m2n2lab knows versions up to 1"):
+            use(db)
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(task, db, monkeypatch):
+    search(task).run(3, store=db)
+    bad = (*schema.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT nonsense;")
+    with monkeypatch.context() as later:
+        later.setattr(schema, "MIGRATIONS", bad)
+        with pytest.raises(StoreError, match="nonsense"):
+            search(task).run(1, store=db)
+    assert store.resume(db, task=task).generation == 3
+
+
+def test_other_files_are_refused_and_kept(task, tmp_path):
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as file:
+        file.execute("CREATE TABLE mine (a)")
+    text = tmp_path / "notes.txt"
+    text.write_text("dear diary, " * 100)
+    for path, words in ((other, "of something else"), (text, "damaged, or no store")):
+        before = path.read_bytes()
+        for use in (store.runs, lambda path: search(task).run(1, store=path)):
+            with pytest.raises(StoreError, match=words):
+                use(path)
+        assert path.read_bytes() == before
+    with pytest.raises(StoreError, match="no such file"):
+        store.runs(tmp_path / "none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_what_does_not_fit_is_refused_with_what_does(task, db):
+    search(task).run(5, store=db)
+    for call, words in (
+        (lambda: store.replay(db, 7), "has no run 7; choose one of: 1"),
+        (lambda: store.replay(db, 1, 6), "has steps 0 to 5, but 6 came"),
+        (lambda: store.resume(db), "give it as task="),
+        (lambda: store.resume(db, task=tasks.digits()), "another one came"),
+        (
+            lambda: store.resume(db, task=task, seeds=task.random_seeds(2, rng=9)),
+            "seed 0 has SHA-256",
+        ),
+    ):
+        with pytest.raises(StoreError, match=words):
+            call()
+
+
+def test_children_that_this_computer_makes_otherwise_are_noticed(task, db):
+    evolver = search(task).run(60, store=db)
+    dead = next(
+        int(id)
+        for id, accepted in zip(
+            evolver.records.column("child"), evolver.records.column("accepted"), strict=True
+        )
+        if accepted and id not in evolver.archive
+    )
+    with sqlite3.connect(db) as file:
+        file.execute("UPDATE steps SET mark = mark + 1 WHERE child = ?", (dead,))
+    with pytest.raises(StoreError, match="rounds differently"):
+        store.branch(db, step=dead - 1, task=task)
+    assert same(evolver, store.resume(db, task=task))
+
+
+def test_importing_the_lab_does_not_load_the_store():
+    code = "import sys, m2n2lab.core.evolver; print('m2n2lab.store' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

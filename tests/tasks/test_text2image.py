@@ -1,0 +1,185 @@
+"""Pictures from pipelines: the same in any company, scored, stopped on demand, refused in words."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.pictures import brightness, scribbled, scribblers
+from PIL import Image
+
+import m2n2lab
+from m2n2lab import InputError
+from m2n2lab.cli import main
+from m2n2lab.tasks import Halted, Text2Image, Watch
+from m2n2lab.tasks.images import text2image
+from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
+from m2n2lab.tasks.images.diffusion import LONGEST_PROMPT, Painter, Prompt
+from m2n2lab.zoo import images
+from m2n2lab.zoo.images import captions
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    return scribbled(tmp_path_factory.mktemp("scribblers"), ("a", "b"))
+
+
+@pytest.fixture
+def child(space):
+    return space.merge(*space.seeds, space.size // 2, 0.3)
+
+
+def task_of(many=5, **options):
+    known = {"scorer": brightness, "steps": 2, **options}
+    return Text2Image(captions("search", ["Japanese"], many), **known)
+
+
+def test_a_picture_does_not_depend_on_its_batch(space, child):
+    model = space.materialise(child)
+    prompts = captions("search", ["Japanese", "English"], 3)
+    made = []
+    for batch in (1, 4, 6):
+        parts = list(Painter(steps=3, batch=batch).batches(model, prompts))
+        assert [place for part in parts for place in part.places] == list(range(6))
+        made.append(np.concatenate([part.pictures for part in parts]).astype(int))
+    assert made[0].shape == (6, 32, 32, 3)
+    assert abs(made[0] - made[1]).max() <= 1
+    assert abs(made[0] - made[2]).max() <= 1
+    assert abs(made[0][0] - made[0][1]).max() > 10
+
+
+def test_the_same_noise_draws_the_same_picture_and_other_noise_another(space, child):
+    model = space.materialise(child)
+    one, same, other = (
+        next(Painter(steps=2).batches(model, [Prompt("a red circle", noise=noise)])).pictures
+        for noise in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_scores_are_those_of_the_pictures_and_nothing_is_drawn_twice(space, child):
+    task = task_of()
+    asked = []
+    task.watch(Watch(asked.append))
+    scores = task.evaluate(space.materialise(child))
+    samples = task.samples(space.materialise(child), [0, 3])
+    np.testing.assert_allclose([s.image.mean() for s in samples], scores[[0, 3]], atol=1e-6)
+    assert [s.text for s in samples] == [task.names[0], task.names[3]]
+    assert asked[1].words == "picture 5 of 5"
+    assert (asked[-1].done, len(asked)) == (2, 3)  # known at once
+
+
+def test_a_halt_takes_effect_within_a_step_and_keeps_what_was_drawn(space, child):
+    task = task_of(batch=2, steps=3)
+    asked, limit = [], 6
+
+    def halted():
+        asked.append(1)
+        return len(asked) > limit
+
+    end = task.watch(Watch(halted=halted))
+    with pytest.raises(Halted):
+        task.evaluate(space.materialise(child))
+    end()
+    # A look before each batch of two, and one after each of its three steps.
+    assert len(asked) == limit + 1
+    told = []
+    task.watch(Watch(told.append))
+    task.evaluate(space.materialise(child))
+    assert [progress.done for progress in told] == [2, 4, 5]
+
+
+def test_held_out_prompts_are_scored_for_each_language(space):
+    tested = captions("test", ["Japanese", "English"], 2)
+    task = Text2Image(
+        captions("search", ["Japanese"], 2),
+        tested,
+        scorer=lambda pictures, prompts: [float(text.isascii()) for text in prompts],
+        steps=1,
+    )
+    model = space.materialise(space.seeds[0])
+    assert task.held_out_by_class(model) == {"Japanese": 0.0, "English": 1.0}
+    assert task.held_out(model) == 0.5
+    assert task.evaluate(model).tolist() == [0.0, 0.0]
+    assert [p.language for p in task.exhibits(1)] == ["Japanese", "English"]
+
+
+def test_a_search_over_pipelines_runs_and_its_best_loads_as_a_pipeline(space, tmp_path):
+    import diffusers
+
+    evolver = m2n2lab.Evolver(task_of(3), space, archive_size=3, rng=0).run(2)
+    assert evolver.generation == 2
+    space.save(evolver.best, tmp_path / "merged")
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "merged", vae=None)
+    painter, prompts = Painter(steps=2), captions("search", ["English"], 1)
+    saved = next(painter.batches(pipeline, prompts)).pictures
+    live = next(painter.batches(space.materialise(evolver.best.genome), prompts)).pictures
+    assert abs(saved.astype(int) - live.astype(int)).max() <= 1
+
+
+def test_the_command_line_draws_the_seeds_and_the_best_on_one_sheet(tmp_path, monkeypatch, capsys):
+    scribblers(tmp_path / "zoo")
+    monkeypatch.setattr(images, "HOME", tmp_path / "zoo")
+    monkeypatch.setattr(sys, "argv", [
+        *("m2n2lab", "evolve", "--task", "text2image", "--steps", "1", "--limit", "1", "--json"),
+        *("--archive-size", "4", "--threads", "1", "--out", str(tmp_path / "out")),
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["classes"]) == {"Japanese", "English"}
+    assert all(0 <= score["test"] <= 1 for score in told["classes"].values())
+    sheet = Image.open(tmp_path / "out" / "contact_sheet.png")
+    assert sheet.height > 5 * 96  # four seeds and the best
+    assert (tmp_path / "out" / "best" / "model_index.json").is_file()
+
+
+def test_a_task_goes_to_another_process_without_its_pictures(space, child):
+    import cloudpickle
+
+    task = task_of(2)
+    task.evaluate(space.materialise(child))
+    other = cloudpickle.loads(cloudpickle.dumps(task))
+    told = []
+    other.watch(Watch(told.append))
+    other.evaluate(space.materialise(child))
+    assert [progress.done for progress in told] == [0, 2]
+    assert other.identity() == task.identity()
+
+
+def test_prompts_are_read_from_a_file(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red circle\n\n 赤い円 \nc\nd\ne\n", encoding="utf-8")
+    task = text2image(file)
+    assert task.names == ["a red circle", "赤い円", "c", "d"]
+    assert [prompt.text for prompt in task._test] == ["e"]
+    assert text2image(file, limit=2, held_out=1).points == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Text2Image([]), "at least one prompt to search on"),
+        (lambda: Text2Image([Prompt("x" * 10_000)]), "1 to 1,000 characters, but one of 10,000"),
+        (lambda: Text2Image([Prompt("  ")]), "1 to 1,000 characters, but an empty one"),
+        (lambda: task_of(steps=0), "steps must be a whole number of at least 1"),
+        (lambda: task_of(guidance=float("nan")), "guidance must be a number between 0 and 100"),
+        (lambda: text2image("/no/such/file"), "a prompt on each line, but it cannot be read"),
+        (lambda: Clip("/no/such/folder"), "scorer /no/such/folder could not be loaded"),
+        (lambda: checked_scores([2.0], 1), r"one number from 0 to 1 .* \[2.\]"),
+        (lambda: checked_scores([0.1, 0.2], 1), r"each of the 1 pictures, but .* shape \(2,\)"),
+        (lambda: checked_scores([float("nan")], 1), r"from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+    assert LONGEST_PROMPT < 10_000
+
+
+def test_what_is_no_pipeline_is_refused():
+    with pytest.raises(InputError, match=r"drawn by a text-to-image pipeline .* Linear"):
+        task_of().evaluate(torch.nn.Linear(2, 2))

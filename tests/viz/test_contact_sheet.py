@@ -1,0 +1,65 @@
+"""Contact sheets and their letters: Japanese is drawn on a machine that has no font for it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from m2n2lab.tasks.images.diffusion import Prompt
+from m2n2lab.tasks.images.shapes import LANGUAGES, scenes
+from m2n2lab.tasks.images.text2image import Drawn
+from m2n2lab.viz.contact_sheet import CELL, GAP, HEAD, SIDE, Row, contact_sheet
+from m2n2lab.viz.fonts import ABSENT, OURS, _font, covers, font_face, font_for
+
+RED = np.zeros((32, 32, 3), np.uint8) + np.array([250, 0, 0], np.uint8)
+
+
+def drawn(text="白い背景に小さな赤い円", score=0.25):
+    return Drawn(Prompt(text), RED, score)
+
+
+def test_our_font_has_every_letter_of_the_zoos_captions():
+    font = _font(str(OURS), 12)
+    for language in LANGUAGES:
+        assert covers(font, "".join(scene.caption(language) for scene in scenes()))
+    assert covers(font, "Member 12: 0.37 …")
+    assert not covers(font, ABSENT)
+
+
+def test_letters_that_no_font_has_are_drawn_all_the_same():
+    assert font_for("\U000e0001", 12) is _font(str(OURS), 12)
+    assert font_for("赤い円", 12) is _font(str(OURS), 12)
+
+
+def test_pages_get_the_font_without_a_request():
+    css = font_face()
+    assert "url(data:font/ttf;base64,AAEAAA" in css
+    assert "http" not in css
+
+
+def test_a_sheet_has_a_row_for_each_member_and_a_column_for_each_prompt():
+    rows = [Row("a seed", [drawn(), drawn("a small red circle")]), Row("merged", [drawn()] * 2)]
+    sheet = Image.open(io.BytesIO(contact_sheet(rows))).convert("RGB")
+    assert sheet.size == (SIDE + 2 * (CELL + GAP), HEAD + 2 * (CELL + 22) + GAP)
+    pixels = np.asarray(sheet).astype(int)
+    for line in range(2):
+        for column in range(2):
+            y = HEAD + line * (CELL + 22) + CELL // 2
+            x = SIDE + column * (CELL + GAP) + CELL // 2
+            assert abs(pixels[y, x] - [250, 0, 0]).max() < 12
+
+
+@pytest.mark.parametrize("text", ["赤い円" * 40, "a red circle " * 40])
+def test_long_prompts_stay_above_their_own_column(text):
+    blank = contact_sheet([Row("m", [drawn("円"), drawn("円")])])
+    long = contact_sheet([Row("m", [drawn(text), drawn("円")])])
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(file)).convert("L")).astype(int) for file in (blank, long)
+    )
+    # Each sheet has a palette of its own, so greys differ a little everywhere.
+    changed = abs(one - other) > 90
+    right = SIDE + CELL + GAP
+    assert changed[:HEAD, SIDE:right].any()
+    assert not changed[:, right:].any()
+    assert not changed[HEAD:].any()

@@ -1,0 +1,316 @@
+"""The gallery: who draws what, what is drawn when, and blind choices that become scores."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.pictures import brightness, scribbled
+from helpers.sessions import wait_for
+from m2n2lab.widgets.members.gallery_view import GalleryView
+from m2n2lab.widgets.session.ballot import Ballot
+from m2n2lab.widgets.session.gallery import Looking
+from m2n2lab.widgets.session.session import PUBLISH_EVERY, Session
+from m2n2lab.widgets.session.snapshot import Snapshot
+from m2n2lab.widgets.session.workbench import Choice, Filter, Workbench
+
+import m2n2lab
+from m2n2lab.analysis.lineage import Lineage
+from m2n2lab.analysis.lineage_replay import retraced
+from m2n2lab.tasks import Text2Image, Watch
+from m2n2lab.viz.theme import LIGHT
+from m2n2lab.zoo.images import captions
+
+JAPANESE, ENGLISH = 4, 2
+"""Prompts in each language: held-out ones, then those that are searched on, four at most."""
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    return scribbled(tmp_path_factory.mktemp("scribblers"), ("painter", "potter"))
+
+
+@pytest.fixture
+def search(space):
+    task = Text2Image(
+        captions("search", ["Japanese"], 3),
+        captions("test", ["Japanese", "English"], ENGLISH),
+        scorer=brightness,
+        steps=1,
+    )
+    return m2n2lab.Evolver(task, space, archive_size=4, rng=0).run(2)
+
+
+@pytest.fixture
+def desk(search):
+    bench = Workbench(search, retraced(search))
+    bench.show(Choice(), Filter())
+    return bench
+
+
+def drawn(bench, looking):
+    """Draw all that is missing; return how often something was drawn."""
+    times = 0
+    while bench.look(looking):
+        bench.gallery.draw()
+        times += 1
+    return times
+
+
+def test_nothing_is_drawn_for_nobody(desk):
+    assert not desk.look(None)
+    assert desk.gallery.data is None
+
+
+def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(desk, search):
+    assert drawn(desk, Looking()) > 1  # a few at a time
+    data = desk.gallery.data
+    a, b = desk.data.proposal.parents
+    best, newest = search.archive.best.id, max(search.archive.ids)
+    assert [row.name for row in data.rows] == [
+        *("seed painter", "seed potter", f"best: {best}", f"newest: {newest}"),
+        *(f"A: {a}", f"B: {b}", "child"),
+    ]
+    assert [prompt.language for prompt in data.prompts] == [
+        *["Japanese"] * JAPANESE,
+        *["English"] * ENGLISH,
+    ]
+    task, space = search.task, search.space
+    for row, genome in zip(data.rows, (*space.seeds, search.archive.best.genome), strict=False):
+        own = task.draw(space.materialise(genome), data.prompts)
+        for mine, shown in zip(own, row.drawn, strict=True):
+            np.testing.assert_array_equal(mine.picture, shown.picture)
+            assert mine.score == shown.score
+    assert not desk.look(Looking())
+    assert desk.gallery.data is data  # nothing new to show
+
+
+def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(desk, search):
+    looking = Looking("child", JAPANESE)  # the first English prompt
+    assert desk.look(looking)
+    assert [row.drawn for row in desk.gallery.data.parents] == [(None,)] * 2
+    for _ in range(3):
+        desk.gallery.draw()
+        desk.look(looking)
+    (a, b), child = desk.gallery.data.parents, desk.gallery.data.rows[-1]
+    prompt = desk.gallery.data.prompts[JAPANESE]
+    assert desk.gallery.data.at == ("child", prompt)
+    assert [each.drawn[0].prompt for each in (a, b)] == [prompt] * 2
+    assert (a.name, b.name) == tuple(
+        f"{k}: {id}" for k, id in zip("AB", desk.data.proposal.parents, strict=True)
+    )
+    assert not np.array_equal(child.drawn[JAPANESE].picture, a.drawn[0].picture)
+    assert "on the bench" in desk.gallery.data.words
+    so_far = [drawn for row in desk.gallery.data.rows for drawn in row.drawn if drawn]
+    assert {drawn.prompt for drawn in so_far} == {prompt}
+
+
+def test_of_a_member_those_parents_are_seen_that_live(desk, search):
+    newest = max(search.archive.ids)
+    drawn(desk, Looking(f"newest: {newest}", 0))
+    parents = desk.gallery.data.parents
+    assert desk.gallery.data.at[0] == f"newest: {newest}"
+    born = desk._lineage[newest].parents
+    assert len(born) == 2
+    assert [each.name for each in parents] == [f"parent: {p}" for p in born if p in search.archive]
+    assert f"from {born[0]} × {born[1]}" in desk.gallery.data.words
+
+
+def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(desk):
+    drawn(desk, Looking(own=" 青い星 "))
+    data = desk.gallery.data
+    assert data.prompts[0].text == "青い星"
+    assert all(np.isnan(row.drawn[0].score) for row in data.rows)
+    assert data.rows[0].drawn[0].picture.shape == (32, 32, 3)
+    drawn(desk, Looking(own="x" * 10_000))
+    assert "1 to 1,000 characters, but one of 10,000" in desk.gallery.data.note
+    assert len(desk.gallery.data.prompts) == JAPANESE + ENGLISH
+
+
+def test_where_the_task_draws_nothing_there_is_no_gallery_and_no_choice(tiny, tiny_seeds):
+    search = m2n2lab.Evolver(tiny, tiny_seeds, archive_size=3, rng=0)
+    bench = Workbench(search, Lineage(search))
+    assert not bench.look(Looking())
+    bench.show(Choice(), Filter())
+    bench.vote("ballot")
+    assert "this task has none" in bench.note
+
+
+def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(desk, search):
+    before = desk.data
+    desk.vote("left")  # nothing to choose between yet
+    assert desk.data is before
+    for number in range(search.task.points):
+        desk.vote("ballot")
+        ballot = desk.booth.ballot
+        assert ballot.open
+        assert "left" not in ballot.words
+        point = search.task.names.index(ballot.prompt)
+        child = search.task.samples(search.space.materialise(desk._genomes[2]), [point])[0]
+        side = "left" if np.array_equal(ballot.left, np.round(child.image * 255)) else "right"
+        desk.vote(side)
+        assert not desk.booth.ballot.open
+        assert f"The child’s was {side}" in desk.booth.ballot.words
+        assert f"{number + 1} of {number + 1}" in desk.booth.ballot.words
+        assert desk.data.scores[2, point] == 1.0
+    assert (desk.data.scores[2] == 1.0).all()
+    assert desk.data.verdict != before.verdict
+    np.testing.assert_array_equal(desk.data.scores[:2], before.scores[:2])
+    desk.vote("ballot")
+    assert "for every prompt" in desk.note
+    generation = desk.merge(desk.data.proposal)
+    np.testing.assert_array_equal(generation.scores, 1.0)
+
+
+def test_who_is_not_chosen_gets_nothing_there_and_both_sides_come_up(desk, search):
+    sides = set()
+    for _ in range(12):
+        desk.booth._won.clear()
+        desk.vote("ballot")
+        ballot = desk.booth.ballot
+        sides.add(desk.booth._child)
+        desk.vote("right" if desk.booth._child == "left" else "left")
+        assert desk.data.scores[2, search.task.names.index(ballot.prompt)] == 0.0
+    assert sides == {"left", "right"}
+
+
+def test_a_choice_about_another_child_does_not_count(desk):
+    desk.vote("ballot")
+    desk.show(Choice(mix=0.9), Filter())
+    data = desk.data
+    desk.vote("left")
+    assert desk.data is data
+    assert "changed meanwhile" in desk.booth.ballot.words
+
+
+def test_a_session_draws_only_while_somebody_looks(search):
+    session = Session(lambda: search)
+    session.start()
+    try:
+        wait_for(session, lambda s: s.bench is not None)
+        assert session.snapshot.gallery is None
+        session.orders.look_at(Looking())
+        full = wait_for(
+            session, lambda s: s.gallery and all(None not in row.drawn for row in s.gallery.rows)
+        )
+        session.orders.look_at(None)
+        session.orders.step()
+        later = wait_for(session, lambda s: s.step == full.step + 1 and s.phase == "paused")
+        assert later.gallery is full.gallery
+        session.orders.look_at(Looking(own="赤い円"))
+        wait_for(session, lambda s: s.gallery.prompts[0].text == "赤い円")
+        session.orders.command("ballot")
+        wait_for(session, lambda s: s.ballot is not None)
+        session.orders.command("left")
+        wait_for(session, lambda s: not s.ballot.open)
+    finally:
+        session.close()
+        assert session.join(10.0)
+
+
+def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
+    def slowly(pictures, prompts):  # so that more than a moment lies between two answers
+        time.sleep(1.1 * PUBLISH_EVERY)
+        return brightness(pictures, prompts)
+
+    search.task._scorer = slowly
+    session = Session(lambda: search)
+    session.start()
+    try:
+        session.orders.look_at(Looking())
+        session.orders.run()
+        # An evaluation that tells of its pictures must not keep its own step from being shown.
+        shown = wait_for(session, lambda s: s.phase == "running" and s.step > 3)
+        wait_for(session, lambda s: s.step > shown.step and s.phase == "running")
+        wait_for(session, lambda s: s.gallery and None not in s.gallery.rows[0].drawn)
+    finally:
+        session.close()
+        assert session.join(10.0)
+
+
+def test_a_session_that_is_closed_while_it_draws_ends_without_an_error(search, caplog):
+    drawing = threading.Event()
+
+    def halted():
+        drawing.set()
+        return False
+
+    session = Session(lambda: search)
+    session.start()
+    wait_for(session, lambda s: s.bench is not None)
+    assert session.snapshot.draws
+    search.task.watch(Watch(halted=halted))
+    session.orders.look_at(Looking(own="赤い円"))
+    assert drawing.wait(10.0)
+    session.close()
+    assert session.join(10.0)
+    assert session.snapshot.phase == "closed"
+    assert not caplog.records
+
+
+# -- on the page -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def view():
+    looked, voted = [], []
+    return GalleryView(LIGHT, looked.append, voted.append), looked, voted
+
+
+def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(view, desk):
+    shown, _, _ = view
+    desk.look(Looking())
+    desk.gallery.draw()
+    desk.look(Looking())
+    shown.update(Snapshot(gallery=desk.gallery.data))
+    rows = shown.table.rows
+    assert [row["name"] for row in rows] == [row.name for row in desk.gallery.data.rows]
+    first = rows[0]["pictures"]
+    assert first[0]["src"].startswith("data:image/png;base64,")
+    assert first[0]["label"] == f"seed painter drew: {desk.gallery.data.prompts[0].text}"
+    assert float(first[0]["score"]) == pytest.approx(
+        desk.gallery.data.rows[0].drawn[0].score, abs=0.01
+    )
+    assert first[-1] is None
+
+
+def test_who_clicks_or_types_says_what_is_wanted(view):
+    shown, looked, voted = view
+    shown.table.chosen = ["child", 2]
+    shown.own.value = " 青い星 "
+    assert looked == [Looking("child", 2), Looking("child", 0, "青い星")]  # seen large at once
+    shown.own.value = ""
+    assert looked[-1] == Looking()
+    shown.ask.clicks += 1
+    shown.right.clicks += 1
+    assert voted == ["ballot", "right"]
+
+
+def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, desk):
+    shown, _, _ = view
+    desk.look(Looking(own="<b>x</b>"))
+    shown.update(Snapshot(gallery=desk.gallery.data))
+    assert shown.table.detail == {}
+    drawn(desk, Looking("child", 0, "<b>x</b>"))
+    shown.update(Snapshot(gallery=desk.gallery.data))
+    detail = shown.table.detail
+    assert (detail["row"], detail["prompt"]) == ("child", "<b>x</b>")
+    assert [parent["name"][0] for parent in detail["parents"]] == ["A", "B"]
+    for each in (detail, *detail["parents"]):
+        assert each["src"].startswith("data:image/png;base64,")
+    desk.look(Looking(own="y" * 2_000))
+    shown.update(Snapshot(gallery=desk.gallery.data))
+    assert 'role="alert"' in shown._note.object
+
+
+def test_two_pictures_can_be_chosen_between_until_a_choice_is_made(view):
+    shown, _, _ = view
+    picture = np.zeros((4, 4, 3), np.uint8)
+    ballot = Ballot("赤い円", picture, picture)
+    shown.update(Snapshot(ballot=ballot))
+    assert shown.left.visible
+    assert "赤い円" in shown._ballot.object
+    shown.update(Snapshot(ballot=dataclasses.replace(ballot, open=False, words="The child’s.")))
+    assert not shown.left.visible
+    assert "The child’s." in shown._ballot.object

@@ -1,0 +1,56 @@
+"""The dashboard in a notebook's cell, without a browser."""
+
+import re
+import urllib.request
+
+import pytest
+from helpers.sessions import wait_for
+
+import m2n2lab as lab
+from m2n2lab import Evolver, InputError
+
+
+@pytest.fixture
+def evolver(tiny, tiny_seeds):
+    return Evolver(tiny, tiny_seeds, mutation=0.1, rng=0).run(20)
+
+
+def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver):
+    framed, other = lab.dashboard(evolver, height=500, theme="dark"), lab.dashboard()
+    html = framed._repr_html_()
+    assert 'height="500"' in html
+    address = re.search('src="([^"]+)"', html)[1].replace("&amp;", "&")
+    assert address == framed.address
+    assert "theme=dark" in address
+    assert framed.address.split("?")[0] == other.address.split("?")[0]  # one server
+    page = urllib.request.urlopen(address, timeout=30).read().decode()
+    assert "<title>m2n2lab</title>" in page
+    (run,) = framed._desk.runs.all
+    assert run.settings.title == "tiny · m2n2 · from the notebook"
+    wait_for(run.session, lambda snapshot: snapshot.step == 20)
+    evolver.step()
+    wait_for(run.session, lambda snapshot: snapshot.step == 21)
+    framed.close()
+    other.close()
+    assert run.session.join(30)
+    assert len(evolver._observers) == 0
+    assert evolver.step().step == 22
+
+
+def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):
+    framed = lab.dashboard(evolver)
+    runs = framed._desk.runs
+    (run,) = runs.all
+    assert runs.build(run.settings, None) is evolver
+    asked = run.settings.asked({"method": "ga", "seed": "3"})
+    assert (asked.title, asked.method) == ("digits · ga · seed 3", "ga")
+    beside = runs.build(asked, None)
+    assert (beside is evolver, beside.method) == (False, "ga")
+    framed.close()
+
+
+def test_other_themes_and_heights_are_refused():
+    with pytest.raises(InputError, match="no theme named 'pink'"):
+        lab.dashboard(theme="pink")
+    with pytest.raises(InputError, match="height must be"):
+        lab.dashboard(height=0)

@@ -1,0 +1,302 @@
+import gc
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+from helpers.sessions import PATIENCE, wait_for
+from m2n2lab.widgets.session.session import Session
+from m2n2lab.widgets.session.snapshot import Snapshot
+from m2n2lab.widgets.session.workbench import SHOWN, Filter
+
+from m2n2lab import Evolver, InputError
+
+
+@pytest.fixture
+def make(tiny, tiny_seeds):
+    return lambda: Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
+
+
+@pytest.fixture
+def session(make):
+    session = Session(make, title="tiny · m2n2 · seed 1")
+    session.start()
+    yield session
+    session.close()
+    assert session.join(PATIENCE)
+
+
+def test_no_thread_runs_before_the_page_is_there(make):
+    before = threading.active_count()
+    session = Session(make)
+    assert threading.active_count() == before
+    assert session.snapshot.phase == "starting"
+    assert session.join()
+
+
+def test_a_session_that_has_ended_lets_go_of_its_search(make):
+    made = []
+
+    def note():
+        evolver = make()
+        made.append(weakref.ref(evolver))
+        return evolver
+
+    session = Session(note)
+    session.start()
+    session.orders.step(3)
+    wait_for(session, lambda s: s.step == 3)
+    session.close()
+    assert session.join(PATIENCE)
+    gc.collect()
+    assert made[0]() is None
+    assert (session.snapshot.phase, session.archive()) == ("closed", b"")
+
+
+def test_a_started_session_rests_with_its_seeds(session):
+    snapshot = wait_for(session, lambda s: s.phase == "paused")
+    assert snapshot.step == 0
+    assert snapshot.niches.ids == (0, 1) or snapshot.niches.ids == (1, 0)
+    assert snapshot.attraction.worth.shape == (2, 2)
+    assert snapshot.title == "tiny · m2n2 · seed 1"
+
+
+def test_steps_are_taken_exactly_and_then_it_pauses(session):
+    session.orders.step()
+    session.orders.step(10)
+    snapshot = wait_for(session, lambda s: s.step == 11 and s.phase == "paused")
+    time.sleep(0.05)
+    assert session.snapshot.step == snapshot.step
+
+
+def test_stepping_in_a_session_is_stepping_by_hand(session, make):
+    session.orders.step(25)
+    snapshot = wait_for(session, lambda s: s.step == 25 and s.phase == "paused")
+    evolver = make().run(25)
+    assert snapshot.best == evolver.best.id
+    assert snapshot.test == evolver.test
+    assert snapshot.coverage == evolver.archive.coverage
+    assert sorted(snapshot.niches.ids) == list(evolver.archive.ids)
+    train = snapshot.curves.train[1:]  # after where it began
+    np.testing.assert_array_equal(train, 100 * evolver.records.column("train"))
+
+
+def test_run_goes_on_until_pause(session):
+    session.orders.run()
+    wait_for(session, lambda s: s.phase == "running" and s.step > 20 and s.speed > 0)
+    session.orders.pause()
+    step = wait_for(session, lambda s: s.phase == "paused").step
+    time.sleep(0.05)
+    assert session.snapshot.step == step
+
+
+def test_a_slow_pace_is_left_at_once_when_paused(session):
+    session.orders.pace("2 steps/s")
+    session.orders.run()
+    wait_for(session, lambda s: s.step >= 1)
+    began = time.monotonic()
+    session.orders.pause()
+    wait_for(session, lambda s: s.phase == "paused")
+    assert time.monotonic() - began < PATIENCE  # it would hang if the wait did not hear the pause
+    assert session.snapshot.step < 30
+
+
+def test_plots_stay_the_same_objects_while_nothing_changes(session):
+    before = wait_for(session, lambda s: s.phase == "paused")
+    session.orders.filter(Filter("child wrong"))
+    after = wait_for(session, lambda s: s is not before)
+    assert after.niches is before.niches
+    assert after.attraction is before.attraction
+
+
+def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
+    session.orders.step(10)
+    shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
+    assert len(shown.answers) == SHOWN
+    assert len({answer.child.truth for answer in shown.answers}) == 4
+    session.orders.filter(Filter("child wrong"))
+    wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
+    assert len(wrong.answers) <= SHOWN
+    session.orders.filter(Filter("A or B wrong"))
+    either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
+    assert not any(answer.a.right and answer.b.right for answer in either.answers)
+
+
+# -- the bench ---------------------------------------------------------------------------------
+
+
+def previewed(session, **parts):
+    """Put something on the bench and wait for its preview."""
+    session.orders.choose(**parts)
+
+    def there(snapshot):
+        if snapshot.bench is None or snapshot.stale:
+            return False
+        proposal = snapshot.bench.proposal
+        a, b = proposal.parents
+        shown = {"a": a, "b": b, "split": proposal.split, "mix": proposal.mix}
+        return all(shown[name] == value for name, value in parts.items())
+
+    return wait_for(session, there)
+
+
+@pytest.fixture
+def rested(session):
+    """A session at rest after forty steps."""
+    session.orders.step(40)
+    wait_for(session, lambda s: s.step == 40 and s.phase == "paused" and not s.stale)
+    return session
+
+
+def test_the_bench_starts_with_the_best_and_whom_it_is_most_attracted_by(rested):
+    snapshot = rested.snapshot
+    a, b = snapshot.bench.proposal.parents
+    assert a == snapshot.best
+    row = snapshot.attraction.worth[snapshot.attraction.ids.index(a)]
+    assert b == snapshot.attraction.ids[int(np.nanargmax(row))]
+
+
+def test_a_preview_is_what_the_evolver_says_and_changes_nothing(rested, make):
+    a, b = rested.snapshot.niches.ids[:2]
+    shown = previewed(rested, a=a, b=b, split=40, mix=0.79)
+    evolver = make().run(40)
+    scores = evolver.evaluate(shown.bench.proposal)
+    np.testing.assert_array_equal(shown.bench.scores[2], scores)
+    assert shown.bench.verdict == evolver.verdict(scores)
+    either = np.maximum(*shown.bench.scores[:2])
+    assert shown.bench.either == pytest.approx(either.mean())
+    assert shown.step == 40
+    rested.orders.step(20)
+    after = wait_for(rested, lambda s: s.step == 60 and s.phase == "paused")
+    assert sorted(after.niches.ids) == list(evolver.run(20).archive.ids)
+
+
+def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
+    before = rested.snapshot
+    a, b = before.niches.ids[:2]
+    preview = previewed(rested, a=a, b=b, split=30, mix=0.9).bench.verdict
+    rested.orders.command("merge")
+    merged = wait_for(rested, lambda s: s.step == 41 and s.phase == "paused")
+    assert merged.undoable
+    if preview.accepted:
+        assert preview.displaced not in merged.niches.ids
+        assert merged.note.startswith("Child ")
+        assert "lives" in merged.note
+    else:
+        assert merged.niches.ids == before.niches.ids
+        assert f"does not beat {preview.rival}" in merged.note
+    rested.orders.command("undo")
+    undone = wait_for(rested, lambda s: s.step == 40)
+    assert undone.niches.ids == before.niches.ids
+    assert not undone.undoable
+    assert undone.curves.step[-1] == 40
+
+
+def test_undo_is_refused_once_the_search_has_gone_on(rested):
+    previewed(rested, split=30)
+    rested.orders.command("merge")
+    rested.orders.step(1)
+    wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
+    rested.orders.command("undo")
+    refused = wait_for(rested, lambda s: "no merge by hand" in s.note)
+    assert refused.step == 42
+
+
+def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
+    rested.orders.command("propose")
+    expected = make().run(40).ask()
+    shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)
+    assert (shown.bench.proposal.split, shown.bench.proposal.mix, shown.bench.proposal.seed) == (
+        expected.split,
+        expected.mix,
+        expected.seed,
+    )
+    edited = previewed(rested, mix=0.25).bench.proposal
+    assert (edited.parents, edited.split) == (expected.parents, expected.split)
+    rested.orders.command("merge")
+    assert wait_for(rested, lambda s: s.step == 41).undoable
+
+
+def test_a_dead_parent_is_named_and_the_last_preview_stays(rested):
+    before = rested.snapshot.bench
+    rested.orders.choose(a=999)
+    shown = wait_for(rested, lambda s: "999" in s.note)
+    assert shown.note.startswith("Member 999 does not live in the archive")
+    assert shown.bench is before
+
+
+def test_a_landscape_is_filled_in_at_rest_and_its_best_cell_is_real(rested, make):
+    a, b = rested.snapshot.niches.ids[:2]
+    previewed(rested, a=a, b=b)
+    data = wait_for(
+        rested, lambda s: s.landscape.parents == (a, b) and s.landscape.complete
+    ).landscape
+    evolver = make().run(40)
+    row, column = data.best
+    x, y = evolver.archive[a].genome, evolver.archive[b].genome
+    child = evolver.space.merge(x, y, int(data.splits[column]), float(data.mixes[row]))
+    assert data.scores[row, column] == pytest.approx(
+        evolver.task.evaluate(evolver.space.materialise(child)).mean()
+    )
+    assert data.scores.max() == data.scores[row, column]
+    # The corners are the parents themselves.
+    assert data.scores[0, -1] == pytest.approx(evolver.archive[a].score)
+    assert data.scores[-1, -1] == pytest.approx(evolver.archive[b].score)
+
+
+def test_a_method_without_two_parents_has_no_bench_and_says_why(tiny, tiny_seeds):
+    from m2n2lab import make_evolver
+
+    session = Session(lambda: make_evolver("cma-es", tiny, tiny_seeds, rng=0))
+    session.start()
+    session.orders.step(5)
+    snapshot = wait_for(session, lambda s: s.step == 5 and s.phase == "paused")
+    assert snapshot.message == ""
+    session.orders.command("propose")
+    assert "nothing to edit" in wait_for(session, lambda s: s.note).note
+    session.close()
+    assert session.join(PATIENCE)
+
+
+def test_unknown_commands_are_refused(session):
+    with pytest.raises(InputError, match="no command named 'marry'"):
+        session.orders.command("marry")
+
+
+def test_a_step_that_fails_pauses_with_the_reason_and_can_go_on(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=1)
+    step, broken = evolver.step, [RuntimeError("the disk is <b>gone</b>")]
+    evolver.step = lambda: (_ for _ in ()).throw(broken[0]) if broken else step()
+    session = Session(lambda: evolver)
+    session.start()
+    session.orders.run()
+    failed = wait_for(session, lambda s: s.phase == "failed")
+    assert failed.message == "RuntimeError: the disk is <b>gone</b>"
+    assert failed.niches is not None
+    broken.clear()
+    session.orders.step(3)
+    assert wait_for(session, lambda s: s.step == 3 and s.phase == "paused").message == ""
+    session.close()
+    assert session.join(PATIENCE)
+
+
+def test_an_evolver_that_cannot_be_made_says_why():
+    def refuse():
+        raise InputError("A merge needs at least two seeds, but 1 came; add another model.")
+
+    session = Session(refuse)
+    session.start()
+    failed = wait_for(session, lambda s: s.phase == "failed")
+    assert failed.message.startswith("A merge needs at least two seeds")
+    assert session.join(PATIENCE)
+
+
+def test_closing_ends_the_worker_even_while_it_runs(make):
+    session = Session(make)
+    session.start()
+    session.orders.run()
+    wait_for(session, lambda s: s.step > 5)
+    session.close()
+    assert session.join(PATIENCE)
+    assert session.snapshot == Snapshot(phase="closed")

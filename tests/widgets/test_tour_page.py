@@ -1,0 +1,216 @@
+"""The tour in a real browser: walked by hand, by its own help, skipped, and offered once."""
+
+import re
+
+import pytest
+from helpers.pages import PATIENCE, button, click_at, figure, opened, steps
+from playwright.sync_api import expect
+
+CONTROLS = ("Run", None, "split point", "Merge", "Undo")
+"""What is to be used at each stop; the matrix itself at the second."""
+
+OTHERS = """own => {
+    const all = root => [...root.querySelectorAll("*")].flatMap(
+        element => [element, ...(element.shadowRoot ? all(element.shadowRoot) : [])])
+    return all(document.body)
+        .filter(element => element.matches("button, input, select, a, summary, canvas, [role]"))
+        .filter(element => !own.contains(element) && element.checkVisibility())
+        .map(element => [element.outerHTML.slice(0, 80), element.getBoundingClientRect().toJSON()])
+}"""
+"""What could be clicked on, with its place, except for what is inside of an element."""
+
+
+def apart(a, b):
+    """Whether two boxes share no pixel."""
+    beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+    return beside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+
+
+def outlined(page, section):
+    region = page.get_by_role("region", name=section, exact=True)
+    return region.evaluate("element => element.style.outlineStyle") == "solid"
+
+
+def place(page, number):
+    expect(page.get_by_role("dialog")).to_contain_text(f"{number} of 5", timeout=PATIENCE)
+
+
+def control(page, name):
+    if name is None:
+        return page.get_by_role("region", name="Attraction").locator("canvas").first
+    if name == "split point":
+        return page.get_by_role("slider", name=name)
+    return button(page, name)
+
+
+@pytest.fixture
+def toured(page, lab):
+    """A page with the tour at its first stop."""
+    page.emulate_media(reduced_motion="reduce")
+    opened(page, lab)
+    button(page, "Tour").click()
+    place(page, 1)
+    return page
+
+
+def test_all_five_stops_are_walked_by_hand(toured):
+    page, bubble = toured, toured.get_by_role("dialog")
+    expect(bubble).to_be_focused()
+    assert outlined(page, "Niches")
+    button(page, "Run").click()
+    expect(figure(page, "tour-hint")).to_contain_text("Press Pause", timeout=PATIENCE)
+    button(page, "Pause").click()
+    expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
+    assert steps(page) >= 500
+
+    place(page, 2)
+    assert (outlined(page, "Niches"), outlined(page, "Attraction")) == (False, True)
+    matrix = page.get_by_role("region", name="Attraction")
+    assert apart(bubble.bounding_box(), matrix.bounding_box())
+    click_at(page, "AttractionView", 1.5, 0.5)  # the weakest meets the second
+    hint = figure(page, "tour-hint")
+    expect(hint).to_have_text(re.compile(r"^\d+ and \d+ are on the bench\.$"))
+    a, b = re.findall(r"\d+", hint.inner_text())
+    expect(page.get_by_label("Parent A")).to_have_value(a)
+    expect(page.get_by_label("Parent B")).to_have_value(b)
+
+    place(page, 3)
+    handle = control(page, "split point")
+    before = int(handle.get_attribute("aria-valuenow"))
+    handle.press("Shift+ArrowLeft")
+    expect(handle).to_have_attribute("aria-valuenow", str(before - round(before / 10)))
+    expect(hint).to_have_text(re.compile(r"^This child would "))
+    fate = hint.inner_text().removeprefix("This child w")
+    assert figure(page, "verdict").inner_text().startswith(f"W{fate}")
+
+    place(page, 4)
+    expect(handle).to_be_focused()  # whoever moves the split is not interrupted
+    now = steps(page)
+    button(page, "Merge").click()
+    expect(figure(page, "step")).to_have_text(f"{now + 1:,}")
+
+    place(page, 5)
+    expect(bubble).to_be_focused()
+    note = figure(page, "note").inner_text()
+    assert re.match(r"Child \d+ (lives|died)", note)
+    expect(hint).to_have_text(note)
+    button(page, "Finish").click()
+    expect(bubble).to_have_count(0)
+    expect(button(page, "Tour")).to_be_focused()
+    assert not outlined(page, "Merge bench")
+
+
+@pytest.mark.slow
+def test_all_five_stops_are_done_for_the_person_with_the_keyboard(toured):
+    page, hint = toured, figure(toured, "tour-hint")
+    done = ("Strong cells", "are on the bench", "would", "judged")
+    for number, words in enumerate(done, 1):
+        place(page, number)
+        # The first of the bubble's buttons; space on it is no command for the page.
+        page.keyboard.press("Tab")
+        expect(button(page, "Do it for me")).to_be_focused()
+        page.keyboard.press(" ")
+        expect(hint).to_contain_text(words, timeout=PATIENCE)
+        expect(button(page, "Next")).to_be_focused()
+        expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
+    place(page, 5)
+    expect(figure(page, "step")).to_have_text("501")
+    note = figure(page, "note").inner_text()
+    assert note.startswith("Child 502 ")
+    expect(hint).to_have_text(note)
+    expect(button(page, "Do it for me")).to_have_count(0)
+    button(page, "Finish").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_escape_and_skip_end_it_at_any_moment(toured):
+    page, bubble = toured, toured.get_by_role("dialog")
+    button(page, "Next").click()
+    button(page, "Next").click()
+    place(page, 3)
+    page.keyboard.press("Escape")
+    expect(bubble).to_have_count(0)
+    assert not outlined(page, "Merge bench")
+    button(page, "Tour").click()
+    place(page, 1)
+    control(page, "split point").press("Escape")  # from anywhere on the page
+    expect(bubble).to_have_count(0)
+    button(page, "Tour").click()
+    button(page, "Skip tour").click()
+    expect(bubble).to_have_count(0)
+    button(page, "Tour").click()
+    place(page, 1)
+    button(page, "Tour").click()
+    expect(bubble).to_have_count(0)
+    assert steps(page) == 0
+
+
+def test_space_still_runs_and_pauses_while_the_bubble_has_the_focus(toured):
+    toured.keyboard.press(" ")
+    expect(figure(toured, "phase")).to_have_text("running", timeout=PATIENCE)
+    toured.keyboard.press(" ")
+    expect(figure(toured, "phase")).to_have_text("paused", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [pytest.param(1440, 900, marks=pytest.mark.slow), (1280, 800), (390, 844)],
+)
+def test_what_is_to_be_used_is_never_covered(toured, width, height):
+    page, bubble = toured, toured.get_by_role("dialog")
+    page.set_viewport_size({"width": width, "height": height})
+    button(page, "Skip tour").click()
+    expect(bubble).to_have_count(0)
+    button(page, "Tour").click()
+    for number, name in enumerate(CONTROLS, 1):
+        place(page, number)
+        page.wait_for_timeout(600)  # until it has been placed again
+        box, used = bubble.bounding_box(), control(page, name).bounding_box()
+        assert apart(box, used)
+        assert used["y"] >= 0
+        assert used["y"] + used["height"] <= height
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height
+        if width < 900:
+            assert box["y"] + box["height"] >= height - 10
+        button(page, "Next" if number < 5 else "Finish").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_invitation_is_shown_once_and_covers_nothing(browser, lab):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = opened(context.new_page(), lab)
+    invitation = page.get_by_text("New here?").locator("..")
+    expect(invitation).to_be_visible()
+    assert page.evaluate("document.activeElement === document.body")
+    for width, height in ((1440, 900), (1280, 800), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(600)
+        box = invitation.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        others = invitation.evaluate(OTHERS)
+        assert len(others) > 20
+        assert [name for name, other in others if not apart(box, other)] == []
+    high = page.locator("header").bounding_box()["height"]
+    button(page, "No thanks").click()
+    expect(invitation).to_be_hidden()
+    assert page.locator("header").bounding_box()["height"] < high
+    opened(page, lab)
+    expect(button(page, "Tour")).to_be_visible()
+    expect(invitation).to_be_hidden()
+    context.close()
+
+
+def test_whoever_starts_from_the_invitation_is_not_invited_again(browser, lab):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = opened(context.new_page(), lab)
+    page.get_by_role("button", name="Start the tour").click()
+    place(page, 1)
+    expect(page.get_by_text("New here?")).to_be_hidden()
+    opened(page, lab)
+    expect(button(page, "Tour")).to_be_visible()
+    expect(page.get_by_text("New here?")).to_be_hidden()
+    context.close()

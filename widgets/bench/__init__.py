@@ -1,0 +1,1 @@
+"""The merge bench: split editor, mix slider, verdict."""

@@ -1,0 +1,181 @@
+"""The merge bench: parents side by side, the split, the mix, and what would come of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import panel as pn
+
+from m2n2lab.viz.theme import Theme
+
+from ..html.bench import BENCH_CSS, note_html, verdict_html, who_html
+from ..session.session import Session
+from ..session.snapshot import Snapshot
+from ..session.workbench import Choice
+from ..views.themed import host_css
+from .split_editor import MixSlider, SplitEditor
+
+
+class BenchView:
+    """What is on the bench, with everything to change it.
+
+    Args:
+        session: returns the one that takes the orders.
+        theme: colours.
+    """
+
+    def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
+        self._session = session
+        self._quiet = False  # while widgets are set by the page itself
+        self._shown: tuple[object, ...] = ()
+        self._theme = theme
+        html: dict[str, Any] = {
+            "stylesheets": [BENCH_CSS, host_css(theme)],
+            "sizing_mode": "stretch_width",
+            "margin": (0, 4),
+        }
+        self._who = pn.pane.HTML("", **html)
+        self._verdict = pn.pane.HTML("", **html)
+        # The arrow keys count up and down; buttons for it would be six more stops of the Tab key.
+        css = f".bk-spin-btn {{ display: none !important; }} {self._focus('.bk-input')}"
+        number: dict[str, Any] = {"width": 66, "margin": (0, 3), "disabled": True}
+        number["stylesheets"] = [css]
+        self.a = pn.widgets.IntInput(name="Parent A", **number)
+        self.b = pn.widgets.IntInput(name="Parent B", **number)
+        self.at = pn.widgets.IntInput(name="Split at", **{**number, "width": 80})
+        self.mix = MixSlider.themed(theme, styles={"flex": "1 1 110px"}, margin=(0, 8))
+        self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
+        self.preview = self._button("Preview", 82, theme.text, visible=False)
+        self.merge = self._button("Merge", 76, theme.child)
+        self.undo = self._button("Undo", 66)
+        self.propose = self._button("Edit next proposal", 142)
+        self.a.param.watch(lambda event: self._choose(a=event.new), "value")
+        self.b.param.watch(lambda event: self._choose(b=event.new), "value")
+        self.at.param.watch(lambda event: self._choose(split=event.new), "value")
+        self.split.param.watch(lambda event: self._choose(split=event.new), "split")
+        self.mix.param.watch(lambda event: self._choose(mix=event.new), "value")
+        buttons = {name: getattr(self, name) for name in ("preview", "merge", "undo", "propose")}
+        for name, button in buttons.items():
+            button.on_click(lambda event, name=name: self._command(name))
+        self.pane = pn.Column(
+            self._who,
+            pn.FlexBox(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
+            self.split,
+            self._verdict,
+            # Always in sight, however long the verdict is.
+            pn.FlexBox(
+                *buttons.values(),
+                sizing_mode="stretch_width",
+                margin=0,
+                gap="0",
+                styles={"position": "sticky", "bottom": "0", "background": theme.card},
+            ),
+            sizing_mode="stretch_width",
+            margin=0,
+        )
+
+    def _button(self, name: str, width: int, ink: str = "", **known: Any) -> pn.widgets.Button:
+        """Return a button that shows when the keyboard is on it, filled with any ``ink``."""
+        css = self._focus(".bk-btn")
+        if ink:
+            filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
+            css += f".bk-btn {{ {filled} }}"
+        return pn.widgets.Button(
+            name=name, width=width, margin=(4, 4), disabled=True, stylesheets=[css], **known
+        )
+
+    def _focus(self, selector: str) -> str:
+        """Return CSS that draws a line around what the keyboard is on."""
+        line = f"outline: 2px solid {self._theme.text}; outline-offset: 1px;"
+        return f"{selector}:focus-visible {{ {line} }}"
+
+    def pick(self, a: int, b: int) -> None:
+        """Put a pair on the bench."""
+        self._choose(a=a, b=b)
+
+    def load(self, split: int, mix: float) -> None:
+        """Put a split and a mix on the bench."""
+        self._choose(split=split, mix=mix)
+
+    def _command(self, name: str) -> None:
+        data = self._session().snapshot.bench
+        self._session().orders.command(name, data.proposal if name == "merge" and data else None)
+        if name == "preview":
+            self.preview.disabled = True  # until it is there
+            self._shown = ()
+
+    def _choose(self, **parts: Any) -> None:
+        if self._quiet:
+            return
+        data, orders = self._session().snapshot.bench, self._session().orders
+        if data is not None and orders.choice.a is None and parts.keys() & {"a", "b"}:
+            # Whoever changes one parent of a pair keeps the other.
+            a, b = data.proposal.parents
+            parts = {"a": a, "b": b, **parts}
+        orders.choose(**parts)
+        if self._session().snapshot.slow:
+            self.merge.disabled = True  # before the next snapshot says so
+            self._shown = ()
+        with self._silently():
+            self._set(orders.choice)
+
+    @contextmanager
+    def _silently(self) -> Iterator[None]:
+        """Change widgets without giving orders."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    def _set(self, choice: Choice) -> None:
+        """Bring the widgets to a choice; what it leaves open stays."""
+        if choice.a is not None:
+            self.a.value = choice.a
+        if choice.b is not None:
+            self.b.value = choice.b
+        if choice.split is not None:
+            self.split.split = self.at.value = choice.split
+        if choice.mix is not None:
+            self.split.mix = self.mix.value = choice.mix
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        # What was ordered last counts, not what the worker has come to: nothing jumps back.
+        choice, data = self._session().orders.choice, snapshot.bench
+        shown = (
+            *(data, choice, snapshot.note, snapshot.stale, snapshot.undoable),
+            *(snapshot.slow, snapshot.pending, snapshot.phase),
+        )
+        if shown == self._shown:
+            return
+        self._shown = shown
+        ready = data is not None and snapshot.phase != "closed"
+        self.merge.disabled = not ready or snapshot.stale or snapshot.pending
+        self.undo.disabled = not snapshot.undoable
+        self.propose.disabled = snapshot.niches is None
+        self.preview.param.update(visible=snapshot.slow, disabled=not ready)
+        if data is None:
+            self._verdict.object = note_html(snapshot.note)
+            return
+        proposal = data.proposal
+        a, b = proposal.parents
+        with self._silently():
+            for widget in (self.a, self.b, self.at, self.mix):
+                widget.disabled = not ready
+            self.at.param.update(start=0, end=data.size)
+            self.mix.angle = math.degrees(data.omega)
+            self.split.present(data, self._theme)
+            self._set(
+                Choice(
+                    a if choice.a is None else choice.a,
+                    b if choice.b is None else choice.b,
+                    proposal.split if choice.split is None else choice.split,
+                    proposal.mix if choice.mix is None else choice.mix,
+                )
+            )
+        self._who.object = who_html(data, self._theme, snapshot.pending)
+        self._verdict.object = verdict_html(data, snapshot)

@@ -1,0 +1,65 @@
+"""What is dragged on the bench: the split on a map of the flat vector, and the mix."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import param
+
+from m2n2lab.analysis.merge_preview import BenchData
+from m2n2lab.viz.theme import Theme
+
+from ..html.assets import asset
+from ..html.names import short_names
+from ..html.pictures import painting_uri, shares_words
+from ..views.themed import Themed
+
+
+class SplitEditor(Themed):
+    """A strip of the flat vector with a split that is dragged, or moved by the arrow keys.
+
+    Above it, on the same scale, what either parent is made of.
+    """
+
+    _esm = asset("bench/split_editor.js")
+    _stylesheets: ClassVar = [asset("bench/split_editor.css")]
+
+    size = param.Integer(default=1, doc="N, length of the flat vector.")
+    split = param.Integer(default=0, doc="First index after the split.")
+    mix = param.Number(default=0.5, doc="Share of B before the split.")
+    borders = param.List(default=[0, 1], doc="First index of each tensor, and N.")
+    names = param.List(default=[""], doc="Name of each tensor.")
+    rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 where it has none.")
+
+    made = param.List(default=[], doc="Paintings of A and B: dicts of a data URI and words.")
+
+    def present(self, data: BenchData, theme: Theme) -> None:
+        """Show another vector and other parents; what is the same already is not sent."""
+        wanted = {
+            "size": data.size,
+            "borders": list(data.borders),
+            "names": list(short_names(data.tensors)),
+            "rows": list(data.rows),
+            "made": [
+                {
+                    "uri": painting_uri(made, theme),
+                    "words": f"{who}: {shares_words(made, data.seeds)}",
+                }
+                for who, made in zip("AB", data.paintings, strict=False)
+            ],
+        }
+        changed = {name: value for name, value in wanted.items() if getattr(self, name) != value}
+        if changed:
+            self.param.update(**changed)
+
+
+class MixSlider(Themed):
+    """The share of B before the split, and the angle between the parents."""
+
+    _esm = asset("bench/mix_slider.js")
+    _stylesheets: ClassVar = [asset("bench/mix_slider.css")]
+
+    value = param.Number(default=0.5, bounds=(0.0, 1.0), doc="The mix.")
+    angle = param.Number(default=math.nan, doc="Angle in degrees; NaN where there is no pair.")
+    disabled = param.Boolean(default=True, doc="Whether it cannot be moved.")

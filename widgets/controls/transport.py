@@ -1,0 +1,73 @@
+"""Running, pausing and stepping the search on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+
+from m2n2lab.viz.theme import Theme
+
+from ..html.figures import PHASES
+from ..session.orders import PACES, Mailbox
+from ..session.snapshot import Snapshot
+from ..views.styles import SELECT, primary
+
+
+class TransportView:
+    """Buttons that run, pause, step and reset, and the pace.
+
+    Args:
+        orders: returns those of the search on the page.
+        reset: called to begin the same search anew.
+        ordered: called when an order was given, to be shown before it is obeyed.
+        theme: colours.
+    """
+
+    def __init__(
+        self,
+        orders: Callable[[], Mailbox],
+        reset: Callable[[], None],
+        ordered: Callable[[], object],
+        theme: Theme,
+    ) -> None:
+        close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
+        self.go = pn.widgets.Button(
+            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
+        )
+        self.step = pn.widgets.Button(name="Step", width=56, **close)
+        self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
+        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
+        self.pace = pn.widgets.Select(
+            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
+        )
+        self._orders, self._ordered = orders, ordered
+        self.go.on_click(self._toggle)
+        for one in (self.go, self.step, self.step_ten):
+            one.js_on_click(args={"button": one, "words": PHASES}, code="order(button, words)")
+        self.step.on_click(lambda event: orders().step())
+        self.step_ten.on_click(lambda event: orders().step(10))
+        self.reset.on_click(lambda event: reset())
+        self.pace.param.watch(lambda event: orders().pace(event.new), "value")
+        self.pane = pn.Row(
+            self.go,
+            self.step,
+            self.step_ten,
+            self.reset,
+            self.pace,
+            margin=0,
+            styles={"flex-wrap": "wrap"},
+        )
+
+    def _toggle(self, event: object) -> None:
+        self._orders().toggle()
+        self._ordered()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show what can be done with a search."""
+        ready = snapshot.niches is not None and snapshot.phase != "closed"
+        name = "Pause" if snapshot.phase == "running" else "Run"
+        self.go.param.update(name=name, disabled=not ready)
+        self.step.disabled = self.step_ten.disabled = not ready
+        self.reset.disabled = snapshot.phase == "closed"

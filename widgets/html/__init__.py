@@ -1,0 +1,1 @@
+"""HTML, texts and pictures that several views share."""

@@ -1,0 +1,135 @@
+"""What the bench says: who is on it, how they score, and what would come of them, as HTML."""
+
+from __future__ import annotations
+
+import math
+import re
+from html import escape
+
+from m2n2lab.analysis.merge_preview import BenchData, verdict_words
+from m2n2lab.utils.text import percent, plain
+from m2n2lab.viz.theme import Theme
+
+from ..session.snapshot import Snapshot
+
+BENCH_CSS = """
+.who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
+.who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
+.who { font-size: 12px; }
+.who .most { margin-left: auto; opacity: .75; font-size: 12px; }
+.a { color: var(--parent_a); } .b { color: var(--parent_b); } .child { color: var(--child); }
+svg { display: block; width: 100%; }
+svg text { font: 10.5px system-ui, sans-serif; fill: var(--quiet); }
+.verdict { border-left: 3px solid var(--child); border-radius: 6px; padding: 6px 10px;
+           background: rgba(128, 128, 128, .13); overflow-wrap: anywhere; }
+.verdict.dies, .old.verdict { border-color: var(--quiet); }
+.old { opacity: .6; }
+.note { margin-top: 4px; opacity: .85; overflow-wrap: anywhere; }
+.waits { margin: 0 0 4px; font-size: 12px; }
+"""
+
+BARS_WIDTH, BARS_HEIGHT = 440, 54
+"""The bars of accuracy by class, in the picture's own units."""
+
+LONGEST = 200
+"""Characters of a text from outside that are shown."""
+
+
+def who_html(data: BenchData, theme: Theme, old: bool = False) -> str:
+    """Return who is on the bench, how good each is, and how good a child could be.
+
+    Args:
+        data: what was previewed.
+        theme: colours.
+        old: whether something else has been chosen since.
+    """
+    a, b = data.proposal.parents
+    mine, its, child = data.means
+    return (
+        f'<div{_old(old)}><div class="who"><span><b class="a">A {a}</b> '
+        f'<span data-testid="score-a">{percent(mine)}</span></span>'
+        f'<span><b class="b">B {b}</b> <span data-testid="score-b">{percent(its)}</span></span>'
+        f'<span><b class="child">child</b> <span data-testid="score-child">{percent(child)}</span>'
+        f'</span><span class="most" title="right by A or by B: the most a merge could hope for">'
+        f'A or B <span data-testid="either">{percent(data.either)}</span>'
+        f"</span></div>{_bars(data, theme)}</div>"
+    )
+
+
+def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
+    """Return what would happen to the child, and what became of the last one."""
+    note = note_html(snapshot.note)
+    if snapshot.pending:
+        return _waits(data) + _verdict(data, old=True) + note
+    if snapshot.stale:
+        return note_html(snapshot.note or "A parent no longer lives; pick another pair.")
+    return _verdict(data) + note
+
+
+def note_html(note: str) -> str:
+    """Return a sentence of the workbench."""
+    return (
+        f'<div class="note" role="status" data-testid="note">{escape(plain(note, 2 * LONGEST))}'
+        f"</div>"
+    )
+
+
+def _old(old: bool) -> str:
+    return ' class="old"' if old else ""
+
+
+def _waits(data: BenchData) -> str:
+    """Say that a verdict is older than what was chosen, and why it cannot be merged."""
+    (a, b), split, mix = data.proposal.parents, data.proposal.split, data.proposal.mix
+    return (
+        '<div class="note waits" role="status" data-testid="waits">The last preview, '
+        f'<b class="a">{a}</b> × <b class="b">{b}</b>, split {split:,}, mix {mix:.2f}. '
+        "What you chose can be merged once it is previewed.</div>"
+    )
+
+
+def _verdict(data: BenchData, old: bool = False) -> str:
+    words = escape(verdict_words(data))
+    head, _, rest = words.partition(".")
+    rest = re.sub(r"\b([AB])’s", lambda m: f'<b class="{m[1].lower()}">{m[1]}</b>’s', rest)
+    lives = data.verdict.accepted
+    kind = f"verdict{'' if lives else ' dies'}{' old' if old else ''}"
+    tint = "child" if lives and not old else ""
+    a, b = data.proposal.parents
+    title = f"of {a} × {b}, split {data.proposal.split:,}, mix {data.proposal.mix:.2f}"
+    return (
+        f'<div class="{kind}" data-testid="verdict" title="{title}"><b class="{tint}">{head}.</b>'
+        f"{rest}</div>"
+    )
+
+
+def _bars(data: BenchData, theme: Theme) -> str:
+    """Return bars of accuracy by class as a picture: A, B and the child beside each other."""
+    classes = data.classes
+    colours = (theme.parent_a, theme.parent_b, theme.child)
+    wide = BARS_WIDTH / max(len(classes), 1)
+    bar = min(wide * 0.27, 16)
+    every = math.ceil(12 / wide)  # classes for each that is named
+    longest = max(int(wide * every / 6.5), 1)
+    shapes = []
+    for c, name in enumerate(classes):
+        left = c * wide + (wide - 3 * bar) / 2
+        for k, colour in enumerate(colours):
+            value = float(data.accuracy[k, c])
+            high = 0.0 if math.isnan(value) else value * BARS_HEIGHT
+            title = f"{('A', 'B', 'child')[k]}, {plain(name, LONGEST)}: {percent(value)}"
+            shapes.append(
+                f'<rect x="{left + k * bar:.2f}" y="{BARS_HEIGHT - high:.1f}" '
+                f'width="{max(bar - 1, bar / 2):.2f}" height="{high:.1f}" fill="{colour}">'
+                f"<title>{escape(title)}</title></rect>"
+            )
+        if c % every == 0:
+            middle = c * wide + wide / 2
+            shapes.append(
+                f'<text x="{middle:.1f}" y="{BARS_HEIGHT + 12}" text-anchor="middle">'
+                f"{escape(plain(name, longest))}</text>"
+            )
+    return (
+        f'<svg viewBox="0 0 {BARS_WIDTH} {BARS_HEIGHT + 16}" role="img" '
+        f'aria-label="accuracy by class of A, B and the child">{"".join(shapes)}</svg>'
+    )

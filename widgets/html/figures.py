@@ -1,0 +1,68 @@
+"""The key figures of a search, as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+
+from m2n2lab.utils.text import percent
+
+from ..session.snapshot import Snapshot
+
+LONGEST = 500
+"""Characters of a message that are shown."""
+
+PHASES = {
+    "starting": "starting …",
+    "paused": "paused",
+    "running": "running",
+    "pausing": "pausing …",
+    "stepping": "stepping …",
+    "failed": "stopped by an error",
+    "closed": "closed",
+}
+"""Words for the phases of a session."""
+
+FIGURES_CSS = """
+.figures { display: flex; flex-wrap: wrap; gap: 2px 16px; text-align: right;
+           font-family: system-ui, sans-serif; }
+.figures b { display: block; white-space: nowrap; font-size: 16px;
+             font-variant-numeric: tabular-nums; }
+.figures span { font-size: 11px; opacity: .7; white-space: nowrap; }
+@media (max-width: 1400px) {
+  .figures { gap: 2px 10px; }
+  .figures b { font-size: 14px; }
+}
+.message { color: #d55e00; max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
+"""
+
+
+def figures_html(snapshot: Snapshot) -> str:
+    """Return step, state and speed, accuracy, coverage and acceptance; and why a search stopped."""
+    known = snapshot.saved == snapshot.saved
+    saved = (("saved", percent(snapshot.saved), "of scores saved"),) if known else ()
+    figures = (
+        ("step", f"{snapshot.step:,}", "step"),
+        ("phase", PHASES[snapshot.phase], _pace(snapshot)),
+        ("test", percent(snapshot.test), f"best (train {percent(snapshot.train)})"),
+        ("mean", percent(snapshot.mean), "mean, train"),
+        ("coverage", percent(snapshot.coverage), "covered"),
+        ("accepted", percent(snapshot.accepted), "accepted"),
+        *saved,
+    )
+    cells = "".join(
+        f'<div><b data-testid="{name}">{escape(value)}</b><span>{escape(words)}</span></div>'
+        for name, value, words in figures
+    )
+    message = escape(snapshot.message[:LONGEST])
+    alert = f'<div class="message" role="alert">{message}</div>' if message else ""
+    return f'<div class="figures">{alert}{cells}</div>'
+
+
+def _pace(snapshot: Snapshot) -> str:
+    """Return how fast it goes, or how far a model is that answers questions."""
+    asked = snapshot.answers_so_far
+    if asked is not None and snapshot.phase != "failed":
+        return asked.words
+    speed, flying = snapshot.speed, f" · {snapshot.elsewhere}" if snapshot.elsewhere else ""
+    pace = f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
+    return pace + flying

@@ -1,0 +1,82 @@
+"""Small pictures made of numbers, as data URIs: nothing is fetched, and nothing is text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from m2n2lab.utils.text import percent
+from m2n2lab.viz.theme import Theme, inks, painting_pixels, ramp, seed_colours
+
+LEAST = 0.0005
+"""Share below which it is not worth a word that something came from outside."""
+
+
+def png_uri(pixels: NDArray[np.uint8]) -> str:
+    """Return a picture (H, W) or (H, W, 3) as a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
+    """Return a picture in [0, 1] as a data URI; grey ones as dark ink on light paper."""
+    ink = image if dark or image.ndim == 3 else 1.0 - image
+    return png_uri((np.clip(ink, 0.0, 1.0) * 255).astype(np.uint8))
+
+
+@cache
+def _heat(theme: Theme) -> NDArray[np.uint8]:
+    """Return the ramp and, last, the background (257, 3)."""
+    return inks((*ramp(theme), theme.card))
+
+
+def painting_uri(painting: NDArray[np.float64], theme: Theme) -> str:
+    """Return a painting (BINS, K + 1) as a strip: each stretch is stacked of its seeds' shares."""
+    return png_uri(painting_pixels(painting, theme))
+
+
+def heat_uri(values: NDArray[np.float64], theme: Theme) -> str:
+    """Return values (n,) in [0, 1] as a row of cells in the ramp; NaN is background."""
+    colours, known = _heat(theme), np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+    places = np.where(np.isnan(values), len(colours) - 1, np.round(known * (len(colours) - 2)))
+    return png_uri(colours[places.astype(int)][np.newaxis])
+
+
+def shares_words(painting: NDArray[np.float64], names: Sequence[str]) -> str:
+    """Say how much of a member came from each seed, the one with most first; not escaped."""
+    shares = painting.mean(axis=0)
+    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= LEAST]
+    return ", ".join(f"{names[k]} {percent(shares[k])}" for k in order)
+
+
+def seeds_key(shares: NDArray[np.float64], names: Sequence[str], theme: Theme) -> str:
+    """Return what the colours of the seeds mean, with their shares (K + 1,), as HTML."""
+    seeds = len(shares) - 1
+    keys = zip(names, seed_colours(theme, seeds), shares.tolist(), strict=True)
+    return "".join(
+        f'<span class="key"><i style="background:{colour}"></i>{escape(name)} '
+        f"{percent(share)}</span> "
+        for k, (name, colour, share) in enumerate(keys)
+        if share >= LEAST or k < seeds
+    )
+
+
+def css_variables(theme: Theme, **more: str) -> str:
+    """Return a theme's colours as declarations of CSS variables."""
+    names = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b", "child")
+    colours = {name: getattr(theme, name) for name in names} | more
+    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+
+
+KEY_CSS = """
+.key { white-space: nowrap; margin-right: 10px; }
+.key i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 4px; }
+"""

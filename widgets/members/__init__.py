@@ -1,0 +1,1 @@
+"""Pages of single members, and the gallery of what they draw."""

@@ -1,0 +1,269 @@
+"""A console for one search in any Jupyter front end; the next cell steps the same search by hand.
+
+The worker steps and fills the widgets; what a person does only gives it orders. So the kernel
+stays free, and a cell and the console take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from typing import Any
+
+import ipywidgets
+
+from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.records import Generation
+from m2n2lab.utils.errors import InputError
+
+from ..html.answers import answers_html
+from ..html.bench import note_html, verdict_html, who_html
+from ..html.figures import figures_html
+from ..session.session import Session
+from ..session.snapshot import Snapshot
+from ..session.workbench import ANSWERS, Filter
+from .anywidgets import MixSlider, PairPicker, SplitStrip
+from .console_html import BY_NAME, LOGGED, console_css, curves_html, log_html, title_html
+from .interrupts import INTERRUPTS
+
+log = logging.getLogger("m2n2lab")
+
+PATIENCE = 5.0
+"""Most seconds that closing a console waits for the step that is under way."""
+
+
+class Root(ipywidgets.VBox):  # type: ignore[misc]
+    """The outermost widget; closing it closes its console."""
+
+    console: Console | None = None
+
+    def close(self) -> None:
+        """Close the console, and with it every widget."""
+        console, self.console = self.console, None
+        if console is not None:
+            console.close()
+        super().close()
+
+
+class Console:
+    """Run, pause and steer a search from a notebook.
+
+        console = m2n2lab.Console(evolver)
+        console                      # in a cell of its own: shows it
+        evolver.step()               # the same search; the console follows
+
+    Several may watch one search. Closing it ends its worker, not the search; interrupting the
+    kernel pauses.
+
+    Args:
+        evolver: the search.
+        title: what the console calls it; the task and the method by default.
+
+    Raises:
+        InputError: no search.
+    """
+
+    def __init__(self, evolver: Evolver, title: str | None = None) -> None:
+        if not isinstance(evolver, Evolver):
+            raise InputError(
+                f"A console needs a search, but {type(evolver).__name__} came; give it an Evolver, "
+                f"such as m2n2lab.Evolver(task, seeds)."
+            )
+        self.evolver = evolver
+        title = f"{evolver.task.name} · {evolver.method}" if title is None else title
+        self.session = Session(lambda: evolver, title, people=False, follow=True)
+        self._births: deque[Generation] = deque(maxlen=LOGGED)
+        self._last: Generation | None = None
+        self._shown: dict[str, object] = {}  # what the widgets were made of, by name
+        self._closed = False
+        self._build(title)
+        self._ends = (
+            self.session.listen(self._show, always=True),
+            evolver.subscribe(self._log),
+        )
+        INTERRUPTS.watch(self, self.pause)
+        self.session.start(attended=False)
+
+    # -- what it looks like ----------------------------------------------------------------------
+
+    def _build(self, title: str) -> None:
+        def html(value: str = "") -> ipywidgets.HTML:
+            return ipywidgets.HTML(value)
+
+        orders = self.session.orders
+        self._figures, self._curves, self._log_html = html(), html(), html()
+        self._who, self._verdict, self._answers = html(), html(), html()
+        self._go = self._button("Run", orders.toggle, "go")
+        self._step = self._button("Step", lambda: self.step())
+        self._ten = self._button("×10", lambda: self.step(10))
+        self._preview = self._button("Preview", lambda: orders.command("preview"))
+        self._merge = self._button("Merge", self.merge, "merge")
+        self._picker = PairPicker(self._picked)
+        self._split = SplitStrip(self._moved)
+        self._mix = MixSlider(self._mixed)
+        self._which = ipywidgets.Dropdown(options=list(ANSWERS), description="Answers")
+        self._which.observe(lambda change: orders.filter(Filter(change["new"])), "value")
+        top = _box([html(title_html(title)), self._go, self._step, self._ten, self._figures], "top")
+        bench = [
+            html("<h4>Merge bench <span>how they meet</span></h4>"),
+            *(self._who, self._split, self._mix, self._verdict),
+            _box([self._preview, self._merge], "choices"),
+        ]
+        pair = [html("<h4>Attraction <span>who should meet</span></h4>"), self._picker]
+        curves = [html("<h4>Progress <span>how far it has come, %</span></h4>"), self._curves]
+        births = [html("<h4>Log <span>who was born, for whom</span></h4>"), self._log_html]
+        answers = [self._which, self._answers]
+        pair, bench, curves, births, answers = (
+            _box(card, "card") for card in (pair, bench, curves, births, answers)
+        )
+        columns = [_box([pair, births]), _box([bench, curves, answers])]
+        self.widget = Root([html(f"<style>{console_css()}</style>"), top, _box(columns, "cards")])
+        self.widget.add_class("m2n2lab-console")
+        self.widget.console = self
+
+    def _button(self, name: str, act: Any, kind: str = "") -> ipywidgets.Button:
+        button = ipywidgets.Button(description=name, disabled=True)
+        button.on_click(lambda _: act())
+        if kind:
+            button.add_class(kind)
+        return button
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.widget._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        return f"<console of {self.evolver!r}, {self.snapshot.phase}>"
+
+    # -- orders, from any thread -----------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that the console shows of one moment."""
+        return self.session.snapshot
+
+    def run(self) -> None:
+        """Step until told to pause; returns at once."""
+        self.session.orders.run()
+
+    def pause(self) -> None:
+        """Stop after the step that is under way."""
+        self.session.orders.pause()
+
+    def step(self, count: int = 1) -> None:
+        """Take ``count`` more steps, then pause; returns at once."""
+        self.session.orders.step(count)
+
+    def choose(self, **parts: Any) -> None:
+        """Put parents ``a`` and ``b``, a ``split`` or a ``mix`` on the bench."""
+        self.session.orders.choose(**parts)
+
+    def merge(self) -> None:
+        """Tell the child that the bench shows to the archive."""
+        bench = self.snapshot.bench
+        self.session.orders.command("merge", bench.proposal if bench else None)
+
+    def close(self) -> None:
+        """End the worker, watch no more, and close every widget."""
+        if self._closed:
+            return
+        self._closed = True
+        self.session.close()
+        INTERRUPTS.forget(self)
+        for end in self._ends:
+            end()
+        self.session.join(PATIENCE)
+        self.widget.console = None
+        for widget in _all(self.widget):
+            widget.close()
+
+    def _picked(self, changed: dict[str, Any]) -> None:
+        if changed.keys() & {"a", "b"}:
+            self.choose(a=changed.get("a", self._picker.a), b=changed.get("b", self._picker.b))
+
+    def _moved(self, changed: dict[str, Any]) -> None:
+        if "split" in changed:
+            self.choose(split=self._split.split)
+
+    def _mixed(self, changed: dict[str, Any]) -> None:
+        if "value" in changed:
+            self._split.show(mix=self._mix.value)
+            self.choose(mix=self._mix.value)
+
+    # -- what is shown, from the worker ----------------------------------------------------------
+
+    def _log(self, generation: Generation) -> None:
+        self._last = generation
+        if generation.accepted:
+            self._births.append(generation)
+
+    def _show(self) -> None:
+        """Bring the widgets to the latest snapshot; a failure is reported and stops nothing."""
+        try:
+            self._update(self.snapshot)
+        except Exception:
+            log.exception("The console could not show a snapshot.")
+
+    def _update(self, snapshot: Snapshot) -> None:
+        self._figures.value = figures_html(snapshot)
+        ready = snapshot.niches is not None and snapshot.phase != "closed"
+        self._go.description = "Pause" if snapshot.phase == "running" else "Run"
+        for button in (self._go, self._step, self._ten):
+            button.disabled = not ready
+        if snapshot.attraction is not None and self._new("pairs", snapshot.attraction):
+            self._picker.present(snapshot.attraction)
+        if snapshot.curves is not None and self._new("curves", snapshot.curves):
+            self._curves.value = curves_html(snapshot.curves)
+        self._log_html.value = log_html(tuple(self._births), self._last)
+        if self._new("answers", snapshot.answers):
+            self._answers.value = answers_html(snapshot)
+        self._update_bench(snapshot, ready)
+
+    def _update_bench(self, snapshot: Snapshot, ready: bool) -> None:
+        data, choice = snapshot.bench, self.session.orders.choice
+        self._preview.disabled = not ready
+        self._merge.disabled = not ready or data is None or snapshot.stale or snapshot.pending
+        if data is None:
+            self._verdict.value = note_html(snapshot.note)
+            return
+        if self._new("bench", data):
+            self._split.present(data)
+        proposal = data.proposal
+        a, b = proposal.parents
+        # What was ordered last counts, not what the worker has come to: nothing jumps back.
+        mix = proposal.mix if choice.mix is None else choice.mix
+        split = proposal.split if choice.split is None else choice.split
+        self._picker.show(
+            a=a if choice.a is None else choice.a, b=b if choice.b is None else choice.b
+        )
+        self._split.show(split=split, mix=mix)
+        self._mix.show(value=mix, angle=math.degrees(data.omega), disabled=not ready)
+        self._who.value = who_html(data, BY_NAME, snapshot.pending)
+        self._verdict.value = verdict_html(data, snapshot)
+
+    def _new(self, name: str, shown: object) -> bool:
+        """Return whether something else than before is shown under a name, from now on."""
+        before, self._shown[name] = self._shown.get(name), shown
+        return before is not shown
+
+
+def _box(children: list[Any], kind: str = "") -> ipywidgets.VBox:
+    box = ipywidgets.VBox(children)
+    if kind:
+        box.add_class(kind)
+    return box
+
+
+def _all(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """Return a widget and all that it is made of, layouts and styles too, each once."""
+    found: dict[str, ipywidgets.Widget] = {}
+    todo = [widget]
+    while todo:
+        widget = todo.pop()
+        if widget.model_id is None or widget.model_id in found:
+            continue
+        found[widget.model_id] = widget
+        for value in (getattr(widget, name) for name in widget.keys):
+            many = value if isinstance(value, list | tuple) else [value]
+            todo.extend(each for each in many if isinstance(each, ipywidgets.Widget))
+    return list(found.values())

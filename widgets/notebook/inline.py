@@ -1,0 +1,148 @@
+"""The dashboard inside a notebook: served by the kernel, shown in a frame."""
+
+from __future__ import annotations
+
+import socket
+import time
+from html import escape
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.names import TASKS
+from m2n2lab.config.settings import Settings
+from m2n2lab.utils.errors import InputError, choose, whole_number
+from m2n2lab.viz.theme import THEMES
+
+from ..dashboard import dashboard as page
+from ..page.server_log import keep_quiet
+from ..runs.browser_sessions import DESKS, Desk
+from ..runs.runs import Runs
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
+    from m2n2lab.core.task import Task
+    from m2n2lab.executors import Crew
+
+HOST = "127.0.0.1"
+"""Only browsers on the kernel's own machine can reach it."""
+
+PATIENCE = 30.0
+"""Most seconds until the server answers."""
+
+
+class Framed:
+    """A dashboard in a frame; ``close`` ends its searches' workers, not a search of the notebook.
+
+    Attributes:
+        address: where it can be opened in a tab of its own.
+    """
+
+    def __init__(self, desk: Desk, address: str, height: int) -> None:
+        self.address = address
+        self._desk = desk
+        self._height = height
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe src="{escape(self.address)}" title="m2n2lab dashboard" width="100%" '
+            f'height="{self._height}" style="border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"<dashboard at {self.address}>"
+
+    def close(self) -> None:
+        """End the workers; returns at once."""
+        self._desk.shared = False
+        self._desk.runs.close()
+        DESKS.sweep()
+
+
+_port: int | None = None  # of the one server of this process
+
+
+def dashboard(
+    evolver: Evolver | None = None,
+    *,
+    height: int = 900,
+    theme: str = "light",
+    executor: Crew | None = None,
+) -> Framed:
+    """Return the dashboard, to be shown by a cell, of a search that cells go on stepping.
+
+    It is served on this machine alone, so the browser must run on the kernel's machine.
+
+    Args:
+        evolver: the search; digits from scratch by default.
+        height: of the frame in pixels.
+        theme: ``"light"`` or ``"dark"``.
+        executor: workers that score the children of this search; they end when it is closed.
+
+    Raises:
+        InputError: no such theme, no height; workers without a search.
+    """
+    choose("theme", theme, THEMES)
+    height = whole_number("height", height, 1)
+    if executor is not None and evolver is None:
+        raise InputError(
+            "Workers score the children of one search, but none came with the executor; give the "
+            "dashboard an evolver too."
+        )
+    settings = Settings()
+    if evolver is not None:
+        task = evolver.task.name if evolver.task.name in TASKS else "digits"
+        label = f"{evolver.task.name} · {evolver.method} · from the notebook"
+        settings = Settings(task=task, method=evolver.method, label=label)
+
+    def build(made: Settings, task: Task | None) -> Evolver:
+        if evolver is not None and made is settings:
+            return evolver
+        return build_evolver(made, task)  # another search, beside it
+
+    runs = Runs(
+        recorded=evolver is None,  # a cell may load another state or record the search itself
+        build=build,
+        executor=lambda made: executor if made is settings else None,
+    )
+    desk = DESKS.add(runs, runs.add(settings), shared=True)
+    query = urlencode({"desk": desk.key, "theme": theme})
+    return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)
+
+
+def _serve() -> int:
+    """Serve dashboards in a thread, once; returns the port."""
+    global _port
+    if _port is None:
+        import panel as pn
+
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port: int = probe.getsockname()[1]
+        keep_quiet()
+        pn.serve(
+            {"/": page},
+            address=HOST,
+            port=port,
+            websocket_origin=[f"{HOST}:{port}", f"localhost:{port}"],
+            show=False,
+            threaded=True,
+            title="m2n2lab",
+            verbose=False,
+        )
+        _await(port)
+        _port = port
+    return _port
+
+
+def _await(port: int) -> None:
+    """Wait until the server, whose thread has just begun, can be reached."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,444 @@
+"""The page's parts, and how they follow the search that is on the page.
+
+The page only reads snapshots and gives orders; each search runs in a worker thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import panel as pn
+from tornado.websocket import WebSocketClosedError
+
+from m2n2lab.analysis.maps import NICHE_MODES
+from m2n2lab.config.settings import Settings
+from m2n2lab.viz.theme import LIGHT, Theme
+
+from ..bench.bench_view import BenchView
+from ..controls.search_form import SetupView
+from ..controls.time_view import TimeView
+from ..controls.transport import TransportView
+from ..members.gallery_view import GalleryView
+from ..members.members import MembersView, MemberView
+from ..runs.browser_sessions import DESKS, Desk
+from ..runs.runs import Run
+from ..session.gallery import Looking
+from ..session.orders import Mailbox
+from ..session.session import Session
+from ..session.snapshot import Snapshot
+from ..tour.tour import Tour
+from ..views.answers import AnswersView
+from ..views.cells import Cells
+from ..views.compare import CompareView
+from ..views.landscape import LandscapeView
+from ..views.lineage import LineageView, SharesView
+from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
+from ..views.styles import SMALL
+from .backpressure import Pulse
+from .refresh import Wake
+from .template import Page
+
+if TYPE_CHECKING:
+    from bokeh.document import Document
+
+    from m2n2lab.analysis.merge_preview import BenchData
+
+REFRESH_EVERY = 400
+"""Milliseconds between two looks at the session's snapshot."""
+
+SHARE = 0.04
+"""Share of the time that plots of a running search may take: the rest is the search's."""
+
+OLDEST = 2.0
+"""Seconds that plots are behind at most, whatever share of the time they then take; on each of many
+open pages as many times that, or their server would do nothing else."""
+
+TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
+"""Of these one is seen, and only that one is brought up to date."""
+
+
+def _not_left(record: logging.LogRecord) -> bool:
+    """Keep a log record unless it only says that a page was closed while an answer was sent."""
+    return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
+
+
+logging.getLogger("asyncio").addFilter(_not_left)
+
+
+class Board:
+    """One page over the runs of a desk, of which it shows one.
+
+    Args:
+        desk: the searches that the page shows and steers.
+        theme: colours.
+    """
+
+    def __init__(self, desk: Desk, theme: Theme = LIGHT) -> None:
+        self.desk = desk
+        self.theme = theme
+        self.run = desk.shown
+        self._shown: Snapshot | None = None  # by the plots
+        self._coming: Snapshot | None = None  # by some of them
+        self._left = 0  # how many of them do not show it yet
+        self._benched: BenchData | None = None  # by the bench
+        self._asked = self._hurried = False  # whether a person waits for plots, for anything else
+        self._due = 0.0  # when plots may be refreshed again
+        self._loaded = False  # plots would keep a browser waiting that asks for the page
+        self._unlisten: Callable[[], None] = lambda: None
+        self._wake: Wake | None = None
+        self.niches = NichesView(theme)
+        self.bench = BenchView(self.session, theme)
+        self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
+        self.figures = FiguresView()
+        self.landscape = LandscapeView(theme, self.bench.load)
+        self.curves = CurvesView(theme)
+        self.answers = AnswersView(theme, lambda wanted: self.orders().filter(wanted))
+        self.gallery = GalleryView(theme, self._look_at, lambda vote: self.orders().command(vote))
+        self.members = MembersView(theme, self._select)
+        self.member = MemberView(theme)
+        self.lives = LineageView(theme, self._select)
+        self.shares = SharesView(theme)
+        self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
+        self._plots = (
+            self.niches,
+            self.attraction,
+            self.curves,
+            self.landscape,
+            self.lives,
+            self.shares,
+            self.compare,
+        )
+        self._seen_plots: deque[Callable[[Snapshot], None]] = deque(
+            (
+                lambda snapshot: self.attraction.update(snapshot.seen),
+                lambda snapshot: self.niches.update(snapshot.seen),
+                self._update_tab,
+                self.answers.update,
+                self.landscape.update,
+            )
+        )
+        self.setup = SetupView(lambda: self.run, self.begin, theme)
+        self.tour = Tour(self.session, theme)
+        self.pulse = Pulse()
+        self.cells = Cells(self.attraction, self.landscape)
+        self.title = pn.pane.HTML(
+            "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
+        )
+        self.transport = TransportView(self.orders, self._reset, self._hurry, theme)
+        self.time = TimeView(self.orders, self._branch, theme)
+        self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
+        self.mode = pn.widgets.RadioButtonGroup(
+            options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
+        )
+        # Which tab is seen: set by the page's script, which finds it by its name.
+        self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
+        # A link that makes the same search: shown in the browser's address bar.
+        self.address = pn.widgets.TextInput(name="address", visible=False)
+        self.address.jscallback(value="show_address(cb_obj.value)")
+        # Whether there is a gallery: its tab is shown by the page's script.
+        self.draws = pn.widgets.TextInput(name="draws", visible=False)
+        self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
+        self.map.on_click(lambda event: self._map())
+        self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
+        self.tab.param.watch(lambda event: self._turn(), "value")
+        self.show(self.run)
+
+    def session(self) -> Session:
+        """Return the worker of the run on the page."""
+        return self.run.session
+
+    def orders(self) -> Mailbox:
+        """Return the orders of the run on the page."""
+        return self.run.session.orders
+
+    def _select(self, member: int) -> None:
+        self.orders().select(member)
+
+    def _pick(self, a: int, b: int) -> None:
+        """Put a pair on the bench: of the living, who may not be those that are shown."""
+        if self.orders().past is None:
+            self.bench.pick(a, b)
+        else:
+            self.time.say("The bench merges who lives now; branch from here to merge these two.")
+            self._look_again()  # the page has framed them already
+
+    def _look_at(self, looking: Looking) -> None:
+        """Have the gallery drawn as long as it is seen, and look at what there is."""
+        self.orders().look_at(looking if self.tab.value == "gallery" else None)
+        self._hurry()
+
+    def _turn(self) -> None:
+        """Show the tab that the person has turned to."""
+        self.gallery.look()
+        self._look_again()
+
+    def _map(self) -> None:
+        """Stop mapping the landscape, or go on."""
+        self.orders().map(not self.session().snapshot.mapping)
+
+    # -- which run -----------------------------------------------------------------------------
+
+    def begin(self, settings: Settings, beside: bool) -> None:
+        """Start another search, beside the run on the page or in its place, and show it.
+
+        Raises:
+            InputError: there are too many runs already.
+        """
+        runs = self.desk.runs
+        self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
+        self.address.value = urlencode(settings.query())
+
+    def _reset(self) -> None:
+        """Start the search of the run on the page anew, in its place."""
+        self.show(self.desk.runs.restart(self.run))
+
+    def _branch(self, step: int) -> None:
+        """Go on from a step of the run on the page in a run beside it, and show that."""
+        self.show(self.desk.runs.branch(self.run, step))
+
+    def show(self, run: Run) -> None:
+        """Put a run on the page."""
+        if run.settings.task != self.run.settings.task:
+            for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
+                view.redraw()
+        self.run = self.desk.shown = run
+        self._unlisten()
+        # Called in the worker, so the page is only woken.
+        self._unlisten = run.session.listen(self._hurry)
+        self.title.object = f'<div class="title">{escape(run.title)}</div>'
+        self.time.say("")
+        run.session.orders.pace(self.transport.pace.value)
+        self.answers.ask()
+        self.gallery.look()
+        self.setup.show(run.settings)
+        self.compare.suggest(run)
+        self._look_again()
+
+    # -- what is seen --------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        """Show all of the snapshot, soon: not now, because a click holds no document lock."""
+        self._shown = None
+        self._asked = True
+        self._rouse()
+
+    def _hurry(self) -> None:
+        """Show what was done, soon; plots may come later."""
+        self._hurried = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """Wake the page, where there is one already."""
+        if self._wake:
+            self._wake()
+
+    def _set_mode(self, mode: str) -> None:
+        self.niches.mode = mode
+        self._look_again()
+
+    def _update_tab(self, snapshot: Snapshot) -> None:
+        """Bring the tab that is seen up to date."""
+        if self.tab.value == "lineage":
+            self.lives.update(snapshot.lineage)
+        elif self.tab.value == "seeds":
+            self.shares.update(snapshot.shares)
+        elif self.tab.value == "members":
+            self.members.update(snapshot.members)
+            self.members.choose(snapshot.chosen)
+            self.member.update(snapshot.member)
+        elif self.tab.value == "gallery":
+            self.gallery.update(snapshot)
+        elif self.tab.value == "compare":
+            self.compare.update()
+        else:
+            self.curves.update(snapshot)
+
+    def refresh(self, at_once: bool = False) -> None:
+        """Show the latest snapshot, if it is a new one.
+
+        Args:
+            at_once: somebody waits for what was just done: that is shown now, and the plots, which
+                take a browser longer, at the next look. Otherwise plots take their share of the
+                time and no more.
+        """
+        runs = self.desk.runs.all
+        if self.run not in runs:  # removed, or started anew on another page
+            self.show(self.desk.runs.numbered(self.run.number) or runs[0])
+            return
+        snapshot = self.session().snapshot
+        self.tour.update(snapshot)
+        compared = self.tab.value == "compare" and len(runs) > 1
+        idle = (snapshot is self._shown and not compared) or self.pulse.waiting
+        if idle and not at_once:
+            return
+        began = time.monotonic()
+        with pn.io.hold():
+            self._update_figures(snapshot)
+            self.time.update(snapshot)
+            self.bench.update(snapshot)
+            if self._loaded:  # or the page's script would not hear of it
+                self.draws.value = "yes" if snapshot.draws else ""
+            if at_once:
+                self._due = 0.0
+                if self.tab.value == "gallery":
+                    self.gallery.update(snapshot)
+                if self.attraction.drawn and snapshot.bench is not self._benched:
+                    self.attraction.update(snapshot.seen)
+            elif self._loaded and (self._shown is None or began >= self._due):
+                self._update_plots(snapshot)
+                self.pulse.beat()
+                took = time.monotonic() - began
+                oldest = OLDEST * max(DESKS.pages, 1) / len(self._seen_plots)
+                share = min(took / SHARE, oldest)
+                self._due = began + share if self._busy() else 0.0
+            self._benched = snapshot.bench
+
+    def _busy(self) -> bool:
+        """Return whether plots take time that a search could use."""
+        return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
+
+    def _update_plots(self, snapshot: Snapshot) -> None:
+        """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
+
+        A browser draws one plot in a few frames; all of them would keep clicks waiting.
+        """
+        if snapshot.phase == "running" and self._shown is not None:
+            if snapshot is not self._coming:
+                self._coming, self._left = snapshot, len(self._seen_plots)
+            self._seen_plots.rotate(-1)
+            self._seen_plots[-1](snapshot)
+            self._left -= 1
+            if self._left == 0:
+                self._shown = snapshot
+            return
+        self._shown = snapshot
+        for update in self._seen_plots:
+            drawn = sum(plot.drawn for plot in self._plots)
+            update(snapshot)
+            if sum(plot.drawn for plot in self._plots) > drawn:
+                # One plot at a look: what a person does meanwhile comes first.
+                self._shown = None
+                return
+        self.orders().attend()
+
+    def _update_figures(self, snapshot: Snapshot) -> None:
+        # What was ordered is shown at once: a model may be in the middle of an answer.
+        ordered = {("paused", True): "running", ("running", False): "pausing"}
+        phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
+        snapshot = replace(snapshot, phase=phase)
+        self.figures.update(snapshot.seen)
+        self.transport.update(snapshot)
+        known = snapshot.landscape
+        if known is None:
+            self.map.visible = False
+            return
+        name = "Stop" if snapshot.mapping else "Go on" if known.done else "Map"
+        if snapshot.slow:  # nothing is mapped unasked, and then for minutes
+            name += f" ({known.done} of {known.scores.size} children)"
+        begun = snapshot.slow or bool(self.landscape.drawn)
+        self.map.param.update(name=name, visible=begun and not known.complete)
+
+    # -- its life in a browser -----------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Start the searches while the browser still loads its scripts."""
+        document = pn.state.curdoc
+        assert document is not None  # as called by the server
+
+        def woken() -> None:
+            if not self._loaded and _browsers(document):
+                return  # it has asked for the page, and would miss what changes until that comes
+            hurried, self._hurried = self._hurried, False
+            if hurried:
+                self.refresh(at_once=True)
+            asked, self._asked = self._asked, False
+            if asked:
+                self.refresh()
+
+        def begin() -> None:  # once the page has been sent
+            self._wake = Wake(document, woken)
+            self.desk.runs.start(attended=False)
+            self._wake()
+
+        document.add_next_tick_callback(begin)
+
+    def attend(self) -> None:
+        """Keep the page up to date from now on: a browser has loaded it."""
+        document = pn.state.curdoc
+        assert document is not None  # as called by the server
+
+        def look() -> None:
+            if _browsers(document) == 0:
+                self.leave()
+                DESKS.sweep()
+                return
+            self.desk.enter(self)
+            self.refresh()
+
+        self._loaded = True
+        self._hurry()
+        # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
+        document.add_periodic_callback(look, REFRESH_EVERY)
+
+    def leave(self) -> None:
+        """Count the page no more: its browser is gone."""
+        self.desk.leave(self)
+
+    def end(self) -> None:
+        """Forget the page."""
+        if self._wake:
+            self._wake.end()
+        self._unlisten()
+        self.leave()
+
+    def template(self) -> Page:
+        """Return the page, with every part in its place."""
+        parts: dict[str, Any] = {
+            "title": self.title,
+            "transport": self.transport.pane,
+            "time": self.time.pane,
+            "setup": self.setup.pane,
+            "tour": self.tour.pane,
+            "figures": self.figures.pane,
+            "mode": self.mode,
+            "niches": self.niches.pane,
+            "attraction": self.attraction.pane,
+            "attracted": self.attraction.words,
+            "order": self.attraction.order,
+            "bench": self.bench.pane,
+            "tab": self.tab,
+            "draws": self.draws,
+            "address": self.address,
+            "pulse": self.pulse.pane,
+            "cell": self.cells.pane,
+            "curves": self.curves.pane,
+            "lives": self.lives.pane,
+            "span": self.lives.span,
+            "lives_key": self.lives.key,
+            "shares": self.shares.pane,
+            "shares_key": self.shares.key,
+            "members": self.members.pane,
+            "member": self.member.pane,
+            "gallery": self.gallery.pane,
+            "compared": self.compare.pane,
+            "compare_form": self.compare.form,
+            "compare_list": self.compare.list,
+            "landscape": self.landscape.pane,
+            "map": self.map,
+            "filters": self.answers.head,
+            "answers": self.answers.pane,
+        }
+        return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
+
+
+def _browsers(document: Document) -> int | None:
+    """Return how many browsers are connected to a page, if it is on a server."""
+    session = getattr(document.session_context, "session", None)
+    return None if session is None else session.connection_count

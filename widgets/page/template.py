@@ -1,0 +1,48 @@
+"""The page's frame: a template of our own that Panel fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import panel as pn
+
+from m2n2lab.viz.fonts import font_face
+from m2n2lab.viz.theme import Theme
+
+from ..html.assets import asset
+from ..html.pictures import css_variables
+
+_SCRIPTS = ("page/page", "views/cells", "page/save_plot")
+
+
+class Page(pn.Template):
+    """The dashboard's frame.
+
+    Args:
+        theme: colours.
+        desk: key of the desk that the page comes back to when it is loaded again, if any.
+        parts: what goes into the frame, by the names that it has there.
+    """
+
+    def __init__(self, theme: Theme, desk: str, parts: Mapping[str, Any]) -> None:
+        super().__init__(asset("page/page.html"))
+        self.add_variable("theme", theme)
+        self.add_variable("colours", css_variables(theme))
+        self.add_variable("desk", desk)
+        self.add_variable("css", f"{font_face()}\n{asset('page/page.css')}")
+        self.add_variable("scripts", [asset(f"{name}.js") for name in _SCRIPTS])
+        for name, part in parts.items():
+            self.add_panel(name, part)
+
+    def __repr__(self) -> str:
+        """Return a short name: Panel asks at every part, and spelling out all parts takes 0.4 s."""
+        return f"{type(self).__name__}({', '.join(self._render_items)})"
+
+    def _init_doc(self, doc: Any = None, *args: Any, **named: Any) -> Any:
+        # Bokeh would go through all models again at every part that is added.
+        document = doc or pn.state.curdoc
+        if document is None:
+            return super()._init_doc(doc, *args, **named)
+        with document.models.freeze():
+            return super()._init_doc(document, *args, **named)

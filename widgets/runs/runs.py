@@ -1,0 +1,209 @@
+"""The searches of one desk, side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m2n2lab.config.builders import build_evolver
+from m2n2lab.config.settings import Settings
+from m2n2lab.utils.errors import InputError
+
+from ..session.recording import unrecorded
+from ..session.session import Session
+from ..session.stepper import here
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
+    from m2n2lab.core.task import Task
+    from m2n2lab.executors import Crew
+
+    from ..session.run_recorder import Tape
+
+MOST_RUNS = 8
+"""Searches that a desk holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One search.
+
+    Attributes:
+        number: counted from 1 on its desk and never given twice.
+        settings: how it is made.
+        session: its worker.
+        origin: the number of the run that it branched from, and the step, if it did.
+    """
+
+    number: int
+    settings: Settings
+    session: Session
+    origin: tuple[int, int] | None = None
+
+    @property
+    def title(self) -> str:
+        """The search in a few words."""
+        return titled(self.settings, self.origin)
+
+
+@dataclass
+class Runs:
+    """Searches that are watched and compared together; pages read ``all`` and give orders.
+
+    Attributes:
+        tasks: made before, by the name that settings have for them, to be shared by runs.
+        store: where all are recorded; by default each is in a temporary file that ends with it.
+        recorded: whether they are.
+        build: makes the evolver of one run, on a task if there is one before.
+        executor: makes the workers of one run, if children are not scored in its own thread.
+        all: the runs, the oldest first; replaced as a whole.
+    """
+
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    store: Path | None = None
+    recorded: bool = True
+    build: Callable[[Settings, Task | None], Evolver] = build_evolver
+    executor: Callable[[Settings], Crew | None] = here
+    all: tuple[Run, ...] = ()
+    _count: int = 0
+    _started: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def start(self, attended: bool = True) -> None:
+        """Start the workers: only once somebody comes (see ``Session.start``)."""
+        with self._lock:
+            self._started = True
+            for run in self.all:
+                run.session.start(attended)
+
+    def numbered(self, number: int) -> Run | None:
+        """Return the run of a number, if it is there."""
+        return next((run for run in self.all if run.number == number), None)
+
+    def add(self, settings: Settings, error: InputError | None = None) -> Run:
+        """Make one more run.
+
+        Args:
+            settings: how.
+            error: why it cannot be made, if that is known already; its page then says so.
+
+        Raises:
+            InputError: there are ``MOST_RUNS`` already.
+        """
+        with self._lock:
+            self._check_room()
+            run = self._make(settings, None if error is None else partial(_refuse, error))
+            self.all = (*self.all, run)
+        return run
+
+    def branch(self, old: Run, step: int) -> Run:
+        """Make a run beside an old one that goes on from how that was after a step.
+
+        Raises:
+            InputError: there are ``MOST_RUNS`` already.
+        """
+        with self._lock:
+            self._check_room()
+            make = partial(old.session.recording.branch, step)
+            run = self._make(old.settings, make, (old.number, step))
+            self.all = (*self.all, run)
+        return run
+
+    def _check_room(self) -> None:
+        if len(self.all) >= MOST_RUNS:
+            raise InputError(
+                f"A page holds at most {MOST_RUNS} runs, and {len(self.all)} are there; remove one "
+                f"first."
+            )
+
+    def _make(
+        self,
+        settings: Settings,
+        make: Callable[[], Evolver] | None = None,
+        origin: tuple[int, int] | None = None,
+    ) -> Run:
+        """Make a run, by default as its settings say."""
+        self._count += 1
+        title = titled(settings, origin)
+        make = make or partial(self.build, settings, self.tasks.get(settings.task))
+        record, executor = partial(self._record, title), partial(self.executor, settings)
+        session = Session(make, title, settings.threads, record=record, executor=executor)
+        run = Run(self._count, settings, session, origin)
+        if self._started:
+            session.start()
+        return run
+
+    def _record(self, title: str, evolver: Evolver) -> Tape | str:
+        """Begin to record a search, in its worker."""
+        if not self.recorded:
+            return unrecorded(evolver)
+        from ..session.run_recorder import taped  # SQLite and what writes it are not needed before
+
+        return taped(evolver, title, self.store)
+
+    def renew(self, old: Run, settings: Settings) -> Run:
+        """Put a new run in the place of an old one, which ends; returns it."""
+        with self._lock:
+            run = self._make(settings)
+            self._replace(old, run)
+        old.session.close()
+        return run
+
+    def _replace(self, old: Run, run: Run) -> None:
+        if old in self.all:
+            self.all = tuple(run if each is old else each for each in self.all)
+        else:  # somebody else has removed it meanwhile
+            self.all = (*self.all, run)
+
+    def restart(self, old: Run) -> Run:
+        """Put the same search, as it began, in the place of a run, which ends; returns it.
+
+        One that branched from another begins where it did so, told by its own record, or, if that
+        failed before there was one, by the other's.
+        """
+        if old.origin is None:
+            return self.renew(old, old.settings)
+
+        def again() -> Evolver:
+            try:
+                return old.session.recording.branch(step)
+            except InputError:
+                came_from = self.numbered(number)
+                if came_from is None:
+                    raise
+                return came_from.session.recording.branch(step)
+            finally:
+                old.session.close()
+
+        number, step = old.origin
+        with self._lock:
+            run = self._make(old.settings, again, old.origin)
+            self._replace(old, run)
+        return run
+
+    def remove(self, run: Run) -> None:
+        """End a run and forget it; the last one stays."""
+        with self._lock:
+            if len(self.all) < 2 or run not in self.all:
+                return
+            self.all = tuple(each for each in self.all if each is not run)
+        run.session.close()
+
+    def close(self) -> None:
+        """End all runs; returns at once."""
+        for run in self.all:
+            run.session.close()
+
+
+def titled(settings: Settings, origin: tuple[int, int] | None) -> str:
+    """Return a search in a few words, with the run and the step that it branched from, if any."""
+    came = f" · from run {origin[0]}, step {origin[1]:,}" if origin else ""
+    return settings.title + came
+
+
+def _refuse(error: InputError) -> Evolver:
+    raise error

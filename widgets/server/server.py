@@ -1,0 +1,163 @@
+"""Serving the dashboard on an address of one's own, loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import panel as pn
+from bokeh.server.server import Server
+from tornado.ioloop import PeriodicCallback
+
+from m2n2lab.config.builders import build_task
+from m2n2lab.config.settings import Settings
+from m2n2lab.store.writer import Writer
+from m2n2lab.utils.errors import InputError
+
+from ..dashboard import dashboard, open_desk
+from ..page.server_log import keep_quiet
+from ..session.run_recorder import sweep
+from ..session.shutdown import close_all
+from ..session.stepper import here
+from .window import Window, check_screen
+
+if TYPE_CHECKING:
+    from m2n2lab.executors import Crew
+
+TRIM_EVERY = 15_000
+"""Milliseconds after which memory that searches have freed is given back."""
+
+LOOK_EVERY = 200
+"""Milliseconds between two looks at the pages that are open, for a window."""
+
+
+def check_port(host: str, port: int) -> None:
+    """See that a port can be listened on.
+
+    Raises:
+        InputError: no port number, taken, not allowed, or no such address.
+    """
+    if not 0 < port < 65536:
+        raise InputError(f"A port must be from 1 to 65535, but {port} came; try 5006.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"The dashboard cannot listen on {host} port {port}: {error.strerror or error}; end "
+            f"what uses it or choose another one with --port."
+        ) from error
+
+
+def serve_dashboard(
+    settings: Settings,
+    host: str,
+    port: int,
+    origins: list[str],
+    show: bool,
+    window: bool = False,
+    shared: bool = False,
+    store: Path | None = None,
+    executor: Callable[[Settings], Crew | None] = here,
+) -> None:
+    """Serve the dashboard until interrupted; prints its address once it answers.
+
+    Searches that run then end after the step that is under way.
+
+    Args:
+        settings: the search that each page starts with.
+        host, port: where to listen.
+        origins: ``host:port`` of further pages that may open a websocket here.
+        show: open the page in a browser.
+        window: open it in a window of its own; closing that ends the server too.
+        shared: one search that all pages watch and steer, and that goes on without them.
+        store: where all runs are recorded; by default in files that are removed with them.
+        executor: makes the workers of one run; by default there are none.
+
+    Raises:
+        InputError: a port that cannot be listened on, no screen for a window, or a store that
+            cannot be written.
+    """
+    if window:
+        check_screen()
+    check_port(host, port)
+    sweep()
+    task = build_task(settings)  # bad data shows now, and pages open sooner
+    # Held as long as pages come and go, so that no other process takes it meanwhile.
+    held = None if store is None else Writer.open(store)
+    local = [f"localhost:{port}", f"127.0.0.1:{port}"]
+    desk = open_desk(settings, task, True, store, executor) if shared else None
+    pn.extension()
+    keep_quiet()
+    server = pn.serve(
+        {"/": lambda: dashboard(settings, task, desk, store, executor)},
+        address=host,
+        port=port,
+        websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
+        show=show,
+        start=False,
+        title="m2n2lab",
+        # A page that was closed is forgotten after half a minute (its search ends before, see
+        # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
+        # a session that it comes too late for is made anew, without a page.
+        check_unused_sessions_milliseconds=1_000,
+        unused_session_lifetime_milliseconds=30_000,
+        verbose=False,
+    )
+    # What is imported stays. Searching its 400,000 objects for garbage would stop all pages and
+    # searches for a third of a second, each time that a few pages have been opened
+    # (benchmarks/dashboard_latency.py).
+    gc.freeze()
+    server.start()
+    PeriodicCallback(give_back, TRIM_EVERY).start()
+    shown = "localhost" if host in ("127.0.0.1", "::1") else host
+    print(f"m2n2lab is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
+    opened = _open_window(server, host, port) if window else None
+    try:
+        server.run_until_shutdown()
+    finally:
+        if opened is not None:
+            opened.close()
+        sys.stdout.flush()
+    ended = close_all()
+    if held is not None:
+        held.close()
+    if not ended:  # waiting for a step that takes longer would look like a server that hangs
+        os._exit(0)
+
+
+def give_back() -> None:
+    """Return freed memory to the system, in some 10 ms.
+
+    GNU's C library keeps it for each thread by itself, and each search has a thread of its own: a
+    server on which searches come and go would grow by some 3 MB with each. Others have no need.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _open_window(server: Server, host: str, port: int) -> Window:
+    """Open the page in a window as soon as the server answers; closing that ends the server."""
+    loop = server.io_loop
+    this = host in ("127.0.0.1", "::1", "0.0.0.0", "::", "")
+    address = "localhost" if this else f"[{host}]" if ":" in host else host
+    window = Window(f"http://{address}:{port}/", lambda: loop.add_callback(loop.stop))
+    loop.add_callback(window.open)  # a loop that runs answers
+    PeriodicCallback(lambda: window.look(server.get_sessions()), LOOK_EVERY).start()
+    # A terminal that is closed takes the window with it, unless told not to (nohup).
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: loop.add_callback(loop.stop))
+    return window

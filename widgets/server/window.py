@@ -1,0 +1,191 @@
+"""The lab in a window of its own: pywebview's, else a browser's in app mode, else a browser's page.
+
+A window is a child process that lives as long as it is open, so the server knows when it is closed.
+Run as a program, with an address, this file is that child for pywebview, whose loop wants a main
+thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from m2n2lab.utils.errors import InputError
+
+from .browsers import SIZE, is_root, ways
+
+PATIENCE = 5.0
+"""Seconds that a window has to end when it is asked to."""
+
+STAYS = sys.platform == "darwin"
+"""Whether a browser goes on without windows, so that only the page tells when that is closed."""
+
+
+class Page(Protocol):
+    """What the server knows of a page (a Bokeh session)."""
+
+    @property
+    def connection_count(self) -> int:
+        """How many browser pages hold it open."""
+
+
+def check_screen() -> None:
+    """See that there is a screen to open a window on.
+
+    Raises:
+        InputError: there is none.
+    """
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform not in ("win32", "darwin") and not named:
+        raise InputError(
+            "--window needs a screen, but neither DISPLAY nor WAYLAND_DISPLAY names one; leave it "
+            "out and open the page in a browser, from another computer through `ssh -L`."
+        )
+
+
+class Window:
+    """The page in a window, and what happens when it is closed.
+
+    Args:
+        url: the page; a server must answer there.
+        ended: called, in a thread of the window's own, when it was closed.
+    """
+
+    def __init__(self, url: str, ended: Callable[[], object]) -> None:
+        self._url = url
+        self._ended = ended
+        self._shown = False  # whether the page has been seen in a browser
+        self._closing = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._show, name="m2n2lab window", daemon=True)
+
+    def open(self) -> None:
+        """Open it; returns at once."""
+        self._thread.start()
+
+    def look(self, pages: Sequence[Page]) -> None:
+        """Take note of the pages that are open; to be called a few times a second."""
+        if any(page.connection_count for page in pages):
+            self._shown = True
+        elif STAYS and self._shown and not pages and (process := self._process) is not None:
+            _signal(process, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Close it, if it is open, and wait until nothing is left of it."""
+        with self._lock:
+            self._closing = True
+            process = self._process
+        if process is not None:
+            _signal(process, signal.SIGTERM)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE)
+
+    def _show(self) -> None:
+        """Try one way after the other, until one has shown the page."""
+        for way in ways():
+            folder = Path(tempfile.mkdtemp(prefix="m2n2lab-"))
+            try:
+                failure = self._run(way.command(self._url, folder / "profile"), folder / "log")
+            finally:
+                _remove(folder)
+            if self._closing:
+                return
+            if self._shown:
+                print("The window was closed: the lab ends.", flush=True)
+                self._ended()
+                return
+            print(f"{way.name} opened no window: {failure}", flush=True)
+        print(
+            "A window of its own needs pywebview or a browser such as Chromium, Chrome or Edge; "
+            "the page opens in the default browser instead, and Ctrl-C ends the lab.",
+            flush=True,
+        )
+        if not webbrowser.open(self._url):
+            print(f"No browser was found: open {self._url} in one.", flush=True)
+
+    def _run(self, command: list[str], log: Path) -> str:
+        """Run a program until it ends; returns its last words."""
+        with log.open("wb") as file, self._lock:
+            if self._closing:
+                return ""
+            try:
+                self._process = process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    # Ctrl-C in a terminal is for the server, which closes its window itself.
+                    start_new_session=True,
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                )
+            except OSError as error:
+                return f"{error.strerror or error}."
+        status = process.wait()
+        with self._lock:
+            self._process = None
+        _kill(process)
+        # A browser complains of the message bus whatever happens.
+        said = [
+            line for line in log.read_text(errors="replace").splitlines() if "dbus/" not in line
+        ]
+        words = [*filter(None, map(str.strip, said))]
+        # Without where in its source and when a browser says it.
+        return re.sub(r"^\[[^]]*\] *", "", words[-1]) if words else f"it ended with {status}."
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a process and all that it started."""
+    if sys.platform == "win32":
+        process.terminate()  # what it started ends with it
+    else:
+        with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+            os.killpg(process.pid, number)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process that does not listen, and what is left of all that it started."""
+    _signal(process, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that processes which are about to end may still write to."""
+    until = time.monotonic() + PATIENCE
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            time.sleep(0.1)
+
+
+def main(url: str) -> None:
+    """Show an address in a window of pywebview until it is closed."""
+    if is_root():
+        os.environ.setdefault("QTWEBENGINE_DISABLE_SANDBOX", "1")  # root has none
+    try:
+        import webview
+
+        webview.settings["ALLOW_DOWNLOADS"] = True
+        webview.create_window("m2n2lab", url, width=SIZE[0], height=SIZE[1])
+        webview.start()
+    except Exception as error:  # said on the terminal of the server, in one line
+        sys.exit(f"{error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""One search in a worker thread: its orders, its bench, its recording, its snapshots."""

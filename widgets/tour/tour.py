@@ -1,0 +1,167 @@
+"""The guided tour: five stops that lead a newcomer to a first merge by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import param
+
+from m2n2lab.viz.theme import Theme
+
+from ..html.assets import asset
+from ..session.session import Session
+from ..session.snapshot import Snapshot
+from ..session.workbench import Choice
+from ..views.themed import Themed
+from .stops import STOPS, Moment
+
+LOOKS = 20
+"""Looks for which a stop that is done stays once a browser shows it: its effect can be seen."""
+
+
+class TourGuide(Themed):
+    """The button that starts the tour, the invitation, and the bubble of a stop."""
+
+    _esm = asset("tour/tour.js")
+    _stylesheets: ClassVar = [asset("tour/tour.css")]
+
+    shown = param.Dict(default={}, doc="What the bubble says and points at; empty while closed.")
+    seen = param.Integer(default=0, doc="The stop that a browser shows as done; 0 for none.")
+    asked = param.List(default=[], doc="What was pressed last, each with its number, from 1.")
+
+
+class Tour:
+    """Leads through the page; it knows from snapshots what the person has done.
+
+    Args:
+        session: returns the search that the page shows and the tour steers.
+        theme: colours.
+    """
+
+    def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
+        self.pane = TourGuide.themed(theme)
+        self._session = session
+        self._at: int | None = None  # place in STOPS
+        self._now: Moment  # of the stop that is open
+        self._choice: Choice  # what was wanted on the bench at the last look
+        self._looks = 0  # since the stop is seen to be done and the bench was left alone
+        self._helped: Snapshot | None = None  # what was seen when help was asked for last
+        self._heard = 0  # number of the last press
+        self.pane.param.watch(lambda event: self._hear(event.new), "asked")
+
+    @property
+    def stop(self) -> int:
+        """The stop that is open, from 1 to 5; 0 while the tour is closed."""
+        return 0 if self._at is None else self._at + 1
+
+    def start(self) -> None:
+        """Open the first stop."""
+        self._open(0)
+
+    def toggle(self) -> None:
+        """Open the first stop, or end the tour where it is open."""
+        if self._at is None:
+            self.start()
+        else:
+            self.skip()
+
+    def back(self) -> None:
+        """Go to the stop before."""
+        if self._at:
+            self._open(self._at - 1, self._now.note)
+
+    def next(self) -> None:
+        """Go to the next stop; after the last the tour is over."""
+        if self._at is None:
+            return
+        if self._at + 1 < len(STOPS):
+            self._open(self._at + 1, self._now.note)
+        else:
+            self.skip()
+
+    def skip(self) -> None:
+        """End the tour."""
+        self._at = None
+        self._show({})
+
+    def help(self) -> None:
+        """Do what the stop asks in the person's stead."""
+        if self._at is None or self._now.done:
+            return
+        snapshot = self._now.session.snapshot
+        if (help := STOPS[self._at].help) and snapshot is not self._helped:
+            self._helped = snapshot  # a second press changes nothing until the first is obeyed
+            help(replace(self._now, snapshot=snapshot))
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Judge by a snapshot whether the stop is done; to be called at every look at the search.
+
+        Also where the snapshot is the last one again: a stop that is done stays for some looks.
+        """
+        if self._at is None:
+            return
+        session, now = self._session(), self._now
+        if session is not now.session:  # the page shows another search now
+            self._open(self._at)
+            return
+        now = replace(now, snapshot=snapshot, note=snapshot.note or now.note)
+        self._now = replace(now, done=now.done or STOPS[self._at].done(now))
+        left_alone = session.orders.choice is self._choice
+        seen = self._now.done and self.pane.seen == self.stop
+        self._looks = self._looks + 1 if seen and left_alone else 0
+        self._choice = session.orders.choice
+        if self._looks > LOOKS:
+            self.next()
+        else:
+            self._tell()
+
+    def _hear(self, presses: list[tuple[int, str]]) -> None:
+        """Do what was pressed; several presses may come at once."""
+        known = {
+            "start": self.start,
+            "toggle": self.toggle,
+            "back": self.back,
+            "next": self.next,
+            "help": self.help,
+            "skip": self.skip,
+        }
+        for number, what in presses:
+            if number > self._heard:
+                self._heard = number
+                known[what]()
+
+    def _open(self, at: int, note: str = "") -> None:
+        session = self._session()
+        snapshot, self._choice = session.snapshot, session.orders.choice
+        self._at, self._looks, self._helped = at, 0, None
+        self.pane.seen = 0
+        self._now = Moment(session, snapshot, snapshot.step, self._choice, note)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Show the stop that is open."""
+        assert self._at is not None
+        stop = STOPS[self._at]
+        hint = stop.hint(self._now)
+        if self._now.snapshot.phase == "failed":
+            hint = "The search has stopped; its message says why."
+        self._show(
+            {
+                "number": self.stop,
+                "of": len(STOPS),
+                "title": stop.title,
+                "text": stop.text,
+                "section": stop.section,
+                "controls": list(stop.controls),
+                "hint": hint,
+                "done": self._now.done,
+                "helps": stop.help is not None and not self._now.done,
+            }
+        )
+
+    def _show(self, wanted: dict[str, Any]) -> None:
+        """Send what is new."""
+        if self.pane.shown != wanted:
+            self.pane.shown = wanted

@@ -1,0 +1,1 @@
+"""Plots and lists of the page, each refreshed from a snapshot."""

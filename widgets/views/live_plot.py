@@ -1,0 +1,129 @@
+"""What the page's plots have in common: drawn once, then only their data is refreshed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakMethod
+
+import numpy as np
+import panel as pn
+from numpy.typing import NDArray
+
+from m2n2lab.viz.draw_maps import Boxes, Hook, strongest
+from m2n2lab.viz.theme import Theme
+
+SMALL = 50
+"""Numbers of a column up to which it is cheaper inside a message than in two of its own."""
+
+
+def _packed(values: Any) -> Any:
+    """Return a column as it travels best; screens show no more than single precision."""
+    if not isinstance(values, np.ndarray):
+        return values
+    if values.size <= SMALL:
+        return values.tolist()
+    return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+class LivePlot:
+    """A HoloViews plot that is drawn once and whose Bokeh sources are then refreshed.
+
+    A refresh takes a few milliseconds; drawing anew takes hundreds and makes the page jump.
+    HoloViews freezes ranges, ticks and colour limits at the first data, so views set these
+    themselves.
+
+    Attributes:
+        pane: where it is on the page.
+        handles: the Bokeh objects of each element, once it has been drawn.
+        drawn: how often it was drawn by HoloViews.
+    """
+
+    def __init__(self, theme: Theme) -> None:
+        self.theme = theme
+        self.pane = pn.pane.HoloViews(None, sizing_mode="stretch_both", linked_axes=False)
+        self.handles: dict[str, dict[str, Any]] = {}
+        self.drawn = 0
+        self._seen: tuple[object, ...] = ()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """What HoloViews is to call with each plot that it makes.
+
+        It keeps the options of an element, these hooks too, until the element is gone. A hook that
+        held the view would hold the element, and with it the page and its search, for good.
+        """
+        own = WeakMethod(self.hook)
+
+        def hook(plot: Any, element: Any) -> None:
+            if (found := own()) is not None:
+                found(plot, element)
+
+        return (hook,)
+
+    def hook(self, plot: Any, element: Any) -> None:
+        """Keep the Bokeh objects of one element, by its label or else its type."""
+        self.handles[element.label or type(element).__name__] = plot.handles
+        plot.state.name = type(self).__name__  # to be found on the page, to be saved
+
+    def picked(self, x: float, y: float) -> None:
+        """Answer what was picked on the page (see ``cells.js``); most views do not."""
+
+    def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
+        """Return whether sources must be refreshed, because other objects are ``shown`` now.
+
+        Until a page has shown the first ones they are drawn by ``draw`` instead.
+        """
+        seen, self._seen = self._seen, shown
+        changed = not seen or any(a is not b for a, b in zip(seen, shown, strict=True))
+        if changed and not self.handles:
+            self.drawn += 1
+            self.pane.object = draw()
+            return False
+        return changed
+
+    def redraw(self) -> None:
+        """Draw anew what is shown next: its kind is another one."""
+        self._seen = ()
+        self.handles = {}
+
+    def fill(self, name: str, **columns: Any) -> None:
+        """Replace columns of an element's source; what it holds already is not sent again."""
+        shown = self.handles[name]["source"].data
+        fresh = {
+            column: packed
+            for column, values in columns.items()
+            if not np.array_equal(shown.get(column, ()), packed := _packed(values))
+        }
+        if fresh:
+            shown.update(fresh)
+
+    def frame(self, boxes: Boxes, again: bool = False) -> None:
+        """Show frames around what belongs to A and B; ``again`` where the page has moved them."""
+        columns = map(list, zip(*boxes, strict=True) if boxes else ((),) * 5)
+        left, bottom, right, top, colour = columns
+        # HoloViews names the colours by their use.
+        sides = {"left": left, "bottom": bottom, "right": right, "top": top, "line_color": colour}
+        if again:
+            self.handles["pair"]["source"].data.update(sides)
+        else:
+            self.fill("pair", **sides)
+
+    def image(
+        self, values: NDArray[Any], words: dict[str, Any], width: float, height: float
+    ) -> Any:
+        """Show other values (P, ·) in the map, and ranges that fit; returns the figure.
+
+        Args:
+            values: the first row is on top.
+            words: columns from which the browser words the map.
+            width, height: ends of the ranges.
+        """
+        rows, columns = values.shape
+        # Bokeh's first row is the lowest.
+        values = values[::-1].astype(np.float32)
+        self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
+        self.handles["Image"]["color_mapper"].high = strongest(values)
+        figure = self.handles["Image"]["plot"]
+        figure.x_range.end, figure.y_range.end = width, height
+        return figure
