@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from m2n2lab.analysis.landscape import landscape_data
-from m2n2lab.analysis.lineage_data import lineage_data, painting_data
+from m2n2lab.analysis.lineage_arrays import lineage_data, painting_data
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.analysis.maps import attraction_data, curves_data, niches_data
 from m2n2lab.core.evolver import Evolver

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     drawn: Sequence[Drawn]
 
 
-def contact_sheet(rows: Sequence[Row]) -> bytes:
+def draw_sheet(rows: Sequence[Row]) -> bytes:
     """Return members' pictures for the same prompts as a PNG, each with its score.
 
     Args:
@@ -97,6 +97,6 @@ def sheet_of(evolver: Evolver, many: int = 4) -> bytes:
         (seed.path.name, genome) for seed, genome in zip(space.plan.seeds, space.seeds, strict=True)
     ]
     named.append((f"merged: member {evolver.best.id}", evolver.best.genome))
-    return contact_sheet(
+    return draw_sheet(
         [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in named]
     )

@@ -9,7 +9,7 @@ import numpy as np
 from bokeh.models import NumeralTickFormatter
 
 from m2n2lab.analysis.landscape import LandscapeData
-from m2n2lab.viz.draw_maps import Hook, base, colorbar, part, sans
+from m2n2lab.viz.draw_maps import Hook, colorbar, part, plot_options, sans
 from m2n2lab.viz.theme import Theme, ramp
 from m2n2lab.viz.tooltips import explained
 
@@ -137,5 +137,5 @@ def draw_landscape(
         ylim=(-half, 1 + half + MARGIN),
         xlabel="split (share of the vector before it)",
         ylabel="mix (share of B before it)",
-        **base(theme, axes=False),
+        **plot_options(theme, axes=False),
     )

@@ -7,14 +7,14 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from m2n2lab.analysis.lineage_data import (
+from m2n2lab.analysis.lineage_arrays import (
     LineageData,
     PaintingData,
     SharesData,
     lineage_geometry,
 )
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.draw_maps import Hook, Ticks, base, legend, member_ticks, named, part
+from m2n2lab.viz.draw_maps import Hook, Ticks, legend, member_ticks, named, part, plot_options
 from m2n2lab.viz.theme import Theme, painting_pixels, ramp, seed_colours
 from m2n2lab.viz.tooltips import explained
 
@@ -40,7 +40,7 @@ _CODE = """
 
 def _options(theme: Theme, *hooks: Hook) -> dict[str, Any]:
     """Return what both plots have in common."""
-    return {**base(theme, *hooks, axes=False), "xformatter": "%d", "xlabel": "step"}
+    return {**plot_options(theme, *hooks, axes=False), "xformatter": "%d", "xlabel": "step"}
 
 
 def lane_ticks(data: LineageData) -> Ticks:
@@ -237,5 +237,5 @@ def draw_painting(data: PaintingData, theme: Theme) -> Any:
         xlabel="place in the flat vector",
         ylabel="member, fittest on top",
         **legend(theme),
-        **base(theme, named(y=member_ticks(data.ids)), axes=False, ids=True),
+        **plot_options(theme, named(y=member_ticks(data.ids)), axes=False, ids=True),
     )

@@ -73,7 +73,7 @@ def part(*hooks: Hook) -> dict[str, Any]:
     return {"default_tools": [], "hooks": list(hooks)}
 
 
-def base(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
+def plot_options(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
     """Return what all plots have in common: they fill their place and show no toolbar."""
     return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
 
@@ -277,7 +277,9 @@ def draw_niches(
         ylim=(0, around.height),
         xlabel="class of the data point",
         ylabel="member, fittest on top",
-        **base(theme, named(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True),
+        **plot_options(
+            theme, named(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True
+        ),
     )
 
 
@@ -343,7 +345,9 @@ def draw_attraction(
         xrotation=90,
         xlabel="B: could bring",
         ylabel="A: lacks",
-        **base(theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True),
+        **plot_options(
+            theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True
+        ),
     )
 
 
@@ -434,5 +438,5 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",
-        **base(theme, _one_source, _worded(data.legend), grid=True, axes=False),
+        **plot_options(theme, _one_source, _worded(data.legend), grid=True, axes=False),
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from m2n2lab import Evolver, InputError, Proposal, Recipe, Verdict, make_evolver
 from m2n2lab.analysis.lineage import BINS, MOMENTS, Lineage, merged_painting
-from m2n2lab.analysis.lineage_data import (
+from m2n2lab.analysis.lineage_arrays import (
     OLD,
     RECENT,
     lineage_data,

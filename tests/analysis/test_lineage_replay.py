@@ -7,7 +7,7 @@ import pytest
 from m2n2lab import METHODS, Evolver, InputError, make_evolver
 from m2n2lab.analysis.landscape import landscape_data
 from m2n2lab.analysis.lineage import BINS, Lineage
-from m2n2lab.analysis.lineage_data import painting_data
+from m2n2lab.analysis.lineage_arrays import painting_data
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.viz.theme import LIGHT, inks, painting_pixels, seed_colours
 

@@ -9,7 +9,7 @@ from PIL import Image
 from m2n2lab.tasks.images.diffusion import Prompt
 from m2n2lab.tasks.images.shapes import LANGUAGES, scenes
 from m2n2lab.tasks.images.text2image import Drawn
-from m2n2lab.viz.contact_sheet import CELL, GAP, HEAD, SIDE, Row, contact_sheet
+from m2n2lab.viz.contact_sheet import CELL, GAP, HEAD, SIDE, Row, draw_sheet
 from m2n2lab.viz.fonts import ABSENT, OURS, _font, covers, font_face, font_for
 
 RED = np.zeros((32, 32, 3), np.uint8) + np.array([250, 0, 0], np.uint8)
@@ -40,7 +40,7 @@ def test_pages_get_the_font_without_a_request():
 
 def test_a_sheet_has_a_row_for_each_member_and_a_column_for_each_prompt():
     rows = [Row("a seed", [drawn(), drawn("a small red circle")]), Row("merged", [drawn()] * 2)]
-    sheet = Image.open(io.BytesIO(contact_sheet(rows))).convert("RGB")
+    sheet = Image.open(io.BytesIO(draw_sheet(rows))).convert("RGB")
     assert sheet.size == (SIDE + 2 * (CELL + GAP), HEAD + 2 * (CELL + 22) + GAP)
     pixels = np.asarray(sheet).astype(int)
     for line in range(2):
@@ -52,8 +52,8 @@ def test_a_sheet_has_a_row_for_each_member_and_a_column_for_each_prompt():
 
 @pytest.mark.parametrize("text", ["赤い円" * 40, "a red circle " * 40])
 def test_long_prompts_stay_above_their_own_column(text):
-    blank = contact_sheet([Row("m", [drawn("円"), drawn("円")])])
-    long = contact_sheet([Row("m", [drawn(text), drawn("円")])])
+    blank = draw_sheet([Row("m", [drawn("円"), drawn("円")])])
+    long = draw_sheet([Row("m", [drawn(text), drawn("円")])])
     one, other = (
         np.asarray(Image.open(io.BytesIO(file)).convert("L")).astype(int) for file in (blank, long)
     )

@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from m2n2lab import Evolver, tasks
 from m2n2lab.analysis.landscape import Landscape
 from m2n2lab.analysis.lineage import Lineage
-from m2n2lab.analysis.lineage_data import lineage_data, shares_data
+from m2n2lab.analysis.lineage_arrays import lineage_data, shares_data
 from m2n2lab.analysis.maps import NICHE_MODES, attraction_data, curves_data, niches_data
 from m2n2lab.analysis.merge_preview import bench_data
 from m2n2lab.viz.draw_maps import class_ticks, draw_niches, niche_words

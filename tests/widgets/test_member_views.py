@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from m2n2lab import Evolver
 from m2n2lab.analysis.lineage import BINS, Lineage
-from m2n2lab.analysis.lineage_data import lineage_data, lineage_geometry, shares_data
+from m2n2lab.analysis.lineage_arrays import lineage_data, lineage_geometry, shares_data
 from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data
 from m2n2lab.tasks import Sample
 from m2n2lab.viz.draw_lineage import (

@@ -10,7 +10,7 @@ from m2n2lab.widgets.views.lineage import SharesView
 
 from m2n2lab import CheckpointSpace, Evolver, store
 from m2n2lab.analysis.lineage import Lineage, seed_names
-from m2n2lab.analysis.lineage_data import shares_data
+from m2n2lab.analysis.lineage_arrays import shares_data
 from m2n2lab.analysis.members import member_page, members_data
 from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.config.settings import Settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m2n2lab.analysis.lineage import Life, Lineage
-from m2n2lab.analysis.lineage_data import LineageData, SharesData, lineage_data, shares_data
+from m2n2lab.analysis.lineage_arrays import LineageData, SharesData, lineage_data, shares_data
 from m2n2lab.analysis.maps import (
     AttractionData,
     CurvesData,

@@ -8,7 +8,7 @@ from typing import Any
 import panel as pn
 from bokeh.events import Tap
 
-from m2n2lab.analysis.lineage_data import LineageData, SharesData, lineage_geometry, member_at
+from m2n2lab.analysis.lineage_arrays import LineageData, SharesData, lineage_geometry, member_at
 from m2n2lab.viz.draw_lineage import (
     birth_columns,
     draw_lineage,
