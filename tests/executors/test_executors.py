@@ -174,7 +174,7 @@ def processes():
     with ProcessExecutor(2) as pool:
         yield pool
         assert len(set(multiprocessing.active_children()) - others) == 2
-    assert pool.here == 0
+    assert pool.workers_alive == 0
     assert set(multiprocessing.active_children()) <= others
 
 
@@ -211,6 +211,28 @@ def check_pool(pool, tiny, tiny_seeds, folder, strikes, steps=30):
 
 def test_processes_that_are_killed_lose_nothing(processes, tiny, tiny_seeds, tmp_path):
     check_pool(processes, tiny, tiny_seeds, tmp_path, [10])
+
+
+def check_slots(pool, seeds):
+    """Score children 1 in workers that find the slots filled which core leaves to others."""
+
+    def score(model, indices):
+        from m2n2lab.core.extensions import extension
+        from m2n2lab.core.spaces.recipe import Recipe
+
+        filled = all(callable(extension(slot)) for slot in ("html", "plots", "recorder", "resume"))
+        return np.full(len(indices), filled and "seed 0" in Recipe.seed(0, 2, 4)._repr_html_())
+
+    search = evolver(tasks.from_function(score, 10), seeds).run(4, executor=pool)
+    assert search.records.column("score").tolist() == [1.0] * 4
+
+
+def test_worker_processes_find_the_extension_slots_filled(processes, tiny_seeds):
+    check_slots(processes, tiny_seeds)
+
+
+def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
+    check_slots(cluster, tiny_seeds)
 
 
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
