@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import llama, pipeline, unet
+from helpers.language import answers
 from helpers.stores import same_archive
-from test_generation import answers
 from typer.testing import CliRunner
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, ProcessExecutor, tasks, zoo

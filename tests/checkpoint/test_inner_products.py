@@ -35,7 +35,7 @@ def small_blocks():
     """Take sums over blocks of 8 elements, two blocks at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("m2n2lab.checkpoint.inner_products.BLOCK", BLOCK)
-        for module in ("gram", "work"):
+        for module in ("inner_products", "io.parallel"):
             patch.setattr(f"m2n2lab.checkpoint.{module}.CHUNK", 2 * BLOCK)
         yield
 

@@ -79,7 +79,7 @@ def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_pa
     ],
 )
 def test_what_cannot_be_merged_is_said(pipelines, tmp_path, monkeypatch, seeds, components, words):
-    from checkpoints import tensors
+    from helpers.checkpoints import tensors
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     known = dict(zip("ab", pipelines, strict=True))

@@ -6,10 +6,10 @@ import random
 import pytest
 import torch
 from helpers.checkpoints import letters, llama
+from helpers.language import scripted
 
 from m2n2lab import CheckpointSpace, InputError
-from m2n2lab.tasks import WebShop
-from m2n2lab.tasks.shopping import webshop
+from m2n2lab.tasks import WebShop, webshop
 from m2n2lab.tasks.shopping.catalogue import Goal, Product, goals, products
 from m2n2lab.tasks.shopping.product_files import read_goals, read_products
 from m2n2lab.tasks.shopping.simulator import Action, Shop, Visit, parse_action, reward
@@ -263,20 +263,6 @@ def test_wishes_must_fit_the_products(tmp_path):
 # -- trips of models -------------------------------------------------------------------------------
 
 
-def told(task, monkeypatch, script):
-    """Let the model answer by the number of the turn; returns the prompts of each turn."""
-    asked = []
-
-    def ask(_, prompts, meter, count):
-        asked.append(prompts)
-        turn = script[min(len(asked) - 1, len(script) - 1)]
-        return [turn] * len(prompts)
-
-    monkeypatch.setattr(task, "ask", ask)
-    monkeypatch.setattr(task, "tokenizer", lambda _: None)
-    return asked
-
-
 def trips(**options):
     wish = Goal("i want a blue hoodie", HOODIE, ("slim fit",), ("blue",), 20)
     return WebShop(Shop([HOODIE]), [WISH, wish], [WISH], **options)
@@ -285,7 +271,7 @@ def trips(**options):
 def test_all_trips_advance_together_and_their_transcripts_are_kept(monkeypatch):
     task = trips(turns=8)
     script = [" hm\nAction: search[hoodie]", " ok\nAction: click[B1]", "???", " Action: click[red]"]
-    asked = told(task, monkeypatch, [*script, "Action: click[Buy Now]"])
+    asked = scripted(task, monkeypatch, [*script, "Action: click[Buy Now]"])
     one, two = task.episodes(None)
     assert [len(prompts) for prompts in asked] == [2] * 5
     assert asked[1][0] == (
@@ -304,7 +290,7 @@ def test_a_trip_ends_early_after_so_many_impossible_actions_in_a_row(monkeypatch
     script = ["???", "Action: search[hoodie]", "???", "???", "Action: click[B1]"]
     for patience, turns in ((2, 4), (1, 1), (None, 8)):
         task = trips(turns=8, patience=patience)
-        asked = told(task, monkeypatch, script)
+        asked = scripted(task, monkeypatch, script)
         one, _ = task.episodes(None)
         assert len(asked) == len(one.turns) == turns
         assert one.reward == 0.0
@@ -313,7 +299,7 @@ def test_a_trip_ends_early_after_so_many_impossible_actions_in_a_row(monkeypatch
 @pytest.mark.parametrize("text", ["", "x" * 10_000, "click[Buy Now]", "\x00<script>"])
 def test_a_trip_of_nonsense_ends_at_the_limit_without_a_reward(monkeypatch, text):
     task = trips(turns=3)
-    asked = told(task, monkeypatch, [text])
+    asked = scripted(task, monkeypatch, [text])
     assert task.evaluate(None).tolist() == [0.0, 0.0]
     assert len(asked) == 3
     sample = task.samples(None, [1])[0]
@@ -324,7 +310,7 @@ def test_a_trip_of_nonsense_ends_at_the_limit_without_a_reward(monkeypatch, text
 
 def test_a_prompt_shows_as_much_of_the_past_as_is_asked_for(monkeypatch):
     task = trips(turns=3, history=1, opener="Action:", preamble="Buy!")
-    asked = told(task, monkeypatch, [" search[hoodie]", " click[B1]"])
+    asked = scripted(task, monkeypatch, [" search[hoodie]", " click[B1]"])
     task.episodes(None)
     assert asked[0][0].startswith("Buy!\n\nObservation: WebShop")
     assert asked[0][0].endswith("Search\nAction:")
