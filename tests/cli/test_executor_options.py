@@ -80,8 +80,8 @@ def test_children_that_no_worker_could_score_are_counted(monkeypatch):
 
 def test_ctrl_c_lets_children_in_flight_arrive(monkeypatch):
     class Pressed(Scripted):
-        def _send(self, worker, job):
-            super()._send(worker, job)
+        def send(self, worker, number, job):
+            super().send(worker, number, job)
             if self.arrivals.events.count(0) == 9:
                 signal.raise_signal(signal.SIGINT)
 

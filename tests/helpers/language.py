@@ -1,4 +1,4 @@
-"""Language models in tests: answers of a generator in order, and answers that follow a script."""
+"""Language models in tests: answers in order, answers by a script, what tasks ask."""
 
 
 def answers(generator, asked, prompts, watch=None):
@@ -22,3 +22,31 @@ def scripted(task, monkeypatch, script):
     monkeypatch.setattr(task, "ask", ask)
     monkeypatch.setattr(task, "tokenizer", lambda _: None)
     return asked
+
+
+def prompts_of(task, monkeypatch, answer=""):
+    """Return a list of all prompts of a language task from now on, each answered alike."""
+    asked = []
+
+    def ask(model, prompts, meter, count=1):
+        asked.extend(prompts)
+        return [answer] * len(prompts)
+
+    monkeypatch.setattr(task, "ask", ask)
+    monkeypatch.setattr(task, "tokenizer", lambda model: None)
+    return asked
+
+
+def held_out_wishes(task, monkeypatch):
+    """Return the wishes that a text shop keeps for held-out scores."""
+    found, visits = [], task.shop.visits
+
+    def visited(wishes):
+        found.extend(wishes)
+        return visits(wishes)
+
+    with monkeypatch.context() as patch:
+        prompts_of(task, patch)
+        patch.setattr(task.shop, "visits", visited)
+        task.held_out(None)
+    return found

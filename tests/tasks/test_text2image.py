@@ -154,7 +154,10 @@ def test_prompts_are_read_from_a_file(tmp_path):
     file.write_text("a red circle\n\n 赤い円 \nc\nd\ne\n", encoding="utf-8")
     task = text2image(file)
     assert task.names == ["a red circle", "赤い円", "c", "d"]
-    assert [prompt.text for prompt in task._test] == ["e"]
+    # What is held out is shown first.
+    shown = [prompt.text for prompt in task.exhibits(9)]
+    assert sorted(shown) == sorted(["e", *task.names])
+    assert shown[0] == task.exhibits(1)[0].text == "e"
     assert text2image(file, limit=2, held_out=1).points == 2
 
 

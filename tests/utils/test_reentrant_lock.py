@@ -49,12 +49,13 @@ def test_who_steps_without_end_gives_way_to_all_who_wait(tiny, tiny_seeds):
     assert max(told) < 100
 
 
-def test_nobody_steps_while_a_person_has_the_turn(tiny, tiny_seeds):
+def test_nobody_steps_while_a_person_has_the_turn(tiny, tiny_seeds, monkeypatch):
     evolver = Evolver(tiny, tiny_seeds, mutation=0.1, rng=0)
-    other = threading.Thread(target=evolver.step)
+    other, waits, line_up = threading.Thread(target=evolver.step), [], evolver.turn.line_up
     with evolver.turn():
+        monkeypatch.setattr(evolver.turn, "line_up", lambda: waits.append(line_up()) or waits[-1])
         other.start()
-        while not evolver.turn._waiting:  # until it waits
+        while not waits:
             time.sleep(0.001)
         assert evolver.step().step == 1  # one's own turn can be taken again
     other.join(PATIENCE)
@@ -65,11 +66,12 @@ def test_a_turn_that_fails_is_given_back(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds)
     with pytest.raises(KeyError), evolver.turn():
         raise KeyError
-    other = threading.Thread(target=evolver.ask)
-    other.start()
-    other.join(PATIENCE)
-    assert not other.is_alive()
-    assert not evolver.turn._waiting
+    # A place that was not left would be waited for without end.
+    for after in (evolver.ask, evolver.turn.give_way):
+        other = threading.Thread(target=after, daemon=True)
+        other.start()
+        other.join(PATIENCE)
+        assert not other.is_alive()
 
 
 def test_a_copy_has_turns_of_its_own():

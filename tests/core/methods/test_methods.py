@@ -4,6 +4,7 @@ import cma
 import numpy as np
 import pytest
 import torch
+from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
 from m2n2lab import METHODS, Evolver, InputError, make_evolver
 from m2n2lab.core.methods.map_elites import GridArchive
@@ -217,17 +218,15 @@ LIBRARY = {
 }
 
 
-@pytest.mark.parametrize("covariance", LIBRARY)
-def test_cma_es_takes_the_steps_of_the_library(covariance, sphere):
-    seeds = np.zeros((2, 8))
-    evolver = make_evolver("cma-es", sphere, seeds, population=6, covariance=covariance, rng=4)
-    rng = np.random.default_rng(4)
-    options = {"popsize": 6, "verbose": -9, "seed": float("nan"), **LIBRARY[covariance]}
+def follow(evolver, start, options, population, generations):
+    """Compare the steps of an evolver with those of the library, from one seed; return it."""
+    rng = np.random.default_rng(evolver.options["rng"])
+    options = {"popsize": population, "verbose": -9, "seed": float("nan"), **options}
     options["randn"] = lambda *shape: rng.standard_normal(shape)
-    library = cma.CMAEvolutionStrategy(np.zeros(8), 0.01, options)
-    for _ in range(15):
+    library = cma.CMAEvolutionStrategy(start, 0.01, options)
+    for _ in range(generations):
         costs = []
-        for number in range(6):
+        for number in range(population):
             rng.random(4), rng.bit_generator.random_raw()  # what every proposal draws
             if number == 0:
                 solutions = library.ask()
@@ -238,16 +237,26 @@ def test_cma_es_takes_the_steps_of_the_library(covariance, sphere):
             evolver.tell(proposal, scores)
             costs.append(-scores.astype(float).mean())
         library.tell(solutions, costs)
+    return library
+
+
+@pytest.mark.parametrize("covariance", LIBRARY)
+def test_cma_es_takes_the_steps_of_the_library(covariance, sphere):
+    seeds = np.zeros((2, 8))
+    evolver = make_evolver("cma-es", sphere, seeds, population=6, covariance=covariance, rng=4)
+    follow(evolver, seeds[0], LIBRARY[covariance], 6, generations=15)
 
 
 def test_many_weights_leave_the_covariance_alone_and_the_step_size_follows_the_path(sphere):
     few = make_evolver("cma-es", sphere, np.zeros((2, 8)))
     assert few.options["covariance"] == "full"
     task = from_function(lambda model, at: model[at] > 0, 8)
-    many = make_evolver("cma-es", task, np.zeros((2, 600)), population=4).run(40)
+    many = make_evolver("cma-es", task, np.zeros((2, 600)), population=4)
     assert many.options["covariance"] == "none"
-    assert type(many._es.adapt_sigma).__name__ == "CMAAdaptSigmaCSA"
-    assert np.all(many._es.sm.variances == 1.0)
+    step_size = {"AdaptSigma": CMAAdaptSigmaCSA}
+    library = follow(many, np.zeros(600), {**LIBRARY["none"], **step_size}, 4, generations=10)
+    assert np.all(library.sm.variances == 1.0)
+    assert library.sigma != 0.01
 
 
 def test_cma_es_improves_and_leaves_numpys_global_generator_alone(sphere):

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from helpers.checkpoints import letters, llama
-from helpers.language import scripted
+from helpers.language import held_out_wishes, scripted
 
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.tasks import WebShop, webshop
@@ -174,12 +174,12 @@ def test_a_generated_catalogue_is_the_same_for_a_seed_and_every_wish_can_be_fulf
         assert wish.product.id in shop.search(wish.instruction)[:20]
 
 
-def test_searched_and_held_out_wishes_are_different_products():
-    task = webshop(limit=250)
+def test_searched_and_held_out_wishes_are_different_products(monkeypatch):
+    task, few = webshop(limit=250), webshop(limit=8)
     searched = {goal.product.id for goal in task.goals}
-    tested = {goal.product.id for goal in task._test}
+    tested = {goal.product.id for goal in held_out_wishes(task, monkeypatch)}
     assert (len(searched), len(tested), searched & tested) == (240, 60, set())
-    assert (webshop(limit=8).points, len(webshop(limit=8)._test)) == (8, 2)
+    assert (few.points, len(held_out_wishes(few, monkeypatch))) == (8, 2)
 
 
 OFFICIAL = [
