@@ -23,7 +23,7 @@ from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import InputError, real_number, whole_number
-from m2n2lab.utils.fair_locks import Turns, in_turn
+from m2n2lab.utils.fair_locks import FairLock, in_turn
 from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Evolver:
     ) -> None:
         if method is not None:
             self.method = method
-        self.turn = Turns()
+        self.turn = FairLock()
         self.records = History()
         self._observers = Observers()
         self.task = task

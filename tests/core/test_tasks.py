@@ -328,7 +328,7 @@ BAD = {
     "no width": (lambda _: Classify(X, Y, hidden=0), "hidden must be .* at least 1, but 0 came"),
     "half a width": (lambda _: Classify(X, Y, hidden=2.5), "hidden must be .* but 2.5 came"),
     "width in words": (lambda _: Classify(X, Y, hidden=[2, "x"]), "hidden must .* but 'x' came"),
-    "device": (lambda _: Classify(X, Y, device="gpu"), "'cpu' or 'cuda', but 'gpu' came"),
+    "device": (lambda _: Classify(X, Y, device="gpu"), "'cpu' or 'cuda', got 'gpu'"),
     "no seeds": (lambda t: t.random_seeds(0), "count must be .* at least 1, but 0 came"),
     "scale": (lambda t: t.random_seeds(2, scale=-1), "scale must be .* but -1 came"),
     "unknown class": (lambda t: t.trained_seeds([["7"]]), r"among 0, 1, 2, 3, but \['7'\] came"),

@@ -16,7 +16,7 @@ import platformdirs
 
 from m2n2lab.checkpoint.io.parallel import WORKERS
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 SETTLED = 2.0
 """Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
@@ -32,7 +32,7 @@ def remember(path: Path, content: bytes) -> None:
     """Write a file into the cache; a cache that cannot be written only costs time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except (OSError, InputError):
         pass
 

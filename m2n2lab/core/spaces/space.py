@@ -21,7 +21,7 @@ from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.utils.errors import InputError, choose, device_name
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 
 @runtime_checkable
@@ -245,7 +245,9 @@ class DenseSpace:
         genome: Vector = model.genome if isinstance(model, Member) else model
         parts = self.layout.split(torch.from_numpy(genome.values))
         tensors = {name: part.contiguous() for name, part in parts.items()}
-        write_whole(path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"}))
+        write_atomically(
+            path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"})
+        )
 
 
 def _flat(model: Any) -> NDArray[Any]:

@@ -301,9 +301,9 @@ BAD = {
         lambda: DenseSpace([network(), broken(network())]),
         r"finite, but seed 1 has nan at index 15 \(0.bias entry 3\)",
     ),
-    "device": (lambda: DenseSpace([[1], [2]], device="gpu"), "'cpu' or 'cuda', but 'gpu' came"),
-    "other device": (lambda: DenseSpace([[1], [2]], device="meta"), "'cpu' or 'cuda', but 'meta'"),
-    "device of no name": (lambda: DenseSpace([[1], [2]], device=None), "'cuda', but None came"),
+    "device": (lambda: DenseSpace([[1], [2]], device="gpu"), "'cpu' or 'cuda', got 'gpu'"),
+    "other device": (lambda: DenseSpace([[1], [2]], device="meta"), "'cpu' or 'cuda', got 'meta'"),
+    "device of no name": (lambda: DenseSpace([[1], [2]], device=None), "'cuda', got None"),
 }
 
 

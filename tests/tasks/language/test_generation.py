@@ -131,7 +131,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
 
 @pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"batch": 0}])
 def test_nothing_can_be_generated_with_sizes_below_one(options):
-    with pytest.raises(InputError, match=f"{next(iter(options))} must be a whole number"):
+    with pytest.raises(InputError, match=f"{next(iter(options))} must be an integer"):
         Generator(**options)
 
 

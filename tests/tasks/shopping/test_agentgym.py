@@ -182,7 +182,7 @@ def test_a_sample_shows_the_wish_and_the_trip(address, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "change", "said"),
     [
-        ("create", lambda _: "x", "environment must be a whole number"),
+        ("create", lambda _: "x", "environment must be an integer"),
         ("create", lambda _: b"<html>", "POST /create, but what came is no JSON"),
         ("observation", lambda _: 7, "GET /observation as AgentGym's WebShop does, but 7 came"),
         ("observation", lambda _: "a page", "its instruction after 'Instruction:', but 'a page'"),

@@ -338,9 +338,9 @@ def test_a_real_model_is_scored_the_same_for_any_batch_size(tmp_path):
     ("options", "said"),
     [
         ({"style": "reakt"}, "did you mean 'react'"),
-        ({"turns": 0}, "turns must be a whole number of at least 1"),
-        ({"patience": 0}, "patience must be a whole number of at least 1"),
-        ({"history": -1}, "history must be a whole number"),
+        ({"turns": 0}, "turns must be an integer >= 1"),
+        ({"patience": 0}, "patience must be an integer >= 1"),
+        ({"history": -1}, "history must be an integer"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(options, said):
