@@ -81,7 +81,7 @@ def test_the_closing_table_shows_classes_coverage_and_entropy():
         (["--threads", "0"], "threads must be an integer >= 1, got 0"),
         (["--hidden", "0"], "hidden must be an integer >= 1, got 0"),
         (["--device", "tpux"], "A device must be 'cpu' or 'cuda', got 'tpux'"),
-        (["--method", "ga", "--alpha", "1"], "Method 'ga' means alpha=0.0, but alpha=1.0 came"),
+        (["--method", "ga", "--alpha", "1"], "Method 'ga' means alpha=0.0, got alpha=1.0"),
         (["--method", "m2n2-no-crossover", "--pretrained"], "Without crossover and mutation"),
         (["--data", "here"], "Only the mnist and gsm8k tasks read a data folder"),
         (["--task", "mnist", "--data", "no/such/folder"], "there is no such folder"),
