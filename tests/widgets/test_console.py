@@ -161,7 +161,7 @@ def test_who_stands_for_a_parent_that_has_died_is_said(evolver, console):
     wait_for(console, lambda s: s.bench.proposal.parents == (a, b))
     while a in evolver.archive:
         evolver.step()
-    snapshot = wait_for(console, lambda s: f"Member {a} is not in the archive" in s.note)
+    snapshot = wait_for(console, lambda s: f"Member {a} does not live" in s.note)
     assert snapshot.bench.proposal.parents[0] == evolver.best.id == console.session.orders.choice.a
 
 
