@@ -33,7 +33,7 @@ class IdeasArchive(Archive):
             data point; ``"nearest"``, the member that solves most nearly the same as the child.
     """
 
-    def __init__(self, points: int, size: int, alpha: float, capacity: Capacity) -> None:
+    def __init__(self, points: int, size: int, alpha: float, capacity: Capacity | None) -> None:
         self.appeal, self.union, self.loser = 1.0, False, "lowest"
         super().__init__(points, size, alpha, capacity)
 
@@ -111,7 +111,7 @@ class Ideas(Plus):
         self.archive.appeal, self.archive.union = appeal, union
         self.archive.loser = choose("loser", loser, ("lowest", "shared", "nearest"))
 
-    def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
+    def _new_archive(self, size: int, alpha: float, capacity: Capacity | None) -> Archive:
         return IdeasArchive(self.task.points, size, alpha, capacity)
 
     def _cross(

@@ -17,10 +17,28 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.core.extensions import extension
 from m2n2lab.core.population import Member, Population, weighted_sums
 from m2n2lab.core.records import Partial, Standing, Verdict
+from m2n2lab.core.scores import MAX_SCORE, as_scores, scale_of
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 Capacity = Literal["one", "max"]
+
+MIN_CROWD = 1e-150
+"""Lowest z^α that weighs graded scores, which keeps 1 / z^α in the range of doubles."""
+
+ORDINARY_TOTALS = (1e-12, 1e12)
+"""Bounds of the highest total max_j z_j within which graded scores are weighed as they are."""
+
+
+def unit_of(z: Floats) -> float:
+    """Return the unit in which graded scores with totals ``z`` (D,) are weighed.
+
+    z^α of likelihoods such as 1e-200 leaves the range of doubles. Measured in another unit, all
+    fitness is multiplied by one constant, which changes no outcome.
+    """
+    highest = float(z.max())
+    low, high = ORDINARY_TOTALS
+    return 1.0 if highest == 0.0 or low <= highest <= high else 2.0 ** math.frexp(highest)[1]
 
 
 def _total(scores: NDArray[Any]) -> float:
@@ -44,8 +62,10 @@ class Archive:
         size: P, maximum number of members.
         alpha: α of the competition; 1 is the paper's, 0 makes it a plain genetic algorithm.
         capacity: ``"one"`` for right/wrong scores (c_j = 1), ``"max"`` for graded ones
-            (c_j = max_k s_kj).
+            (c_j = max_k s_kj), ``None`` for the one that the observed scores need. While all
+            scores are 0 or 1, both give the same fitness.
         shares: (D,) factors of c_j, and of a score in the mean, 1 on average; ``None`` for all 1.
+        top: the highest score that a data point can get, for ``entropy``.
 
     Raises:
         InputError: a size is below 1, α is negative or not finite, the capacity is unknown, or
@@ -57,14 +77,16 @@ class Archive:
         points: int,
         size: int = 20,
         alpha: float = 1.0,
-        capacity: Capacity = "one",
+        capacity: Capacity | None = "one",
         shares: ArrayLike | None = None,
+        top: float = 1.0,
     ) -> None:
         self.points = whole_number("points", points, 1)
         self.size = whole_number("archive_size", size, 1)
         # Beyond 10, z^α of small graded scores leaves the range of doubles.
         self.alpha = real_number("alpha", alpha, 0.0, 10.0)
-        self.capacity = choose("capacity", capacity, ("one", "max"))
+        self._capacity = capacity and choose("capacity", capacity, ("one", "max"))
+        self.top = top
         self.shares = None if shares is None else np.asarray(shares, float)
         if self.shares is not None and self.shares.shape != (self.points,):
             raise InputError(
@@ -73,17 +95,38 @@ class Archive:
             )
         scores = np.zeros((self.size + 1, self.points))
         self._graded = False  # until there is a score that is neither 0 nor 1
+        self._judged_graded = False  # the same, with the child that was judged last
         self._population = self._new_population((None,) * (self.size + 1), scores)
 
     # -- competition and replacement -----------------------------------------------------------
 
-    def _weigh(self, z: Floats, scores: Floats) -> Floats:
+    @property
+    def graded(self) -> bool:
+        """Whether a score that is neither 0 nor 1 was observed."""
+        return self._graded
+
+    @property
+    def capacity(self) -> Capacity:
+        """The capacity that holds for the scores observed so far."""
+        return "max" if self._is_max(self._graded) else "one"
+
+    def _is_max(self, graded: bool) -> bool:
+        return self._capacity == "max" or (graded and self._capacity is None)
+
+    def _weigh(self, z: Floats, scores: Floats, graded: bool) -> Floats:
         """Return c_j / z_j^α (D,) for totals ``z`` over the rows of ``scores``."""
-        # Totals of right/wrong scores are integers, which saves a comparison in every step.
-        crowd = np.where(z == 0.0, 1.0, z) if self._graded else np.maximum(z, 1.0)
+        unit = 1.0
+        if graded:
+            unit = unit_of(z)
+            crowd = np.where(z == 0.0, 1.0, z if unit == 1.0 else z / unit)
+        else:  # totals are integers, which saves a comparison in every step
+            crowd = np.maximum(z, 1.0)
         if self.alpha != 1.0:
             crowd **= self.alpha
-        weights: Floats = (scores.max(axis=0) if self.capacity == "max" else 1.0) / crowd
+        if graded:
+            np.maximum(crowd, MIN_CROWD, out=crowd)
+        capacity = scores.max(axis=0) / unit if self._is_max(graded) else 1.0
+        weights: Floats = capacity / crowd
         return weights if self.shares is None else weights * self.shares
 
     def _mean(self, scores: NDArray[Any]) -> float:
@@ -96,9 +139,10 @@ class Archive:
         """Return the population of the members in ``rows``; clears the scores of empty rows."""
         scores[[member is None for member in rows]] = 0.0
         z = scores.sum(axis=0)
-        weights = self._weigh(z, scores)
+        weights = self._weigh(z, scores, self._graded)
         fitness = weighted_sums(scores, weights)
-        return Population(rows, rows.index(None), scores, z, weights, fitness)
+        scale = scale_of(float(scores.max()), self.top) if self._graded else self.top
+        return Population(rows, rows.index(None), scores, z, weights, fitness, scale)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
         """Decide on a child counted into ``fitness`` (P + 1,), its scores in the spare row.
@@ -121,8 +165,8 @@ class Archive:
         """Return the verdict on a child with ``scores`` (D,); nothing changes.
 
         Raises:
-            InputError: the scores have another shape, are negative, NaN or infinite; or they are
-                partial and could still be accepted.
+            InputError: the scores have another shape, are negative, NaN or above ``MAX_SCORE``; or
+                they are partial and could still be accepted.
         """
         if isinstance(scores, Partial):
             verdict = replace(self.judge(scores.best), unseen=scores.unseen)
@@ -135,8 +179,12 @@ class Archive:
         population = self._population
         child = population.scores[population.spare]
         given = self._checked(scores)
+        graded = self._graded or bool(
+            given.dtype != np.bool_ and ((given != 0) & (given != 1)).any()
+        )
+        self._judged_graded = graded
         child[:] = given
-        weights = self._weigh(population.z + child, population.scores)
+        weights = self._weigh(population.z + child, population.scores, graded)
         # A list, because Python is faster than NumPy on a handful of numbers.
         fitness: list[float] = weighted_sums(population.scores, weights).tolist()
         accepted, row = self._contest(fitness)
@@ -180,6 +228,8 @@ class Archive:
     ) -> None:
         """Admit the child that was judged last, if its verdict accepts it."""
         population = self._population
+        first_graded = self._judged_graded and not self._graded
+        self._graded = self._judged_graded
         if verdict.accepted:
             rows = list(population.rows)
             rows[population.spare] = Member(id, born, parents, genome, verdict.score)
@@ -187,27 +237,26 @@ class Archive:
                 rows[population.row_of[verdict.displaced]] = None
             # A copy, because other threads may still read the previous population.
             self._population = self._new_population(tuple(rows), population.scores.copy())
+        elif first_graded:  # weights of data points that no member solves change
+            self._population = self._new_population(population.rows, population.scores.copy())
 
     def _checked(self, scores: ArrayLike) -> NDArray[Any]:
-        """Return scores (D,) as an array, checked to be finite and not negative."""
-        try:
-            array = np.asarray(scores)
-        except ValueError:  # rows of different lengths
-            array = np.asarray(scores, dtype=object)
-        if array.shape != (self.points,) or array.dtype.kind not in "biuf":
+        """Return scores (D,) as an array, checked to lie in [0, ``MAX_SCORE``]."""
+        array = as_scores(scores)
+        if array.shape != (self.points,) or array.dtype.kind not in "bf":
             raise InputError(
                 f"Scores must be one number for each of the {self.points} data points, shape "
                 f"({self.points},), got shape {array.shape} ({array.dtype}); score every data "
                 f"point."
             )
         if array.dtype != np.bool_:
-            bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+            bad = np.flatnonzero(~((array >= 0.0) & (array <= MAX_SCORE)))
             if len(bad):
                 raise InputError(
-                    f"Scores must be finite and >= 0, got {array[bad[0]]} on data point {bad[0]}; "
-                    f"correct the task, or score such a data point 0."
+                    f"Scores must be finite numbers <= {MAX_SCORE:g} and >= 0, got "
+                    f"{array[bad[0]]:g} on data point {bad[0]}; correct the task, or score such a "
+                    f"data point 0."
                 )
-            self._graded = self._graded or bool(((array != 0) & (array != 1)).any())
         return array
 
     # -- attraction and mate choice ------------------------------------------------------------
@@ -389,7 +438,8 @@ class Archive:
 
         H = −1/D Σ_j p_j log2 p_j + (1 − p_j) log2(1 − p_j), with p_j = z_j / P the share of
         members that solve data point j: 0 when all agree on every point, 1 when half of them
-        solve each. Scores above 1 count as 1.
+        solve each. Graded scores count as shares of ``top``, or of a scale that fits them where
+        all lie beyond it or far below (``scores.scale_of``).
         """
         return self._population.entropy
 
@@ -431,5 +481,5 @@ class Archive:
             Member(id, born, tuple(parents), genome, score) if id >= 0 else None
             for id, born, parents, genome, score in saved
         )
-        self._graded = bool(state["graded"])
+        self._graded = self._judged_graded = bool(state["graded"])
         self._population = self._new_population(rows, scores)

@@ -40,9 +40,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.core.archive import Archive
+from m2n2lab.core.archive import MIN_CROWD, Archive, unit_of
 from m2n2lab.core.population import Population
 from m2n2lab.core.records import Partial, Proposal
+from m2n2lab.core.scores import as_scores
 from m2n2lab.core.scoring_order import Order
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Floats, Indices
@@ -175,24 +176,15 @@ class Trial:
         Raises:
             InputError: a score contradicts the task's ``graded`` and ``top``.
         """
-        task = self._rejection.task
-        if scores.dtype != np.bool_:
-            possible = scores <= task.top if task.graded else np.isin(scores, (0.0, task.top))
-            if not possible.all():
-                odd = int(np.argmin(possible))
-                expected = f"<= {task.top:g}" if task.graded else f"0 or {task.top:g}"
-                raise InputError(
-                    f"Early rejection needs scores {expected}, as the task's graded and top say, "
-                    f"got {scores[odd]} on data point {indices[odd]}; set graded and top to what "
-                    f"the task gives, or leave chunk out."
-                )
+        scores = as_scores(scores)
+        self._rejection.check(scores, indices)
         self._indices.append(indices)
         self._scores.append(scores)
         self._upcoming = None
         self.seen += len(indices)
         self._unseen[indices] = False
         if self._order:
-            self._order.add(indices, scores / task.top)
+            self._order.add(indices, scores / self._rejection.task.top)
         if self._bound is not None and self._leads is not None:
             self._leads = self._leads + self._bound.change(indices, scores)
 
@@ -247,16 +239,47 @@ class Rejection:
         self.task = task
         self._archive, self._size = archive, size
         self._kinds = [np.flatnonzero(task.kinds == kind) for kind in np.unique(task.kinds)]
+        self._population: Population | None = None  # for which the bound was computed
         self._bound: Bound | None = None
 
+    def check(self, scores: NDArray[Any], indices: Indices | None = None) -> None:
+        """Check that scores (n,) on ``indices`` (n,), by default all, are what the bound assumes.
+
+        Raises:
+            InputError: a score contradicts the task's ``graded`` and ``top``.
+        """
+        task = self.task
+        if scores.dtype == np.bool_ and task.top == 1.0:
+            return
+        possible = scores <= task.top if task.graded else np.isin(scores, (0.0, task.top))
+        if not possible.all():
+            odd = int(np.argmin(possible))
+            expected = f"<= {task.top:g}" if task.graded else f"0 or {task.top:g}"
+            raise InputError(
+                f"Early rejection needs scores {expected}, as the task's graded and top say, got "
+                f"{scores[odd]} on data point {odd if indices is None else indices[odd]}; set "
+                f"graded and top to what the task gives, or leave chunk out."
+            )
+
     def bound(self) -> Bound | None:
-        """Return the bound for the archive's present population; ``None`` while it has room."""
+        """Return the bound for the archive's present population.
+
+        ``None`` while it has room, and where z^α leaves the range in which ``Bound`` computes as
+        ``Archive`` does; every data point is scored then.
+        """
         archive = self._archive
-        if len(archive) < archive.size:
-            return None
-        if self._bound is None or self._bound.population is not archive.population:
-            self._bound = Bound(archive, self.task.graded, self.task.top)
+        population = archive.population
+        if self._population is not population:
+            self._population = population
+            exact = len(archive) == archive.size and self._is_ordinary(population.z)
+            self._bound = Bound(archive, self.task.graded, self.task.top) if exact else None
         return self._bound
+
+    def _is_ordinary(self, z: Floats) -> bool:
+        """Return whether the archive weighs totals ``z`` (D,) without another unit or limit."""
+        solved = z[z > 0.0]
+        crowd = float(solved.min()) ** self._archive.alpha if len(solved) else 1.0
+        return crowd > MIN_CROWD and unit_of(z) == unit_of(z + self.task.top) == 1.0
 
     def order(self, bound: Bound, proposal: Proposal | None) -> Order:
         """Return the order of the data points for the proposed child under this bound."""

@@ -5,6 +5,7 @@ It has no threads and no user interface: views observe it (``subscribe``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ from m2n2lab.core.history import History
 from m2n2lab.core.observers import Observer, Observers
 from m2n2lab.core.population import Member
 from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
+from m2n2lab.core.scores import as_scores
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import InputError, real_number, whole_number
@@ -28,6 +30,8 @@ from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("m2n2lab")
 
 
 class Executor(Protocol):
@@ -65,7 +69,8 @@ class Evolver:
             them.
         archive_size: P, maximum number of members.
         alpha: α of the competition; 0 is a plain genetic algorithm.
-        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default as the task's scores need.
+        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default ``"max"`` for graded tasks,
+            and for tasks whose scores turn out to be graded.
         crossover: merge two parents; otherwise the child is parent A (and needs mutation).
         split_point: exchange the shares of A and B at a random index; otherwise one SLERP for all.
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
@@ -127,9 +132,8 @@ class Evolver:
                 "Without crossover and mutation every child would be a copy of its parent, got "
                 "crossover=False and mutation=0; set mutation, for example to 0.01."
             )
-        self.archive = self._new_archive(
-            archive_size, alpha, capacity or ("max" if task.graded else "one")
-        )
+        capacity = capacity or ("max" if task.graded else None)
+        self.archive = self._new_archive(archive_size, alpha, capacity)
         if chunk is not None and not self.lowest_leaves:
             raise InputError(
                 f"Method {self.method} needs all scores of every child, got chunk={chunk}; "
@@ -142,7 +146,7 @@ class Evolver:
         self.options: dict[str, Any] = {
             "archive_size": archive_size,
             "alpha": alpha,
-            "capacity": self.archive.capacity,
+            "capacity": capacity,
             "crossover": crossover,
             "split_point": split_point,
             "attraction": attraction,
@@ -156,17 +160,45 @@ class Evolver:
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._recorded_best: int | None = None  # the last best member in ``records``
+        self._graded_is_known = task.graded or capacity is not None
         for k, genome in enumerate(self.space.seeds):
-            scores = self._score(genome) if known is None else np.asarray(known)[k]
-            self.archive.add(self._new_id(), genome, scores)
+            scores = as_scores(self._score(genome) if known is None else np.asarray(known)[k])
+            verdict = self.archive.judge(scores)
+            self._check_declared(scores)
+            self.archive.admit(self._new_id(), genome, verdict, born=0, parents=())
         self._record_best()
 
-    def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
-        return Archive(self.task.points, size, alpha, capacity, self.task.shares)
+    def _new_archive(self, size: int, alpha: float, capacity: Capacity | None) -> Archive:
+        task = self.task
+        return Archive(task.points, size, alpha, capacity, task.shares, task.top)
 
     def _new_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
+
+    def _check_declared(self, scores: NDArray[Any] | Partial) -> None:
+        """Check scores that the archive has judged against what the task declares.
+
+        Graded scores of a task that is declared right or wrong are reported once.
+
+        Raises:
+            InputError: early rejection relies on what they contradict.
+        """
+        if isinstance(scores, Partial) or scores.dtype == np.bool_:
+            return
+        if self.rejection is not None:
+            self.rejection.check(scores)
+        if not self._graded_is_known and (odd := (scores != 0.0) & (scores != 1.0)).any():
+            self._graded_is_known = True
+            point = int(np.argmax(odd))
+            log.warning(
+                "Task %r must give scores of 0 or 1 unless it is declared graded, got %g on data "
+                "point %d; its capacity is 'max', as for graded scores: declare graded=True, or "
+                "choose a capacity.",
+                self.task.name,
+                scores[point],
+                point,
+            )
 
     def _score(self, genome: Any) -> NDArray[Any]:
         return self.task.evaluate(self.space.materialise(genome))
@@ -307,20 +339,20 @@ class Evolver:
         proposal = child if isinstance(child, Proposal) else None
         if genome is None:
             genome = self.space.genome(child) if proposal is None else self.breed(proposal)
-        if scores is None:
-            scores = self._score(genome)
+        if not isinstance(scores, Partial):
+            scores = as_scores(self._score(genome) if scores is None else scores)
         before = self.archive.standing
         step, id = self._step + 1, self._next_id
         parents = proposal.parents if proposal else ()
         verdict = self.archive.judge(scores)
+        self._check_declared(scores)
         if verdict.accepted:
             # Test the next best member first: if its held-out score fails, nothing has changed.
             self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._next_id = step, self._next_id + 1
         after = self.archive.standing if verdict.accepted else before
-        kept = scores if isinstance(scores, Partial) else np.asarray(scores)
-        generation = Generation(step, proposal, id, verdict, before, after, self.test, kept)
+        generation = Generation(step, proposal, id, verdict, before, after, self.test, scores)
         self.records.append(generation)
         self._record_best()
         self._observers.notify(generation)
@@ -497,6 +529,9 @@ class Evolver:
             )
         saved = state["archive"]["genomes"]
         genomes = [None if g is None else self.space.genome(g) for g in saved]
+        if self.rejection is not None:
+            for scores in state["archive"]["scores"]:
+                self.rejection.check(scores)
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
         self._step, self._next_id = state["step"], state["born"]

@@ -65,6 +65,7 @@ class Population:
     z: Floats  # (D,)
     weights: Floats  # (D,) c_j / z_j^α
     fitness: Floats  # (P + 1,) zero in empty rows
+    scale: float  # the score that counts as a full one in ``entropy``
 
     @cached_property
     def row_of(self) -> dict[int, int]:
@@ -108,7 +109,7 @@ class Population:
     @cached_property
     def entropy(self) -> float:
         """Mean binary entropy of the data points (see ``Archive.entropy``)."""
-        p = np.clip(self.z / max(len(self.row_of), 1), 0.0, 1.0)
+        p = np.clip(self.z / (max(len(self.row_of), 1) * self.scale), 0.0, 1.0)
         p = p[(p > 0.0) & (p < 1.0)]
         bits = p * np.log2(p) + (1.0 - p) * np.log2(1.0 - p)
         return float(abs(bits.sum())) / len(self.z)  # every term is negative; abs, not to give -0.0

@@ -11,10 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from m2n2lab.core.scores import MAX_SCORE, as_scores
 from m2n2lab.core.spaces.space import DenseSpace, Space
 from m2n2lab.utils.arrays import Indices
-from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.errors import InputError, real_number, whole_number
 from m2n2lab.utils.progress import Watch
+
+MIN_TOP = 1e-300
+"""Lowest value of a task's highest score."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,14 @@ class Task:
     Args:
         points: D, number of data points.
         name: name of the task in views.
-        graded: whether scores are graded in [0, 1] rather than right or wrong.
+        graded: whether scores are graded, in [0, top], rather than right or wrong.
+        top: the highest score that a data point can get; 1 by default.
         classes: names of the groups of data points.
         groups: (D,) index into ``classes`` for each data point; all 0 by default.
         names: (D,) names of the data points; their numbers by default.
 
     Attributes:
         shares: (D,) weight of each data point, 1 on average; ``None`` for equal weights.
-        top: the highest score that a data point can get.
         origin: arguments with which ``tasks.make_again`` makes the task; ``None`` for other tasks.
 
     Raises:
@@ -75,6 +79,7 @@ class Task:
         *,
         name: str = "task",
         graded: bool = False,
+        top: float | None = None,
         classes: Sequence[str] = ("all",),
         groups: ArrayLike | None = None,
         names: Sequence[str] | None = None,
@@ -82,6 +87,8 @@ class Task:
         self.points = whole_number("points", points, 1)
         self.name = name
         self.graded = graded
+        if top is not None:
+            self.top = real_number("top", top, MIN_TOP, MAX_SCORE)
         self.classes = tuple(map(str, classes))
         numbers = np.zeros(self.points, np.intp) if groups is None else np.asarray(groups)
         self.names = names
@@ -114,20 +121,19 @@ class Task:
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
         """Return a model's scores (n,) on ``indices`` (n,), or on all data points if ``None``.
 
-        Right/wrong tasks return booleans, graded ones numbers in [0, 1]. A model that is a tensor
+        Right/wrong tasks return booleans, graded ones numbers in [0, top]. A model that is a tensor
         may share its memory with the genome and must not be changed.
         """
         raise NotImplementedError
 
     def evaluate(self, model: Any, indices: ArrayLike | None = None) -> NDArray[Any]:
-        """Return the scores of a model: (D,), or (n,) for ``indices`` (n,).
+        """Return the scores of a model: (D,), or (n,) for ``indices`` (n,); booleans or float64.
 
         Raises:
             InputError: an index is no data point, or the task returns scores of another shape.
         """
         where = None if indices is None else self.checked_indices(indices)
-        scores = self.score(model, where)
-        scores = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
+        scores = as_scores(self.score(model, where))
         expected = (self.points if where is None else len(where),)
         if scores.shape != expected:
             raise InputError(
@@ -244,7 +250,8 @@ class Tasks(Task):
         super().__init__(
             sum(sizes),
             name="+".join(task.name for task in self.tasks),
-            graded=any(task.graded for task in self.tasks),
+            # Right/wrong scores of several tops are neither 0 nor the highest top.
+            graded=any(task.graded for task in self.tasks) or len({t.top for t in self.tasks}) > 1,
             classes=_distinct([task.name for task in self.tasks]),
             groups=np.repeat(np.arange(len(sizes)), sizes),
             names=[task.point_name(k) for task in self.tasks for k in range(task.points)],
@@ -279,9 +286,11 @@ class Tasks(Task):
         """Return each task's scores in the order of ``indices`` (n,)."""
         if indices is None:
             return np.concatenate([task.evaluate(model) for task in self.tasks])
-        scores = np.zeros(len(indices), float if self.graded else bool)
-        for task, positions, own in self._by_task(indices):
-            scores[positions] = task.evaluate(model, own)
+        found = [(at, task.evaluate(model, own)) for task, at, own in self._by_task(indices)]
+        # The dtype of what the tasks gave, whatever they declared: 0.08 is not cast to True.
+        scores = np.zeros(len(indices), np.result_type(bool, *(part.dtype for _, part in found)))
+        for positions, part in found:
+            scores[positions] = part
         return scores
 
     def held_out(self, model: Any) -> float:
@@ -397,7 +406,7 @@ def from_function(
         points: D, number of data points.
         held_out: ``model → float``, mean score on data that the search does not use.
         samples: ``(model, indices) → list of Sample`` for display.
-        known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
+        known: ``name``, ``graded``, ``top``, ``classes``, ``groups``, ``names``, as for ``Task``.
 
     Raises:
         InputError: the lengths do not fit together.

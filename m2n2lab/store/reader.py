@@ -66,6 +66,7 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         options["alpha"],
         options["capacity"],
         about.shares,
+        about.task.get("top", 1.0),  # runs of earlier versions have none
     )
     archive.load_state_dict(state)
     return archive

@@ -48,6 +48,7 @@ def task_words(task: Task) -> dict[str, Any]:
         "name": task.name,
         "points": task.points,
         "graded": task.graded,
+        "top": task.top,
         "identity": task.identity(),
         "origin": task.origin,
     }

@@ -269,6 +269,112 @@ def test_scores_that_contradict_the_task_are_refused(graded, score, message):
         tried(archive, graded, np.full(3, score))
 
 
+def rewards(top=None, low=50.0, graded=True):
+    """A task of rewards from ``low`` to ``low + 100``."""
+    X = np.random.default_rng(1).normal(size=(40, 6))
+
+    def score(model, at):
+        return low + 100 / (1 + np.exp(-(X[at] * model.numpy()).sum(axis=1)))
+
+    return tasks.from_function(score, 40, graded=graded, top=top)
+
+
+@pytest.mark.parametrize("size", [5, 6])  # full from the start, and with room
+@pytest.mark.parametrize(
+    ("graded", "expected"), [(True, "scores <= 1, .* got"), (False, "0 or 1, .* got")]
+)
+def test_seeds_whose_scores_contradict_the_task_are_refused_at_once(size, graded, expected):
+    seeds = np.random.default_rng(0).normal(size=(5, 6))
+    task = rewards(graded=graded)
+    with pytest.raises(InputError, match=expected):
+        Evolver(task, seeds, archive_size=size, chunk=10)
+    known = np.array([task.evaluate(torch.tensor(seed)) for seed in seeds])
+    with pytest.raises(InputError, match=expected):
+        Evolver(task, seeds, archive_size=size, chunk=10, known=known)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.5])
+def test_rewards_up_to_a_declared_top_are_rejected_early_without_effect(alpha):
+    seeds = np.random.default_rng(0).normal(size=(5, 6))
+    options = {"archive_size": 5, "mutation": 0.3, "rng": 0, "alpha": alpha}
+    full = Evolver(rewards(150.0), seeds, **options).run(200)
+    early = Evolver(rewards(150.0), seeds, chunk=10, **options).run(200)
+    assert same_search(full, early)
+    assert early.records.column("accepted").sum() > 20
+    assert early.records.column("unseen").any() or alpha != 1.0
+
+
+def test_scores_that_are_told_must_be_what_early_rejection_assumes():
+    evolver = Evolver(rewards(top=150.0), np.eye(6), archive_size=6, chunk=10)
+    with pytest.raises(InputError, match=r"scores <= 150, .* got 151\.0 on data point 3"):
+        evolver.tell(np.ones(6), np.where(np.arange(40) == 3, 151.0, 1.0))
+    assert evolver.generation == 0
+    state = Evolver(rewards(), np.eye(6), archive_size=6).state_dict()
+    state["archive"]["scores"][2, 7] = 170.0
+    with pytest.raises(InputError, match=r"scores <= 150, .* got 170\.0 on data point 7"):
+        evolver.load_state_dict(state)
+
+
+def parts(dtypes):
+    """A sum of tasks of 3 data points each, with scores of these dtypes that are declared none."""
+
+    def score(model, at, dtype):
+        return (np.asarray(model)[at] % 3 / 2).astype(dtype)
+
+    functions = [lambda model, at, dtype=dtype: score(model, at, dtype) for dtype in dtypes]
+    return tasks.Tasks([tasks.from_function(function, 3) for function in functions])
+
+
+@given(
+    st.lists(st.sampled_from(("?", "u1", "f2", "f4", "f8")), min_size=1, max_size=4),
+    st.data(),
+)
+def test_a_subset_of_several_tasks_is_scored_as_the_whole(dtypes, data):
+    task = parts(dtypes)
+    at = data.draw(st.lists(st.integers(0, task.points - 1), max_size=12))
+    model = np.arange(3)
+    whole = task.evaluate(model)
+    assert task.evaluate(model, at).tolist() == whole[np.array(at, int)].tolist()
+
+
+def test_undeclared_graded_tasks_are_refused_early_one_by_one_and_as_a_sum():
+    for dtypes in (["f4"], ["f4", "f4"], ["?", "f8"]):
+        with pytest.raises(InputError, match=r"0 or 1, .* got 0\.5 on data point \d"):
+            Evolver(parts(dtypes), np.array([[0.0, 1, 2], [2, 1, 0]]), chunk=2)
+
+
+def test_a_sum_of_right_or_wrong_tasks_of_several_tops_is_graded():
+    def right(model, at, top):
+        return (np.asarray(model)[at % 3] > 0) * top
+
+    halves = [
+        tasks.from_function(lambda model, at, top=top: right(model, at, top), 20, top=top)
+        for top in (1.0, 2.0)
+    ]
+    both = halves[0] + halves[1]
+    assert (both.graded, both.top) == (True, 2.0)
+    assert not (halves[1] + halves[1]).graded
+    options = {"mutation": 0.5, "archive_size": 3, "rng": 0}
+    full, early = (Evolver(both, np.eye(3), chunk=chunk, **options).run(60) for chunk in (None, 5))
+    assert same_search(full, early)
+
+
+@given(archives(graded=True), st.integers(-900, 300), st.integers(1, 3))
+def test_early_rejection_agrees_with_the_archive_on_any_scale(case, power, chunk):
+    plain, child = case
+    scale = 2.0**power
+    archive = Archive(plain.points, plain.size, plain.alpha, plain.capacity, plain.shares)
+    for id, row in enumerate(plain.scores):
+        archive.add(id, None, row * scale)
+    trial = Rejection(archive, Task(archive.points, graded=True, top=scale), chunk, 10).trial()
+    while (indices := trial.next()) is not None:
+        trial.add(indices, child[indices] * scale)
+    if isinstance(trial.scores, Partial):
+        assert not archive.judge(child * scale).accepted
+    else:
+        assert trial.scores.tolist() == (child * scale).tolist()
+
+
 # -- searches ----------------------------------------------------------------------------------
 
 
