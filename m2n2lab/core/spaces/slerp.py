@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from m2n2lab.utils.errors import InputError
+
 SIN_EPSILON = 1e-6
 """``sin ω`` up to which the parents count as (anti)parallel; SLERP is 0/0 there, lerp is used."""
 
@@ -33,10 +35,18 @@ def angle(aa: float, bb: float, ab: float) -> float:
         aa: ⟨A,A⟩.
         bb: ⟨B,B⟩.
         ab: ⟨A,B⟩.
+
+    Raises:
+        InputError: an inner product is infinite or NaN.
     """
     norms = math.sqrt(aa) * math.sqrt(bb)
     if norms == 0.0:
         return 0.0
+    if not math.isfinite(norms) or not math.isfinite(ab):
+        raise InputError(
+            f"Inner products of weights must be finite, got {aa:g}, {bb:g} and {ab:g}; scale the "
+            f"seeds down."
+        )
     return math.acos(min(1.0, max(-1.0, ab / norms)))
 
 

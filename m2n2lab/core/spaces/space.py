@@ -77,10 +77,37 @@ class Vector:
         return self._square
 
 
+def _near_one(values: Reals) -> Reals:
+    """Return values (N,) times the power of two that takes the largest near 1: a like angle.
+
+    The product is exact, so that inner products neither overflow nor vanish.
+    """
+    largest = float(np.abs(values).max())
+    if largest == 0.0:
+        return values
+    return np.ldexp(values.astype(np.float64), -np.frexp(largest)[1])
+
+
+def _overflow(step: str) -> InputError:
+    return InputError(
+        f"Weights must stay finite, got one beyond the range of numbers after {step}; scale "
+        f"the seeds down, or choose a smaller mutation."
+    )
+
+
 def _inner(a: Reals, b: Reals, dtype: type | None = None) -> float:
     # einsum and not @: BLAS splits long vectors over threads, which changes the order of the sum.
     return float(np.einsum("i,i", a, b, dtype=dtype))
 
+
+SINGLE_PRECISION_SQUARES = (1e-28, 1e38)
+"""Bounds of ⟨θ,θ⟩ within which float32 gives inner products: beyond, squares overflow or vanish."""
+
+OVERFLOW_RAISES: dict[str, Any] = {"over": "raise", "invalid": "raise"}
+"""NumPy's error state in which the processor's own flags show a weight that became infinite."""
+
+MAX_NOISE = 1e36
+"""Largest standard deviation of mutation: noise beyond float32 would be infinite."""
 
 MAX_SINGLE_PRECISION_RADIANS = 2.0
 """Angle beyond which inner products need double precision. Towards π SLERP divides by an ever
@@ -186,32 +213,55 @@ class DenseSpace:
 
     def angle(self, a: Vector, b: Vector) -> float:
         """Return the angle ω between two genomes in radians."""
-        omega = angle(a.square, b.square, _inner(a.values, b.values))
-        # ω = 0 may also mean that the products left the range of float32.
-        if not 0.0 < omega < MAX_SINGLE_PRECISION_RADIANS:
-            x, y = a.values, b.values
-            omega = angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
-        return omega
+        low, high = SINGLE_PRECISION_SQUARES
+        if low <= a.square <= high and low <= b.square <= high:
+            omega = angle(a.square, b.square, _inner(a.values, b.values))
+            # ω = 0 is parallel, or a rounding error away from it.
+            if 0.0 < omega < MAX_SINGLE_PRECISION_RADIANS:
+                return omega
+        x, y = _near_one(a.values), _near_one(b.values)
+        return angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
 
     def merge(self, a: Vector, b: Vector, split: int, mix: float) -> Vector:
-        """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
+        """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on.
+
+        Raises:
+            InputError: a weight leaves the range of the dtype.
+        """
         c = split_point(self.angle(a, b), mix)
         x, y = a.values, b.values
         child = np.empty_like(x)
-        np.multiply(x[:split], c.a_before, out=child[:split])
-        child[:split] += y[:split] * c.b_before
-        np.multiply(x[split:], c.a_after, out=child[split:])
-        child[split:] += y[split:] * c.b_after
+        try:
+            with np.errstate(**OVERFLOW_RAISES):
+                np.multiply(x[:split], c.a_before, out=child[:split])
+                child[:split] += y[:split] * c.b_before
+                np.multiply(x[split:], c.a_after, out=child[split:])
+                child[split:] += y[split:] * c.b_after
+        except FloatingPointError:
+            raise _overflow("a merge") from None
         return Vector(child)
 
     def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
-        """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone."""
+        """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone.
+
+        Raises:
+            InputError: a weight leaves the range of float32, or ``sigma`` is above ``MAX_NOISE``.
+        """
+        if sigma > MAX_NOISE:
+            raise InputError(
+                f"mutation must be at most {MAX_NOISE:g}, so that weights stay finite, got "
+                f"{sigma:g}; choose a smaller one."
+            )
         # torch's normals take a third of the time of NumPy's. A generator for each call, so that
         # threads can share a space.
         draw = torch.Generator().manual_seed(seed)
         noise: Reals = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
         child = noise.astype(self.dtype, copy=False)
-        child += genome.values if decay == 0.0 else (1.0 - decay) * genome.values
+        try:
+            with np.errstate(**OVERFLOW_RAISES):
+                child += genome.values if decay == 0.0 else (1.0 - decay) * genome.values
+        except FloatingPointError:
+            raise _overflow("mutation") from None
         return Vector(child)
 
     def materialise(self, genome: Vector) -> Any:
@@ -257,6 +307,11 @@ def _flat(model: Any) -> NDArray[Any]:
         model = model.detach().cpu()
         model = model.float() if model.dtype == torch.bfloat16 else model
     array = np.asarray(model)
+    if array.dtype.kind == "c":
+        raise InputError(
+            f"Weights must be real numbers, got {array.dtype}; give real and imaginary parts as "
+            f"weights of their own, for example by torch.view_as_real."
+        )
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
         raise InputError(
             f"A model must be one flat vector of numbers or a torch module, got "

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m2n2lab import InputError
 from m2n2lab.core.spaces.slerp import SIN_EPSILON, angle, slerp, split_point
 
 angles = st.floats(0.0, math.pi)
@@ -111,3 +112,12 @@ def test_after_the_split_the_mix_is_one_minus_w():
     parts = split_point(math.pi / 3, 0.25)
     assert (parts.a_after, parts.b_after) == pytest.approx((0.29885849, 0.81649658), abs=1e-8)
     assert (parts.a_after, parts.b_after) == pytest.approx(slerp(math.pi / 3, 0.75), abs=1e-12)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize("at", range(3))
+def test_inner_products_that_are_not_finite_have_no_angle(bad, at):
+    products = [1.0, 1.0, 0.5]
+    products[at] = bad
+    with pytest.raises(InputError, match="Inner products of weights must be finite, got"):
+        angle(*products)

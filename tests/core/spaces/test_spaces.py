@@ -143,6 +143,70 @@ def test_very_small_and_very_large_weights_have_the_same_angle(scale):
     assert space.angle(*space.seeds) == pytest.approx(math.pi / 3)  # cos ω = 1 / 2
 
 
+def test_an_angle_is_not_lost_when_the_norm_of_one_model_overflows():
+    # ⟨A,A⟩ is infinite in float32 while ⟨B,B⟩ and ⟨A,B⟩ are finite.
+    space = DenseSpace([np.array([1e20, 0]), np.array([0.9, 0.4])])
+    assert space.angle(*space.seeds) == pytest.approx(math.atan2(0.4, 0.9), abs=1e-7)
+
+
+@given(
+    st.sampled_from(("float32", "float64")),
+    st.floats(-40, 37),
+    st.floats(-40, 37),
+    st.floats(0.01, 3.1),
+)
+def test_the_angle_does_not_depend_on_the_norms(dtype, power_a, power_b, omega):
+    a, b = np.array([1.0, 0.0]), np.array([math.cos(omega), math.sin(omega)])
+    if dtype == "float64":
+        power_a, power_b = 7 * power_a, 7 * power_b
+    space = DenseSpace([a * 10.0**power_a, b * 10.0**power_b], dtype=dtype)
+    stored = [seed.values.astype(float) for seed in space.seeds]
+    x, y = (vector / np.abs(vector).max() for vector in stored)  # a denormal has few digits
+    wanted = math.atan2(x[0] * y[1] - x[1] * y[0], x[0] * y[0] + x[1] * y[1])
+    # In float32 a cosine of 1 − 6e-8 is at ω = 3.5e-4.
+    assert space.angle(*space.seeds) == pytest.approx(wanted, abs=1e-4)
+    if omega > 0.3:
+        assert space.angle(*space.seeds) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_models_of_far_norms_are_merged_as_the_equation_says():
+    a, b = np.array([1e20, 0.0, 0.0]), np.array([0.9, 0.4, 0.1])
+    space = DenseSpace([a, b])
+    child = space.merge(*space.seeds, 3, 0.75).values
+    omega = math.acos(0.9 / math.hypot(0.9, 0.4, 0.1))
+    f, g = (math.sin(share * omega) / math.sin(omega) for share in (0.25, 0.75))
+    assert child == pytest.approx(f * a + g * b, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_merge_that_leaves_the_range_of_numbers_is_refused(dtype):
+    largest = float(np.finfo(dtype).max)
+    space = DenseSpace(np.array([[1.0, 1.0], [1.0, -0.9]]) * largest * 0.99, dtype=dtype)
+    with pytest.raises(InputError, match=r"stay finite, got one beyond .* after a merge; scale"):
+        space.merge(*space.seeds, 2, 0.5)
+    assert np.isfinite(space.merge(*space.seeds, 2, 1.0).values).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("decay", [0.0, 0.002])
+def test_mutation_never_makes_a_weight_infinite(dtype, decay):
+    space = DenseSpace(np.zeros((2, 1000)), dtype=dtype)
+    assert np.isfinite(space.mutate(space.seeds[0], 1e36, 3, decay).values).all()
+    for sigma in (1.1e36, 1e38, 1e300):
+        with pytest.raises(InputError, match=r"mutation must be at most 1e\+36, .* got 1"):
+            space.mutate(space.seeds[0], sigma, 3, decay)
+
+
+def test_mutation_beyond_the_range_of_numbers_is_refused():
+    space = DenseSpace(np.full((2, 1000), np.finfo(np.float32).max))
+    with pytest.raises(InputError, match=r"stay finite, .* after mutation"):
+        space.mutate(space.seeds[0], 1e36, 3)
+    evolver = Evolver(from_function(lambda model, at: model[at] > 0, 4), np.eye(4), mutation=1e38)
+    with pytest.raises(InputError, match="mutation must be at most"):
+        evolver.run(5)
+    assert evolver.generation == 0
+
+
 @pytest.mark.parametrize("degrees", [120, 150, 170])
 def test_wide_angles_are_those_of_sums_in_double_precision(degrees):
     draw = np.random.default_rng(degrees)
@@ -285,6 +349,15 @@ BAD = {
     ),
     "infinite": (lambda: DenseSpace([[1, np.inf], [1, 2]]), "finite, but seed 0 has inf"),
     "too large for float32": (lambda: DenseSpace([[1, 2], [1, 1e39]]), "finite, but seed 1 has"),
+    "complex": (lambda: DenseSpace(np.eye(2) + 1j), "real numbers, got complex128; give real"),
+    "complex tensors": (
+        lambda: DenseSpace([torch.ones(2), torch.ones(2, dtype=torch.complex64)]),
+        "real numbers, got complex64",
+    ),
+    "complex module": (
+        lambda: DenseSpace([nn.Linear(2, 2, dtype=torch.complex64) for _ in range(2)]),
+        "real numbers, got complex64",
+    ),
     "layout": (
         lambda: DenseSpace(np.ones((2, 40)), Layout(SHAPES)),
         "cover the seeds' 40 parameters, got 41",
