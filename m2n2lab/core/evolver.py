@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("m2n2lab")
 
+MAX_UNTOLD = 256
+"""Asked proposals that were not told yet whose parents are kept, in case they leave the archive."""
+
 
 class Executor(Protocol):
     """An object that takes the steps, such as in other processes (see ``m2n2lab.executors``)."""
@@ -158,6 +161,8 @@ class Evolver:
         self._step = 0
         self._next_id = 0
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
+        self._untold: dict[int, tuple[Member, ...]] = {}  # parents of asked proposals, by seed
+        self._told: dict[int, int] = {}  # step of each proposal that was told, by its key
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._recorded_best: int | None = None  # the last best member in ``records``
         self._graded_is_known = task.graded or capacity is not None
@@ -214,8 +219,9 @@ class Evolver:
     ) -> Proposal:
         """Return a proposal: given values are kept, the others are drawn.
 
-        The same random numbers are consumed whatever is given, so that a choice by hand does not
-        change later draws.
+        Any number of proposals can be asked for before they are told, in any order. The same random
+        numbers are consumed whatever is given, so that a choice by hand does not change later draws
+        (but for CMA-ES, whose solutions are drawn from the same stream).
 
         Args:
             parents: ids of A and B; ``(4190, None)`` draws a mate for 4190.
@@ -228,7 +234,7 @@ class Evolver:
         u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
         seed = int(self.rng.bit_generator.random_raw()) >> 11
         if parents is None and split is None and mix is None:
-            return self._draw(u_a, u_b, u_split, u_mix, seed)
+            return self._keep_parents(self._draw(u_a, u_b, u_split, u_mix, seed))
         a, b = self.archive.pair(parents)
         if a is None:
             a = self.archive.draw_parent(u_a)
@@ -236,6 +242,13 @@ class Evolver:
         given = {"parents": parents and drawn.parents, "split": split, "mix": mix}
         proposal = drawn.edit(**{k: v for k, v in given.items() if v is not None})
         self.check(proposal)
+        return self._keep_parents(proposal)
+
+    def _keep_parents(self, proposal: Proposal) -> Proposal:
+        """Keep a proposal's parents until it is told: they may leave the archive before."""
+        self._untold[proposal.seed] = self._parents(proposal)
+        if len(self._untold) > MAX_UNTOLD:
+            del self._untold[next(iter(self._untold))]
         return proposal
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
@@ -260,7 +273,9 @@ class Evolver:
             InputError: a parent is not in the archive, the split lies outside [0, N] or the mix
                 outside [0, 1].
         """
-        parents = self._parents(proposal)
+        return self._checked(proposal, self._parents(proposal))
+
+    def _checked(self, proposal: Proposal, parents: tuple[Member, ...]) -> tuple[Member, ...]:
         if not 1 <= len(parents) <= 2:
             raise InputError(
                 f"A child must have one or two parents, got parents={proposal.parents!r}; choose "
@@ -272,9 +287,22 @@ class Evolver:
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
         return tuple([self.archive[parent] for parent in proposal.parents])
 
+    def _kept_parents(self, proposal: Proposal) -> tuple[Member, ...]:
+        """Return the parents of a proposal, also those that have left since it was asked for."""
+        try:
+            return self._parents(proposal)
+        except InputError:
+            kept = {member.id: member for member in self._untold.get(proposal.seed, ())}
+            if not kept.keys() >= set(proposal.parents):
+                raise
+            return tuple(kept[parent] for parent in proposal.parents)
+
     @in_turn
     def breed(self, proposal: Proposal) -> Any:
-        """Return the genome of the proposed child, the same each time; raises as ``check``."""
+        """Return the genome of the proposed child, the same each time.
+
+        Its parents are members, or were when it was asked for; else it raises as ``check``.
+        """
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
@@ -282,7 +310,8 @@ class Evolver:
         return genome
 
     def _make(self, proposal: Proposal) -> Any:
-        return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
+        parents = self._checked(proposal, self._kept_parents(proposal))
+        return self.offspring(proposal, [parent.genome for parent in parents])
 
     def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
         """Return the genome of a child of these genomes, which need not be members' any more."""
@@ -304,7 +333,7 @@ class Evolver:
 
     @in_turn
     def evaluate(self, proposal: Proposal) -> NDArray[Any]:
-        """Make the proposed child and return its scores (D,); raises as ``check``."""
+        """Make the proposed child and return its scores (D,); raises as ``breed``."""
         return self._score(self.breed(proposal))
 
     @in_turn
@@ -330,13 +359,19 @@ class Evolver:
             child: a proposal, or an external model that was never proposed (a vector, a torch
                 module).
             scores: (D,) its scores; evaluated by default.
-            genome: the result of ``breed`` while the parents were members; made by default.
+            genome: the result of ``breed``; made by default.
 
         Raises:
-            InputError: the proposal cannot be made, the model has another size or NaN weights, or
-                the scores have another shape. Nothing changes then.
+            InputError: the proposal cannot be made or was told before, the model has another size
+                or NaN weights, or the scores have another shape. Nothing changes then.
         """
         proposal = child if isinstance(child, Proposal) else None
+        key = None if proposal is None else proposal.key
+        if key is not None and key in self._told:
+            raise InputError(
+                f"A proposal must be told once, got one that was told at step {self._told[key]} "
+                f"({proposal}); ask for another, or edit it."
+            )
         if genome is None:
             genome = self.space.genome(child) if proposal is None else self.breed(proposal)
         if not isinstance(scores, Partial):
@@ -351,12 +386,27 @@ class Evolver:
             self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
         self._step, self._next_id = step, self._next_id + 1
+        if proposal is not None and key is not None:
+            self._told[key] = step
+            self._untold.pop(proposal.seed, None)
         after = self.archive.standing if verdict.accepted else before
         generation = Generation(step, proposal, id, verdict, before, after, self.test, scores)
+        self._learn(generation)
         self.records.append(generation)
         self._record_best()
         self._observers.notify(generation)
         return generation
+
+    def _learn(self, generation: Generation) -> None:
+        """Use the outcome of a step, in methods that adapt to it."""
+
+    def expect(self, proposals: Sequence[Proposal]) -> None:
+        """Prepare for these proposals to be told, when a recorded run is repeated."""
+
+    @in_turn
+    def allow_again(self, proposal: Proposal) -> None:
+        """Allow a proposal to be told once more, as it was in runs of earlier versions."""
+        self._told.pop(proposal.key, None)
 
     def _test(self, id: int, genome: Any) -> float:
         """Return a member's held-out score, evaluated unless it was the last one tested."""
@@ -502,7 +552,7 @@ class Evolver:
     def state_dict(self) -> dict[str, Any]:
         """Return the state that determines all further steps: plain values, arrays and genomes.
 
-        The history is not part of it.
+        The history is not part of it, nor are proposals that were asked for and not told.
         """
         archive = self.archive.state_dict()
         packed = [None if g is None else self.space.pack(g) for g in archive["genomes"]]
@@ -536,11 +586,19 @@ class Evolver:
         self.rng.bit_generator.state = state["rng"]
         self._step, self._next_id = state["step"], state["born"]
         self._bred, self._tested, self._recorded_best = None, state.get("tested"), None
+        self._told, self._untold = {}, {}
         self._record_best()
 
     @in_turn
     def take_back(self, state: dict[str, Any]) -> None:
         """Undo the last step by loading the ``state_dict`` from before it."""
+        told = {key: step for key, step in self._told.items() if step <= state["step"]}
+        untold = {
+            seed: parents
+            for seed, parents in self._untold.items()
+            if all(parent.id < state["born"] for parent in parents)
+        }
         self.load_state_dict(state)
+        self._told, self._untold = told, untold
         self.records.forget_last()
         self._observers.notify_undone()

@@ -39,6 +39,14 @@ class Proposal:
         hand = tuple(dict.fromkeys((*self.by_hand, *changes)))
         return replace(self, **changes, by_hand=hand)
 
+    @property
+    def key(self) -> int:
+        """A hash of all that makes the child, not of ``by_hand``: equal keys make equal children."""
+        try:
+            return hash((tuple(self.parents), self.split, self.mix, self.seed))
+        except TypeError:  # a field is no number, which ``check`` refuses
+            return id(self)
+
     def check(self, size: int) -> None:
         """Check the proposal against a space of ``size`` parameters.
 

@@ -244,8 +244,12 @@ def _repeat(file: sqlite3.Connection, about: About, step: int, evolver: Evolver)
         (about.run, step),
     )
     told_last: OrderedDict[Proposal, Any] = OrderedDict()
-    for number, (*told, rng, packed) in enumerate(rows.fetchall(), start=1):
-        proposal = proposal_of(tuple(told))
+    steps = rows.fetchall()
+    proposals = [proposal_of(tuple(told)) for *told, _, _ in steps]
+    evolver.expect([proposal for proposal in proposals if proposal is not None])
+    for number, (proposal, (*_, rng, packed)) in enumerate(
+        zip(proposals, steps, strict=True), start=1
+    ):
         if proposal is None:
             raise StoreError(
                 f"Step {number} of run {about.run} told a model from outside, which a search by "
@@ -253,8 +257,11 @@ def _repeat(file: sqlite3.Connection, about: About, step: int, evolver: Evolver)
             )
         if not proposal.by_hand:
             evolver.ask()
-        # Workers may score a solution twice, and bring it once more after its generation has ended.
+        # In runs of earlier versions workers could be given a solution twice, and bring it once
+        # more after its generation had ended.
         genome = told_last.get(proposal)
+        if genome is not None:
+            evolver.allow_again(proposal)
         genome = evolver.breed(proposal) if genome is None else genome
         told_last[proposal] = genome
         if len(told_last) > REMEMBERED:

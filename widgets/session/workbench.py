@@ -295,7 +295,11 @@ class Workbench:
             state = self._evolver.state_dict()
         except InputError:  # CMA-ES has none
             state = None
-        generation = self._evolver.tell(self.data.proposal, self.data.scores[2])
+        try:
+            generation = self._evolver.tell(self.data.proposal, self.data.scores[2])
+        except InputError as error:  # it was merged before
+            self.note = str(error)
+            return None
         self._before = None if state is None else (state, generation.step)
         final = " It cannot be taken back with this method." if state is None else ""
         self.note = generation.outcome + final

@@ -1,12 +1,12 @@
-import contextlib
-
 import cma
 import numpy as np
 import pytest
 import torch
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
-from m2n2lab import METHODS, Evolver, InputError, make_evolver
+from helpers.crews import Scripted
+
+from m2n2lab import METHODS, Evolver, InputError, Proposal, make_evolver, store
 from m2n2lab.core.methods.map_elites import GridArchive
 from m2n2lab.tasks import Classify, from_function
 
@@ -67,6 +67,28 @@ def test_a_person_can_steer_every_method(method, start):
     assert generation.parents == (a, b)
     assert generation.proposal.by_hand == ("parents", "split", "mix")
     evolver.run(25)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("count", [8, 40])
+def test_every_method_proposes_ahead_each_once_and_is_told_in_any_order(method, count, start):
+    evolver = start(method, population=5) if method == "cma-es" else start(method)
+    evolver.run(20)
+    proposals = [evolver.ask() for _ in range(count)]
+    assert len({(p.parents, p.split, p.mix, p.seed) for p in proposals}) == count
+    for proposal in reversed(proposals):  # whose parents leave on the way
+        scores = evolver.evaluate(proposal)
+        verdict = evolver.verdict(scores)
+        assert evolver.tell(proposal, scores).verdict == verdict
+    for proposal in proposals:
+        with pytest.raises(InputError, match=r"told once, got one that was told at step \d+ "):
+            evolver.tell(proposal)
+    assert evolver.generation == 20 + count
+    members = evolver.archive.members
+    assert len({m.genome.values.tobytes() for m in members if m.born > 20}) == len(
+        [m for m in members if m.born > 20]
+    )
+    evolver.run(10)
 
 
 # -- M2N2's ablations -----------------------------------------------------------------------------
@@ -278,26 +300,69 @@ def test_cma_es_starts_from_the_mean_of_the_seeds(sphere):
     assert evolver.breed(evolver.ask()).values == pytest.approx([2.0] * 8, abs=1e-4)
 
 
-def test_solutions_without_scores_are_proposed_again(start):
+def test_solutions_that_are_never_told_are_made_up_for_by_others(start):
     evolver = start("cma-es", population=4)
-    proposals = [evolver.ask() for _ in range(4)]
-    assert [proposal.seed for proposal in proposals] == [0, 1, 2, 3]
-    assert evolver.ask() == proposals[0]
-    evolver.tell(proposals[0])
-    evolver.tell(proposals[2])
-    assert evolver.ask() == proposals[1]
-    evolver.tell(proposals[3])
-    assert evolver.tell(proposals[1]).proposal.seed == 1
-    assert evolver.ask().seed == 4  # the next generation
-
-
-def test_a_solution_of_an_earlier_generation_is_refused(start):
-    evolver = start("cma-es", population=3)
-    old = evolver.ask()
-    evolver.tell(old)
+    proposals = [evolver.ask() for _ in range(6)]
+    assert [proposal.seed for proposal in proposals[:4]] == [0, 1, 2, 3]
+    assert len({proposal.seed for proposal in proposals}) == 6
+    children = [evolver.breed(proposal).values for proposal in proposals]
+    assert len({child.tobytes() for child in children}) == 6
+    for proposal in (proposals[5], proposals[2], proposals[0]):
+        evolver.tell(proposal)
+    assert evolver.ask().seed > 4  # still this generation
+    evolver.tell(proposals[4])
+    assert evolver.ask().seed == 4  # the next one
+    late = evolver.tell(proposals[1])  # only competes
+    assert late.proposal.seed == 1
+    assert np.array_equal(evolver.breed(proposals[3]).values, children[3])
     evolver.run(4)
-    with pytest.raises(InputError, match="Solution 0 belongs to an earlier generation"):
-        evolver.tell(old)
+    assert evolver.ask().seed == 8  # the second was filled up by an extra one
+
+
+def test_extra_solutions_come_from_the_distribution_of_their_generation(sphere):
+    seeds = [[1.0] * 8, [3.0] * 8]
+    evolver = make_evolver("cma-es", sphere, seeds, sigma0=0.1, population=4)
+    proposals = [evolver.ask() for _ in range(400)]
+    extras = np.array([evolver.breed(p).values for p in proposals[4:]])
+    assert extras.mean(axis=0) == pytest.approx([2.0] * 8, abs=5 * 0.1 / 396**0.5)
+    assert extras.std(axis=0) == pytest.approx([0.1] * 8, rel=0.2)
+
+
+def test_extra_solutions_change_nothing_about_those_that_follow(sphere):
+    once, ahead = (make_evolver("cma-es", sphere, np.zeros((2, 8)), population=4) for _ in range(2))
+    ours, theirs = ([evolver.ask() for _ in range(4)] for evolver in (once, ahead))
+    state = ahead.rng.bit_generator.state
+    extra = ahead.ask()
+    ahead.breed(extra)
+    ahead.rng.bit_generator.state = state  # what the proposal itself has drawn
+    for a, b in zip(ours, theirs, strict=True):
+        once.tell(a), ahead.tell(b)
+    for _ in range(4):
+        a, b = once.ask(), ahead.ask()
+        assert np.array_equal(once.breed(a).values, ahead.breed(b).values)
+
+
+@pytest.mark.parametrize("hand", [{"mix": 0.5}, {"split": 3}, None])
+def test_children_by_hand_between_solutions_take_none_and_count_for_none(hand, start):
+    evolver, seeds = start("cma-es", population=4), []
+    for _ in range(12):
+        evolver.tell(evolver.ask(**hand) if hand else np.zeros(evolver.space.size))
+        proposal = evolver.ask()
+        seeds.append(proposal.seed)
+        evolver.tell(proposal)
+    assert seeds == list(range(12))
+
+
+def test_a_solution_that_is_no_longer_kept_is_refused(start):
+    evolver = start("cma-es", population=3)
+    old = [evolver.ask() for _ in range(3)]
+    for _ in range(300):  # nobody tells these
+        evolver.ask()
+    evolver.run(3)
+    for proposal in old:
+        evolver.breed(proposal)  # of the generation before
+    with pytest.raises(InputError, match="Solution 999 belongs to another generation"):
+        evolver.breed(Proposal((), None, None, 999))
 
 
 def test_the_order_of_scored_solutions_does_not_matter(start):
@@ -308,21 +373,6 @@ def test_the_order_of_scored_solutions_does_not_matter(start):
             assert np.array_equal(forwards.breed(a).values, backwards.breed(b).values)
         for a, b in zip(ours, reversed(theirs), strict=True):
             forwards.tell(a), backwards.tell(b)
-
-
-def test_a_solution_scored_twice_does_not_count_for_the_next_generation(start):
-    once, twice = start("cma-es", population=4), start("cma-es", population=4)
-    for evolver in (once, twice):
-        for _ in range(4):
-            proposal = evolver.ask()
-            scores = evolver.evaluate(proposal)
-            evolver.tell(proposal, scores)
-    with contextlib.suppress(InputError):  # to refuse it is as good
-        twice.tell(proposal, scores)
-    for _ in range(8):
-        ours, theirs = once.ask(), twice.ask()
-        assert np.array_equal(once.breed(ours).values, twice.breed(theirs).values)
-        once.tell(ours), twice.tell(theirs)
 
 
 # -- brute force ----------------------------------------------------------------------------------
@@ -346,6 +396,47 @@ def test_brute_force_finds_the_best_ratio_although_the_seeds_have_left(size, pea
     assert evolver.history.loc[evolver.history["child"] == evolver.best.id, "mix"].item() == 0.7
     again = evolver.run(11).history["mix"]  # it starts over
     assert again.tolist()[11:] == again.tolist()[:11]
+
+
+def test_brute_force_proposes_each_ratio_once_however_far_it_asks_ahead(peak):
+    evolver = make_evolver("brute-force", peak, np.eye(2), ratios=11)
+    proposals = []
+    for _ in range(4):
+        ahead = [evolver.ask() for _ in range(3)]
+        evolver.tell(evolver.ask(parents=(0, 1)))  # by hand, which takes none
+        evolver.tell([0.5, 0.5])
+        for proposal in reversed(ahead):
+            evolver.tell(proposal)
+        proposals += ahead
+    assert [p.mix for p in proposals[:11]] == pytest.approx(np.linspace(0, 1, 11))
+    assert proposals[11].mix == 0.0  # it starts over
+
+
+def test_brute_force_on_workers_scores_each_ratio_once(peak):
+    evolver = make_evolver("brute-force", peak, np.eye(2), ratios=101)
+    evolver.run(101, executor=Scripted(5))
+    assert sorted(evolver.history["mix"]) == pytest.approx(np.linspace(0, 1, 101))
+
+
+def test_brute_force_taken_up_from_a_store_proposes_what_was_not_told(peak, tmp_path):
+    evolver = make_evolver("brute-force", peak, np.eye(2), ratios=11)
+    with store.record(evolver, tmp_path / "runs.db"):
+        evolver.run(11)
+        ahead = [evolver.ask() for _ in range(6)]
+        for proposal in (ahead[4], ahead[0], ahead[1]):
+            evolver.tell(proposal)
+        evolver.tell(evolver.ask(parents=(0, 1), mix=0.9, split=1))
+    again = store.resume(tmp_path / "runs.db", task=peak)
+    mixes = [again.ask().mix for _ in range(10)]
+    assert mixes == pytest.approx([0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 0.0, 0.1])
+
+
+def test_brute_force_goes_on_from_a_state_with_what_it_left_out(peak):
+    first = make_evolver("brute-force", peak, np.eye(2), ratios=11).run(4)
+    state = first.state_dict()
+    second = make_evolver("brute-force", peak, np.eye(2), ratios=11)
+    second.load_state_dict(state)
+    assert [second.ask() for _ in range(9)] == [first.ask() for _ in range(9)]
 
 
 def test_brute_force_counts_what_a_model_solves(peak):
