@@ -6,10 +6,11 @@ It has no threads and no user interface: views observe it (``subscribe``).
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.scores import as_scores
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
-from m2n2lab.utils.errors import InputError, real_number, whole_number
+from m2n2lab.utils.errors import InputError, exception_classes, real_number, whole_number
 from m2n2lab.utils.fair_locks import FairLock, in_turn
 from m2n2lab.utils.progress import Halted
 
@@ -41,7 +42,32 @@ class Executor(Protocol):
     """An object that takes the steps, such as in other processes (see ``m2n2lab.executors``)."""
 
     def run(self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None) -> None:
-        """Take up to ``steps`` steps, stopping after one for which ``until`` is true."""
+        """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
+
+        With ``catch`` or ``retries`` in ``Evolver.run``, it is called with these too.
+        """
+
+
+def log_failure(proposal: Proposal, reason: str, tries_left: int) -> None:
+    """Log that a child could not be scored, and what becomes of it."""
+    if tries_left:
+        log.warning("Scoring %s raised %s; trying again.", proposal.child_text, reason)
+    else:
+        log.warning("Skipped %s: %s.", proposal.child_text, reason)
+
+
+class PutBack(NamedTuple):
+    """A proposal that the next ``ask`` returns, because its step was not completed.
+
+    Attributes:
+        proposal: the proposal.
+        before: state of the generator before it was drawn, if nothing was drawn since.
+        after: its state after that.
+    """
+
+    proposal: Proposal
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
 
 
 class Evolver:
@@ -162,6 +188,7 @@ class Evolver:
         self._next_id = 0
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._untold: dict[int, tuple[Member, ...]] = {}  # parents of asked proposals, by seed
+        self._put_back: deque[PutBack] = deque()
         self._told: dict[int, int] = {}  # step of each proposal that was told, by its key
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._recorded_best: int | None = None  # the last best member in ``records``
@@ -231,9 +258,16 @@ class Evolver:
         Raises:
             InputError: a parent is not in the archive, or the split or mix is out of bounds.
         """
+        drawn_by_method = parents is None and split is None and mix is None
+        again = self._put_back.popleft() if drawn_by_method and self._put_back else None
+        if again is not None and again.before == self.rng.bit_generator.state:
+            self.rng.bit_generator.state = again.after
+            return again.proposal
         u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
         seed = int(self.rng.bit_generator.random_raw()) >> 11
-        if parents is None and split is None and mix is None:
+        if again is not None:
+            return again.proposal
+        if drawn_by_method:
             return self._keep_parents(self._draw(u_a, u_b, u_split, u_mix, seed))
         a, b = self.archive.pair(parents)
         if a is None:
@@ -243,6 +277,12 @@ class Evolver:
         proposal = drawn.edit(**{k: v for k, v in given.items() if v is not None})
         self.check(proposal)
         return self._keep_parents(proposal)
+
+    @in_turn
+    def put_back(self, proposal: Proposal) -> None:
+        """Let a later ``ask`` without choices by hand return this proposal, which was not told."""
+        self._untold[proposal.seed] = self._untold.pop(proposal.seed, ())
+        self._put_back.append(PutBack(proposal))
 
     def _keep_parents(self, proposal: Proposal) -> Proposal:
         """Keep a proposal's parents until it is told: they may leave the archive before."""
@@ -427,22 +467,46 @@ class Evolver:
     def step(self) -> Generation:
         """Ask, evaluate as far as the decision needs, and tell once.
 
-        A step that is interrupted changes nothing.
+        A step that is interrupted, or in which the task raises, changes nothing; the next step
+        proposes the same child.
 
         Raises:
-            Halted: the evaluation was stopped; the next step proposes the same child.
+            Halted: the evaluation was stopped.
         """
-        at, drawn = self._step, self.rng.bit_generator.state
+        at, before = self._step, self.rng.bit_generator.state
+        proposal = None
         try:
             proposal = self.ask()
             if self.rejection is None:
                 return self.tell(proposal, self.evaluate(proposal))
             model = self.space.materialise(self.breed(proposal))
             return self.tell(proposal, self.rejection.score(model, proposal))
-        except (Halted, KeyboardInterrupt):
+        except BaseException:
             if self._step == at:
-                self.rng.bit_generator.state = drawn
+                if proposal is not None:
+                    after = self.rng.bit_generator.state
+                    self._put_back.appendleft(PutBack(proposal, before, after))
+                self.rng.bit_generator.state = before
             raise
+
+    def _try_step(self, catch: tuple[type[Exception], ...], retries: int) -> Generation | Exception:
+        """Take a step, trying its child again; return what was raised if the child is skipped."""
+        for left in range(retries, -1, -1):
+            at = self._step
+            try:
+                return self.step()
+            except Halted:
+                raise
+            except Exception as error:
+                # After a complete step an observer raised; without a proposal, the method did.
+                if self._step > at or not self._put_back or self._put_back[0].before is None:
+                    raise
+                if not left and not isinstance(error, catch):
+                    raise
+                proposal = self._put_back[0].proposal if left else self.ask()
+                log_failure(proposal, f"{type(error).__name__}: {error}", left)
+                failure = error
+        return failure
 
     def run(
         self,
@@ -451,23 +515,40 @@ class Evolver:
         executor: Executor | None = None,
         *,
         store: str | Path | None = None,
+        catch: type[Exception] | tuple[type[Exception], ...] = (),
+        retries: int = 0,
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
-        ``executor`` decides where children are scored (see ``m2n2lab.executors``), in this thread
-        by default; ``store`` is the file that records them (see ``m2n2lab.store``).
+        If the task raises, so does this; the next run asks for the same child again, as a resumed
+        one does.
+
+        Args:
+            steps: maximum number of steps.
+            until: called with each generation.
+            executor: decides where children are scored (see ``m2n2lab.executors``), by default in
+                this thread.
+            store: the file that records the steps (see ``m2n2lab.store``).
+            catch: exceptions at which the child is skipped instead, which is logged and counts as
+                one of the steps.
+            retries: number of times that a child is tried again first, whatever was raised.
 
         Raises:
             InputError: ``steps`` is negative, or the store cannot be written; as the executor.
         """
         count = whole_number("steps", steps, 0)
+        caught, retries = exception_classes("catch", catch), whole_number("retries", retries, 0)
         recorder: RecordSearch | None = None if store is None else extension("recorder")
         with nullcontext() if store is None or recorder is None else recorder(self, store):
             if executor is not None:
-                executor.run(self, count, until)
+                # Only where they are asked for: executors of one's own need not know them.
+                more: dict[str, Any] = {"catch": caught, "retries": retries}
+                executor.run(self, count, until, **(more if caught or retries else {}))
                 return self
             for _ in range(count):
-                generation = self.step()
+                generation = self._try_step(caught, retries)
+                if isinstance(generation, Exception):
+                    continue
                 if until is not None and until(generation):
                     break
         return self
@@ -587,6 +668,7 @@ class Evolver:
         self._step, self._next_id = state["step"], state["born"]
         self._bred, self._tested, self._recorded_best = None, state.get("tested"), None
         self._told, self._untold = {}, {}
+        self._put_back.clear()
         self._record_best()
 
     @in_turn

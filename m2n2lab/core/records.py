@@ -41,11 +41,17 @@ class Proposal:
 
     @property
     def key(self) -> int:
-        """A hash of all that makes the child, not of ``by_hand``: equal keys make equal children."""
+        """A hash of all that makes the child, which ``by_hand`` does not."""
         try:
             return hash((tuple(self.parents), self.split, self.mix, self.seed))
         except TypeError:  # a field is no number, which ``check`` refuses
             return id(self)
+
+    @property
+    def child_text(self) -> str:
+        """The child as text, by its parents."""
+        parents = " × ".join(map(str, self.parents))
+        return f"the child of {parents}" if parents else "a child without parents"
 
     def check(self, size: int) -> None:
         """Check the proposal against a space of ``size`` parameters.

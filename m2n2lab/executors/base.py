@@ -23,7 +23,7 @@ class Crew(Pool):
 
     A worker that dies, or needs longer than ``timeout``, is replaced, and its proposal goes to
     another one; after ``MAX_RETRIES`` more tries it is skipped, reported in the log and in
-    ``skipped``.
+    ``skipped``. What a run leaves untold when it ends by an error is asked for again by the next.
 
     Args:
         workers: W, the number of workers, and of proposals in flight.
@@ -44,22 +44,32 @@ class Crew(Pool):
         self.skipped: list[Skipped] = []
 
     def run(
-        self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None = None
+        self,
+        evolver: Evolver,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        catch: tuple[type[Exception], ...] = (),
+        retries: int = 0,
     ) -> None:
         """Tell up to ``steps`` children; after one for which ``until`` is true, ask for no more.
+
+        ``catch`` and ``retries`` are those of ``Evolver.run``; a worker that is lost counts for
+        neither.
 
         Raises:
             InputError: scores or models that cannot be used, workers that cannot start.
             EvaluationError: the task raised. Children in flight are told before.
             KeyboardInterrupt: Ctrl-C; likewise, but a second one drops them.
         """
-        self.dispatch(evolver, whole_number("steps", steps, 0), until).run()
+        self.dispatch(evolver, whole_number("steps", steps, 0), until, catch, retries).run()
 
     def dispatch(
         self,
         evolver: Evolver,
         steps: int = 0,
         until: Callable[[Generation], bool] | None = None,
+        catch: tuple[type[Exception], ...] = (),
+        retries: int = 0,
     ) -> Dispatch:
         """Return a run that its caller polls (see ``Dispatch``); workers begin to start.
 
@@ -67,4 +77,5 @@ class Crew(Pool):
             InputError: models that cannot be sent to workers.
         """
         self.load(evolver.task, evolver.space)
-        return Dispatch(self, evolver, self.arrivals, self.skipped, steps, until)
+        arrivals, skipped = self.arrivals, self.skipped
+        return Dispatch(self, evolver, arrivals, skipped, steps, until, catch, retries)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m2n2lab.core.early_rejection import Trial
+from m2n2lab.core.evolver import log_failure
 from m2n2lab.core.records import Generation, Partial, Proposal
 from m2n2lab.executors.pool import POLL_SECONDS, Pool
 from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.utils.arrays import Indices
-from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Evaluation:
         trial: the scores so far, if children are scored chunk by chunk.
         indices: (n,) data points of the current chunk.
         tries: number of workers that were lost with it.
+        failures: number of times that scoring or telling it raised.
         orphan: whether the step that bore one of its parents was taken back.
         began: monotonic time at which it was asked for.
     """
@@ -58,6 +59,7 @@ class Evaluation:
     trial: Trial | None
     indices: Indices | None = None
     tries: int = 0
+    failures: int = 0
     orphan: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -80,6 +82,8 @@ class Dispatch:
         skipped: receives proposals that are given up.
         steps: number of children that may be told.
         until: after a generation for which this is true, no more children are asked for.
+        catch: exceptions at which a child is skipped, which counts as one of the steps.
+        retries: number of times that a child is tried again first, whatever was raised.
 
     Attributes:
         took: seconds between asking for and telling the child that was told last.
@@ -93,12 +97,15 @@ class Dispatch:
         skipped: list[Skipped],
         steps: int = 0,
         until: Callable[[Generation], bool] | None = None,
+        catch: tuple[type[Exception], ...] = (),
+        retries: int = 0,
     ) -> None:
         self.took = 0.0
+        self._catch, self._max_retries = catch, retries
         self._pool, self._evolver, self._until = pool, evolver, until
         self._arrivals, self._skipped = arrivals, skipped
         self._remaining: float = steps
-        self._retries: deque[Evaluation] = deque()  # their workers were lost
+        self._retries: deque[Evaluation] = deque()  # to be sent again
         self._sent: dict[int, Evaluation] = {}  # by number
         self._stopping = False
         self._failure: Exception | None = None
@@ -169,7 +176,7 @@ class Dispatch:
             raise self._failure
 
     def close(self) -> None:
-        """End the run; what is in flight is never told."""
+        """End the run; what is in flight is asked for again by the next one."""
         self._unsubscribe()
         self._drop_all()
 
@@ -196,6 +203,9 @@ class Dispatch:
     def _ask(self) -> Evaluation:
         with self._evolver.turn():  # a parent could leave the archive in between
             proposal = self._evolver.ask()
+            while self._is_in_flight(proposal):  # drawn again, after a step was taken back
+                self._arrivals.dropped(self._arrivals.asked())
+                proposal = self._evolver.ask()
             genome = self._evolver.breed(proposal)
             rejection = self._evolver.rejection
             trial = rejection.trial(proposal) if rejection else None
@@ -203,6 +213,10 @@ class Dispatch:
         if trial is not None:
             evaluation.indices = trial.upcoming()
         return evaluation
+
+    def _is_in_flight(self, proposal: Proposal) -> bool:
+        in_flight = (*self._sent.values(), *self._retries)
+        return any(each.proposal.key == proposal.key for each in in_flight)
 
     def _send(self, worker: int, evaluation: Evaluation, genome: Any = None) -> None:
         self._pool.send(worker, evaluation.number, Job(genome, evaluation.indices))
@@ -223,16 +237,20 @@ class Dispatch:
             del self._sent[number]
             self._retry(evaluation, result.reason)
         elif isinstance(result, Failure):
-            self._fail(result.error(f"Scoring {_name(evaluation)}"))
-            self._drop(evaluation)
+            error = result.error(f"Scoring {evaluation.proposal.child_text}")
+            reason = f"{result.class_name}: {result.message}"
+            self._take_failure(evaluation, error, reason, result.is_of(self._catch))
         elif result is not None:
             try:
                 self._score(worker, evaluation, result)
             except Exception as error:
-                self._fail(error)
-                if not isinstance(error, InputError):
-                    # Not this child's fault: an observer cannot write, for example. What is in
-                    # flight would fail likewise, unheard.
+                if number in self._sent:
+                    reason = f"{type(error).__name__}: {error}"
+                    self._take_failure(evaluation, error, reason, isinstance(error, self._catch))
+                else:
+                    # It was told, so an observer cannot write, for example. What is in flight
+                    # would fail likewise, unheard.
+                    self._fail(error)
                     self._drop_all()
 
     def _take_start(self, result: Result) -> None:
@@ -261,12 +279,8 @@ class Dispatch:
         trial = evaluation.trial
         if trial is not None:
             assert evaluation.indices is not None
-            try:
-                trial.add(evaluation.indices, scores)
-                evaluation.indices = trial.next()
-            except Exception:
-                self._drop(evaluation)
-                raise
+            trial.add(evaluation.indices, scores)
+            evaluation.indices = trial.next()
             if evaluation.indices is not None:
                 self._send(worker, evaluation)
                 return
@@ -282,8 +296,6 @@ class Dispatch:
                 self._remaining -= 1
                 self._skipped_in_a_row = 0
                 self.took = time.monotonic() - evaluation.began
-            else:
-                self._drop(evaluation)
         if self._until is not None and self._until(generation):
             self._stopping = True
 
@@ -294,13 +306,37 @@ class Dispatch:
         self._failure = self._failure or error
         self._stopping = True
 
+    def _take_failure(
+        self, evaluation: Evaluation, error: Exception, reason: str, caught: bool
+    ) -> None:
+        """Try a child again that could not be scored or told, skip it, or end the run."""
+        evaluation.failures += 1
+        left = self._max_retries + 1 - evaluation.failures
+        if left > 0 or caught:
+            log_failure(evaluation.proposal, reason, left)
+        if left > 0:
+            del self._sent[evaluation.number]
+            rejection = self._evolver.rejection
+            if rejection is not None:  # from its first data points on, as it may have had its last
+                evaluation.trial = rejection.trial(evaluation.proposal)
+                evaluation.indices = evaluation.trial.upcoming()
+            self._retries.append(evaluation)
+        elif caught:
+            self._skipped.append(Skipped(evaluation.proposal, reason))
+            self._drop(evaluation)
+            self._remaining -= 1
+        else:
+            self._fail(error)
+            self._drop(evaluation, again=True)
+
     def _retry(self, evaluation: Evaluation, reason: str) -> None:
         evaluation.tries += 1
+        child = evaluation.proposal.child_text
         if evaluation.tries <= MAX_RETRIES:
-            log.warning("A worker was lost (%s); %s goes to another.", reason, _name(evaluation))
+            log.warning("A worker was lost (%s); %s goes to another.", reason, child)
             self._retries.append(evaluation)
             return
-        log.error("Skipped %s after %d tries: %s.", _name(evaluation), evaluation.tries, reason)
+        log.error("Skipped %s after %d tries: %s.", child, evaluation.tries, reason)
         self._skipped.append(Skipped(evaluation.proposal, reason))
         self._drop(evaluation)
         self._skipped_in_a_row += 1
@@ -313,16 +349,15 @@ class Dispatch:
             )
             self._drop_all()
 
-    def _drop(self, evaluation: Evaluation) -> None:
+    def _drop(self, evaluation: Evaluation, again: bool = False) -> None:
+        """Forget a proposal in flight, or let the next run ask for it ``again``."""
+        again = again and not evaluation.orphan
         self._sent.pop(evaluation.number, None)
-        self._arrivals.dropped(evaluation.number)
+        self._arrivals.dropped(evaluation.number, again)
+        if again:
+            self._evolver.put_back(evaluation.proposal)
 
     def _drop_all(self) -> None:
         for evaluation in (*self._sent.values(), *self._retries):
-            self._drop(evaluation)
+            self._drop(evaluation, again=True)
         self._retries.clear()
-
-
-def _name(evaluation: Evaluation) -> str:
-    parents = " × ".join(map(str, evaluation.proposal.parents))
-    return f"the child of {parents}" if parents else "a child without parents"

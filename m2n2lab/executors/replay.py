@@ -20,11 +20,13 @@ class Arrivals:
         events: 0 where a proposal was asked for; t where the t-th of them (from 1) was told; −t
             where it was dropped.
         seen: data points that were scored, by t, of children that were rejected early.
+        again: t of dropped proposals that the next run asks for again.
     """
 
     def __init__(self) -> None:
         self.events: list[int] = []
         self.seen: dict[int, int] = {}
+        self.again: set[int] = set()
         self._asked = 0
 
     def asked(self) -> int:
@@ -39,13 +41,19 @@ class Arrivals:
             self.seen[number] = seen
         self.events.append(number)
 
-    def dropped(self, number: int) -> None:
-        """Record that a proposal will never be told."""
+    def dropped(self, number: int, again: bool = False) -> None:
+        """Record that a proposal will not be told, unless it is asked for ``again``."""
+        if again:
+            self.again.add(number)
         self.events.append(-number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON holds too, for ``of``."""
-        return {"events": [*self.events], "seen": {str(k): v for k, v in self.seen.items()}}
+        return {
+            "events": [*self.events],
+            "seen": {str(k): v for k, v in self.seen.items()},
+            "again": sorted(self.again),
+        }
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Arrivals:
@@ -58,6 +66,8 @@ class Arrivals:
         try:
             arrivals.events = [int(event) for event in state["events"]]
             arrivals.seen = {int(k): int(v) for k, v in state["seen"].items()}
+            # Records of earlier versions have none.
+            arrivals.again = {int(number) for number in state.get("again", ())}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 "A record of arrivals must be the events and seen of a state_dict, got "
@@ -82,13 +92,21 @@ class Replayed:
     def __init__(self, arrivals: Arrivals) -> None:
         self._events = arrivals.events
         self._seen = arrivals.seen
+        self._again = arrivals.again
         self._position = self._asked = 0
         self._in_flight: dict[int, tuple[Proposal, Any, Trial | None]] = {}
 
     def run(
-        self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None = None
+        self,
+        evolver: Evolver,
+        steps: int,
+        until: Callable[[Generation], bool] | None = None,
+        catch: tuple[type[Exception], ...] = (),
+        retries: int = 0,
     ) -> None:
         """Take up to ``steps`` steps, as far as the record goes.
+
+        What was caught or tried again is in the record, so ``catch`` and ``retries`` have no use.
 
         Raises:
             InputError: a child is told that was never asked for.
@@ -112,7 +130,9 @@ class Replayed:
                 if until is not None and until(generation):
                     left = 0
             else:
-                del self._in_flight[-event]
+                proposal, *_ = self._in_flight.pop(-event)
+                if -event in self._again:
+                    evolver.put_back(proposal)
             self._position += 1
 
     def _tell(self, evolver: Evolver, number: int) -> Generation:

@@ -41,18 +41,25 @@ class Failure:
         message: its text.
         trace: its traceback.
         refused: whether it was an ``InputError``.
+        bases: full names of its class and that class's bases.
     """
 
     class_name: str
     message: str
     trace: str
     refused: bool
+    bases: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """Return an exception as text; to be called in its ``except`` block."""
         refused = isinstance(error, InputError)
-        return cls(type(error).__name__, str(error), traceback.format_exc(), refused)
+        bases = tuple(map(_full_name, type(error).__mro__))
+        return cls(type(error).__name__, str(error), traceback.format_exc(), refused, bases)
+
+    def is_of(self, classes: tuple[type[Exception], ...]) -> bool:
+        """Return whether it is of one of these classes, by name: they may be other objects here."""
+        return any(_full_name(each) in self.bases for each in classes)
 
     def error(self, action: str) -> Exception:
         """Return the exception to raise in the receiving process."""
@@ -62,6 +69,10 @@ class Failure:
             f"{action} raised {self.class_name}: {self.message or 'no message'}; "
             f"mend that and go on.\n{self.trace}"
         )
+
+
+def _full_name(of: type) -> str:
+    return f"{of.__module__}.{of.__qualname__}"
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,21 @@ def choose(what: str, name: object, known: Iterable[str]) -> str:
     )
 
 
+def exception_classes(name: str, value: Any) -> tuple[type[Exception], ...]:
+    """Return ``value``, an exception class or a tuple of them, as a tuple.
+
+    Raises:
+        InputError: anything else.
+    """
+    classes = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(each, type) and issubclass(each, Exception) for each in classes):
+        raise InputError(
+            f"{name} must be an exception class or a tuple of them, got {value!r}; give for "
+            f"example {name}=RuntimeError."
+        )
+    return classes
+
+
 def device_name(name: object) -> str:
     """Return ``name`` if a device can have it; whether the device exists is checked on use.
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import torch
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
-
 from helpers.crews import Scripted
 
 from m2n2lab import METHODS, Evolver, InputError, Proposal, make_evolver, store
