@@ -12,8 +12,7 @@ from PIL import Image
 import m2n2lab
 from m2n2lab import InputError
 from m2n2lab.cli import main
-from m2n2lab.tasks import Halted, Text2Image, Watch
-from m2n2lab.tasks.images import text2image
+from m2n2lab.tasks import Halted, Text2Image, Watch, text2image
 from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
 from m2n2lab.tasks.images.diffusion import LONGEST_PROMPT, Painter, Prompt
 from m2n2lab.zoo import images

@@ -16,9 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from m2n2lab import CheckpointSpace, InputError
-from m2n2lab.tasks import Halted, Tasks, Watch, make_again
+from m2n2lab.tasks import Halted, Tasks, Watch, harness, make_again
+from m2n2lab.tasks.language import harness_source
 from m2n2lab.tasks.language.harness_source import load
-from m2n2lab.tasks.language.task import harness, harness_source
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.harness_files import KINDS, Files, metric
 
 from m2n2lab import InputError
-from m2n2lab.tasks.language.task import harness
+from m2n2lab.tasks import harness
 
 
 @pytest.fixture

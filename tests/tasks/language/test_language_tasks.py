@@ -15,10 +15,8 @@ from helpers.checkpoints import letters, llama, tokenizer
 from m2n2lab import Archive, CheckpointSpace, Evolver, InputError
 from m2n2lab.analysis.lineage import Lineage
 from m2n2lab.analysis.members import member_page
-from m2n2lab.tasks import GSM8K, Halted, Tasks, Watch, from_function
+from m2n2lab.tasks import GSM8K, Halted, Tasks, Watch, from_function, gsm8k, webshop
 from m2n2lab.tasks.language.gsm8k_data import Problem
-from m2n2lab.tasks.language.task import gsm8k
-from m2n2lab.tasks.shopping import webshop
 
 PROBLEMS = [
     Problem(f"what is {k} + {k}?", f"{k}+{k}=<<{k}+{k}={2 * k}>>{2 * k}\n#### {2 * k}")

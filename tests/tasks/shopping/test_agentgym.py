@@ -11,8 +11,7 @@ import pytest
 from test_webshop import told
 
 from m2n2lab import InputError
-from m2n2lab.tasks import WebShop, make_again
-from m2n2lab.tasks.shopping import webshop
+from m2n2lab.tasks import WebShop, make_again, webshop
 from m2n2lab.tasks.shopping.agentgym import AgentGym
 from m2n2lab.tasks.shopping.catalogue import goals, products
 from m2n2lab.tasks.shopping.simulator import Action, Shop, Visit, parse_action

@@ -8,8 +8,7 @@ import torch
 from helpers.checkpoints import letters, llama
 
 from m2n2lab import CheckpointSpace, InputError
-from m2n2lab.tasks import WebShop
-from m2n2lab.tasks.shopping import webshop
+from m2n2lab.tasks import WebShop, webshop
 from m2n2lab.tasks.shopping.catalogue import Goal, Product, goals, products
 from m2n2lab.tasks.shopping.product_files import read_goals, read_products
 from m2n2lab.tasks.shopping.simulator import Action, Shop, Visit, parse_action, reward
