@@ -27,7 +27,7 @@ def asked(tmp_path_factory):
 def answers(generator, asked, prompts=PROMPTS, watch=None):
     found = {}
     for batch in generator.batches(*asked, prompts, watch):
-        found.update(zip(batch.places, batch.texts, strict=True))
+        found.update(zip(batch.indices, batch.texts, strict=True))
     assert sorted(found) == list(range(len(prompts)))
     return [found[place] for place in range(len(prompts))]
 
