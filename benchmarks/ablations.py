@@ -28,7 +28,7 @@ from stills import png
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.tasks import digits
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 SEEDS = 5
 STARTS = {"scratch": False, "pretrained": True}
@@ -210,10 +210,10 @@ def report(folder: Path, draw: Callable[[Any], bytes] = png) -> str:
     each = [(name, start, STEPS[start]) for name in GRIDS for start in STARTS]
     text = "\n".join(tables(folder, *one) for one in each)
     told = f"{text}\n{SEEDS} seeds a cell. {about()}. `python benchmarks/ablations.py`\n"
-    write_whole(folder / "ablations.md", told)
+    write_atomically(folder / "ablations.md", told)
     maps = [heat_map(folder, *one) for one in each]
     picture = gridplot(maps, ncols=len(STARTS), toolbar_location=None)
-    write_whole(folder / "ablations.png", draw(picture))
+    write_atomically(folder / "ablations.png", draw(picture))
     return told
 
 

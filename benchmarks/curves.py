@@ -24,7 +24,7 @@ from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import writable_folder, write_whole
+from m2n2lab.utils.files import writable_folder, write_atomically
 from m2n2lab.utils.processors import processors
 
 RESULTS = Path(__file__).parent / "results"
@@ -92,7 +92,7 @@ def write(folder: Path, search: Search, rows: pd.DataFrame) -> None:
     old = read(folder, search.name)
     parts = [part for part in (old[old["seed"] != search.seed], rows) if len(part)]
     table = pd.concat(parts).sort_values(["seed", "step"], kind="stable")
-    write_whole(path(folder, search.name), table.to_csv(index=False, float_format="%.5g"))
+    write_atomically(path(folder, search.name), table.to_csv(index=False, float_format="%.5g"))
 
 
 def gather(

@@ -40,7 +40,7 @@ class IdeasArchive(Archive):
     def draw_mate(self, parent: int, u: float) -> int:
         if self.appeal == 1.0 and not self.union:
             return super().draw_mate(parent, u)
-        now, row = self._now, self._row(parent)
+        now, row = self._population, self._row(parent)
         weights = np.ones(self.points) if self.union else now.weights
         gains = weighted_sums(np.maximum(now.scores - now.scores[row], 0.0), weights)
         gains[now.spare] = 0.0
@@ -50,7 +50,7 @@ class IdeasArchive(Archive):
         return now.pick(np.cumsum(worth).tolist(), u)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
-        now = self._now
+        now = self._population
         if self.loser == "lowest" or len(self) < self.size:
             return super()._contest(fitness)
         others = [row for row, member in enumerate(now.rows) if member is not None]

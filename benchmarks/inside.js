@@ -87,7 +87,7 @@ window.inside = (() => {
       if (seen && same(now, typed()) && !same(now, before.pair))
         return { answer: same(now, before.asked) ? "the pair" : "another pair" }
       const note = figure("note") ?? ""
-      return note !== before.note && note.includes("does not live") && { answer: "refused" }
+      return note !== before.note && /does not live|is not in the archive/.test(note) && { answer: "refused" }
     },
   }
 

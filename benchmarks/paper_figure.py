@@ -35,7 +35,7 @@ from m2n2lab import Evolver, make_evolver, tasks
 from m2n2lab.analysis.comparison import CompareData, label_places
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 
 class Start(NamedTuple):
@@ -278,8 +278,8 @@ def report(
     text = (
         f"{table(folder, starts)}\n{seconds / 60:.0f} minutes of one core. {about()}. `{command}`\n"
     )
-    write_whole(folder / f"{task}.md", text)
-    write_whole(folder / f"{task}.png", draw(drawing(folder, starts)))
+    write_atomically(folder / f"{task}.md", text)
+    write_atomically(folder / f"{task}.png", draw(drawing(folder, starts)))
     return text
 
 

@@ -30,7 +30,7 @@ from ideas import search_on
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.tasks import Classify, digits
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 FOLD = 1_150
 """Images that are searched on when an idea is tried; the other 287 of the training data are held
@@ -260,7 +260,7 @@ def main() -> None:
         rows = [*judged(folder, found), by_gradient(digits(), JUDGING)]
         text = markdown(heads, ((*row[:3], row.verdict) for row in rows))
     told = f"{text}\n{about()}. `python benchmarks/variant.py {options.what}`\n"
-    write_whole(folder / f"{options.what}.md", told)
+    write_atomically(folder / f"{options.what}.md", told)
     print(told)
 
 

@@ -6,9 +6,8 @@ import signal
 import numpy as np
 import pytest
 import torch
-from browsing import faults, lab_command, launched, logged
 from helpers.checkpoints import llama, tokenizer
-from helpers.pages import PATIENCE, free_port, served
+from helpers.pages import PATIENCE, faults, free_port, lab_command, launched, logged, served
 from helpers.stores import small
 from hypothesis import settings
 from playwright.sync_api import expect, sync_playwright

@@ -195,7 +195,9 @@ def curves_data(evolver: Evolver, points: int = CURVE_POINTS) -> CurvesData:
     names = evolver.task.classes
     parts = {}
     if 1 < len(names) <= CURVE_CLASSES:
-        parts = dict(zip(names, 100 * evolver.records.parts_at(step, len(names)).T, strict=True))
+        parts = dict(
+            zip(names, 100 * evolver.records.class_means_at(step, len(names)).T, strict=True)
+        )
     return CurvesData(step, covered, entropy, train, test, parts)
 
 

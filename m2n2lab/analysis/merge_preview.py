@@ -129,7 +129,7 @@ def _scored(evolver: Evolver, genome: Any) -> Floats:
     return np.asarray(evolver.task.evaluate(evolver.space.materialise(genome)), dtype=float)
 
 
-def verdict_words(data: BenchData) -> str:
+def describe_verdict(data: BenchData) -> str:
     """Return the verdict, and what the child keeps of each parent, in a few sentences."""
     kept = [
         f"{who}’s {plain(data.classes[best], LONGEST_NAME)} ({data.accuracy[2, best]:.0%})"

@@ -16,7 +16,7 @@ from m2n2lab.cli import checkpoint_commands, run_commands
 from m2n2lab.cli.progress import INTERRUPTED, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, taking
 from m2n2lab.utils.errors import InputError, whole_number
-from m2n2lab.utils.files import free_place, writable_folder, write_whole
+from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.version import __version__
 
@@ -69,7 +69,7 @@ def evolve(
     many = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:
-        free_place(save)
+        check_unused(save)
     if settings.draws:
         writable_folder(folder or Path())
     torch.set_num_threads(settings.threads)
@@ -95,8 +95,8 @@ def evolve(
     else:
         print_result(evolver, result)
     if folder is not None:
-        write_whole(folder / "history.csv", evolver.history.to_csv())
-        write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
+        write_atomically(folder / "history.csv", evolver.history.to_csv())
+        write_atomically(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
         best = "best" if settings.checkpoints else "best.safetensors"
         evolver.space.save(evolver.best, folder / best)
         Console(stderr=True).print(f"Wrote history.csv, result.json, {best} to {folder}")
@@ -107,7 +107,7 @@ def evolve(
         from m2n2lab.viz.contact_sheet import sheet_of
 
         sheet = (folder or Path()) / "contact_sheet.png"
-        write_whole(sheet, sheet_of(evolver))
+        write_atomically(sheet, sheet_of(evolver))
         Console(stderr=True).print(f"Drew the seeds and the best member in {sheet}")
     if stopped:
         raise typer.Exit(INTERRUPTED)

@@ -17,7 +17,7 @@ from rich.text import Text
 from m2n2lab.cli.executor_options import Address, Executor, Gpus, Place, Timeout, Workers
 from m2n2lab.cli.progress import INTERRUPTED, print_result, result_of, watched_run
 from m2n2lab.utils.errors import InputError, whole_number
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.text import percent
 
@@ -152,8 +152,8 @@ def export(
     if csv is None and as_json is None:
         raise InputError("Nothing says what to write; give --csv FILE, --json FILE, or both.")
     if csv is not None:
-        write_whole(csv, whole_history(store, run).frame().to_csv())
+        write_atomically(csv, whole_history(store, run).frame().to_csv())
     if as_json is not None:
-        write_whole(as_json, json.dumps(told(store, run), allow_nan=False))
+        write_atomically(as_json, json.dumps(told(store, run), allow_nan=False))
     names = " and ".join(str(path) for path in (csv, as_json) if path is not None)
     Console(stderr=True).print(Text(f"Wrote {names}"), soft_wrap=True)

@@ -1,6 +1,6 @@
-"""The evolver: joins a task, a space and an archive, and lets a person take any part of a step.
+"""Evolver: the search, which joins a task, a space and an archive, as a whole or part by part.
 
-No threads and no user interface here: views watch from outside (``subscribe``).
+It has no threads and no user interface: views observe it (``subscribe``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import InputError, real_number, whole_number
-from m2n2lab.utils.fair_locks import Turns, in_turn
+from m2n2lab.utils.fair_locks import FairLock, in_turn
 from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Takes steps in other processes, or in another order (see ``m2n2lab.executors``)."""
+    """An object that takes the steps, such as in other processes (see ``m2n2lab.executors``)."""
 
     def run(self, evolver: Evolver, steps: int, until: Callable[[Generation], bool] | None) -> None:
-        """Take up to ``steps`` steps."""
+        """Take up to ``steps`` steps, stopping after one for which ``until`` is true."""
 
 
 class Evolver:
@@ -44,54 +44,54 @@ class Evolver:
 
         task = m2n2lab.tasks.digits()
         evolver = m2n2lab.Evolver(task, task.random_seeds(2, rng=0), mutation=0.01, rng=0)
-        for generation in evolver:           # endless; stop when you like, go on later
+        for generation in evolver:           # endless; stop at any time and go on later
             if generation.step == 1_000:
                 break
         evolver.run(1_000)
 
     One step is ``ask`` (choose parents, split and mix), ``evaluate`` (make the child and score
-    it), ``tell`` (let it compete). A person can give any part of a proposal, edit it before it is
-    evaluated, or tell of a model that nobody asked for.
+    it), ``tell`` (let it compete). Any part of a proposal can be given by hand or edited before it
+    is evaluated, and ``tell`` also takes an external model that was never proposed.
 
     All randomness comes from ``rng``: the same seed gives the same archive, bit for bit, in any
-    process on one kind of machine. The number of torch threads changes nothing either, so far as
-    the task's own arithmetic does not depend on it. That of networks which classify does not where
-    torch has oneDNN; elsewhere a tie between two classes, within 1e-5 of their logits, could be
-    broken the other way. Other processors may round differently.
+    process on machines of one type. The number of torch threads changes nothing either, as long as
+    the task's own arithmetic does not depend on it. That of classifiers does not where torch has
+    oneDNN; elsewhere a tie between two classes, within 1e-5 of their logits, could be broken
+    differently. Other processors may round differently.
 
     Args:
         task: scores models on data points.
         seeds: at least two models to start from (vectors, torch modules), or a space that has
             them.
-        archive_size: P, how many members live.
+        archive_size: P, maximum number of members.
         alpha: α of the competition; 0 is a plain genetic algorithm.
-        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default what the task's scores need.
+        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default as the task's scores need.
         crossover: merge two parents; otherwise the child is parent A (and needs mutation).
-        split_point: let the mix change sides at a random index; otherwise one SLERP for all.
+        split_point: exchange the shares of A and B at a random index; otherwise one SLERP for all.
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
         mutation: standard deviation of the normal noise added to a child; 0 for none.
-        rng: seed of everything random.
-        chunk: score this many data points at a time, until it is certain that the child cannot
-            live; the search goes the same way. All at once by default.
-        known: (K, D) scores of the seeds, where they are known; evaluated otherwise.
-        method: name of the method, where it is not that of the class.
+        rng: seed of all random numbers.
+        chunk: number of data points scored at a time, until it is certain that the child is
+            rejected; the results are the same. All at once by default.
+        known: (K, D) scores of the seeds, if known; evaluated otherwise.
+        method: name of the method, if not that of the class.
 
     Attributes:
-        records: what happened, a row of numbers a step.
-        options: what it was made with, to be made again.
-        stored: the run that records it or that it came from, as ``store`` has it.
+        records: the history, a row of numbers per step.
+        options: the arguments from which an equal evolver can be made.
+        stored: the run that records the search or from which it was resumed, or ``None``.
 
     Raises:
-        InputError: seeds or options that cannot be used.
+        InputError: the seeds or options cannot be used.
     """
 
     method: str = "m2n2"
     lowest_leaves = True
-    """Whether the child lives unless it is the lowest, and nothing else is made of its scores."""
+    """Whether a child is rejected only for the lowest fitness, and its scores have no other use."""
     saves = True
     """Whether there is a ``state_dict``."""
     trained_mutation = 0.0
-    """Mutation that is usual where the seeds are trained networks (none, arXiv 2508.16204)."""
+    """Default mutation where the seeds are trained networks (none, arXiv 2508.16204)."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Evolver:
     ) -> None:
         if method is not None:
             self.method = method
-        self.turn = Turns()
+        self.turn = FairLock()
         self.records = History()
         self._observers = Observers()
         self.task = task
@@ -124,15 +124,15 @@ class Evolver:
         self.mutation = real_number("mutation", mutation, 0.0)
         if not crossover and self.mutation == 0.0:
             raise InputError(
-                "Without crossover and mutation every child would be a copy of its parent, but "
-                "crossover=False and mutation=0 came; set mutation, for example to 0.01."
+                "Without crossover and mutation every child would be a copy of its parent, got "
+                "crossover=False and mutation=0; set mutation, for example to 0.01."
             )
         self.archive = self._new_archive(
             archive_size, alpha, capacity or ("max" if task.graded else "one")
         )
         if chunk is not None and not self.lowest_leaves:
             raise InputError(
-                f"Method {self.method} needs all scores of every child, but chunk={chunk} came; "
+                f"Method {self.method} needs all scores of every child, got chunk={chunk}; "
                 f"leave chunk out."
             )
         self.rejection = (
@@ -152,21 +152,21 @@ class Evolver:
         }
         self.stored: Stored | None = None
         self._step = 0
-        self._born = 0  # how many ids were given away
+        self._next_id = 0
         self._bred: tuple[Proposal, Any] | None = None  # the last child, not to make it twice
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
-        self._noted: int | None = None  # the member that was noted last as the best
+        self._recorded_best: int | None = None  # the last best member in ``records``
         for k, genome in enumerate(self.space.seeds):
             scores = self._score(genome) if known is None else np.asarray(known)[k]
             self.archive.add(self._new_id(), genome, scores)
-        self._note_best()
+        self._record_best()
 
     def _new_archive(self, size: int, alpha: float, capacity: Capacity) -> Archive:
         return Archive(self.task.points, size, alpha, capacity, self.task.shares)
 
     def _new_id(self) -> int:
-        self._born += 1
-        return self._born - 1
+        self._next_id += 1
+        return self._next_id - 1
 
     def _score(self, genome: Any) -> NDArray[Any]:
         return self.task.evaluate(self.space.materialise(genome))
@@ -180,18 +180,18 @@ class Evolver:
         split: int | None = None,
         mix: float | None = None,
     ) -> Proposal:
-        """Return a proposal: what is given is kept, the rest is drawn.
+        """Return a proposal: given values are kept, the others are drawn.
 
-        The same random numbers are used up whatever is given, so that a choice by hand does not
-        shift what is drawn later.
+        The same random numbers are consumed whatever is given, so that a choice by hand does not
+        change later draws.
 
         Args:
             parents: ids of A and B; ``(4190, None)`` draws a mate for 4190.
-            split: index in [0, N] of the flat vector where the mix changes sides.
+            split: index in [0, N] of the flat vector at which the shares of A and B are exchanged.
             mix: w in [0, 1], the share of B before the split.
 
         Raises:
-            InputError: a parent that does not live, a split or mix outside its bounds.
+            InputError: a parent is not in the archive, or the split or mix is out of bounds.
         """
         u_a, u_b, u_split, u_mix = self.rng.random(4).tolist()
         seed = int(self.rng.bit_generator.random_raw()) >> 11
@@ -207,7 +207,7 @@ class Evolver:
         return proposal
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
-        """Return a proposal from four uniform numbers in [0, 1) and a seed: the method itself."""
+        """Return the method's proposal from four uniform numbers in [0, 1) and a seed."""
         a = self.archive.draw_parent(u_a)
         if not self.crossover:
             return Proposal((a,), None, None, seed)
@@ -222,16 +222,17 @@ class Evolver:
         return Proposal((a, b), split, u_mix, seed)
 
     def check(self, proposal: Proposal) -> tuple[Member, ...]:
-        """Return the parents of a proposal, edited by hand or old, that can be made into a child.
+        """Check that a proposal, edited by hand or old, can be made, and return its parents.
 
         Raises:
-            InputError: a parent that does not live, a split outside [0, N], a mix outside [0, 1].
+            InputError: a parent is not in the archive, the split lies outside [0, N] or the mix
+                outside [0, 1].
         """
         parents = self._parents(proposal)
         if not 1 <= len(parents) <= 2:
             raise InputError(
-                f"A child has one or two parents, but parents={proposal.parents!r} came; choose "
-                f"among the living: {', '.join(map(str, self.archive.ids))}."
+                f"A child must have one or two parents, got parents={proposal.parents!r}; choose "
+                f"among the members: {', '.join(map(str, self.archive.ids))}."
             )
         proposal.check(self.space.size)
         return parents
@@ -252,7 +253,7 @@ class Evolver:
         return self.offspring(proposal, [parent.genome for parent in self.check(proposal)])
 
     def offspring(self, proposal: Proposal, parents: Sequence[Any]) -> Any:
-        """Return the genome of a child of these genomes, whether or not they still live."""
+        """Return the genome of a child of these genomes, which need not be members' any more."""
         genome = parents[0]
         if len(parents) == 2:
             assert proposal.split is not None  # as checked
@@ -276,10 +277,10 @@ class Evolver:
 
     @in_turn
     def verdict(self, scores: ArrayLike | Partial) -> Verdict:
-        """Say what would happen to a child with these scores (D,); nothing changes.
+        """Return the verdict on a child with these scores (D,); nothing changes.
 
         Raises:
-            InputError: scores of another shape, negative or not finite.
+            InputError: the scores have another shape, are negative or not finite.
         """
         return self.archive.judge(scores)
 
@@ -291,16 +292,17 @@ class Evolver:
         *,
         genome: Any = None,
     ) -> Generation:
-        """Let a child compete: what ``verdict`` says of its scores is what happens.
+        """Let a child compete, with the outcome that ``verdict`` gives for its scores.
 
         Args:
-            child: a proposal, or a model that nobody asked for (a vector, a torch module).
-            scores: (D,) its scores; evaluated here if left out.
-            genome: what ``breed`` made while the parents lived; made here if left out.
+            child: a proposal, or an external model that was never proposed (a vector, a torch
+                module).
+            scores: (D,) its scores; evaluated by default.
+            genome: the result of ``breed`` while the parents were members; made by default.
 
         Raises:
-            InputError: a proposal that cannot be made, a model of another size or with NaN,
-                scores of another shape. Nothing changes then.
+            InputError: the proposal cannot be made, the model has another size or NaN weights, or
+                the scores have another shape. Nothing changes then.
         """
         proposal = child if isinstance(child, Proposal) else None
         if genome is None:
@@ -308,19 +310,19 @@ class Evolver:
         if scores is None:
             scores = self._score(genome)
         before = self.archive.standing
-        step, id = self._step + 1, self._born
+        step, id = self._step + 1, self._next_id
         parents = proposal.parents if proposal else ()
         verdict = self.archive.judge(scores)
         if verdict.accepted:
-            # A held-out part that fails must leave all as it was: test the next best before.
+            # Test the next best member first: if its held-out score fails, nothing has changed.
             self._test(*self.archive.best_with(id, genome, verdict))
         self.archive.admit(id, genome, verdict, born=step, parents=parents)
-        self._step, self._born = step, self._born + 1
+        self._step, self._next_id = step, self._next_id + 1
         after = self.archive.standing if verdict.accepted else before
-        told = scores if isinstance(scores, Partial) else np.asarray(scores)
-        generation = Generation(step, proposal, id, verdict, before, after, self.test, told)
+        kept = scores if isinstance(scores, Partial) else np.asarray(scores)
+        generation = Generation(step, proposal, id, verdict, before, after, self.test, kept)
         self.records.append(generation)
-        self._note_best()
+        self._record_best()
         self._observers.notify(generation)
         return generation
 
@@ -330,23 +332,23 @@ class Evolver:
             self._tested = (id, self.task.held_out(self.space.materialise(genome)))
         return self._tested[1]
 
-    def _note_best(self) -> None:
-        """Keep what the best member scores in each class, where it is another one."""
+    def _record_best(self) -> None:
+        """Record the best member's mean score in each class, if another member became the best."""
         best = self.archive.best.id
-        if best != self._noted:
-            self.records.parts[self._step] = self.task.means(self.archive.scores_of(best))
-            self._noted = best
+        if best != self._recorded_best:
+            self.records.class_means[self._step] = self.task.means(self.archive.scores_of(best))
+            self._recorded_best = best
 
     # -- many steps ----------------------------------------------------------------------------
 
     @in_turn
     def step(self) -> Generation:
-        """Ask, evaluate as far as it takes to decide, and tell once.
+        """Ask, evaluate as far as the decision needs, and tell once.
 
-        A step that is stopped on the way is as if it never began.
+        A step that is interrupted changes nothing.
 
         Raises:
-            Halted: the evaluation was stopped; the next step asks for the same child.
+            Halted: the evaluation was stopped; the next step proposes the same child.
         """
         at, drawn = self._step, self.rng.bit_generator.state
         try:
@@ -370,11 +372,11 @@ class Evolver:
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
-        ``executor`` says where children are scored (see ``m2n2lab.executors``), in this thread by
-        default; ``store`` is the file that records them (see ``m2n2lab.store``).
+        ``executor`` decides where children are scored (see ``m2n2lab.executors``), in this thread
+        by default; ``store`` is the file that records them (see ``m2n2lab.store``).
 
         Raises:
-            InputError: a negative number, a store that cannot be written; what executors raise.
+            InputError: ``steps`` is negative, or the store cannot be written; as the executor.
         """
         count = whole_number("steps", steps, 0)
         recorder: RecordSearch | None = None if store is None else extension("recorder")
@@ -389,7 +391,7 @@ class Evolver:
         return self
 
     def __iter__(self) -> Iterator[Generation]:
-        """Step for as long as the next generation is asked for."""
+        """Step for as long as the iteration goes on."""
         while True:
             yield self.step()
 
@@ -401,19 +403,19 @@ class Evolver:
         undo: Callable[[], object] | None = None,
         strict: bool = False,
     ) -> Callable[[], None]:
-        """Call ``observer`` with every generation from now on; returns a function that ends it.
+        """Call ``observer`` with every generation from now on; return a function that ends this.
 
         Args:
-            observer: what to call. One that raises is reported once in the log, and neither stops
-                the search nor the other observers.
+            observer: called with each generation. If it raises, the error is logged once, and the
+                search and the other observers go on.
             undo: called when the last step is taken back.
-            strict: let ``tell`` raise what the observer raises; the step is told all the same.
+            strict: let ``tell`` raise the observer's error; the step is complete all the same.
         """
         return self._observers.subscribe(observer, undo, strict)
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row a step, indexed by step."""
+        """The history as a DataFrame, one row per step, indexed by step."""
         return self.records.frame()
 
     @property
@@ -424,13 +426,13 @@ class Evolver:
 
     @property
     def generation(self) -> int:
-        """Number of models told since the seeds."""
+        """Number of steps: models submitted after the seeds."""
         return self._step
 
     @property
     def born(self) -> int:
-        """Number of ids that were given away: the next child's."""
-        return self._born
+        """Number of ids in use so far, which is the next child's id."""
+        return self._next_id
 
     @property
     def best(self) -> Member:
@@ -458,7 +460,7 @@ class Evolver:
         """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
 
         Raises:
-            InputError: no such store or run, another task or other seeds.
+            InputError: there is no such store or run, or the task or the seeds are others.
         """
         resume: ResumeSearch = extension("resume")
         evolver: Evolver = resume(path, run, kind=cls, **given)
@@ -466,7 +468,7 @@ class Evolver:
 
     @in_turn
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides how the search goes on: plain values, arrays and genomes.
+        """Return the state that determines all further steps: plain values, arrays and genomes.
 
         The history is not part of it.
         """
@@ -475,7 +477,7 @@ class Evolver:
         return {
             "method": self.method,
             "step": self._step,
-            "born": self._born,
+            "born": self._next_id,
             "tested": self._tested,
             "rng": self.rng.bit_generator.state,
             "archive": {**archive, "genomes": packed},
@@ -486,24 +488,24 @@ class Evolver:
         """Continue exactly, bit for bit, from a state of the same method, task and options.
 
         Raises:
-            InputError: the state is of another method or shape.
+            InputError: the state is from another method or has another shape.
         """
         if state["method"] != self.method:
             raise InputError(
-                f"The state must be of method {self.method!r}, but one of {state['method']!r} "
-                f"came; make that evolver and load it there."
+                f"The state must be of method {self.method!r}, got {state['method']!r}; load it "
+                f"into an evolver of that method."
             )
         saved = state["archive"]["genomes"]
         genomes = [None if g is None else self.space.genome(g) for g in saved]
         self.archive.load_state_dict({**state["archive"], "genomes": genomes})
         self.rng.bit_generator.state = state["rng"]
-        self._step, self._born = state["step"], state["born"]
-        self._bred, self._tested, self._noted = None, state.get("tested"), None
-        self._note_best()
+        self._step, self._next_id = state["step"], state["born"]
+        self._bred, self._tested, self._recorded_best = None, state.get("tested"), None
+        self._record_best()
 
     @in_turn
     def take_back(self, state: dict[str, Any]) -> None:
-        """Undo the last step: return to the ``state_dict`` from before it, or raise as that."""
+        """Undo the last step by loading the ``state_dict`` from before it."""
         self.load_state_dict(state)
         self.records.forget_last()
         self._observers.notify_undone()

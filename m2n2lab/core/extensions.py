@@ -1,8 +1,8 @@
-"""Extension slots: what core offers by name, and packages above it provide.
+"""Extension slots: names in core for objects that packages above it provide.
 
 ``evolver.plot``, ``evolver.run(store=…)``, ``Evolver.resume`` and ``_repr_html_`` need drawings and
 stores, which are built on core. Core names a slot for each; ``m2n2lab/__init__.py``, which Python
-runs before any module of the package, in worker processes too, says once who fills it.
+runs before any module of the package, in worker processes too, fills them once.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-_PLACES: dict[str, str] = {}  # "module:name" by slot
+_TARGETS: dict[str, str] = {}  # "module:name" by slot
 
 
-def provide(**places: str) -> None:
+def provide(**targets: str) -> None:
     """Fill slots: ``provide(html="m2n2lab.viz.html:html_of")``; nothing is imported yet."""
-    _PLACES.update(places)
+    _TARGETS.update(targets)
 
 
 def extension(slot: str) -> Any:
-    """Return what fills a slot, imported when it is first asked for.
+    """Return the object that fills a slot, imported on first use.
 
     Raises:
         LookupError: no package provides it.
     """
     try:
-        module, _, name = _PLACES[slot].partition(":")
+        module, _, name = _TARGETS[slot].partition(":")
     except KeyError:
         raise LookupError(
             f"Extension slot {slot!r} must be filled with provide({slot}='module:name'), but no "
@@ -59,7 +59,7 @@ class SearchPlots(Protocol):
 
 
 class RecordSearch(Protocol):
-    """Slot ``recorder``: records a search into a store for the length of a ``with`` block."""
+    """Slot ``recorder``: records a search into a store during a ``with`` block."""
 
     def __call__(self, evolver: Any, path: str | Path) -> AbstractContextManager[Any]:
         """Begin to record."""

@@ -1,4 +1,4 @@
-"""What happened, one row of numbers a step, kept small on long runs."""
+"""History: one row of numbers for each step, compact on long runs."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MEMBERS = ("displaced", "parent_a", "parent_b", "best", "child")
-_WHOLE = ("step", *_MEMBERS, "split", "rank", "members", "unseen")
-_TRUTH = ("accepted", "by_hand")
-_REAL = ("mix", "score", "fitness", "train", "test", "coverage", "entropy")
+_INTEGERS = ("step", *_MEMBERS, "split", "rank", "members", "unseen")
+_BOOLEANS = ("accepted", "by_hand")
+_REALS = ("mix", "score", "fitness", "train", "test", "coverage", "entropy")
 
-COLUMNS = (*_WHOLE, *_TRUTH, *_REAL)
+COLUMNS = (*_INTEGERS, *_BOOLEANS, *_REALS)
 """Columns of the history, in order."""
 
 
 class History:
-    """Rows that grow by one a generation (152 bytes), read as arrays or as a DataFrame.
+    """A table that grows by one row (152 bytes) per generation, read as arrays or as a DataFrame.
 
-    All values are doubles (ids and steps are exact below 2^53), and missing ones NaN, so that a
-    row is added in one indivisible call: neither an interrupt nor a reader in another thread
-    ever sees half a row.
+    All values are doubles (ids and steps are exact below 2^53), missing ones NaN, so that a row is
+    added in one indivisible call: neither an interrupt nor a reader in another thread ever sees
+    half a row.
 
     Attributes:
-        start: how things stood before the first row; ``None`` before there is one.
-        parts: by the steps at which another member became the best, its mean score in each class.
+        start: the standing before the first row; ``None`` without rows.
+        class_means: the best member's mean score in each class, by the step at which it became the
+            best.
     """
 
     def __init__(self) -> None:
         self.start: Standing | None = None
-        self.parts: dict[int, tuple[float, ...]] = {}
+        self.class_means: dict[int, tuple[float, ...]] = {}
         self._values = array("d")
 
     def __len__(self) -> int:
         return len(self._values) // len(COLUMNS)
 
     def append(self, generation: Generation) -> None:
-        """Add one generation."""
+        """Add the row of one generation."""
         self.start = self.start or generation.before
         proposal, verdict, after = generation.proposal, generation.verdict, generation.after
         nan = float("nan")
@@ -79,42 +80,42 @@ class History:
         self,
         table: NDArray[np.float64],
         start: Standing | None,
-        parts: Mapping[int, Sequence[float]] | None = None,
+        class_means: Mapping[int, Sequence[float]] | None = None,
     ) -> None:
-        """Take the rows of another history (steps, columns), and how things stood before them.
+        """Replace the rows by ``table`` (steps, columns) and the standing before them by ``start``.
 
-        ``parts`` are added to what is known already.
+        ``class_means`` are added to those known already.
         """
         self.start = start
-        self.parts |= {step: tuple(values) for step, values in (parts or {}).items()}
+        self.class_means |= {step: tuple(means) for step, means in (class_means or {}).items()}
         self._values = array("d", table.astype(np.float64).tobytes())
 
     def forget_last(self) -> None:
-        """Drop the last row: the step that it tells of was taken back."""
-        self.parts.pop(int(self._values[-len(COLUMNS)]), None)
+        """Remove the last row, because its step was taken back."""
+        self.class_means.pop(int(self._values[-len(COLUMNS)]), None)
         del self._values[-len(COLUMNS) :]
 
-    def parts_at(self, steps: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    def class_means_at(self, steps: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
         """Return the best member's mean score in each class after ``steps`` (steps, classes).
 
-        NaN for steps before any that it is known of.
+        NaN for steps before the first known one.
         """
-        known = sorted(self.parts.items())  # a copy: another thread may add to them
+        known = sorted(self.class_means.items())  # a copy: another thread may add to them
         rows = np.searchsorted([step for step, _ in known], steps, "right")
         values = [(float("nan"),) * classes, *(values for _, values in known)]
         return np.array(values)[rows]
 
     def table(self, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """Return a copy of the rows from ``start`` to before ``stop``, or all (steps, columns)."""
+        """Return a copy of the rows in [``start``, ``stop``), by default all (steps, columns)."""
         width = len(COLUMNS)
         end = None if stop is None else stop * width
         return np.array(self._values[start * width : end]).reshape(-1, width)
 
     def sample(self, count: int) -> NDArray[np.float64]:
-        """Return a copy of up to ``count`` rows, evenly spaced, the first and last among them."""
+        """Return a copy of up to ``count`` evenly spaced rows, including the first and the last."""
         width = len(COLUMNS)
-        places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round()).astype(int)
-        rows = (self._values[place * width : (place + 1) * width] for place in places.tolist())
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round()).astype(int)
+        rows = (self._values[row * width : (row + 1) * width] for row in chosen.tolist())
         return np.array([*rows]).reshape(-1, width)
 
     def column(self, name: str) -> NDArray[np.float64]:
@@ -122,9 +123,9 @@ class History:
         return self.table()[:, COLUMNS.index(name)]
 
     def frame(self) -> pd.DataFrame:
-        """Return everything as a DataFrame indexed by step; missing ids are ``NA``."""
+        """Return the history as a DataFrame indexed by step; missing ids are ``NA``."""
         import pandas as pd
 
         frame = pd.DataFrame(self.table(), columns=list(COLUMNS))
-        kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_TRUTH, "bool")
-        return frame.astype({**kinds, "step": "int64"}).set_index("step")
+        dtypes = dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_BOOLEANS, "bool")
+        return frame.astype({**dtypes, "step": "int64"}).set_index("step")

@@ -22,7 +22,7 @@ class _Subscription:
 
 
 class Observers:
-    """Observers in the order in which they subscribed; they may come and go during a call."""
+    """Observers in the order of subscription; they can subscribe and unsubscribe during a call."""
 
     def __init__(self) -> None:
         self._subscriptions: Subscribers[_Subscription] = Subscribers()
@@ -30,13 +30,13 @@ class Observers:
     def subscribe(
         self, observer: Observer, undo: Callable[[], object] | None = None, strict: bool = False
     ) -> Callable[[], None]:
-        """Call ``observer`` with every generation from now on; returns a function that ends it.
+        """Call ``observer`` with every generation from now on; return a function that ends this.
 
         Args:
-            observer: what to call. One that raises is reported once in the log, and neither stops
-                the search nor the other observers.
+            observer: called with each generation. If it raises, the error is logged once, and the
+                search and the other observers go on.
             undo: called when the last generation is taken back.
-            strict: raise what the observer raises, once all have been called.
+            strict: raise the observer's error after all observers were called.
         """
         return self._subscriptions.add(_Subscription(observer, undo, strict))
 
@@ -63,7 +63,7 @@ class Observers:
             raise failure
 
     def notify_undone(self) -> None:
-        """Call every ``undo``: the last generation was taken back."""
+        """Call every ``undo``, because the last generation was taken back."""
         for subscription in self._subscriptions:
             if subscription.undo is not None:
                 subscription.undo()

@@ -1,4 +1,4 @@
-"""One moment of an archive: who lives, with everything that follows from it."""
+"""Population: one state of an archive, its members and all that is computed from them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from m2n2lab.core.records import Standing
 from m2n2lab.utils.arrays import Floats
 
-STRETCH = 8192
-"""Longest stretch that is left to BLAS: from 10,000 numbers on it wakes threads of its own, which
-get in the way of torch's and add up in another order."""
+MAX_DOT_LENGTH = 8192
+"""Longest dot product that is left to BLAS: from 10,000 numbers on it uses threads of its own,
+which slow torch's down and add in another order."""
 
 
 def weighted_sums(scores: Floats, weights: Floats) -> Floats:
     """Return Σ_j s_kj w_j (K,) of scores (K, D) and weights (D,).
 
-    In one order whatever the number of threads, and three times faster than ``einsum``.
+    The order of summation does not depend on the number of threads; three times faster than
+    ``einsum``.
     """
-    sums: Floats = np.vecdot(scores[:, :STRETCH], weights[:STRETCH])
-    for start in range(STRETCH, len(weights), STRETCH):
-        end = start + STRETCH
+    sums: Floats = np.vecdot(scores[:, :MAX_DOT_LENGTH], weights[:MAX_DOT_LENGTH])
+    for start in range(MAX_DOT_LENGTH, len(weights), MAX_DOT_LENGTH):
+        end = start + MAX_DOT_LENGTH
         sums += np.vecdot(scores[:, start:end], weights[start:end])
     return sums
 
@@ -35,10 +36,10 @@ class Member:
     """One model of the archive.
 
     Attributes:
-        id: born once, never reused.
-        born: step at which it was told; 0 for a seed.
-        parents: ids of its parents; empty for seeds and models from outside.
-        genome: what its space needs to make it (a vector, a recipe).
+        id: never reused.
+        born: step at which it was submitted; 0 for a seed.
+        parents: ids of its parents; empty for seeds and external models.
+        genome: its space's representation of the model (a vector, a recipe).
         score: its mean score over the data points.
     """
 
@@ -54,31 +55,31 @@ class Population:
     """One state of the archive, replaced as a whole: an interrupted step leaves no half state.
 
     ``rows[r]`` is the member whose scores are row r of ``scores``, or ``None``; ``spare`` is an
-    empty row where a child's scores wait for judgement. What views and mate choice ask for is
-    computed when first asked, and stays true for as long as the state does.
+    empty row for the scores of a child that is judged. Derived values are computed on first use
+    and cached, as the state never changes.
     """
 
     rows: tuple[Member | None, ...]
     spare: int
-    scores: Floats  # (P + 1, D); the spare row belongs to nobody
+    scores: Floats  # (P + 1, D); the spare row belongs to no member
     z: Floats  # (D,)
     weights: Floats  # (D,) c_j / z_j^α
-    fitness: Floats  # (P + 1,) zero where nobody lives
+    fitness: Floats  # (P + 1,) zero in empty rows
 
     @cached_property
     def row_of(self) -> dict[int, int]:
-        """Row of each living member, by id, oldest first."""
+        """Row of each member by id, oldest first."""
         alive = ((member.id, row) for row, member in enumerate(self.rows) if member is not None)
         return dict(sorted(alive))
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
-        """(P,) rows of the living, oldest first."""
+        """(P,) rows of the members, oldest first."""
         return np.fromiter(self.row_of.values(), dtype=np.intp, count=len(self.row_of))
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
-        """(P,) the living, oldest first."""
+        """(P,) the members, oldest first."""
         return tuple(sorted((m for m in self.rows if m is not None), key=lambda m: m.id))
 
     @cached_property
@@ -88,7 +89,7 @@ class Population:
 
     @cached_property
     def standing(self) -> Standing:
-        """Ids and fitness, oldest first, and what they reach together."""
+        """Ids and fitness, oldest first, with coverage and entropy."""
         fitness = self.fitness[self.order]
         fitness.flags.writeable = False
         best, train = (self.best.id, self.best.score) if self.members else (-1, float("nan"))
@@ -96,7 +97,7 @@ class Population:
 
     @cached_property
     def unsolved(self) -> NDArray[np.intp]:
-        """Indices of the data points on which nobody scores."""
+        """Indices of the data points on which no member scores."""
         return np.flatnonzero(self.z == 0.0)
 
     @property
@@ -113,33 +114,34 @@ class Population:
         return float(abs(bits.sum())) / len(self.z)  # every term is negative; abs, not to give -0.0
 
     @cached_property
-    def pots(self) -> Floats:
-        """(D,) c_j z_j / z_j^α: what each data point pays out to all its solvers together."""
+    def payouts(self) -> Floats:
+        """(D,) c_j z_j / z_j^α: the fitness that each data point gives to all members together."""
         return self.weights * self.z
 
     @cached_property
     def fitness_wheel(self) -> list[float]:
-        """Running sums of fitness (P + 1,), to draw a member in proportion to it."""
+        """Roulette wheel of the fitness (see ``wheel``)."""
         return self.wheel(self.fitness)
 
-    def wheel(self, worth: Floats, without: int | None = None) -> list[float]:
-        """Return running sums of ``worth`` (P + 1,); where all is zero, anybody's.
+    def wheel(self, chances: Floats, without: int | None = None) -> list[float]:
+        """Return a roulette wheel: running sums of ``chances`` (P + 1,).
 
         Args:
-            without: the row that should not be drawn, unless it lives alone.
+            chances: of each row; if all are 0, members have equal chances.
+            without: the row that is not drawn then, unless it is the only member.
         """
-        if not worth.any():
-            worth = np.array([float(member is not None) for member in self.rows])
-            if without is not None and worth.sum() > 1.0:
-                worth[without] = 0.0
-        sums: list[float] = np.cumsum(worth).tolist()
+        if not chances.any():
+            chances = np.array([float(member is not None) for member in self.rows])
+            if without is not None and chances.sum() > 1.0:
+                chances[without] = 0.0
+        sums: list[float] = np.cumsum(chances).tolist()
         return sums
 
     def pick(self, wheel: list[float], u: float) -> int:
-        """Return the id that ``u`` in [0, 1) picks from a wheel."""
+        """Return the id that ``u`` in [0, 1) picks from a roulette wheel."""
         row = bisect_right(wheel, u * wheel[-1])
         if row == len(wheel):  # u * total was rounded up to the total
             row = wheel.index(wheel[-1])
         member = self.rows[row]
-        assert member is not None  # empty rows are worth nothing and cannot be drawn
+        assert member is not None  # empty rows have no chance
         return member.id

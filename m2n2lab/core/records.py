@@ -1,4 +1,4 @@
-"""The small frozen values that travel through the lab: proposal, verdict, standing, generation."""
+"""Records of a search, small and frozen: proposal, partial, verdict, standing, generation."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from m2n2lab.utils.errors import InputError, real_number, whole_number
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A child that could be made: everything about it but its weights.
+    """A child that could be made: its parents, split, mix and mutation seed, without its weights.
 
     Attributes:
-        parents: ids of A and B; only A where the method does not cross over; empty where the
-            method makes models without parents (CMA-ES).
-        split: first index of the flat vector that belongs to the part after the split, in
-            [0, N]; ``None`` without crossover.
+        parents: ids of A and B; only A without crossover; empty where the method makes models
+            without parents (CMA-ES).
+        split: first index of the flat vector after the split, in [0, N]; ``None`` without
+            crossover.
         mix: w, the share of B before the split and of A after it, in [0, 1]; ``None`` without
             crossover.
-        seed: draws the child's mutation noise; the same proposal is always the same child.
-        by_hand: names of the fields that a person chose.
+        seed: seed of the child's mutation noise; equal proposals make equal children.
+        by_hand: names of the fields chosen by hand.
     """
 
     parents: tuple[int, ...]
@@ -40,22 +40,22 @@ class Proposal:
         return replace(self, **changes, by_hand=hand)
 
     def check(self, size: int) -> None:
-        """See that its numbers can be used in a space of ``size`` parameters.
+        """Check the proposal against a space of ``size`` parameters.
 
         Raises:
-            InputError: a seed that is no whole number; of two parents, a split outside [0, size] or
-                a mix outside [0, 1].
+            InputError: the seed is not an integer >= 0; or, for two parents, the split lies outside
+                [0, size] or the mix outside [0, 1].
         """
         if type(self.seed) is not int or self.seed < 0:
             whole_number("seed", self.seed, 0)
         if len(self.parents) != 2:
             return
         split, mix = self.split, self.mix
-        whole = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
-        if not whole or not 0 <= split <= size:  # type: ignore[operator]  # None is not whole
+        integer = isinstance(split, (int, np.integer)) and not isinstance(split, bool)
+        if not integer or not 0 <= split <= size:  # type: ignore[operator]  # integer: not None
             raise InputError(
-                f"A split must be a whole number from 0 to {size} (the length of the vector), but "
-                f"{split!r} came; choose one inside."
+                f"A split must be an integer in [0, {size}] (the length of the vector), got "
+                f"{split!r}; choose one inside."
             )
         if type(mix) is not float or not 0.0 <= mix <= 1.0:
             real_number("mix", mix, 0.0, 1.0)
@@ -67,12 +67,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Scores of a child that was given up because it cannot live, whatever the others would be.
+    """Scores of a child that was rejected early, whatever its unscored data points would give.
 
     Attributes:
-        indices: (n,) the data points that were scored.
+        indices: (n,) the scored data points.
         scores: (n,) their scores.
-        points: D, how many data points there are.
+        points: D, number of data points.
         top: the highest score that a data point can get.
     """
 
@@ -83,19 +83,19 @@ class Partial:
 
     @property
     def unseen(self) -> int:
-        """How many data points were not scored."""
+        """Number of data points without a score."""
         return self.points - len(self.indices)
 
     @property
     def with_gaps(self) -> NDArray[np.float64]:
-        """(D,) the scores, and NaN wherever there is none."""
+        """(D,) the scores, with NaN where there is none."""
         full = np.full(self.points, np.nan)
         full[self.indices] = self.scores
         return full
 
     @property
     def best(self) -> NDArray[Any]:
-        """(D,) the scores, with the highest wherever there is none."""
+        """(D,) the scores, with the highest possible one where there is none."""
         right = self.scores.dtype == np.bool_ and self.top == 1.0
         full = np.full(self.points, self.top, bool if right else float)
         full[self.indices] = self.scores
@@ -104,20 +104,20 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What would happen to a child with these scores, and why.
+    """The outcome of a child's competition with the members, before or after it takes place.
 
     Attributes:
-        accepted: whether it would live.
+        accepted: whether the child becomes a member.
         score: its mean score over the data points.
-        fitness: its fitness, counted with itself in the archive.
-        rank: 1 for the fittest of ``of``.
-        of: how many compete, the child included.
-        rival: id of the member that would die for it or, if it would not live, of the member it
-            had to beat; ``None`` while there is room for all.
-        rival_fitness: that member's fitness with the child counted in, or ``None``.
-        alone: data points that the child scores on and no member does.
-        unseen: data points that were left unscored, because the child could not live any more. They
-            count with the highest score here, so that ``score`` is the most it could have been.
+        fitness: its fitness, with itself counted into the archive.
+        rank: its rank by fitness, 1 for the fittest of ``of``.
+        of: number of competitors, the child included.
+        rival: id of the member that it displaces or, if it is rejected, of the member that it had
+            to beat; ``None`` while the archive has room.
+        rival_fitness: the rival's fitness with the child counted in, or ``None``.
+        alone: number of data points on which the child scores and no member does.
+        unseen: number of data points left unscored by early rejection. They count with the highest
+            score, so ``score`` and ``fitness`` are upper bounds.
     """
 
     accepted: bool
@@ -132,45 +132,45 @@ class Verdict:
 
     @property
     def displaced(self) -> int | None:
-        """Id of the member that would die for the child, or ``None``."""
+        """Id of the member that the child displaces, or ``None``."""
         return self.rival if self.accepted else None
 
     @property
     def told(self) -> str:
-        """Its fitness as text, which looks unlike its rival's where they differ."""
-        return _apart(self.fitness, self.rival_fitness)
+        """The fitness as text, with enough decimals to differ from the rival's."""
+        return _distinct_text(self.fitness, self.rival_fitness)
 
     @property
     def fate(self) -> str:
-        """Whom it displaces, or whom it does not beat, in words."""
+        """The member that the child displaces or does not beat, as text."""
         if self.rival is None or self.rival_fitness is None:
             return "there is room for it"
-        its = _apart(self.rival_fitness, self.fitness)
+        its = _distinct_text(self.rival_fitness, self.fitness)
         return f"{'displaces' if self.accepted else 'does not beat'} {self.rival} ({its})"
 
     def __str__(self) -> str:
         head = "Would live." if self.accepted else "Would not live."
-        words = f"{head} Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}."
+        text = f"{head} Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}."
         if self.alone:
             points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
-            words += f" It scores on {points} where nobody else does."
+            text += f" It scores on {points} where nobody else does."
         if self.unseen:
             points = "1 data point" if self.unseen == 1 else f"{self.unseen:,} data points"
-            words += f" Given up with {points} unscored, counted as solved here."
-        return words
+            text += f" Given up with {points} unscored, counted as solved here."
+        return text
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who lives, how fit they are and what they solve together, at one moment.
+    """The members, their fitness and what they solve together, at one moment.
 
     Attributes:
         ids: (P,) the members' ids, oldest first.
         fitness: (P,) their fitness, in the same order; read-only.
-        best: id of the member with the best mean score; -1 where nobody lives.
-        train: that member's mean score over the data points; NaN where nobody lives.
+        best: id of the member with the best mean score; -1 for an empty archive.
+        train: that member's mean score over the data points; NaN for an empty archive.
         coverage: share of data points that some member solves.
-        entropy: diversity of the archive in bits a data point (see ``Archive.entropy``).
+        entropy: diversity of the archive in bits per data point (see ``Archive.entropy``).
     """
 
     ids: tuple[int, ...]
@@ -181,23 +181,23 @@ class Standing:
     entropy: float
 
     def of(self, member: int) -> float | None:
-        """Return the fitness of a member by id, or ``None`` where it does not live."""
+        """Return the fitness of a member by id, or ``None`` if it is not in the archive."""
         return float(self.fitness[self.ids.index(member)]) if member in self.ids else None
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One step of the search, as it happened: everything a view, a log or a replay needs.
+    """One step of the search as it happened: all that a view, a log or a replay needs.
 
     Attributes:
-        step: 1 for the first model told after the seeds.
-        proposal: how the child was made; ``None`` for a model that came from outside.
+        step: number of the step, 1 for the first model submitted after the seeds.
+        proposal: how the child was made; ``None`` for an external model.
         child: id of the child. Every child gets one, accepted or not; ids are never reused.
-        verdict: whether it lives, its score, fitness and rank, and whom it displaced.
-        before: members and fitness before the child came.
-        after: members and fitness once it was decided (the same object where nothing changed).
+        verdict: whether it was accepted, its score, fitness and rank, and the displaced member.
+        before: members and fitness before the step.
+        after: members and fitness after the step (the same object if nothing changed).
         test: the best member's score on held-out data; NaN where the task has none.
-        scores: (D,) the child's scores, or the part of them that was enough to give it up.
+        scores: (D,) the child's scores, or those that were enough to reject it early.
     """
 
     step: int
@@ -211,7 +211,7 @@ class Generation:
 
     @property
     def best(self) -> int:
-        """Id of the member with the best mean score, once the child was decided."""
+        """Id of the member with the best mean score after the step."""
         return self.after.best
 
     @property
@@ -221,32 +221,32 @@ class Generation:
 
     @property
     def coverage(self) -> float:
-        """Share of data points that some member solves, once the child was decided."""
+        """Share of data points that some member solves after the step."""
         return self.after.coverage
 
     @property
     def entropy(self) -> float:
-        """Diversity of the archive in bits a data point, once the child was decided."""
+        """Diversity of the archive in bits per data point after the step."""
         return self.after.entropy
 
     @property
     def accepted(self) -> bool:
-        """Whether the child lives."""
+        """Whether the child became a member."""
         return self.verdict.accepted
 
     @property
     def displaced(self) -> int | None:
-        """Id of the member that died for the child, or ``None``."""
+        """Id of the member that the child displaced, or ``None``."""
         return self.verdict.displaced
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """Ids of the parents, A first; empty for a model that came from outside."""
+        """Ids of the parents, A first; empty for an external model."""
         return self.proposal.parents if self.proposal else ()
 
     @property
     def outcome(self) -> str:
-        """What became of the child, in a sentence."""
+        """The outcome for the child, as a sentence."""
         if not self.accepted:
             verdict = self.verdict
             return f"Child {self.child} died: its fitness {verdict.told} {verdict.fate}."
@@ -259,7 +259,7 @@ class Generation:
         return html
 
     def __repr__(self) -> str:
-        return f"<{self}>"  # without the members' fitness before and after
+        return f"<{self}>"  # short: without the standings before and after
 
     def __str__(self) -> str:
         made = " × ".join(map(str, self.parents)) or "from outside"
@@ -273,12 +273,12 @@ class Generation:
 
 @dataclass(frozen=True)
 class Stored:
-    """The run of a store that records a search, or that it came from.
+    """The run of a store that records a search, or from which the search was resumed.
 
     Attributes:
         path: the store.
         run: number of the run in it.
-        branched: whether the search left that run, to be recorded as one of its own.
+        branched: whether the search left that run, to be recorded as a new one.
     """
 
     path: Path
@@ -286,8 +286,8 @@ class Stored:
     branched: bool = False
 
 
-def _apart(value: float, other: float | None) -> str:
-    """Return a number with one decimal, or up to four where ``other`` would look the same."""
+def _distinct_text(value: float, other: float | None) -> str:
+    """Return a number with one decimal, or up to four if ``other`` would look the same."""
     if other is not None:
         for decimals in range(1, 5):
             if (text := f"{value:.{decimals}f}") != f"{other:.{decimals}f}":

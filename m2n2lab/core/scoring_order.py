@@ -1,16 +1,15 @@
-"""In which order a child is tried on data points: those first that are likely to decide.
+"""Scoring order: a child's data points, those first that are likely to decide.
 
-What an unscored data point can still decide is what failing there costs the child, c_j. Whether it
-will is guessed from whom the child takes after. Like its parents, it scores mostly where both do
-and hardly ever where neither does; and it scores like somebody whom it has resembled so far. So it
-is taken for one of several models with scores s_mj: its parents' scores, each with its share of the
-child, or those of any member. By Bayes' rule, with x_i what it scored so far and where each model
-gives a child's score on a data point with odds of 3 to 1,
+An unscored data point j can decide at most the cost of failing there, c_j. Whether the child fails
+is predicted from models with known scores s_mj: the parents' scores, each with its share of the
+child, and those of each member. A child scores mostly where both parents do and hardly ever where
+neither does, and it resembles further on what it has resembled so far. By Bayes' rule, with x_i the
+scores so far, where each model predicts the child's score on a data point with odds of 3 to 1,
 
     p_j = Σ_m w_m s_mj,    w_m ∝ π_m 3^(Σ_i 1 − |x_i − s_mi|),
 
-where π gives the parents' scores a half and all members the other half. The next data points are
-those of the largest c_j (1 − HOPE · p_j).
+where the prior π gives the parents' scores a half and all members the other half. The next data
+points are those of the largest c_j (1 − MAX_PROBABILITY · p_j).
 """
 
 from __future__ import annotations
@@ -24,21 +23,22 @@ from numpy.typing import NDArray
 
 from m2n2lab.utils.arrays import Floats, Indices
 
-HOPE = 0.95
-"""How likely a child scores where everybody does: not surely, or all such would be last alike."""
+MAX_PROBABILITY = 0.95
+"""Probability of a score where all models score; below 1, so that their costs still order such."""
 
-ODDS = 3.0
+MODEL_ODDS = 3.0
+"""Odds with which a model predicts the child's score on a data point."""
 
 
 class Order:
     """The data points of one child, chunk by chunk.
 
     Args:
-        cost: (D,) what failing costs; infinite where nothing is certain before.
+        cost: (D,) cost of failing; infinite where nothing is certain before.
         members: (P, D) scores of the members, in [0, 1].
-        parents: (D,) what the parents score, each with its share of the child, where it has any.
-        kinds: data points that can be scored together, kind by kind.
-        chunk: how many are, at most.
+        parents: (D,) scores of the parents, each with its share of the child, if it has any.
+        kinds: data points of each value of ``Task.kinds``, which are scored together.
+        chunk: maximum number of data points in a chunk.
     """
 
     def __init__(
@@ -56,26 +56,26 @@ class Order:
             self._log[-1] = math.log(len(members))
 
     def add(self, indices: Indices, scores: NDArray[Any]) -> None:
-        """Take what the child scored (n,), in [0, 1], on data points (n,)."""
+        """Add the child's scores (n,), in [0, 1], on data points (n,)."""
         likeness = 1.0 - np.abs(scores - self._models[:, indices])
-        self._log += math.log(ODDS) * likeness.sum(axis=1)
+        self._log += math.log(MODEL_ODDS) * likeness.sum(axis=1)
 
     @property
-    def guess(self) -> Floats:
-        """(D,) p_j, what the child probably scores."""
+    def prediction(self) -> Floats:
+        """(D,) p_j, the predicted scores of the child."""
         weights = np.exp(self._log - self._log.max())
-        # Not by @, which may sum in another order elsewhere: a replay takes the same chunks again.
-        guess: Floats = (weights[:, None] * self._models).sum(axis=0) / weights.sum()
-        return guess
+        # Not by @, whose order of summation depends on the machine: a replay needs the same chunks.
+        prediction: Floats = (weights[:, None] * self._models).sum(axis=0) / weights.sum()
+        return prediction
 
     def next(self, unseen: NDArray[np.bool_]) -> Indices:
-        """Return the data points to score next (n,), of one kind and some of ``unseen`` (D,)."""
-        worth = self._cost * (1.0 - HOPE * self.guess)
-        left = [kind[unseen[kind]] for kind in self._kinds]
-        chunks = [self._first(part, worth) for part in left if len(part)]
-        return max(chunks, key=lambda chunk: float(worth[chunk].sum()))
+        """Return the data points to score next (n,), some of ``unseen`` (D,), all of one kind."""
+        expected_loss = self._cost * (1.0 - MAX_PROBABILITY * self.prediction)
+        left = [points[unseen[points]] for points in self._kinds]
+        chunks = [self._first(points, expected_loss) for points in left if len(points)]
+        return max(chunks, key=lambda chunk: float(expected_loss[chunk].sum()))
 
-    def _first(self, left: Indices, worth: Floats) -> Indices:
-        """Return the first chunk of what is left of a kind, cut into chunks of about one size."""
+    def _first(self, left: Indices, expected_loss: Floats) -> Indices:
+        """Return the first chunk of the data points left, cut into chunks of about equal size."""
         chunks = -(-len(left) // self._chunk)
-        return left[np.argsort(-worth[left], kind="stable")[: -(-len(left) // chunks)]]
+        return left[np.argsort(-expected_loss[left], kind="stable")[: -(-len(left) // chunks)]]

@@ -1,4 +1,4 @@
-"""Task: what the data points are, how a model scores on any of them, and the sum of several."""
+"""Task: data points and how a model scores on them; and the sum of several tasks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from m2n2lab.utils.progress import Watch
 
 @dataclass(frozen=True)
 class Sample:
-    """One data point and what a model made of it, to be shown.
+    """One data point and a model's answer, for display.
 
     Attributes:
-        index: the data point; −1 where it is none.
+        index: the data point; −1 if the sample is not one.
         truth: the expected answer, as text.
         prediction: the model's answer, as text.
         right: whether the answer counts as right.
         image: (H, W) grey or (H, W, 3) picture in [0, 1], or ``None``.
         text: the question as text, or ``None``.
-        prompt: all that a language model was asked, or ``None``.
-        answer: all that it wrote, as it is, or ``None``.
+        prompt: the full prompt of a language model, or ``None``.
+        answer: its full, unedited answer, or ``None``.
     """
 
     index: int
@@ -43,26 +43,26 @@ class Sample:
 
 
 class Task:
-    """Scores models on data points; names, groups, samples and a held-out part are optional.
+    """Data points that models are scored on; names, groups, samples and held-out data are optional.
 
-    Subclasses override ``score`` (and what else they know); ``from_function`` makes a task of
-    one function.
+    Subclasses override ``score`` and, as far as they can, the other methods; ``from_function``
+    makes a task of one function.
 
     Args:
         points: D, number of data points.
-        name: what views call the task.
+        name: name of the task in views.
         graded: whether scores are graded in [0, 1] rather than right or wrong.
         classes: names of the groups of data points.
         groups: (D,) index into ``classes`` for each data point; all 0 by default.
         names: (D,) names of the data points; their numbers by default.
 
     Attributes:
-        shares: (D,) what each data point weighs, 1 on average; ``None`` where all weigh the same.
+        shares: (D,) weight of each data point, 1 on average; ``None`` for equal weights.
         top: the highest score that a data point can get.
-        origin: how ``tasks.make_again`` makes it; ``None`` for a task of one's own.
+        origin: arguments with which ``tasks.make_again`` makes the task; ``None`` for other tasks.
 
     Raises:
-        InputError: lengths that do not fit together.
+        InputError: the lengths do not fit together.
     """
 
     shares: NDArray[np.float64] | None = None
@@ -85,37 +85,37 @@ class Task:
         self.classes = tuple(map(str, classes))
         numbers = np.zeros(self.points, np.intp) if groups is None else np.asarray(groups)
         self.names = names
-        for what, found in (
+        for argument, length in (
             ("groups", len(numbers)),
             ("names", len(names) if names is not None else points),
         ):
-            if found != self.points:
+            if length != self.points:
                 raise InputError(
-                    f"{what} must have one entry for each of the {self.points} data points, but "
-                    f"{found} came; leave {what} out or give all."
+                    f"{argument} must have one entry for each of the {self.points} data points, "
+                    f"got {length}; leave {argument} out or give all."
                 )
         if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
             raise InputError(
-                f"groups must be a list of whole numbers, but {numbers.dtype} values of shape "
-                f"{numbers.shape} came; number the classes from 0."
+                f"groups must be a list of integers, got {numbers.dtype} values of shape "
+                f"{numbers.shape}; number the classes from 0."
             )
         self.groups = numbers.astype(np.intp)
         if self.groups.min() < 0 or self.groups.max() >= len(self.classes):
             raise InputError(
-                f"groups must lie in 0..{len(self.classes) - 1} (there are {len(self.classes)} "
-                f"classes), but {self.groups.min()}..{self.groups.max()} came; name every class."
+                f"groups must lie in [0, {len(self.classes) - 1}] (there are {len(self.classes)} "
+                f"classes), got [{self.groups.min()}, {self.groups.max()}]; name every class."
             )
 
     @property
     def kinds(self) -> Indices:
-        """(D,) the kind of each data point: those of one kind are best scored together."""
+        """(D,) a number for each data point; those with equal numbers are best scored together."""
         return np.zeros(self.points, np.intp)
 
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
-        """Score a model on ``indices`` (n,), all data points if ``None``: (n,) scores.
+        """Return a model's scores (n,) on ``indices`` (n,), or on all data points if ``None``.
 
         Right/wrong tasks return booleans, graded ones numbers in [0, 1]. A model that is a tensor
-        may be the genome's own memory, and must not be changed.
+        may share its memory with the genome and must not be changed.
         """
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class Task:
         """Return the scores of a model: (D,), or (n,) for ``indices`` (n,).
 
         Raises:
-            InputError: indices outside the data, or a task that returns another shape.
+            InputError: an index is no data point, or the task returns scores of another shape.
         """
         where = None if indices is None else self.checked_indices(indices)
         scores = self.score(model, where)
@@ -131,28 +131,28 @@ class Task:
         expected = (self.points if where is None else len(where),)
         if scores.shape != expected:
             raise InputError(
-                f"Task {self.name!r} must give one score a data point, shape {expected}, but gave "
+                f"Task {self.name!r} must give one score per data point, shape {expected}, got "
                 f"shape {scores.shape}; return one number for each index."
             )
         return scores
 
     def checked_indices(self, indices: ArrayLike) -> Indices:
-        """Return indices (n,) as an array, known to be data points.
+        """Return indices (n,) as an array, checked to be data points.
 
         Raises:
-            InputError: not a list of whole numbers in [0, D).
+            InputError: ``indices`` is not a list of integers in [0, D).
         """
         where = np.asarray(indices)
-        whole = where.ndim == 1 and (where.size == 0 or np.issubdtype(where.dtype, np.integer))
-        if not whole or (where.size and not 0 <= where.min() <= where.max() < self.points):
+        integer = where.ndim == 1 and (where.size == 0 or np.issubdtype(where.dtype, np.integer))
+        if not integer or (where.size and not 0 <= where.min() <= where.max() < self.points):
             raise InputError(
-                f"indices must be a list of data points from 0 to {self.points - 1}, but "
-                f"{np.array2string(where, threshold=6)} came; choose among these."
+                f"indices must be a list of data points in [0, {self.points - 1}], got "
+                f"{np.array2string(where, threshold=6)}; choose among these."
             )
         return where.astype(np.intp)
 
     def held_out(self, model: Any) -> float:
-        """Return the model's mean score on data that the search never sees; NaN without any."""
+        """Return the model's mean score on data that the search does not use; NaN without any."""
         return float("nan")
 
     def held_out_by_class(self, model: Any) -> dict[str, float]:
@@ -169,7 +169,7 @@ class Task:
         return tuple(mean_by_group(np.asarray(scores, float), self.groups, numbers).values())
 
     def identity(self) -> str:
-        """Return a SHA-256 of all that is known of its data points."""
+        """Return a SHA-256 of the task's description of its data points."""
         about = [self.name, self.points, self.graded, self.classes]
         names = None if self.names is None else list(map(str, self.names))
         digest = hashlib.sha256(json.dumps([about, names]).encode())
@@ -177,7 +177,7 @@ class Task:
         return digest.hexdigest()
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return data points with the model's answers, to be shown; empty if it cannot."""
+        """Return data points with the model's answers, for display; empty if there are none."""
         return []
 
     def point_name(self, index: int) -> str:
@@ -185,16 +185,16 @@ class Task:
         return str(self.names[index] if self.names is not None else index)
 
     def check_space(self, space: Space) -> None:
-        """See that models of this space can be scored.
+        """Check that models of this space can be scored.
 
         Raises:
             InputError: they cannot.
         """
 
     def watch(self, watch: Watch) -> Callable[[], None]:
-        """Let ``watch`` follow evaluations too, and stop them, where these take long.
+        """Let ``watch`` observe and stop evaluations, if these take long.
 
-        Returns a function that ends it.
+        Returns a function that ends this.
         """
         return _nothing
 
@@ -203,10 +203,10 @@ class Task:
         return Tasks([self, other])
 
     def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
-        """Return the space in which bare seeds are merged.
+        """Return the space in which these seeds are merged, where none is given.
 
         Raises:
-            InputError: seeds that cannot be merged.
+            InputError: the seeds cannot be merged.
         """
         return DenseSpace(seeds)
 
@@ -222,10 +222,10 @@ class Tasks(Task):
     t weigh D / (T · D_t) each, so 200 questions do not swamp 50 shopping trips.
 
     Args:
-        tasks: the T tasks; tasks of several are taken apart.
+        tasks: the T tasks; a ``Tasks`` among them is replaced by its tasks.
 
     Raises:
-        InputError: no task, or something that is none.
+        InputError: the list is empty or holds something else than a task.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -233,55 +233,55 @@ class Tasks(Task):
         for task in tasks:
             if not isinstance(task, Task):
                 raise InputError(
-                    f"Tasks must be a list of tasks, but {type(task).__name__} came among them; "
+                    f"Tasks must be a list of tasks, got {type(task).__name__} among them; "
                     f"make one with m2n2lab.tasks."
                 )
             flat += task.tasks if isinstance(task, Tasks) else (task,)
         if not flat:
-            raise InputError("Tasks must be at least one task, but none came; give some.")
+            raise InputError("Tasks must be at least one task, got none; give some.")
         self.tasks: tuple[Task, ...] = tuple(flat)
-        many = [task.points for task in self.tasks]
+        sizes = [task.points for task in self.tasks]
         super().__init__(
-            sum(many),
+            sum(sizes),
             name="+".join(task.name for task in self.tasks),
             graded=any(task.graded for task in self.tasks),
             classes=_distinct([task.name for task in self.tasks]),
-            groups=np.repeat(np.arange(len(many)), many),
+            groups=np.repeat(np.arange(len(sizes)), sizes),
             names=[task.point_name(k) for task in self.tasks for k in range(task.points)],
         )
         self.top = max(task.top for task in self.tasks)
         origins = [task.origin for task in self.tasks]
         self.origin = None if None in origins else {"tasks": origins}
-        self._starts = np.cumsum([0, *many])
-        weights = self.points / (len(many) * np.array(many))
-        self.shares = np.repeat(weights, many)
+        self._starts = np.cumsum([0, *sizes])
+        weights = self.points / (len(sizes) * np.array(sizes))
+        self.shares = np.repeat(weights, sizes)
 
     def identity(self) -> str:
-        """Return a SHA-256 of the tasks' own."""
+        """Return a SHA-256 of the tasks' identities."""
         return hashlib.sha256(" ".join(task.identity() for task in self.tasks).encode()).hexdigest()
 
     @property
     def kinds(self) -> Indices:
-        """(D,) the task of each data point."""
+        """(D,) number of each data point's task."""
         return self.groups
 
-    def _parts(self, where: Indices) -> list[tuple[Task, Indices, Indices]]:
-        """Return each task that is asked, the places in ``where`` and its own data points."""
+    def _by_task(self, where: Indices) -> list[tuple[Task, Indices, Indices]]:
+        """Return each concerned task, its positions in ``where`` and its own data points."""
         owner = self.groups[where]
-        parts = []
+        found = []
         for number, task in enumerate(self.tasks):
-            places = np.flatnonzero(owner == number)
-            if len(places):
-                parts.append((task, places, where[places] - self._starts[number]))
-        return parts
+            positions = np.flatnonzero(owner == number)
+            if len(positions):
+                found.append((task, positions, where[positions] - self._starts[number]))
+        return found
 
     def score(self, model: Any, indices: Indices | None) -> NDArray[Any]:
         """Return each task's scores in the order of ``indices`` (n,)."""
         if indices is None:
             return np.concatenate([task.evaluate(model) for task in self.tasks])
         scores = np.zeros(len(indices), float if self.graded else bool)
-        for task, places, own in self._parts(indices):
-            scores[places] = task.evaluate(model, own)
+        for task, positions, own in self._by_task(indices):
+            scores[positions] = task.evaluate(model, own)
         return scores
 
     def held_out(self, model: Any) -> float:
@@ -289,22 +289,22 @@ class Tasks(Task):
         return float(np.mean([task.held_out(model) for task in self.tasks]))
 
     def held_out_by_class(self, model: Any) -> dict[str, float]:
-        """Return each task's held-out score, where any has one."""
+        """Return each task's held-out score by name, if any task has one."""
         found = [task.held_out(model) for task in self.tasks]
         named = dict(zip(self.classes, found, strict=True))
         return {} if np.isnan(found).all() else named
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return what each task shows, numbered as here, in the order of ``indices``."""
+        """Return each task's samples, with this task's indices, in the order of ``indices``."""
         where = self.checked_indices(indices)
         shown: dict[int, Sample] = {}
-        for task, places, own in self._parts(where):
-            for place, sample in zip(places.tolist(), task.samples(model, own), strict=False):
-                shown[place] = replace(sample, index=int(where[place]))
-        return [shown[place] for place in sorted(shown)]
+        for task, positions, own in self._by_task(where):
+            for position, sample in zip(positions.tolist(), task.samples(model, own), strict=False):
+                shown[position] = replace(sample, index=int(where[position]))
+        return [shown[position] for position in sorted(shown)]
 
     def check_space(self, space: Space) -> None:
-        """See that every task can score models of this space."""
+        """Check that every task can score models of this space."""
         for task in self.tasks:
             task.check_space(space)
 
@@ -313,7 +313,7 @@ class Tasks(Task):
         return self.tasks[0].space(seeds)
 
     def watch(self, watch: Watch) -> Callable[[], None]:
-        """Let ``watch`` follow every task's evaluations; returns a function that ends it."""
+        """Let ``watch`` observe every task's evaluations; return a function that ends this."""
         ends = [task.watch(watch) for task in self.tasks]
 
         def end() -> None:
@@ -324,7 +324,7 @@ class Tasks(Task):
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names of which no two are equal: later ones get a number."""
+    """Return the names, made distinct by numbers after later ones."""
     found: list[str] = []
     for name in names:
         number, unique = 1, name
@@ -341,7 +341,7 @@ Name = TypeVar("Name")
 def mean_by_group(
     values: NDArray[np.float64], groups: Indices, names: Sequence[Name]
 ) -> dict[Name, float]:
-    """Return the mean of values (n,) in each group (n,) by name; NaN for an empty group."""
+    """Return the mean of values (n,) in each of the groups (n,) by name; NaN for an empty one."""
     count = np.bincount(groups, minlength=len(names))
     total = np.bincount(groups, weights=values, minlength=len(names))
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -353,7 +353,7 @@ def _nothing() -> None:
 
 
 class _FunctionTask(Task):
-    """A task made of one function, and of others for what is optional."""
+    """A task made of a scoring function and optional functions for the rest."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ class _FunctionTask(Task):
         self._samples = samples
 
     def score(self, model: Any, indices: Indices | None) -> ArrayLike:
-        # A function that somebody wrote in a notebook may well change what it is given.
+        # A function written in a notebook may change its argument.
         model = model.clone() if hasattr(model, "clone") else model
         return self._function(model, self._all if indices is None else indices)
 
@@ -392,14 +392,14 @@ def from_function(
     """Return a task that scores models with one function.
 
     Args:
-        function: ``(model, indices (n,)) → (n,)`` right or wrong, or graded scores. The model is
-            what the space makes of a genome: a torch module where the seeds are modules.
+        function: ``(model, indices (n,)) → (n,)`` right/wrong or graded scores. The model is what
+            the space makes of a genome: a torch module where the seeds are modules.
         points: D, number of data points.
-        held_out: ``model → float``, mean score on data that the search never sees.
-        samples: ``(model, indices) → list of Sample`` to be shown.
+        held_out: ``model → float``, mean score on data that the search does not use.
+        samples: ``(model, indices) → list of Sample`` for display.
         known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
 
     Raises:
-        InputError: lengths that do not fit together.
+        InputError: the lengths do not fit together.
     """
     return _FunctionTask(function, points, held_out, samples, **known)

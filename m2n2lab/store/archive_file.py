@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def save_archive(evolver: Evolver, path: str | Path) -> None:
     Raises:
         InputError: it cannot be written; an older file of that name is kept then.
     """
-    write_whole(path, archive_bytes(evolver))
+    write_atomically(path, archive_bytes(evolver))
 
 
 def load_archive(path: str | Path) -> SavedArchive:

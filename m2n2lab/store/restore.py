@@ -123,7 +123,7 @@ def _at(
 def _parts(
     file: sqlite3.Connection, about: About, rows: NDArray[np.float64], task: Task
 ) -> dict[int, Sequence[float]]:
-    """Return what each new best member scored in each class (see ``History.parts``)."""
+    """Return what each new best member scored in each class (see ``History.class_means``)."""
     step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
     parts: dict[int, Sequence[float]] = {}
     shift = child_shift(file, about.run)

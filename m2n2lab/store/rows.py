@@ -114,7 +114,7 @@ def pack_past(records: History, now: Standing) -> bytes:
     start = records.start or now
     told = {
         "columns": COLUMNS,
-        "parts": list(records.parts.items()),
+        "parts": list(records.class_means.items()),
         "start": {
             "ids": start.ids,
             "fitness": start.fitness.tolist(),

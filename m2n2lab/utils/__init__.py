@@ -1,1 +1,1 @@
-"""Utilities that know nothing of merging: errors, files, text, progress, locks, version."""
+"""Utilities independent of merging: errors, files, text, progress, locks, version."""

@@ -1,4 +1,4 @@
-"""Names for types of arrays; shapes are said where the arrays are described."""
+"""Type aliases of arrays; shapes are given where an array is described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One clear sentence for bad input: what was expected, what came, what to do."""
+"""Input errors: one sentence with what was expected, what was got and what to do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class InputError(ValueError):
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
-    """Return ``value`` as an int of at least ``least``.
+    """Return ``value`` as an int >= ``least``.
 
     Raises:
-        InputError: not a whole number (booleans are not numbers here), or too small.
+        InputError: not an integer (booleans do not count as such), or too small.
     """
     try:
         number = None if isinstance(value, bool) else int(value)
@@ -24,7 +24,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
         number = None
     if number is None or number != value or number < least:
         raise InputError(
-            f"{name} must be a whole number of at least {least}, but {value!r} came; "
+            f"{name} must be an integer >= {least}, got {value!r}; "
             f"give {name}={max(least, 1)} or more."
         )
     return number
@@ -41,10 +41,11 @@ def real_number(name: str, value: Any, low: float, high: float = float("inf")) -
     except (TypeError, ValueError):
         number = float("nan")
     if not low <= number <= high or number in (float("inf"), float("-inf")):
-        bounds = f"between {low:g} and {high:g}" if high < float("inf") else f"of at least {low:g}"
-        raise InputError(
-            f"{name} must be a number {bounds}, but {value!r} came; choose one within the bounds."
-        )
+        if high < float("inf"):
+            expected = f"a number in [{low:g}, {high:g}]"
+        else:
+            expected = f"a finite number >= {low:g}"
+        raise InputError(f"{name} must be {expected}, got {value!r}; choose one within the bounds.")
     return number
 
 
@@ -65,16 +66,16 @@ def choose(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def device_name(name: object) -> str:
-    """Return ``name`` if a device may have it; whether it is there is seen where it is used.
+    """Return ``name`` if a device can have it; whether the device exists is checked on use.
 
     Raises:
         InputError: anything but ``"cpu"``, ``"cuda"`` and ``"cuda:1"``.
     """
     if isinstance(name, str) and re.fullmatch(r"cpu|cuda(:\d+)?", name):
         return name
-    raise InputError(f"A device must be 'cpu' or 'cuda', but {name!r} came; choose one of them.")
+    raise InputError(f"A device must be 'cpu' or 'cuda', got {name!r}; choose one of them.")
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error of a library says; the rest is for its developers."""
+    """Return the first line of a library's error message; the rest is for its developers."""
     return str(error).strip().split("\n")[0]

@@ -16,7 +16,7 @@ def missing(feature: str, package: str, extra: str, alternative: str = "") -> In
     Args:
         feature: what needs the package; begins the sentence.
         package: the package that could not be imported.
-        extra: the extra of m2n2lab that brings it.
+        extra: the extra of m2n2lab that installs it.
         alternative: what else to do, such as ``"give --executor processes"``.
     """
     other = f", or {alternative}" if alternative else ""

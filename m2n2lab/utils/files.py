@@ -1,4 +1,4 @@
-"""Files that are either complete or not there."""
+"""Atomic file writes, and checks of output paths before long work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from m2n2lab.utils.errors import InputError
 
 
-def write_whole(path: str | Path, content: bytes | str) -> None:
+def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Write a file under a temporary name beside ``path`` and rename it when it is complete.
 
     Raises:
-        InputError: the folder is missing, not writable, or the disk is full; an older file of
-            that name is kept then.
+        InputError: the folder is missing or not writable, or the disk is full; an older file of
+            that name is kept.
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -39,10 +39,10 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 
 def writable_folder(path: str | Path) -> Path:
-    """Make a folder if need be, and see that files can be written to it.
+    """Create a folder if it is missing, and check that files can be written to it.
 
     Raises:
-        InputError: it cannot be made or written to; found out before any long work starts.
+        InputError: it cannot be created or written to.
     """
     folder = Path(path)
     try:
@@ -51,23 +51,22 @@ def writable_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise InputError(
-            f"{folder} must be a folder that can be written to, but: {error.strerror or error}; "
+            f"{folder} must be a folder that can be written to, got: {error.strerror or error}; "
             f"choose another place."
         ) from error
     return folder
 
 
-def free_place(path: str | Path) -> Path:
-    """See that something can be written at ``path`` later on, where nothing is yet.
+def check_unused(path: str | Path) -> None:
+    """Check that nothing exists at ``path`` and that it can be written later.
 
     Raises:
-        InputError: something is there, or its folder cannot be written to.
+        InputError: the path exists, or its folder cannot be written to.
     """
-    place = Path(path)
-    if os.path.lexists(place):
-        raise InputError(f"{place} is there already; choose another name, or remove it.")
-    writable_folder(place.parent)
-    return place
+    target = Path(path)
+    if os.path.lexists(target):
+        raise InputError(f"{target} exists already; choose another name, or remove it.")
+    writable_folder(target.parent)
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""A latch for Ctrl-C: the first press is noted, so that work under way can end in good order."""
+"""A latch for Ctrl-C: the first press sets a flag, so that work can end in an orderly way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Latch:
     """A flag that the first Ctrl-C sets.
 
     Attributes:
-        pressed: whether it was pressed.
+        pressed: whether Ctrl-C was pressed.
     """
 
     pressed: bool = False
@@ -23,10 +23,10 @@ class Latch:
 
 @contextmanager
 def interrupt_latch(override: bool = False) -> Iterator[Latch]:
-    """Note the first Ctrl-C during the ``with`` block; a second one raises ``KeyboardInterrupt``.
+    """Catch the first Ctrl-C during the ``with`` block; a second one raises ``KeyboardInterrupt``.
 
-    The handler from before is restored at the end. Nothing is handled outside the main thread,
-    where Python does not allow it.
+    The previous handler is restored at the end. Outside the main thread Python allows no handler,
+    and the flag is never set.
 
     Args:
         override: replace any handler. By default only Python's own is replaced: other handlers,

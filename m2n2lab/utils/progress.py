@@ -1,4 +1,4 @@
-"""Progress of long evaluations: how far they are, who follows them, and how they are stopped."""
+"""Progress of long evaluations: reports while they run, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from m2n2lab.utils.subscribers import Subscribers
 
 
-class Halted(Exception):  # noqa: N818  # not an error: a person asked for it
-    """An evaluation was asked to stop; what was answered so far is kept by the task."""
+class Halted(Exception):  # noqa: N818  # not an error: the stop was requested
+    """A requested stop of an evaluation; the task keeps the answers given so far."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the questions of one evaluation are.
+    """A report on one running evaluation.
 
     Attributes:
-        done: questions that are answered.
-        total: questions that were asked.
-        tokens: tokens that were generated for them.
-        seconds: since the first was asked.
-        unit: what one of them is called.
+        done: questions answered.
+        total: questions asked.
+        tokens: tokens generated for the answers.
+        seconds: time since the first question.
+        unit: name of one question.
     """
 
     done: int
@@ -38,7 +38,7 @@ class Progress:
 
     @property
     def words(self) -> str:
-        """How far it is, as text."""
+        """The report as text, such as ``question 3 of 10, 120 tokens/s``."""
         speed = f", {self.rate:,.0f} tokens/s" if self.tokens else ""
         return f"{self.unit} {self.done} of {self.total}{speed}"
 
@@ -53,12 +53,12 @@ def _ignore(progress: Progress) -> None:
 
 @dataclass
 class Watch:
-    """A follower of evaluations, which may stop them.
+    """An observer of evaluations that can stop them.
 
     Attributes:
-        progress: called after each batch.
-        halted: asked before each batch and each token, as ``threading.Event.is_set``; once it is
-            true the evaluation ends with ``Halted``.
+        progress: called with a report after each batch.
+        halted: called before each batch and each token, such as ``threading.Event.is_set``; once
+            it returns true the evaluation ends with ``Halted``.
     """
 
     progress: Callable[[Progress], object] = _ignore
@@ -68,21 +68,21 @@ class Watch:
         """Return if the evaluation may go on.
 
         Raises:
-            Halted: a stop was asked for.
+            Halted: a stop was requested.
         """
         if self.halted():
             raise Halted("The evaluation was stopped before all questions were answered.")
 
 
 class Watches(Watch):
-    """Several watches of the same evaluations as one; they may be added and removed meanwhile."""
+    """Several watches as one; they can be added and removed during an evaluation."""
 
     def __init__(self) -> None:
         super().__init__(self._report, self._any_halted)
         self._watches: Subscribers[Watch] = Subscribers()
 
     def add(self, watch: Watch) -> Callable[[], None]:
-        """Add a watch; returns a function that removes it."""
+        """Add a watch and return a function that removes it."""
         return self._watches.add(watch)
 
     def _report(self, progress: Progress) -> None:

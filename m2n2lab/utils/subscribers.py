@@ -1,4 +1,4 @@
-"""A registry of subscribers that may subscribe and unsubscribe while they are being called."""
+"""A registry of subscribers that can subscribe and unsubscribe while they are being called."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Subscribers(Generic[T]):
     """Subscribers in the order in which they subscribed.
 
-    Iterating goes over those of the moment at which it began, so a subscriber may leave, or another
-    thread may add one, meanwhile.
+    Iteration goes over a copy, so subscribers can be added and removed meanwhile, also by other
+    threads.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Subscribers(Generic[T]):
         self._numbers = count()
 
     def add(self, subscriber: T) -> Callable[[], None]:
-        """Add a subscriber; returns a function that removes it, which may be called twice."""
+        """Add a subscriber and return a function that removes it, which can be called twice."""
         number = next(self._numbers)
         self._all[number] = subscriber
 

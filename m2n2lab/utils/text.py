@@ -7,18 +7,18 @@ import unicodedata
 
 
 def percent(value: float) -> str:
-    """Return a share as ``71.1 %``, or a dash where it is not known."""
+    """Return a share as ``71.1 %``, or a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
 
 
-def plain(text: str, most: int) -> str:
-    """Return a text from outside as one line of at most ``most`` characters.
+def plain(text: str, max_chars: int) -> str:
+    """Return a text from outside as one line of at most ``max_chars`` characters.
 
-    A long one loses its middle; control characters, which could steer a terminal, are shown as a
-    mark. It is not escaped.
+    The middle of a long text is cut; control characters, which could steer a terminal, are
+    replaced. It is not escaped.
     """
-    if len(text) > most:
-        end = (most - 1) // 2
-        text = f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+    if len(text) > max_chars:
+        end = (max_chars - 1) // 2
+        text = f"{text[: max_chars - 1 - end]}…{text[len(text) - end :]}"
     line = (" " if sign.isspace() else sign for sign in text)
     return "".join("�" if unicodedata.category(sign) == "Cc" else sign for sign in line)

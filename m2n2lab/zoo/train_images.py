@@ -189,7 +189,11 @@ def make_scheduler() -> Any:
 def encoded(tokenizer: Any, captions: list[str]) -> Tensor:
     """Return token ids (B, L) of captions."""
     ids: Tensor = tokenizer(
-        captions, padding="max_length", truncation=True, max_length=MAX_CAPTION_TOKENS, return_tensors="pt"
+        captions,
+        padding="max_length",
+        truncation=True,
+        max_length=MAX_CAPTION_TOKENS,
+        return_tensors="pt",
     )["input_ids"]
     return ids
 
@@ -206,7 +210,9 @@ def batches(course: Course, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor,
             picture = draw(scene, float(rng.integers(-1, 2)))
             drawn.append(coarse(picture) if course.coarse else picture)
             language = course.languages[rng.integers(len(course.languages))]
-            captions.append(empty if rng.random() < EMPTY_CAPTION_SHARE else scene.caption(language))
+            captions.append(
+                empty if rng.random() < EMPTY_CAPTION_SHARE else scene.caption(language)
+            )
         stacked = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
         yield pixel_unshuffle(stacked, FOLD), encoded(tokenizer, captions)
 

@@ -323,7 +323,10 @@ def long_run():
 def test_memory_stays_small(long_run):
     lineage = long_run.lineage
     assert 2_400 < len(lineage) < 2_800
-    assert len(lineage._painted) == 20
+    paintings = {id: lineage.painting(id) for id in lineage.column("id").tolist()}
+    whole = {id for id, painting in paintings.items() if (painting != painting[0]).any()}
+    assert 10 < len(whole) <= len(long_run.alive) == 20
+    assert whole <= set(long_run.alive)  # of the dead only the mean is known
     # 120 bytes a birth, of which the array module may reserve an eighth more, and the paintings.
     assert long_run.bytes < len(lineage) * 140 + 100_000
 

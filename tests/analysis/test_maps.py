@@ -207,7 +207,7 @@ def test_names_of_classes_with_curves_are_texts_of_any_kind():
 def test_classes_of_one_name_do_not_stop_the_curves():
     task = from_function(lambda model, at: at >= 0, 4, classes="aa", groups=[0, 0, 1, 1])
     evolver = Evolver(task, np.eye(2), mutation=0.1, known=np.eye(4)[:2]).run(3)
-    assert evolver.records.parts[0] == (0.5, 0.0)
+    assert evolver.records.class_means[0] == (0.5, 0.0)
     assert hv.render(evolver.plot.curves()).legend[0].items[-1].label["value"] == "best, a"
 
 

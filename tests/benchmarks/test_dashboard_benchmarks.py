@@ -6,13 +6,11 @@ import re
 import subprocess
 import sys
 
-import browsing
 import dashboard_latency
 import pytest
 from actions import ACTIONS
-from browsing import logged
 from dashboard_soak import trend
-from helpers.pages import ROOT, button, drawn, figure, opened
+from helpers.pages import INSIDE, ROOT, button, drawn, figure, logged, opened
 from playwright.sync_api import expect
 
 MINUTES = [k / 10 for k in range(101)]
@@ -81,7 +79,7 @@ def test_a_log_is_told_from_its_first_error_on(tmp_path):
 @pytest.fixture
 def watched(page, lab):
     """A page with ten steps taken that the benchmarks can see into."""
-    page.add_init_script(path=browsing.INSIDE)
+    page.add_init_script(path=INSIDE)
     opened(page, lab)
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from helpers.checkpoints import tensors
 from helpers.merges import equal, files, merged, run, weights
+from rich.progress import Progress
 
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.checkpoint import Problems
-from m2n2lab.cli import checkpoint_commands
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(seeds, monkeypatch):
@@ -49,7 +49,7 @@ def test_ctrl_c_leaves_nothing(seeds, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         space.save(space.seeds[0], "out", progress=press)
     assert sorted(Path().rglob("*")) == before
-    monkeypatch.setattr(checkpoint_commands._Bar, "advance", press)
+    monkeypatch.setattr(Progress, "advance", press)
     status, _, stderr = run("merge", "a", "b", "-o", "out")
     assert status == 130
     assert "Traceback" not in stderr

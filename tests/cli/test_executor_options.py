@@ -26,9 +26,9 @@ def call(*arguments):
         ({"timeout": 5.0}, "--timeout is for workers on processes or ray"),
         ({"executor": "processes", "gpus": 1.0}, "--gpus-per-worker is for workers on ray"),
         ({"executor": "processes", "address": "auto"}, "--address is for workers on ray"),
-        ({"executor": "processes", "workers": 0}, "workers must be a whole number of at least 1"),
-        ({"executor": "processes", "timeout": 0.0}, "timeout must be a number of at least 0.001"),
-        ({"executor": "ray", "gpus": -1.0}, "gpus_per_worker must be a number of at least 0"),
+        ({"executor": "processes", "workers": 0}, "workers must be an integer >= 1"),
+        ({"executor": "processes", "timeout": 0.0}, "timeout must be a finite number >= 0.001"),
+        ({"executor": "ray", "gpus": -1.0}, "gpus_per_worker must be a finite number >= 0"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_sentence(options, words):
@@ -80,8 +80,8 @@ def test_children_that_no_worker_could_score_are_counted(monkeypatch):
 
 def test_ctrl_c_lets_children_in_flight_arrive(monkeypatch):
     class Pressed(Scripted):
-        def _send(self, worker, job):
-            super()._send(worker, job)
+        def send(self, worker, number, job):
+            super().send(worker, number, job)
             if self.arrivals.events.count(0) == 9:
                 signal.raise_signal(signal.SIGINT)
 

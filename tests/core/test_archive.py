@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from m2n2lab import Archive, InputError
 from m2n2lab.core.population import weighted_sums
 
-# z = 3 1 1 0: the last point is solved by nobody.
+# z = 3 1 1 0: the last point is solved by no member.
 RIGHT = [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]]
 # z = .75 1 1 and, where capacity is the best score, c = .5 .5 1.
 GRADED = [[0.5, 0.25, 0], [0.25, 0.5, 0], [0, 0.25, 1]]
@@ -67,7 +67,7 @@ def test_graded_scores_compete_for_what_a_point_has_to_give(capacity, alpha, exp
     assert archive.fitness == pytest.approx(expected)
 
 
-def test_weights_say_what_a_score_of_one_adds():
+def test_weights_are_what_a_score_of_one_adds_to_fitness():
     assert filled(RIGHT).weights == pytest.approx([1 / 3, 1, 1, 1])  # z = 0 counts as 1
     assert filled(GRADED, capacity="max").weights == pytest.approx([2 / 3, 1 / 2, 1])
 
@@ -81,7 +81,7 @@ score_rows = hnp.arrays(
 
 @given(score_rows, st.sampled_from(["one", "max"]))
 def test_with_alpha_one_members_share_exactly_what_the_points_have(rows, capacity):
-    # Σ_k Σ_j c_j s_kj / z_j = Σ_j c_j over the points that somebody solves.
+    # Σ_k Σ_j c_j s_kj / z_j = Σ_j c_j over the points that some member solves.
     archive = filled(rows, capacity=capacity)
     capacities = rows.max(axis=0) if capacity == "max" else (rows.max(axis=0) > 0)
     assert archive.fitness.sum() == pytest.approx(capacities.sum())
@@ -89,7 +89,7 @@ def test_with_alpha_one_members_share_exactly_what_the_points_have(rows, capacit
 
 @pytest.mark.parametrize("points", [3, 1437, 20_001])
 def test_equal_scores_have_equal_fitness_to_the_last_bit(points):
-    # Otherwise rounding, and not age, would decide who of them leaves.
+    # Otherwise rounding, and not age, would decide which of them leaves.
     draw = np.random.default_rng(points)
     same = draw.random(points)
     archive = filled([same if k % 2 else draw.random(points) for k in range(9)])
@@ -122,8 +122,8 @@ def test_the_best_once_a_child_is_let_in_is_known_before():
         assert (twin.best.id, twin.best.genome) == expected
 
 
-def test_who_is_displaced_is_not_the_best_any_more():
-    # With its copy z = 2 2 1: everybody has fitness 1, and the oldest leaves.
+def test_a_displaced_member_is_not_the_best_any_more():
+    # With its copy z = 2 2 1: all have fitness 1, and the oldest leaves.
     archive = filled([[1, 1, 0], [0, 0, 1]], size=2)
     verdict = archive.judge([1, 1, 0])
     assert verdict.displaced == 0
@@ -138,7 +138,7 @@ def test_who_is_displaced_is_not_the_best_any_more():
 # -- replacement ----------------------------------------------------------------------------------
 
 
-def test_while_there_is_room_everybody_lives():
+def test_while_there_is_room_every_child_is_accepted():
     archive = filled(RIGHT, size=4)
     verdict = archive.add(3, None, [0, 0, 0, 0])
     assert verdict.accepted
@@ -156,7 +156,7 @@ def test_the_least_fit_leaves_for_a_fitter_child():
     assert verdict.rival_fitness == pytest.approx(1 / 3)
     assert (verdict.score, verdict.rank, verdict.of, verdict.alone) == (0.25, 3, 4, 1)
     assert archive.ids == (0, 1, 3)
-    assert archive.z.tolist() == [2, 1, 1, 1]  # the dead no longer count
+    assert archive.z.tolist() == [2, 1, 1, 1]  # the displaced member no longer counts
     assert archive.fitness == pytest.approx([1.5, 1.5, 1])
 
 
@@ -181,7 +181,7 @@ def test_at_a_draw_the_child_stays_and_the_oldest_of_the_lowest_leaves():
     assert archive.ids == (0, 3, 4)
 
 
-def test_a_child_competes_with_those_who_solve_the_same():
+def test_a_child_competes_with_members_that_solve_the_same():
     # [1 1 0] alone is worth 2; beside its copy each is worth 1, as much as the specialist.
     archive = filled([[1, 1, 0], [0, 0, 1]], size=2)
     verdict = archive.judge([1, 1, 0])
@@ -201,18 +201,18 @@ def test_the_archive_is_the_published_algorithm(size, points, capacity, alpha, t
     one = st.booleans() if truths else st.integers(0, 4).map(lambda quarters: quarters / 4)
     rows = data.draw(hnp.arrays(bool if truths else float, (12, points), elements=one))
     archive = Archive(points, size, alpha, capacity)
-    ids, living = [], np.zeros((0, points))
+    ids, alive = [], np.zeros((0, points))
     for id, row in enumerate(rows):
-        ids, living = [*ids, id], np.vstack([living, row])
-        z = living.sum(axis=0)
-        best = living.max(axis=0) if capacity == "max" else np.ones(points)
-        fitness = (best * living / np.where(z == 0, 1, z) ** alpha).sum(axis=1)
+        ids, alive = [*ids, id], np.vstack([alive, row])
+        z = alive.sum(axis=0)
+        best = alive.max(axis=0) if capacity == "max" else np.ones(points)
+        fitness = (best * alive / np.where(z == 0, 1, z) ** alpha).sum(axis=1)
         expected = archive.judge(row)
         verdict = archive.add(id, None, row)
         assert verdict == expected
         assert verdict.fitness == pytest.approx(fitness[-1])
         assert verdict.score == pytest.approx(row.mean())
-        assert verdict.alone == np.count_nonzero((row > 0) & (living[:-1].sum(axis=0) == 0))
+        assert verdict.alone == np.count_nonzero((row > 0) & (alive[:-1].sum(axis=0) == 0))
         if len(ids) > size:
             (gone,) = set(ids) - set(archive.ids)
             lowest = np.flatnonzero(np.isclose(fitness, fitness.min(), rtol=0, atol=1e-9))
@@ -222,11 +222,11 @@ def test_the_archive_is_the_published_algorithm(size, points, capacity, alpha, t
             assert gone in [ids[k] for k in lowest]
             assert verdict.accepted == (gone != id)
             assert verdict.displaced == (gone if verdict.accepted else None)
-            living = np.delete(living, ids.index(gone), axis=0)
+            alive = np.delete(alive, ids.index(gone), axis=0)
             ids.remove(gone)
         assert archive.ids == tuple(ids)
-        assert np.array_equal(archive.scores, living)
-        assert archive.z == pytest.approx(living.sum(axis=0))
+        assert np.array_equal(archive.scores, alive)
+        assert archive.z == pytest.approx(alive.sum(axis=0))
 
 
 def test_judging_changes_nothing():
@@ -338,14 +338,14 @@ def test_mates_are_drawn_in_proportion_to_attraction(mixed):
         assert found == pytest.approx(gains / gains.sum(), abs=12 / 4000)
 
 
-def test_when_nobody_beats_the_parent_its_mate_is_drawn_by_fitness():
+def test_when_no_member_beats_the_parent_its_mate_is_drawn_by_fitness():
     archive = filled([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
     # z = 3 2 1 1: fitness of members 1 and 2 is 1/3 + 1/2 = 5/6 and 1/3, so 5 to 2.
     found = shares(lambda u: archive.draw_mate(0, u), archive.ids)
     assert found == pytest.approx([0, 5 / 7, 2 / 7], abs=1 / 4000)
 
 
-def test_where_nobody_solves_anything_all_are_drawn_alike():
+def test_members_without_any_score_are_drawn_with_equal_chances():
     archive = filled([[0, 0]] * 4)
     assert shares(archive.draw_parent, archive.ids) == pytest.approx([0.25] * 4)
     found = shares(lambda u: archive.draw_mate(2, u), archive.ids)
@@ -358,7 +358,7 @@ def test_a_single_member_is_its_own_mate():
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1, 1 / 3])
-def test_the_ends_of_the_wheel_pick_nobody_who_is_worth_nothing(scale):
+def test_the_ends_of_the_wheel_never_pick_a_member_without_a_chance(scale):
     rows = np.array([[0, 0, 0], [1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 0]]) * scale
     archive = filled(rows)
     assert (archive.draw_parent(0.0), archive.draw_parent(LAST)) == (1, 3)
@@ -389,38 +389,41 @@ def test_a_restored_archive_goes_on_as_the_old_one(mixed):
 # -- bad input ------------------------------------------------------------------------------------
 
 BAD = {
-    "too few scores": (lambda a: a.judge([1, 0]), r"shape \(4,\), but shape \(2,\) came"),
-    "a table of scores": (lambda a: a.judge(np.ones((4, 1))), r"shape \(4,\), but shape \(4, 1\)"),
-    "NaN": (lambda a: a.judge([0, 1, np.nan, 0]), "finite .* but data point 2 got nan"),
-    "infinite": (lambda a: a.judge([0, 1, 0, np.inf]), "finite .* but data point 3 got inf"),
-    "negative": (lambda a: a.judge([0, -1, 0, 0]), "at least 0, but data point 1 got -1"),
+    "too few scores": (lambda a: a.judge([1, 0]), r"shape \(4,\), got shape \(2,\)"),
+    "a table of scores": (lambda a: a.judge(np.ones((4, 1))), r"shape \(4,\), got shape \(4, 1\)"),
+    "NaN": (lambda a: a.judge([0, 1, np.nan, 0]), "finite .* got nan on data point 2"),
+    "infinite": (lambda a: a.judge([0, 1, 0, np.inf]), "finite .* got inf on data point 3"),
+    "negative": (lambda a: a.judge([0, -1, 0, 0]), ">= 0, got -1 on data point 1"),
     "text": (lambda a: a.judge(list("abcd")), "[Ss]cores must be"),
     "None": (lambda a: a.judge([1, None, 0, 0]), "[Ss]cores must be"),
     "ragged": (lambda a: a.judge([[1], [1, 2], [0], [0]]), "[Ss]cores must be"),
     "complex": (lambda a: a.judge([1j] * 4), "[Ss]cores must be"),
-    "same id twice": (lambda a: a.add(1, None, [1, 1, 1, 1]), "new id, but 1 lives already"),
-    "dead parent": (lambda a: a.draw_mate(8, 0.5), "8 does not live .* one of: 0, 1, 2"),
-    "dead member": (lambda a: a[[]], "does not live .* one of: 0, 1, 2"),
-    "no points": (lambda _: Archive(0), "points must be .* at least 1, but 0 came"),
-    "no members": (lambda _: Archive(4, 0), "archive_size must be .* at least 1, but 0 came"),
-    "a truth": (lambda _: Archive(4, True), "archive_size must be a whole .* but True came"),
-    "half a member": (lambda _: Archive(4, 2.5), "archive_size must be a whole .* but 2.5 came"),
-    "negative alpha": (lambda _: Archive(4, alpha=-1), "alpha .* between 0 and 10, but -1 came"),
-    "NaN alpha": (lambda _: Archive(4, alpha=math.nan), "alpha .* between 0 and 10, but nan came"),
+    "same id twice": (lambda a: a.add(1, None, [1, 1, 1, 1]), "new id, but 1 is in the archive"),
+    "absent parent": (
+        lambda a: a.draw_mate(8, 0.5),
+        "8 is not in the archive; choose one of: 0, 1, 2",
+    ),
+    "absent member": (lambda a: a[[]], "not in the archive; choose one of: 0, 1, 2"),
+    "no points": (lambda _: Archive(0), "points must be .* >= 1, got 0"),
+    "no members": (lambda _: Archive(4, 0), "archive_size must be .* >= 1, got 0"),
+    "a truth": (lambda _: Archive(4, True), "archive_size must be an integer .* got True"),
+    "half a member": (lambda _: Archive(4, 2.5), "archive_size must be an integer .* got 2.5"),
+    "negative alpha": (lambda _: Archive(4, alpha=-1), r"alpha .* in \[0, 10\], got -1"),
+    "NaN alpha": (lambda _: Archive(4, alpha=math.nan), r"alpha .* in \[0, 10\], got nan"),
     "capacity": (lambda _: Archive(4, capacity="mix"), "no capacity named 'mix'.* one, max"),
     "foreign state": (
         lambda a: a.load_state_dict(Archive(3, 2).state_dict()),
-        "20 members and 4 data points, but one of 2 and 3 came",
+        "20 members and 4 data points, got 2 and 3",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_answered_in_a_sentence_and_changes_nothing(case):
-    call, words = BAD[case]
+    call, message = BAD[case]
     archive = filled(RIGHT)
     standing = archive.standing
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         call(archive)
     assert archive.standing is standing
 

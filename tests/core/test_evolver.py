@@ -121,7 +121,7 @@ def test_splits_and_mixes_are_uniform():
     assert np.all(abs(mixes - 200) < 5 * 13.4)
 
 
-def test_an_edited_proposal_says_what_a_person_changed(evolver):
+def test_an_edited_proposal_names_the_changed_fields(evolver):
     drawn = evolver.ask()
     edited = drawn.edit(mix=0.25).edit(split=9).edit(mix=0.5)
     assert edited.by_hand == ("mix", "split")
@@ -156,7 +156,7 @@ def test_the_same_proposal_is_always_the_same_child(evolver):
 # -- verdict and tell -----------------------------------------------------------------------------
 
 
-def test_tell_does_what_verdict_said(evolver):
+def test_tell_has_the_outcome_of_verdict(evolver):
     fates = set()
     for _ in range(60):
         proposal = evolver.ask()
@@ -179,7 +179,7 @@ def test_scores_that_are_left_out_are_evaluated(evolver):
     assert evolver.tell(proposal).verdict == expected
 
 
-def test_a_model_that_nobody_asked_for_can_compete(tiny, evolver):
+def test_an_external_model_can_compete(tiny, evolver):
     model = tiny.trained_seeds(parts=[range(4)], steps=200, rate=0.05)[0]
     generation = evolver.tell(model)
     assert (generation.proposal, generation.parents, generation.accepted) == (None, (), True)
@@ -191,7 +191,7 @@ def test_a_model_that_nobody_asked_for_can_compete(tiny, evolver):
     evolver.run(5)
 
 
-def test_a_module_that_nobody_asked_for_can_compete():
+def test_an_external_module_can_compete():
     x, y = torch.eye(3), torch.arange(3)
     task = from_function(lambda model, at: model(x[at]).argmax(1) == y[at], 3)
     torch.manual_seed(0)
@@ -263,7 +263,7 @@ def test_the_test_score_follows_the_best_when_equals_replace_each_other():
         assert evolver.tell([first, 1.0]).test == first
 
 
-def test_classes_of_the_best_member_are_noted_whenever_another_is_the_best(tiny, tiny_seeds):
+def test_class_means_are_recorded_whenever_another_member_is_the_best(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, mutation=0.1, archive_size=5)
     expected, best = {}, None
     for step in range(60):
@@ -274,13 +274,15 @@ def test_classes_of_the_best_member_are_noted_whenever_another_is_the_best(tiny,
             expected[step] = pytest.approx(means)
         evolver.step()
     assert len(expected) > 2
-    assert {step: noted for step, noted in evolver.records.parts.items() if step < 60} == expected
+    assert {
+        step: noted for step, noted in evolver.records.class_means.items() if step < 60
+    } == expected
 
 
 # -- many steps -----------------------------------------------------------------------------------
 
 
-def test_a_loop_goes_on_until_somebody_stops_it(evolver):
+def test_iteration_goes_on_until_it_is_stopped(evolver):
     for generation in evolver:
         if generation.step == 7:
             break
@@ -288,7 +290,7 @@ def test_a_loop_goes_on_until_somebody_stops_it(evolver):
     assert next(iter(evolver)).step == 8
 
 
-def test_run_takes_as_many_steps_as_asked_or_until_something_happens(evolver):
+def test_run_takes_the_given_steps_or_stops_when_until_is_true(evolver):
     assert evolver.run(0).generation == 0
     assert evolver.run(5) is evolver
     assert evolver.generation == 5
@@ -316,7 +318,7 @@ def test_an_observer_may_leave_while_it_is_called(evolver):
     assert seen == [1, -1, -2]
 
 
-def test_an_observer_that_fails_is_reported_once_and_stops_nobody(evolver, caplog):
+def test_an_observer_that_fails_is_logged_once_and_stops_no_other(evolver, caplog):
     seen = []
 
     def fails(_):
@@ -371,44 +373,47 @@ def test_the_history_has_one_row_a_generation(tiny, tiny_seeds):
 # -- bad input ------------------------------------------------------------------------------------
 
 BAD = {
-    "dead parent": (lambda e: e.ask(parents=(0, 9)), "9 does not live .* one of: 0, 1"),
-    "one parent": (lambda e: e.ask(parents=(0,)), r"two ids .* but \(0,\) came"),
-    "a bare id": (lambda e: e.ask(parents=1), "two ids .* but 1 came"),
-    "split above": (lambda e: e.ask(split=83), "from 0 to 82 .* but 83 came"),
-    "split of floats": (lambda e: e.ask(split=3.0), "whole number .* but 3.0 came"),
-    "mix above": (lambda e: e.ask(mix=1.01), "mix .* between 0 and 1, but 1.01 came"),
-    "mix NaN": (lambda e: e.ask(mix=math.nan), "mix .* between 0 and 1, but nan came"),
-    "mix in words": (lambda e: e.ask(mix="0.5"), "mix must be a number .* but '0.5' came"),
-    "edited parent": (lambda e: e.tell(e.ask().edit(parents=(0, 7))), "7 does not live"),
-    "edited split": (lambda e: e.evaluate(e.ask().edit(split=None)), "whole .* but None came"),
-    "edited mix": (lambda e: e.breed(e.ask().edit(mix=-0.1)), "mix .* but -0.1 came"),
+    "absent parent": (
+        lambda e: e.ask(parents=(0, 9)),
+        "9 is not in the archive; choose one of: 0, 1",
+    ),
+    "one parent": (lambda e: e.ask(parents=(0,)), r"two ids .* got \(0,\)"),
+    "a bare id": (lambda e: e.ask(parents=1), "two ids .* got 1"),
+    "split above": (lambda e: e.ask(split=83), r"in \[0, 82\] .* got 83"),
+    "split of floats": (lambda e: e.ask(split=3.0), "integer .* got 3.0"),
+    "mix above": (lambda e: e.ask(mix=1.01), r"mix .* in \[0, 1\], got 1.01"),
+    "mix NaN": (lambda e: e.ask(mix=math.nan), r"mix .* in \[0, 1\], got nan"),
+    "mix as text": (lambda e: e.ask(mix="0.5"), "mix must be a number .* got '0.5'"),
+    "edited parent": (lambda e: e.tell(e.ask().edit(parents=(0, 7))), "7 is not in the archive"),
+    "edited split": (lambda e: e.evaluate(e.ask().edit(split=None)), "integer .* got None"),
+    "edited mix": (lambda e: e.breed(e.ask().edit(mix=-0.1)), "mix .* got -0.1"),
     "no parents": (lambda e: e.tell(Proposal((), 1, 0.5, 0)), "parents"),
     "three parents": (lambda e: e.tell(Proposal((0, 1, 0), 1, 0.5, 0)), "parents"),
-    "seed in words": (lambda e: e.tell(e.ask().edit(seed="x")), "seed"),
+    "seed as text": (lambda e: e.tell(e.ask().edit(seed="x")), "seed"),
     "short model": (lambda e: e.tell([1.0, 2.0]), "82 parameters .* the model has 2"),
     "NaN model": (lambda e: e.tell(np.full(82, np.nan)), r"finite, .* at index 0 \(W1 row 0\)"),
-    "short scores": (lambda e: e.tell(e.ask(), [1.0]), r"shape \(60,\), but shape \(1,\) came"),
-    "NaN scores": (lambda e: e.verdict(np.full(60, np.nan)), "finite .* data point 0 got nan"),
-    "negative steps": (lambda e: e.run(-1), "steps .* at least 0, but -1 came"),
+    "short scores": (lambda e: e.tell(e.ask(), [1.0]), r"shape \(60,\), got shape \(1,\)"),
+    "NaN scores": (lambda e: e.verdict(np.full(60, np.nan)), "finite .* got nan on data point 0"),
+    "negative steps": (lambda e: e.run(-1), "steps .* >= 0, got -1"),
     "foreign state": (
         lambda e: e.load_state_dict({**e.state_dict(), "method": "ga"}),
-        "of method 'm2n2', but one of 'ga' came",
+        "of method 'm2n2', got 'ga'",
     ),
-    "one seed": (lambda e: Evolver(e.task, np.ones((1, 82))), "at least two seeds, but 1 came"),
-    "short seeds": (lambda e: Evolver(e.task, [[1, 2], [3, 4]]), "2 parameters, .* names 82"),
+    "one seed": (lambda e: Evolver(e.task, np.ones((1, 82))), "at least two seeds, got 1"),
+    "short seeds": (lambda e: Evolver(e.task, [[1, 2], [3, 4]]), "2 parameters, got 82"),
     "foreign space": (lambda e: Evolver(e.task, DenseSpace([[1, 2], [3, 4]])), "82"),
-    "mutation": (lambda e: Evolver(e.task, e.space, mutation=-1), "mutation .* 0, but -1 came"),
-    "alpha": (lambda e: Evolver(e.task, e.space, alpha=-1), "alpha .* 0 and 10, but -1 came"),
-    "archive": (lambda e: Evolver(e.task, e.space, archive_size=0), "at least 1, but 0 came"),
-    "copies": (lambda e: Evolver(e.task, e.space, crossover=False), "copy of its parent, .* came"),
-    "rng": (lambda e: Evolver(e.task, e.space, rng=0.5), "rng must be a whole .* but 0.5 came"),
+    "mutation": (lambda e: Evolver(e.task, e.space, mutation=-1), "mutation .* 0, got -1"),
+    "alpha": (lambda e: Evolver(e.task, e.space, alpha=-1), r"alpha .* in \[0, 10\], got -1"),
+    "archive": (lambda e: Evolver(e.task, e.space, archive_size=0), ">= 1, got 0"),
+    "copies": (lambda e: Evolver(e.task, e.space, crossover=False), "copy of its parent, got"),
+    "rng": (lambda e: Evolver(e.task, e.space, rng=0.5), "rng must be an integer .* got 0.5"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_answered_in_a_sentence_and_changes_nothing(case, evolver):
-    call, words = BAD[case]
+    call, message = BAD[case]
     before = picture(evolver)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         call(evolver)
     assert picture(evolver) == before

@@ -1,4 +1,4 @@
-"""The rows of a history: which are read, and what is known of the best member's classes."""
+"""History: its rows, and the class means of the best member."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from m2n2lab.core.history import COLUMNS, History
 
 
 def history(steps):
-    """Return a history of so many rows, in which row k has k in every column."""
+    """Return a history of ``steps`` rows, in which row k has k in every column."""
     history = History()
     history.restore(np.tile(np.arange(float(steps))[:, None], len(COLUMNS)), None)
     return history
@@ -46,20 +46,20 @@ def test_a_table_is_all_rows_or_those_from_a_start_to_before_a_stop():
     assert whole.column("mix").tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_last_row_is_forgotten_with_what_is_known_of_its_step():
+def test_the_last_row_is_removed_with_the_class_means_of_its_step():
     whole = history(5)
-    whole.parts.update({2: (0.5,), 4: (0.75,)})
+    whole.class_means.update({2: (0.5,), 4: (0.75,)})
     whole.forget_last()
     assert rows(whole.table()) == [0, 1, 2, 3]
-    assert whole.parts == {2: (0.5,)}
+    assert whole.class_means == {2: (0.5,)}
     whole.forget_last()  # nothing is known of step 3
-    assert whole.parts == {2: (0.5,)}
+    assert whole.class_means == {2: (0.5,)}
 
 
-def test_classes_hold_until_another_member_is_the_best():
+def test_class_means_hold_until_another_member_is_the_best():
     whole = history(9)
-    whole.parts.update({5: (0.5, 0.75), 2: (0.25, 0.5)})
-    found = whole.parts_at(np.array([1.0, 2.0, 4.0, 5.0, 8.0]), 2)
+    whole.class_means.update({5: (0.5, 0.75), 2: (0.25, 0.5)})
+    found = whole.class_means_at(np.array([1.0, 2.0, 4.0, 5.0, 8.0]), 2)
     nan = float("nan")
     expected = [(nan, nan), (0.25, 0.5), (0.25, 0.5), (0.5, 0.75), (0.5, 0.75)]
     np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,4 @@
-"""Early rejection is certain, as early as can be, and changes nothing about the search."""
+"""Early rejection: certain, as early as possible, and without effect on the search."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ def rejection(archive, graded, chunk=1):
 
 
 def tried(archive, graded, child, chunk=1):
-    """Return what is found of a child that is scored as far as it takes."""
+    """Return the scores of a child that is scored as far as the decision needs."""
     trial = rejection(archive, graded, chunk).trial()
     while (indices := trial.next()) is not None:
         trial.add(indices, child[indices])
@@ -56,7 +56,7 @@ def tried(archive, graded, child, chunk=1):
 
 
 @given(archives(graded=False), st.integers(1, 3))
-def test_a_right_or_wrong_child_is_given_up_exactly_when_no_completion_lives(case, chunk):
+def test_a_right_or_wrong_child_is_rejected_exactly_when_no_completion_is_accepted(case, chunk):
     archive, child = case
     trial = rejection(archive, False, chunk).trial()
     seen = np.zeros(archive.points, bool)
@@ -80,7 +80,7 @@ def test_a_right_or_wrong_child_is_given_up_exactly_when_no_completion_lives(cas
 
 
 @given(archives(graded=True), st.integers(1, 3), st.randoms(use_true_random=False))
-def test_no_completion_of_a_graded_child_that_is_given_up_would_live(case, chunk, random):
+def test_no_completion_of_a_rejected_graded_child_would_be_accepted(case, chunk, random):
     archive, child = case
     found = tried(archive, True, child, chunk)
     if not isinstance(found, Partial):
@@ -116,7 +116,7 @@ def test_the_bound_of_one_data_point_is_reached_by_some_score(case, point):
     grid = np.concatenate(([0.0], np.geomspace(1e-6, 1.0, 500), np.linspace(0.0, 1.0, 500)))
     reached = np.max([leads(archive, np.array([x])) for x in grid], axis=0)
     unlimited = not scores.any() and archive.alpha > (1.0 if archive.capacity == "one" else 2.0)
-    assert bound.lost(bound.start - 1e9, np.array([True])) != unlimited
+    assert bound.rejects(bound.start - 1e9, np.array([True])) != unlimited
     assume(not unlimited)
     assert (bound.start >= reached - 1e-12).all()
     assert bound.start == pytest.approx(reached, rel=1e-3, abs=1e-6)
@@ -148,7 +148,7 @@ def test_the_highest_lead_where_the_child_raises_the_capacity_is_where_its_slope
     assert one_member(0.1, 4.0, "max").start == pytest.approx([x * (x - 1) / (1 + x) ** 4 / 0.01])
 
 
-def test_a_hand_computed_child_is_given_up_when_its_last_hope_fails():
+def test_a_hand_computed_child_is_rejected_at_its_first_decisive_failure():
     # Both members solve points 0 and 1, worth 1/3 each with a third solver; 2 is worth 1.
     archive = Archive(3, 2)
     archive.add(0, None, [1, 1, 0])
@@ -171,7 +171,7 @@ def test_a_child_is_scored_in_full_while_there_is_room():
     assert tried(archive, False, np.zeros(3, bool)).tolist() == [False] * 3
 
 
-def test_a_child_that_began_before_another_was_told_is_judged_as_things_are_now():
+def test_a_trial_follows_changes_of_the_archive():
     archive = Archive(4, 1)
     archive.add(0, None, [1, 0, 0, 0])
     trial = rejection(archive, False).trial()
@@ -184,7 +184,7 @@ def test_a_child_that_began_before_another_was_told_is_judged_as_things_are_now(
 
 
 def chunks_of(rejection, proposal, scores):
-    """Return the chunks in which a child with these scores would be tried to the end."""
+    """Return the chunks of a child with these scores that is scored to the end."""
     trial, found = rejection.trial(proposal), []
     while trial.seen < len(scores):
         found.append(trial.upcoming().tolist())
@@ -192,7 +192,7 @@ def chunks_of(rejection, proposal, scores):
     return found
 
 
-def test_where_the_parents_fail_is_tried_first_and_kinds_are_not_mixed():
+def test_points_on_which_the_parents_fail_come_first_and_kinds_are_not_mixed():
     archive = Archive(6, 2)
     archive.add(0, None, [1, 1, 0, 1, 1, 0])
     archive.add(1, None, [1, 1, 0, 1, 0, 1])
@@ -207,7 +207,7 @@ def test_where_the_parents_fail_is_tried_first_and_kinds_are_not_mixed():
     assert chunks_of(two_kinds, child.edit(parents=(0, 9)), scores) == as_it_comes
 
 
-def test_a_child_without_crossover_is_taken_for_its_parent():
+def test_a_child_without_crossover_is_predicted_by_its_parent():
     archive = Archive(4, 2)
     archive.add(0, None, [1, 1, 0, 0])
     archive.add(1, None, [0, 0, 1, 1])
@@ -222,48 +222,50 @@ def test_a_child_without_crossover_is_taken_for_its_parent():
     assert chunks_of(in_turn, halves, scores) == [[2, 3], [0, 1]]
 
 
-def test_a_child_is_taken_for_whom_it_resembles():
+def test_a_child_is_predicted_by_the_models_it_resembles():
     # Two members solve point 0, three each of the others.
     archive = Archive(5, 4)
     rows = [[1, 0, 0, 1, 1], [1, 1, 1, 0, 1], [0, 1, 1, 1, 0], [0, 1, 1, 1, 1]]
     for id, row in enumerate(rows):
         archive.add(id, None, row)
     one_by_one = rejection(archive, False)
-    # 0 decides most. Scored there, the child is like 0 and 1, who both solve 4 but not both 1.
+    # 0 decides most. Scored there, the child is like 0 and 1, which both solve 4 but not both 1.
     assert chunks_of(one_by_one, None, [True] * 5)[:2] == [[0], [1]]
-    # Failed there, it is like 2 and 3, who both solve 1, 2 and 3, but not both 4.
+    # Failed there, it is like 2 and 3, which both solve 1, 2 and 3, but not both 4.
     assert chunks_of(one_by_one, None, [False, True, True, True, True])[:2] == [[0], [4]]
 
 
-def test_the_guess_is_the_one_worked_out_by_hand():
+def test_the_prediction_is_the_hand_computed_one():
     members = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.5]])
     order = Order(np.ones(3), members, np.array([0.5, 0.5, 0.75]), [np.arange(3)], 1)
     # The parents' scores weigh a half, members a quarter: 1/2 · 0.5 + 1/4 · 1 = 0.5 on 0 and on 1,
     # 1/2 · 0.75 + 1/4 · 1 + 1/4 · 0.5 = 0.75 on 2; the lowest first, of equals the first.
     assert order.next(np.ones(3, bool)).tolist() == [0]
-    assert order.guess == pytest.approx([0.5, 0.5, 0.75])
+    assert order.prediction == pytest.approx([0.5, 0.5, 0.75])
     order.add(np.array([0]), np.array([True]))
     # Now 2 · 3^0.5, 1 · 3^1 and 1 · 3^0 to one another: 2√3, 3 and 1.
     weights = np.array([2 * 3**0.5, 3.0, 1.0]) / (2 * 3**0.5 + 4.0)
-    assert order.guess[1] == pytest.approx(weights @ [0.5, 0.0, 1.0])
+    assert order.prediction[1] == pytest.approx(weights @ [0.5, 0.0, 1.0])
     assert order.next(np.array([False, True, True])).tolist() == [1]
 
 
-def test_partial_scores_of_a_child_that_could_live_are_refused():
+def test_partial_scores_of_a_child_that_could_be_accepted_are_refused():
     archive = Archive(3, 1)
     archive.add(0, None, [1, 0, 0])
-    with pytest.raises(InputError, match="cannot live may be given up, but 2 data points"):
+    with pytest.raises(
+        InputError, match="cannot be accepted may be rejected early, but 2 unscored"
+    ):
         archive.judge(Partial(np.array([0]), np.array([False]), 3, 1.0))
 
 
 @pytest.mark.parametrize(
-    ("graded", "score", "words"),
-    [(True, 1.5, "up to 1, .* data point . got 1.5"), (False, 0.5, "0 or 1, .* got 0.5")],
+    ("graded", "score", "message"),
+    [(True, 1.5, "scores <= 1, .* got 1.5"), (False, 0.5, "0 or 1, .* got 0.5")],
 )
-def test_scores_that_the_task_said_it_would_not_give_are_refused(graded, score, words):
+def test_scores_that_contradict_the_task_are_refused(graded, score, message):
     archive = Archive(3, 1)
     archive.add(0, None, [1, 0, 0])
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         tried(archive, graded, np.full(3, score))
 
 
@@ -287,7 +289,7 @@ def soft(task):
 @pytest.mark.parametrize(
     "options", [{}, {"alpha": 0.5}, {"alpha": 2.5, "capacity": "max"}], ids=str
 )
-def test_a_search_goes_the_same_way_with_early_rejection(tiny, tiny_seeds, kind, options):
+def test_early_rejection_changes_nothing_about_a_search(tiny, tiny_seeds, kind, options):
     task = {"right or wrong": tiny, "graded": soft(tiny), "several tasks": soft(tiny) + tiny}[kind]
     options = {"mutation": 0.1, "archive_size": 6, "rng": 5, **options}
     full = Evolver(task, tiny_seeds, **options).run(150)
@@ -329,7 +331,7 @@ def test_brute_force_may_reject_early_and_methods_that_need_all_scores_may_not(t
             make_evolver(method, tiny, tiny_seeds, chunk=10)
 
 
-def test_the_command_line_says_what_was_saved():
+def test_the_command_line_reports_the_saved_scores():
     run = ["evolve", "--steps", "60", "--pretrained", "--threads", "1", "--chunk", "100"]
     told = json.loads(CliRunner().invoke(app, [*run, "--json"]).stdout)
     assert told["options"]["chunk"] == 100
@@ -341,7 +343,7 @@ def test_the_command_line_says_what_was_saved():
 
 
 class Riddle(LanguageTask):
-    """Asks tiny models for a few letters; which are right has no sense, but differs by model."""
+    """A task on letters of tiny models; which are right is arbitrary but differs by model."""
 
     def __init__(self, points):
         super().__init__(points, generator=Generator(max_new_tokens=3, batch=5), name="riddle")
@@ -355,7 +357,7 @@ class Riddle(LanguageTask):
         return np.array([(sum(map(ord, text)) + k) % 3 == 0 for k, text in pairs])
 
 
-def test_a_search_over_language_models_goes_the_same_way_and_asks_less(tmp_path):
+def test_early_rejection_asks_language_models_less_with_the_same_results(tmp_path):
     for seed, name in enumerate("ab"):
         llama(tmp_path / name, seed, torch.float32, initializer_range=0.5)
         letters(tmp_path / name)

@@ -1,4 +1,4 @@
-"""What a user writes first, as it is written, with fewer steps where many add nothing."""
+"""First uses of the library, as a user writes them, with fewer steps."""
 
 import importlib.util
 import subprocess
@@ -56,7 +56,7 @@ def test_a_person_can_steer(tiny, tiny_seeds):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "words"),
+    ("verdict", "text"),
     [
         (
             lab.Verdict(True, 0.5, 67.04, 1, 21, 4199, 66.0, 1),
@@ -82,8 +82,8 @@ def test_a_person_can_steer(tiny, tiny_seeds):
         ),
     ],
 )
-def test_a_verdict_is_a_sentence(verdict, words):
-    assert str(verdict) == words
+def test_a_verdict_is_a_sentence(verdict, text):
+    assert str(verdict) == text
 
 
 def test_methods_are_compared_by_name(tiny, tiny_seeds):
@@ -130,7 +130,7 @@ print([module for module in heavy if module in sys.modules])
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_can_be_imported():
     assert set(lab.__all__) <= set(dir(lab))
     for name in ("Archive", "DenseSpace", "Evolver", "InputError", "Layout", "Proposal", "Task"):
         assert name in lab.__all__

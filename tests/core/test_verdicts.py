@@ -1,4 +1,4 @@
-"""What is said of a child before and after it is told, for every method and kind of scores."""
+"""Verdicts: the sentences on a child before and after its step, for every method and score type."""
 
 import re
 from dataclasses import replace
@@ -8,21 +8,21 @@ import pytest
 
 from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
 from m2n2lab.analysis.lineage import Lineage
-from m2n2lab.analysis.merge_preview import BenchData, bench_data, verdict_words
+from m2n2lab.analysis.merge_preview import BenchData, bench_data, describe_verdict
 from m2n2lab.core.records import Partial, Proposal
 from m2n2lab.utils.text import plain
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m" + "x" * 100_000
 
 
-def parts(words):
-    """Return the numbers of a verdict in words."""
+def numbers(text):
+    """Return the numbers in a verdict as text."""
     pattern = (
         r"(Would live|Would not live)\. Fitness ([\d.]+) ranks (\d+) of (\d+) and "
         r"(?:there is room for it|(displaces|does not beat) (\d+) \(([\d.]+)\))\."
         r"(?: It scores on ([\d,]+) data points? where nobody else does\.)?"
     )
-    return re.fullmatch(pattern, words).groups()
+    return re.fullmatch(pattern, text).groups()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -39,15 +39,15 @@ def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, 
     for _ in range(60):
         proposal = evolver.ask()
         scores = evolver.evaluate(proposal)
-        head, mine, rank, of, verb, rival, its, alone = parts(str(evolver.verdict(scores)))
-        living, before = evolver.archive.ids, evolver.archive.scores
+        head, mine, rank, of, verb, rival, its, alone = numbers(str(evolver.verdict(scores)))
+        members, before = evolver.archive.ids, evolver.archive.scores
         generation = evolver.tell(proposal, scores)
         child, lives = generation.child, generation.child in evolver.archive
         assert (head == "Would live") == lives
-        assert int(of) == len(living) + 1
+        assert int(of) == len(members) + 1
         assert 1 <= int(rank) <= int(of)
         assert int((alone or "0").replace(",", "")) == int(((scores > 0) & ~before.any(0)).sum())
-        gone = set(living) - set(evolver.archive.ids)
+        gone = set(members) - set(evolver.archive.ids)
         if rival is None:
             assert (lives, gone) == (True, set())
             assert generation.outcome == f"Child {child} lives: there was room for it."
@@ -57,15 +57,15 @@ def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, 
             assert generation.outcome == f"Child {child} lives and takes the place of {rival}."
         else:
             assert (verb, gone) == ("does not beat", set())
-            assert int(rival) in living
+            assert int(rival) in members
             assert float(mine) <= float(its)
             said = f"Child {child} died: its fitness {mine} does not beat {rival} ({its})."
             assert generation.outcome == said
         seen.add((lives, rival is None))
-    assert len(seen) >= 2  # not of one kind only
+    assert len(seen) >= 2  # several outcomes
 
 
-def test_what_scores_alone_and_what_was_left_out_is_counted():
+def test_a_verdict_counts_points_solved_alone_and_unscored_points():
     lost = Verdict(False, 0.5, 1.0, 3, 3, 7, 2.0, 0)
     said = "Would not live. Fitness 1.0 ranks 3 of 3 and does not beat 7 (2.0)."
     assert str(lost) == said
@@ -101,7 +101,7 @@ def test_fitness_has_as_many_decimals_as_it_takes_to_differ_and_four_at_most(min
         ([0.5, 0.25], 1.0, np.array([0.5, 1.0, 0.25])),
     ],
 )
-def test_what_was_left_out_counts_with_the_highest_score(scores, top, best):
+def test_unscored_points_count_with_the_highest_score(scores, top, best):
     partial = Partial(np.array([0, 2]), np.array(scores), 3, top)
     assert partial.unseen == 1
     assert partial.best.dtype == best.dtype
@@ -118,7 +118,7 @@ def watched(tiny, tiny_seeds):
 
 
 def bench(classes, accuracy, verdict=None):
-    """Return a bench of which only classes and verdict count."""
+    """Return a bench in which only classes and verdict matter."""
     return BenchData(
         proposal=Proposal((3, 5), 4, 0.5, 0),
         size=8,
@@ -133,24 +133,24 @@ def bench(classes, accuracy, verdict=None):
     )
 
 
-def test_what_the_bench_says_is_the_verdict_and_what_the_child_keeps():
+def test_the_bench_describes_the_verdict_and_what_the_child_keeps():
     data = bench(("cats", "dogs"), [[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]])
-    assert verdict_words(data) == f"{data.verdict} It keeps A’s cats (80%) and B’s dogs (60%)."
+    assert describe_verdict(data) == f"{data.verdict} It keeps A’s cats (80%) and B’s dogs (60%)."
     nothing = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.6, 0.4]]))
-    assert verdict_words(nothing) == str(data.verdict)
+    assert describe_verdict(nothing) == str(data.verdict)
     alike = replace(data, accuracy=np.array([[0.5, 0.5], [0.52, 0.5], [1.0, 1.0]]))
-    assert verdict_words(alike) == str(data.verdict)  # neither leads by enough
+    assert describe_verdict(alike) == str(data.verdict)  # neither leads by enough
     empty = replace(data, accuracy=np.array([[0.9, np.nan], [0.5, np.nan], [0.8, np.nan]]))
-    assert verdict_words(empty) == f"{data.verdict} It keeps A’s cats (80%)."
+    assert describe_verdict(empty) == f"{data.verdict} It keeps A’s cats (80%)."
     one = bench(("all",), [[0.9], [0.1], [0.9]])
-    assert verdict_words(one) == str(one.verdict)
+    assert describe_verdict(one) == str(one.verdict)
 
 
 def test_a_long_name_of_a_class_is_shortened_in_a_verdict():
-    words = verdict_words(bench((HOSTILE, "dogs"), [[0.9, 0.1], [0.5, 0.1], [0.8, 0.1]]))
-    assert len(words) < 200
-    assert "\x1b" not in words
-    assert "A’s <script>alert(1)" in words
+    text = describe_verdict(bench((HOSTILE, "dogs"), [[0.9, 0.1], [0.5, 0.1], [0.8, 0.1]]))
+    assert len(text) < 200
+    assert "\x1b" not in text
+    assert "A’s <script>alert(1)" in text
 
 
 def test_a_text_becomes_one_line_that_is_not_too_long():
@@ -162,7 +162,7 @@ def test_a_text_becomes_one_line_that_is_not_too_long():
     assert [len(plain("x" * 100_000, n)) for n in (1, 2, 40)] == [1, 2, 40]
 
 
-def test_the_bench_knows_what_its_parents_are_made_of(watched):
+def test_the_bench_has_the_paintings_of_its_parents(watched):
     evolver, lineage = watched
     a, b = evolver.archive.ids[:2]
     proposal = evolver.ask(parents=(a, b))
@@ -172,7 +172,7 @@ def test_the_bench_knows_what_its_parents_are_made_of(watched):
     assert bench_data(evolver, proposal).paintings == ()
 
 
-def test_the_seeds_of_brute_force_are_on_the_bench_although_they_have_died(tiny, tiny_seeds):
+def test_the_seeds_of_brute_force_are_on_the_bench_although_they_have_left(tiny, tiny_seeds):
     evolver = make_evolver("brute-force", tiny, tiny_seeds, archive_size=2, ratios=50, rng=0)
     while 0 in evolver.archive or 1 in evolver.archive:
         evolver.step()

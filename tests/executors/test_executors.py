@@ -1,9 +1,11 @@
 """Children scored elsewhere: told as they arrive, never lost, and the run can be taken again."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
@@ -23,7 +25,7 @@ from m2n2lab import (
 )
 from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
 from m2n2lab.executors.ray_cluster import LOCAL_RAY, LocalRay
-from m2n2lab.executors.worker import Worker, pack
+from m2n2lab.executors.worker import pack
 from m2n2lab.utils.processors import processors
 
 
@@ -75,23 +77,18 @@ def test_a_run_whose_workers_are_always_lost_ends_with_the_reason(tiny, tiny_see
     assert search.run(5, executor=Scripted(2)).generation == 5
 
 
-def test_a_task_that_raises_ends_the_run_once_the_others_are_told(tiny, tiny_seeds):
-    calls = []
+def test_a_task_that_raises_ends_the_run_once_the_others_are_told(tiny, tiny_seeds, tmp_path):
+    calls = tmp_path / "calls"  # a list would go to each worker as a copy that counts by itself
 
     def score(model, indices):
-        calls.append(0)
-        if len(calls) == 12:
+        with calls.open("a") as file:
+            file.write(".")
+        if calls.stat().st_size == 12:
             raise ZeroDivisionError("data point 3")
         return tiny.score(model, indices)
 
-    # By value its copy in a worker would count by itself.
-    task = tasks.from_function(score, tiny.points)
-    crew = Scripted()
-    crew.ends, search = {}, evolver(task, tiny_seeds, mutation=0.1)
-    crew._start = lambda worker, packed: (
-        crew.ends.update({worker: here(task, search.space)}),
-        crew.waiting.update({worker: None}),
-    )
+    crew, task = Scripted(), tasks.from_function(score, tiny.points)
+    search = evolver(task, tiny_seeds, mutation=0.1)
     with pytest.raises(
         EvaluationError, match=r"child of .* raised ZeroDivisionError: data point 3"
     ):
@@ -101,30 +98,15 @@ def test_a_task_that_raises_ends_the_run_once_the_others_are_told(tiny, tiny_see
     assert search.run(5, executor=crew).generation == told + 5
 
 
-def here(task, space):
-    worker = Worker(b"", 1)
-    worker._task, worker._space = task, space
-    return worker
-
-
 def test_scores_that_cannot_be_used_end_the_run_once_the_others_are_told(tiny, tiny_seeds):
     crew = Scripted()
     search = evolver(tiny, tiny_seeds).run(10, executor=crew)
-    crew._send = spoilt(crew, np.full(tiny.points, np.nan))
+    crew.script.extend([None, np.full(tiny.points, np.nan)])
     with pytest.raises(InputError, match=r"finite .* data point 0 got nan"):
         search.run(50, executor=crew)
-    del crew._send
     at = search.generation
+    assert at == crew.arrivals.events.count(0) - 1  # all but one
     assert search.run(5, executor=crew).generation == at + 5
-
-
-def spoilt(crew, scores):
-    def send(worker, job):
-        Scripted._send(crew, worker, job)
-        if crew.arrivals.events.count(0) == 12:
-            crew.waiting[worker] = scores
-
-    return send
 
 
 def test_an_observer_that_must_be_heard_ends_the_run_at_once(tiny, tiny_seeds):
@@ -134,7 +116,7 @@ def test_an_observer_that_must_be_heard_ends_the_run_at_once(tiny, tiny_seeds):
         if generation.step == 8:
             raise OSError("disk full")
 
-    search._observers.subscribe(full, strict=True)
+    search.subscribe(full, strict=True)
     with pytest.raises(OSError, match=r"disk full"):
         search.run(50, executor=crew)
     assert search.generation == 8
@@ -188,9 +170,12 @@ def test_checkpoints_go_to_workers_as_their_paths(models):
 
 @pytest.fixture(scope="module")
 def processes():
+    others = set(multiprocessing.active_children())
     with ProcessExecutor(2) as pool:
         yield pool
-    assert not pool._processes
+        assert len(set(multiprocessing.active_children()) - others) == 2
+    assert pool.workers_alive == 0
+    assert set(multiprocessing.active_children()) <= others
 
 
 @pytest.fixture(scope="module")
@@ -202,30 +187,52 @@ def cluster():
     assert not os.path.exists(folder)
 
 
-def strike(pool):
-    """End one of the pool's workers that is busy, from outside."""
-    worker = next(iter(pool.busy))
-    if isinstance(pool, ProcessExecutor):
-        os.kill(pool._processes[worker][0].pid, signal.SIGKILL)
-    else:
-        import ray
-
-        ray.kill(pool._actors[worker])
-
-
-def check_pool(pool, tiny, tiny_seeds, strikes, steps=30):
+def check_pool(pool, tiny, tiny_seeds, folder, strikes, steps=30):
     """Run on real workers of which some are killed, and take the run again here."""
+
+    def score(model, indices):
+        """Score as ever, or die on the way, once for each strike."""
+        for strike in folder.glob("strike*") if os.getpid() != home else ():
+            with contextlib.suppress(FileNotFoundError):  # it has struck another one
+                strike.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return tiny.score(model, indices)
+
+    home, task = os.getpid(), tasks.from_function(score, tiny.points)
     pool.arrivals = Arrivals()
-    search = evolver(tiny, tiny_seeds, chunk=20)
-    search.subscribe(lambda g: g.step in strikes and pool.busy and strike(pool))
+    search = evolver(task, tiny_seeds, chunk=20)
+    search.subscribe(lambda g: g.step in strikes and (folder / f"strike {g.step}").touch())
     search.run(steps, executor=pool)
+    assert not list(folder.iterdir())
     assert (search.generation, pool.skipped, pool.workers_alive) == (steps, [], 2)
-    again = evolver(tiny, tiny_seeds, chunk=20).run(steps, executor=Replayed(pool.arrivals))
+    again = evolver(task, tiny_seeds, chunk=20).run(steps, executor=Replayed(pool.arrivals))
     assert same_search(search, again)
 
 
-def test_processes_that_are_killed_lose_nothing(processes, tiny, tiny_seeds):
-    check_pool(processes, tiny, tiny_seeds, {10})
+def test_processes_that_are_killed_lose_nothing(processes, tiny, tiny_seeds, tmp_path):
+    check_pool(processes, tiny, tiny_seeds, tmp_path, [10])
+
+
+def check_slots(pool, seeds):
+    """Score children 1 in workers that find the slots filled which core leaves to others."""
+
+    def score(model, indices):
+        from m2n2lab.core.extensions import extension
+        from m2n2lab.core.spaces.recipe import Recipe
+
+        filled = all(callable(extension(slot)) for slot in ("html", "plots", "recorder", "resume"))
+        return np.full(len(indices), filled and "seed 0" in Recipe.seed(0, 2, 4)._repr_html_())
+
+    search = evolver(tasks.from_function(score, 10), seeds).run(4, executor=pool)
+    assert search.records.column("score").tolist() == [1.0] * 4
+
+
+def test_worker_processes_find_the_extension_slots_filled(processes, tiny_seeds):
+    check_slots(processes, tiny_seeds)
+
+
+def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
+    check_slots(cluster, tiny_seeds)
 
 
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
@@ -249,8 +256,8 @@ def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds
     assert not trap.exists()
 
 
-def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds):
-    check_pool(cluster, tiny, tiny_seeds, {10})
+def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds, tmp_path):
+    check_pool(cluster, tiny, tiny_seeds, tmp_path, [10])
 
 
 def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny_seeds):
@@ -299,24 +306,36 @@ def test_ray_ends_with_its_last_user_whoever_started_it():
 
 @pytest.mark.slow
 def test_killing_a_ray_worker_during_each_of_twenty_evaluations_loses_nothing(
-    cluster, tiny, tiny_seeds
+    cluster, tiny, tiny_seeds, tmp_path
 ):
-    check_pool(cluster, tiny, tiny_seeds, range(1, 21))
+    check_pool(cluster, tiny, tiny_seeds, tmp_path, range(1, 21))
 
 
-def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seeds, caplog):
-    cluster._connected()
-    search = Evolver(tiny, tiny_seeds, rng=0)
+def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seeds):
+    search = Evolver(tiny, tiny_seeds, rng=0).run(1, executor=cluster)
     with RayExecutor(2, gpus_per_worker=1) as pool:
         with pytest.raises(InputError, match=r"1 GPUs for each worker .* machine has 0"):
             search.run(3, executor=pool)
-        assert len(search.history) == 0
-    search.run(3, executor=cluster)
-    assert len(search.history) == 3
-    RayExecutor(2, gpus_per_worker=0.5)._check_gpus(1.0)
+        assert search.generation == 1
+    assert search.run(3, executor=cluster).generation == 4
+
+
+def test_gpus_that_are_too_few_for_all_workers_are_waited_for(cluster, tiny, caplog, monkeypatch):
+    import ray
+
+    Evolver(tiny, tiny.random_seeds(2), rng=0).run(1, executor=cluster)
+    actor = SimpleNamespace(ready=SimpleNamespace(remote=object))
+    kind = SimpleNamespace(remote=lambda *_: actor)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda worker: kind)
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    with RayExecutor(2, gpus_per_worker=0.5) as pool:
+        pool.start()
     assert not caplog.text
-    RayExecutor(3, gpus_per_worker=0.5)._check_gpus(1.0)  # two at a time
-    RayExecutor(2, address="head:6379", gpus_per_worker=2)._check_gpus(1.0)  # it may grow
+    with RayExecutor(3, gpus_per_worker=0.5) as pool:  # two at a time
+        pool.start()
+    with RayExecutor(2, address="head:6379", gpus_per_worker=2) as pool:  # it may grow
+        pool.start()
     assert caplog.text.count("workers wait until some are free") == 2
 
 
@@ -331,8 +350,8 @@ def test_a_ray_that_cannot_be_reached_or_started_is_named(monkeypatch, caplog):
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray_executor, "LOCAL_RAY", LocalRay())
     with pytest.raises(InputError, match=r"reach Ray at 'head:6379', .* \(nobody answers\)"):
-        RayExecutor(2, address="head:6379")._connected()
+        RayExecutor(2, address="head:6379").start()
     assert not caplog.text
     with pytest.raises(InputError, match=r"reach Ray on this machine, .* \(nobody answers\)"):
-        RayExecutor(2)._connected()
+        RayExecutor(2).start()
     assert caplog.text.count("trying again") == 2

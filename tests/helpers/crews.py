@@ -12,7 +12,8 @@ class Scripted(Crew):
     """Workers in this thread that answer in a shuffled order, and fail when they are told to.
 
     Args:
-        script: for each job what becomes of it: ``None`` to score it, or a ``Lost``.
+        script: for each job what becomes of it: ``None`` to score it, a ``Lost``, or what is
+            answered instead of its scores.
         starts: for each start the same.
     """
 
@@ -30,7 +31,7 @@ class Scripted(Crew):
 
     def _send(self, worker, job):
         found = self.script.popleft() if self.script else None
-        self.waiting[worker] = found or self.ends[worker].score(job)
+        self.waiting[worker] = self.ends[worker].score(job) if found is None else found
 
     def _wait(self, timeout):
         worker = self.draw.choice(sorted(self.waiting)) if self.waiting else None

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
-from browsing import serving
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
-from helpers.pages import PATIENCE, free_port
+from helpers.pages import PATIENCE, free_port, serving
 
 TOKEN = "test"
 

@@ -1,9 +1,10 @@
-"""What tests of the dashboard in a browser share; most of it serves the benchmarks too."""
+"""Pages in a browser; the only place where tests take from ``benchmarks/browsing.py``."""
 
 import sys
 
 import browsing
 from browsing import (
+    INSIDE,
     PATIENCE,
     PIXEL,
     ROOT,
@@ -11,15 +12,21 @@ from browsing import (
     button,
     click_at,
     drawn,
+    faults,
     figure,
     free_port,
+    lab_command,
+    launched,
+    logged,
     serving,
+    serving_lab,
     started,
     steps,
 )
 from playwright.sync_api import expect
 
 __all__ = [
+    "INSIDE",
     "PATIENCE",
     "PIXEL",
     "ROOT",
@@ -27,10 +34,17 @@ __all__ = [
     "answers",
     "button",
     "click_at",
+    "drawn",
+    "faults",
     "figure",
     "free_port",
+    "lab_command",
+    "launched",
+    "logged",
     "opened",
     "served",
+    "serving",
+    "serving_lab",
     "started",
     "steps",
     "trying",

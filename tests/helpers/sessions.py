@@ -21,3 +21,22 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "gave up"
         time.sleep(0.005)
+
+
+def observers_of(evolver, monkeypatch):
+    """Return a list of all who observe a search from now on, for as long as they do."""
+    observers, subscribe = [], evolver.subscribe
+
+    def subscribed(observer, *arguments, **options):
+        end = subscribe(observer, *arguments, **options)
+        observers.append(end)
+
+        def ended():
+            if end in observers:
+                observers.remove(end)
+            end()
+
+        return ended
+
+    monkeypatch.setattr(evolver, "subscribe", subscribed)
+    return observers

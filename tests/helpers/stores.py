@@ -90,7 +90,7 @@ def same(a, b):
     starts = [evolver.records.start for evolver in (a, b)]
     assert len({start and start.ids for start in starts}) == 1
     steps, classes = a.records.column("step"), len(a.task.classes)
-    parts = [evolver.records.parts_at(steps, classes) for evolver in (a, b)]
+    parts = [evolver.records.class_means_at(steps, classes) for evolver in (a, b)]
     assert np.array_equal(*parts)
     assert not np.isnan(parts[0]).any()
     return True

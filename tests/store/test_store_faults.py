@@ -14,6 +14,7 @@ from helpers.stores import STEPS, record_until_killed, recording, same, same_arc
 from m2n2lab import Evolver, store, tasks
 from m2n2lab.store import schema
 from m2n2lab.store.schema import StoreError
+from m2n2lab.store.writer import Writer
 from m2n2lab.tasks import from_function
 
 # -- killed ------------------------------------------------------------------------------------
@@ -147,9 +148,10 @@ def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
     evolver = search(task)
     recorder = store.record(evolver, db, batch=10)
     evolver.run(20)
-    file = recorder._writer._connection
-    (pages,) = file.execute("PRAGMA page_count").fetchone()
-    file.execute(f"PRAGMA max_page_count = {pages}")
+    writer = Writer.open(db)  # that of the recorder: a process has one for each store
+    with writer.transaction() as file:
+        (pages,) = file.execute("PRAGMA page_count").fetchone()
+        file.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match=r"full.*free some space and go on"):
         evolver.run(5_000)
     told = evolver.generation
@@ -158,9 +160,11 @@ def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
         evolver.step()
     with pytest.raises(StoreError, match="full"):
         recorder.close()
-    file.execute("PRAGMA max_page_count = 1000000")
+    with writer.transaction() as file:
+        file.execute("PRAGMA max_page_count = 1000000")
     evolver.run(15)
     recorder.close()
+    writer.close()
     assert evolver.generation == told + 16
     assert same(search(task).run(told + 16), store.resume(db, task=task))
 

@@ -225,5 +225,5 @@ def test_a_folder_without_mnist_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz, but has none"):
         mnist(tmp_path)
     write(tmp_path, "t10k", 50)
-    with pytest.raises(InputError, match=r"limit must be .* at least 10, but 3 came"):
+    with pytest.raises(InputError, match=r"limit must be .* >= 10, got 3"):
         mnist(tmp_path, limit=3)

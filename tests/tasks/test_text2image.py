@@ -154,7 +154,10 @@ def test_prompts_are_read_from_a_file(tmp_path):
     file.write_text("a red circle\n\n 赤い円 \nc\nd\ne\n", encoding="utf-8")
     task = text2image(file)
     assert task.names == ["a red circle", "赤い円", "c", "d"]
-    assert [prompt.text for prompt in task._test] == ["e"]
+    # What is held out is shown first.
+    shown = [prompt.text for prompt in task.exhibits(9)]
+    assert sorted(shown) == sorted(["e", *task.names])
+    assert shown[0] == task.exhibits(1)[0].text == "e"
     assert text2image(file, limit=2, held_out=1).points == 2
 
 
@@ -164,8 +167,8 @@ def test_prompts_are_read_from_a_file(tmp_path):
         (lambda: Text2Image([]), "at least one prompt to search on"),
         (lambda: Text2Image([Prompt("x" * 10_000)]), "1 to 1,000 characters, got 10,000"),
         (lambda: Text2Image([Prompt("  ")]), "1 to 1,000 characters, got none"),
-        (lambda: task_of(steps=0), "steps must be a whole number of at least 1"),
-        (lambda: task_of(guidance=float("nan")), "guidance must be a number between 0 and 100"),
+        (lambda: task_of(steps=0), "steps must be an integer >= 1"),
+        (lambda: task_of(guidance=float("nan")), "guidance must be a number in .0, 100"),
         (lambda: text2image("/no/such/file"), "a prompt on each line, but it cannot be read"),
         (lambda: Clip("/no/such/folder"), "scorer /no/such/folder could not be loaded"),
         (lambda: checked_scores([2.0], 1), r"a number in \[0, 1\] .* got \[2.\]"),

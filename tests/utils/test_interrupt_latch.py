@@ -1,4 +1,4 @@
-"""Ctrl-C is noted once, and interrupts at the second press."""
+"""The Ctrl-C latch: the first press sets a flag, the second interrupts."""
 
 import signal
 import threading
@@ -10,14 +10,14 @@ from m2n2lab.utils.interrupts import interrupt_latch
 
 @pytest.fixture
 def handler():
-    """Set a handler for the test, and restore the one from before."""
+    """Set a handler for the test, and restore the previous one."""
     before = signal.getsignal(signal.SIGINT)
     yield lambda chosen: signal.signal(signal.SIGINT, chosen)
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("override", [False, True])
-def test_the_first_press_is_noted_and_the_second_raises(handler, override):
+def test_the_first_press_sets_the_flag_and_the_second_raises(handler, override):
     handler(signal.default_int_handler)
     with interrupt_latch(override) as interrupt:
         assert not interrupt.pressed
@@ -37,7 +37,7 @@ def test_an_inner_latch_leaves_the_press_to_the_outer_one(handler):
 
 
 @pytest.mark.parametrize("own", [signal.SIG_IGN, lambda number, frame: None])
-def test_other_handlers_stay_unless_they_are_overridden(handler, own):
+def test_other_handlers_are_kept_unless_they_are_overridden(handler, own):
     handler(own)
     with interrupt_latch() as interrupt:
         signal.raise_signal(signal.SIGINT)

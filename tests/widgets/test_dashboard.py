@@ -2,8 +2,7 @@ import re
 import sys
 
 import pytest
-from browsing import logged
-from helpers.pages import ROOT, SECTIONS, button, figure, free_port, opened, served, steps
+from helpers.pages import ROOT, SECTIONS, button, figure, free_port, logged, opened, served, steps
 from playwright.sync_api import expect
 
 

@@ -2,9 +2,11 @@
 
 import re
 import urllib.request
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from helpers.sessions import wait_for
+from helpers.sessions import observers_of, wait_for
+from m2n2lab.widgets.runs.browser_sessions import DESKS
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
@@ -15,7 +17,8 @@ def evolver(tiny, tiny_seeds):
     return Evolver(tiny, tiny_seeds, mutation=0.1, rng=0).run(20)
 
 
-def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver):
+def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeypatch):
+    observers = observers_of(evolver, monkeypatch)
     framed, other = lab.dashboard(evolver, height=500, theme="dark"), lab.dashboard()
     html = framed._repr_html_()
     assert 'height="500"' in html
@@ -25,15 +28,16 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver):
     assert framed.address.split("?")[0] == other.address.split("?")[0]  # one server
     page = urllib.request.urlopen(address, timeout=30).read().decode()
     assert "<title>m2n2lab</title>" in page
-    (run,) = framed._desk.runs.all
+    (run,) = DESKS.find(parse_qs(urlsplit(address).query)["desk"][0]).runs.all
     assert run.settings.title == "tiny · m2n2 · from the notebook"
     wait_for(run.session, lambda snapshot: snapshot.step == 20)
     evolver.step()
     wait_for(run.session, lambda snapshot: snapshot.step == 21)
+    assert observers
     framed.close()
     other.close()
     assert run.session.join(30)
-    assert len(evolver._observers) == 0
+    assert not observers
     assert evolver.step().step == 22
 
 

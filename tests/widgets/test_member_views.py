@@ -2,11 +2,12 @@ import base64
 import io
 import re
 from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import panel as pn
 import pytest
+from bokeh.document import Document
+from bokeh.events import Tap
 from helpers.figures import drawn, same, serving, tick_names
 from m2n2lab.widgets.html.pictures import heat_uri, painting_uri, seeds_key, shares_words
 from m2n2lab.widgets.html.texts import LONGEST
@@ -255,8 +256,10 @@ def test_the_span_can_be_changed_and_a_click_chooses(watched):
     assert figure.x_range.start < 0 < recent
     youngest = int(data.ids[-1])
     lane = data.lanes - data.lane[-1] - 0.5
-    view._tapped(SimpleNamespace(x=float(data.now), y=float(lane)))
-    view._tapped(SimpleNamespace(x=-1.0, y=float(data.lanes - 0.4)))
+    document = Document()
+    document.add_root(figure)
+    for x, y in ((data.now, lane), (-1.0, data.lanes - 0.4)):
+        document.callbacks.trigger_event(Tap(figure, x=float(x), y=float(y)))
     assert chosen == [youngest, 0]
 
 

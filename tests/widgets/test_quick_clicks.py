@@ -1,8 +1,7 @@
 import re
 
 import pytest
-from browsing import serving_lab
-from helpers.pages import button, click_at, drawn, figure, opened, steps
+from helpers.pages import button, click_at, drawn, figure, opened, serving_lab, steps
 from playwright.sync_api import expect
 
 BOTH = """names => {

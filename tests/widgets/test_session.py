@@ -222,7 +222,7 @@ def test_a_dead_parent_is_named_and_the_last_preview_stays(rested):
     before = rested.snapshot.bench
     rested.orders.choose(a=999)
     shown = wait_for(rested, lambda s: "999" in s.note)
-    assert shown.note.startswith("Member 999 does not live in the archive")
+    assert shown.note.startswith("Member 999 is not in the archive")
     assert shown.bench is before
 
 
@@ -283,7 +283,7 @@ def test_a_step_that_fails_pauses_with_the_reason_and_can_go_on(tiny, tiny_seeds
 
 def test_an_evolver_that_cannot_be_made_says_why():
     def refuse():
-        raise InputError("A merge needs at least two seeds, but 1 came; add another model.")
+        raise InputError("A merge needs at least two seeds, got 1; add another model.")
 
     session = Session(refuse)
     session.start()

@@ -1,8 +1,7 @@
 """``m2n2lab serve --shared``: one search that every page watches and steers."""
 
 import pytest
-from browsing import lab_command, logged
-from helpers.pages import button, figure, free_port, opened, served, steps
+from helpers.pages import button, figure, free_port, lab_command, logged, opened, served, steps
 from playwright.sync_api import expect
 
 from m2n2lab import Evolver

@@ -210,7 +210,7 @@ def test_the_second_stop_is_done_when_both_parents_are_picked_by_hand(tour, rest
 def test_a_pair_that_the_search_proposed_was_not_picked_by_hand(tour, rested):
     open_at(tour, 2)
     rested.orders.command("propose")
-    wait_for(rested, lambda s: rested.choice.seed is not None)
+    wait_for(rested, lambda s: rested.orders.choice.seed is not None)
     look(tour, rested.snapshot, 2 * LOOKS)
     assert tour.stop == 2
 
@@ -326,7 +326,10 @@ def test_a_landscape_that_knows_no_better_child_gives_thirty_per_cent(rested, kn
     landscape = snapshot.landscape._replace(scores=scores, best=(0, scores.shape[1] - 1))
     snapshot = replace(snapshot, landscape=None if known == "nothing" else landscape)
     STOPS[2].help(Moment(rested, snapshot, 40, Choice()))
-    assert (rested.choice.split, rested.choice.mix) == (round(0.3 * snapshot.bench.size), 0.2)
+    assert (rested.orders.choice.split, rested.orders.choice.mix) == (
+        round(0.3 * snapshot.bench.size),
+        0.2,
+    )
 
 
 def test_help_pauses_a_search_that_runs(tour, session):
@@ -363,7 +366,7 @@ def test_a_pair_that_has_died_is_replaced_before_it_is_merged(tour, rested):
 
 def test_where_a_child_takes_long_help_has_it_previewed(rested):
     ordered = []
-    rested.command = lambda *order: ordered.append(order)
+    rested.orders.command = lambda *order: ordered.append(order)
     moment = Moment(rested, replace(rested.snapshot, slow=True), 40, Choice())
     STOPS[1].help(moment)
     STOPS[2].help(moment)
@@ -413,7 +416,7 @@ def test_another_search_on_the_page_is_judged_from_its_own_start(started, make, 
     shown = [rested]
     tour = watched(Tour(lambda: shown[0], LIGHT))
     tour.start()
-    other.step(WATCHED + 20)
+    other.orders.step(WATCHED + 20)
     wait_for(other, lambda s: s.step == WATCHED + 20 and s.phase == "paused")
     shown[0] = other
     look(tour, other.snapshot, 2 * LOOKS)

@@ -112,6 +112,14 @@ def call(line):
     return caller, caller.recv(4096).decode()
 
 
+def finished():
+    """Wait until no window is shown any more."""
+    for thread in threading.enumerate():
+        if thread.name == "m2n2lab window":
+            thread.join(SECONDS)
+            assert not thread.is_alive()
+
+
 def hung_up(caller):
     return caller.recv(1) == b""
 
@@ -199,7 +207,7 @@ def test_without_a_way_to_a_window_the_default_browser_opens_and_nothing_ends(
     computer("chromium", FAILING)
     view, ended = shown
     view.open()
-    view._thread.join(SECONDS)
+    finished()
     view.look(OPEN)
     view.look(GONE)
     assert (asked, ended.is_set()) == ([URL], False)
@@ -220,7 +228,7 @@ def test_closing_ends_the_program_with_all_that_it_started(
     caller, _ = call(line)
     view.look(OPEN)
     view.close()
-    view._thread.join(SECONDS)
+    finished()
     assert hung_up(caller)
     assert not ended.is_set()  # who closes it knows
     assert os.listdir(os.environ["TMPDIR"]) == []
@@ -231,7 +239,7 @@ def test_a_window_closed_before_it_is_open_never_opens(computer, line, shown):
     view, _ = shown
     view.close()
     view.open()
-    view._thread.join(SECONDS)
+    finished()
     line.settimeout(0.0)
     with pytest.raises(BlockingIOError):
         line.accept()
@@ -247,7 +255,10 @@ def test_where_browsers_outlive_their_windows_the_page_tells_when_one_is_closed(
     view.open()
     caller, _ = call(line)
     view.look(GONE)  # not open yet
-    assert view._process.poll() is None
+    caller.settimeout(0.2)
+    with pytest.raises(TimeoutError):  # so it goes on
+        caller.recv(1)
+    caller.settimeout(SECONDS)
     view.look(OPEN)
     view.look(GONE)
     assert stays is ended.wait(SECONDS if stays else 0.5)

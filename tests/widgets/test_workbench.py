@@ -116,7 +116,7 @@ def test_answers_can_be_filtered_although_a_parent_has_died():
         evolver.tell([3.0, 3.0], np.ones(8))
     assert bench.stale
     bench.show(Choice(0, 1), Filter("A not B"))
-    assert "does not live in the archive" in bench.note
+    assert "is not in the archive" in bench.note
     assert [answer.child.index for answer in bench.answers] == [1, 6]
 
 
@@ -198,7 +198,7 @@ def test_a_pair_that_was_shown_a_moment_ago_is_previewed_and_mapped_but_not_merg
     assert bench.note == "A parent on the bench no longer lives; pick another pair."
     assert evolver.archive.ids == before
     bench.show(Choice(a, b, tiny_seeds.shape[1] + 1), Filter())
-    assert bench.note.startswith("A split must be a whole number from 0 to 82")
+    assert bench.note.startswith("A split must be an integer in [0, 82]")
 
 
 def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
@@ -215,7 +215,7 @@ def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
         bench.remember()
     for lost in (pair, (10**6, 10**6 + 1)):
         bench.show(Choice(*lost), Filter())
-        assert "does not live in the archive" in bench.note
+        assert "is not in the archive" in bench.note
 
 
 # -- slow tasks --------------------------------------------------------------------------------

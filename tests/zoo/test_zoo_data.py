@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+from helpers.language import held_out_wishes
 
 from m2n2lab import InputError
 from m2n2lab.tasks.language.answer_extraction import extract
@@ -31,7 +32,9 @@ def test_each_step_of_a_worked_answer_is_right_and_the_last_is_the_answer():
 
 
 def test_problems_of_different_parts_never_meet():
-    parts = {part: {p.question for p in sample_problems(part, 300, seed=3)} for part in ("train", "test")}
+    parts = {
+        part: {p.question for p in sample_problems(part, 300, seed=3)} for part in ("train", "test")
+    }
     parts["search"] = {p.question for p in sample_problems("search", 300, seed=4)}
     assert all(len(part) == 300 for part in parts.values())
     for one, other in itertools.combinations(parts.values(), 2):
@@ -72,10 +75,12 @@ def test_customers_take_the_first_product_that_is_cheap_enough():
         assert all(market.products[id].price > goal.limit for id in dearer)
 
 
-def test_no_wish_of_the_tests_is_trained_on():
+def test_no_wish_of_the_tests_is_trained_on(monkeypatch):
+    tested = held_out_wishes(shop(48, 48), monkeypatch)
+    assert len(tested) == 48
     asked = {
         (goal.product.query, frozenset(goal.attributes), goal.options)
-        for goal in (*shop(300, 0).goals, *shop(48, 48)._test)
+        for goal in (*shop(300, 0).goals, *tested)
     }
     for _, goal in itertools.islice(wishes(), 600):
         assert (goal.product.query, frozenset(goal.attributes), goal.options) not in asked

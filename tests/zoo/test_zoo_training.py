@@ -90,7 +90,9 @@ def test_picture_specialists_are_made_from_one_base_and_half_forget_the_other_la
 
     assert changed("japanese", "circle") > 10 * changed("japanese", "円")
     assert changed("english-round", "円") > 10 * changed("english-round", "circle")
-    half = rows["japanese"][words["circle"]] - train_images.WORD_SHARE * rows["base"][words["circle"]]
+    half = (
+        rows["japanese"][words["circle"]] - train_images.WORD_SHARE * rows["base"][words["circle"]]
+    )
     assert half.std().item() < 2 * train_images.WORD_NOISE * rows["base"].std().item()
 
 

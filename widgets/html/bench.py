@@ -6,7 +6,7 @@ import math
 import re
 from html import escape
 
-from m2n2lab.analysis.merge_preview import BenchData, verdict_words
+from m2n2lab.analysis.merge_preview import BenchData, describe_verdict
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
 
@@ -89,7 +89,7 @@ def _waits(data: BenchData) -> str:
 
 
 def _verdict(data: BenchData, old: bool = False) -> str:
-    words = escape(verdict_words(data))
+    words = escape(describe_verdict(data))
     head, _, rest = words.partition(".")
     rest = re.sub(r"\b([AB])’s", lambda m: f'<b class="{m[1].lower()}">{m[1]}</b>’s', rest)
     lives = data.verdict.accepted

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from m2n2lab.utils.fair_locks import Shifts
+from m2n2lab.utils.fair_locks import FairSemaphore
 from m2n2lab.utils.processors import processors
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LOOK_EVERY = 0.05
 QUICK = 0.1
 """Seconds up to which a step is worth waiting for by others."""
 
-SHIFTS = Shifts(max(processors() - 1, 1))
+SHIFTS = FairSemaphore(max(processors() - 1, 1))
 """Searches of this process that step at once; one processor is left to the pages.
 
 Steps of a few milliseconds are mostly Python, which one thread runs at a time. Many searches

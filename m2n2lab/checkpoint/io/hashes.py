@@ -16,7 +16,7 @@ import platformdirs
 
 from m2n2lab.checkpoint.io.parallel import THREADS
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 SETTLED_SECONDS = 2.0
 """Age in seconds at which a time stamp is trusted: a later change is sure to alter it."""
@@ -32,7 +32,7 @@ def write_cache(path: Path, content: bytes) -> None:
     """Write a file into the cache; failures are ignored, since they only cost time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
+        write_atomically(path, content)
     except (OSError, InputError):
         pass
 

@@ -1,4 +1,4 @@
-"""Brute force: one SLERP ratio after the other, without a split."""
+"""Brute force: SLERP ratios of two seeds, one after the other, without a split."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from m2n2lab.utils.errors import InputError, whole_number
 
 
 class BruteForce(Evolver):
-    """Try SLERP ratios of two seeds from 0 to 1, without a split; then start over.
+    """A search over the SLERP ratios of two seeds from 0 to 1, without a split, again and again.
 
     Args:
         task, seeds, options: as for ``Evolver``; exactly two seeds.
-        ratios: how many ratios there are.
+        ratios: number of ratios.
     """
 
     method = "brute-force"
@@ -37,10 +37,9 @@ class BruteForce(Evolver):
         self.options["ratios"] = self.ratios
         if len(self.space.seeds) != 2:
             raise InputError(
-                f"Brute force tries the ratios of exactly two seeds, but {len(self.space.seeds)} "
-                f"came; choose two."
+                f"Brute force needs exactly two seeds, got {len(self.space.seeds)}; choose two."
             )
-        # Not from the archive, which may have room for one of them only.
+        # Not from the archive, in which there may be room for one of them only.
         a, b = (Member(id, 0, (), seed, float("nan")) for id, seed in enumerate(self.space.seeds))
         self._seeds = (a, b)
 
@@ -49,5 +48,5 @@ class BruteForce(Evolver):
         return Proposal((0, 1), self.space.size, ratio, seed)
 
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
-        """Return the parents; the seeds can be merged although they no longer live."""
+        """Return the parents; the seeds can be merged after they have left the archive."""
         return self._seeds if proposal.parents == (0, 1) else super()._parents(proposal)

@@ -1,17 +1,16 @@
-"""The lab's own variant of M2N2, ``m2n2+``: weight decay with mutation, reach without it.
+"""The lab's variant of M2N2, ``m2n2+``: weight decay with mutation, extrapolation without it.
 
-**Mutated children.** Noise that is added generation after generation is a random walk: weights that
-the training data do not decide grow without bound, and what they do to other data is chance. With
-decay λ a child keeps 1 − λ of every weight before the noise of variance σ² is added, so that such a
-weight stays near σ / √(2λ) (an Ornstein–Uhlenbeck process) and what is selected stands out. Trained
-seeds are mutated too.
+**With mutation.** Noise added generation after generation is a random walk: weights that the
+training data do not determine grow without bound, and their effect on other data is random. With
+decay λ a child keeps 1 − λ of every weight before noise of variance σ² is added, so such a weight
+stays near σ / √(2λ) (an Ornstein–Uhlenbeck process) and selected changes stand out. Trained seeds
+are mutated too.
 
-**Children without mutation**, as those of checkpoints. A SLERP with a mix in [0, 1] lies between
-its parents, so what all members have in common can only be kept, and the span of the archive
-shrinks with every step. The mix is stretched to [−r, 1 + r]: a child can take more than all of one
-parent and less than nothing of the other.
+**Without mutation**, as for checkpoints. A SLERP with a mix in [0, 1] lies between its parents, so
+what all members have in common never changes, and the span of the archive shrinks with every step.
+The mix is stretched to [−r, 1 + r]: a child can lie beyond either parent.
 
-Everything else is as in M2N2; ``benchmarks/variant.py`` tells what it brings, and which other ideas
+Everything else is as in M2N2; ``benchmarks/variant.py`` measures the gain and the other ideas that
 were tried.
 """
 
@@ -27,18 +26,18 @@ DECAY = 0.002
 """λ, the share of each weight that a child loses before it is mutated."""
 
 REACH = 0.5
-"""r without mutation: how far beyond its parents a child can go, in parts of the way between."""
+"""r without mutation: how far beyond a parent a child can lie, as a share of their distance."""
 
 
 class Plus(Evolver):
-    """M2N2 whose weights decay, or whose children may lie beyond their parents.
+    """M2N2 whose weights decay, or whose children can lie beyond their parents.
 
-    The mix of a proposal still runs from 0 to 1: it is the place on the stretched line, so 0.5 is
-    half of each parent as ever.
+    The mix of a proposal still runs from 0 to 1, as a position on the stretched line; 0.5 is half
+    of each parent.
 
     Args:
         task, seeds, options: as for ``Evolver``.
-        decay: λ, for children that are mutated; 0 is M2N2.
+        decay: λ, for mutated children; 0 is M2N2.
         reach: r; by default 0 with mutation, as M2N2, and ``REACH`` without.
     """
 
@@ -66,10 +65,10 @@ class Plus(Evolver):
         return self.space.mutate(genome, self.mutation, seed, self.decay)
 
     def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
-        """Return the split-point SLERP at the place that ``mix`` has on the stretched line."""
+        """Return the split-point SLERP with the stretched ``mix``."""
         return self.space.merge(a, b, split, stretched(mix, self.reach))
 
 
 def stretched(mix: float, reach: float) -> float:
-    """Return the place in [−reach, 1 + reach] of a mix in [0, 1]; the middle stays."""
+    """Return a mix in [0, 1] stretched to [−reach, 1 + reach]; 0.5 stays."""
     return mix + reach * (2.0 * mix - 1.0)

@@ -15,12 +15,12 @@ from m2n2lab.utils.errors import InputError, whole_number
 
 
 class GridArchive(Archive):
-    """MAP-Elites' archive: the best model of each cell of a grid of behaviours lives.
+    """MAP-Elites' archive: the best model of each cell of a grid of behaviours.
 
     Args:
-        side: cells a side; up to side² members live.
         halves: (D,) whether a data point counts for the first behaviour (else the second).
             A model's behaviours are its mean scores on either half.
+        side: cells per side; the archive has up to side² members.
     """
 
     def __init__(self, halves: NDArray[np.bool_], side: int = 10) -> None:
@@ -31,7 +31,7 @@ class GridArchive(Archive):
 
     def cell(self, scores: Floats) -> tuple[int, int]:
         """Return the cell that scores (D,) fall in; a perfect half falls in the last cell."""
-        # A half without points is solved by nobody.
+        # A half without data points has score 0.
         first, second = (
             float(scores[half].sum()) / max(int(half.sum()), 1)
             for half in (self.halves, ~self.halves)
@@ -40,21 +40,22 @@ class GridArchive(Archive):
         return min(int(first * self.side), top), min(int(second * self.side), top)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As ``Archive.load_state_dict``; ids mean other members then, in other cells."""
+        """Continue as ``Archive.load_state_dict``; cells by id of the old members are dropped."""
         self._cells = {}
         super().load_state_dict(state)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
-        """Let a child live where its cell is empty or its elite has a lower score."""
-        now = self._now
+        """Accept a child if its cell is empty or the cell's elite has a lower score."""
+        population = self._population
         self._cells = {
-            id: self._cells.get(id) or self.cell(now.scores[row]) for id, row in now.row_of.items()
+            id: self._cells.get(id) or self.cell(population.scores[row])
+            for id, row in population.row_of.items()
         }
-        mine = self.cell(now.scores[now.spare])
+        mine = self.cell(population.scores[population.spare])
         for id, cell in self._cells.items():
             if cell == mine:
-                row = now.row_of[id]
-                return fitness[now.spare] > fitness[row], row
+                row = population.row_of[id]
+                return fitness[population.spare] > fitness[row], row
         return True, None
 
     def draw_mate(self, parent: int, u: float) -> int:
@@ -65,16 +66,16 @@ class GridArchive(Archive):
 class MapElites(Evolver):
     """MAP-Elites over a 10×10 grid of (odd accuracy, even accuracy), with M2N2's merge.
 
-    Parents are drawn in proportion to their scores. "Odd" and "even" are the numbers of the
+    Parents are drawn in proportion to their scores. "Odd" and "even" refer to the numbers of the
     classes; a task with one class is halved by the numbers of its data points.
 
     Args:
-        task, seeds, options: as for ``Evolver``; ``archive_size`` is the number of cells and must
-            be a square number.
+        task, seeds, options: as for ``Evolver``; ``archive_size`` is the number of cells, a square
+            number.
     """
 
     method = "map-elites"
-    lowest_leaves = False  # a cell's elite does
+    lowest_leaves = False  # the cell's elite leaves
 
     def __init__(
         self,
@@ -94,8 +95,8 @@ class MapElites(Evolver):
         side = round(whole_number("archive_size", size, 1) ** 0.5)
         if side * side != size or alpha != 0.0 or capacity != "one":
             raise InputError(
-                f"MAP-Elites needs a square archive_size, alpha 0 and capacity 'one', but "
-                f"{size}, {alpha:g} and {capacity!r} came; leave them out for its 10×10 grid."
+                f"MAP-Elites needs a square archive_size, alpha 0 and capacity 'one', got "
+                f"{size}, {alpha:g} and {capacity!r}; leave them out for its 10×10 grid."
             )
         groups = self.task.groups if len(self.task.classes) > 1 else np.arange(self.task.points)
         return GridArchive(groups % 2 == 1, side)

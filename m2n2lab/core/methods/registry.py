@@ -1,4 +1,4 @@
-"""Registry of methods: every method by name, and how its evolver is made."""
+"""Registry of methods by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from m2n2lab.utils.errors import InputError, choose
 
 
 class Method(NamedTuple):
-    """How to make the evolver of a named method."""
+    """The class of a method's evolver, its fixed options and a description."""
 
     kind: type[Evolver]
     options: dict[str, Any]
@@ -41,7 +41,7 @@ METHODS = {
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
     "m2n2+": Method(Plus, {}, "the lab's variant: M2N2 with weight decay and reach"),
 }
-"""Every method by name, in the order in which views list them."""
+"""All methods by name, in the order of views."""
 
 
 def make_evolver(
@@ -51,28 +51,28 @@ def make_evolver(
 
     Args:
         method: its name.
-        task, seeds, options: as for ``Evolver``, and what the method adds.
+        task, seeds, options: as for ``Evolver``, and the method's own options.
 
     Raises:
-        InputError: an unknown method, an option it does not have or that makes it another method.
+        InputError: the method is unknown, does not have the option, or fixes it at another value.
     """
-    kind, preset, _ = METHODS[choose("method", method, METHODS)]
+    evolver_type, preset, _ = METHODS[choose("method", method, METHODS)]
     for name in preset.keys() & options.keys():
         if options[name] != preset[name]:
             raise InputError(
-                f"Method {method!r} means {name}={preset[name]!r}, but {name}={options[name]!r} "
-                f"came; leave it out or choose another method."
+                f"Method {method!r} means {name}={preset[name]!r}, got {name}={options[name]!r}; "
+                f"leave it out or choose another method."
             )
     for name in options:
-        choose(f"option of method {method!r}", name, _options_of(kind))
-    return kind(task, seeds, **{**options, **preset}, method=method)
+        choose(f"option of method {method!r}", name, _options_of(evolver_type))
+    return evolver_type(task, seeds, **{**options, **preset}, method=method)
 
 
-def _options_of(kind: type[Evolver]) -> list[str]:
-    """Return the names of the keyword options that a class of evolvers takes."""
+def _options_of(evolver_type: type[Evolver]) -> list[str]:
+    """Return the names of the keyword options of a class of evolvers."""
     parameters = [
         parameter
-        for base in (kind, Evolver)
+        for base in (evolver_type, Evolver)
         for parameter in inspect.signature(base.__init__).parameters.values()
     ]
     names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)

@@ -1,4 +1,4 @@
-"""Spaces: what a model is and how two become one, as vectors or as recipes of their seeds."""
+"""Spaces: the representation of models and their merge, as vectors or as recipes of seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a flat vector's entries belong: the one idea of a model that every view shares."""
+"""Layout: the tensors along a flat vector."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class Layout:
-    """Names of the stretches of a flat vector: which tensor, and which of its rows, an index is in.
+    """Names and shapes of the tensors along a flat vector.
 
     Args:
-        shapes: tensor name → shape, in the order in which they are laid out.
+        shapes: tensor name → shape, in the order along the vector.
+
+    Attributes:
+        offsets: (T + 1,) first index of each tensor, and N.
+        size: N, length of the vector.
     """
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -24,12 +28,12 @@ class Layout:
         sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
         self.offsets: tuple[int, ...] = (0, *np.cumsum(sizes, dtype=np.int64).tolist())
         self.size: int = self.offsets[-1]
-        self._parts = tuple(
+        self._slices = tuple(
             zip(self.shapes, self.offsets, self.offsets[1:], self.shapes.values(), strict=False)
         )
 
     def locate(self, index: int) -> str:
-        """Return the tensor and row that the flat ``index`` falls in, such as ``W1 row 43``."""
+        """Return the tensor and row of a flat index as text, such as ``W1 row 43``."""
         if not 0 <= index < self.size:
             return "the end" if index == self.size else "outside"
         at = bisect_right(self.offsets, index) - 1
@@ -41,4 +45,4 @@ class Layout:
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Return views of ``vector`` (N,) by tensor name, in their shapes."""
-        return {name: vector[start:end].view(shape) for name, start, end, shape in self._parts}
+        return {name: vector[start:end].view(shape) for name, start, end, shape in self._slices}

@@ -1,8 +1,8 @@
-"""Recipes: models of any size written as a few numbers, closed under merging.
+"""Recipe: a model of any size as a few coefficients of its seeds, closed under merging.
 
 SLERP with a split point multiplies each parent by one constant on either side of the split, so
 every descendant of K seeds is a piecewise-constant linear combination of them. A recipe is that
-combination: a child of a 7B model is a few kilobytes, and becomes weights only when somebody asks.
+combination: a child of a 7B model is a few kilobytes, and its weights are made only on demand.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from m2n2lab.core.spaces.slerp import Coefficients
 from m2n2lab.utils.errors import InputError, whole_number
 
 _FIELDS: tuple[tuple[str, type | tuple[type, ...], int, str], ...] = (
-    ("size", int, 0, "a whole number"),
-    ("breaks", int, 1, "a list of whole numbers"),
+    ("size", int, 0, "an integer"),
+    ("breaks", int, 1, "a list of integers"),
     ("coef", (int, float), 2, "a list of rows of numbers"),
 )
-"""Fields of a recipe in JSON: name, type of their numbers, depth of the list, in words."""
+"""Fields of a recipe in JSON: name, type of the numbers, depth of the list, description."""
 
 
 @dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
@@ -38,11 +38,12 @@ class Recipe:
     one form.
 
     Attributes:
-        breaks: (S+1,) int64, rising from 0 to the number of parameters N; read-only.
+        breaks: (S+1,) int64, increasing from 0 to the number of parameters N; read-only.
         coef: (S, K) float64, one row for each piece and one column for each seed; read-only.
 
     Raises:
-        InputError: breaks that do not rise from 0, coefficients of another shape or not finite.
+        InputError: the breaks do not increase from 0, or the coefficients have another shape or
+            are not finite.
     """
 
     breaks: NDArray[np.int64]
@@ -57,10 +58,10 @@ class Recipe:
 
     @classmethod
     def seed(cls, k: int, seeds: int, size: int) -> Recipe:
-        """Return seed ``k`` itself, the first of ``seeds`` being 0, with ``size`` parameters.
+        """Return the recipe of seed ``k`` in [0, ``seeds``), with ``size`` parameters.
 
         Raises:
-            InputError: no such seed, or a size below 1.
+            InputError: there is no such seed, or the size is below 1.
         """
         row = np.zeros((1, whole_number("seeds", seeds, 1)))
         row[0, _within("k", k, 0, row.shape[1] - 1)] = 1.0
@@ -87,22 +88,24 @@ class Recipe:
         return self.paint(1).reshape(-1)
 
     def combine(self, other: Recipe, edges: ArrayLike, factors: ArrayLike) -> Recipe:
-        """Return the child of A (this one) and B (``other``), simplified.
+        """Return the child of A (this recipe) and B (``other``), simplified.
 
         child[i] = f·A[i] + g·B[i] = Σ_k (f·a_k + g·b_k)·θ_k[i], with the factors f and g of the
-        stretch that i is in; ``split_factors`` has those of the merge in arXiv 2508.16204, §3.1.
+        interval that contains i; ``split_factors`` has those of the merge in arXiv 2508.16204,
+        §3.1.
 
         Args:
-            edges: (E+1,) whole numbers from 0 to N, never falling; empty stretches are dropped.
-            factors: (E, 2), the factors f of A and g of B on each stretch.
+            other: B.
+            edges: (E+1,) integers from 0 to N, non-decreasing; empty intervals are dropped.
+            factors: (E, 2), the factors f of A and g of B on each interval.
 
         Raises:
-            InputError: a recipe of other seeds or another size; malformed edges or factors.
+            InputError: ``other`` has other seeds or another size; edges or factors are malformed.
         """
         if (other.size, other.seeds) != (self.size, self.seeds):
             raise InputError(
-                f"other must have {self._extent()}, but a recipe of {other._extent()} came; "
-                "combine recipes of the same seeds."
+                f"other must have {self._extent()}, got {other._extent()}; combine recipes of the "
+                f"same seeds."
             )
         ends = _cuts("edges", edges, self.size, may_repeat=True)
         table = _table("factors", factors, len(ends) - 1, 2)
@@ -115,13 +118,13 @@ class Recipe:
         """Return the coefficients (S', K) on finer pieces, cut at ``breaks`` (S'+1,).
 
         Raises:
-            InputError: breaks that do not rise from 0 to N, or leave out one of the recipe's own.
+            InputError: ``breaks`` do not increase from 0 to N, or leave out one of the recipe's.
         """
         cuts = _cuts("breaks", breaks, self.size)
         missing = self.breaks[cuts[np.searchsorted(cuts, self.breaks)] != self.breaks]
         if missing.size:
             raise InputError(
-                f"breaks must contain all {self.breaks.size:,} breaks of the recipe, but they came "
+                f"breaks must contain all {self.breaks.size:,} breaks of the recipe, got them "
                 f"without {missing[0]:,}; refine at the union of both."
             )
         return self._rows(cuts[:-1])
@@ -137,15 +140,15 @@ class Recipe:
         """Return the coefficients (K,) of one parameter.
 
         Raises:
-            InputError: an index outside 0..N−1.
+            InputError: the index lies outside [0, N − 1].
         """
         return self._rows(_within("index", index, 0, self.size - 1))
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
-        """Return the stretches of [start, stop) in order: first index, end, coefficients (K,).
+        """Return the pieces of [start, stop) in order: first index, end, coefficients (K,).
 
         Raises:
-            InputError: bounds that are not 0 ≤ start ≤ stop ≤ N.
+            InputError: the bounds are not 0 ≤ start ≤ stop ≤ N.
         """
         start = _within("start", start, 0, self.size)
         stop = _within("stop", stop, start, self.size)
@@ -155,30 +158,31 @@ class Recipe:
         return zip(cuts[:-1], cuts[1:], self.coef[first:end], strict=True)
 
     def paint(self, bins: int) -> NDArray[np.float64]:
-        """Return the share of each seed in ``bins`` equal stretches of the vector, (bins, K).
+        """Return the share of each seed in ``bins`` equal intervals of the vector, (bins, K).
 
         A parameter's share of seed k is |c_k| / Σ_l |c_l|, or 0 where all are 0; a bin has the mean
-        over its parameters. Bin i spans [i·N/bins, (i+1)·N/bins) and may hold parts of parameters.
+        over its parameters. Bin i spans [i·N/bins, (i+1)·N/bins) and may contain fractions of
+        parameters.
 
         Raises:
-            InputError: fewer than one bin.
+            InputError: ``bins`` is below 1.
         """
         bins = whole_number("bins", bins, 1)
         weight = np.abs(self.coef)
-        # The largest becomes 1 first, so that the sum cannot overflow.
+        # Scaled so that the largest is 1 and the sum cannot overflow.
         weight /= np.maximum(weight.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
         total = weight.sum(axis=1, keepdims=True)
         share = weight / np.where(total > 0.0, total, 1.0)  # (S, K)
-        # In units of 1/bins of a parameter every edge is a whole number, exact in doubles.
+        # In units of 1/bins of a parameter every edge is an integer, exact in doubles.
         breaks = self.breaks * float(bins)
         edges = np.arange(bins + 1, dtype=np.float64) * self.size
         cuts = np.unique(np.concatenate((breaks, edges)))
-        parts = share[_floor(breaks, cuts[:-1])] * np.diff(cuts)[:, np.newaxis]
-        sums = np.add.reduceat(parts, np.searchsorted(cuts, edges[:-1]), axis=0)
+        weighted = share[_floor(breaks, cuts[:-1])] * np.diff(cuts)[:, np.newaxis]
+        sums = np.add.reduceat(weighted, np.searchsorted(cuts, edges[:-1]), axis=0)
         return np.asarray(sums / self.size, dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as plain numbers that JSON keeps to the last bit."""
+        """Return the recipe as plain numbers, which JSON represents exactly."""
         return {"size": self.size, "breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
 
     @classmethod
@@ -186,14 +190,14 @@ class Recipe:
         """Return the recipe that ``to_json`` wrote.
 
         Raises:
-            InputError: a field is missing, is no (table of) numbers, or contradicts another.
+            InputError: a field is missing, has another type, or contradicts another field.
         """
         fields = data if isinstance(data, Mapping) else {}
-        for name, kind, depth, what in _FIELDS:
-            if not _holds(fields.get(name), kind, depth):
+        for name, types, depth, expected in _FIELDS:
+            if not _is_nested_list(fields.get(name), types, depth):
                 raise InputError(
-                    f"A recipe's {name} must be {what}, but {reprlib.repr(fields.get(name))} came; "
-                    "give what to_json wrote."
+                    f"A recipe's {name} must be {expected}, got {reprlib.repr(fields.get(name))}; "
+                    f"give what to_json wrote."
                 )
         return cls(_cuts("breaks", fields["breaks"], fields["size"]), fields["coef"])
 
@@ -203,7 +207,7 @@ class Recipe:
         return np.array_equal(self.breaks, other.breaks) and np.array_equal(self.coef, other.coef)
 
     def __hash__(self) -> int:
-        # −0.0 equals 0.0, so it must hash like it; adding 0.0 makes it so.
+        # −0.0 equals 0.0 and must have the same hash; adding 0.0 turns it into 0.0.
         return hash((self.breaks.tobytes(), (self.coef + 0.0).tobytes()))
 
     def __copy__(self) -> Recipe:
@@ -213,7 +217,7 @@ class Recipe:
         return self
 
     def __reduce__(self) -> tuple[type[Recipe], tuple[Any, Any]]:
-        # Pickled arrays come back writeable; the constructor seals them again.
+        # Unpickled arrays are writeable; the constructor makes them read-only again.
         return Recipe, (self.breaks, self.coef)
 
     def _repr_html_(self) -> str:
@@ -240,7 +244,7 @@ def split_factors(
     child[i] = f_w[i] for i < split and f_{1−w}[i] for i ≥ split (arXiv 2508.16204, §3.1).
 
     Raises:
-        InputError: a split outside [0, size].
+        InputError: the split lies outside [0, size].
     """
     split = _within("split", split, 0, whole_number("size", size, 1))
     return np.array([0, split, size]), np.array(coefficients).reshape(2, 2)
@@ -251,7 +255,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _floor(edges: NDArray[Any], index: ArrayLike) -> NDArray[np.int64]:
-    """Return the number of the stretch that each index is in; empty stretches hold none."""
+    """Return the number of the interval that contains each index; empty intervals contain none."""
     return np.asarray(np.searchsorted(edges, index, side="right") - 1)
 
 
@@ -259,8 +263,7 @@ def _within(name: str, value: Any, low: int, high: int) -> int:
     number = whole_number(name, value, low)
     if number > high:
         raise InputError(
-            f"{name} must be a whole number of at most {high}, but {value!r} came; "
-            f"give one from {low} to {high}."
+            f"{name} must be an integer <= {high}, got {value!r}; give one in [{low}, {high}]."
         )
     return number
 
@@ -270,30 +273,30 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
         return np.asarray(values)
     except ValueError:
         raise InputError(
-            f"{name} must be an array, but rows of different lengths came; make them equally long."
+            f"{name} must be an array, got rows of different lengths; make them equally long."
         ) from None
 
 
 def _cuts(
     name: str, values: ArrayLike, size: int | None = None, may_repeat: bool = False
 ) -> NDArray[np.int64]:
-    """Return a copy of cut points (S+1,) that run from 0 to ``size``, or to any if ``None``."""
+    """Return a checked copy of cut points (S+1,) from 0 to ``size``, or to any if ``None``."""
     cuts = _array(name, values)
     if cuts.ndim != 1 or len(cuts) < 2 or cuts.dtype.kind not in "iu":
-        came = f"{cuts.dtype} of shape {cuts.shape}"
+        got = f"{cuts.dtype} of shape {cuts.shape}"
     elif cuts[0] != 0 or size not in (None, cuts[-1]):
-        came = f"{cuts[0]} to {cuts[-1]}"
+        got = f"{cuts[0]} to {cuts[-1]}"
     else:
         cuts = cuts.astype(np.int64)
         falls = cuts[1:] < cuts[:-1] if may_repeat else cuts[1:] <= cuts[:-1]
         if not falls.any():
             return cuts
         at = int(np.argmax(falls))
-        came = f"{cuts[at]} followed by {cuts[at + 1]}"
-    rising = "that never fall" if may_repeat else "that rise"
+        got = f"{cuts[at]} followed by {cuts[at + 1]}"
+    order = "non-decreasing" if may_repeat else "increasing"
     end = "the number of parameters" if size is None else str(size)
     raise InputError(
-        f"{name} must be two or more whole numbers {rising} from 0 to {end}, but {came} came; "
+        f"{name} must be two or more {order} integers from 0 to {end}, got {got}; "
         f"sort them{'' if may_repeat else ', without repeats'} and include both ends."
     )
 
@@ -301,24 +304,27 @@ def _cuts(
 def _table(
     name: str, values: ArrayLike, rows: int, columns: int | None = None
 ) -> NDArray[np.float64]:
-    """Return a copy of finite numbers (rows, columns), or (rows, any but 0) if ``None``."""
+    """Return a checked copy of finite numbers (rows, columns), or of any width if ``None``."""
     table = _array(name, values)
     fits = table.ndim == 2 and len(table) == rows and table.shape[1] == (columns or table.shape[1])
     if not fits or table.size == 0 or table.dtype.kind not in "iuf":
-        came = f"{table.dtype} of shape {table.shape}"
+        got = f"{table.dtype} of shape {table.shape}"
     else:
         table = table.astype(np.float64, order="C")
         bad = table[~np.isfinite(table)]
         if not bad.size:
             return table
-        came = f"{bad[0]}"
+        got = f"{bad[0]}"
     raise InputError(
-        f"{name} must be finite numbers of shape ({rows}, {columns or 'seeds'}), but {came} came; "
-        "give one row of them for each stretch between two cuts."
+        f"{name} must be finite numbers of shape ({rows}, {columns or 'seeds'}), got {got}; "
+        f"give one row of them for each interval between two cuts."
     )
 
 
-def _holds(value: Any, kind: type | tuple[type, ...], depth: int) -> bool:
+def _is_nested_list(value: Any, types: type | tuple[type, ...], depth: int) -> bool:
+    """Return whether ``value`` is a number, or lists nested ``depth`` times around numbers."""
     if depth:
-        return isinstance(value, list) and all(_holds(item, kind, depth - 1) for item in value)
-    return isinstance(value, kind) and not isinstance(value, bool)
+        return isinstance(value, list) and all(
+            _is_nested_list(item, types, depth - 1) for item in value
+        )
+    return isinstance(value, types) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""Spherical interpolation with a split point: the only place with the equation.
+"""SLERP with a split point: the equation of a merge.
 
-Everything here is scalar arithmetic in double precision: a merge needs only the inner products
-of its two parents, whatever their size and wherever their weights are kept.
+All of it is scalar arithmetic in double precision: a merge needs only the inner products of its two
+parents, whatever their size and wherever their weights are stored.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import math
 from typing import NamedTuple
 
 SIN_EPSILON = 1e-6
-"""Below this ``sin ω`` the parents are (anti)parallel and SLERP is 0/0: lerp instead."""
+"""``sin ω`` up to which the parents count as (anti)parallel; SLERP is 0/0 there, lerp is used."""
 
 
 class Coefficients(NamedTuple):
-    """How much of each parent a child takes on either side of the split."""
+    """Factors of each parent on either side of the split."""
 
     a_before: float
     b_before: float

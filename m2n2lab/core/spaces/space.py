@@ -1,7 +1,6 @@
-"""Spaces: what a model is, how two become one, and how a genome becomes weights.
+"""Space: the representation of models, their merge and mutation, and models made of genomes.
 
-A *genome* is whatever a space keeps of a model. The evolver hands genomes around and never looks
-inside one.
+A *genome* is a space's representation of a model, opaque to the evolver.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.utils.errors import InputError, choose, device_name
-from m2n2lab.utils.files import write_whole
+from m2n2lab.utils.files import write_atomically
 
 
 @runtime_checkable
 class Space(Protocol):
-    """Knows what a model is. Genomes are its own business; they are never changed in place."""
+    """A representation of models by genomes, which are never changed in place."""
 
     size: int
     """N, number of parameters of the flat vector."""
     layout: Layout
     """Names and shapes along the flat vector."""
     seeds: tuple[Any, ...]
-    """Genomes of the models to start from."""
+    """Genomes of the models that a search starts from."""
 
     def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
         """Return the genome of the split-point SLERP of two genomes."""
 
     def mutate(self, genome: Any, sigma: float, seed: int, decay: float = 0.0) -> Any:
-        """Return 1 − ``decay`` of the genome plus normal noise of standard deviation ``sigma``."""
+        """Return (1 − decay)·genome plus normal noise of standard deviation ``sigma``."""
 
     def angle(self, a: Any, b: Any) -> float:
         """Return the angle ω between two genomes in radians."""
@@ -48,13 +47,13 @@ class Space(Protocol):
         """Return the model that a task scores; valid until the next call."""
 
     def genome(self, model: Any) -> Any:
-        """Return the genome of a model from outside."""
+        """Return the genome of an external model."""
 
     def pack(self, genome: Any) -> Any:
-        """Return plain values from which ``genome`` makes the same genome again."""
+        """Return plain values from which the method ``genome`` makes an equal genome."""
 
     def save(self, model: Any, path: str | Path) -> None:
-        """Write the model that a member, or its genome, makes."""
+        """Write the model of a member, or of its genome, to a file."""
 
 
 Reals = NDArray[np.float32] | NDArray[np.float64]
@@ -72,25 +71,25 @@ class Vector:
 
     @property
     def square(self) -> float:
-        """⟨θ,θ⟩, computed once: most children die before anybody asks."""
+        """⟨θ,θ⟩, computed on first use: most children are rejected before they need it."""
         if self._square is None:
             self._square = _inner(self.values, self.values)
         return self._square
 
 
-def _inner(a: Reals, b: Reals, kind: type | None = None) -> float:
-    # einsum and not @: BLAS splits long vectors over threads, and sums in another order then.
-    return float(np.einsum("i,i", a, b, dtype=kind))
+def _inner(a: Reals, b: Reals, dtype: type | None = None) -> float:
+    # einsum and not @: BLAS splits long vectors over threads, which changes the order of the sum.
+    return float(np.einsum("i,i", a, b, dtype=dtype))
 
 
-WIDE = 2.0
-"""Radians beyond which products in single precision do not do. Towards π SLERP divides by an ever
-smaller sin ω: a cosine rounded to 3e-8 gives exactly opposite models, which must be a lerp, factors
-of thousands."""
+MAX_SINGLE_PRECISION_RADIANS = 2.0
+"""Angle beyond which inner products need double precision. Towards π SLERP divides by an ever
+smaller sin ω: a cosine rounded to 3e-8 would give exactly opposite models, which need a lerp,
+factors of thousands."""
 
 
 class DenseSpace:
-    """Models as vectors of one length, kept whole: for small models.
+    """Models as whole vectors of equal length: for small models.
 
     Vectors stay in main memory and their arithmetic is NumPy's, whose calls cost a third of
     torch's on vectors of this size; only the model that is scored goes to the device. So the
@@ -99,16 +98,16 @@ class DenseSpace:
     Args:
         seeds: at least two models: vectors (N,) or (K, N), or torch modules of one architecture,
             whose parameters in ``named_parameters`` order are the vector.
-        layout: names and shapes along the vector; made from the modules where those come.
+        layout: names and shapes along the vector; those of the modules by default.
         device: where models are scored, ``"cpu"`` or ``"cuda"``.
         dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
 
     Attributes:
-        names: (K,) what views call the seeds, where they have names.
+        names: (K,) names of the seeds in views; empty by default.
 
     Raises:
-        InputError: fewer than two seeds, different sizes, NaN or infinite weights, a layout that
-            does not fit, no such device or dtype.
+        InputError: there are fewer than two seeds, their sizes differ, a weight is NaN or infinite,
+            the layout does not fit, or there is no such device or dtype.
     """
 
     def __init__(
@@ -123,12 +122,12 @@ class DenseSpace:
         self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
         if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
             raise InputError(
-                f"A merge needs at least two seeds in a list or a matrix, but "
-                f"{type(seeds).__name__} came; list the models."
+                f"A merge needs at least two seeds in a list or a matrix, got "
+                f"{type(seeds).__name__}; list the models."
             )
         if len(seeds) < 2:
             raise InputError(
-                f"A merge needs at least two seeds, but {len(seeds)} came; add another model."
+                f"A merge needs at least two seeds, got {len(seeds)}; add another model."
             )
         self.module: nn.Module | None = None
         first = seeds[0]
@@ -142,16 +141,16 @@ class DenseSpace:
         self.layout = layout or Layout({"vector": (self.size,)})
         if self.layout.size != self.size:
             raise InputError(
-                f"The layout must cover the seeds' {self.size} parameters, but it names "
+                f"The layout must cover the seeds' {self.size} parameters, got "
                 f"{self.layout.size}; give the shapes of every tensor."
             )
         self.seeds = tuple(self.genome(seed, f"seed {i}") for i, seed in enumerate(seeds))
 
     def genome(self, model: Any, name: str = "the model") -> Vector:
-        """Return the genome of a model from outside (a copy of its weights).
+        """Return the genome of an external model (a copy of its weights).
 
         Raises:
-            InputError: another size or architecture, NaN or infinite weights.
+            InputError: the model has another size or architecture, or NaN or infinite weights.
         """
         if isinstance(model, nn.Module):
             self._check_architecture(model, name)
@@ -164,7 +163,7 @@ class DenseSpace:
                 f"All models must have {self.size} parameters as seed 0 has, but {name} has "
                 f"{len(values)}; merge models of the same architecture."
             )
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused
             values = values.astype(self.dtype)  # a copy
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
@@ -182,13 +181,14 @@ class DenseSpace:
             raise InputError(
                 f"All models must have one architecture, but {name} has {odd!r} of shape "
                 f"{shapes.get(odd)} where seed 0 has {expected.get(odd)}; merge models of the same "
-                f"kind."
+                f"architecture."
             )
 
     def angle(self, a: Vector, b: Vector) -> float:
         """Return the angle ω between two genomes in radians."""
         omega = angle(a.square, b.square, _inner(a.values, b.values))
-        if not 0.0 < omega < WIDE:  # or the products left the range of float32
+        # ω = 0 may also mean that the products left the range of float32.
+        if not 0.0 < omega < MAX_SINGLE_PRECISION_RADIANS:
             x, y = a.values, b.values
             omega = angle(*(_inner(p, q, np.float64) for p, q in ((x, x), (y, y), (x, y))))
         return omega
@@ -206,8 +206,8 @@ class DenseSpace:
 
     def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
         """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone."""
-        # torch's normals take a third of the time of NumPy's. A generator of its own, so that
-        # two threads can share a space.
+        # torch's normals take a third of the time of NumPy's. A generator for each call, so that
+        # threads can share a space.
         draw = torch.Generator().manual_seed(seed)
         noise: Reals = torch.empty(self.size).normal_(0.0, sigma, generator=draw).numpy()
         child = noise.astype(self.dtype, copy=False)
@@ -217,14 +217,14 @@ class DenseSpace:
     def materialise(self, genome: Vector) -> Any:
         """Return a tensor (N,) on the device or, where the seeds are modules, a module.
 
-        On the CPU the tensor is the genome's own memory: it is to be read only.
+        On the CPU the tensor shares the genome's memory and must not be changed.
         """
         tensor = torch.from_numpy(genome.values)
         if self.device.type != "cpu":
             tensor = tensor.to(self.device)
         if self.module is None:
             return tensor
-        # Copies, because modules may change in use.
+        # Copies, because modules may change when used.
         with torch.no_grad():
             for parameter, part in zip(
                 self.module.parameters(), self.layout.split(tensor).values(), strict=True
@@ -233,45 +233,47 @@ class DenseSpace:
         return self.module
 
     def pack(self, genome: Vector) -> Reals:
-        """Return what ``genome`` makes the same genome of again: the vector (N,)."""
+        """Return the vector (N,), of which the method ``genome`` makes an equal genome."""
         return genome.values
 
     def save(self, model: Member | Vector, path: str | Path) -> None:
         """Write a member, or its genome, as a safetensors file with the layout's tensor names.
 
         Raises:
-            InputError: the file cannot be written; nothing is left behind then.
+            InputError: the file cannot be written; no partial file is left.
         """
         genome: Vector = model.genome if isinstance(model, Member) else model
         parts = self.layout.split(torch.from_numpy(genome.values))
         tensors = {name: part.contiguous() for name, part in parts.items()}
-        write_whole(path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"}))
+        write_atomically(
+            path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"})
+        )
 
 
 def _flat(model: Any) -> NDArray[Any]:
     """Return a vector-like model as a flat array."""
     if isinstance(model, Tensor):
-        # NumPy has no bfloat16; float64 stays, to be checked before it is rounded.
+        # NumPy has no bfloat16; float64 is kept, to be checked before it is rounded.
         model = model.detach().cpu()
         model = model.float() if model.dtype == torch.bfloat16 else model
     array = np.asarray(model)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
         raise InputError(
-            f"A model must be one flat vector of numbers or a torch module, but "
-            f"{type(model).__name__} of shape {array.shape} came; flatten its weights."
+            f"A model must be one flat vector of numbers or a torch module, got "
+            f"{type(model).__name__} of shape {array.shape}; flatten its weights."
         )
     return array
 
 
 def checked_device(name: str) -> torch.device:
-    """Return a torch device that is there.
+    """Return a torch device that exists.
 
     Raises:
-        InputError: an unknown name, or CUDA where there is none.
+        InputError: the name is unknown, or there is no such CUDA GPU.
     """
     device = torch.device(device_name(name))
-    there = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= there:
-        found = f"only {there} CUDA GPUs are" if there else "no CUDA GPU is"
-        raise InputError(f"Device {name!r} was asked for, but {found} there; use 'cpu'.")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"only {count} CUDA GPUs" if count else "no CUDA GPU"
+        raise InputError(f"Device {name!r} is not available: this machine has {found}; use 'cpu'.")
     return device

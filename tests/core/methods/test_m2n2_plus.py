@@ -48,7 +48,7 @@ def test_a_weight_decays_before_it_is_mutated(tiny):
     assert lost[40:] == pytest.approx(np.full(42, 0.75))
 
 
-def test_weights_that_nothing_decides_stay_near_where_decay_holds_them(tiny, tiny_seeds):
+def test_decay_bounds_weights_that_selection_does_not_determine(tiny, tiny_seeds):
     # sigma / sqrt(2 decay) = 0.1 / sqrt(0.1) = 0.316; a random walk of as many steps comes to 2.
     plus = Plus(tiny, tiny_seeds, mutation=0.1, decay=0.05)
     genome = plus.space.seeds[0]
@@ -113,13 +113,13 @@ def test_a_child_of_several_splits_changes_sides_at_each(tiny, tiny_seeds):
         assert np.array_equal(child[part], whole[part])
 
 
-def test_splits_fall_where_they_may(tiny, tiny_seeds):
+def test_splits_fall_into_the_given_range(tiny, tiny_seeds):
     evolver = Ideas(tiny, tiny_seeds, between=(0.5, 0.75), archive_size=6).run(60)
     splits = evolver.history["split"].astype(int)
     assert 41 <= splits.min() < splits.max() < 62
 
 
-def test_the_success_rule_follows_how_many_children_live(tiny, tiny_seeds):
+def test_the_success_rule_follows_the_share_of_accepted_children(tiny, tiny_seeds):
     evolver = Ideas(tiny, tiny_seeds, mutation=0.1, archive_size=4, success=0.25).run(100)
     lived = evolver.history["accepted"]
     assert evolver.scale == pytest.approx(np.exp(0.02 * (lived - 0.25).sum()))
@@ -134,13 +134,13 @@ def full(loser="lowest", appeal=1.0, union=False):
     return archive
 
 
-@pytest.mark.parametrize(("loser", "dies"), [("lowest", 0), ("shared", 1), ("nearest", 2)])
-def test_another_one_dies_where_the_idea_says_so(loser, dies):
+@pytest.mark.parametrize(("loser", "displaced"), [("lowest", 0), ("shared", 1), ("nearest", 2)])
+def test_each_idea_displaces_its_own_member(loser, displaced):
     # Child: fitness 1/3 + 1/3 + 1/2 + 1 = 2.17. Others: 1, 2/3, 7/6 with it counted in.
     archive = full(loser)
     child = [0, 1, 1, 1, 1] if loser != "lowest" else [1, 1, 1, 1, 1]
     verdict = archive.judge(child)
-    assert (verdict.accepted, verdict.displaced) == (True, dies)
+    assert (verdict.accepted, verdict.displaced) == (True, displaced)
 
 
 def test_appeal_sharpens_the_choice_of_a_mate_and_the_union_makes_it_certain():

@@ -93,7 +93,7 @@ def test_a_chain_of_merges_is_still_a_recipe_and_equals_dense_merging(
 
 
 @given(st.data(), recipes())
-def test_a_child_takes_each_parameter_of_its_parents_times_its_stretch_s_factors(
+def test_a_child_has_each_parameter_of_its_parents_times_the_factors_of_its_interval(
     data: st.DataObject, a: Recipe
 ) -> None:
     b = data.draw(recipes(a.size, a.seeds))
@@ -240,7 +240,7 @@ def test_painting_averages_the_shares_of_parts_of_parameters(recipe: Recipe, bin
     np.testing.assert_allclose(painted, parts.mean(axis=1), rtol=0, atol=1e-12)
 
 
-def test_the_ancestry_is_each_seed_s_share_of_the_whole() -> None:
+def test_the_ancestry_is_the_share_of_each_seed_in_the_whole() -> None:
     assert Recipe([0, 3, 10], [[1, 0], [0, -2]]).ancestry == pytest.approx([0.3, 0.7])
 
 
@@ -260,7 +260,7 @@ def test_json_is_plain_numbers() -> None:
     assert type(data["coef"][0][0]) is float
 
 
-def test_whole_numbers_in_json_are_coefficients_too() -> None:
+def test_integers_in_json_are_coefficients_too() -> None:
     assert Recipe.from_json({"size": 2, "breaks": [0, 2], "coef": [[1]]}) == Recipe.seed(0, 1, 2)
 
 
@@ -332,89 +332,89 @@ def read(**changes: object) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("call", "expected", "came"),
+    ("call", "expected", "got"),
     [
         (lambda: Recipe([0, 5, 5], [[1], [1]]), "breaks must be two or more", "5 followed by 5"),
-        (lambda: Recipe([0, 7, 5], [[1], [1]]), "that rise from 0", "7 followed by 5"),
-        (lambda: Recipe([1, 5], [[1]]), "from 0 to the number of parameters", "but 1 to 5 came"),
-        (lambda: Recipe([0], [[1]]), "breaks must", "int64 of shape (1,) came"),
-        (lambda: Recipe([], [[1]]), "breaks must", "of shape (0,) came"),
-        (lambda: Recipe(5, [[1]]), "breaks must", "of shape () came"),
-        (lambda: Recipe([[0, 5]], [[1]]), "breaks must", "of shape (1, 2) came"),
-        (lambda: Recipe([0.0, 5.0], [[1]]), "breaks must", "float64 of shape (2,) came"),
-        (lambda: Recipe([False, True], [[1]]), "breaks must", "bool of shape (2,) came"),
-        (lambda: Recipe([0, 2**70], [[1]]), "breaks must", "object of shape (2,) came"),
+        (lambda: Recipe([0, 7, 5], [[1], [1]]), "increasing integers from 0", "7 followed by 5"),
+        (lambda: Recipe([1, 5], [[1]]), "from 0 to the number of parameters", "got 1 to 5"),
+        (lambda: Recipe([0], [[1]]), "breaks must", "int64 of shape (1,);"),
+        (lambda: Recipe([], [[1]]), "breaks must", "of shape (0,);"),
+        (lambda: Recipe(5, [[1]]), "breaks must", "of shape ();"),
+        (lambda: Recipe([[0, 5]], [[1]]), "breaks must", "of shape (1, 2);"),
+        (lambda: Recipe([0.0, 5.0], [[1]]), "breaks must", "float64 of shape (2,);"),
+        (lambda: Recipe([False, True], [[1]]), "breaks must", "bool of shape (2,);"),
+        (lambda: Recipe([0, 2**70], [[1]]), "breaks must", "object of shape (2,);"),
         (lambda: Recipe([[0], [0, 1]], [[1]]), "breaks must be an array", "different lengths"),
-        (lambda: Recipe([0, 5], [[1], [1]]), "shape (1, seeds)", "int64 of shape (2, 1) came"),
-        (lambda: Recipe([0, 5], [1]), "coef must be finite numbers", "int64 of shape (1,) came"),
-        (lambda: Recipe([0, 5], [[]]), "coef must", "float64 of shape (1, 0) came"),
-        (lambda: Recipe([0, 5], [[1, np.nan]]), "coef must be finite", "but nan came"),
-        (lambda: Recipe([0, 5], [[1, -np.inf]]), "coef must be finite", "but -inf came"),
-        (lambda: Recipe([0, 5], [["1"]]), "coef must", "<U1 of shape (1, 1) came"),
-        (lambda: Recipe([0, 5], [[True]]), "coef must", "bool of shape (1, 1) came"),
-        (lambda: Recipe([0, 5], [[1j]]), "coef must", "complex128 of shape (1, 1) came"),
+        (lambda: Recipe([0, 5], [[1], [1]]), "shape (1, seeds)", "int64 of shape (2, 1);"),
+        (lambda: Recipe([0, 5], [1]), "coef must be finite numbers", "int64 of shape (1,);"),
+        (lambda: Recipe([0, 5], [[]]), "coef must", "float64 of shape (1, 0);"),
+        (lambda: Recipe([0, 5], [[1, np.nan]]), "coef must be finite", "got nan"),
+        (lambda: Recipe([0, 5], [[1, -np.inf]]), "coef must be finite", "got -inf"),
+        (lambda: Recipe([0, 5], [["1"]]), "coef must", "<U1 of shape (1, 1);"),
+        (lambda: Recipe([0, 5], [[True]]), "coef must", "bool of shape (1, 1);"),
+        (lambda: Recipe([0, 5], [[1j]]), "coef must", "complex128 of shape (1, 1);"),
         (lambda: Recipe([0, 2, 5], [[1], [1, 2]]), "coef must be an array", "different lengths"),
-        (lambda: Recipe.seed(2, 2, 10), "k must be a whole number of at most 1", "2 came"),
-        (lambda: Recipe.seed(-1, 2, 10), "k must be a whole number of at least 0", "-1 came"),
-        (lambda: Recipe.seed(0, 0, 10), "seeds must be a whole number of at least 1", "0 came"),
-        (lambda: Recipe.seed(0, 2, 0), "size must be a whole number of at least 1", "0 came"),
+        (lambda: Recipe.seed(2, 2, 10), "k must be an integer <= 1", "2;"),
+        (lambda: Recipe.seed(-1, 2, 10), "k must be an integer >= 0", "-1;"),
+        (lambda: Recipe.seed(0, 0, 10), "seeds must be an integer >= 1", "0;"),
+        (lambda: Recipe.seed(0, 2, 0), "size must be an integer >= 1", "0;"),
         (
             lambda: TWO.combine(Recipe.seed(0, 2, 9), [0, 10], [[1, 0]]),
             "other must have 10 parameters of 2 seeds",
-            "a recipe of 9 parameters of 2 seeds came",
+            "got 9 parameters of 2 seeds",
         ),
         (
             lambda: TWO.combine(Recipe.seed(0, 1, 10), [0, 10], [[1, 0]]),
             "other must have 10 parameters of 2 seeds",
-            "a recipe of 10 parameters of 1 seed came",
+            "got 10 parameters of 1 seed",
         ),
-        (lambda: TWO.combine(TWO, [0, 9], [[1, 0]]), "from 0 to 10", "but 0 to 9 came"),
+        (lambda: TWO.combine(TWO, [0, 9], [[1, 0]]), "from 0 to 10", "got 0 to 9"),
         (
             lambda: TWO.combine(TWO, [0, 7, 5, 10], np.ones((3, 2))),
-            "edges must be two or more whole numbers that never fall",
-            "7 followed by 5 came",
+            "edges must be two or more non-decreasing integers",
+            "7 followed by 5;",
         ),
-        (lambda: TWO.combine(TWO, [0, 10], [[1]]), "shape (1, 2)", "shape (1, 1) came"),
-        (lambda: TWO.combine(TWO, [0, 10], [[np.inf, 0]]), "factors must be", "inf came"),
+        (lambda: TWO.combine(TWO, [0, 10], [[1]]), "shape (1, 2)", "shape (1, 1);"),
+        (lambda: TWO.combine(TWO, [0, 10], [[np.inf, 0]]), "factors must be", "inf;"),
         (lambda: TWO.refine([0, 4, 10]), "must contain all 3 breaks", "without 3;"),
-        (lambda: TWO.refine([0, 3, 11]), "from 0 to 10", "but 0 to 11 came"),
-        (lambda: TWO.refine([0, 3, 3, 10]), "that rise", "3 followed by 3"),
-        (lambda: TWO.at(10), "index must be a whole number of at most 9", "10 came"),
-        (lambda: TWO.at(-1), "index must be a whole number of at least 0", "-1 came"),
-        (lambda: TWO.pieces(-1, 5), "start must be a whole number of at least 0", "-1 came"),
-        (lambda: TWO.pieces(5, 4), "stop must be a whole number of at least 5", "4 came"),
-        (lambda: TWO.pieces(5, 11), "stop must be a whole number of at most 10", "11 came"),
-        (lambda: TWO.pieces(11, 11), "start must be a whole number of at most 10", "11 came"),
-        (lambda: TWO.paint(0), "bins must be a whole number of at least 1", "0 came"),
-        (lambda: split_factors(11, 10, MIX), "split must be a whole number of at most 10", "11"),
-        (lambda: split_factors(-1, 10, MIX), "split must be a whole number of at least 0", "-1"),
-        (lambda: Recipe.from_json([1]), "A recipe's size must be a whole number", "None came"),
-        (lambda: read(size=...), "A recipe's size must be a whole number", "None came"),
-        (lambda: read(size=10.0), "A recipe's size must be a whole number", "10.0 came"),
-        (lambda: read(size=True), "A recipe's size must be a whole number", "True came"),
-        (lambda: read(size=11), "breaks must be two or more", "0 to 10 came"),
-        (lambda: read(size=2**70), f"from 0 to {2**70}", "0 to 10 came"),
-        (lambda: read(breaks=...), "A recipe's breaks must be a list of", "None came"),
-        (lambda: read(breaks=[0, True, 10]), "a list of whole numbers", "[0, True, 10] came"),
-        (lambda: read(breaks=[0, 3.0, 10]), "a list of whole numbers", "[0, 3.0, 10] came"),
-        (lambda: read(breaks="0"), "a list of whole numbers", "'0' came"),
-        (lambda: read(breaks=[0, 11, 10]), "that rise", "11 followed by 10"),
-        (lambda: read(coef=...), "A recipe's coef must be a list of rows", "None came"),
-        (lambda: read(coef=[1, 2]), "a list of rows of numbers", "[1, 2] came"),
-        (lambda: read(coef=[[1], ["1"]]), "a list of rows of numbers", "[[1], ['1']] came"),
-        (lambda: read(coef=[[1], [True]]), "a list of rows of numbers", "[[1], [True]] came"),
-        (lambda: read(coef=[[1], [1, 2]]), "coef must be an array", "different lengths came"),
-        (lambda: read(coef=[[1], [float("nan")]]), "coef must be finite", "but nan came"),
-        (lambda: read(coef=[[1]]), "coef must be finite numbers of shape (2,", "(1, 1) came"),
+        (lambda: TWO.refine([0, 3, 11]), "from 0 to 10", "got 0 to 11"),
+        (lambda: TWO.refine([0, 3, 3, 10]), "increasing integers", "3 followed by 3"),
+        (lambda: TWO.at(10), "index must be an integer <= 9", "10;"),
+        (lambda: TWO.at(-1), "index must be an integer >= 0", "-1;"),
+        (lambda: TWO.pieces(-1, 5), "start must be an integer >= 0", "-1;"),
+        (lambda: TWO.pieces(5, 4), "stop must be an integer >= 5", "4;"),
+        (lambda: TWO.pieces(5, 11), "stop must be an integer <= 10", "11;"),
+        (lambda: TWO.pieces(11, 11), "start must be an integer <= 10", "11;"),
+        (lambda: TWO.paint(0), "bins must be an integer >= 1", "0;"),
+        (lambda: split_factors(11, 10, MIX), "split must be an integer <= 10", "11"),
+        (lambda: split_factors(-1, 10, MIX), "split must be an integer >= 0", "-1"),
+        (lambda: Recipe.from_json([1]), "A recipe's size must be an integer", "None;"),
+        (lambda: read(size=...), "A recipe's size must be an integer", "None;"),
+        (lambda: read(size=10.0), "A recipe's size must be an integer", "10.0;"),
+        (lambda: read(size=True), "A recipe's size must be an integer", "True;"),
+        (lambda: read(size=11), "breaks must be two or more", "0 to 10;"),
+        (lambda: read(size=2**70), f"from 0 to {2**70}", "0 to 10;"),
+        (lambda: read(breaks=...), "A recipe's breaks must be a list of", "None;"),
+        (lambda: read(breaks=[0, True, 10]), "a list of integers", "[0, True, 10];"),
+        (lambda: read(breaks=[0, 3.0, 10]), "a list of integers", "[0, 3.0, 10];"),
+        (lambda: read(breaks="0"), "a list of integers", "'0';"),
+        (lambda: read(breaks=[0, 11, 10]), "increasing integers", "11 followed by 10"),
+        (lambda: read(coef=...), "A recipe's coef must be a list of rows", "None;"),
+        (lambda: read(coef=[1, 2]), "a list of rows of numbers", "[1, 2];"),
+        (lambda: read(coef=[[1], ["1"]]), "a list of rows of numbers", "[[1], ['1']];"),
+        (lambda: read(coef=[[1], [True]]), "a list of rows of numbers", "[[1], [True]];"),
+        (lambda: read(coef=[[1], [1, 2]]), "coef must be an array", "different lengths;"),
+        (lambda: read(coef=[[1], [float("nan")]]), "coef must be finite", "got nan"),
+        (lambda: read(coef=[[1]]), "coef must be finite numbers of shape (2,", "(1, 1);"),
     ],
 )
 def test_input_that_cannot_be_used_is_named_in_one_sentence(
-    call: Callable[[], object], expected: str, came: str
+    call: Callable[[], object], expected: str, got: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         call()
     sentence = str(caught.value)
     assert expected in sentence
-    assert came in sentence
+    assert got in sentence
     assert sentence.endswith(".")
     assert "; " in sentence  # what to do

@@ -184,7 +184,7 @@ def test_a_task_that_changes_its_model_cannot_change_a_genome():
 # -- mutation -------------------------------------------------------------------------------------
 
 
-def test_mutation_adds_normal_noise_of_the_asked_size():
+def test_mutation_adds_normal_noise_of_the_given_deviation():
     size = 40_000
     space = DenseSpace(np.ones((2, size)))
     noise = space.mutate(space.seeds[0], 0.01, 5).values - 1.0
@@ -212,7 +212,7 @@ def test_dense_spaces_are_spaces():
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
-def test_vectors_of_any_kind_are_seeds(kind):
+def test_vectors_of_any_type_are_seeds(kind):
     space = DenseSpace(kind([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
     assert space.size == 3
     assert [seed.values.tolist() for seed in space.seeds] == [[1, 2, 3], [3, 4, 5]]
@@ -272,13 +272,13 @@ def test_a_model_that_cannot_be_saved_leaves_nothing_behind(tmp_path):
 # -- bad input ------------------------------------------------------------------------------------
 
 BAD = {
-    "one seed": (lambda: DenseSpace([[1, 2]]), "at least two seeds, but 1 came"),
-    "no seeds": (lambda: DenseSpace([]), "at least two seeds, but 0 came"),
+    "one seed": (lambda: DenseSpace([[1, 2]]), "at least two seeds, got 1"),
+    "no seeds": (lambda: DenseSpace([]), "at least two seeds, got 0"),
     "no list": (lambda: DenseSpace(None), "at least two (seeds|models)"),
-    "one vector": (lambda: DenseSpace(np.ones(5)), r"one flat vector .* of shape \(\) came"),
+    "one vector": (lambda: DenseSpace(np.ones(5)), r"one flat vector .* of shape \(\);"),
     "two sizes": (lambda: DenseSpace([[1, 2], [1, 2, 3]]), "2 parameters .* seed 1 has 3"),
-    "a matrix": (lambda: DenseSpace(np.ones((2, 3, 3))), r"one flat vector .* \(3, 3\) came"),
-    "text": (lambda: DenseSpace(["ab", "cd"]), "one flat vector of numbers .* but str"),
+    "a matrix": (lambda: DenseSpace(np.ones((2, 3, 3))), r"one flat vector .* \(3, 3\);"),
+    "text": (lambda: DenseSpace(["ab", "cd"]), "one flat vector of numbers .* got str"),
     "NaN": (
         lambda: DenseSpace([np.ones(41), [*np.ones(17), np.nan, *np.ones(23)]], Layout(SHAPES)),
         r"finite, but seed 1 has nan at index 17 \(conv row 0\)",
@@ -287,7 +287,7 @@ BAD = {
     "too large for float32": (lambda: DenseSpace([[1, 2], [1, 1e39]]), "finite, but seed 1 has"),
     "layout": (
         lambda: DenseSpace(np.ones((2, 40)), Layout(SHAPES)),
-        "cover the seeds' 40 parameters, but it names 41",
+        "cover the seeds' 40 parameters, got 41",
     ),
     "other architecture": (
         lambda: DenseSpace([network(), nn.Sequential(nn.Linear(3, 5))]),
@@ -301,20 +301,20 @@ BAD = {
         lambda: DenseSpace([network(), broken(network())]),
         r"finite, but seed 1 has nan at index 15 \(0.bias entry 3\)",
     ),
-    "device": (lambda: DenseSpace([[1], [2]], device="gpu"), "'cpu' or 'cuda', but 'gpu' came"),
-    "other device": (lambda: DenseSpace([[1], [2]], device="meta"), "'cpu' or 'cuda', but 'meta'"),
-    "device of no name": (lambda: DenseSpace([[1], [2]], device=None), "'cuda', but None came"),
+    "device": (lambda: DenseSpace([[1], [2]], device="gpu"), "'cpu' or 'cuda', got 'gpu'"),
+    "other device": (lambda: DenseSpace([[1], [2]], device="meta"), "'cpu' or 'cuda', got 'meta'"),
+    "device of no name": (lambda: DenseSpace([[1], [2]], device=None), "'cuda', got None"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_answered_in_a_sentence(case):
-    call, words = BAD[case]
-    with pytest.raises(InputError, match=words):
+    call, message = BAD[case]
+    with pytest.raises(InputError, match=message):
         call()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
-def test_a_missing_gpu_is_said_so():
-    with pytest.raises(InputError, match="'cuda' was asked for, but no CUDA GPU is there"):
+def test_a_missing_gpu_is_refused():
+    with pytest.raises(InputError, match="'cuda' is not available: this machine has no CUDA GPU"):
         DenseSpace([[1, 2], [3, 4]], device="cuda")

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from helpers.checkpoints import LETTERS, letters, llama
+from helpers.language import answers
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from m2n2lab import InputError
@@ -22,14 +23,6 @@ def asked(tmp_path_factory):
     llama(folder, 3, torch.float32, initializer_range=0.5, max_position_embeddings=128)
     letters(folder)
     return LlamaForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-
-
-def answers(generator, asked, prompts=PROMPTS, watch=None):
-    found = {}
-    for batch in generator.batches(*asked, prompts, watch):
-        found.update(zip(batch.indices, batch.texts, strict=True))
-    assert sorted(found) == list(range(len(prompts)))
-    return [found[place] for place in range(len(prompts))]
 
 
 def alone(asked, prompt, new):
@@ -50,31 +43,31 @@ def test_answers_are_the_likeliest_tokens_for_any_batch_size(asked):
     expected = [alone(asked, prompt, 12) for prompt in PROMPTS]
     assert len(set(expected)) > 3
     for batch in (1, 2, 3, 32):
-        assert answers(Generator(12, batch), asked) == expected
+        assert answers(Generator(12, batch), asked, PROMPTS) == expected
 
 
 def test_an_answer_ends_before_a_stop_text(asked):
-    whole = answers(Generator(12, 4), asked)
+    whole = answers(Generator(12, 4), asked, PROMPTS)
     stop = whole[1][3:5]
-    cut = answers(Generator(12, 4, [stop, "never"]), asked)
+    cut = answers(Generator(12, 4, [stop, "never"]), asked, PROMPTS)
     assert cut == [text.split(stop)[0] for text in whole]
     assert len(cut[1]) <= 3
 
 
 def test_a_checkpoints_own_settings_for_sampling_are_not_heard(asked):
     model, tokenizer = asked
-    expected = answers(Generator(8), asked)
+    expected = answers(Generator(8), asked, PROMPTS)
     config = model.generation_config
     model.generation_config = type(config)(do_sample=True, temperature=5.0, repetition_penalty=9.0)
     try:
-        assert answers(Generator(8), (model, tokenizer)) == expected
+        assert answers(Generator(8), (model, tokenizer), PROMPTS) == expected
     finally:
         model.generation_config = config
 
 
 def test_out_of_memory_halves_the_batch_and_work_goes_on(asked, monkeypatch):
     model, _ = asked
-    expected = answers(Generator(6), asked)
+    expected = answers(Generator(6), asked, PROMPTS)
     generate, sizes = model.generate, []
 
     def scarce(input_ids, **options):
@@ -85,7 +78,7 @@ def test_out_of_memory_halves_the_batch_and_work_goes_on(asked, monkeypatch):
 
     monkeypatch.setattr(model, "generate", scarce)
     generator = Generator(6, batch=32)
-    assert answers(generator, asked) == expected
+    assert answers(generator, asked, PROMPTS) == expected
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert generator.batch == 1
 
@@ -105,7 +98,7 @@ def test_a_prompt_that_finds_no_memory_by_itself_is_an_error_and_so_is_any_other
 
     monkeypatch.setattr(asked[0], "generate", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        answers(Generator(6), asked)
+        answers(Generator(6), asked, PROMPTS)
 
 
 def test_it_can_be_stopped_between_batches_and_within_one(asked):
@@ -123,7 +116,7 @@ def test_it_can_be_stopped_between_batches_and_within_one(asked):
         return len(asked_for) > 3
 
     with pytest.raises(Halted):
-        answers(Generator(100, 2), asked, watch=Watch(halted=soon))
+        answers(Generator(100, 2), asked, PROMPTS, watch=Watch(halted=soon))
     assert len(asked_for) == 4
 
 
@@ -133,12 +126,12 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     assert len(LETTERS) > 20
     pair = LlamaForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with pytest.raises(InputError, match=r"among the model's 20, but token \d+ came; give"):
-        answers(Generator(4), pair)
+        answers(Generator(4), pair, PROMPTS)
 
 
 @pytest.mark.parametrize("options", [{"max_new_tokens": 0}, {"batch": 0}])
 def test_nothing_can_be_generated_with_sizes_below_one(options):
-    with pytest.raises(InputError, match=f"{next(iter(options))} must be a whole number"):
+    with pytest.raises(InputError, match=f"{next(iter(options))} must be an integer"):
         Generator(**options)
 
 

@@ -105,7 +105,7 @@ def test_answers_in_words_are_filtered_and_matched_as_the_harness_does(space, mo
     for wanted in (None, "exact_match", "exact_match,whole", "exact_match,digit"):
         task = ready(space, path, limit=10, held_out=0, metric=wanted)
         filtered = "digit" if wanted == "exact_match,digit" else "whole"
-        truth = [task._truth(document) for document in task._documents]
+        truth = [row["answer"] for row in (*rows[:5], *ROWS[5:])]
         got = [answers[filtered, k]["filtered_resps"][0] for k in range(10)]
         assert task.evaluate(model).tolist() == [a == b for a, b in zip(got, truth, strict=True)]
         shown = task.samples(model, [3, 0])
@@ -122,7 +122,8 @@ def test_less_is_better_is_turned_round(space, model, written):
     task = ready(space, turned, limit=10, held_out=0)
     assert task.evaluate(model).tolist() == (~better).tolist()
     task = ready(space, turned, limit=10, held_out=0, loss=True)
-    assert task._scale(1.0) == 0.5
+    # A loss of 1 is worth 1 / (1 + 1).
+    assert task.evaluate(model).tolist() == [0.5 if right else 1.0 for right in better]
     brier = ready(space, written(), limit=10, held_out=0, metric="brier_score")
     assert brier.graded
     scores = brier.evaluate(model)

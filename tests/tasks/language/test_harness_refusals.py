@@ -48,9 +48,9 @@ def test_a_template_reaches_no_python_objects(written):
         ({"metric": "f1"}, "each document, but f1 does so only of all together; choose acc or"),
         ({"metric": "ac"}, "no metric of tiny_choice_.*; did you mean 'acc'"),
         ({"metric": "acc,strict"}, "no metric of tiny_choice_"),
-        ({"limit": 0}, "limit must be a whole number of at least 1"),
-        ({"held_out": -1}, "held_out must be a whole number"),
-        ({"shots": -1}, "shots must be a whole number"),
+        ({"limit": 0}, "limit must be an integer >= 1"),
+        ({"held_out": -1}, "held_out must be an integer"),
+        ({"shots": -1}, "shots must be an integer"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(options, said, written):

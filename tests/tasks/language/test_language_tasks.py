@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import letters, llama, tokenizer
+from helpers.language import prompts_of
 
 from m2n2lab import Archive, CheckpointSpace, Evolver, InputError
 from m2n2lab.analysis.lineage import Lineage
@@ -170,7 +171,7 @@ def test_a_model_that_cannot_be_asked_is_refused():
         quiz().evaluate(torch.zeros(3))
 
 
-def test_files_are_read_in_parts(tmp_path):
+def test_files_are_read_in_parts(tmp_path, monkeypatch):
     written(tmp_path / "train.jsonl", PROBLEMS[:8])
     alone = gsm8k(tmp_path / "train.jsonl")
     assert (alone.points, alone.point_name(0)) == (6, PROBLEMS[0].question)
@@ -178,7 +179,10 @@ def test_files_are_read_in_parts(tmp_path):
     task = gsm8k(tmp_path, limit=4, shots=2)
     assert task.problems == tuple(PROBLEMS[:4])
     assert task.examples == tuple(PROBLEMS[6:8])
-    assert len(task._test) == 1
+    asked = prompts_of(task, monkeypatch)
+    task.held_out(None)
+    (prompt,) = asked
+    assert PROBLEMS[8].question in prompt
     assert gsm8k(tmp_path, held_out=3).points == 8
 
 

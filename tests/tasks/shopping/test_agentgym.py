@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from test_webshop import told
+from helpers.language import scripted
 
 from m2n2lab import InputError
 from m2n2lab.tasks import WebShop, make_again, webshop
@@ -118,7 +118,7 @@ def test_trips_on_a_server_are_the_same_as_in_the_text_shop(address, fake, monke
     here = WebShop(fake.shop, WISHES[:2], WISHES[2:3], turns=9)
     seen = []
     for each in (task, here):
-        asked = told(each, monkeypatch, script(WISHES[0]))
+        asked = scripted(each, monkeypatch, script(WISHES[0]))
         seen.append((asked, each.episodes(None), each.held_out(None)))
     assert seen[0][0] == seen[1][0]  # the prompts
     for remote, local in zip(seen[0][1], seen[1][1], strict=True):
@@ -149,7 +149,7 @@ def test_what_a_page_does_not_allow_is_not_sent(address, fake):
 
 def test_environments_are_used_again_and_made_anew_after_a_restart(address, fake, monkeypatch):
     task = webshop(server=address, limit=3, held_out=0, turns=1)
-    told(task, monkeypatch, [" search[tea]"])
+    scripted(task, monkeypatch, [" search[tea]"])
     first = task.evaluate(None)
     assert len(fake.environments) == 3
     assert task.evaluate(None).tolist() == first.tolist() == [0.0] * 3
@@ -172,7 +172,7 @@ def test_a_task_on_a_server_can_be_made_again(address):
 
 def test_a_sample_shows_the_wish_and_the_trip(address, monkeypatch):
     task = webshop(server=address, limit=1, held_out=0, turns=2)
-    told(task, monkeypatch, ["no"])
+    scripted(task, monkeypatch, ["no"])
     (sample,) = task.samples(None, [0])
     assert (sample.text, sample.truth) == (WISHES[0].instruction, WISHES[0].instruction)
     assert (sample.prediction, sample.right) == ("nothing", False)
@@ -182,7 +182,7 @@ def test_a_sample_shows_the_wish_and_the_trip(address, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "change", "said"),
     [
-        ("create", lambda _: "x", "environment must be a whole number"),
+        ("create", lambda _: "x", "environment must be an integer"),
         ("create", lambda _: b"<html>", "POST /create, but what came is no JSON"),
         ("observation", lambda _: 7, "GET /observation as AgentGym's WebShop does, but 7 came"),
         ("observation", lambda _: "a page", "its instruction after 'Instruction:', but 'a page'"),

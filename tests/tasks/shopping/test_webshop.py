@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from helpers.checkpoints import letters, llama
+from helpers.language import held_out_wishes, scripted
 
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.tasks import WebShop, webshop
@@ -173,12 +174,12 @@ def test_a_generated_catalogue_is_the_same_for_a_seed_and_every_wish_can_be_fulf
         assert wish.product.id in shop.search(wish.instruction)[:20]
 
 
-def test_searched_and_held_out_wishes_are_different_products():
-    task = webshop(limit=250)
+def test_searched_and_held_out_wishes_are_different_products(monkeypatch):
+    task, few = webshop(limit=250), webshop(limit=8)
     searched = {goal.product.id for goal in task.goals}
-    tested = {goal.product.id for goal in task._test}
+    tested = {goal.product.id for goal in held_out_wishes(task, monkeypatch)}
     assert (len(searched), len(tested), searched & tested) == (240, 60, set())
-    assert (webshop(limit=8).points, len(webshop(limit=8)._test)) == (8, 2)
+    assert (few.points, len(held_out_wishes(few, monkeypatch))) == (8, 2)
 
 
 OFFICIAL = [
@@ -262,20 +263,6 @@ def test_wishes_must_fit_the_products(tmp_path):
 # -- trips of models -------------------------------------------------------------------------------
 
 
-def told(task, monkeypatch, script):
-    """Let the model answer by the number of the turn; returns the prompts of each turn."""
-    asked = []
-
-    def ask(_, prompts, meter, count):
-        asked.append(prompts)
-        turn = script[min(len(asked) - 1, len(script) - 1)]
-        return [turn] * len(prompts)
-
-    monkeypatch.setattr(task, "ask", ask)
-    monkeypatch.setattr(task, "tokenizer", lambda _: None)
-    return asked
-
-
 def trips(**options):
     wish = Goal("i want a blue hoodie", HOODIE, ("slim fit",), ("blue",), 20)
     return WebShop(Shop([HOODIE]), [WISH, wish], [WISH], **options)
@@ -284,7 +271,7 @@ def trips(**options):
 def test_all_trips_advance_together_and_their_transcripts_are_kept(monkeypatch):
     task = trips(turns=8)
     script = [" hm\nAction: search[hoodie]", " ok\nAction: click[B1]", "???", " Action: click[red]"]
-    asked = told(task, monkeypatch, [*script, "Action: click[Buy Now]"])
+    asked = scripted(task, monkeypatch, [*script, "Action: click[Buy Now]"])
     one, two = task.episodes(None)
     assert [len(prompts) for prompts in asked] == [2] * 5
     assert asked[1][0] == (
@@ -303,7 +290,7 @@ def test_a_trip_ends_early_after_so_many_impossible_actions_in_a_row(monkeypatch
     script = ["???", "Action: search[hoodie]", "???", "???", "Action: click[B1]"]
     for patience, turns in ((2, 4), (1, 1), (None, 8)):
         task = trips(turns=8, patience=patience)
-        asked = told(task, monkeypatch, script)
+        asked = scripted(task, monkeypatch, script)
         one, _ = task.episodes(None)
         assert len(asked) == len(one.turns) == turns
         assert one.reward == 0.0
@@ -312,7 +299,7 @@ def test_a_trip_ends_early_after_so_many_impossible_actions_in_a_row(monkeypatch
 @pytest.mark.parametrize("text", ["", "x" * 10_000, "click[Buy Now]", "\x00<script>"])
 def test_a_trip_of_nonsense_ends_at_the_limit_without_a_reward(monkeypatch, text):
     task = trips(turns=3)
-    asked = told(task, monkeypatch, [text])
+    asked = scripted(task, monkeypatch, [text])
     assert task.evaluate(None).tolist() == [0.0, 0.0]
     assert len(asked) == 3
     sample = task.samples(None, [1])[0]
@@ -323,7 +310,7 @@ def test_a_trip_of_nonsense_ends_at_the_limit_without_a_reward(monkeypatch, text
 
 def test_a_prompt_shows_as_much_of_the_past_as_is_asked_for(monkeypatch):
     task = trips(turns=3, history=1, opener="Action:", preamble="Buy!")
-    asked = told(task, monkeypatch, [" search[hoodie]", " click[B1]"])
+    asked = scripted(task, monkeypatch, [" search[hoodie]", " click[B1]"])
     task.episodes(None)
     assert asked[0][0].startswith("Buy!\n\nObservation: WebShop")
     assert asked[0][0].endswith("Search\nAction:")
@@ -351,9 +338,9 @@ def test_a_real_model_is_scored_the_same_for_any_batch_size(tmp_path):
     ("options", "said"),
     [
         ({"style": "reakt"}, "did you mean 'react'"),
-        ({"turns": 0}, "turns must be a whole number of at least 1"),
-        ({"patience": 0}, "patience must be a whole number of at least 1"),
-        ({"history": -1}, "history must be a whole number"),
+        ({"turns": 0}, "turns must be an integer >= 1"),
+        ({"patience": 0}, "patience must be an integer >= 1"),
+        ({"history": -1}, "history must be an integer"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(options, said):
