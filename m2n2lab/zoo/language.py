@@ -1,4 +1,4 @@
-"""The tiny language models that ship with the lab, and the tasks that they were made for."""
+"""Language models of the zoo, and the tasks they were trained for."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BASE, MATHS, AGENT = (HOME / name for name in ("base", "maths", "agent"))
 """Folders: the common base, the specialist for word problems and the one for shopping."""
 
 MAX_TURNS = 6
-"""Of a trip: a search, a product, two options, the purchase, and one to spare."""
+"""Turns of a trip: a search, a product, two options, the purchase, and one to spare."""
 
 MAX_IMPOSSIBLE_ACTIONS = 2
-"""Impossible actions in a row from which these models never find back."""
+"""Consecutive impossible actions after which these models never recover."""
 
 MAX_ANSWER_TOKENS = 72
-"""Tokens of the longest worked answer, and a few."""
+"""Slightly more than the longest worked answer."""
 
 OPENER = "Action:"
 
 
 def trained() -> bool:
-    """Return whether the specialists are there."""
+    """Return whether the specialists have been trained."""
     return all((folder / "config.json").is_file() for folder in (MATHS, AGENT))
 
 
@@ -42,8 +42,8 @@ def word_problems(limit: int = 36, held_out: int = 64, **options: Any) -> GSM8K:
     """Return problems in GSM8K's form that none of the zoo's models was trained on.
 
     Args:
-        limit: problems to search on.
-        held_out: problems held out.
+        limit: number of problems to search on.
+        held_out: number of held-out problems.
         options: as for ``GSM8K``.
     """
     known = {"max_new_tokens": MAX_ANSWER_TOKENS, "batch": 64, **options}
@@ -55,8 +55,8 @@ def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
     """Return the text shop with wishes that none of the zoo's models was trained on.
 
     Args:
-        limit: wishes to search on.
-        held_out: wishes held out.
+        limit: number of wishes to search on.
+        held_out: number of held-out wishes.
         options: as for ``webshop``.
     """
     known = {
@@ -74,22 +74,22 @@ def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
 
 
 def language_pair(device: str = "cpu") -> CheckpointSpace:
-    """Return the space of the two specialists: what a search that names no models starts from.
+    """Return the space of the two specialists, the default seeds of a search over language models.
 
-    They are kept in half precision and scored in single, in which a CPU computes faster and a GPU
-    gives the same answers.
+    They are stored in half precision and scored in single precision, in which a CPU is faster and a
+    GPU gives the same answers.
 
     Args:
-        device: where they are scored, ``"cpu"`` or ``"cuda"``.
+        device: device on which they are scored, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: they have not been trained yet, or there is no such device.
+        InputError: they have not been trained yet, or the device is not available.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 
     if not trained():
         raise InputError(
-            f"The zoo's language models must lie in {HOME}, but they have not been trained yet; "
+            f"The zoo's language models must be in {HOME}, but they have not been trained yet; "
             f"run python -m m2n2lab.zoo.train_language, or name models of your own with --seeds."
         )
 
