@@ -19,7 +19,7 @@ from m2n2lab.analysis.maps import (
     curves_data,
     niches_data,
 )
-from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, placed
+from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, update_page
 
 from .ballot import Ballot
 from .gallery import GalleryData
@@ -262,7 +262,7 @@ class Camera:
             lineage_data(lineage, focus),
             shares_data(lineage),
             focus,
-            placed(page, evolver, lineage),
+            update_page(page, evolver, lineage),
         )
         return dict(zip(PEOPLE, people, strict=True))
 
