@@ -193,20 +193,11 @@ def curves_data(evolver: Evolver, points: int = MAX_CURVE_POINTS) -> CurvesData:
     step, *shares = np.vstack((first, rows[:, columns])).T
     covered, entropy, train, test = (100 * share for share in shares)
     names = evolver.task.classes
-<<<<<<< HEAD
-    parts = {}
-    if 1 < len(names) <= CURVE_CLASSES:
-        parts = dict(
-            zip(names, 100 * evolver.records.class_means_at(step, len(names)).T, strict=True)
-        )
-    return CurvesData(step, covered, entropy, train, test, parts)
-=======
     classes = {}
     if 1 < len(names) <= MAX_CURVE_CLASSES:
         means = 100 * evolver.records.class_means_at(step, len(names))
         classes = dict(zip(names, means.T, strict=True))
     return CurvesData(step, covered, entropy, train, test, classes)
->>>>>>> 0ca65e3 (Plain words in analysis: members and displaced members, intervals, external models; constants named by what they bound)
 
 
 NICHE_MODES = {"solved": "scores", "worth": "worth", "only one": "alone"}

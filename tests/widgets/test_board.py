@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from bokeh.document import Document
 from m2n2lab.widgets.page.page import Board
-from m2n2lab.widgets.runs.browser_sessions import Desk
+from m2n2lab.widgets.runs.browser_sessions import BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.snapshot import Snapshot
 from panel.io.state import set_curdoc
@@ -22,7 +22,7 @@ from m2n2lab.config.settings import Settings
 def board(digits):
     """A page whose plots only note which of them was shown what."""
     runs = Runs({"digits": digits})
-    board = Board(Desk(runs, runs.add(Settings(threads=1))))
+    board = Board(BrowserSession(runs, runs.add(Settings(threads=1))))
     board.calls = []
     board._seen_plots = deque(
         [lambda snapshot, name=name: board.calls.append((name, snapshot)) for name in "abcde"]
@@ -65,7 +65,9 @@ def page(board, monkeypatch):
 
     monkeypatch.setattr(document, "add_next_tick_callback", schedule)
     monkeypatch.setattr(board, "refresh", lambda at_once=False: shown.append(at_once))
-    monkeypatch.setattr(board.desk.runs, "start", lambda attended: None)  # it would wake the page
+    monkeypatch.setattr(
+        board.browser_session.runs, "start", lambda attended: None
+    )  # it would wake the page
     with set_curdoc(document):
         board.prepare()
     return SimpleNamespace(ticks=ticks, shown=shown)

@@ -169,7 +169,7 @@ def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(m
     with pytest.raises(InputError, match="give the dashboard an evolver too"):
         dashboard(executor=crew)
     framed = dashboard(make(), executor=crew)
-    runs = framed._desk.runs
+    runs = framed._browser_session.runs
     assert runs.executor(runs.all[0].settings) is crew
     assert runs.executor(runs.all[0].settings.asked({})) is None
     framed.close()

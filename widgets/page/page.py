@@ -27,7 +27,7 @@ from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
-from ..runs.browser_sessions import DESKS, Desk
+from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Run
 from ..session.gallery import Looking
 from ..session.orders import Mailbox
@@ -73,17 +73,17 @@ logging.getLogger("asyncio").addFilter(_not_left)
 
 
 class Board:
-    """One page over the runs of a desk, of which it shows one.
+    """One page over the runs of a browser session, of which it shows one.
 
     Args:
-        desk: the searches that the page shows and steers.
+        browser_session: the searches that the page shows and steers.
         theme: colours.
     """
 
-    def __init__(self, desk: Desk, theme: Theme = LIGHT) -> None:
-        self.desk = desk
+    def __init__(self, browser_session: BrowserSession, theme: Theme = LIGHT) -> None:
+        self.browser_session = browser_session
         self.theme = theme
-        self.run = desk.shown
+        self.run = browser_session.shown
         self._shown: Snapshot | None = None  # by the plots
         self._coming: Snapshot | None = None  # by some of them
         self._left = 0  # how many of them do not show it yet
@@ -105,7 +105,9 @@ class Board:
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
-        self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
+        self.compare = CompareView(
+            theme, browser_session.runs, lambda: self.run, self.show, self._look_again
+        )
         self._plots = (
             self.niches,
             self.attraction,
@@ -191,24 +193,24 @@ class Board:
         Raises:
             InputError: there are too many runs already.
         """
-        runs = self.desk.runs
+        runs = self.browser_session.runs
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
 
     def _reset(self) -> None:
         """Start the search of the run on the page anew, in its place."""
-        self.show(self.desk.runs.restart(self.run))
+        self.show(self.browser_session.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:
         """Go on from a step of the run on the page in a run beside it, and show that."""
-        self.show(self.desk.runs.branch(self.run, step))
+        self.show(self.browser_session.runs.branch(self.run, step))
 
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         if run.settings.task != self.run.settings.task:
             for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
                 view.redraw()
-        self.run = self.desk.shown = run
+        self.run = self.browser_session.shown = run
         self._unlisten()
         # Called in the worker, so the page is only woken.
         self._unlisten = run.session.listen(self._hurry)
@@ -268,9 +270,9 @@ class Board:
                 take a browser longer, at the next look. Otherwise plots take their share of the
                 time and no more.
         """
-        runs = self.desk.runs.all
+        runs = self.browser_session.runs.all
         if self.run not in runs:  # removed, or started anew on another page
-            self.show(self.desk.runs.numbered(self.run.number) or runs[0])
+            self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
@@ -295,14 +297,14 @@ class Board:
                 self._update_plots(snapshot)
                 self.pulse.beat()
                 took = time.monotonic() - began
-                oldest = OLDEST * max(DESKS.pages, 1) / len(self._seen_plots)
+                oldest = OLDEST * max(BROWSER_SESSIONS.pages, 1) / len(self._seen_plots)
                 share = min(took / SHARE, oldest)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 
     def _busy(self) -> bool:
         """Return whether plots take time that a search could use."""
-        return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
+        return any(run.session.snapshot.phase == "running" for run in self.browser_session.runs.all)
 
     def _update_plots(self, snapshot: Snapshot) -> None:
         """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
@@ -364,7 +366,7 @@ class Board:
 
         def begin() -> None:  # once the page has been sent
             self._wake = Wake(document, woken)
-            self.desk.runs.start(attended=False)
+            self.browser_session.runs.start(attended=False)
             self._wake()
 
         document.add_next_tick_callback(begin)
@@ -377,9 +379,9 @@ class Board:
         def look() -> None:
             if _browsers(document) == 0:
                 self.leave()
-                DESKS.sweep()
+                BROWSER_SESSIONS.close_abandoned()
                 return
-            self.desk.enter(self)
+            self.browser_session.connect(self)
             self.refresh()
 
         self._loaded = True
@@ -389,7 +391,7 @@ class Board:
 
     def leave(self) -> None:
         """Count the page no more: its browser is gone."""
-        self.desk.leave(self)
+        self.browser_session.disconnect(self)
 
     def end(self) -> None:
         """Forget the page."""
@@ -435,7 +437,9 @@ class Board:
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }
-        return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
+        return Page(
+            self.theme, "" if self.browser_session.shared else self.browser_session.key, parts
+        )
 
 
 def _browsers(document: Document) -> int | None:

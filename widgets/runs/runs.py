@@ -1,4 +1,4 @@
-"""The searches of one desk, side by side."""
+"""Runs: the searches of one browser session, side by side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..session.run_recorder import Tape
 
 MOST_RUNS = 8
-"""Searches that a desk holds."""
+"""Searches that a browser session holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Run:
     """One search.
 
     Attributes:
-        number: counted from 1 on its desk and never given twice.
+        number: counted from 1 in its browser session and never given twice.
         settings: how it is made.
         session: its worker.
         origin: the number of the run that it branched from, and the step, if it did.

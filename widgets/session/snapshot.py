@@ -180,7 +180,7 @@ class Camera:
             more: further fields of ``Snapshot``.
         """
         evolver, old = self._evolver, self._last
-        archive, desk = evolver.archive, self._bench
+        archive, bench = evolver.archive, self._bench
         niches, attraction, mean = old.niches, old.attraction, old.mean
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
@@ -207,16 +207,16 @@ class Camera:
             niches=niches,
             attraction=attraction,
             curves=old.curves if old.curves and step == old.step else curves_data(evolver),
-            bench=desk.data,
-            note=desk.note,
-            stale=desk.stale,
-            undoable=desk.undoable,
-            landscape=desk.landscape,
-            answers=desk.answers,
-            matching=desk.matching,
-            draws=desk.gallery.possible,
-            gallery=desk.gallery.data,
-            ballot=desk.booth.ballot,
+            bench=bench.data,
+            note=bench.note,
+            stale=bench.stale,
+            undoable=bench.undoable,
+            landscape=bench.landscape,
+            answers=bench.answers,
+            matching=bench.matching,
+            draws=bench.gallery.possible,
+            gallery=bench.gallery.data,
+            ballot=bench.booth.ballot,
             **more,
             **self._people(phase, chosen),
         )
