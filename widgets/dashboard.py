@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import panel as pn
-from m2n2lab.widgets.page.page import Board
+from m2n2lab.widgets.page.page import Page
 from m2n2lab.widgets.page.server_log import keep_quiet
-from m2n2lab.widgets.page.template import Page
+from m2n2lab.widgets.page.template import PageTemplate
 from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.stepper import here
@@ -55,7 +55,7 @@ def dashboard(
     browser_session: BrowserSession | None = None,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = here,
-) -> Page:
+) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 
     The workers start when the page has been loaded, and end soon after it is closed.
@@ -77,7 +77,7 @@ def dashboard(
         except InputError as wrong:  # said on the page
             error = wrong
         browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
-    page = Board(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
+    page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
     browser_session.connect(page)
 
     def closed(context: object) -> None:  # on the event loop: signal, do not wait

@@ -43,7 +43,7 @@ from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
 from .backpressure import Pulse
 from .refresh import Wake
-from .template import Page
+from .template import PageTemplate
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -72,7 +72,7 @@ def _not_left(record: logging.LogRecord) -> bool:
 logging.getLogger("asyncio").addFilter(_not_left)
 
 
-class Board:
+class Page:
     """One page over the runs of a browser session, of which it shows one.
 
     Args:
@@ -400,7 +400,7 @@ class Board:
         self._unlisten()
         self.leave()
 
-    def template(self) -> Page:
+    def template(self) -> PageTemplate:
         """Return the page, with every part in its place."""
         parts: dict[str, Any] = {
             "title": self.title,
@@ -437,7 +437,7 @@ class Board:
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }
-        return Page(
+        return PageTemplate(
             self.theme, "" if self.browser_session.shared else self.browser_session.key, parts
         )
 

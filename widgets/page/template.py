@@ -16,7 +16,7 @@ from ..html.pictures import css_variables
 _SCRIPTS = ("page/page", "views/cells", "page/save_plot")
 
 
-class Page(pn.Template):
+class PageTemplate(pn.Template):
     """The dashboard's frame.
 
     Args:

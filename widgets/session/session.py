@@ -14,8 +14,8 @@ The way of a click, on a cell of the attraction map and then on Merge:
  7. ``Evolver.tell`` has it judged by ``Archive.judge`` and put in by ``Archive.admit``.
  8. Its observers follow: the lineage, ``Camera.count``, and the recorder of ``tape.Tape``.
  9. ``Session._publish`` replaces the snapshot by that of ``Camera.take`` and calls all listeners.
-10. One of them is ``Board._hurry``, which only has ``Wake`` schedule a look at the page.
-11. server: ``Board.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
+10. One of them is ``Page._hurry``, which only has ``Wake`` schedule a look at the page.
+11. server: ``Page.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
 12. browser: Bokeh patches what has changed; ``split_editor.js`` and the plots draw it.
 """
 
