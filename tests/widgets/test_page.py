@@ -67,7 +67,7 @@ def document(page, monkeypatch):
     monkeypatch.setattr(page, "refresh", lambda at_once=False: shown.append(at_once))
     monkeypatch.setattr(
         page.browser_session.runs, "start", lambda attended: None
-    )  # it would wake the page
+    )  # it would schedule refreshes
     with set_curdoc(document):
         page.prepare()
     return SimpleNamespace(ticks=ticks, shown=shown)
@@ -112,7 +112,7 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
     in_a_loop(scenario())
 
 
-def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread(page, document):
+def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_thread(page, document):
     # Bokeh keeps the current document in one list for all threads.
     async def scenario():
         await sent(document)
@@ -129,7 +129,7 @@ def test_a_search_wakes_its_page_without_touching_the_document_in_its_own_thread
     in_a_loop(scenario())
 
 
-def test_a_page_that_is_gone_is_not_woken(page, document):
+def test_a_page_that_is_gone_is_not_refreshed(page, document):
     async def scenario():
         await sent(document)
         page._hurry()

@@ -42,7 +42,7 @@ from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
 from .backpressure import Pulse
-from .refresh import Wake
+from .refresh import RefreshScheduler
 from .template import PageTemplate
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Page:
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
         self._unlisten: Callable[[], None] = lambda: None
-        self._wake: Wake | None = None
+        self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
@@ -212,7 +212,7 @@ class Page:
                 view.redraw()
         self.run = self.browser_session.shown = run
         self._unlisten()
-        # Called in the worker, so the page is only woken.
+        # Called in the worker, so a refresh is only scheduled.
         self._unlisten = run.session.listen(self._hurry)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.say("")
@@ -229,17 +229,16 @@ class Page:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
         self._asked = True
-        self._rouse()
+        self._schedule_refresh()
 
     def _hurry(self) -> None:
         """Show what was done, soon; plots may come later."""
         self._hurried = True
-        self._rouse()
+        self._schedule_refresh()
 
-    def _rouse(self) -> None:
-        """Wake the page, where there is one already."""
-        if self._wake:
-            self._wake()
+    def _schedule_refresh(self) -> None:
+        if self._scheduler:  # else the first refresh is still to come
+            self._scheduler.request()
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
@@ -354,7 +353,7 @@ class Page:
         document = pn.state.curdoc
         assert document is not None  # as called by the server
 
-        def woken() -> None:
+        def scheduled() -> None:
             if not self._loaded and _browsers(document):
                 return  # it has asked for the page, and would miss what changes until that comes
             hurried, self._hurried = self._hurried, False
@@ -365,9 +364,9 @@ class Page:
                 self.refresh()
 
         def begin() -> None:  # once the page has been sent
-            self._wake = Wake(document, woken)
+            self._scheduler = RefreshScheduler(document, scheduled)
             self.browser_session.runs.start(attended=False)
-            self._wake()
+            self._scheduler.request()
 
         document.add_next_tick_callback(begin)
 
@@ -395,8 +394,8 @@ class Page:
 
     def end(self) -> None:
         """Forget the page."""
-        if self._wake:
-            self._wake.end()
+        if self._scheduler:
+            self._scheduler.stop()
         self._unlisten()
         self.leave()
 

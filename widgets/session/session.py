@@ -14,7 +14,7 @@ The way of a click, on a cell of the attraction map and then on Merge:
  7. ``Evolver.tell`` has it judged by ``Archive.judge`` and put in by ``Archive.admit``.
  8. Its observers follow: the lineage, ``Camera.count``, and the recorder of ``tape.Tape``.
  9. ``Session._publish`` replaces the snapshot by that of ``Camera.take`` and calls all listeners.
-10. One of them is ``Page._hurry``, which only has ``Wake`` schedule a look at the page.
+10. One of them is ``Page._hurry``, which only has ``RefreshScheduler`` schedule a look at the page.
 11. server: ``Page.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
 12. browser: Bokeh patches what has changed; ``split_editor.js`` and the plots draw it.
 """
@@ -253,7 +253,7 @@ class Session:
         """Have the worker look, if the search was stepped or taken back in another thread."""
         if threading.current_thread() is not self._thread and not self._elsewhere:
             self._elsewhere = True
-            self.orders.wake()
+            self.orders.notify()
 
     def _halted(self) -> bool:
         """Return whether a model should stop to answer; asked in the middle of an evaluation.
