@@ -112,7 +112,9 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
     in_a_loop(scenario())
 
 
-def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_thread(page, document):
+def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_thread(
+    page, document
+):
     # Bokeh keeps the current document in one list for all threads.
     async def scenario():
         await sent(document)

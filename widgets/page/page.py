@@ -41,7 +41,7 @@ from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
-from .backpressure import Pulse
+from .backpressure import Backpressure
 from .refresh import RefreshScheduler
 from .template import PageTemplate
 
@@ -128,7 +128,7 @@ class Page:
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
-        self.pulse = Pulse()
+        self.backpressure = Backpressure()
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
@@ -276,7 +276,7 @@ class Page:
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        idle = (snapshot is self._shown and not compared) or self.pulse.waiting
+        idle = (snapshot is self._shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
             return
         began = time.monotonic()
@@ -294,7 +294,7 @@ class Page:
                     self.attraction.update(snapshot.seen)
             elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
-                self.pulse.beat()
+                self.backpressure.request_answer()
                 took = time.monotonic() - began
                 oldest = OLDEST * max(BROWSER_SESSIONS.pages, 1) / len(self._seen_plots)
                 share = min(took / SHARE, oldest)
@@ -417,7 +417,7 @@ class Page:
             "tab": self.tab,
             "draws": self.draws,
             "address": self.address,
-            "pulse": self.pulse.pane,
+            "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
