@@ -97,5 +97,5 @@ class TimeView:
         self._quiet = False
         self.now.disabled = past is None
         self.branch.disabled = not known
-        if snapshot.untaped:
-            self.say(snapshot.untaped)
+        if snapshot.unrecorded_reason:
+            self.say(snapshot.unrecorded_reason)

@@ -23,7 +23,7 @@ from m2n2lab.utils.errors import InputError
 
 from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
-from ..session.run_recorder import sweep
+from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import here
 from .window import Window, check_screen
@@ -92,7 +92,7 @@ def serve_dashboard(
     if window:
         check_screen()
     check_port(host, port)
-    sweep()
+    remove_orphans()
     task = build_task(settings)  # bad data shows now, and pages open sooner
     # Held as long as pages come and go, so that no other process takes it meanwhile.
     held = None if store is None else Writer.open(store)

@@ -12,7 +12,7 @@ The way of a click, on a cell of the attraction map and then on Merge:
  5. ``previews.Previews.serve`` waits for the evolver's turn and finds what is due on the bench.
  6. ``workbench.Workbench.show`` evaluates the child of the pair; ``.merge`` submits it.
  7. ``Evolver.tell`` has it judged by ``Archive.judge`` and put in by ``Archive.admit``.
- 8. Its observers follow: the lineage, ``Camera.count``, and the recorder of ``tape.Tape``.
+ 8. Its observers follow: the lineage, ``Camera.count``, and the store's ``Recorder``.
  9. ``Session._publish`` replaces the snapshot by that of ``Camera.take`` and calls all listeners.
 10. One of them is ``Page._hurry``, which only has ``RefreshScheduler`` schedule a look at the page.
 11. server: ``Page.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
@@ -37,7 +37,7 @@ from m2n2lab.utils.progress import Halted, Progress, Watch
 
 from .orders import Mailbox, Orders
 from .previews import Previews
-from .recording import Recorded, unrecorded
+from .recording import Recording, not_recorded
 from .shutdown import started
 from .snapshot import Camera, Snapshot
 from .stepper import Stepper, here
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from m2n2lab.core.history import History
     from m2n2lab.executors import Crew
 
-    from .run_recorder import Tape
+    from .run_recorder import RunRecorder
 
 log = logging.getLogger("m2n2lab")
 
@@ -92,13 +92,13 @@ class Session:
         threads: int | None = None,
         people: bool = True,
         follow: bool = False,
-        record: Callable[[Evolver], Tape | str] = unrecorded,
+        record: Callable[[Evolver], RunRecorder | str] = not_recorded,
         executor: Callable[[], Crew | None] = here,
     ) -> None:
         self.snapshot = Snapshot(title=title)
         self.orders = Mailbox()
         self.bench: Previews
-        self.recording = Recorded(self.orders)
+        self.recording = Recording(self.orders)
         self._people = people
         self._follow = follow
         # The thread drops what it is given when it ends.
@@ -185,7 +185,7 @@ class Session:
         self,
         make: Callable[[], Evolver],
         threads: int | None,
-        record: Callable[[Evolver], Tape | str],
+        record: Callable[[Evolver], RunRecorder | str],
         executor: Callable[[], Crew | None],
     ) -> None:
         try:
@@ -285,7 +285,7 @@ class Session:
             self._watch(evolver)
         self._yields = not orders.stepping and not orders.commands
         self._hurry |= self.bench.serve(orders, step_first=self._interrupted and orders.stepping)
-        self._hurry |= self.recording.look(orders.past)
+        self._hurry |= self.recording.select(orders.past)
         before = evolver.generation
         if not orders.stepping and not stepper.settle(orders.halted):
             self._rest()
@@ -316,7 +316,7 @@ class Session:
         recording = self.recording
         before, message = recording.past, self.snapshot.message
         try:
-            recording.look(self.orders.past)
+            recording.select(self.orders.past)
         except InputError as error:
             message = str(error)
         if recording.past is not before or message != self.snapshot.message:
@@ -368,7 +368,7 @@ class Session:
                 pending=bench.pending(orders.choice),
                 mapping=bench.mapping(orders),
                 first=recording.first,
-                untaped=recording.untaped,
+                unrecorded_reason=recording.unrecorded_reason,
                 past=recording.past,
                 elsewhere=self._stepper.words if self._stepper else "",
             )

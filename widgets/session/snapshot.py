@@ -85,7 +85,7 @@ class Snapshot:
         chosen: the member whose page is open; the best where nobody was chosen.
         member: that page.
         first: the earliest step that can be looked at again; ``None`` where none can.
-        untaped: why none can, in words.
+        unrecorded_reason: why none can; empty otherwise.
         past: the archive of the step that is looked at, if that is not the present.
     """
 
@@ -126,7 +126,7 @@ class Snapshot:
     chosen: int | None = None
     member: MemberPage | None = None
     first: int | None = None
-    untaped: str = ""
+    unrecorded_reason: str = ""
     past: Past | None = None
 
     @property
