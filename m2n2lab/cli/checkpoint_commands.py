@@ -106,7 +106,7 @@ def _layers(opened: Checkpoint | None, layout: Layout | None) -> list[dict[str, 
     return [
         {
             "tensor": name,
-            "kind": opened.entry(name).kind,
+            "kind": opened.entry(name).dtype,
             "shape": list(shape),
             "parameters": math.prod(shape),
             "offset": offset,

@@ -123,7 +123,7 @@ def _at(
 def _class_means(
     file: sqlite3.Connection, info: RunInfo, rows: NDArray[np.float64], task: Task
 ) -> dict[int, Sequence[float]]:
-    """Return the mean scores by class of each new best member, by step (see ``History.class_means``)."""
+    """Return the class means of each new best member, by step (see ``History.class_means``)."""
     step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
     class_means: dict[int, Sequence[float]] = {}
     offset = id_offset(file, info.run)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2n2lab.checkpoint import Checkpoint, Problems
-from m2n2lab.checkpoint.io.checkpoint import depth
+from m2n2lab.checkpoint.io.checkpoint import sort_key
 from m2n2lab.checkpoint.io.folder import weight_files
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.tensor_file import make_header
@@ -52,9 +52,9 @@ def test_components_come_one_after_the_other_each_with_its_head_last(tmp_path):
 
 @given(st.sets(st.text("ab.1029²٣-_/", max_size=8)))
 def test_any_names_have_an_order(names):
-    order = sorted(names, key=depth)
+    order = sorted(names, key=sort_key)
     backwards = list(reversed(order))
-    assert sorted(backwards, key=depth) == order
+    assert sorted(backwards, key=sort_key) == order
 
 
 def test_integers_and_buffers_are_carried(tmp_path):

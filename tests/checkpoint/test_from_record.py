@@ -108,7 +108,7 @@ def test_seeds_in_another_order_or_number_are_refused(seeds):
     assert "b/model.safetensors: expected the file model.safetensors that seed a had" in told
     status, _, told = run("rebuild", "out/recipe.json", "-o", "x", "--seed", "b")
     assert status == 2
-    assert "is made of 2 seeds (a, b), but 1 came; give them all, in this order." in told
+    assert "needs 2 seeds (a, b), got 1; give them all, in this order." in told
     assert not Path("x").exists()
 
 
@@ -132,7 +132,7 @@ def test_an_edited_recipe_is_refused(edit, seeds):
     path.write_text(json.dumps(told))
     status, _, told = run("rebuild", path, "-o", "more")
     assert status == 2
-    assert "must be as m2n2lab wrote it, but it was edited since; use an unedited copy" in told
+    assert "must be as m2n2lab wrote it, but it has been edited; use an unedited copy" in told
     assert not Path("more").exists()
 
 

@@ -34,9 +34,9 @@ shares = st.floats(0.0, 1.0)
 def small_blocks():
     """Take sums over blocks of 8 elements, two blocks at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("m2n2lab.checkpoint.inner_products.BLOCK", BLOCK)
+        patch.setattr("m2n2lab.checkpoint.inner_products.BLOCK_ELEMENTS", BLOCK)
         for module in ("inner_products", "io.parallel"):
-            patch.setattr(f"m2n2lab.checkpoint.{module}.CHUNK", 2 * BLOCK)
+            patch.setattr(f"m2n2lab.checkpoint.{module}.CHUNK_ELEMENTS", 2 * BLOCK)
         yield
 
 
@@ -181,7 +181,7 @@ def test_whole_blocks_are_not_read_again(grams, read):
 
 def test_more_breaks_than_are_remembered_change_nothing(spaces, monkeypatch):
     space, dense = spaces[2, "model"]
-    monkeypatch.setattr("m2n2lab.checkpoint.inner_products.KEPT", 5)
+    monkeypatch.setattr("m2n2lab.checkpoint.inner_products.MAX_CACHED_BREAKS", 5)
     rng = np.random.default_rng(0)
     gram = Gram.build(space.plan)
     for _ in range(50):
@@ -349,7 +349,7 @@ def test_opening_reads_each_weight_once(tmp_path, read):
 
 def kept(files, cache, monkeypatch):
     """Open a space and wait until its sums lie in the cache; return them and their file."""
-    monkeypatch.setattr(identity, "SETTLED", -1.0)  # so that hashes are remembered at once
+    monkeypatch.setattr(identity, "SETTLED_SECONDS", -1.0)  # so that hashes are remembered at once
     space = CheckpointSpace(*files)
     settle()
     (path,) = (cache / "gram").iterdir()

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2n2lab.checkpoint.io.dtypes import DTYPES, NAMES, not_finite
-from m2n2lab.checkpoint.kernels import BLOCK, blend, products
+from m2n2lab.checkpoint.io.dtypes import DTYPES, FROM_TORCH, not_finite
+from m2n2lab.checkpoint.kernels import BLOCK_ELEMENTS, blend, products
 
-TORCH = {kind: getattr(torch, name) for name, kind in NAMES.items()}
+TORCH = {kind: getattr(torch, name) for name, kind in FROM_TORCH.items()}
 HALVES = ("BF16", "F16")
 
 # Significant bits, exponent of the smallest step, and largest number of each kind.
@@ -244,7 +244,7 @@ def test_results_do_not_depend_on_where_the_work_is_cut(many, cuts, kind):
 
 @pytest.mark.parametrize("many", [2, 3])
 def test_threads_and_blocks_change_no_bit(many):
-    size = 3 * BLOCK + 17
+    size = 3 * BLOCK_ELEMENTS + 17
     sources = [weights("BF16", size, k) for k in range(many)]
     factors = [0.3, 0.7, -0.2][:many]
     one = [blended([s[i : i + 1] for s in sources], factors, "BF16")[0] for i in range(0, size, 97)]
@@ -288,7 +288,14 @@ def test_nothing_is_the_blend_of_nothing(many):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", DTYPES)
 def test_what_is_not_finite_is_reported_even_times_zero(kind, bad):
-    for size, place in ((1, 0), (70, 0), (70, 33), (70, 69), (BLOCK, 9000), (BLOCK + 3, BLOCK + 2)):
+    for size, place in (
+        (1, 0),
+        (70, 0),
+        (70, 33),
+        (70, 69),
+        (BLOCK_ELEMENTS, 9000),
+        (BLOCK_ELEMENTS + 3, BLOCK_ELEMENTS + 2),
+    ):
         good = weights(kind, size, 1)
         spoilt = good.copy()
         spoilt[place] = stored([bad], kind)[0]

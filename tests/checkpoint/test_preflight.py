@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from m2n2lab import CheckpointSpace, InputError, preflight
 from m2n2lab.checkpoint import Problems
-from m2n2lab.checkpoint.io.parallel import WORKERS
+from m2n2lab.checkpoint.io.parallel import THREADS
 from m2n2lab.checkpoint.io.tensor_file import TensorFile
 
 
@@ -35,7 +35,7 @@ def test_two_that_fit_have_no_problems_and_no_weight_is_read(here, models, monke
     assert found.written == 2 * 19_616
     assert found.read > 4 * 19_616
     assert 0 < found.seconds < 1
-    assert found.memory == 300_000_000 + WORKERS * 8 * 524_288  # so many doubles a thread
+    assert found.memory == 300_000_000 + THREADS * 8 * 524_288  # so many doubles a thread
     assert not Path("out").exists()
 
 
@@ -181,7 +181,7 @@ def test_missing_and_extra_tensors_are_named(here, models):
     told = refused("a", "b")
     says(told, "b, tensor model.norm.weight: expected this tensor, as in a, but found none")
     says(told, "b/model.safetensors, tensor model.layers.0.gate: expected only tensors that a has")
-    says(told, "found one that it lacks", "merge models of one architecture")
+    says(told, "found one that it does not have", "merge models of one architecture")
 
 
 def test_another_shape_is_named(here, models):
@@ -302,9 +302,9 @@ def test_a_broken_config_does_not_hide_what_else_is_wrong(here, models):
 @pytest.mark.parametrize(
     ("sources", "options", "sentence"),
     [
-        (["a"], {}, "at least two checkpoints, but one came; add another"),
-        ("a", {}, "at least two checkpoints, but one came"),
-        ([], {}, "at least two checkpoints, but none came"),
+        (["a"], {}, "at least two checkpoints, got one; add another"),
+        ("a", {}, "at least two checkpoints, got one"),
+        ([], {}, "at least two checkpoints, got none"),
         (["a", "a"], {"dtype": "int8"}, "no dtype for weights named 'int8'; choose one of: bf"),
         (["a", "a"], {"vocab": "all"}, "no way to treat vocabularies named 'all'; choose one of"),
     ],

@@ -157,7 +157,7 @@ def test_tensors_are_written_whole_however_small_the_pieces(here, monkeypatch):
     carried = {"steps": torch.arange(1000), "mask": torch.arange(999) % 3 == 0}
     for name in "ab":
         change(Path(name, "model.safetensors"), carried)
-    monkeypatch.setattr("m2n2lab.checkpoint.save.PIECE", 100)
+    monkeypatch.setattr("m2n2lab.checkpoint.save.PIECE_ELEMENTS", 100)
     out = merged()
     expected = wanted("a", "b", (19_616 // 3) / 19_616, 0.3, torch.bfloat16)
     assert equal(weights(out), {**expected, **carried})

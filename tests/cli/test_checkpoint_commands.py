@@ -120,10 +120,10 @@ def test_a_single_number_and_a_pipeline_are_listed(here):
 
 
 def damage(kind):
-    if kind == "cut short":
+    if kind == "truncated":
         file = Path("b/model.safetensors")
         file.write_bytes(file.read_bytes()[:-2])
-        return "b/model.safetensors", None, "cut short"
+        return "b/model.safetensors", None, "truncated"
     if kind == "NaN":
         change(
             "b/model.safetensors", {"lm_head.weight": torch.full((64, 32), torch.nan).bfloat16()}
@@ -133,7 +133,7 @@ def damage(kind):
     return "b/model.safetensors", "lm_head.weight", "80 rows"
 
 
-@pytest.mark.parametrize("kind", ["cut short", "NaN", "vocabulary"])
+@pytest.mark.parametrize("kind", ["truncated", "NaN", "vocabulary"])
 def test_problems_are_listed_and_end_with_status_1(kind, here):
     file, tensor, found = damage(kind)
     status, out, err = run("inspect", "a", "b")
@@ -154,10 +154,10 @@ def test_problems_are_listed_and_end_with_status_1(kind, here):
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_one_bad_checkpoint_ends_with_status_1(options, here):
-    damage("cut short")
+    damage("truncated")
     status, out, _ = run("inspect", "b", *options)
     assert status == 1
-    assert "cut short" in out
+    assert "truncated" in out
     assert not options or len(json.loads(out)["problems"]) == 1
 
 

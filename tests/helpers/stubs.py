@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m2n2lab.checkpoint import Checkpoint, Problems
-from m2n2lab.checkpoint.io.tensor_file import BITS, make_header
+from m2n2lab.checkpoint.io.tensor_file import DTYPE_BITS, make_header
 
 KINDS = {
     torch.bfloat16: "BF16",
@@ -36,7 +36,7 @@ def file_of(path, header, data=b""):
 def weights(path, names, kind="F32", shape=(2,)):
     """Write a file with tensors of zeros, in this order."""
     header = make_header(dict.fromkeys(names, (kind, shape)), {})
-    length = len(header) + len(names) * int(np.prod(shape)) * BITS[kind] // 8
+    length = len(header) + len(names) * int(np.prod(shape)) * DTYPE_BITS[kind] // 8
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header.ljust(length, b"\0"))
     return path

@@ -40,11 +40,11 @@ def test_a_missing_index_is_named(here, models):
     says(told, "b/model.safetensors.index.json: expected every shard and their index, but found no")
 
 
-def cut_short(data):
+def truncated(data):
     return data[:-100]
 
 
-def added_to(data):
+def appended_to(data):
     return data + b"12345678"
 
 
@@ -63,11 +63,11 @@ def shifted(data):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (cut_short, ["expected 41,344 bytes, as its header says", "41,244 bytes", "cut short"]),
-        (added_to, ["expected 41,344 bytes, as its header says", "41,352 bytes", "added"]),
+        (truncated, ["expected 41,344 bytes, as its header says", "41,244 bytes", "truncated"]),
+        (appended_to, ["expected 41,344 bytes, as its header says", "41,352 bytes", "appended"]),
         (header_too_long, ["a safetensors file"]),
         (garbage, ["a safetensors file", "a header that is not JSON"]),
-        (shifted, ["tensors that lie one behind the other", "tensor "]),
+        (shifted, ["contiguous tensors of the length", "tensor "]),
     ],
 )
 def test_a_damaged_file_is_named_with_what_it_should_be(damage, words, here, models):
@@ -97,7 +97,7 @@ def test_pickles_are_refused_with_the_way_to_convert_them_and_never_opened(
     Path("b", name).write_bytes(pickle.dumps(Trap()))
     told = refused("a", Path("b", name) if alone else "b")
     says(told, f"b/{name}: expected safetensors, but found a pickle, which can run any code")
-    says(told, "never opened here", "from_pretrained(", "save_pretrained(")
+    says(told, "never opened;", "from_pretrained(", "save_pretrained(")
     assert not Path("sprung").exists()
 
 
