@@ -87,7 +87,7 @@ def test_the_module_is_written_in_place_and_the_same_object_each_time(folders):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_a_module_of_any_kind_takes_the_weights_rounded_once(folders, dtype):
+def test_a_module_of_any_dtype_takes_the_weights_rounded_once(folders, dtype):
     space = CheckpointSpace(*folders, dtype=dtype)
     child = space.merge(*space.seeds[:2], split=space.size // 3, mix=0.3)
     module = space.materialise(child)

@@ -158,13 +158,13 @@ def test_opening_reads_headers_alone(tmp_path, monkeypatch):
     assert not whole.array("b.weight")[-3:].any()  # all can be reached
 
     def mapped(*args, **options):
-        raise AssertionError("weights were looked at")
+        raise AssertionError("weights were read")
 
     monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.mmap.mmap", mapped)
     checkpoint = Checkpoint.open(path)
     assert (checkpoint.layout.size, checkpoint.carried, checkpoint.tied) == (1 << 32, (), {})
     assert checkpoint.layout.locate((1 << 31) - 1) == "a.weight row 32767"
-    with pytest.raises(AssertionError, match="looked at"):
+    with pytest.raises(AssertionError, match="weights were read"):
         checkpoint.array("a.weight")
 
 

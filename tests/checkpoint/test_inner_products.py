@@ -25,7 +25,7 @@ BLOCK = 8
 SHAPES = {"a": (3,), "b": (5, 8), "c": (), "d": (8,), "e": (2, 8), "f": (17,), "g": (1,)}
 OFFSETS = [0, 3, 43, 44, 52, 68, 85, 86]  # 3 + 40 + 1 + 8 + 16 + 17 + 1 = 86
 SIZE = 86
-KINDS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float32)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float32)
 
 shares = st.floats(0.0, 1.0)
 
@@ -47,12 +47,12 @@ def cache(tmp_path, monkeypatch):
 
 
 def write(folder, count, draw=0):
-    """Write seeds, each of another kind of numbers; return their files."""
+    """Write seeds, each in another dtype; return their files."""
     rng = np.random.default_rng(draw)
     files = []
     for k in range(count):
         contents = {
-            name: torch.from_numpy(np.asarray(rng.normal(size=shape))).to(KINDS[k])
+            name: torch.from_numpy(np.asarray(rng.normal(size=shape))).to(DTYPES[k])
             for name, shape in SHAPES.items()
         }
         files.append(tensors(Path(folder) / f"{k}.safetensors", contents))
@@ -333,9 +333,9 @@ def test_an_angle_reads_part_of_a_block_for_each_new_break(spaces, read, granula
 def test_opening_reads_each_weight_once(tmp_path, read):
     done = []
     space = CheckpointSpace(*write(tmp_path, 2), progress=done.append)
-    looked = sorted({piece for piece in read if piece[2] - piece[1] <= BLOCK})
+    pieces = sorted({piece for piece in read if piece[2] - piece[1] <= BLOCK})
     ends = dict(zip(SHAPES, np.diff(OFFSETS).tolist(), strict=True))
-    assert looked == sorted(
+    assert pieces == sorted(
         (name, start, min(start + BLOCK, size))
         for name, size in ends.items()
         for start in range(0, size, BLOCK)

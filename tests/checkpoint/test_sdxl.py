@@ -82,7 +82,9 @@ def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_pa
         (["a", "b"], ["prior"], "a component 'prior', but found only .*unet"),
     ],
 )
-def test_what_cannot_be_merged_is_said(pipelines, tmp_path, monkeypatch, seeds, components, words):
+def test_merges_that_would_fail_are_refused(
+    pipelines, tmp_path, monkeypatch, seeds, components, words
+):
     from helpers.checkpoints import tensors
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -296,7 +296,7 @@ def test_hub_ids_are_found_in_the_local_cache(tmp_path):
     (cache / "refs" / "main").write_text(commit)
     (cache / "refs" / "v1").write_text(old)
     ids = ["me/tiny", "me/tiny@v1", f"me/tiny@{old}", "me/tiny@v2", "me/other"]
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", HUB, *ids],
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         cwd=tmp_path,
@@ -304,7 +304,7 @@ def test_hub_ids_are_found_in_the_local_cache(tmp_path):
         capture_output=True,
         text=True,
     ).stdout
-    *found, no_revision, no_model = map(json.loads, told.splitlines())
+    *found, no_revision, no_model = map(json.loads, printed.splitlines())
     assert found == [
         [id, "transformers", str(cache / "snapshots" / place), names, "mit"]
         for id, place, names in zip(ids, (commit, old, old), (["a"], ["b"], ["b"]), strict=False)

@@ -228,24 +228,24 @@ def test_something_is_done_once_all_is_known(tmp_path):
     path = write(tmp_path / "a")
     os.utime(path, (1, 1))  # old enough to be remembered
     done = threading.Event()
-    told = []
+    received = []
 
     def tell(digests):
-        told.append(dict(digests))
+        received.append(dict(digests))
         done.set()
 
     when_ready(Hashes([path]), tell)
     assert done.wait(10)
     when_ready(Hashes([path]), tell)  # remembered: at once
-    assert told == [{path: HELLO}] * 2
+    assert received == [{path: HELLO}] * 2
 
 
 def test_nothing_is_done_after_a_file_that_could_not_be_read(tmp_path):
-    hashes, told = Hashes([tmp_path / "none"]), []
+    hashes, received = Hashes([tmp_path / "none"]), []
     with pytest.raises(InputError):
         hashes.wait()
-    when_ready(hashes, told.append)
-    assert told == []
+    when_ready(hashes, received.append)
+    assert received == []
 
 
 # -- several files as one -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.stubs import KINDS, file_of, model, refused
+from helpers.stubs import NAMES, file_of, model, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -33,7 +33,7 @@ def test_a_file_is_read_as_the_library_reads_it(tmp_path):
     torch.manual_seed(0)
     contents = {
         f"{dtype}.{size}".removeprefix("torch."): torch.randint(0, 2, shape).to(dtype)
-        for dtype in KINDS
+        for dtype in NAMES
         for size, shape in {"some": (3, 5), "one": (), "none": (0, 4)}.items()
     }
     save_file(contents, tmp_path / "a.safetensors", {"format": "pt", "näme": '"Wert"\n'})
@@ -45,7 +45,7 @@ def test_a_file_is_read_as_the_library_reads_it(tmp_path):
     assert starts == sorted(starts)
     for name, tensor in contents.items():
         entry = file.entries[name]
-        assert (entry.dtype, entry.shape) == (KINDS[tensor.dtype], tuple(tensor.shape))
+        assert (entry.dtype, entry.shape) == (NAMES[tensor.dtype], tuple(tensor.shape))
         assert entry.size == tensor.numel()
         plain = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
         assert bytes(file.raw(name)) == plain
@@ -67,7 +67,7 @@ def test_a_file_is_written_as_the_library_reads_it(tmp_path):
         "b": torch.randn(2, dtype=torch.float64),
     }
     metadata = {"format": "pt", "m2n2lab": '{"a": "ü"}'}
-    tensors = {name: (KINDS[t.dtype], tuple(t.shape)) for name, t in contents.items()}
+    tensors = {name: (NAMES[t.dtype], tuple(t.shape)) for name, t in contents.items()}
     header = make_header(tensors, metadata)
     assert len(header) % 8 == 0
     assert make_header(dict(tensors), dict(metadata)) == header
@@ -99,7 +99,7 @@ def test_a_file_is_written_as_the_library_reads_it(tmp_path):
 )
 def test_what_is_written_is_what_is_read(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.mktemp("file") / "a.safetensors"
-    sizes = [int(np.prod(shape)) * DTYPE_BITS[kind] // 8 for kind, shape in tensors.values()]
+    sizes = [int(np.prod(shape)) * DTYPE_BITS[dtype] // 8 for dtype, shape in tensors.values()]
     path.write_bytes(make_header(tensors, metadata) + bytes(sum(sizes)))
     file = read_header(path)
     assert {name: (e.dtype, e.shape) for name, e in file.entries.items()} == tensors
