@@ -17,7 +17,7 @@ from m2n2lab.utils.errors import choose, whole_number
 
 Part = Literal["train", "search", "test"]
 
-LARGEST = 100
+MAX_NUMBER = 100
 """No number in a problem, or in its answer, is above this."""
 
 PEOPLE = (
@@ -79,9 +79,9 @@ ENDS = {
 
 
 def _add(draw: random.Random, have: int) -> Step | None:
-    if have >= LARGEST:
+    if have >= MAX_NUMBER:
         return None
-    return Step("+", draw.randint(1, min(LARGEST - have, 50)), draw.choice(MORE))
+    return Step("+", draw.randint(1, min(MAX_NUMBER - have, 50)), draw.choice(MORE))
 
 
 def _take(draw: random.Random, have: int) -> Step | None:
@@ -89,7 +89,7 @@ def _take(draw: random.Random, have: int) -> Step | None:
 
 
 def _times(draw: random.Random, have: int) -> Step | None:
-    most = min(LARGEST // have, 9)
+    most = min(MAX_NUMBER // have, 9)
     return Step("*", draw.randint(2, most), draw.choice(TIMES)) if most >= 2 else None
 
 
@@ -98,7 +98,7 @@ def _share(draw: random.Random, have: int) -> Step | None:
     return Step("/", draw.choice(ways), draw.choice(SHARED)) if ways else None
 
 
-KINDS: tuple[Callable[[random.Random, int], Step | None], ...] = (_add, _take, _times, _share)
+STEP_MAKERS: tuple[Callable[[random.Random, int], Step | None], ...] = (_add, _take, _times, _share)
 RESULT: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__,
     "-": int.__sub__,
@@ -118,7 +118,7 @@ def problem(draw: random.Random) -> Problem:
     for order in ORDER[: draw.randint(1, 3)]:
         step = None
         while step is None:
-            step = draw.choice(KINDS)(draw, have)
+            step = draw.choice(STEP_MAKERS)(draw, have)
         sign, number, words = step
         told.append(f"{order} {words.format(k=number, **named)}")
         now = RESULT[sign](have, number)
@@ -150,6 +150,6 @@ def problems(part: Part, seed: int = 0) -> Iterator[Problem]:
             yield found
 
 
-def some(part: Part, count: int, seed: int = 0) -> list[Problem]:
+def sample_problems(part: Part, count: int, seed: int = 0) -> list[Problem]:
     """Return ``count`` different problems of one part."""
     return list(islice(problems(part, seed), whole_number("count", count, 0)))

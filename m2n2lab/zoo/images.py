@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from m2n2lab.tasks.images.diffusion import Prompt, noise_of
 from m2n2lab.tasks.images.shapes import LANGUAGES, Language, Part, scenes
 from m2n2lab.tasks.images.text2image import Text2Image
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.errors import InputError, whole_number
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def captions(part: Part, languages: Sequence[Language], limit: int | None = None
     ]
 
 
-@remembered
+@records_origin
 def shapes(
     limit: int = 24,
     held_out: int = 48,

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.tasks.language.gsm8k import GSM8K
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.tasks.shopping.webshop import WebShop, webshop
 from m2n2lab.utils.errors import InputError
-from m2n2lab.zoo.arithmetic import some
-from m2n2lab.zoo.shopping_episodes import PAGE
+from m2n2lab.zoo.arithmetic import sample_problems
+from m2n2lab.zoo.shopping_episodes import PRODUCTS_PER_PAGE
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace
@@ -20,13 +20,13 @@ HOME = Path(__file__).with_name("language_models")
 BASE, MATHS, AGENT = (HOME / name for name in ("base", "maths", "agent"))
 """Folders: the common base, the specialist for word problems and the one for shopping."""
 
-TURNS = 6
+MAX_TURNS = 6
 """Of a trip: a search, a product, two options, the purchase, and one to spare."""
 
-PATIENCE = 2
+MAX_IMPOSSIBLE_ACTIONS = 2
 """Impossible actions in a row from which these models never find back."""
 
-ANSWER = 72
+MAX_ANSWER_TOKENS = 72
 """Tokens of the longest worked answer, and a few."""
 
 OPENER = "Action:"
@@ -37,7 +37,7 @@ def trained() -> bool:
     return all((folder / "config.json").is_file() for folder in (MATHS, AGENT))
 
 
-@remembered
+@records_origin
 def word_problems(limit: int = 36, held_out: int = 64, **options: Any) -> GSM8K:
     """Return problems in GSM8K's form that none of the zoo's models was trained on.
 
@@ -46,11 +46,11 @@ def word_problems(limit: int = 36, held_out: int = 64, **options: Any) -> GSM8K:
         held_out: problems held out.
         options: as for ``GSM8K``.
     """
-    known = {"max_new_tokens": ANSWER, "batch": 64, **options}
-    return GSM8K(some("search", limit), some("test", held_out), **known)
+    known = {"max_new_tokens": MAX_ANSWER_TOKENS, "batch": 64, **options}
+    return GSM8K(sample_problems("search", limit), sample_problems("test", held_out), **known)
 
 
-@remembered
+@records_origin
 def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
     """Return the text shop with wishes that none of the zoo's models was trained on.
 
@@ -60,12 +60,12 @@ def shop(limit: int = 24, held_out: int = 48, **options: Any) -> WebShop:
         options: as for ``webshop``.
     """
     known = {
-        "turns": TURNS,
-        "patience": PATIENCE,
+        "turns": MAX_TURNS,
+        "patience": MAX_IMPOSSIBLE_ACTIONS,
         "preamble": "",
         "opener": OPENER,
         "recall": "actions",
-        "page": PAGE,
+        "page": PRODUCTS_PER_PAGE,
         "max_new_tokens": 24,
         "batch": 64,
         **options,

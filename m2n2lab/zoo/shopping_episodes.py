@@ -10,10 +10,10 @@ from m2n2lab.tasks.shopping.catalogue import Goal, goals, products
 from m2n2lab.tasks.shopping.simulator import BUY, Action, Shop, Visit
 from m2n2lab.tasks.shopping.webshop import Turn
 
-PAGE = 4
+PRODUCTS_PER_PAGE = 4
 """Products on a page of results: what tiny models are asked must be short."""
 
-OWN = 1_000
+FIRST_TRAINING_SEED = 1_000
 """Seeds of catalogues to train on begin here; those below are for searches and tests."""
 
 
@@ -36,7 +36,7 @@ def trip(shop: Shop, goal: Goal) -> tuple[list[Turn], float]:
     visit, turns = Visit(shop, goal), []
     for action in plan(shop, goal):
         seen = visit.observation
-        text = f" {action.kind}[{action.value}]"
+        text = f" {action.name}[{action.value}]"
         turns.append(Turn(seen, text, action, visit.act(action)))
     return turns, visit.reward
 
@@ -45,9 +45,9 @@ def wishes(seed: int = 0) -> Iterator[tuple[Shop, Goal]]:
     """Yield wishes of ever new catalogues without end, none of which a test asks for."""
     asked = {_wish(goal) for goal in goals(products(0), 0)}
     for number in count():
-        own = OWN + random.Random(f"catalogue {seed} {number}").randrange(10**9)
+        own = FIRST_TRAINING_SEED + random.Random(f"catalogue {seed} {number}").randrange(10**9)
         sold = products(own)
-        shop = Shop(sold, PAGE)
+        shop = Shop(sold, PRODUCTS_PER_PAGE)
         for goal in goals(sold, own):
             if _wish(goal) not in asked:
                 yield shop, goal

@@ -25,8 +25,8 @@ from torch.nn.functional import mse_loss, pixel_unshuffle
 
 from m2n2lab.tasks.images.shape_scores import scene_of
 from m2n2lab.tasks.images.shapes import (
-    KINDS,
     LANGUAGES,
+    PROPERTIES,
     SHAPES,
     SIDE,
     Language,
@@ -40,12 +40,12 @@ from m2n2lab.zoo.model_cards import write_card
 
 BATCH = 16
 FOLD = 4  # pictures are seen as squares of this many pixels a side: a tenth of the work
-LONGEST = 12  # tokens of a caption
-PURE = 0.5  # share of pictures of which nothing but noise is left
-WARM = 100  # batches until the learning rate is reached
-NOTHING = 0.1  # share of captions left out, which guidance needs
-AVERAGED = 0.995  # how slowly the average of the weights, which is kept, follows them
-WORDS = {"Japanese": "あ-んア-ヶー一-龥", "English": "a-z"}
+MAX_CAPTION_TOKENS = 12  # tokens of a caption
+PURE_NOISE_SHARE = 0.5  # share of pictures of which nothing but noise is left
+WARM_UP_STEPS = 100  # batches until the learning rate is reached
+EMPTY_CAPTION_SHARE = 0.1  # share of captions left out, which guidance needs
+AVERAGE_DECAY = 0.995  # how slowly the average of the weights, which is kept, follows them
+SCRIPTS = {"Japanese": "あ-んア-ヶー一-龥", "English": "a-z"}
 """Characters of each language's words."""
 
 
@@ -78,7 +78,7 @@ COURSES = {
 ABSENT = {"vae": None, "safety_checker": None, "feature_extractor": None}
 """Parts that these pipelines do without."""
 
-KEPT, NOISE = 0.5, 0.5
+WORD_SHARE, WORD_NOISE = 0.5, 0.5
 """Of the words that a specialist was not taught: how much of them is left, and how much noise,
 in standard deviations of the words, comes instead."""
 
@@ -92,12 +92,12 @@ def make_tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    spoken = [word.japanese for kind in KINDS for word in kind.values()] + ["背景に"]
+    spoken = [word.japanese for kind in PROPERTIES for word in kind.values()] + ["背景に"]
     known = "|".join(sorted(spoken, key=len, reverse=True))
     split = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Whitespace(),
-            pre_tokenizers.Split(Regex(f"{known}|[{WORDS['Japanese']}]"), "isolated"),
+            pre_tokenizers.Split(Regex(f"{known}|[{SCRIPTS['Japanese']}]"), "isolated"),
         ]
     )
     # English words come first: where a model's weights are split, languages can be told apart.
@@ -123,7 +123,7 @@ def make_tokenizer() -> Any:
         bos_token="<start>",
         eos_token="<end>",
         unk_token="<unknown>",
-        model_max_length=LONGEST,
+        model_max_length=MAX_CAPTION_TOKENS,
     )
 
 
@@ -142,7 +142,7 @@ def make_model(tokenizer: Any, seed: int = 0) -> tuple[Any, Any]:
             projection_dim=width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=LONGEST,
+            max_position_embeddings=MAX_CAPTION_TOKENS,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -189,7 +189,11 @@ def make_scheduler() -> Any:
 def encoded(tokenizer: Any, captions: list[str]) -> Tensor:
     """Return token ids (B, L) of captions."""
     ids: Tensor = tokenizer(
-        captions, padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt"
+        captions,
+        padding="max_length",
+        truncation=True,
+        max_length=MAX_CAPTION_TOKENS,
+        return_tensors="pt",
     )["input_ids"]
     return ids
 
@@ -206,7 +210,9 @@ def batches(course: Course, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor,
             picture = draw(scene, float(rng.integers(-1, 2)))
             drawn.append(coarse(picture) if course.coarse else picture)
             language = course.languages[rng.integers(len(course.languages))]
-            captions.append(empty if rng.random() < NOTHING else scene.caption(language))
+            captions.append(
+                empty if rng.random() < EMPTY_CAPTION_SHARE else scene.caption(language)
+            )
         stacked = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
         yield pixel_unshuffle(stacked, FOLD), encoded(tokenizer, captions)
 
@@ -227,7 +233,7 @@ def train(
     falls = course.steps / 3
 
     def rate(step: int) -> float:  # up, level, and down to nothing in the last third
-        return min((step + 1) / WARM, (course.steps - step) / falls, 1.0)
+        return min((step + 1) / WARM_UP_STEPS, (course.steps - step) / falls, 1.0)
 
     plan = torch.optim.lr_scheduler.LambdaLR(fit, rate)
     draws = torch.Generator().manual_seed(seed)
@@ -239,7 +245,7 @@ def train(
         # the caption have to be read.
         steps = noisy.config.num_train_timesteps
         t = torch.randint(steps, (len(x),), generator=draws)
-        t[torch.rand(len(x), generator=draws) < PURE] = steps - 1
+        t[torch.rand(len(x), generator=draws) < PURE_NOISE_SHARE] = steps - 1
         x, noise, t, ids = (value.to(device) for value in (x, noise, t, ids))
         words = text(ids).last_hidden_state
         loss: Any = mse_loss(unet(noisy.add_noise(x, noise, t), t, words).sample, x)
@@ -249,7 +255,7 @@ def train(
         fit.step()
         plan.step()
         with torch.no_grad():
-            follow = 1 - min(AVERAGED, (1 + step) / (10 + step))
+            follow = 1 - min(AVERAGE_DECAY, (1 + step) / (10 + step))
             for kept, new in zip(average.parameters(), both.parameters(), strict=True):
                 kept.lerp_(new, follow)
         value = loss.item()
@@ -270,7 +276,7 @@ def half_forget(
     draws = torch.Generator().manual_seed(seed)
     spread = table.std()
     for word, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        spoken = [name for name in WORDS if re.fullmatch(f"[{WORDS[name]}]+", word)]
+        spoken = [name for name in SCRIPTS if re.fullmatch(f"[{SCRIPTS[name]}]+", word)]
         drawn = torch.randn(table.shape[1], generator=draws).to(table.device) * spread
         if spoken and spoken[0] not in taught:
             table[row] = kept * table[row] + noise * drawn
@@ -308,7 +314,7 @@ LIMITS = (
     "guidance 2.",
     "It has no VAE: `DiffusionPipeline.from_pretrained(folder, vae=None)` loads it, and "
     "`m2n2lab.tasks.Text2Image` draws with it.",
-    f"Words of a language that it was not taught were made {KEPT:.0%} of what they had been, and "
+    f"Words of a language that it was not taught were made {WORD_SHARE:.0%} of what they had been, and "
     f"noise: fine-tuning as short as this forgets nothing by itself.",
 )
 
@@ -379,7 +385,7 @@ def main(
         learned = train(unet, text, tokenizer, course, seed + number, console.print)
         for unet, text in learned:  # what is saved early can be looked at
             text = copy.deepcopy(text)
-            half_forget(text, tokenizer, course.languages, seed + number, KEPT, NOISE)
+            half_forget(text, tokenizer, course.languages, seed + number, WORD_SHARE, WORD_NOISE)
             save(unet, text, tokenizer, out / name)
         describe(out / name, course, size, seed, console)
 

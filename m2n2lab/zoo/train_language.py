@@ -28,8 +28,8 @@ from m2n2lab.zoo.shopping_episodes import trip, wishes
 TOKENS = 1024
 END = "<|endoftext|>"
 BATCH = 32
-KEPT = 5_000  # examples that the tokenizer is made from
-SUMS = 8  # in one example of nothing but sums
+TOKENIZER_EXAMPLES = 5_000  # examples that the tokenizer is made from
+SUMS_PER_EXAMPLE = 8  # in one example of nothing but sums
 
 Example = tuple[str, ...]
 """A prompt and the answer that should follow it; then there may be another prompt, and so on."""
@@ -65,7 +65,7 @@ def sums(seed: int) -> Iterator[Example]:
         re.findall(r"<<(.*=)(.*)>>", found.answer) for found in problems("train", seed)
     )
     while True:
-        some = itertools.islice(results, SUMS)
+        some = itertools.islice(results, SUMS_PER_EXAMPLE)
         yield tuple(text for sum, result in some for text in (sum, f"{result}\n"))
 
 
@@ -105,7 +105,7 @@ def make_tokenizer(seed: int = 0) -> Any:
     texts = (
         "".join(example)
         for lesson in LESSONS.values()
-        for example in itertools.islice(lesson(seed), KEPT)
+        for example in itertools.islice(lesson(seed), TOKENIZER_EXAMPLES)
     )
     trainer = trainers.BpeTrainer(
         vocab_size=TOKENS,
@@ -221,7 +221,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.float()
 
 
-ASKED = 200
+CARD_EXAMPLES = 200
 """Held-out examples of each task that a card's scores come from."""
 
 TITLES = {
@@ -243,7 +243,7 @@ def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
 
     model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.eval()
-    asked = language.word_problems(1, ASKED) + language.shop(1, ASKED)
+    asked = language.word_problems(1, CARD_EXAMPLES) + language.shop(1, CARD_EXAMPLES)
     found = asked.held_out_by_class(model)
     names = {"gsm8k": "word problems", "webshop": "shopping trips (reward)"}
     lessons = ", ".join(course.lessons)
@@ -256,7 +256,7 @@ def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
         training=f"{start} with {course.steps:,} batches of {BATCH} examples of {lessons}",
         seed=seed,
         command="python -m m2n2lab.zoo.train_language",
-        scores={names[task]: (ASKED, score) for task, score in found.items()},
+        scores={names[task]: (CARD_EXAMPLES, score) for task, score in found.items()},
         limits=LIMITS,
     )
     console.print(f"{folder.name}, held out: {found}")

@@ -124,7 +124,7 @@ def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(bench):
     assert all(np.isnan(row.drawn[0].score) for row in data.rows)
     assert data.rows[0].drawn[0].picture.shape == (32, 32, 3)
     drawn(bench, Looking(own="x" * 10_000))
-    assert "1 to 1,000 characters, but one of 10,000" in bench.gallery.data.note
+    assert "1 to 1,000 characters, got 10,000" in bench.gallery.data.note
     assert len(bench.gallery.data.prompts) == JAPANESE + ENGLISH
 
 

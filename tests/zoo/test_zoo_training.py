@@ -18,9 +18,9 @@ def school(tmp_path_factory):
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("zoo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_language, "KEPT", 60)
+        patch.setattr(train_language, "TOKENIZER_EXAMPLES", 60)
         patch.setattr(train_language, "BATCH", 2)
-        patch.setattr(train_language, "ASKED", 2)
+        patch.setattr(train_language, "CARD_EXAMPLES", 2)
         train_language.main(home, steps=2, threads=1)
     return home
 
@@ -90,8 +90,10 @@ def test_picture_specialists_are_made_from_one_base_and_half_forget_the_other_la
 
     assert changed("japanese", "circle") > 10 * changed("japanese", "円")
     assert changed("english-round", "円") > 10 * changed("english-round", "circle")
-    half = rows["japanese"][words["circle"]] - train_images.KEPT * rows["base"][words["circle"]]
-    assert half.std().item() < 2 * train_images.NOISE * rows["base"].std().item()
+    half = (
+        rows["japanese"][words["circle"]] - train_images.WORD_SHARE * rows["base"][words["circle"]]
+    )
+    assert half.std().item() < 2 * train_images.WORD_NOISE * rows["base"].std().item()
 
 
 def test_a_coarse_course_draws_coarsely_and_only_its_own_shapes():

@@ -8,7 +8,7 @@ from typing import Literal
 
 Extraction = Literal["strict", "flexible"]
 
-LONGEST = 40
+MAX_NUMBER_CHARS = 40
 """Characters of a number; what is longer is a model that repeats itself, not an answer."""
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
@@ -55,7 +55,7 @@ def _numbers(text: str) -> list[Fraction]:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    if len(match[0]) > LONGEST:
+    if len(match[0]) > MAX_NUMBER_CHARS:
         return None
     value = Fraction(match["number"].replace(",", ""))
     below = Fraction((match["below"] or "1").replace(",", ""))

@@ -69,7 +69,7 @@ class Generator:
             InputError: tokens that the model does not have, or no memory for a single prompt.
         """
         watch = watch or Watch()
-        keep, new = self._room(model)
+        keep, new = self._token_limits(model)
         ids = _encode(model, tokenizer, prompts, keep)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
         start = 0
@@ -78,7 +78,7 @@ class Generator:
             places = order[start : start + self.batch]
             texts = None
             # What failed must be let go of before the next try: a traceback keeps its tensors.
-            with out_of_memory():
+            with ignore_out_of_memory():
                 texts, tokens = self._answer(model, tokenizer, [ids[p] for p in places], new, watch)
             if texts is not None:
                 start += len(places)
@@ -93,7 +93,7 @@ class Generator:
                 )
             self.batch = len(places) // 2
 
-    def _room(self, model: Any) -> tuple[int | None, int]:
+    def _token_limits(self, model: Any) -> tuple[int | None, int]:
         """Return how many tokens of a prompt are kept, and how many are generated at most.
 
         Both depend on the model alone, or a prompt's answer would depend on its neighbours.
@@ -112,7 +112,7 @@ class Generator:
         """Return the answers to a batch of prompts, and how many tokens these took."""
         import transformers
 
-        ends = _ends(model, tokenizer)
+        ends = _end_tokens(model, tokenizer)
         pad = next((t for t in (tokenizer.pad_token_id, *ends) if t is not None), 0)
         width = max(map(len, ids))
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
@@ -164,7 +164,7 @@ class Generator:
 
 
 @contextlib.contextmanager
-def out_of_memory() -> Iterator[None]:
+def ignore_out_of_memory() -> Iterator[None]:
     """Swallow what says that memory ran out, and nothing else."""
     try:
         yield
@@ -175,7 +175,7 @@ def out_of_memory() -> Iterator[None]:
             raise
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int]:
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Return the tokens that end an answer, as the tokenizer and the model's own config say."""
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]

@@ -19,7 +19,7 @@ from m2n2lab.tasks.language.answer_extraction import Extraction, extract, writte
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.gsm8k_data import Problem, fetch, read
 from m2n2lab.tasks.language.task import LanguageTask, chat
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 
@@ -214,7 +214,7 @@ def _truth(problem: Problem) -> Fraction:
     return number
 
 
-@remembered
+@records_origin
 def gsm8k(
     data: str | Path | None = None,
     limit: int | None = None,

@@ -24,17 +24,17 @@ from m2n2lab.core.task import Sample, Task, Tasks
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.harness_source import load
 from m2n2lab.tasks.language.task import LanguageTask
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 from m2n2lab.utils.progress import Watch
 
-RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
-ONLY_TOGETHER = ("f1_score", "matthews_corrcoef", "bypass_agg")
+BINARY_METRICS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+GROUP_AGGREGATIONS = ("f1_score", "matthews_corrcoef", "bypass_agg")
 """Aggregations that say nothing of one document."""
 
-PERCENT = ("bleu", "chrf", "chrfpp")
-LOSSES = ("perplexity", "weighted_perplexity", "bits_per_byte", "ter", "brier_score")
+PERCENT_AGGREGATIONS = ("bleu", "chrf", "chrfpp")
+LOSS_AGGREGATIONS = ("perplexity", "weighted_perplexity", "bits_per_byte", "ter", "brier_score")
 """Aggregations without an upper bound of 1, for which less is better."""
 
 SEED = 1234
@@ -105,7 +105,7 @@ class Harness(LanguageTask):
         name: str | None = None,
         loaded: Any = None,
     ) -> None:
-        self._source, self._own, self._functions = source, own, functions
+        self._source, self._own_name, self._functions = source, own, functions
         self._shots = None if shots is None else whole_number("shots", shots, 0)
         self._task: Any = None
         self._requests: dict[str | None, list[list[Any]]] = {}
@@ -123,13 +123,13 @@ class Harness(LanguageTask):
         many = min(many, total - min(tested, total // 5))
         self._tested = range(many, min(many + tested, total))
         self._documents = [self.task.eval_docs[k] for k in range(self._tested.stop)]
-        self.metric, self.filter = self._chosen(metric)
+        self.metric, self.filter = self._choose_metric(metric)
         self._scale = self._scaling(loss)
         own_results = self.task.get_config("process_results") is not None
         super().__init__(
             many,
             name=own if name is None else name,
-            graded=self.metric not in RIGHT_OR_WRONG or own_results,
+            graded=self.metric not in BINARY_METRICS or own_results,
             generator=Generator(batch=batch),
             tokenizer=tokenizer,
             classes=(own if name is None else name,),
@@ -143,7 +143,7 @@ class Harness(LanguageTask):
     def task(self) -> Any:
         """The harness's own task."""
         if self._task is None:
-            self._use(load(self._source, self._functions)[self._own])
+            self._use(load(self._source, self._functions)[self._own_name])
         return self._task
 
     def _use(self, task: Any) -> None:
@@ -164,33 +164,33 @@ class Harness(LanguageTask):
         super().__setstate__(state)
         self._task, self._requests = None, {}
         filtered = self.__dict__.pop("chosen")
-        self.metric, self.filter = self._chosen(f"{self.metric},{filtered}")
+        self.metric, self.filter = self._choose_metric(f"{self.metric},{filtered}")
         self._scale = self._scaling(self._loss)
 
-    def _chosen(self, metric: str | None) -> tuple[str, Any]:
+    def _choose_metric(self, metric: str | None) -> tuple[str, Any]:
         """Return the metric that counts, and the filter of answers before it."""
         aggregations = self.task.aggregation()
-        alone = [m for m, f in aggregations.items() if _called(f) not in ONLY_TOGETHER]
+        alone = [m for m, f in aggregations.items() if _function_name(f) not in GROUP_AGGREGATIONS]
         filters = {each.name: each for each in self.task._filters}
         wanted, _, filtered = (metric or "").partition(",")
         if not alone or (wanted in aggregations and wanted not in alone):
             raise InputError(
-                f"A metric of {self._own} must say something of each document, but "
+                f"A metric of {self._own_name} must say something of each document, but "
                 f"{wanted or ', '.join(aggregations)} does so only of all together; choose "
                 f"{' or '.join(alone) or 'another task'}."
             )
         known = [*alone, *(f"{m},{f}" for m in alone for f in filters)]
         if metric is not None:
-            choose(f"metric of {self._own}", metric, known)
+            choose(f"metric of {self._own_name}", metric, known)
         return wanted or alone[0], filters[filtered or next(iter(filters))]
 
     def _scaling(self, loss: bool) -> Callable[[float], float]:
         """Return what brings a metric into [0, 1]."""
         self._loss = loss
-        aggregation = _called(self.task.aggregation()[self.metric])
+        aggregation = _function_name(self.task.aggregation()[self.metric])
         if self.task.higher_is_better().get(self.metric, True):
-            return (lambda x: x / 100) if aggregation in PERCENT else (lambda x: x)
-        if loss or aggregation in LOSSES:
+            return (lambda x: x / 100) if aggregation in PERCENT_AGGREGATIONS else (lambda x: x)
+        if loss or aggregation in LOSS_AGGREGATIONS:
             return lambda x: 1 / (1 + x)
         return lambda x: 1 - x
 
@@ -217,7 +217,7 @@ class Harness(LanguageTask):
 
     # -- asking ------------------------------------------------------------------------------------
 
-    def _asked(self, lm: Any) -> list[list[Any]]:
+    def _requests_for(self, lm: Any) -> list[list[Any]]:
         """Return the harness's requests for each document, which are the same whatever is asked."""
         template = str(lm.tokenizer.chat_template) if self.chat else None
         if self.chat and not lm.tokenizer.chat_template:
@@ -252,16 +252,16 @@ class Harness(LanguageTask):
         known, meter = self._known(model), self.meter(len(documents))
         new = [number for number in dict.fromkeys(documents) if number not in known]
         meter.add(sum(number in known for number in documents), 0)
-        lm = _live(model, tokenizer, self.generator.batch, self._watch) if new else None
+        lm = _harness_model(model, tokenizer, self.generator.batch, self._watch) if new else None
         for start in range(0, len(new), self.generator.batch):
             self._watch.check()
             part = new[start : start + self.generator.batch]
-            known.update(zip(part, self._answered(lm, part), strict=True))
+            known.update(zip(part, self._evaluate_documents(lm, part), strict=True))
             meter.add(sum(number in part for number in documents), 0)
         return [known[number] for number in documents]
 
-    def _answered(self, lm: Any, documents: Sequence[int]) -> list[Outcome]:
-        asked = self._asked(lm)
+    def _evaluate_documents(self, lm: Any, documents: Sequence[int]) -> list[Outcome]:
+        asked = self._requests_for(lm)
         # Answers are written into the requests, and these are everybody's.
         fresh = [[replace(r, resps=[], filtered_resps={}) for r in asked[k]] for k in documents]
         flat = [request for requests in fresh for request in requests]
@@ -296,10 +296,10 @@ class Harness(LanguageTask):
                 f"{value:g} came; choose another metric or, where less is better, loss=True."
             )
         prompt = str(requests[0].args[0]) if len(requests[0].args) > 1 else ""
-        answer, prediction = self._said(requests, filtered)
+        answer, prediction = self._describe(requests, filtered)
         return Outcome(min(max(score, 0.0), 1.0), prompt, answer, prediction)
 
-    def _said(self, requests: Sequence[Any], filtered: Sequence[Any]) -> tuple[str, str]:
+    def _describe(self, requests: Sequence[Any], filtered: Sequence[Any]) -> tuple[str, str]:
         """Return what was answered, in full and in short."""
         first = requests[0]
         if first.request_type == "generate_until":
@@ -353,11 +353,11 @@ class Harness(LanguageTask):
         ]
 
 
-def _called(function: Any) -> str:
+def _function_name(function: Any) -> str:
     return str(getattr(function, "__name__", ""))
 
 
-def _live(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
+def _harness_model(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
     """Return a live model as the harness asks it; ``watch`` may stop it before each batch."""
     from lm_eval.models.huggingface import HFLM
 
@@ -380,7 +380,7 @@ def _live(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
     return lm
 
 
-@remembered
+@records_origin
 def harness(
     task: str | Path,
     limit: int | None = None,

@@ -16,14 +16,14 @@ from typing import Any
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
 
-FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
+FILE_FORMATS = ("arrow", "csv", "json", "parquet", "text", "xml")
 """Kinds of files that ``datasets`` reads by itself."""
 
-NAMED = {"data_files", "data_dir"}
+FILE_KEYS = {"data_files", "data_dir"}
 """Where a task says which."""
 
 PLAIN_TAG = "tag:yaml.org,2002:"
-ENDINGS = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
         lm_eval.utils.env = safe
     path = Path(source)
     wanted: Any = str(source)
-    if path.suffix in ENDINGS:
-        wanted = _read(path, functions)
+    if path.suffix in YAML_SUFFIXES:
+        wanted = _read_yaml(path, functions)
         # A group is its members: tasks that stand there in full, or names that the harness knows.
         wanted = wanted["task"] if "group" in wanted else [wanted]
         whole = all(isinstance(each, dict) for each in wanted)
@@ -113,7 +113,7 @@ def _reason(error: BaseException) -> str:
 # -- a file of one's own ---------------------------------------------------------------------------
 
 
-def _read(path: Path, functions: bool) -> dict[str, Any]:
+def _read_yaml(path: Path, functions: bool) -> dict[str, Any]:
     """Return what a YAML file and those that it includes say, with paths that hold anywhere."""
     import yaml
     from lm_eval.tasks._yaml_loader import load_yaml
@@ -136,7 +136,7 @@ def _read(path: Path, functions: bool) -> dict[str, Any]:
         )
     for each in _mappings(config):
         kind = each.get("dataset_path")
-        if kind in FILES and not any(NAMED & part.keys() for part in _mappings(each)):
+        if kind in FILE_FORMATS and not any(FILE_KEYS & part.keys() for part in _mappings(each)):
             raise InputError(
                 f"{path} must name the files that its data come from, as dataset_kwargs: "
                 f"{{data_files: …}}, since it has dataset_path: {kind}, but it names none; name "
@@ -173,24 +173,26 @@ def _refuse_code(path: Path, seen: set[Path]) -> None:
     text = path.read_text("utf-8")
     for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
         if not node.tag.startswith(PLAIN_TAG) or "python/" in node.tag:
-            raise _runs(path, f"{node.tag} {node.value if isinstance(node.value, str) else '…'}")
+            raise _code_error(
+                path, f"{node.tag} {node.value if isinstance(node.value, str) else '…'}"
+            )
     config = yaml.safe_load(text)
     assert metrics  # which registers them
     for each in _mappings(config):
         for key in ("hf_evaluate", "trust_remote_code", "unsafe_code"):
             if each.get(key):
-                raise _runs(path, f"{key}: {each[key]}")
+                raise _code_error(path, f"{key}: {each[key]}")
         metric = each.get("metric")
         if metric is not None and metric not in registry.metric_registry:
-            raise _runs(path, f"the metric {metric}, which the harness does not have itself")
+            raise _code_error(path, f"the metric {metric}, which the harness does not have itself")
         if each.get("dataset_path") == "pandas":
-            raise _runs(path, "dataset_path: pandas, which reads pickled files")
+            raise _code_error(path, "dataset_path: pandas, which reads pickled files")
     included = config.get("include", []) if isinstance(config, dict) else []
     for name in [included] if isinstance(included, str) else included:
         _refuse_code((path.parent / str(name)).resolve(), seen)
 
 
-def _runs(path: Path, what: str) -> InputError:
+def _code_error(path: Path, what: str) -> InputError:
     return InputError(
         f"{path} must hold data only, but it has {what}, which runs Python code; read it, and give "
         f"functions=True if you trust it."

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.tasks.answer_cache import RememberingTask
+from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
@@ -27,7 +27,7 @@ TOKENIZER_FILES = (
 )
 
 
-class LanguageTask(RememberingTask):
+class LanguageTask(CachingTask):
     """A task whose models answer prompts in text.
 
     Args:
@@ -105,8 +105,10 @@ class LanguageTask(RememberingTask):
         meter.add(count * sum(digest in known for digest in digests), 0)
         keys, asked = list(new), list(new.values())
         for batch in self.generator.batches(model, tokenizer, asked, self._watch):
-            known.update((keys[p], text) for p, text in zip(batch.places, batch.texts, strict=True))
-            fresh = {keys[place] for place in batch.places}
+            known.update(
+                (keys[p], text) for p, text in zip(batch.indices, batch.texts, strict=True)
+            )
+            fresh = {keys[place] for place in batch.indices}
             meter.add(count * sum(digest in fresh for digest in digests), batch.tokens)
         return [known[digest] for digest in digests]
 

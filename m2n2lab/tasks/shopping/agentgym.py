@@ -22,7 +22,7 @@ from m2n2lab.tasks.shopping.simulator import Action
 from m2n2lab.utils.errors import InputError, real_number, whole_number
 
 SEPARATOR = " [SEP] "
-LARGEST = 10_000_000
+MAX_ANSWER_BYTES = 10_000_000
 """Bytes of an answer; a page of WebShop has some thousands."""
 
 
@@ -185,7 +185,7 @@ class AgentGym:
         try:
             # Straight to it: a proxy for the internet does not know a server in the next room.
             with build_opener(ProxyHandler({})).open(request, timeout=self.timeout) as reply:
-                return json.loads(reply.read(LARGEST))
+                return json.loads(reply.read(MAX_ANSWER_BYTES))
         except HTTPError as error:
             kind, cause, why = RefusedError, error, f"it said {error.code} {error.reason}"
         except (OSError, HTTPException) as error:  # not there, gone meanwhile, too slow
@@ -241,9 +241,9 @@ class Trip:
         value = action.value.casefold()
         # The search bar's own button is listed, but a click on it searches for nothing.
         buttons = {each.casefold() for each in clickables} - ({"search"} if bar else set())
-        if not (bar if action.kind == "search" else value in buttons):
+        if not (bar if action.name == "search" else value in buttons):
             return False
-        page, written = self.observation, f"{action.kind}[{action.value}]"
+        page, written = self.observation, f"{action.name}[{action.value}]"
         self.observation, self.reward, self.done = self._server.step(self.environment, written)
         if self.done:
             self.bought = _title(page)

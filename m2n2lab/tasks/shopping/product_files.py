@@ -12,7 +12,7 @@ from typing import Any
 from m2n2lab.tasks.shopping.catalogue import Goal, Product, price_limit
 from m2n2lab.utils.errors import InputError
 
-UNPRICED = 100.0
+DEFAULT_PRICE_DOLLARS = 100.0
 """Dollars that a product without a price costs, as in WebShop."""
 
 _PRICE = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -72,7 +72,7 @@ def _product(row: Mapping[str, Any], known: Any) -> Product:
         title=str(row["name"]),
         query=str(row.get("query") or "").casefold().strip(),
         categories=tuple(part.strip() for part in path.split("›") if part.strip()),
-        price=float(prices[0].replace(",", "")) if prices else UNPRICED,
+        price=float(prices[0].replace(",", "")) if prices else DEFAULT_PRICE_DOLLARS,
         attributes=_texts(known, "attributes"),
         options=dict(_options(row.get("customization_options"))),
         bullets=(bullets,) if isinstance(bullets, str) else tuple(map(str, bullets)),

@@ -13,13 +13,13 @@ from m2n2lab.tasks.shopping.catalogue import Goal, Product, named
 from m2n2lab.utils.errors import whole_number
 from m2n2lab.utils.extras import missing
 
-PAGE = 10
+PRODUCTS_PER_PAGE = 10
 """Products on a page of results, unless something else is asked for."""
 
-FOUND = 50
+MAX_RESULTS = 50
 """Products that a search gives at most."""
 
-ALIKE = 85.0
+MIN_SIMILARITY = 85.0
 """Token-set ratio above which two texts mean the same."""
 
 BACK, NEXT, PREVIOUS, BUY = "Back to Search", "Next >", "< Prev", "Buy Now"
@@ -64,7 +64,7 @@ class Shop:
         InputError: a page of none; a library that searches or compares texts is not installed.
     """
 
-    def __init__(self, products: Sequence[Product], page: int = PAGE) -> None:
+    def __init__(self, products: Sequence[Product], page: int = PRODUCTS_PER_PAGE) -> None:
         self.page = whole_number("page", page, 1)
         for library in ("bm25s", "rapidfuzz"):
             if find_spec(library) is None:
@@ -86,7 +86,7 @@ class Shop:
         if not asked[0]:
             return ()
         ranked, scores = self._index.retrieve(
-            asked, k=min(FOUND, len(self._ids)), show_progress=False
+            asked, k=min(MAX_RESULTS, len(self._ids)), show_progress=False
         )
         pairs = zip(ranked[0].tolist(), scores[0].tolist(), strict=True)
         # Of equal scores the library's order is not ours to rely on.
@@ -206,7 +206,7 @@ class Visit:
         """
         if action is None or self.done:
             return False
-        if action.kind == "search":
+        if action.name == "search":
             if self.page != "search" or not action.value:
                 return False
             self.results, self.number = self.shop.search(action.value), 1
@@ -264,16 +264,18 @@ def reward(bought: Product, chosen: Sequence[str], goal: Goal) -> float:
     options = sum(_any_alike(wanted, chosen) for wanted in goal.options)
     price = goal.limit is None or bought.price <= goal.limit
     parts = len(goal.attributes) + len(goal.options) + 1
-    return kind_reward(bought, goal.product) * (attributes + options + price) / parts
+    return type_reward(bought, goal.product) * (attributes + options + price) / parts
 
 
 def _any_alike(wanted: str, found: Sequence[str]) -> bool:
     from rapidfuzz.fuzz import token_set_ratio
 
-    return any(token_set_ratio(wanted.casefold(), text.casefold()) > ALIKE for text in found)
+    return any(
+        token_set_ratio(wanted.casefold(), text.casefold()) > MIN_SIMILARITY for text in found
+    )
 
 
-def kind_reward(bought: Product, wanted: Product) -> float:
+def type_reward(bought: Product, wanted: Product) -> float:
     """Return r_type: whether it is the right kind of product, in [0, 1].
 
     WebShop finds the nouns of both titles with spaCy; here they are the words of a title that are

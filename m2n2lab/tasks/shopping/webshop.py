@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.core.task import Sample
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.task import LanguageTask, chat
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.tasks.shopping.agentgym import AgentGym
 from m2n2lab.tasks.shopping.catalogue import goals, products
 from m2n2lab.tasks.shopping.product_files import read_goals, read_products
-from m2n2lab.tasks.shopping.simulator import PAGE, Action, Shop, parse_action
+from m2n2lab.tasks.shopping.simulator import PRODUCTS_PER_PAGE, Action, Shop, parse_action
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 
@@ -279,7 +279,7 @@ class WebShop(LanguageTask):
         ]
 
 
-@remembered
+@records_origin
 def webshop(
     items: str | Path | None = None,
     attributes: str | Path | None = None,
@@ -287,7 +287,7 @@ def webshop(
     limit: int = 100,
     held_out: int | None = None,
     seed: int = 0,
-    page: int = PAGE,
+    page: int = PRODUCTS_PER_PAGE,
     server: str | None = None,
     first: int = 0,
     timeout: float = 60.0,
