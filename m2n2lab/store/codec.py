@@ -44,15 +44,15 @@ def is_graded(packed: bytes) -> bool:
 
 def unpack_scores(packed: bytes, points: int) -> NDArray[np.float64]:
     """Return the scores (D,) that ``pack_scores`` packed."""
-    kind, rest = packed[:1], packed[1:]
-    if kind == BITS:
+    tag, rest = packed[:1], packed[1:]
+    if tag == BITS:
         bits = np.frombuffer(rest, np.uint8)
         return np.unpackbits(bits, count=points).astype(np.float64)
-    if kind == PARTIAL_BITS:
+    if tag == PARTIAL_BITS:
         both = np.frombuffer(rest, np.uint8).reshape(2, -1)
         known, right = np.unpackbits(both, axis=1, count=points)
         return np.where(known, right, np.nan)
-    return np.frombuffer(zlib.decompress(rest), FLOAT_DTYPES[kind]).astype(np.float64)
+    return np.frombuffer(zlib.decompress(rest), FLOAT_DTYPES[tag]).astype(np.float64)
 
 
 def pack_genome(genome: Any) -> bytes:
@@ -64,8 +64,8 @@ def pack_genome(genome: Any) -> bytes:
     if isinstance(genome, Recipe):
         return RECIPE + json.dumps(genome.to_json()).encode()
     if isinstance(genome, Vector):
-        kind = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
-        return kind + genome.values.astype(FLOAT_DTYPES[kind], copy=False).tobytes()
+        tag = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
+        return tag + genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
     raise InputError(
         f"Stored models must be vectors or recipes, got {type(genome).__name__}; "
         f"save each with the space's own save."
@@ -74,10 +74,10 @@ def pack_genome(genome: Any) -> bytes:
 
 def unpack_genome(packed: bytes) -> Recipe | Vector:
     """Return the genome that ``pack_genome`` packed."""
-    kind, rest = packed[:1], packed[1:]
-    if kind == RECIPE:
+    tag, rest = packed[:1], packed[1:]
+    if tag == RECIPE:
         return Recipe.from_json(json.loads(rest))
-    values = np.frombuffer(rest, FLOAT_DTYPES[kind])
+    values = np.frombuffer(rest, FLOAT_DTYPES[tag])
     return Vector(values.astype(values.dtype.newbyteorder("=")))  # a copy that torch may view
 
 
