@@ -73,7 +73,7 @@ def dashboard(
         made = {} if task is None else {settings.task: task}
         runs, error = Runs(made, store, executor=executor), None
         try:
-            settings = settings.asked(query)
+            settings = settings.with_query(query)
         except InputError as wrong:  # said on the page
             error = wrong
         browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))

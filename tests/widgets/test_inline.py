@@ -46,7 +46,7 @@ def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):
     runs = framed._browser_session.runs
     (run,) = runs.all
     assert runs.build(run.settings, None) is evolver
-    asked = run.settings.asked({"method": "ga", "seed": "3"})
+    asked = run.settings.with_query({"method": "ga", "seed": "3"})
     assert (asked.title, asked.method) == ("digits · ga · seed 3", "ga")
     beside = runs.build(asked, None)
     assert (beside is evolver, beside.method) == (False, "ga")

@@ -70,7 +70,7 @@ def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     setup(page, Seed="many")
     button(page, "Start anew").click()
     expect(page.get_by_role("alert")).to_have_text(
-        "seed must be a number, but 'many' came; give one in digits."
+        "seed must be a number, got 'many'; write it in digits."
     )
     expect(figure(page, "step")).to_have_text("10")
 
