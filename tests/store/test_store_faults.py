@@ -154,8 +154,8 @@ def test_a_full_disk_stops_the_run_with_the_reason_and_loses_no_step(task, db):
         file.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match=r"full.*free some space and go on"):
         evolver.run(5_000)
-    told = evolver.generation
-    assert 20 < told < 5_020
+    stopped = evolver.generation
+    assert 20 < stopped < 5_020
     with pytest.raises(StoreError, match="full"):  # still
         evolver.step()
     with pytest.raises(StoreError, match="full"):
