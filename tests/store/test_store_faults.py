@@ -189,7 +189,7 @@ def test_a_store_locked_by_another_program_stops_the_run_and_loses_no_step(task,
     [
         (lambda scores: scores.astype(float) * np.nan, "must be finite"),
         (lambda scores: 1 / 0, "division"),
-        (lambda scores: scores[:-1], "one score a data point"),
+        (lambda scores: scores[:-1], "one score per data point"),
     ],
 )
 def test_a_task_that_fails_on_one_child_keeps_all_steps_and_goes_on(task, db, bad, words):
