@@ -11,7 +11,7 @@ from helpers.sessions import wait_for
 from m2n2lab.widgets.members.gallery_view import GalleryView
 from m2n2lab.widgets.session.ballot import Ballot
 from m2n2lab.widgets.session.gallery import Looking
-from m2n2lab.widgets.session.session import PUBLISH_EVERY, Session
+from m2n2lab.widgets.session.session import PUBLISH_SECONDS, Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import Choice, Filter, Workbench
 
@@ -211,7 +211,7 @@ def test_a_session_draws_only_while_somebody_looks(search):
 
 def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
     def slowly(pictures, prompts):  # so that more than a moment lies between two answers
-        time.sleep(1.1 * PUBLISH_EVERY)
+        time.sleep(1.1 * PUBLISH_SECONDS)
         return brightness(pictures, prompts)
 
     search.task._scorer = slowly

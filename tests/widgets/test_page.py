@@ -99,11 +99,11 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
     async def scenario():
         await sent(document)
         assert document.ticks == []
-        page._look_again()  # of a tab, say, and before that is shown a step is done
-        page._hurry()
+        page._refresh_all()  # of a tab, say, and before that is shown a step is done
+        page._refresh_now()
         await tick(document)
         assert document.shown == [True, False]
-        page._look_again()
+        page._refresh_all()
         await tick(document)
         assert document.shown[2:] == [False]
         await asyncio.sleep(0.01)
@@ -118,7 +118,7 @@ def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_th
     # Bokeh keeps the current document in one list for all threads.
     async def scenario():
         await sent(document)
-        worker = threading.Thread(target=page._hurry)
+        worker = threading.Thread(target=page._refresh_now)
         worker.start()
         worker.join()
         assert document.ticks == []
@@ -134,9 +134,9 @@ def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_th
 def test_a_page_that_is_gone_is_not_refreshed(page, document):
     async def scenario():
         await sent(document)
-        page._hurry()
+        page._refresh_now()
         page.end()
-        page._hurry()
+        page._refresh_now()
         await asyncio.sleep(0.01)
         assert (document.ticks, document.shown) == ([], [])
 

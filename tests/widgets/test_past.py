@@ -114,7 +114,7 @@ def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
     monkeypatch.setattr(
         RunRecorder, "past", lambda recorder, step: seen.append(step) or past(recorder, step)
     )
-    end = session.listen(lambda: held.set() or go.wait(PATIENCE))
+    end = session.subscribe(lambda: held.set() or go.wait(PATIENCE))
     session.orders.select(0)
     assert held.wait(PATIENCE)  # the worker cannot take orders meanwhile
     for step in range(50, 20, -1):

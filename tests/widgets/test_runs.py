@@ -30,7 +30,7 @@ def reached(session, step):
         if session.snapshot.step == step and session.snapshot.phase == "paused":
             seen.set()
 
-    session.listen(look)
+    session.subscribe(look)
     look()
     assert seen.wait(SECONDS)
     return session.snapshot

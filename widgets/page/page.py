@@ -88,10 +88,11 @@ class Page:
         self._coming: Snapshot | None = None  # by some of them
         self._left = 0  # how many of them do not show it yet
         self._benched: BenchData | None = None  # by the bench
-        self._asked = self._hurried = False  # whether a person waits for plots, for anything else
+        self._redraw_requested = False  # whether a person waits for plots
+        self._refresh_requested = False  # whether a person waits for anything else
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
-        self._unlisten: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
@@ -106,7 +107,7 @@ class Page:
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
         self.compare = CompareView(
-            theme, browser_session.runs, lambda: self.run, self.show, self._look_again
+            theme, browser_session.runs, lambda: self.run, self.show, self._refresh_all
         )
         self._plots = (
             self.niches,
@@ -133,7 +134,7 @@ class Page:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self._hurry, theme)
+        self.transport = TransportView(self.orders, self._reset, self._refresh_now, theme)
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -169,17 +170,17 @@ class Page:
             self.bench.pick(a, b)
         else:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
-            self._look_again()  # the page has framed them already
+            self._refresh_all()  # the page has framed them already
 
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
         self.orders().look_at(looking if self.tab.value == "gallery" else None)
-        self._hurry()
+        self._refresh_now()
 
     def _turn(self) -> None:
         """Show the tab that the person has turned to."""
         self.gallery.look()
-        self._look_again()
+        self._refresh_all()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -211,9 +212,9 @@ class Page:
             for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
                 view.redraw()
         self.run = self.browser_session.shown = run
-        self._unlisten()
+        self._unsubscribe()
         # Called in the worker, so a refresh is only scheduled.
-        self._unlisten = run.session.listen(self._hurry)
+        self._unsubscribe = run.session.subscribe(self._refresh_now)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.say("")
         run.session.orders.pace(self.transport.pace.value)
@@ -221,19 +222,19 @@ class Page:
         self.gallery.look()
         self.setup.show(run.settings)
         self.compare.suggest(run)
-        self._look_again()
+        self._refresh_all()
 
     # -- what is seen --------------------------------------------------------------------------
 
-    def _look_again(self) -> None:
+    def _refresh_all(self) -> None:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
-        self._asked = True
+        self._redraw_requested = True
         self._schedule_refresh()
 
-    def _hurry(self) -> None:
-        """Show what was done, soon; plots may come later."""
-        self._hurried = True
+    def _refresh_now(self) -> None:
+        """Show what was done, soon; plots may follow later."""
+        self._refresh_requested = True
         self._schedule_refresh()
 
     def _schedule_refresh(self) -> None:
@@ -242,7 +243,7 @@ class Page:
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
-        self._look_again()
+        self._refresh_all()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
         """Bring the tab that is seen up to date."""
@@ -356,11 +357,11 @@ class Page:
         def scheduled() -> None:
             if not self._loaded and _browsers(document):
                 return  # it has asked for the page, and would miss what changes until that comes
-            hurried, self._hurried = self._hurried, False
-            if hurried:
+            now, self._refresh_requested = self._refresh_requested, False
+            if now:
                 self.refresh(at_once=True)
-            asked, self._asked = self._asked, False
-            if asked:
+            redraw, self._redraw_requested = self._redraw_requested, False
+            if redraw:
                 self.refresh()
 
         def begin() -> None:  # once the page has been sent
@@ -384,7 +385,7 @@ class Page:
             self.refresh()
 
         self._loaded = True
-        self._hurry()
+        self._refresh_now()
         # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
         document.add_periodic_callback(look, REFRESH_EVERY)
 
@@ -396,7 +397,7 @@ class Page:
         """Forget the page."""
         if self._scheduler:
             self._scheduler.stop()
-        self._unlisten()
+        self._unsubscribe()
         self.leave()
 
     def template(self) -> PageTemplate:
