@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import panel as pn
-from m2n2lab.widgets.page.page import Board
+from m2n2lab.widgets.page.page import Page
 from m2n2lab.widgets.page.server_log import keep_quiet
-from m2n2lab.widgets.page.template import Page
-from m2n2lab.widgets.runs.browser_sessions import DESKS, Desk
+from m2n2lab.widgets.page.template import PageTemplate
+from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.stepper import here
 
@@ -29,33 +29,33 @@ def _asked() -> dict[str, str]:
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def open_desk(
+def open_browser_session(
     settings: Settings,
     task: Task | None = None,
     shared: bool = False,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = here,
-) -> Desk:
-    """Return a desk with one run.
+) -> BrowserSession:
+    """Return a browser session with one run.
 
     Args:
         settings: the search.
-        task: made from ``settings`` before, to be shared by many desks.
-        shared: whether every page comes here.
+        task: made from ``settings`` before, to be shared by many browser sessions.
+        shared: whether every page opens this session.
         store: where its runs are recorded; by default in a file that ends with each.
         executor: makes the workers of one run; by default there are none.
     """
     runs = Runs({} if task is None else {settings.task: task}, store, executor=executor)
-    return DESKS.add(runs, runs.add(settings), shared)
+    return BROWSER_SESSIONS.add(runs, runs.add(settings), shared)
 
 
 def dashboard(
     settings: Settings | None = None,
     task: Task | None = None,
-    desk: Desk | None = None,
+    browser_session: BrowserSession | None = None,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = here,
-) -> Page:
+) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 
     The workers start when the page has been loaded, and end soon after it is closed.
@@ -63,26 +63,26 @@ def dashboard(
     Args:
         settings: the search; digits from scratch by default.
         task: made from ``settings`` before, to be shared by many pages.
-        desk: where every page comes to; by default each has a desk of its own.
-        store, executor: as in ``open_desk``.
+        browser_session: what every page shows; by default each has a session of its own.
+        store, executor: as in ``open_browser_session``.
     """
     settings = settings or Settings()
     query = _asked()
-    desk = desk or DESKS.find(query.get("desk", ""))
-    if desk is None:
+    browser_session = browser_session or BROWSER_SESSIONS.find(query.get("browser_session", ""))
+    if browser_session is None:
         made = {} if task is None else {settings.task: task}
         runs, error = Runs(made, store, executor=executor), None
         try:
-            settings = settings.asked(query)
+            settings = settings.with_query(query)
         except InputError as wrong:  # said on the page
             error = wrong
-        desk = DESKS.add(runs, runs.add(settings, error))
-    page = Board(desk, THEMES.get(query.get("theme", ""), LIGHT))
-    desk.enter(page)
+        browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
+    page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
+    browser_session.connect(page)
 
     def closed(context: object) -> None:  # on the event loop: signal, do not wait
         page.end()
-        DESKS.sweep()
+        BROWSER_SESSIONS.close_abandoned()
 
     pn.state.onload(page.attend)
     pn.state.on_session_destroyed(closed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import holoviews as hv
 
-from m2n2lab.analysis.comparison import LABEL_HEIGHT, CompareData, compare_data, label_places
+from m2n2lab.analysis.comparison import MIN_LABEL_GAP, CompareData, compare_data, label_heights
 from m2n2lab.analysis.maps import curves_data
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.utils.errors import InputError
@@ -29,11 +29,11 @@ def run_colour(theme: Theme, number: int) -> str:
 
 
 def compare_columns(
-    data: CompareData, theme: Theme, apart: float = LABEL_HEIGHT
+    data: CompareData, theme: Theme, apart: float = MIN_LABEL_GAP
 ) -> dict[str, Columns]:
     """Return the sources of the plot: curves, and names at their ends, so far ``apart``."""
     colours = [run_colour(theme, number) for number in data.numbers]
-    places = label_places(data, apart)
+    places = label_heights(data, apart)
     named = [k for k, steps in enumerate(data.steps) if len(steps)]
     return {
         "runs": {
@@ -55,9 +55,9 @@ def _short(name: str) -> str:
 
 
 def draw_compare(
-    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = LABEL_HEIGHT
+    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = MIN_LABEL_GAP
 ) -> Any:
-    """Draw the curves over the forward passes, with names so far ``apart`` (``label_places``)."""
+    """Draw the curves over the forward passes, with names so far ``apart`` (``label_heights``)."""
     columns = compare_columns(data, theme, apart)
     lines = [
         {"x": x, "y": y, "colour": colour}

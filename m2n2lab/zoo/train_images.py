@@ -314,8 +314,8 @@ LIMITS = (
     "guidance 2.",
     "It has no VAE: `DiffusionPipeline.from_pretrained(folder, vae=None)` loads it, and "
     "`m2n2lab.tasks.Text2Image` draws with it.",
-    f"Words of a language that it was not taught were made {WORD_SHARE:.0%} of what they had "
-    f"been, and noise: fine-tuning as short as this forgets nothing by itself.",
+    f"Words of a language that it was not taught were made {WORD_SHARE:.0%} of what they had been, "
+    f"and noise: fine-tuning as short as this forgets nothing by itself.",
 )
 
 

@@ -83,7 +83,7 @@ def test_the_closing_table_shows_classes_coverage_and_entropy():
         (["--device", "tpux"], "A device must be 'cpu' or 'cuda', got 'tpux'"),
         (["--method", "ga", "--alpha", "1"], "Method 'ga' means alpha=0.0, got alpha=1.0"),
         (["--method", "m2n2-no-crossover", "--pretrained"], "Without crossover and mutation"),
-        (["--data", "here"], "Only the mnist and gsm8k tasks read a data folder"),
+        (["--data", "here"], "Data is only read by the tasks mnist, gsm8k, gsm8k+web"),
         (["--task", "mnist", "--data", "no/such/folder"], "there is no such folder"),
         (["--out", "/proc/m2n2lab"], "must be a folder that can be written to"),
     ],

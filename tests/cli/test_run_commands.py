@@ -102,7 +102,7 @@ def test_a_fault_pauses_the_run_and_says_how_to_go_on(db, capsys):
 
 
 def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
-    monkeypatch.setattr("m2n2lab.store.schema.PATIENCE", 0.05)
+    monkeypatch.setattr("m2n2lab.store.schema.BUSY_SECONDS", 0.05)
     evolver, other = search(small()), sqlite3.connect(db, isolation_level=None)
 
     def hold(generation):
@@ -115,7 +115,7 @@ def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
     other.close()
     assert ended.value.exit_code == PAUSED
     said = capsys.readouterr().err
-    assert "another program holds it" in said
+    assert "close the other program that uses it" in said
     assert "recorded up to step 0; go on with" in said
 
 

@@ -11,7 +11,7 @@ from helpers.sessions import wait_for
 from m2n2lab.widgets.members.gallery_view import GalleryView
 from m2n2lab.widgets.session.ballot import Ballot
 from m2n2lab.widgets.session.gallery import Looking
-from m2n2lab.widgets.session.session import PUBLISH_EVERY, Session
+from m2n2lab.widgets.session.session import PUBLISH_SECONDS, Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import Choice, Filter, Workbench
 
@@ -43,7 +43,7 @@ def search(space):
 
 
 @pytest.fixture
-def desk(search):
+def bench(search):
     bench = Workbench(search, retraced(search))
     bench.show(Choice(), Filter())
     return bench
@@ -58,15 +58,15 @@ def drawn(bench, looking):
     return times
 
 
-def test_nothing_is_drawn_for_nobody(desk):
-    assert not desk.look(None)
-    assert desk.gallery.data is None
+def test_nothing_is_drawn_for_nobody(bench):
+    assert not bench.look(None)
+    assert bench.gallery.data is None
 
 
-def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(desk, search):
-    assert drawn(desk, Looking()) > 1  # a few at a time
-    data = desk.gallery.data
-    a, b = desk.data.proposal.parents
+def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(bench, search):
+    assert drawn(bench, Looking()) > 1  # a few at a time
+    data = bench.gallery.data
+    a, b = bench.data.proposal.parents
     best, newest = search.archive.best.id, max(search.archive.ids)
     assert [row.name for row in data.rows] == [
         *("seed painter", "seed potter", f"best: {best}", f"newest: {newest}"),
@@ -82,50 +82,50 @@ def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(desk, se
         for mine, shown in zip(own, row.drawn, strict=True):
             np.testing.assert_array_equal(mine.picture, shown.picture)
             assert mine.score == shown.score
-    assert not desk.look(Looking())
-    assert desk.gallery.data is data  # nothing new to show
+    assert not bench.look(Looking())
+    assert bench.gallery.data is data  # nothing new to show
 
 
-def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(desk, search):
+def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(bench, search):
     looking = Looking("child", JAPANESE)  # the first English prompt
-    assert desk.look(looking)
-    assert [row.drawn for row in desk.gallery.data.parents] == [(None,)] * 2
+    assert bench.look(looking)
+    assert [row.drawn for row in bench.gallery.data.parents] == [(None,)] * 2
     for _ in range(3):
-        desk.gallery.draw()
-        desk.look(looking)
-    (a, b), child = desk.gallery.data.parents, desk.gallery.data.rows[-1]
-    prompt = desk.gallery.data.prompts[JAPANESE]
-    assert desk.gallery.data.at == ("child", prompt)
+        bench.gallery.draw()
+        bench.look(looking)
+    (a, b), child = bench.gallery.data.parents, bench.gallery.data.rows[-1]
+    prompt = bench.gallery.data.prompts[JAPANESE]
+    assert bench.gallery.data.at == ("child", prompt)
     assert [each.drawn[0].prompt for each in (a, b)] == [prompt] * 2
     assert (a.name, b.name) == tuple(
-        f"{k}: {id}" for k, id in zip("AB", desk.data.proposal.parents, strict=True)
+        f"{k}: {id}" for k, id in zip("AB", bench.data.proposal.parents, strict=True)
     )
     assert not np.array_equal(child.drawn[JAPANESE].picture, a.drawn[0].picture)
-    assert "on the bench" in desk.gallery.data.words
-    so_far = [drawn for row in desk.gallery.data.rows for drawn in row.drawn if drawn]
+    assert "on the bench" in bench.gallery.data.words
+    so_far = [drawn for row in bench.gallery.data.rows for drawn in row.drawn if drawn]
     assert {drawn.prompt for drawn in so_far} == {prompt}
 
 
-def test_of_a_member_those_parents_are_seen_that_live(desk, search):
+def test_of_a_member_those_parents_are_seen_that_live(bench, search):
     newest = max(search.archive.ids)
-    drawn(desk, Looking(f"newest: {newest}", 0))
-    parents = desk.gallery.data.parents
-    assert desk.gallery.data.at[0] == f"newest: {newest}"
-    born = desk._lineage[newest].parents
+    drawn(bench, Looking(f"newest: {newest}", 0))
+    parents = bench.gallery.data.parents
+    assert bench.gallery.data.at[0] == f"newest: {newest}"
+    born = bench._lineage[newest].parents
     assert len(born) == 2
     assert [each.name for each in parents] == [f"parent: {p}" for p in born if p in search.archive]
-    assert f"from {born[0]} × {born[1]}" in desk.gallery.data.words
+    assert f"from {born[0]} × {born[1]}" in bench.gallery.data.words
 
 
-def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(desk):
-    drawn(desk, Looking(own=" 青い星 "))
-    data = desk.gallery.data
+def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(bench):
+    drawn(bench, Looking(own=" 青い星 "))
+    data = bench.gallery.data
     assert data.prompts[0].text == "青い星"
     assert all(np.isnan(row.drawn[0].score) for row in data.rows)
     assert data.rows[0].drawn[0].picture.shape == (32, 32, 3)
-    drawn(desk, Looking(own="x" * 10_000))
-    assert "1 to 1,000 characters, got 10,000" in desk.gallery.data.note
-    assert len(desk.gallery.data.prompts) == JAPANESE + ENGLISH
+    drawn(bench, Looking(own="x" * 10_000))
+    assert "1 to 1,000 characters, got 10,000" in bench.gallery.data.note
+    assert len(bench.gallery.data.prompts) == JAPANESE + ENGLISH
 
 
 def test_where_the_task_draws_nothing_there_is_no_gallery_and_no_choice(tiny, tiny_seeds):
@@ -137,51 +137,51 @@ def test_where_the_task_draws_nothing_there_is_no_gallery_and_no_choice(tiny, ti
     assert "this task has none" in bench.note
 
 
-def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(desk, search):
-    before = desk.data
-    desk.vote("left")  # nothing to choose between yet
-    assert desk.data is before
+def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench, search):
+    before = bench.data
+    bench.vote("left")  # nothing to choose between yet
+    assert bench.data is before
     for number in range(search.task.points):
-        desk.vote("ballot")
-        ballot = desk.booth.ballot
+        bench.vote("ballot")
+        ballot = bench.booth.ballot
         assert ballot.open
         assert "left" not in ballot.words
         point = search.task.names.index(ballot.prompt)
-        child = search.task.samples(search.space.materialise(desk._genomes[2]), [point])[0]
+        child = search.task.samples(search.space.materialise(bench._genomes[2]), [point])[0]
         side = "left" if np.array_equal(ballot.left, np.round(child.image * 255)) else "right"
-        desk.vote(side)
-        assert not desk.booth.ballot.open
-        assert f"The child’s was {side}" in desk.booth.ballot.words
-        assert f"{number + 1} of {number + 1}" in desk.booth.ballot.words
-        assert desk.data.scores[2, point] == 1.0
-    assert (desk.data.scores[2] == 1.0).all()
-    assert desk.data.verdict != before.verdict
-    np.testing.assert_array_equal(desk.data.scores[:2], before.scores[:2])
-    desk.vote("ballot")
-    assert "for every prompt" in desk.note
-    generation = desk.merge(desk.data.proposal)
+        bench.vote(side)
+        assert not bench.booth.ballot.open
+        assert f"The child’s was {side}" in bench.booth.ballot.words
+        assert f"{number + 1} of {number + 1}" in bench.booth.ballot.words
+        assert bench.data.scores[2, point] == 1.0
+    assert (bench.data.scores[2] == 1.0).all()
+    assert bench.data.verdict != before.verdict
+    np.testing.assert_array_equal(bench.data.scores[:2], before.scores[:2])
+    bench.vote("ballot")
+    assert "for every prompt" in bench.note
+    generation = bench.merge(bench.data.proposal)
     np.testing.assert_array_equal(generation.scores, 1.0)
 
 
-def test_who_is_not_chosen_gets_nothing_there_and_both_sides_come_up(desk, search):
+def test_who_is_not_chosen_gets_nothing_there_and_both_sides_come_up(bench, search):
     sides = set()
     for _ in range(12):
-        desk.booth._won.clear()
-        desk.vote("ballot")
-        ballot = desk.booth.ballot
-        sides.add(desk.booth._child)
-        desk.vote("right" if desk.booth._child == "left" else "left")
-        assert desk.data.scores[2, search.task.names.index(ballot.prompt)] == 0.0
+        bench.booth._won.clear()
+        bench.vote("ballot")
+        ballot = bench.booth.ballot
+        sides.add(bench.booth._child)
+        bench.vote("right" if bench.booth._child == "left" else "left")
+        assert bench.data.scores[2, search.task.names.index(ballot.prompt)] == 0.0
     assert sides == {"left", "right"}
 
 
-def test_a_choice_about_another_child_does_not_count(desk):
-    desk.vote("ballot")
-    desk.show(Choice(mix=0.9), Filter())
-    data = desk.data
-    desk.vote("left")
-    assert desk.data is data
-    assert "changed meanwhile" in desk.booth.ballot.words
+def test_a_choice_about_another_child_does_not_count(bench):
+    bench.vote("ballot")
+    bench.show(Choice(mix=0.9), Filter())
+    data = bench.data
+    bench.vote("left")
+    assert bench.data is data
+    assert "changed meanwhile" in bench.booth.ballot.words
 
 
 def test_a_session_draws_only_while_somebody_looks(search):
@@ -211,7 +211,7 @@ def test_a_session_draws_only_while_somebody_looks(search):
 
 def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
     def slowly(pictures, prompts):  # so that more than a moment lies between two answers
-        time.sleep(1.1 * PUBLISH_EVERY)
+        time.sleep(1.1 * PUBLISH_SECONDS)
         return brightness(pictures, prompts)
 
     search.task._scorer = slowly
@@ -258,19 +258,19 @@ def view():
     return GalleryView(LIGHT, looked.append, voted.append), looked, voted
 
 
-def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(view, desk):
+def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(view, bench):
     shown, _, _ = view
-    desk.look(Looking())
-    desk.gallery.draw()
-    desk.look(Looking())
-    shown.update(Snapshot(gallery=desk.gallery.data))
+    bench.look(Looking())
+    bench.gallery.draw()
+    bench.look(Looking())
+    shown.update(Snapshot(gallery=bench.gallery.data))
     rows = shown.table.rows
-    assert [row["name"] for row in rows] == [row.name for row in desk.gallery.data.rows]
+    assert [row["name"] for row in rows] == [row.name for row in bench.gallery.data.rows]
     first = rows[0]["pictures"]
     assert first[0]["src"].startswith("data:image/png;base64,")
-    assert first[0]["label"] == f"seed painter drew: {desk.gallery.data.prompts[0].text}"
+    assert first[0]["label"] == f"seed painter drew: {bench.gallery.data.prompts[0].text}"
     assert float(first[0]["score"]) == pytest.approx(
-        desk.gallery.data.rows[0].drawn[0].score, abs=0.01
+        bench.gallery.data.rows[0].drawn[0].score, abs=0.01
     )
     assert first[-1] is None
 
@@ -287,20 +287,20 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
     assert voted == ["ballot", "right"]
 
 
-def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, desk):
+def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, bench):
     shown, _, _ = view
-    desk.look(Looking(own="<b>x</b>"))
-    shown.update(Snapshot(gallery=desk.gallery.data))
+    bench.look(Looking(own="<b>x</b>"))
+    shown.update(Snapshot(gallery=bench.gallery.data))
     assert shown.table.detail == {}
-    drawn(desk, Looking("child", 0, "<b>x</b>"))
-    shown.update(Snapshot(gallery=desk.gallery.data))
+    drawn(bench, Looking("child", 0, "<b>x</b>"))
+    shown.update(Snapshot(gallery=bench.gallery.data))
     detail = shown.table.detail
     assert (detail["row"], detail["prompt"]) == ("child", "<b>x</b>")
     assert [parent["name"][0] for parent in detail["parents"]] == ["A", "B"]
     for each in (detail, *detail["parents"]):
         assert each["src"].startswith("data:image/png;base64,")
-    desk.look(Looking(own="y" * 2_000))
-    shown.update(Snapshot(gallery=desk.gallery.data))
+    bench.look(Looking(own="y" * 2_000))
+    shown.update(Snapshot(gallery=bench.gallery.data))
     assert 'role="alert"' in shown._note.object
 
 

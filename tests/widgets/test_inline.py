@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from helpers.sessions import observers_of, wait_for
-from m2n2lab.widgets.runs.browser_sessions import DESKS
+from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
@@ -28,7 +28,7 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeyp
     assert framed.address.split("?")[0] == other.address.split("?")[0]  # one server
     page = urllib.request.urlopen(address, timeout=30).read().decode()
     assert "<title>m2n2lab</title>" in page
-    (run,) = DESKS.find(parse_qs(urlsplit(address).query)["desk"][0]).runs.all
+    (run,) = BROWSER_SESSIONS.find(parse_qs(urlsplit(address).query)["desk"][0]).runs.all
     assert run.settings.title == "tiny · m2n2 · from the notebook"
     wait_for(run.session, lambda snapshot: snapshot.step == 20)
     evolver.step()
@@ -43,10 +43,10 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeyp
 
 def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):
     framed = lab.dashboard(evolver)
-    runs = framed._desk.runs
+    runs = framed._browser_session.runs
     (run,) = runs.all
     assert runs.build(run.settings, None) is evolver
-    asked = run.settings.asked({"method": "ga", "seed": "3"})
+    asked = run.settings.with_query({"method": "ga", "seed": "3"})
     assert (asked.title, asked.method) == ("digits · ga · seed 3", "ga")
     beside = runs.build(asked, None)
     assert (beside is evolver, beside.method) == (False, "ga")

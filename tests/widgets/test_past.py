@@ -13,7 +13,14 @@ from helpers.sessions import PATIENCE, wait_for
 from helpers.stores import same
 from m2n2lab.widgets.html.figures import figures_html
 from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
-from m2n2lab.widgets.session.run_recorder import FILE, PREFIX, Past, Tape, sweep, taped
+from m2n2lab.widgets.session.run_recorder import (
+    FOLDER_PREFIX,
+    STORE_NAME,
+    Past,
+    RunRecorder,
+    remove_orphans,
+    start_recorder,
+)
 from m2n2lab.widgets.session.session import Session
 
 from m2n2lab import Evolver, InputError, make_evolver, store
@@ -31,7 +38,7 @@ def make(tiny, tiny_seeds):
 @pytest.fixture
 def session(make, tmp_path):
     path = tmp_path / "runs.db"
-    session = Session(make, title="mine", record=partial(taped, title="mine", store=path))
+    session = Session(make, title="mine", record=partial(start_recorder, title="mine", store=path))
     session.start()
     yield session
     session.close()
@@ -89,7 +96,7 @@ def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
     def make():
         return make_evolver(method, tiny, tiny_seeds, rng=0)
 
-    session = Session(make, record=partial(taped, title=method))
+    session = Session(make, record=partial(start_recorder, title=method))
     session.start()
     then = stepped(session, 8)
     stepped(session, 8)
@@ -103,9 +110,11 @@ def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
 def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
     stepped(session, 60)
     seen, held, go = [], threading.Event(), threading.Event()
-    look = Tape.look
-    monkeypatch.setattr(Tape, "look", lambda tape, step: seen.append(step) or look(tape, step))
-    end = session.listen(lambda: held.set() or go.wait(PATIENCE))
+    past = RunRecorder.past
+    monkeypatch.setattr(
+        RunRecorder, "past", lambda recorder, step: seen.append(step) or past(recorder, step)
+    )
+    end = session.subscribe(lambda: held.set() or go.wait(PATIENCE))
     session.orders.select(0)
     assert held.wait(PATIENCE)  # the worker cannot take orders meanwhile
     for step in range(50, 20, -1):
@@ -174,16 +183,16 @@ def test_a_page_with_all_its_runs_says_so_before_it_branches():
 
 
 def test_a_search_of_a_page_leaves_no_file_and_no_trace_on_its_evolver(make):
-    evolver, tapes = make(), []
+    evolver, recorders = make(), []
 
     def record(evolver):
-        tapes.append(taped(evolver, title=""))
-        return tapes[0]
+        recorders.append(start_recorder(evolver, title=""))
+        return recorders[0]
 
     session = Session(lambda: evolver, record=record)
     session.start()
     stepped(session, 5)
-    folder = tapes[0].path.parent
+    folder = recorders[0].path.parent
     assert [path for path in folder.iterdir() if path.name == "run.db"]
     assert evolver.stored is None  # nothing says that it could be taken up again there
     session.close()
@@ -210,7 +219,7 @@ def test_models_that_cannot_be_stored_only_have_no_past(make):
     session = Session(make, record=lambda evolver: "Such models cannot be stored.")
     session.start()
     shown = stepped(session, 5)
-    assert (shown.first, shown.untaped) == (None, "Such models cannot be stored.")
+    assert (shown.first, shown.unrecorded_reason) == (None, "Such models cannot be stored.")
     session.orders.look(2)
     wait_for(session, lambda s: session.orders.past is None)
     assert stepped(session, 5).message == ""
@@ -282,18 +291,24 @@ def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make, t
 # -- what is left behind -----------------------------------------------------------------------
 
 
-def test_recordings_of_killed_servers_are_swept_and_no_others(tmp_path, monkeypatch):
+def test_recordings_of_killed_servers_are_removed_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, young, living, other = (
-        tmp_path / name for name in (f"{PREFIX}dead", f"{PREFIX}young", f"{PREFIX}living", "other")
+        tmp_path / name
+        for name in (
+            f"{FOLDER_PREFIX}dead",
+            f"{FOLDER_PREFIX}young",
+            f"{FOLDER_PREFIX}living",
+            "other",
+        )
     )
     for folder in (dead, young, living, other):
         folder.mkdir()
-        (folder / FILE).touch()
-    writer = Writer.open(living / FILE)
+        (folder / STORE_NAME).touch()
+    writer = Writer.open(living / STORE_NAME)
     for folder in (dead, living, other):
         os.utime(folder, (1.0, 1.0))
-    assert sweep() == 1
+    assert remove_orphans() == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [young.name, living.name, "other"]
     )

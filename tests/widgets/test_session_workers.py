@@ -111,7 +111,7 @@ def test_a_task_that_raises_in_a_worker_is_shown_without_its_trace_and_the_searc
     session = session_on(crew)
     session.orders.run()
     failed = wait_for(session, lambda s: s.phase == "failed" and not s.elsewhere)
-    assert "raised ZeroDivisionError: data <b>point</b> 3; mend that and go on." in failed.message
+    assert "raised ZeroDivisionError: data <b>point</b> 3; fix that and go on." in failed.message
     assert "Traceback" not in failed.message
     assert "data &lt;b&gt;point" in figures_html(failed)
     told = len(session.history)
@@ -169,9 +169,9 @@ def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(m
     with pytest.raises(InputError, match="give the dashboard an evolver too"):
         dashboard(executor=crew)
     framed = dashboard(make(), executor=crew)
-    runs = framed._desk.runs
+    runs = framed._browser_session.runs
     assert runs.executor(runs.all[0].settings) is crew
-    assert runs.executor(runs.all[0].settings.asked({})) is None
+    assert runs.executor(runs.all[0].settings.with_query({})) is None
     framed.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import panel as pn
 
 from m2n2lab.config.builders import code_of
-from m2n2lab.config.names import ADJUSTABLE
+from m2n2lab.config.names import LINK_OPTIONS
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.utils.errors import InputError
@@ -57,7 +57,7 @@ class SetupView:
         archive = pn.widgets.TextInput(name="Archive size", placeholder="20", **wide)
         alpha = pn.widgets.TextInput(name="α, competition", placeholder="1", **wide)
         self.mutation = pn.widgets.TextInput(name="Mutation", **wide)
-        self.options = dict(zip(ADJUSTABLE, (archive, alpha, self.mutation), strict=True))
+        self.options = dict(zip(LINK_OPTIONS, (archive, alpha, self.mutation), strict=True))
         self.anew = pn.widgets.Button(name="Start anew", button_type="primary", **wide)
         self.beside = pn.widgets.Button(name="Start beside", **wide)
         said = [_CSS + host_css(theme)]
@@ -102,7 +102,7 @@ class SetupView:
     def _hint(self) -> None:
         pretrained = START[self.start.value] == "1"
         chosen = Settings(self.task.value, self.method.value, pretrained=pretrained)
-        self.mutation.placeholder = f"{chosen.usual_mutation:g}"
+        self.mutation.placeholder = f"{chosen.default_mutation:g}"
 
     def asked(self) -> dict[str, str]:
         """Return what is filled in, as an address would say it."""
@@ -116,9 +116,9 @@ class SetupView:
 
     def _start(self, beside: bool) -> None:
         old = self._run().settings
-        kept = {name: value for name, value in old.options.items() if name not in ADJUSTABLE}
+        kept = {name: value for name, value in old.options.items() if name not in LINK_OPTIONS}
         try:
-            self._begin(replace(old, options=kept).asked(self.asked()), beside)
+            self._begin(replace(old, options=kept).with_query(self.asked()), beside)
         except InputError as error:
             self._say(str(error), wrong=True)
 

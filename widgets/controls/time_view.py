@@ -36,7 +36,7 @@ class TimeSlider(Themed):
 class TimeView:
     """The slider, a way back to now, and a branch from where it stands.
 
-    Pages of one desk look at the same step, as they see the same bench.
+    Pages of one browser session show the same step, as they show the same bench.
 
     Args:
         orders: returns those of the search on the page.
@@ -97,5 +97,5 @@ class TimeView:
         self._quiet = False
         self.now.disabled = past is None
         self.branch.disabled = not known
-        if snapshot.untaped:
-            self.say(snapshot.untaped)
+        if snapshot.unrecorded_reason:
+            self.say(snapshot.unrecorded_reason)

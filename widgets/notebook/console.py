@@ -79,7 +79,7 @@ class Console:
         self._closed = False
         self._build(title)
         self._ends = (
-            self.session.listen(self._show, always=True),
+            self.session.subscribe(self._show, every_snapshot=True),
             evolver.subscribe(self._log),
         )
         INTERRUPTS.watch(self, self.pause)

@@ -16,7 +16,7 @@ from m2n2lab.viz.theme import THEMES
 
 from ..dashboard import dashboard as page
 from ..page.server_log import keep_quiet
-from ..runs.browser_sessions import DESKS, Desk
+from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Runs
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class Framed:
         address: where it can be opened in a tab of its own.
     """
 
-    def __init__(self, desk: Desk, address: str, height: int) -> None:
+    def __init__(self, browser_session: BrowserSession, address: str, height: int) -> None:
         self.address = address
-        self._desk = desk
+        self._browser_session = browser_session
         self._height = height
 
     def _repr_html_(self) -> str:
@@ -54,9 +54,9 @@ class Framed:
 
     def close(self) -> None:
         """End the workers; returns at once."""
-        self._desk.shared = False
-        self._desk.runs.close()
-        DESKS.sweep()
+        self._browser_session.shared = False
+        self._browser_session.runs.close()
+        BROWSER_SESSIONS.close_abandoned()
 
 
 _port: int | None = None  # of the one server of this process
@@ -105,9 +105,9 @@ def dashboard(
         build=build,
         executor=lambda made: executor if made is settings else None,
     )
-    desk = DESKS.add(runs, runs.add(settings), shared=True)
-    query = urlencode({"desk": desk.key, "theme": theme})
-    return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)
+    browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings), shared=True)
+    query = urlencode({"browser_session": browser_session.key, "theme": theme})
+    return Framed(browser_session, f"http://{HOST}:{_serve()}/?{query}", height)
 
 
 def _serve() -> int:

@@ -1,19 +1,20 @@
-// What the address asks for once: the desk whose searches a page that is loaded again goes on with,
-// and dark colours where the system is dark and nothing else was chosen.
+// Settles what is asked for once: a reloaded page keeps its browser session, and colours are dark
+// where the system is dark and nothing else was chosen.
 {
   const here = new URL(window.location), asked = here.searchParams
   const again = performance.getEntriesByType("navigation")[0]?.type === "reload"
-  const kept = DESK && sessionStorage.getItem("desk")
+  const kept = SESSION_KEY && sessionStorage.getItem("browser_session")
   const dark = matchMedia("(prefers-color-scheme: dark)").matches
-  const desk = asked.has("desk") ? asked.get("desk") : again ? kept : null
-  if ((desk && !asked.has("desk")) || (!asked.has("theme") && dark)) {
-    if (desk) asked.set("desk", desk)
+  const given = asked.has("browser_session")
+  const key = given ? asked.get("browser_session") : again ? kept : null
+  if ((key && !given) || (!asked.has("theme") && dark)) {
+    if (key) asked.set("browser_session", key)
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
     window.location.replace(here)
   } else {
-    asked.delete("desk") // a link is to be shared, a desk is not
+    asked.delete("browser_session") // a link is to be shared, a session is not
     history.replaceState(null, "", here)
-    if (DESK) sessionStorage.setItem("desk", DESK)
+    if (SESSION_KEY) sessionStorage.setItem("browser_session", SESSION_KEY)
   }
 }
 // Loads the page's own font before there is text in it: Chromium keeps showing the first words that
@@ -106,7 +107,7 @@ addEventListener("DOMContentLoaded", () => {
     const there = new URL(window.location)
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
     there.searchParams.set("theme", dark ? "light" : "dark")
-    if (DESK) there.searchParams.set("desk", DESK)
+    if (SESSION_KEY) there.searchParams.set("browser_session", SESSION_KEY)
     window.location.assign(there)
   })
 })

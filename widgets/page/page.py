@@ -27,7 +27,7 @@ from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
-from ..runs.browser_sessions import DESKS, Desk
+from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Run
 from ..session.gallery import Looking
 from ..session.orders import Mailbox
@@ -41,9 +41,9 @@ from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
-from .backpressure import Pulse
-from .refresh import Wake
-from .template import Page
+from .backpressure import Backpressure
+from .refresh import RefreshScheduler
+from .template import PageTemplate
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -72,27 +72,28 @@ def _not_left(record: logging.LogRecord) -> bool:
 logging.getLogger("asyncio").addFilter(_not_left)
 
 
-class Board:
-    """One page over the runs of a desk, of which it shows one.
+class Page:
+    """One page over the runs of a browser session, of which it shows one.
 
     Args:
-        desk: the searches that the page shows and steers.
+        browser_session: the searches that the page shows and steers.
         theme: colours.
     """
 
-    def __init__(self, desk: Desk, theme: Theme = LIGHT) -> None:
-        self.desk = desk
+    def __init__(self, browser_session: BrowserSession, theme: Theme = LIGHT) -> None:
+        self.browser_session = browser_session
         self.theme = theme
-        self.run = desk.shown
+        self.run = browser_session.shown
         self._shown: Snapshot | None = None  # by the plots
         self._coming: Snapshot | None = None  # by some of them
         self._left = 0  # how many of them do not show it yet
         self._benched: BenchData | None = None  # by the bench
-        self._asked = self._hurried = False  # whether a person waits for plots, for anything else
+        self._redraw_requested = False  # whether a person waits for plots
+        self._refresh_requested = False  # whether a person waits for anything else
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # plots would keep a browser waiting that asks for the page
-        self._unlisten: Callable[[], None] = lambda: None
-        self._wake: Wake | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
@@ -105,7 +106,9 @@ class Board:
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
-        self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
+        self.compare = CompareView(
+            theme, browser_session.runs, lambda: self.run, self.show, self._refresh_all
+        )
         self._plots = (
             self.niches,
             self.attraction,
@@ -126,12 +129,12 @@ class Board:
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
-        self.pulse = Pulse()
+        self.backpressure = Backpressure()
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self._hurry, theme)
+        self.transport = TransportView(self.orders, self._reset, self._refresh_now, theme)
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -167,17 +170,17 @@ class Board:
             self.bench.pick(a, b)
         else:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
-            self._look_again()  # the page has framed them already
+            self._refresh_all()  # the page has framed them already
 
     def _look_at(self, looking: Looking) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
         self.orders().look_at(looking if self.tab.value == "gallery" else None)
-        self._hurry()
+        self._refresh_now()
 
     def _turn(self) -> None:
         """Show the tab that the person has turned to."""
         self.gallery.look()
-        self._look_again()
+        self._refresh_all()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -191,27 +194,27 @@ class Board:
         Raises:
             InputError: there are too many runs already.
         """
-        runs = self.desk.runs
+        runs = self.browser_session.runs
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
 
     def _reset(self) -> None:
         """Start the search of the run on the page anew, in its place."""
-        self.show(self.desk.runs.restart(self.run))
+        self.show(self.browser_session.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:
         """Go on from a step of the run on the page in a run beside it, and show that."""
-        self.show(self.desk.runs.branch(self.run, step))
+        self.show(self.browser_session.runs.branch(self.run, step))
 
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         if run.settings.task != self.run.settings.task:
             for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
                 view.redraw()
-        self.run = self.desk.shown = run
-        self._unlisten()
-        # Called in the worker, so the page is only woken.
-        self._unlisten = run.session.listen(self._hurry)
+        self.run = self.browser_session.shown = run
+        self._unsubscribe()
+        # Called in the worker, so a refresh is only scheduled.
+        self._unsubscribe = run.session.subscribe(self._refresh_now)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.say("")
         run.session.orders.pace(self.transport.pace.value)
@@ -219,29 +222,28 @@ class Board:
         self.gallery.look()
         self.setup.show(run.settings)
         self.compare.suggest(run)
-        self._look_again()
+        self._refresh_all()
 
     # -- what is seen --------------------------------------------------------------------------
 
-    def _look_again(self) -> None:
+    def _refresh_all(self) -> None:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
         self._shown = None
-        self._asked = True
-        self._rouse()
+        self._redraw_requested = True
+        self._schedule_refresh()
 
-    def _hurry(self) -> None:
-        """Show what was done, soon; plots may come later."""
-        self._hurried = True
-        self._rouse()
+    def _refresh_now(self) -> None:
+        """Show what was done, soon; plots may follow later."""
+        self._refresh_requested = True
+        self._schedule_refresh()
 
-    def _rouse(self) -> None:
-        """Wake the page, where there is one already."""
-        if self._wake:
-            self._wake()
+    def _schedule_refresh(self) -> None:
+        if self._scheduler:  # else the first refresh is still to come
+            self._scheduler.request()
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
-        self._look_again()
+        self._refresh_all()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
         """Bring the tab that is seen up to date."""
@@ -268,14 +270,14 @@ class Board:
                 take a browser longer, at the next look. Otherwise plots take their share of the
                 time and no more.
         """
-        runs = self.desk.runs.all
+        runs = self.browser_session.runs.all
         if self.run not in runs:  # removed, or started anew on another page
-            self.show(self.desk.runs.numbered(self.run.number) or runs[0])
+            self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        idle = (snapshot is self._shown and not compared) or self.pulse.waiting
+        idle = (snapshot is self._shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
             return
         began = time.monotonic()
@@ -293,16 +295,16 @@ class Board:
                     self.attraction.update(snapshot.seen)
             elif self._loaded and (self._shown is None or began >= self._due):
                 self._update_plots(snapshot)
-                self.pulse.beat()
+                self.backpressure.request_answer()
                 took = time.monotonic() - began
-                oldest = OLDEST * max(DESKS.pages, 1) / len(self._seen_plots)
+                oldest = OLDEST * max(BROWSER_SESSIONS.pages, 1) / len(self._seen_plots)
                 share = min(took / SHARE, oldest)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 
     def _busy(self) -> bool:
         """Return whether plots take time that a search could use."""
-        return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
+        return any(run.session.snapshot.phase == "running" for run in self.browser_session.runs.all)
 
     def _update_plots(self, snapshot: Snapshot) -> None:
         """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
@@ -352,20 +354,20 @@ class Board:
         document = pn.state.curdoc
         assert document is not None  # as called by the server
 
-        def woken() -> None:
+        def scheduled() -> None:
             if not self._loaded and _browsers(document):
                 return  # it has asked for the page, and would miss what changes until that comes
-            hurried, self._hurried = self._hurried, False
-            if hurried:
+            now, self._refresh_requested = self._refresh_requested, False
+            if now:
                 self.refresh(at_once=True)
-            asked, self._asked = self._asked, False
-            if asked:
+            redraw, self._redraw_requested = self._redraw_requested, False
+            if redraw:
                 self.refresh()
 
         def begin() -> None:  # once the page has been sent
-            self._wake = Wake(document, woken)
-            self.desk.runs.start(attended=False)
-            self._wake()
+            self._scheduler = RefreshScheduler(document, scheduled)
+            self.browser_session.runs.start(attended=False)
+            self._scheduler.request()
 
         document.add_next_tick_callback(begin)
 
@@ -377,28 +379,28 @@ class Board:
         def look() -> None:
             if _browsers(document) == 0:
                 self.leave()
-                DESKS.sweep()
+                BROWSER_SESSIONS.close_abandoned()
                 return
-            self.desk.enter(self)
+            self.browser_session.connect(self)
             self.refresh()
 
         self._loaded = True
-        self._hurry()
+        self._refresh_now()
         # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
         document.add_periodic_callback(look, REFRESH_EVERY)
 
     def leave(self) -> None:
         """Count the page no more: its browser is gone."""
-        self.desk.leave(self)
+        self.browser_session.disconnect(self)
 
     def end(self) -> None:
         """Forget the page."""
-        if self._wake:
-            self._wake.end()
-        self._unlisten()
+        if self._scheduler:
+            self._scheduler.stop()
+        self._unsubscribe()
         self.leave()
 
-    def template(self) -> Page:
+    def template(self) -> PageTemplate:
         """Return the page, with every part in its place."""
         parts: dict[str, Any] = {
             "title": self.title,
@@ -416,7 +418,7 @@ class Board:
             "tab": self.tab,
             "draws": self.draws,
             "address": self.address,
-            "pulse": self.pulse.pane,
+            "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
@@ -435,7 +437,9 @@ class Board:
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }
-        return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
+        return PageTemplate(
+            self.theme, "" if self.browser_session.shared else self.browser_session.key, parts
+        )
 
 
 def _browsers(document: Document) -> int | None:

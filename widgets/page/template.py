@@ -16,20 +16,20 @@ from ..html.pictures import css_variables
 _SCRIPTS = ("page/page", "views/cells", "page/save_plot")
 
 
-class Page(pn.Template):
+class PageTemplate(pn.Template):
     """The dashboard's frame.
 
     Args:
         theme: colours.
-        desk: key of the desk that the page comes back to when it is loaded again, if any.
+        session_key: of the browser session that the page finds again when it is reloaded, if any.
         parts: what goes into the frame, by the names that it has there.
     """
 
-    def __init__(self, theme: Theme, desk: str, parts: Mapping[str, Any]) -> None:
+    def __init__(self, theme: Theme, session_key: str, parts: Mapping[str, Any]) -> None:
         super().__init__(asset("page/page.html"))
         self.add_variable("theme", theme)
         self.add_variable("colours", css_variables(theme))
-        self.add_variable("desk", desk)
+        self.add_variable("session_key", session_key)
         self.add_variable("css", f"{font_face()}\n{asset('page/page.css')}")
         self.add_variable("scripts", [asset(f"{name}.js") for name in _SCRIPTS])
         for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""The searches of one desk, side by side."""
+"""Runs: the searches of one browser session, side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 
-from ..session.recording import unrecorded
+from ..session.recording import not_recorded
 from ..session.session import Session
 from ..session.stepper import here
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
 
-    from ..session.run_recorder import Tape
+    from ..session.run_recorder import RunRecorder
 
 MOST_RUNS = 8
-"""Searches that a desk holds."""
+"""Searches that a browser session holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Run:
     """One search.
 
     Attributes:
-        number: counted from 1 on its desk and never given twice.
+        number: counted from 1 in its browser session and never given twice.
         settings: how it is made.
         session: its worker.
         origin: the number of the run that it branched from, and the step, if it did.
@@ -137,13 +137,13 @@ class Runs:
             session.start()
         return run
 
-    def _record(self, title: str, evolver: Evolver) -> Tape | str:
+    def _record(self, title: str, evolver: Evolver) -> RunRecorder | str:
         """Begin to record a search, in its worker."""
         if not self.recorded:
-            return unrecorded(evolver)
-        from ..session.run_recorder import taped  # SQLite and what writes it are not needed before
+            return not_recorded(evolver)
+        from ..session.run_recorder import start_recorder  # imports SQLite: not needed before
 
-        return taped(evolver, title, self.store)
+        return start_recorder(evolver, title, self.store)
 
     def renew(self, old: Run, settings: Settings) -> Run:
         """Put a new run in the place of an old one, which ends; returns it."""

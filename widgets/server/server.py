@@ -21,9 +21,9 @@ from m2n2lab.config.settings import Settings
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.errors import InputError
 
-from ..dashboard import dashboard, open_desk
+from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
-from ..session.run_recorder import sweep
+from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import here
 from .window import Window, check_screen
@@ -92,25 +92,27 @@ def serve_dashboard(
     if window:
         check_screen()
     check_port(host, port)
-    sweep()
+    remove_orphans()
     task = build_task(settings)  # bad data shows now, and pages open sooner
     # Held as long as pages come and go, so that no other process takes it meanwhile.
     held = None if store is None else Writer.open(store)
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
-    desk = open_desk(settings, task, True, store, executor) if shared else None
+    browser_session = (
+        open_browser_session(settings, task, True, store, executor) if shared else None
+    )
     pn.extension()
     keep_quiet()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task, desk, store, executor)},
+        {"/": lambda: dashboard(settings, task, browser_session, store, executor)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
         show=show,
         start=False,
         title="m2n2lab",
-        # A page that was closed is forgotten after half a minute (its search ends before, see
-        # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
-        # a session that it comes too late for is made anew, without a page.
+        # A closed page is forgotten after half a minute (its search ends before, see
+        # ``browser_sessions``). Not sooner: the time also runs while a slow browser loads scripts,
+        # and a page that asks for its session too late gets a new one, which is empty.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=30_000,
         verbose=False,

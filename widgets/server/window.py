@@ -33,8 +33,8 @@ STAYS = sys.platform == "darwin"
 """Whether a browser goes on without windows, so that only the page tells when that is closed."""
 
 
-class Page(Protocol):
-    """What the server knows of a page (a Bokeh session)."""
+class ServedSession(Protocol):
+    """A Bokeh session: a page that is open, or was until a moment ago."""
 
     @property
     def connection_count(self) -> int:
@@ -76,11 +76,11 @@ class Window:
         """Open it; returns at once."""
         self._thread.start()
 
-    def look(self, pages: Sequence[Page]) -> None:
+    def look(self, sessions: Sequence[ServedSession]) -> None:
         """Take note of the pages that are open; to be called a few times a second."""
-        if any(page.connection_count for page in pages):
+        if any(session.connection_count for session in sessions):
             self._shown = True
-        elif STAYS and self._shown and not pages and (process := self._process) is not None:
+        elif STAYS and self._shown and not sessions and (process := self._process) is not None:
             _signal(process, signal.SIGTERM)
 
     def close(self) -> None:

@@ -180,8 +180,8 @@ class Mailbox:
         """What the page wants on the bench, however far the worker is."""
         return self.now.choice
 
-    def wake(self) -> None:
-        """Have a worker that waits look again whether it should."""
+    def notify(self) -> None:
+        """Have a waiting worker check again whether it should wait."""
         with self._changed:
             self._changed.notify_all()
 
@@ -206,7 +206,7 @@ class Mailbox:
 
         Args:
             seconds: how long at most.
-            until: what else ends the wait; asked when ``wake`` is called.
+            until: what else ends the wait; checked when ``notify`` is called.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.new or (until is not None and until()), seconds)

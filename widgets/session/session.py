@@ -12,10 +12,10 @@ The way of a click, on a cell of the attraction map and then on Merge:
  5. ``previews.Previews.serve`` waits for the evolver's turn and finds what is due on the bench.
  6. ``workbench.Workbench.show`` evaluates the child of the pair; ``.merge`` submits it.
  7. ``Evolver.tell`` has it judged by ``Archive.judge`` and put in by ``Archive.admit``.
- 8. Its observers follow: the lineage, ``Camera.count``, and the recorder of ``tape.Tape``.
+ 8. Its observers follow: the lineage, ``Camera.count``, and the store's ``Recorder``.
  9. ``Session._publish`` replaces the snapshot by that of ``Camera.take`` and calls all listeners.
-10. One of them is ``Board._hurry``, which only has ``Wake`` schedule a look at the page.
-11. server: ``Board.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
+10. One of them is ``Page._hurry``, which only has ``RefreshScheduler`` schedule a look at the page.
+11. server: ``Page.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
 12. browser: Bokeh patches what has changed; ``split_editor.js`` and the plots draw it.
 """
 
@@ -34,10 +34,11 @@ from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.store.archive_file import archive_bytes
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.progress import Halted, Progress, Watch
+from m2n2lab.utils.subscribers import Subscribers
 
 from .orders import Mailbox, Orders
 from .previews import Previews
-from .recording import Recorded, unrecorded
+from .recording import Recording, not_recorded
 from .shutdown import started
 from .snapshot import Camera, Snapshot
 from .stepper import Stepper, here
@@ -48,11 +49,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.history import History
     from m2n2lab.executors import Crew
 
-    from .run_recorder import Tape
+    from .run_recorder import RunRecorder
 
 log = logging.getLogger("m2n2lab")
 
-PUBLISH_EVERY = 0.4
+PUBLISH_SECONDS = 0.4
 """Least seconds between two snapshots that nobody waits for: more of them would cost the search."""
 
 LOOK_EVERY = 0.05
@@ -92,13 +93,13 @@ class Session:
         threads: int | None = None,
         people: bool = True,
         follow: bool = False,
-        record: Callable[[Evolver], Tape | str] = unrecorded,
+        record: Callable[[Evolver], RunRecorder | str] = not_recorded,
         executor: Callable[[], Crew | None] = here,
     ) -> None:
         self.snapshot = Snapshot(title=title)
         self.orders = Mailbox()
         self.bench: Previews
-        self.recording = Recorded(self.orders)
+        self.recording = Recording(self.orders)
         self._people = people
         self._follow = follow
         # The thread drops what it is given when it ends.
@@ -108,8 +109,8 @@ class Session:
             name="m2n2lab search",
             daemon=True,
         )
-        self._lock = threading.Lock()  # of the thread's start and the listeners
-        self._listeners: tuple[tuple[Callable[[], object], bool], ...] = ()
+        self._start_lock = threading.Lock()
+        self._listeners: Subscribers[tuple[Callable[[], object], bool]] = Subscribers()
         self._records: History | None = None  # grows in the worker, is read anywhere
         self._export: Callable[[], bytes] | None = None
         self._camera: Camera  # the worker's, as all that follows
@@ -119,7 +120,7 @@ class Session:
         self._elsewhere = False  # whether a step was taken in another thread since the last look
         self._yields = False  # whether what is evaluated makes room for steps
         self._interrupted = False  # whether it has just done so: the step comes first then
-        self._hurry = False  # whether the page waits for what has just been done
+        self._notify_now = False  # whether a page waits for what has just been done
         self._published = 0.0  # when the last snapshot was taken
         self._counted = 0.0  # when answers were last counted in it
         self._message = ""  # why the search stopped
@@ -132,7 +133,7 @@ class Session:
         Args:
             attended: whether a page shows it already; landscapes are mapped from then on.
         """
-        with self._lock:
+        with self._start_lock:
             if self._thread.ident is None:
                 self.orders.attend(attended)
                 started(self)
@@ -160,24 +161,18 @@ class Session:
         export = self._export
         return export() if export else b""
 
-    def listen(self, listener: Callable[[], object], always: bool = False) -> Callable[[], None]:
-        """Call ``listener``, in the worker, when an order has been obeyed and can be seen.
+    def subscribe(
+        self, listener: Callable[[], object], every_snapshot: bool = False
+    ) -> Callable[[], None]:
+        """Call ``listener``, in the worker, when the snapshot shows what was ordered.
 
-        It must return at once. Returns a function that ends it.
+        It must return at once. Returns a function that ends the subscription.
 
         Args:
             listener: what is called.
-            always: call it for every snapshot, at most one in ``PUBLISH_EVERY`` besides.
+            every_snapshot: call it for other snapshots too, at most one in ``PUBLISH_SECONDS``.
         """
-        entry = listener, always
-        with self._lock:
-            self._listeners = (*self._listeners, entry)
-
-        def unlisten() -> None:
-            with self._lock:
-                self._listeners = tuple(x for x in self._listeners if x is not entry)
-
-        return unlisten
+        return self._listeners.add((listener, every_snapshot))
 
     # -- the worker ----------------------------------------------------------------------------
 
@@ -185,7 +180,7 @@ class Session:
         self,
         make: Callable[[], Evolver],
         threads: int | None,
-        record: Callable[[Evolver], Tape | str],
+        record: Callable[[Evolver], RunRecorder | str],
         executor: Callable[[], Crew | None],
     ) -> None:
         try:
@@ -253,7 +248,7 @@ class Session:
         """Have the worker look, if the search was stepped or taken back in another thread."""
         if threading.current_thread() is not self._thread and not self._elsewhere:
             self._elsewhere = True
-            self.orders.wake()
+            self.orders.notify()
 
     def _halted(self) -> bool:
         """Return whether a model should stop to answer; asked in the middle of an evaluation.
@@ -272,10 +267,10 @@ class Session:
         if threading.current_thread() is self._thread:  # a task may be shared
             self._look_back_meanwhile()
         # By a clock of its own: an evaluation ends with an answer, and its step must be shown too.
-        if time.monotonic() - self._counted >= PUBLISH_EVERY:
+        if time.monotonic() - self._counted >= PUBLISH_SECONDS:
             self.snapshot = replace(self.snapshot, answers_so_far=answers)
             self._counted = time.monotonic()
-            self._call_listeners(hurry=False)
+            self._notify(ordered=False)
 
     def _obey(self, evolver: Evolver, orders: Orders, stepper: Stepper) -> None:
         """Do one round: what is asked of the bench, then one step, or rest until there is more."""
@@ -284,17 +279,19 @@ class Session:
         if self._lineage.now != evolver.generation:  # a state was loaded, or a merge taken back
             self._watch(evolver)
         self._yields = not orders.stepping and not orders.commands
-        self._hurry |= self.bench.serve(orders, step_first=self._interrupted and orders.stepping)
-        self._hurry |= self.recording.look(orders.past)
+        self._notify_now |= self.bench.serve(
+            orders, step_first=self._interrupted and orders.stepping
+        )
+        self._notify_now |= self.recording.select(orders.past)
         before = evolver.generation
         if not orders.stepping and not stepper.settle(orders.halted):
             self._rest()
             return
         if orders.stepping and self.snapshot.phase not in ("running", "stepping"):
-            self._hurry = True  # somebody waits to see that, and the step may take minutes
+            self._notify_now = True  # somebody waits to see that, and the step may take minutes
             self._publish("running" if orders.busy else "stepping")
         elif not orders.stepping and self.snapshot.phase == "running":
-            self._hurry = True  # what is in flight comes in later
+            self._notify_now = True  # what is in flight comes in later
         if orders.stepping:
             evolver.turn.give_way()
             stepper.step(orders.running)
@@ -305,8 +302,10 @@ class Session:
             if evolver.generation % STEPS_A_CELL == 0 and self.bench.mapping(orders):
                 self.bench.explore()
             self.bench.paint(orders)  # a few pictures a step, which takes as many and more
-        self._hurry |= orders.running and orders.pace >= PUBLISH_EVERY  # every step is looked at
-        if self._hurry or time.monotonic() - self._published >= PUBLISH_EVERY:
+        self._notify_now |= (
+            orders.running and orders.pace >= PUBLISH_SECONDS
+        )  # every step is looked at
+        if self._notify_now or time.monotonic() - self._published >= PUBLISH_SECONDS:
             self._publish("running" if orders.busy else self._at_rest)
         if orders.running and orders.pace > 0.0:
             self.orders.wait(max(began + orders.pace - time.monotonic(), 0.0))
@@ -316,12 +315,12 @@ class Session:
         recording = self.recording
         before, message = recording.past, self.snapshot.message
         try:
-            recording.look(self.orders.past)
+            recording.select(self.orders.past)
         except InputError as error:
             message = str(error)
         if recording.past is not before or message != self.snapshot.message:
             self.snapshot = replace(self.snapshot, past=recording.past, message=message)
-            self._call_listeners()
+            self._notify()
 
     def _rest(self) -> None:
         """Show what there is and wait for other orders; map the landscape meanwhile."""
@@ -332,7 +331,7 @@ class Session:
         while self._idle and self.bench.mapping(self.orders.taken):
             self.bench.explore()
             if time.monotonic() - began > LOOK_EVERY:
-                if time.monotonic() - self._published >= PUBLISH_EVERY:
+                if time.monotonic() - self._published >= PUBLISH_SECONDS:
                     self._publish_rest()
                 self.orders.wait(0.0)  # other threads run meanwhile
                 began = time.monotonic()
@@ -340,7 +339,7 @@ class Session:
             self._publish_rest()
             self.orders.wait(until=lambda: self._elsewhere)
         if self._elsewhere:  # the search is stepped elsewhere: followed, but not at every step
-            self.orders.wait(max(self._published + PUBLISH_EVERY - time.monotonic(), 0.0))
+            self.orders.wait(max(self._published + PUBLISH_SECONDS - time.monotonic(), 0.0))
 
     @property
     def _idle(self) -> bool:
@@ -348,7 +347,7 @@ class Session:
         return not self.orders.new and not self._elsewhere
 
     def _publish_rest(self) -> None:
-        self._hurry = True
+        self._notify_now = True
         self._publish(self._at_rest)
 
     @property
@@ -368,13 +367,13 @@ class Session:
                 pending=bench.pending(orders.choice),
                 mapping=bench.mapping(orders),
                 first=recording.first,
-                untaped=recording.untaped,
+                unrecorded_reason=recording.unrecorded_reason,
                 past=recording.past,
                 elsewhere=self._stepper.words if self._stepper else "",
             )
         self._published = time.monotonic()
-        hurry, self._hurry = self._hurry, False
-        self._call_listeners(hurry)
+        ordered, self._notify_now = self._notify_now, False
+        self._notify(ordered)
 
     def _fail(self, error: Exception) -> None:
         """Show why the search stopped; what was found until then stays on the page."""
@@ -384,9 +383,10 @@ class Session:
         words = str(error).partition("\nTraceback")[0]  # a worker's is in the log
         self._message = words if expected else f"{type(error).__name__}: {words}"
         self.snapshot = replace(self.snapshot, phase="failed", message=self._message)
-        self._call_listeners()
+        self._notify()
 
-    def _call_listeners(self, hurry: bool = True) -> None:
-        for listener, always in self._listeners:
-            if hurry or always:
+    def _notify(self, ordered: bool = True) -> None:
+        """Call the listeners; without an order only those of every snapshot."""
+        for listener, every_snapshot in self._listeners:
+            if ordered or every_snapshot:
                 listener()

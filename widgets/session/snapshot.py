@@ -19,7 +19,7 @@ from m2n2lab.analysis.maps import (
     curves_data,
     niches_data,
 )
-from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, placed
+from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, update_page
 
 from .ballot import Ballot
 from .gallery import GalleryData
@@ -85,7 +85,7 @@ class Snapshot:
         chosen: the member whose page is open; the best where nobody was chosen.
         member: that page.
         first: the earliest step that can be looked at again; ``None`` where none can.
-        untaped: why none can, in words.
+        unrecorded_reason: why none can; empty otherwise.
         past: the archive of the step that is looked at, if that is not the present.
     """
 
@@ -126,7 +126,7 @@ class Snapshot:
     chosen: int | None = None
     member: MemberPage | None = None
     first: int | None = None
-    untaped: str = ""
+    unrecorded_reason: str = ""
     past: Past | None = None
 
     @property
@@ -180,7 +180,7 @@ class Camera:
             more: further fields of ``Snapshot``.
         """
         evolver, old = self._evolver, self._last
-        archive, desk = evolver.archive, self._bench
+        archive, bench = evolver.archive, self._bench
         niches, attraction, mean = old.niches, old.attraction, old.mean
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
@@ -207,16 +207,16 @@ class Camera:
             niches=niches,
             attraction=attraction,
             curves=old.curves if old.curves and step == old.step else curves_data(evolver),
-            bench=desk.data,
-            note=desk.note,
-            stale=desk.stale,
-            undoable=desk.undoable,
-            landscape=desk.landscape,
-            answers=desk.answers,
-            matching=desk.matching,
-            draws=desk.gallery.possible,
-            gallery=desk.gallery.data,
-            ballot=desk.booth.ballot,
+            bench=bench.data,
+            note=bench.note,
+            stale=bench.stale,
+            undoable=bench.undoable,
+            landscape=bench.landscape,
+            answers=bench.answers,
+            matching=bench.matching,
+            draws=bench.gallery.possible,
+            gallery=bench.gallery.data,
+            ballot=bench.booth.ballot,
             **more,
             **self._people(phase, chosen),
         )
@@ -262,7 +262,7 @@ class Camera:
             lineage_data(lineage, focus),
             shares_data(lineage),
             focus,
-            placed(page, evolver, lineage),
+            update_page(page, evolver, lineage),
         )
         return dict(zip(PEOPLE, people, strict=True))
 

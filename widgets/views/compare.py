@@ -151,7 +151,7 @@ class CompareView(LivePlot):
         old = self._on_page()
         try:
             seed = (self.seed.value or "0").strip()
-            asked = replace(old.settings, method=self.method.value).asked({"seed": seed})
+            asked = replace(old.settings, method=self.method.value).with_query({"seed": seed})
             run = self._runs.add(asked)
         except InputError as error:
             self._said.object = f'<div class="wrong" role="alert">{escape(str(error))}</div>'

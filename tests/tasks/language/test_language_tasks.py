@@ -275,9 +275,9 @@ def test_a_small_task_has_the_same_capacity_as_a_large_one():
 def test_shares_that_do_not_fit_and_tasks_that_are_none_are_refused():
     with pytest.raises(InputError, match=r"shares must be one factor for each of the 4"):
         Archive(4, 3, shares=[1, 2])
-    with pytest.raises(InputError, match="but str came among them"):
+    with pytest.raises(InputError, match="got str among them"):
         Tasks(["gsm8k"])
-    with pytest.raises(InputError, match="at least one task, but none came"):
+    with pytest.raises(InputError, match="at least one task, got none"):
         Tasks([])
 
 
