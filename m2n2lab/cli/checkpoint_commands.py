@@ -44,7 +44,7 @@ Components = Annotated[
 Vocab = Annotated[
     str,
     typer.Option(
-        "--vocab", help="Vocabularies of different sizes: refuse them, or merge the common rows."
+        "--vocab", help="Vocabularies of different sizes: refuse, or common to merge common rows."
     ),
 ]
 Out = Annotated[
@@ -197,7 +197,7 @@ def merge(
         ),
     ] = "1",
     granularity: Annotated[
-        str, typer.Option("--granularity", help="One angle per model, or one per tensor.")
+        str, typer.Option("--granularity", help="One angle per model or per tensor.")
     ] = "model",
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; that of A by default.")
@@ -216,8 +216,8 @@ def merge(
 ) -> None:
     """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
 
-    Before the split point the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204). The
-    folder appears once it is complete.
+    Before the split point the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204).
+    The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
 
