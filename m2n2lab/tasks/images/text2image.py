@@ -107,8 +107,9 @@ class Text2Image(CachingTask):
         """
         from m2n2lab.checkpoint import CheckpointSpace
 
-        loads = isinstance(space, CheckpointSpace) and not space.given_module
-        if loads and space.plan.base.kind != "diffusers":
+        if not isinstance(space, CheckpointSpace) or space.given_module:
+            return
+        if space.plan.base.kind != "diffusers":
             raise InputError(
                 f"Seeds of this task must be pipelines of diffusers, folders with a "
                 f"model_index.json, but {space.plan.base.id} is not; give such folders."
