@@ -9,7 +9,7 @@ from m2n2lab.analysis.landscape import landscape_data
 from m2n2lab.analysis.lineage import BINS, Lineage
 from m2n2lab.analysis.lineage_arrays import painting_data
 from m2n2lab.analysis.lineage_replay import retraced
-from m2n2lab.viz.theme import LIGHT, inks, painting_pixels, seed_colours
+from m2n2lab.viz.theme import LIGHT, painting_pixels, rgb_values, seed_colours
 
 KNOWN = (
     *("id", "born", "died", "parent_a", "parent_b", "row_a", "row_b"),
@@ -76,7 +76,7 @@ def test_paintings_are_strips_in_the_seeds_colours(tiny, tiny_seeds):
     )
     halves = np.zeros((BINS, 3))
     halves[:10, 0], halves[10:, 1] = 1.0, 1.0
-    first, second, _ = inks(tuple(seed_colours(LIGHT, 2)))
+    first, second, _ = rgb_values(tuple(seed_colours(LIGHT, 2)))
     pixels = painting_pixels(halves, LIGHT, height=3)
     assert (pixels[:, :10] == first).all()
     assert (pixels[:, 10:] == second).all()

@@ -17,7 +17,7 @@ def data(*ends):
     return CompareData(names, tuple(range(len(ends))), steps, values)
 
 
-def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_seeds):
+def test_curves_are_those_of_each_search_without_unknown_values(tiny, tiny_seeds):
     runs = {name: make_evolver(name, tiny, tiny_seeds, rng=0) for name in ("m2n2", "ga")}
     runs["m2n2"].run(30)
     runs["ga"].run(20)
@@ -26,7 +26,7 @@ def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_se
         compared = compare_data(curves, metric)
         assert compared.names == ("m2n2", "ga")
         for k, evolver in enumerate(runs.values()):
-            taken = len(evolver.records)  # after where it began, as far as that is known
+            taken = len(evolver.records)  # the standing before the first step may come before
             np.testing.assert_allclose(
                 compared.values[k][-taken:], 100 * evolver.records.column(column)
             )
@@ -38,11 +38,11 @@ def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_se
 def test_an_unknown_metric_and_no_runs_are_refused(tiny, tiny_seeds):
     with pytest.raises(InputError, match="no metric named 'best'"):
         compare_data({}, "best")
-    with pytest.raises(InputError, match="at least one run"):
+    with pytest.raises(InputError, match="at least one run, got none"):
         compare({})
 
 
-def test_names_stand_where_curves_end_but_never_on_each_other():
+def test_names_are_placed_at_the_ends_of_curves_without_overlap():
     places = label_heights(data(20.0, 80.0))
     assert places.tolist() == [20.0, 80.0]
     for ends in ((0.0, 100.0), (0.0, 1.0), (99.9, 100.0, 100.0)):  # none is cut at an edge

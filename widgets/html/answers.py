@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from m2n2lab.core.task import Sample
-from m2n2lab.viz.fonts import LETTERS
+from m2n2lab.viz.fonts import FONT_STACK
 
 from ..session.snapshot import Snapshot
 from ..session.workbench import Answer
@@ -13,7 +13,7 @@ from .pictures import sample_uri
 from .texts import LONGEST, TEXTS_CSS, said, short
 
 ANSWERS_CSS = (
-    f".answers {{ --letters: {LETTERS}; }}"
+    f".answers {{ --letters: {FONT_STACK}; }}"
     """
 .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
            font: 600 12px var(--letters); text-align: center; }

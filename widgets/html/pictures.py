@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.theme import Theme, inks, painting_pixels, ramp, seed_colours
+from m2n2lab.viz.theme import Theme, painting_pixels, ramp, rgb_values, seed_colours
 
 LEAST = 0.0005
 """Share below which it is not worth a word that something came from outside."""
@@ -35,7 +35,7 @@ def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
 @cache
 def _heat(theme: Theme) -> NDArray[np.uint8]:
     """Return the ramp and, last, the background (257, 3)."""
-    return inks((*ramp(theme), theme.card))
+    return rgb_values((*ramp(theme), theme.card))
 
 
 def painting_uri(painting: NDArray[np.float64], theme: Theme) -> str:

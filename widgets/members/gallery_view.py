@@ -13,7 +13,7 @@ import param
 from PIL import Image
 
 from m2n2lab.tasks.images.text2image import Drawn
-from m2n2lab.viz.fonts import LETTERS
+from m2n2lab.viz.fonts import FONT_STACK
 from m2n2lab.viz.theme import Theme
 
 from ..html.assets import asset
@@ -29,7 +29,7 @@ SMALL_SIDE = 80
 """Pixels along a side of the pictures in the table: twice what they have on the page."""
 
 _CSS = asset("members/gallery.css")
-_LETTERS = {"letters": LETTERS}
+_LETTERS = {"letters": FONT_STACK}
 
 
 class GalleryTable(Themed):
@@ -75,7 +75,7 @@ class GalleryView:
             placeholder="draw …",
             width=300,
             margin=0,
-            stylesheets=[INLINE, f".bk-input {{ font-family: {LETTERS}; }}"],
+            stylesheets=[INLINE, f".bk-input {{ font-family: {FONT_STACK}; }}"],
         )
         small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
         self.ask = pn.widgets.Button(name="Choose blindly", **small)

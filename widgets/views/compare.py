@@ -13,7 +13,7 @@ from m2n2lab.analysis.comparison import METRICS, compare_data
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.draw_compare import ROOM, compare_columns, draw_compare, run_colour
+from m2n2lab.viz.draw_compare import X_RANGE_FACTOR, compare_columns, draw_compare, run_colour
 from m2n2lab.viz.theme import Theme
 
 from ..runs.runs import Run, Runs
@@ -210,7 +210,7 @@ class CompareView(LivePlot):
             for name, columns in compare_columns(data, self.theme, APART).items():
                 self.handles[name]["source"].data = columns
             figure = self.handles["runs"]["plot"]
-            figure.x_range.end = data.last * ROOM
+            figure.x_range.end = data.last * X_RANGE_FACTOR
             figure.y_range.update(start=data.bounds[0], end=data.bounds[1])
 
 

@@ -12,7 +12,7 @@ from m2n2lab.viz.draw_landscape import (
     best_cell,
     draw_landscape,
     landscape_limits,
-    landscape_words,
+    landscape_tooltip,
 )
 from m2n2lab.viz.theme import Theme
 
@@ -48,7 +48,7 @@ class LandscapeView(LivePlot):
         if self.fresh(draw, data, bench):
             # Bokeh's first row is the lowest, as is the first mix.
             scores = (100 * data.scores).astype(np.float32)
-            self.fill("Image", image=[scores], **landscape_words(data))
+            self.fill("Image", image=[scores], **landscape_tooltip(data))
             low, high = landscape_limits(data)
             self.handles["Image"]["color_mapper"].update(low=low, high=high)
             self.fill("best", **best_cell(data))

@@ -10,7 +10,7 @@ import numpy as np
 import panel as pn
 from numpy.typing import NDArray
 
-from m2n2lab.viz.draw_maps import Boxes, Hook, strongest
+from m2n2lab.viz.draw_maps import Boxes, Hook, ramp_limit
 from m2n2lab.viz.theme import Theme
 
 SMALL = 50
@@ -123,7 +123,7 @@ class LivePlot:
         # Bokeh's first row is the lowest.
         values = values[::-1].astype(np.float32)
         self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
-        self.handles["Image"]["color_mapper"].high = strongest(values)
+        self.handles["Image"]["color_mapper"].high = ramp_limit(values)
         figure = self.handles["Image"]["plot"]
         figure.x_range.end, figure.y_range.end = width, height
         return figure

@@ -11,7 +11,7 @@ from bokeh.models.annotations import Span
 
 from m2n2lab.analysis.maps import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.viz.draw_maps import (
-    attraction_words,
+    attraction_tooltip,
     cell_boxes,
     curves_end,
     draw_attraction,
@@ -20,7 +20,7 @@ from m2n2lab.viz.draw_maps import (
     mate_ticks,
     member_ticks,
     name_ticks,
-    niche_words,
+    niche_tooltip,
     row_boxes,
     start_columns,
 )
@@ -56,7 +56,7 @@ class NichesView(LivePlot):
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
-            words = niche_words(data, self.mode)
+            words = niche_tooltip(data, self.mode)
             figure = self.image(values, words, around.width, around.height)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
@@ -115,7 +115,7 @@ class AttractionView(LivePlot):
             return draw_attraction(data, self.theme, self.hooks, pair)
 
         if self.fresh(draw, data):
-            figure = self.image(data.worth, attraction_words(data), *data.worth.shape)
+            figure = self.image(data.worth, attraction_tooltip(data), *data.worth.shape)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             name_ticks(figure.xaxis[0], mate_ticks(data.ids))
         moved, self._moved = self._moved, False
