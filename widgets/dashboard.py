@@ -12,7 +12,7 @@ from m2n2lab.widgets.page.server_log import keep_quiet
 from m2n2lab.widgets.page.template import PageTemplate
 from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
-from m2n2lab.widgets.session.stepper import here
+from m2n2lab.widgets.session.stepper import no_workers
 
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
@@ -34,7 +34,7 @@ def open_browser_session(
     task: Task | None = None,
     shared: bool = False,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
+    executor: Callable[[Settings], Crew | None] = no_workers,
 ) -> BrowserSession:
     """Return a browser session with one run.
 
@@ -54,7 +54,7 @@ def dashboard(
     task: Task | None = None,
     browser_session: BrowserSession | None = None,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
+    executor: Callable[[Settings], Crew | None] = no_workers,
 ) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 

@@ -9,8 +9,8 @@ import pytest
 from helpers.pictures import brightness, scribbled
 from helpers.sessions import wait_for
 from m2n2lab.widgets.members.gallery_view import GalleryView
-from m2n2lab.widgets.session.ballot import Ballot
-from m2n2lab.widgets.session.gallery import Looking
+from m2n2lab.widgets.session.blind_vote import Ballot
+from m2n2lab.widgets.session.gallery import GalleryRequest
 from m2n2lab.widgets.session.session import PUBLISH_SECONDS, Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import Choice, Filter, Workbench
@@ -52,19 +52,19 @@ def bench(search):
 def drawn(bench, looking):
     """Draw all that is missing; return how often something was drawn."""
     times = 0
-    while bench.look(looking):
+    while bench.update_gallery(looking):
         bench.gallery.draw()
         times += 1
     return times
 
 
 def test_nothing_is_drawn_for_nobody(bench):
-    assert not bench.look(None)
+    assert not bench.update_gallery(None)
     assert bench.gallery.data is None
 
 
 def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(bench, search):
-    assert drawn(bench, Looking()) > 1  # a few at a time
+    assert drawn(bench, GalleryRequest()) > 1  # a few at a time
     data = bench.gallery.data
     a, b = bench.data.proposal.parents
     best, newest = search.archive.best.id, max(search.archive.ids)
@@ -82,17 +82,17 @@ def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(bench, s
         for mine, shown in zip(own, row.drawn, strict=True):
             np.testing.assert_array_equal(mine.picture, shown.picture)
             assert mine.score == shown.score
-    assert not bench.look(Looking())
+    assert not bench.update_gallery(GalleryRequest())
     assert bench.gallery.data is data  # nothing new to show
 
 
 def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(bench, search):
-    looking = Looking("child", JAPANESE)  # the first English prompt
-    assert bench.look(looking)
+    looking = GalleryRequest("child", JAPANESE)  # the first English prompt
+    assert bench.update_gallery(looking)
     assert [row.drawn for row in bench.gallery.data.parents] == [(None,)] * 2
     for _ in range(3):
         bench.gallery.draw()
-        bench.look(looking)
+        bench.update_gallery(looking)
     (a, b), child = bench.gallery.data.parents, bench.gallery.data.rows[-1]
     prompt = bench.gallery.data.prompts[JAPANESE]
     assert bench.gallery.data.at == ("child", prompt)
@@ -101,29 +101,29 @@ def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(ben
         f"{k}: {id}" for k, id in zip("AB", bench.data.proposal.parents, strict=True)
     )
     assert not np.array_equal(child.drawn[JAPANESE].picture, a.drawn[0].picture)
-    assert "on the bench" in bench.gallery.data.words
+    assert "on the bench" in bench.gallery.data.origin
     so_far = [drawn for row in bench.gallery.data.rows for drawn in row.drawn if drawn]
     assert {drawn.prompt for drawn in so_far} == {prompt}
 
 
 def test_of_a_member_those_parents_are_seen_that_live(bench, search):
     newest = max(search.archive.ids)
-    drawn(bench, Looking(f"newest: {newest}", 0))
+    drawn(bench, GalleryRequest(f"newest: {newest}", 0))
     parents = bench.gallery.data.parents
     assert bench.gallery.data.at[0] == f"newest: {newest}"
     born = bench._lineage[newest].parents
     assert len(born) == 2
     assert [each.name for each in parents] == [f"parent: {p}" for p in born if p in search.archive]
-    assert f"from {born[0]} × {born[1]}" in bench.gallery.data.words
+    assert f"from {born[0]} × {born[1]}" in bench.gallery.data.origin
 
 
 def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(bench):
-    drawn(bench, Looking(own=" 青い星 "))
+    drawn(bench, GalleryRequest(own=" 青い星 "))
     data = bench.gallery.data
     assert data.prompts[0].text == "青い星"
     assert all(np.isnan(row.drawn[0].score) for row in data.rows)
     assert data.rows[0].drawn[0].picture.shape == (32, 32, 3)
-    drawn(bench, Looking(own="x" * 10_000))
+    drawn(bench, GalleryRequest(own="x" * 10_000))
     assert "1 to 1,000 characters, got 10,000" in bench.gallery.data.note
     assert len(bench.gallery.data.prompts) == JAPANESE + ENGLISH
 
@@ -131,7 +131,7 @@ def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(bench):
 def test_where_the_task_draws_nothing_there_is_no_gallery_and_no_choice(tiny, tiny_seeds):
     search = m2n2lab.Evolver(tiny, tiny_seeds, archive_size=3, rng=0)
     bench = Workbench(search, Lineage(search))
-    assert not bench.look(Looking())
+    assert not bench.update_gallery(GalleryRequest())
     bench.show(Choice(), Filter())
     bench.vote("ballot")
     assert "this task has none" in bench.note
@@ -143,16 +143,16 @@ def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench,
     assert bench.data is before
     for number in range(search.task.points):
         bench.vote("ballot")
-        ballot = bench.booth.ballot
+        ballot = bench.blind_vote.ballot
         assert ballot.open
-        assert "left" not in ballot.words
+        assert "left" not in ballot.message
         point = search.task.names.index(ballot.prompt)
         child = search.task.samples(search.space.materialise(bench._genomes[2]), [point])[0]
         side = "left" if np.array_equal(ballot.left, np.round(child.image * 255)) else "right"
         bench.vote(side)
-        assert not bench.booth.ballot.open
-        assert f"The child’s was {side}" in bench.booth.ballot.words
-        assert f"{number + 1} of {number + 1}" in bench.booth.ballot.words
+        assert not bench.blind_vote.ballot.open
+        assert f"The child’s was {side}" in bench.blind_vote.ballot.message
+        assert f"{number + 1} of {number + 1}" in bench.blind_vote.ballot.message
         assert bench.data.scores[2, point] == 1.0
     assert (bench.data.scores[2] == 1.0).all()
     assert bench.data.verdict != before.verdict
@@ -166,11 +166,11 @@ def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench,
 def test_who_is_not_chosen_gets_nothing_there_and_both_sides_come_up(bench, search):
     sides = set()
     for _ in range(12):
-        bench.booth._won.clear()
+        bench.blind_vote._won.clear()
         bench.vote("ballot")
-        ballot = bench.booth.ballot
-        sides.add(bench.booth._child)
-        bench.vote("right" if bench.booth._child == "left" else "left")
+        ballot = bench.blind_vote.ballot
+        sides.add(bench.blind_vote._child_side)
+        bench.vote("right" if bench.blind_vote._child_side == "left" else "left")
         assert bench.data.scores[2, search.task.names.index(ballot.prompt)] == 0.0
     assert sides == {"left", "right"}
 
@@ -181,7 +181,7 @@ def test_a_choice_about_another_child_does_not_count(bench):
     data = bench.data
     bench.vote("left")
     assert bench.data is data
-    assert "changed meanwhile" in bench.booth.ballot.words
+    assert "changed meanwhile" in bench.blind_vote.ballot.message
 
 
 def test_a_session_draws_only_while_somebody_looks(search):
@@ -190,15 +190,15 @@ def test_a_session_draws_only_while_somebody_looks(search):
     try:
         wait_for(session, lambda s: s.bench is not None)
         assert session.snapshot.gallery is None
-        session.orders.look_at(Looking())
+        session.orders.view_gallery(GalleryRequest())
         full = wait_for(
             session, lambda s: s.gallery and all(None not in row.drawn for row in s.gallery.rows)
         )
-        session.orders.look_at(None)
+        session.orders.view_gallery(None)
         session.orders.step()
         later = wait_for(session, lambda s: s.step == full.step + 1 and s.phase == "paused")
         assert later.gallery is full.gallery
-        session.orders.look_at(Looking(own="赤い円"))
+        session.orders.view_gallery(GalleryRequest(own="赤い円"))
         wait_for(session, lambda s: s.gallery.prompts[0].text == "赤い円")
         session.orders.command("ballot")
         wait_for(session, lambda s: s.ballot is not None)
@@ -218,7 +218,7 @@ def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(sea
     session = Session(lambda: search)
     session.start()
     try:
-        session.orders.look_at(Looking())
+        session.orders.view_gallery(GalleryRequest())
         session.orders.run()
         # An evaluation that tells of its pictures must not keep its own step from being shown.
         shown = wait_for(session, lambda s: s.phase == "running" and s.step > 3)
@@ -241,7 +241,7 @@ def test_a_session_that_is_closed_while_it_draws_ends_without_an_error(search, c
     wait_for(session, lambda s: s.bench is not None)
     assert session.snapshot.draws
     search.task.watch(Watch(halted=halted))
-    session.orders.look_at(Looking(own="赤い円"))
+    session.orders.view_gallery(GalleryRequest(own="赤い円"))
     assert drawing.wait(10.0)
     session.close()
     assert session.join(10.0)
@@ -260,9 +260,9 @@ def view():
 
 def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(view, bench):
     shown, _, _ = view
-    bench.look(Looking())
+    bench.update_gallery(GalleryRequest())
     bench.gallery.draw()
-    bench.look(Looking())
+    bench.update_gallery(GalleryRequest())
     shown.update(Snapshot(gallery=bench.gallery.data))
     rows = shown.table.rows
     assert [row["name"] for row in rows] == [row.name for row in bench.gallery.data.rows]
@@ -279,9 +279,12 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
     shown, looked, voted = view
     shown.table.chosen = ["child", 2]
     shown.own.value = " 青い星 "
-    assert looked == [Looking("child", 2), Looking("child", 0, "青い星")]  # seen large at once
+    assert looked == [
+        GalleryRequest("child", 2),
+        GalleryRequest("child", 0, "青い星"),
+    ]  # seen large at once
     shown.own.value = ""
-    assert looked[-1] == Looking()
+    assert looked[-1] == GalleryRequest()
     shown.ask.clicks += 1
     shown.right.clicks += 1
     assert voted == ["ballot", "right"]
@@ -289,17 +292,17 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
 
 def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, bench):
     shown, _, _ = view
-    bench.look(Looking(own="<b>x</b>"))
+    bench.update_gallery(GalleryRequest(own="<b>x</b>"))
     shown.update(Snapshot(gallery=bench.gallery.data))
     assert shown.table.detail == {}
-    drawn(bench, Looking("child", 0, "<b>x</b>"))
+    drawn(bench, GalleryRequest("child", 0, "<b>x</b>"))
     shown.update(Snapshot(gallery=bench.gallery.data))
     detail = shown.table.detail
     assert (detail["row"], detail["prompt"]) == ("child", "<b>x</b>")
     assert [parent["name"][0] for parent in detail["parents"]] == ["A", "B"]
     for each in (detail, *detail["parents"]):
         assert each["src"].startswith("data:image/png;base64,")
-    bench.look(Looking(own="y" * 2_000))
+    bench.update_gallery(GalleryRequest(own="y" * 2_000))
     shown.update(Snapshot(gallery=bench.gallery.data))
     assert 'role="alert"' in shown._note.object
 
@@ -311,6 +314,6 @@ def test_two_pictures_can_be_chosen_between_until_a_choice_is_made(view):
     shown.update(Snapshot(ballot=ballot))
     assert shown.left.visible
     assert "赤い円" in shown._ballot.object
-    shown.update(Snapshot(ballot=dataclasses.replace(ballot, open=False, words="The child’s.")))
+    shown.update(Snapshot(ballot=dataclasses.replace(ballot, open=False, message="The child’s.")))
     assert not shown.left.visible
     assert "The child’s." in shown._ballot.object

@@ -16,12 +16,12 @@ from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
 from m2n2lab.widgets.session.run_recorder import (
     FOLDER_PREFIX,
     STORE_NAME,
-    Past,
     RunRecorder,
     remove_orphans,
     start_recorder,
 )
 from m2n2lab.widgets.session.session import Session
+from m2n2lab.widgets.session.snapshot import Past
 
 from m2n2lab import Evolver, InputError, make_evolver, store
 from m2n2lab.analysis.maps import niches_data
@@ -61,7 +61,7 @@ def started(steps, store=None):
 
 
 def looked(session, step):
-    session.orders.look(step)
+    session.orders.view_step(step)
     return wait_for(session, lambda s: s.past is not None and s.past.step == step)
 
 
@@ -78,7 +78,7 @@ def test_the_past_is_what_the_page_showed_then(session):
                 np.testing.assert_array_equal(part, expected, err_msg=field.name)
     # What is not of the archive goes on, and now is one order away.
     assert seen.curves is session.snapshot.curves
-    session.orders.look(None)
+    session.orders.view_step(None)
     assert wait_for(session, lambda s: s.past is None).seen.step == now.step
 
 
@@ -118,7 +118,7 @@ def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
     session.orders.select(0)
     assert held.wait(PATIENCE)  # the worker cannot take orders meanwhile
     for step in range(50, 20, -1):
-        session.orders.look(step)
+        session.orders.view_step(step)
     end()
     go.set()
     wait_for(session, lambda s: s.past is not None and s.past.step == 21)
@@ -149,7 +149,7 @@ def test_a_step_that_is_the_last_again_is_the_present(session):
 @pytest.mark.parametrize("step", [-1, 40, 1_000])
 def test_what_is_no_step_of_the_past_is_the_present(session, step):
     stepped(session, 40)
-    session.orders.look(step)
+    session.orders.view_step(step)
     wait_for(session, lambda s: session.orders.past is None)
     assert session.snapshot.past is None
     assert session.snapshot.message == ""
@@ -220,7 +220,7 @@ def test_models_that_cannot_be_stored_only_have_no_past(make):
     session.start()
     shown = stepped(session, 5)
     assert (shown.first, shown.unrecorded_reason) == (None, "Such models cannot be stored.")
-    session.orders.look(2)
+    session.orders.view_step(2)
     wait_for(session, lambda s: session.orders.past is None)
     assert stepped(session, 5).message == ""
     with pytest.raises(InputError, match="cannot be stored"):
@@ -258,7 +258,7 @@ def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
     shown = failed(session)
     assert "another program holds it" in shown.message
     assert "another program holds it" in figures_html(shown)
-    session.orders.look(2)  # what waits must be written first
+    session.orders.view_step(2)  # what waits must be written first
     assert (
         "another program holds it"
         in wait_for(session, lambda s: session.orders.past is None).message

@@ -8,7 +8,7 @@ import pytest
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
-from m2n2lab.widgets.session.workbench import SHOWN, Filter
+from m2n2lab.widgets.session.workbench import MAX_ANSWERS, Filter
 
 from m2n2lab import Evolver, InputError
 
@@ -113,11 +113,11 @@ def test_plots_stay_the_same_objects_while_nothing_changes(session):
 def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
     session.orders.step(10)
     shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
-    assert len(shown.answers) == SHOWN
+    assert len(shown.answers) == MAX_ANSWERS
     assert len({answer.child.truth for answer in shown.answers}) == 4
     session.orders.filter(Filter("child wrong"))
     wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
-    assert len(wrong.answers) <= SHOWN
+    assert len(wrong.answers) <= MAX_ANSWERS
     session.orders.filter(Filter("A or B wrong"))
     either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
     assert not any(answer.a.right and answer.b.right for answer in either.answers)

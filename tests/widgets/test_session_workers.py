@@ -54,7 +54,7 @@ def test_steps_on_workers_are_taken_exactly_and_can_be_taken_again(session_on, m
     session = session_on(crew)
     session.orders.step()
     session.orders.step(10)
-    shown = wait_for(session, lambda s: s.step == 11 and s.phase == "paused" and not s.elsewhere)
+    shown = wait_for(session, lambda s: s.step == 11 and s.phase == "paused" and not s.in_flight)
     time.sleep(0.1)
     assert session.snapshot.step == 11
     again = make().run(99, executor=Replayed(crew.arrivals))
@@ -68,13 +68,13 @@ def test_a_pause_lets_children_in_flight_arrive(session_on):
     session.orders.run()
     wait_for(session, lambda s: s.phase == "running" and s.step > 5)
     crew.held = True
-    wait_for(session, lambda s: s.elsewhere == "3 in flight")
+    wait_for(session, lambda s: s.in_flight == "3 in flight")
     session.orders.pause()
     paused = wait_for(session, lambda s: s.phase == "paused")
-    assert paused.elsewhere == "3 in flight"
+    assert paused.in_flight == "3 in flight"
     assert "3 in flight" in figures_html(paused)
     crew.held = False
-    rested = wait_for(session, lambda s: s.phase == "paused" and not s.elsewhere)
+    rested = wait_for(session, lambda s: s.phase == "paused" and not s.in_flight)
     assert rested.step == crew.arrivals.events.count(0) == paused.step + 3
 
 
@@ -83,7 +83,7 @@ def test_a_running_search_that_is_told_to_step_pauses_after_that(session_on):
     session.orders.run()
     wait_for(session, lambda s: s.step > 5)
     session.orders.step(2)
-    at = wait_for(session, lambda s: s.phase == "paused" and not s.elsewhere).step
+    at = wait_for(session, lambda s: s.phase == "paused" and not s.in_flight).step
     time.sleep(0.1)
     assert session.snapshot.step == at
 
@@ -110,7 +110,7 @@ def test_a_task_that_raises_in_a_worker_is_shown_without_its_trace_and_the_searc
     crew = Scripted(2, script=[None] * 4 + [odd])
     session = session_on(crew)
     session.orders.run()
-    failed = wait_for(session, lambda s: s.phase == "failed" and not s.elsewhere)
+    failed = wait_for(session, lambda s: s.phase == "failed" and not s.in_flight)
     assert "raised ZeroDivisionError: data <b>point</b> 3; fix that and go on." in failed.message
     assert "Traceback" not in failed.message
     assert "data &lt;b&gt;point" in figures_html(failed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.session.session import Session
-from m2n2lab.widgets.session.workbench import RECENT, SHOWN, Choice, Filter, Workbench
+from m2n2lab.widgets.session.workbench import MAX_ANSWERS, RECENT_MEMBERS, Choice, Filter, Workbench
 
 from m2n2lab import Evolver, InputError, make_evolver, tasks
 from m2n2lab.analysis.lineage import Lineage
@@ -82,7 +82,7 @@ def test_a_graded_score_below_one_is_not_solved():
 def test_of_many_that_match_some_are_shown_evenly_spread_over_the_classes(tiny, tiny_seeds):
     bench = bench_of(Evolver(tiny, tiny_seeds, mutation=0.05, rng=1))
     bench.show(Choice(), Filter())
-    assert (len(bench.answers), bench.matching) == (SHOWN, 60)
+    assert (len(bench.answers), bench.matching) == (MAX_ANSWERS, 60)
     truths = [answer.child.truth for answer in bench.answers]
     assert sorted(truths.count(name) for name in tiny.classes) == [6, 6, 6, 6]
     bench.answer(Filter("all", tiny.classes[2]))
@@ -205,12 +205,12 @@ def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(40)
     bench = bench_of(evolver)
     pair = shown_and_dead(evolver, bench)
-    for _ in range(RECENT):
+    for _ in range(RECENT_MEMBERS):
         bench.remember()  # an archive that stays the same makes nobody older
     bench.show(Choice(*pair), Filter())
     assert bench.note == ""
     newcomers = 0
-    while newcomers <= RECENT:
+    while newcomers <= RECENT_MEMBERS:
         newcomers += evolver.step().accepted
         bench.remember()
     for lost in (pair, (10**6, 10**6 + 1)):

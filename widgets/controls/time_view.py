@@ -59,7 +59,7 @@ class TimeView:
         font = {"font": "12px system-ui, sans-serif"}
         self.said = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
         self.slider.param.watch(lambda event: self._move(event.new), "at")
-        self.now.on_click(lambda event: self._orders().look(None))
+        self.now.on_click(lambda event: self._orders().view_step(None))
         self.branch.on_click(lambda event: self._go_another_way())
         self.pane = pn.FlexBox(
             self.slider,
@@ -74,7 +74,7 @@ class TimeView:
 
     def _move(self, at: int) -> None:
         if not self._quiet:
-            self._orders().look(None if at == NOW else at)
+            self._orders().view_step(None if at == NOW else at)
 
     def _go_another_way(self) -> None:
         try:

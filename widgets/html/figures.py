@@ -63,6 +63,6 @@ def _pace(snapshot: Snapshot) -> str:
     asked = snapshot.answers_so_far
     if asked is not None and snapshot.phase != "failed":
         return asked.words
-    speed, flying = snapshot.speed, f" · {snapshot.elsewhere}" if snapshot.elsewhere else ""
+    speed, flying = snapshot.speed, f" · {snapshot.in_flight}" if snapshot.in_flight else ""
     pace = f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
     return pace + flying

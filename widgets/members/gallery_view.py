@@ -19,8 +19,8 @@ from m2n2lab.viz.theme import Theme
 from ..html.assets import asset
 from ..html.pictures import png_uri
 from ..html.texts import LONGEST, short
-from ..session.ballot import Ballot
-from ..session.gallery import GalleryData, Looking, Row
+from ..session.blind_vote import Ballot
+from ..session.gallery import GalleryData, GalleryRequest, Row
 from ..session.snapshot import Snapshot
 from ..views.styles import INLINE, SMALL
 from ..views.themed import Themed, host_css
@@ -56,7 +56,7 @@ class GalleryView:
     def __init__(
         self,
         theme: Theme,
-        looked: Callable[[Looking], object],
+        looked: Callable[[GalleryRequest], object],
         voted: Callable[[str], object],
     ) -> None:
         self._looked = looked
@@ -108,7 +108,7 @@ class GalleryView:
     def look(self) -> None:
         """Say what is wanted."""
         row, column = self.table.chosen
-        self._looked(Looking(row, column, (self.own.value or "").strip()))
+        self._looked(GalleryRequest(row, column, (self.own.value or "").strip()))
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -139,7 +139,7 @@ class GalleryView:
             }
             for drawn, prompt in zip(row.drawn, prompts, strict=True)
         ]
-        return {"name": row.name, "kind": row.kind, "pictures": pictures}
+        return {"name": row.name, "kind": row.role, "pictures": pictures}
 
     def _thumbnail(self, drawn: Drawn) -> str:
         """Return a small picture as a data URI, made once."""
@@ -173,7 +173,7 @@ def _detail(data: GalleryData) -> dict[str, Any]:
             else {"name": parent.name}
             for parent in data.parents
         ],
-        "words": data.words,
+        "words": data.origin,
     }
 
 
@@ -186,5 +186,5 @@ def _ballot_html(ballot: Ballot) -> str:
     words = f"<p>Which is better? <b>{short(ballot.prompt, LONGEST)}</b></p>" if ballot.open else ""
     return (
         f'<div class="large" data-testid="ballot">{pictures}'
-        f"<div>{words}<p>{escape(ballot.words)}</p></div></div>"
+        f"<div>{words}<p>{escape(ballot.message)}</p></div></div>"
     )

@@ -72,7 +72,7 @@ class Console:
             )
         self.evolver = evolver
         title = f"{evolver.task.name} · {evolver.method}" if title is None else title
-        self.session = Session(lambda: evolver, title, people=False, follow=True)
+        self.session = Session(lambda: evolver, title, members=False, follow=True)
         self._births: deque[Generation] = deque(maxlen=LOGGED)
         self._last: Generation | None = None
         self._shown: dict[str, object] = {}  # what the widgets were made of, by name

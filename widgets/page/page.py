@@ -29,7 +29,7 @@ from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Run
-from ..session.gallery import Looking
+from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
 from ..session.session import Session
 from ..session.snapshot import Snapshot
@@ -172,9 +172,9 @@ class Page:
             self.time.say("The bench merges who lives now; branch from here to merge these two.")
             self._refresh_all()  # the page has framed them already
 
-    def _look_at(self, looking: Looking) -> None:
+    def _look_at(self, request: GalleryRequest) -> None:
         """Have the gallery drawn as long as it is seen, and look at what there is."""
-        self.orders().look_at(looking if self.tab.value == "gallery" else None)
+        self.orders().view_gallery(request if self.tab.value == "gallery" else None)
         self._refresh_now()
 
     def _turn(self) -> None:

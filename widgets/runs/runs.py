@@ -15,7 +15,7 @@ from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded
 from ..session.session import Session
-from ..session.stepper import here
+from ..session.stepper import no_workers
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
@@ -67,7 +67,7 @@ class Runs:
     store: Path | None = None
     recorded: bool = True
     build: Callable[[Settings, Task | None], Evolver] = build_evolver
-    executor: Callable[[Settings], Crew | None] = here
+    executor: Callable[[Settings], Crew | None] = no_workers
     all: tuple[Run, ...] = ()
     _count: int = 0
     _started: bool = False

@@ -25,7 +25,7 @@ from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
-from ..session.stepper import here
+from ..session.stepper import no_workers
 from .window import Window, check_screen
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def serve_dashboard(
     window: bool = False,
     shared: bool = False,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
+    executor: Callable[[Settings], Crew | None] = no_workers,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
     from .orders import Mailbox
-    from .run_recorder import Past, RunRecorder
+    from .run_recorder import RunRecorder
+    from .snapshot import Past
 
 
 def not_recorded(evolver: Evolver) -> str:
@@ -77,7 +78,7 @@ class Recording:
         """
         recorder = self._recorder
         if step is not None and (recorder is None or not recorder.first <= step < recorder.last):
-            self._orders.stop_looking(step)  # it is the present, or was undone
+            self._orders.leave_step(step)  # it is the present, or was undone
             step = None
         if step == (self.past and self.past.step):
             return False
@@ -86,7 +87,7 @@ class Recording:
             try:
                 self.past = recorder.past(step)
             except BaseException:
-                self._orders.stop_looking(step)  # or it would be tried again and again
+                self._orders.leave_step(step)  # or it would be tried again and again
                 raise
         return True
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2n2lab.analysis.maps import AttractionData, NichesData, attraction_data, niches_data
+from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.store import Recorder, StoreError, branch, replay
 from m2n2lab.store.writer import in_use
 from m2n2lab.utils.errors import InputError
 
+from .snapshot import ACCEPTANCE_WINDOW_CHILDREN, Past
+
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
 log = logging.getLogger("m2n2lab")
-
-ACCEPTANCE_WINDOW = 1_000
-"""Children over which the share that was accepted is counted."""
 
 FOLDER_PREFIX, STORE_NAME = "m2n2lab-tape-", "run.db"
 """Names of a temporary recording: the start of its folder's, and the store in it."""
@@ -48,22 +46,6 @@ def remove_orphans() -> int:
         except OSError:  # another user's, or just removed
             continue
     return removed
-
-
-@dataclass(frozen=True)
-class Past:
-    """The archive as it was after a step; its fields are those of a ``Snapshot`` of then."""
-
-    step: int
-    accepted: float
-    best: int
-    train: float
-    test: float
-    mean: float
-    coverage: float
-    size: int
-    niches: NichesData
-    attraction: AttractionData
 
 
 class RunRecorder:
@@ -120,7 +102,7 @@ class RunRecorder:
         self._recorder.flush()
         archive, evolver = replay(self.path, self.run, step), self._evolver
         last = step - evolver.generation + len(evolver.records)  # rows up to that step
-        rows = evolver.records.table(max(last - ACCEPTANCE_WINDOW, 0), last)
+        rows = evolver.records.table(max(last - ACCEPTANCE_WINDOW_CHILDREN, 0), last)
         accepted = rows[:, COLUMNS.index("accepted")]
         return Past(
             step=step,
