@@ -328,7 +328,7 @@ BAD = {
     "no width": (lambda _: Classify(X, Y, hidden=0), "hidden must be .* >= 1, got 0"),
     "half a width": (lambda _: Classify(X, Y, hidden=2.5), "hidden must be .* got 2.5"),
     "width as text": (lambda _: Classify(X, Y, hidden=[2, "x"]), "hidden must .* got 'x'"),
-    "device": (lambda _: Classify(X, Y, device="gpu"), "'cpu' or 'cuda', but 'gpu' came"),
+    "device": (lambda _: Classify(X, Y, device="gpu"), "'cpu' or 'cuda', got 'gpu'"),
     "no seeds": (lambda t: t.random_seeds(0), "count must be .* >= 1, got 0"),
     "scale": (lambda t: t.random_seeds(2, scale=-1), "scale must be .* got -1"),
     "unknown class": (lambda t: t.trained_seeds([["7"]]), r"among 0, 1, 2, 3, got \['7'\];"),

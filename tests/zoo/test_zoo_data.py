@@ -1,4 +1,4 @@
-"""What the zoo's language models are taught and asked."""
+"""Training data and tasks of the zoo's language models."""
 
 import itertools
 import re
