@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from m2n2lab.executors import Crew
 
 
-def _asked() -> dict[str, str]:
-    """Return what the page's address asks for."""
+def _query() -> dict[str, str]:
+    """Return the query of the page's address."""
     arguments = pn.state.session_args or {}
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
@@ -40,9 +40,9 @@ def open_browser_session(
 
     Args:
         settings: the search.
-        task: made from ``settings`` before, to be shared by many browser sessions.
+        task: made from ``settings`` already, to be shared by browser sessions.
         shared: whether every page opens this session.
-        store: where its runs are recorded; by default in a file that ends with each.
+        store: where its runs are recorded; by default each in a temporary file that ends with it.
         executor: makes the workers of one run; by default there are none.
     """
     runs = Runs({} if task is None else {settings.task: task}, store, executor=executor)
@@ -58,33 +58,33 @@ def dashboard(
 ) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 
-    The workers start when the page has been loaded, and end soon after it is closed.
+    Its searches start once the page has been sent, and end soon after it is closed.
 
     Args:
         settings: the search; digits from scratch by default.
-        task: made from ``settings`` before, to be shared by many pages.
+        task: made from ``settings`` already, to be shared by pages.
         browser_session: what every page shows; by default each has a session of its own.
         store, executor: as in ``open_browser_session``.
     """
     settings = settings or Settings()
-    query = _asked()
+    query = _query()
     browser_session = browser_session or BROWSER_SESSIONS.find(query.get("browser_session", ""))
     if browser_session is None:
-        made = {} if task is None else {settings.task: task}
-        runs, error = Runs(made, store, executor=executor), None
+        tasks = {} if task is None else {settings.task: task}
+        runs, error = Runs(tasks, store, executor=executor), None
         try:
             settings = settings.with_query(query)
-        except InputError as wrong:  # said on the page
+        except InputError as wrong:  # shown on the page
             error = wrong
         browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
     page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
     browser_session.connect(page)
 
-    def closed(context: object) -> None:  # on the event loop: signal, do not wait
-        page.end()
+    def closed(context: object) -> None:  # on the event loop: must not wait
+        page.close()
         BROWSER_SESSIONS.close_abandoned()
 
-    pn.state.onload(page.attend)
+    pn.state.onload(page.start_refreshing)
     pn.state.on_session_destroyed(closed)
     template = page.template()
     page.prepare()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from m2n2lab.widgets.html.texts import LONGEST, LONGEST_ANSWER
+from m2n2lab.widgets.html.texts import MAX_ANSWER_CHARS, MAX_TEXT_CHARS
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import ANSWERS, Answer, Filter
 from m2n2lab.widgets.views.answers import AnswersView
@@ -78,7 +78,7 @@ def test_texts_from_outside_are_shown_as_text_and_shortened(asked):
     one = said(HOSTILE, False, HOSTILE)
     view.update(snapshot((HOSTILE, HOSTILE), (Answer(one, one, one),) * 24, 24))
     page = view.pane.object
-    assert len(page) < 24 * (LONGEST + 4 * LONGEST_ANSWER) * 6
+    assert len(page) < 24 * (MAX_TEXT_CHARS + 4 * MAX_ANSWER_CHARS) * 6
     assert "<script" not in page
     assert "<img" not in page
     assert "\x1b" not in page

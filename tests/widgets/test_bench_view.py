@@ -11,7 +11,7 @@ from helpers.figures import serving
 from helpers.pages import button, figure, opened
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.bench.bench_view import BenchView
-from m2n2lab.widgets.html.names import LONGEST_NAME
+from m2n2lab.widgets.html.names import MAX_NAME_CHARS
 from m2n2lab.widgets.html.pictures import painting_uri, shares_words
 from m2n2lab.widgets.session.orders import Mailbox
 from m2n2lab.widgets.session.session import Session
@@ -171,7 +171,7 @@ def test_hostile_names_are_shown_as_text_and_shortened():
     assert len(said) < 2_000
     assert "<script" not in said
     assert "\x1b" not in said
-    assert [len(name) <= LONGEST_NAME for name in view.split.names] == [True] * 3
+    assert [len(name) <= MAX_NAME_CHARS for name in view.split.names] == [True] * 3
     assert view.split.names[2].endswith("to_q.weight")
     assert "\x1b" not in view.split.names[0]
 

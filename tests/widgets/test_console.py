@@ -187,7 +187,7 @@ def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, mon
 
 
 def test_what_is_no_search_is_refused():
-    with pytest.raises(InputError, match="A console needs a search, but int came"):
+    with pytest.raises(InputError, match="evolver must be an Evolver, got int"):
         Console(3)
 
 
@@ -220,13 +220,13 @@ def test_a_cell_that_is_interrupted_pauses_and_later_cells_do_not():
         error_in_exec = KeyboardInterrupt()
 
     interrupts, paused = Interrupts(), []
-    interrupts.watch("me", lambda: paused.append(1))
+    end = interrupts.subscribe(lambda: paused.append(1))
     interrupts._cell_ended(Result)
     Result.error_in_exec = ValueError()
     interrupts._cell_ended(Result)
     assert paused == [1]
-    interrupts._idle(signal.SIGINT, None)
-    interrupts.forget("me")
+    interrupts._handle(signal.SIGINT, None)
+    end()
     interrupts.pause()
     assert paused == [1, 1]
 

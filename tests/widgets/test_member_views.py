@@ -9,8 +9,8 @@ import pytest
 from bokeh.document import Document
 from bokeh.events import Tap
 from helpers.figures import drawn, same, serving, tick_names
-from m2n2lab.widgets.html.pictures import heat_uri, painting_uri, seeds_key, shares_words
-from m2n2lab.widgets.html.texts import LONGEST
+from m2n2lab.widgets.html.pictures import heat_uri, painting_uri, seeds_key, shares_label
+from m2n2lab.widgets.html.texts import MAX_TEXT_CHARS
 from m2n2lab.widgets.members.members import MembersView, MemberView
 from m2n2lab.widgets.views.lineage import LineageView, SharesView
 from PIL import Image
@@ -71,7 +71,7 @@ def test_the_table_has_a_row_for_each_member_the_fittest_first(members):
         assert row["fitness"] == members.fitness[k]
         assert (row["score"], row["alone"]) == (members.score[k], members.alone[k])
         assert row["parents"] == list(members.parents[k])
-        assert row["made"] == shares_words(members.painting[k], members.seeds)
+        assert row["made"] == shares_label(members.painting[k], members.seeds)
         assert row["worst"] == members.accuracy[k].min()
 
 
@@ -114,7 +114,7 @@ def test_a_painting_is_a_strip_of_stacked_shares():
     assert (picture[:, :24] == first).all()
     assert (picture[:6, 24:] == second).all()
     assert (picture[6:, 24:] == outside).all()
-    assert shares_words(painting, NAMES) == "a 50.0 %, outside 26.9 %, b 23.1 %"
+    assert shares_label(painting, NAMES) == "a 50.0 %, outside 26.9 %, b 23.1 %"
     assert "outside" not in seeds_key(np.array([0.25, 0.75, 0.0]), NAMES, LIGHT)
 
 
@@ -165,7 +165,7 @@ def test_hostile_texts_are_shown_as_text(watched):
     assert "<script" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;" in html
-    assert "x" * LONGEST not in html
+    assert "x" * MAX_TEXT_CHARS not in html
 
 
 def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
@@ -360,7 +360,7 @@ def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(
     expect(cells.nth(2)).to_have_text(f"{members.fitness[2]:.1f}")
     expect(cells.nth(3)).to_have_text(f"{members.score[2]:.1%}".replace("%", " %"))
     image = cells.nth(1).get_by_role("img")
-    expect(image).to_have_attribute("alt", shares_words(members.painting[2], members.seeds))
+    expect(image).to_have_attribute("alt", shares_label(members.painting[2], members.seeds))
     expect(cells.nth(5).get_by_role("img")).to_have_attribute("alt", re.compile("^<script>"))
     rows.nth(2).click()
     expect(page.get_by_test_id("member").locator("h3")).to_have_text(

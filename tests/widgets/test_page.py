@@ -24,7 +24,7 @@ def page(digits):
     runs = Runs({"digits": digits})
     page = Page(BrowserSession(runs, runs.add(Settings(threads=1))))
     page.calls = []
-    page._seen_plots = deque(
+    page._visible_plots = deque(
         [lambda snapshot, name=name: page.calls.append((name, snapshot)) for name in "abcde"]
     )
     yield page
@@ -135,7 +135,7 @@ def test_a_page_that_is_gone_is_not_refreshed(page, document):
     async def scenario():
         await sent(document)
         page._refresh_now()
-        page.end()
+        page.close()
         page._refresh_now()
         await asyncio.sleep(0.01)
         assert (document.ticks, document.shown) == ([], [])

@@ -12,7 +12,7 @@ import pytest
 from helpers.sessions import PATIENCE, wait_for
 from helpers.stores import same
 from m2n2lab.widgets.html.figures import figures_html
-from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
+from m2n2lab.widgets.runs.runs import MAX_RUNS, Runs
 from m2n2lab.widgets.session.run_recorder import (
     FOLDER_PREFIX,
     STORE_NAME,
@@ -177,7 +177,7 @@ def test_a_run_branches_beside_another_and_goes_its_own_way():
 
 def test_a_page_with_all_its_runs_says_so_before_it_branches():
     runs = Runs()
-    first, *_ = (runs.add(Settings()) for _ in range(MOST_RUNS))
+    first, *_ = (runs.add(Settings()) for _ in range(MAX_RUNS))
     with pytest.raises(InputError, match="at most 8 runs"):
         runs.branch(first, 0)
 

@@ -98,7 +98,7 @@ def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, 
     shown = source("Image")["image"][0][int(rows[a]), int(columns[b])]
     expected = snapshot.attraction.worth[1, 4]
     assert shown == pytest.approx(expected)
-    assert f'"attracted">{expected:.1f}<' in view.words.object
+    assert f'"attracted">{expected:.1f}<' in view.sentence.object
     clustered = tuple(ids[row] for row in cluster_order(snapshot.niches.scores))
     assert tuple(sorted(columns, key=columns.get)) == (clustered if order == "clustered" else ids)
 

@@ -4,7 +4,7 @@ import pytest
 from helpers.pages import PATIENCE
 from m2n2lab.widgets.runs import browser_sessions
 from m2n2lab.widgets.runs.browser_sessions import BrowserSessions
-from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
+from m2n2lab.widgets.runs.runs import MAX_RUNS, Runs
 
 from m2n2lab import InputError
 from m2n2lab.config.settings import Settings
@@ -78,9 +78,9 @@ def test_a_run_can_be_removed_but_not_the_last_one(runs):
 
 
 def test_a_page_holds_so_many_runs_and_says_so(runs):
-    for seed in range(1, MOST_RUNS):
+    for seed in range(1, MAX_RUNS):
         runs.add(Settings(seed=seed, threads=1))
-    with pytest.raises(InputError, match=f"at most {MOST_RUNS} runs"):
+    with pytest.raises(InputError, match=f"at most {MAX_RUNS} runs"):
         runs.add(Settings(threads=1))
 
 

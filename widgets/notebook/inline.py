@@ -1,4 +1,4 @@
-"""The dashboard inside a notebook: served by the kernel, shown in a frame."""
+"""Inline dashboard: served by the kernel, shown by a notebook in a frame."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Only browsers on the kernel's own machine can reach it."""
 
-PATIENCE = 30.0
-"""Most seconds until the server answers."""
+START_TIMEOUT_SECONDS = 30.0
+"""Most time until the server answers."""
 
 
 class Framed:
-    """A dashboard in a frame; ``close`` ends its searches' workers, not a search of the notebook.
+    """A dashboard in a frame; ``close`` ends its workers, not a search of the notebook.
 
     Attributes:
-        address: where it can be opened in a tab of its own.
+        address: to open it in a tab of its own.
     """
 
     def __init__(self, browser_session: BrowserSession, address: str, height: int) -> None:
@@ -69,9 +69,9 @@ def dashboard(
     theme: str = "light",
     executor: Crew | None = None,
 ) -> Framed:
-    """Return the dashboard, to be shown by a cell, of a search that cells go on stepping.
+    """Return the dashboard of a search that cells can go on stepping, to be shown by a cell.
 
-    It is served on this machine alone, so the browser must run on the kernel's machine.
+    It is served to the kernel's machine alone, so the browser must run there.
 
     Args:
         evolver: the search; digits from scratch by default.
@@ -80,14 +80,13 @@ def dashboard(
         executor: workers that score the children of this search; they end when it is closed.
 
     Raises:
-        InputError: no such theme, no height; workers without a search.
+        InputError: no such theme, an invalid height, or an executor without an evolver.
     """
     choose("theme", theme, THEMES)
     height = whole_number("height", height, 1)
     if executor is not None and evolver is None:
         raise InputError(
-            "Workers score the children of one search, but none came with the executor; give the "
-            "dashboard an evolver too."
+            "executor scores the children of one search, but there is no evolver; give both."
         )
     settings = Settings()
     if evolver is not None:
@@ -98,7 +97,7 @@ def dashboard(
     def build(made: Settings, task: Task | None) -> Evolver:
         if evolver is not None and made is settings:
             return evolver
-        return build_evolver(made, task)  # another search, beside it
+        return build_evolver(made, task)  # of another search, beside it
 
     runs = Runs(
         recorded=evolver is None,  # a cell may load another state or record the search itself
@@ -111,7 +110,7 @@ def dashboard(
 
 
 def _serve() -> int:
-    """Serve dashboards in a thread, once; returns the port."""
+    """Serve dashboards in a thread, once per process; returns the port."""
     global _port
     if _port is None:
         import panel as pn
@@ -137,7 +136,7 @@ def _serve() -> int:
 
 def _await(port: int) -> None:
     """Wait until the server, whose thread has just begun, can be reached."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             socket.create_connection((HOST, port), timeout=1).close()

@@ -1,4 +1,4 @@
-"""The page's parts, and how they follow the search that is on the page.
+"""Page: its views, and how they follow the search that it shows.
 
 The page only reads snapshots and gives orders; each search runs in a worker thread of its own.
 """
@@ -50,26 +50,26 @@ if TYPE_CHECKING:
 
     from m2n2lab.analysis.merge_preview import BenchData
 
-REFRESH_EVERY = 400
-"""Milliseconds between two looks at the session's snapshot."""
+REFRESH_MILLISECONDS = 400
+"""Time between two refreshes from the session's snapshot."""
 
-SHARE = 0.04
+PLOT_TIME_SHARE = 0.04
 """Share of the time that plots of a running search may take: the rest is the search's."""
 
-OLDEST = 2.0
-"""Seconds that plots are behind at most, whatever share of the time they then take; on each of many
-open pages as many times that, or their server would do nothing else."""
+MAX_PLOT_AGE_SECONDS = 2.0
+"""Most time between two refreshes of all plots, whatever share of the time they take. It is
+multiplied by the number of open pages, or their server would do nothing else."""
 
 TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
-"""Of these one is seen, and only that one is brought up to date."""
+"""One is visible, and only that one is kept up to date."""
 
 
-def _not_left(record: logging.LogRecord) -> bool:
-    """Keep a log record unless it only says that a page was closed while an answer was sent."""
+def _unless_page_closed(record: logging.LogRecord) -> bool:
+    """Return whether a log record reports more than a page closed while it was sent an answer."""
     return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
 
 
-logging.getLogger("asyncio").addFilter(_not_left)
+logging.getLogger("asyncio").addFilter(_unless_page_closed)
 
 
 class Page:
@@ -84,14 +84,14 @@ class Page:
         self.browser_session = browser_session
         self.theme = theme
         self.run = browser_session.shown
-        self._shown: Snapshot | None = None  # by the plots
-        self._coming: Snapshot | None = None  # by some of them
-        self._left = 0  # how many of them do not show it yet
-        self._benched: BenchData | None = None  # by the bench
+        self._shown: Snapshot | None = None  # in all plots
+        self._partly_shown: Snapshot | None = None  # in some of them
+        self._plots_left = 0  # how many do not show that one yet
+        self._benched: BenchData | None = None  # on the bench
         self._redraw_requested = False  # whether a person waits for plots
         self._refresh_requested = False  # whether a person waits for anything else
         self._due = 0.0  # when plots may be refreshed again
-        self._loaded = False  # plots would keep a browser waiting that asks for the page
+        self._loaded = False  # before, plots would delay a browser that loads the page
         self._unsubscribe: Callable[[], None] = lambda: None
         self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
@@ -101,7 +101,9 @@ class Page:
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
         self.answers = AnswersView(theme, lambda wanted: self.orders().filter(wanted))
-        self.gallery = GalleryView(theme, self._look_at, lambda vote: self.orders().command(vote))
+        self.gallery = GalleryView(
+            theme, self._view_gallery, lambda vote: self.orders().command(vote)
+        )
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
@@ -118,7 +120,7 @@ class Page:
             self.shares,
             self.compare,
         )
-        self._seen_plots: deque[Callable[[Snapshot], None]] = deque(
+        self._visible_plots: deque[Callable[[Snapshot], None]] = deque(
             (
                 lambda snapshot: self.attraction.update(snapshot.seen),
                 lambda snapshot: self.niches.update(snapshot.seen),
@@ -140,7 +142,7 @@ class Page:
         self.mode = pn.widgets.RadioButtonGroup(
             options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
         )
-        # Which tab is seen: set by the page's script, which finds it by its name.
+        # The visible tab: set by the page's script, which finds this widget by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
         # A link that makes the same search: shown in the browser's address bar.
         self.address = pn.widgets.TextInput(name="address", visible=False)
@@ -150,7 +152,7 @@ class Page:
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
-        self.tab.param.watch(lambda event: self._turn(), "value")
+        self.tab.param.watch(lambda event: self._on_tab(), "value")
         self.show(self.run)
 
     def session(self) -> Session:
@@ -165,21 +167,23 @@ class Page:
         self.orders().select(member)
 
     def _pick(self, a: int, b: int) -> None:
-        """Put a pair on the bench: of the living, who may not be those that are shown."""
+        """Put a pair of living members on the bench, unless the page shows a past step."""
         if self.orders().past is None:
             self.bench.pick(a, b)
         else:
-            self.time.say("The bench merges who lives now; branch from here to merge these two.")
-            self._refresh_all()  # the page has framed them already
+            self.time.show_message(
+                "The bench merges who lives now; branch from here to merge these two."
+            )
+            self._refresh_all()  # the browser has framed them already
 
-    def _look_at(self, request: GalleryRequest) -> None:
-        """Have the gallery drawn as long as it is seen, and look at what there is."""
+    def _view_gallery(self, request: GalleryRequest) -> None:
+        """Have the gallery drawn while it is visible, and show what there is."""
         self.orders().view_gallery(request if self.tab.value == "gallery" else None)
         self._refresh_now()
 
-    def _turn(self) -> None:
-        """Show the tab that the person has turned to."""
-        self.gallery.look()
+    def _on_tab(self) -> None:
+        """Show the tab that was chosen."""
+        self.gallery.request()
         self._refresh_all()
 
     def _map(self) -> None:
@@ -203,7 +207,7 @@ class Page:
         self.show(self.browser_session.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:
-        """Go on from a step of the run on the page in a run beside it, and show that."""
+        """Branch from a step of the run on the page, and show the new run."""
         self.show(self.browser_session.runs.branch(self.run, step))
 
     def show(self, run: Run) -> None:
@@ -216,15 +220,15 @@ class Page:
         # Called in the worker, so a refresh is only scheduled.
         self._unsubscribe = run.session.subscribe(self._refresh_now)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
-        self.time.say("")
+        self.time.show_message("")
         run.session.orders.pace(self.transport.pace.value)
-        self.answers.ask()
-        self.gallery.look()
+        self.answers.request()
+        self.gallery.request()
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self._refresh_all()
 
-    # -- what is seen --------------------------------------------------------------------------
+    # -- refreshing ----------------------------------------------------------------------------
 
     def _refresh_all(self) -> None:
         """Show all of the snapshot, soon: not now, because a click holds no document lock."""
@@ -246,7 +250,7 @@ class Page:
         self._refresh_all()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
-        """Bring the tab that is seen up to date."""
+        """Update the visible tab."""
         if self.tab.value == "lineage":
             self.lives.update(snapshot.lineage)
         elif self.tab.value == "seeds":
@@ -266,12 +270,12 @@ class Page:
         """Show the latest snapshot, if it is a new one.
 
         Args:
-            at_once: somebody waits for what was just done: that is shown now, and the plots, which
-                take a browser longer, at the next look. Otherwise plots take their share of the
-                time and no more.
+            at_once: a person waits for what was just done: that is shown now, and the plots, which
+                take a browser longer, at the next refresh. Otherwise plots take no more than their
+                share of the time.
         """
         runs = self.browser_session.runs.all
-        if self.run not in runs:  # removed, or started anew on another page
+        if self.run not in runs:  # removed, or restarted on another page
             self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
@@ -285,7 +289,7 @@ class Page:
             self._update_figures(snapshot)
             self.time.update(snapshot)
             self.bench.update(snapshot)
-            if self._loaded:  # or the page's script would not hear of it
+            if self._loaded:  # before, the page's script would miss it
                 self.draws.value = "yes" if snapshot.draws else ""
             if at_once:
                 self._due = 0.0
@@ -297,8 +301,10 @@ class Page:
                 self._update_plots(snapshot)
                 self.backpressure.request_answer()
                 took = time.monotonic() - began
-                oldest = OLDEST * max(BROWSER_SESSIONS.pages, 1) / len(self._seen_plots)
-                share = min(took / SHARE, oldest)
+                limit = (
+                    MAX_PLOT_AGE_SECONDS * max(BROWSER_SESSIONS.pages, 1) / len(self._visible_plots)
+                )
+                share = min(took / PLOT_TIME_SHARE, limit)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 
@@ -307,31 +313,31 @@ class Page:
         return any(run.session.snapshot.phase == "running" for run in self.browser_session.runs.all)
 
     def _update_plots(self, snapshot: Snapshot) -> None:
-        """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
+        """Show a snapshot in all plots or, while a search runs, in the next one.
 
-        A browser draws one plot in a few frames; all of them would keep clicks waiting.
+        A browser draws one plot in a few frames; all of them would delay clicks.
         """
         if snapshot.phase == "running" and self._shown is not None:
-            if snapshot is not self._coming:
-                self._coming, self._left = snapshot, len(self._seen_plots)
-            self._seen_plots.rotate(-1)
-            self._seen_plots[-1](snapshot)
-            self._left -= 1
-            if self._left == 0:
+            if snapshot is not self._partly_shown:
+                self._partly_shown, self._plots_left = snapshot, len(self._visible_plots)
+            self._visible_plots.rotate(-1)
+            self._visible_plots[-1](snapshot)
+            self._plots_left -= 1
+            if self._plots_left == 0:
                 self._shown = snapshot
             return
         self._shown = snapshot
-        for update in self._seen_plots:
+        for update in self._visible_plots:
             drawn = sum(plot.drawn for plot in self._plots)
             update(snapshot)
             if sum(plot.drawn for plot in self._plots) > drawn:
-                # One plot at a look: what a person does meanwhile comes first.
+                # One new plot per refresh: what a person does meanwhile comes first.
                 self._shown = None
                 return
         self.orders().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
-        # What was ordered is shown at once: a model may be in the middle of an answer.
+        # An order is shown at once: a model may be in the middle of an answer.
         ordered = {("paused", True): "running", ("running", False): "pausing"}
         phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
         snapshot = replace(snapshot, phase=phase)
@@ -342,12 +348,12 @@ class Page:
             self.map.visible = False
             return
         name = "Stop" if snapshot.mapping else "Go on" if known.done else "Map"
-        if snapshot.slow:  # nothing is mapped unasked, and then for minutes
+        if snapshot.slow:  # mapped only on request, and then for minutes
             name += f" ({known.done} of {known.scores.size} children)"
         begun = snapshot.slow or bool(self.landscape.drawn)
         self.map.param.update(name=name, visible=begun and not known.complete)
 
-    # -- its life in a browser -----------------------------------------------------------------
+    # -- loading and closing -------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Start the searches while the browser still loads its scripts."""
@@ -356,7 +362,7 @@ class Page:
 
         def scheduled() -> None:
             if not self._loaded and _browsers(document):
-                return  # it has asked for the page, and would miss what changes until that comes
+                return  # the browser is loading the page, and would miss changes until that arrives
             now, self._refresh_requested = self._refresh_requested, False
             if now:
                 self.refresh(at_once=True)
@@ -371,14 +377,14 @@ class Page:
 
         document.add_next_tick_callback(begin)
 
-    def attend(self) -> None:
+    def start_refreshing(self) -> None:
         """Keep the page up to date from now on: a browser has loaded it."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
 
-        def look() -> None:
+        def refresh() -> None:
             if _browsers(document) == 0:
-                self.leave()
+                self.disconnect()
                 BROWSER_SESSIONS.close_abandoned()
                 return
             self.browser_session.connect(self)
@@ -386,23 +392,23 @@ class Page:
 
         self._loaded = True
         self._refresh_now()
-        # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
-        document.add_periodic_callback(look, REFRESH_EVERY)
+        # Bokeh's own: Panel's marks itself as busy and idle, which costs as much as a refresh.
+        document.add_periodic_callback(refresh, REFRESH_MILLISECONDS)
 
-    def leave(self) -> None:
-        """Count the page no more: its browser is gone."""
+    def disconnect(self) -> None:
+        """Stop counting the page: its browser is gone."""
         self.browser_session.disconnect(self)
 
-    def end(self) -> None:
-        """Forget the page."""
+    def close(self) -> None:
+        """End all refreshes: the page is gone."""
         if self._scheduler:
             self._scheduler.stop()
         self._unsubscribe()
-        self.leave()
+        self.disconnect()
 
     def template(self) -> PageTemplate:
-        """Return the page, with every part in its place."""
-        parts: dict[str, Any] = {
+        """Return the page's frame, with every view in its place."""
+        panels: dict[str, Any] = {
             "title": self.title,
             "transport": self.transport.pane,
             "time": self.time.pane,
@@ -412,7 +418,7 @@ class Page:
             "mode": self.mode,
             "niches": self.niches.pane,
             "attraction": self.attraction.pane,
-            "attracted": self.attraction.words,
+            "attracted": self.attraction.sentence,
             "order": self.attraction.order,
             "bench": self.bench.pane,
             "tab": self.tab,
@@ -438,11 +444,11 @@ class Page:
             "answers": self.answers.pane,
         }
         return PageTemplate(
-            self.theme, "" if self.browser_session.shared else self.browser_session.key, parts
+            self.theme, "" if self.browser_session.shared else self.browser_session.key, panels
         )
 
 
 def _browsers(document: Document) -> int | None:
-    """Return how many browsers are connected to a page, if it is on a server."""
+    """Return how many browsers are connected to a page; ``None`` if it is on no server."""
     session = getattr(document.session_context, "session", None)
     return None if session is None else session.connection_count

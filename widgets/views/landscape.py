@@ -1,4 +1,4 @@
-"""The landscape of the pair on the bench: the child's score over split and mix."""
+"""Landscape view: the child's score over split and mix, for the pair on the bench."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LandscapeView(LivePlot):
 
     Args:
         theme: colours.
-        load: called with the split and the mix of the cell that was clicked.
+        load: called with the split and the mix of the cell that was picked.
     """
 
     def __init__(self, theme: Theme, load: Callable[[int, float], object]) -> None:
