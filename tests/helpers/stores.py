@@ -28,7 +28,7 @@ def search(task, rng=0, **options):
 
 @contextmanager
 def recording(record, *args):
-    """Run ``record`` in a process, which is killed at the end; the block begins once it is ready."""
+    """Run ``record`` in a process, wait until it is ready, and kill it at the end of the block."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["helpers.stores"])  # imports run once for all processes
     ready, theirs = processes.Pipe()
