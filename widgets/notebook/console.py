@@ -60,6 +60,15 @@ class Console:
         evolver: the search.
         title: of the console; the task and the method by default.
 
+    Attributes:
+        evolver: the search.
+        session: its worker.
+        widget: the outermost widget, which contains all others; closing it closes the console.
+        figures: the step, the scores and the state of the search, as HTML.
+        picker: the attraction matrix, and a menu for each parent.
+        split: the strip on which the split is moved.
+        mix: the slider of the mix.
+
     Raises:
         InputError: ``evolver`` is not one.
     """
@@ -92,25 +101,25 @@ class Console:
             return ipywidgets.HTML(value)
 
         orders = self.session.orders
-        self._figures, self._curves, self._log_html = html(), html(), html()
+        self.figures, self._curves, self._log_html = html(), html(), html()
         self._scores, self._verdict, self._answers = html(), html(), html()
         self._go = self._button("Run", orders.toggle, "go")
         self._step = self._button("Step", lambda: self.step())
         self._ten = self._button("×10", lambda: self.step(10))
         self._preview = self._button("Preview", lambda: orders.command("preview"))
         self._merge = self._button("Merge", self.merge, "merge")
-        self._picker = PairPicker(self._picked)
-        self._split = SplitStrip(self._moved)
-        self._mix = MixSlider(self._mixed)
+        self.picker = PairPicker(self._picked)
+        self.split = SplitStrip(self._moved)
+        self.mix = MixSlider(self._mixed)
         self._which = ipywidgets.Dropdown(options=list(ANSWERS), description="Answers")
         self._which.observe(lambda change: orders.filter(Filter(change["new"])), "value")
-        top = _box([html(title_html(title)), self._go, self._step, self._ten, self._figures], "top")
+        top = _box([html(title_html(title)), self._go, self._step, self._ten, self.figures], "top")
         bench = [
             html("<h4>Merge bench <span>how they meet</span></h4>"),
-            *(self._scores, self._split, self._mix, self._verdict),
+            *(self._scores, self.split, self.mix, self._verdict),
             _box([self._preview, self._merge], "choices"),
         ]
-        pair = [html("<h4>Attraction <span>who should meet</span></h4>"), self._picker]
+        pair = [html("<h4>Attraction <span>who should meet</span></h4>"), self.picker]
         curves = [html("<h4>Progress <span>how far it has come, %</span></h4>"), self._curves]
         births = [html("<h4>Log <span>who was born, for whom</span></h4>"), self._log_html]
         answers = [self._which, self._answers]
@@ -178,16 +187,16 @@ class Console:
 
     def _picked(self, changed: dict[str, Any]) -> None:
         if changed.keys() & {"a", "b"}:
-            self.choose(a=changed.get("a", self._picker.a), b=changed.get("b", self._picker.b))
+            self.choose(a=changed.get("a", self.picker.a), b=changed.get("b", self.picker.b))
 
     def _moved(self, changed: dict[str, Any]) -> None:
         if "split" in changed:
-            self.choose(split=self._split.split)
+            self.choose(split=self.split.split)
 
     def _mixed(self, changed: dict[str, Any]) -> None:
         if "value" in changed:
-            self._split.show(mix=self._mix.value)
-            self.choose(mix=self._mix.value)
+            self.split.show(mix=self.mix.value)
+            self.choose(mix=self.mix.value)
 
     # -- updates, from the worker ----------------------------------------------------------------
 
@@ -204,13 +213,13 @@ class Console:
             log.exception("The console could not show a snapshot.")
 
     def _update(self, snapshot: Snapshot) -> None:
-        self._figures.value = figures_html(snapshot)
+        self.figures.value = figures_html(snapshot)
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         self._go.description = "Pause" if snapshot.phase == "running" else "Run"
         for button in (self._go, self._step, self._ten):
             button.disabled = not ready
         if snapshot.attraction is not None and self._new("pairs", snapshot.attraction):
-            self._picker.present(snapshot.attraction)
+            self.picker.present(snapshot.attraction)
         if snapshot.curves is not None and self._new("curves", snapshot.curves):
             self._curves.value = curves_html(snapshot.curves)
         self._log_html.value = log_html(tuple(self._births), self._last)
@@ -226,17 +235,17 @@ class Console:
             self._verdict.value = note_html(snapshot.note)
             return
         if self._new("bench", data):
-            self._split.present(data)
+            self.split.present(data)
         proposal = data.proposal
         a, b = proposal.parents
         # The last order counts, not the worker's state: nothing jumps back.
         mix = proposal.mix if choice.mix is None else choice.mix
         split = proposal.split if choice.split is None else choice.split
-        self._picker.show(
+        self.picker.show(
             a=a if choice.a is None else choice.a, b=b if choice.b is None else choice.b
         )
-        self._split.show(split=split, mix=mix)
-        self._mix.show(value=mix, angle=math.degrees(data.omega), disabled=not ready)
+        self.split.show(split=split, mix=mix)
+        self.mix.show(value=mix, angle=math.degrees(data.omega), disabled=not ready)
         self._scores.value = scores_html(data, CSS_THEME, snapshot.pending)
         self._verdict.value = verdict_html(data, snapshot)
 
