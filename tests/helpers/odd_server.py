@@ -1,4 +1,4 @@
-"""Serves a dashboard over a task with hostile names or one that breaks: PORT, then which."""
+"""A dashboard over a task with hostile names or one that breaks; arguments: port, which task."""
 
 import sys
 
@@ -14,15 +14,15 @@ NAMES = (
     "\x1b[31mred\x1b[0m ${1 + 1} {{ 1 + 1 }} @{image}{safe}",
     "long" * 25_000,
 )
-WORKS = 12
-"""Scores of models until the broken task breaks."""
+MODELS_UNTIL_BROKEN = 12
+"""Models that the broken task scores."""
 
 
 class Broken(Classify):
     """A task that fails after a while, with a message that is no markup."""
 
     def evaluate(self, model):
-        self.left = getattr(self, "left", WORKS) - 1
+        self.left = getattr(self, "left", MODELS_UNTIL_BROKEN) - 1
         if self.left < 0:
             raise RuntimeError("the disk is <b>gone</b>")
         return super().evaluate(model)
@@ -35,8 +35,8 @@ class Odd(Settings):
         draw = np.random.default_rng(1)
         y = np.arange(80) % 4
         X = draw.normal(size=(80, 8)) + 3 * np.eye(8)[y]
-        kind = Broken if sys.argv[2] == "broken" else Classify
-        return kind(X[:60], y[:60], X[60:], y[60:], hidden=6, name=NAMES[0], classes=NAMES)
+        task = Broken if sys.argv[2] == "broken" else Classify
+        return task(X[:60], y[:60], X[60:], y[60:], hidden=6, name=NAMES[0], classes=NAMES)
 
 
 if __name__ == "__main__":

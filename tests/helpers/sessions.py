@@ -1,9 +1,9 @@
-"""Waiting for what a session's worker shows."""
+"""Sessions: waiting for snapshots, and observers of an evolver."""
 
 import time
 
 PATIENCE = 30.0
-"""Seconds; only ever waited for when something is broken."""
+"""Seconds; exceeded only if something is broken."""
 
 
 def wait_for(session, condition):
@@ -24,7 +24,7 @@ def until(condition):
 
 
 def observers_of(evolver, monkeypatch):
-    """Return a list of all who observe a search from now on, for as long as they do."""
+    """Return a list of all observers that subscribe to a search from now on, while they do."""
     observers, subscribe = [], evolver.subscribe
 
     def subscribed(observer, *arguments, **options):

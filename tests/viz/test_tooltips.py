@@ -6,7 +6,7 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 import pytest
-from helpers.figures import serving, told
+from helpers.figures import serving, tooltip_at
 from helpers.pages import PATIENCE, PIXEL
 from m2n2lab.widgets.session.snapshot import PEOPLE, Snapshot
 from m2n2lab.widgets.views.landscape import LandscapeView
@@ -116,7 +116,7 @@ def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, st
         order = np.argsort(np.nan_to_num(data.worth), axis=None)
         for cell in (order[-1], 14):
             a, b = divmod(int(cell), 6)
-            tooltip = told(hovered, "AttractionView", b + 0.5, 5.5 - a)
+            tooltip = tooltip_at(hovered, "AttractionView", b + 0.5, 5.5 - a)
             if a == b:
                 expect(tooltip).to_contain_text(f"{data.ids[a]} meets itself.")
                 continue
@@ -139,7 +139,7 @@ def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, st
     worth = np.zeros((6, 6))
     stage.show(hovered, replace(snapshot, attraction=snapshot.attraction._replace(worth=worth)))
     a, b = snapshot.attraction.ids[0], snapshot.attraction.ids[5]
-    tooltip = told(hovered, "AttractionView", 5.5, 5.5)
+    tooltip = tooltip_at(hovered, "AttractionView", 5.5, 5.5)
     expect(tooltip).to_have_text(f"{b} solves nothing that {a} misses.")
 
 
@@ -166,7 +166,7 @@ def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, 
         stage.views["niches"].mode = mode
         stage.show(hovered, moment(evolver))
         for (row, column), rest in cases.items():
-            tooltip = told(hovered, "NichesView", column + 0.5, 5.5 - row)
+            tooltip = tooltip_at(hovered, "NichesView", column + 0.5, 5.5 - row)
             point = data.points[column]
             does = "solves" if solved[row, column] else "does not solve"
             group = CLASSES[evolver.task.groups[point]]
@@ -177,7 +177,7 @@ def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, 
     weak = data._replace(classes=("all",), worth=0.4 * data.worth, edges=data.edges[[0, -1]])
     stage.views["niches"].mode = "worth"
     stage.show(hovered, replace(moment(evolver), niches=weak))  # graded, without classes
-    tooltip = told(hovered, "NichesView", shared[1] + 0.5, 5.5 - shared[0])
+    tooltip = tooltip_at(hovered, "NichesView", shared[1] + 0.5, 5.5 - shared[0])
     point = data.points[shared[1]]
     expect(tooltip).to_contain_text(
         f"{data.ids[shared[0]]} scores 0.40 on data point <i>{point}</i>."
@@ -191,19 +191,19 @@ def test_the_tooltip_of_a_landscape_names_split_mix_score_and_whether_it_was_eva
     size = evolver.space.size
     data = moment(evolver, 9).landscape  # every other cell of 5 × 5
     half = f"{size // 2:,}"
-    tooltip = told(hovered, "LandscapeView", 0.5, 1.0)
+    tooltip = tooltip_at(hovered, "LandscapeView", 0.5, 1.0)
     expect(tooltip).to_contain_text(f"Split at {half} (50\u00a0%), mix 1.00: ")
     expect(tooltip).to_contain_text(f"{100 * data.scores[4, 2]:.1f}\u00a0%")
     expect(tooltip).to_contain_text("100\u00a0% B before the split, 0\u00a0% B after it.")
     expect(tooltip).not_to_contain_text("Not evaluated")
-    tooltip = told(hovered, "LandscapeView", 0.25, 0.5)
+    tooltip = tooltip_at(hovered, "LandscapeView", 0.25, 0.5)
     expect(tooltip).to_contain_text("Not evaluated yet: the score of a cell nearby.")
     # Its corners are the parents: the mix is B's share before the split.
     for split, mix, parent in ((1, 0, "A"), (0, 1, "A"), (1, 1, "B"), (0, 0, "B")):
-        tooltip = told(hovered, "LandscapeView", split, mix)
+        tooltip = tooltip_at(hovered, "LandscapeView", split, mix)
         expect(tooltip).to_contain_text(f"This is {parent} itself.")
     stage.show(hovered, moment(evolver, 0))
-    expect(told(hovered, "LandscapeView", 0.25, 0.5)).to_contain_text("not evaluated yet")
+    expect(tooltip_at(hovered, "LandscapeView", 0.25, 0.5)).to_contain_text("not evaluated yet")
 
 
 def test_the_tooltip_of_a_life_names_parents_birth_and_end(hovered, stage, evolver):
@@ -211,7 +211,7 @@ def test_the_tooltip_of_a_life_names_parents_birth_and_end(hovered, stage, evolv
     length = data.ended - data.born
     for place in (int(np.argmax(length * data.alive)), int(np.argmax(length * ~data.alive))):
         middle = float(data.born[place] + data.ended[place]) / 2
-        tooltip = told(hovered, "LineageView", middle, data.lanes - data.lane[place] - 0.5)
+        tooltip = tooltip_at(hovered, "LineageView", middle, data.lanes - data.lane[place] - 0.5)
         expect(tooltip).to_contain_text(f"Member {data.ids[place]}, ")
         a, b = data.parents[place]
         origin = f"child of {a} × {b}" if a >= 0 else "a seed"
@@ -226,7 +226,7 @@ def test_tooltips_escape_texts_from_outside_and_have_the_colours_of_the_theme(
     data = niches_data(evolver.archive, evolver.task)
     for group in (0, 1):
         column = int(data.edges[group])
-        expect(told(hovered, "NichesView", column + 0.5, 3.5)).to_contain_text(CLASSES[group])
+        expect(tooltip_at(hovered, "NichesView", column + 0.5, 3.5)).to_contain_text(CLASSES[group])
     assert hovered.locator(".bk-tooltip-content img, .bk-tooltip-content i").count() == 0
     colours = """element => [getComputedStyle(element).backgroundColor,
                              getComputedStyle(element).color]"""

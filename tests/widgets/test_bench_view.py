@@ -12,7 +12,7 @@ from helpers.pages import button, figure, opened
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.bench.bench_view import BenchView
 from m2n2lab.widgets.html.names import MAX_NAME_CHARS
-from m2n2lab.widgets.html.pictures import painting_uri, shares_words
+from m2n2lab.widgets.html.pictures import painting_uri, shares_label
 from m2n2lab.widgets.session.orders import Mailbox
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
@@ -35,7 +35,7 @@ class Shown:
 
 
 def hostile(score=lambda model, at: model[at % 40] > 0):
-    """Return a search in which every name is somebody's attack."""
+    """Return a search in which every name is an attack."""
     task = tasks.from_function(
         score, 40, classes=(HOSTILE, HOSTILE + "2"), groups=np.arange(40) % 2
     )
@@ -138,14 +138,14 @@ def test_a_parent_that_has_died_disables_the_merge_and_says_why(ready):
 # -- what is shown -----------------------------------------------------------------------------
 
 
-def test_the_parents_paintings_are_told_to_the_editor_once(ready):
+def test_the_parents_paintings_are_sent_to_the_editor_once(ready):
     view, session, data = ready
     assert view.split.made == [
         {
             "uri": painting_uri(painting, LIGHT),
-            "words": f"{who}: {shares_words(painting, data.seeds)}",
+            "words": f"{name}: {shares_label(painting, data.seeds)}",
         }
-        for who, painting in zip("AB", data.paintings, strict=True)
+        for name, painting in zip("AB", data.paintings, strict=True)
     ]
     sent = []
     view.split.param.watch(lambda *events: sent.extend(e.name for e in events), ["made", "names"])
@@ -253,11 +253,11 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
     place = page.locator(".split-editor .place")
     assert place.inner_text().startswith("21 · B’s <b> row 0")
 
-    # Both paintings lie above the strip and as wide, with words for what is in them.
+    # Both paintings lie above the strip and as wide, with labels of the shares in them.
     strip = page.locator(".split-editor .strip").bounding_box()
-    for k, who in enumerate("AB"):
+    for k, name in enumerate("AB"):
         image = page.locator(".made img").nth(k)
-        expect(image).to_have_attribute("title", re.compile(rf"^{who}: seed \d 100.0 %$"))
+        expect(image).to_have_attribute("title", re.compile(rf"^{name}: seed \d 100.0 %$"))
         box = image.bounding_box()
         assert box["x"] == pytest.approx(strip["x"], abs=0.5)
         assert box["width"] == pytest.approx(strip["width"], abs=0.5)

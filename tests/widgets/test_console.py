@@ -1,4 +1,4 @@
-"""The console of a notebook, without a browser: what it orders, what it shows, what it leaves."""
+"""The console without a browser: its orders, what it shows, and what it leaves behind."""
 
 import asyncio
 import re
@@ -159,7 +159,7 @@ def test_twenty_steps_at_once_leave_the_living_on_the_menus_and_on_the_bench(evo
         assert set(snapshot.bench.proposal.parents) <= set(evolver.archive.ids)
 
 
-def test_who_stands_for_a_parent_that_has_died_is_said(evolver, console):
+def test_the_replacement_of_a_dead_parent_is_named(evolver, console):
     a, b = evolver.archive.ids[:2]
     console.choose(a=a, b=b)
     wait_for(console, lambda s: s.bench.proposal.parents == (a, b))
@@ -180,7 +180,7 @@ def test_a_state_that_is_loaded_in_a_cell_is_followed(evolver, console):
     assert snapshot.phase == "paused"
 
 
-def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, monkeypatch):
+def test_a_step_that_fails_is_shown_and_the_console_goes_on(evolver, console, monkeypatch):
     monkeypatch.setattr(evolver.task, "evaluate", lambda model: 1 / 0)
     console.step()
     wait_for(console, lambda s: s.phase == "failed")
@@ -190,7 +190,7 @@ def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, mon
     wait_for(console, lambda s: s.phase == "paused" and s.step == 51)
 
 
-def test_what_is_no_search_is_refused():
+def test_anything_but_an_evolver_is_refused():
     with pytest.raises(InputError, match="evolver must be an Evolver, got int"):
         Console(3)
 
@@ -287,7 +287,7 @@ def test_curves_are_drawn_to_scale_and_gaps_are_left_out(evolver):
     assert "best, &lt;b&gt;sums <b>40.0 %</b>" in named
 
 
-def test_the_log_tells_births_and_the_last_death(evolver):
+def test_the_log_shows_births_and_the_last_death(evolver):
     born = []
     end = evolver.subscribe(lambda generation: generation.accepted and born.append(generation))
     evolver.run(60)

@@ -1,4 +1,4 @@
-"""The gallery: who draws what, what is drawn when, and blind choices that become scores."""
+"""The gallery: which models are drawn, when, and blind votes that become scores."""
 
 import dataclasses
 import threading
@@ -58,7 +58,7 @@ def drawn(bench, looking):
     return times
 
 
-def test_nothing_is_drawn_for_nobody(bench):
+def test_nothing_is_drawn_without_a_request(bench):
     assert not bench.update_gallery(None)
     assert bench.gallery.data is None
 
@@ -86,7 +86,7 @@ def test_seeds_the_best_the_newest_and_the_bench_draw_in_both_languages(bench, s
     assert bench.gallery.data is data  # nothing new to show
 
 
-def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(bench, search):
+def test_the_enlarged_picture_is_drawn_first_with_its_parents_from_the_same_noise(bench, search):
     looking = GalleryRequest("child", JAPANESE)  # the first English prompt
     assert bench.update_gallery(looking)
     assert [row.drawn for row in bench.gallery.data.parents] == [(None,)] * 2
@@ -106,7 +106,7 @@ def test_what_is_seen_large_comes_first_with_its_parents_from_the_same_noise(ben
     assert {drawn.prompt for drawn in so_far} == {prompt}
 
 
-def test_of_a_member_those_parents_are_seen_that_live(bench, search):
+def test_only_living_parents_of_a_member_are_shown(bench, search):
     newest = max(search.archive.ids)
     drawn(bench, GalleryRequest(f"newest: {newest}", 0))
     parents = bench.gallery.data.parents
@@ -117,7 +117,7 @@ def test_of_a_member_those_parents_are_seen_that_live(bench, search):
     assert f"from {born[0]} × {born[1]}" in bench.gallery.data.origin
 
 
-def test_everybody_draws_for_a_person_s_own_prompt_and_nobody_scores_it(bench):
+def test_all_models_draw_a_person_s_own_prompt_without_a_score(bench):
     drawn(bench, GalleryRequest(own=" 青い星 "))
     data = bench.gallery.data
     assert data.prompts[0].text == "青い星"
@@ -163,7 +163,7 @@ def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench,
     np.testing.assert_array_equal(generation.scores, 1.0)
 
 
-def test_who_is_not_chosen_gets_nothing_there_and_both_sides_come_up(bench, search):
+def test_a_lost_vote_scores_zero_and_the_child_appears_on_both_sides(bench, search):
     sides = set()
     for _ in range(12):
         bench.blind_vote._won.clear()
@@ -184,7 +184,7 @@ def test_a_choice_about_another_child_does_not_count(bench):
     assert "changed meanwhile" in bench.blind_vote.ballot.message
 
 
-def test_a_session_draws_only_while_somebody_looks(search):
+def test_a_session_draws_only_while_the_gallery_is_shown(search):
     session = Session(lambda: search)
     session.start()
     try:
@@ -258,7 +258,7 @@ def view():
     return GalleryView(LIGHT, looked.append, voted.append), looked, voted
 
 
-def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(view, bench):
+def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_marked(view, bench):
     shown, _, _ = view
     bench.update_gallery(GalleryRequest())
     bench.gallery.draw()
@@ -275,7 +275,7 @@ def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_told(vi
     assert first[-1] is None
 
 
-def test_who_clicks_or_types_says_what_is_wanted(view):
+def test_a_click_or_a_prompt_requests_pictures(view):
     shown, looked, voted = view
     shown.table.chosen = ["child", 2]
     shown.own.value = " 青い星 "
@@ -290,7 +290,7 @@ def test_who_clicks_or_types_says_what_is_wanted(view):
     assert voted == ["ballot", "right"]
 
 
-def test_what_is_seen_large_comes_with_its_parents_once_they_are_drawn(view, bench):
+def test_the_enlarged_picture_is_shown_with_its_parents_once_they_are_drawn(view, bench):
     shown, _, _ = view
     bench.update_gallery(GalleryRequest(own="<b>x</b>"))
     shown.update(Snapshot(gallery=bench.gallery.data))

@@ -55,8 +55,8 @@ def pixels(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def colour(words):
-    return [int(words[i : i + 2], 16) for i in (1, 3, 5)]
+def colour(text):
+    return [int(text[i : i + 2], 16) for i in (1, 3, 5)]
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_newer_members_replace_older_ones_and_the_same_ones_are_not_sent_again(m
     assert view.pane.rows[0]["fitness"] == members.fitness[1] + 1
 
 
-def test_a_row_that_is_chosen_on_the_page_is_told_and_one_chosen_elsewhere_is_not(members):
+def test_a_row_chosen_on_the_page_is_reported_and_one_chosen_elsewhere_is_not(members):
     chosen = []
     view = MembersView(LIGHT, chosen.append)
     view.update(members)
@@ -145,7 +145,7 @@ def test_a_page_shows_scores_confusion_answers_and_what_it_is_made_of(watched):
     assert painting_uri(page.painting, LIGHT) in html
 
 
-def test_the_page_of_one_that_died_says_so(watched):
+def test_the_page_of_a_dead_member_says_so(watched):
     evolver, lineage = watched
     dead = next(id for id in lineage.column("id").tolist() if id not in evolver.archive)
     view = MemberView(DARK)
@@ -186,8 +186,8 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
     )
     assert "50.0 %" in view.pane.object
     assert "–" in view.pane.object
-    for words in ("held out", "<table", "Wrong"):
-        assert words not in view.pane.object
+    for text in ("held out", "<table", "Wrong"):
+        assert text not in view.pane.object
 
 
 # -- lineage -----------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     assert not [tool for tool in figure.toolbar.tools if type(tool).__name__ != "HoverTool"]
 
 
-def test_births_are_marked_by_what_became_of_them(watched):
+def test_births_are_marked_by_their_outcome(watched):
     evolver, lineage = watched
     data = lineage_data(lineage, evolver.best.id)
     births = birth_columns(data, whole=True)
@@ -284,15 +284,15 @@ SIGHT = [
 XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1094, 0.8728]])
 
 
-def lab(words, sight):
-    """Return CIE L*a*b* of a colour as somebody sees it."""
-    linear = np.clip(np.array(sight) @ (np.array(colour(words)) / 255) ** 2.2, 0, 1)
+def lab(text, sight):
+    """Return CIE L*a*b* of a colour for one kind of sight."""
+    linear = np.clip(np.array(sight) @ (np.array(colour(text)) / 255) ** 2.2, 0, 1)
     x, y, z = np.cbrt(XYZ @ linear)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_seeds_are_told_apart_by_everybody(theme):
+def test_colours_of_seeds_are_distinct_for_all_kinds_of_sight(theme):
     hues = seed_colours(theme, 6)
     assert len(set(hues)) == 7
     for sight in SIGHT:

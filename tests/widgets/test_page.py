@@ -1,4 +1,4 @@
-"""How a page follows its search, without a browser."""
+"""Refreshes of a page that follows its search, without a browser."""
 
 import asyncio
 import threading

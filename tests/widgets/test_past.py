@@ -347,7 +347,7 @@ def test_a_branched_run_can_be_reset_again_before_it_has_begun():
     runs.close()
 
 
-def test_a_branched_run_that_could_not_begin_is_reset_from_the_one_it_came_from(monkeypatch):
+def test_a_branched_run_that_could_not_begin_is_reset_from_its_parent_run(monkeypatch):
     runs, first = started(9)
 
     def full(*_: object, **__: object) -> None:

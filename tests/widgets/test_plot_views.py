@@ -58,7 +58,7 @@ def test_only_what_has_changed_is_sent(evolver):
     view.update(Snapshot(niches=data, size=6))
     sent = watched(view)
     view.update(Snapshot(niches=data._replace(ids=(*range(6),)), size=6))
-    sent.clear()  # from here on everything is in the form in which it travels
+    sent.clear()  # from now on all columns are in the form in which they are sent
     fitter = data._replace(fitness=data.fitness * [3, 1, 1, 1, 1, 1], ids=(*range(6),))
     view.update(Snapshot(niches=fitter, size=6))
     assert sent == [(view.handles["Rectangles"]["source"], {"right"})]
@@ -185,7 +185,7 @@ def test_before_the_first_step_the_curves_are_dots(tiny, tiny_seeds):
     assert view.handles["start"]["plot"].x_range.end == 12
 
 
-def test_a_view_that_nobody_needs_is_forgotten_with_all_that_it_drew(evolver):
+def test_a_view_out_of_use_is_freed_with_all_that_it_drew(evolver):
     view = AttractionView(LIGHT, lambda *pair: None)
     view.update(attraction(evolver))
     kept = weakref.ref(view), weakref.ref(view.pane.object)

@@ -36,7 +36,7 @@ def reached(session, step):
     return session.snapshot
 
 
-def test_nothing_runs_before_somebody_looks(runs):
+def test_nothing_runs_before_a_page_is_opened(runs):
     assert runs.all[0].session.join(0)
     runs.start()
     assert reached(runs.all[0].session, 0).niches is not None

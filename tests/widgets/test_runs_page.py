@@ -1,4 +1,4 @@
-"""Several runs on one page: setup, reset, comparison; and pages that come back or stay away."""
+"""Several runs on one page: setup, reset, comparison; and pages that are reloaded or closed."""
 
 import re
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digit
 
 
 @pytest.mark.slow
-def test_a_run_beside_another_goes_on_while_nobody_looks(page, lab):
+def test_a_run_beside_another_goes_on_while_it_is_not_shown(page, lab):
     opened(page, lab)
     setup(page, method="ga")
     button(page, "Start beside").click()

@@ -1,4 +1,4 @@
-"""What searches leave behind in the server's memory."""
+"""Memory of the server after searches have ended."""
 
 import platform
 

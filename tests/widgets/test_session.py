@@ -35,7 +35,7 @@ def test_no_thread_runs_before_the_page_is_there(make):
     assert session.join()
 
 
-def test_a_session_that_has_ended_lets_go_of_its_search(make):
+def test_a_session_that_has_ended_releases_its_search(make):
     made = []
 
     def note():
@@ -149,7 +149,7 @@ def rested(session):
     return session
 
 
-def test_the_bench_starts_with_the_best_and_whom_it_is_most_attracted_by(rested):
+def test_the_bench_starts_with_the_best_and_its_most_attractive_mate(rested):
     snapshot = rested.snapshot
     a, b = snapshot.bench.proposal.parents
     assert a == snapshot.best
@@ -203,7 +203,7 @@ def test_undo_is_refused_once_the_search_has_gone_on(rested):
     assert refused.step == 42
 
 
-def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
+def test_the_next_proposal_can_be_edited_before_it_is_submitted(rested, make):
     rested.orders.command("propose")
     expected = make().run(40).ask()
     shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)

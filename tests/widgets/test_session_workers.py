@@ -1,4 +1,4 @@
-"""A session whose children are scored by workers: told as they come, faults shown, and gone on."""
+"""A session on workers: children are submitted as they arrive, and faults are shown."""
 
 import os
 import time
@@ -38,7 +38,7 @@ def session_on(make):
 
 
 class Held(Scripted):
-    """Workers of which nothing comes while ``held``."""
+    """Workers that send nothing while ``held``."""
 
     held = False
 
@@ -78,7 +78,7 @@ def test_a_pause_lets_children_in_flight_arrive(session_on):
     assert rested.step == crew.arrivals.events.count(0) == paused.step + 3
 
 
-def test_a_running_search_that_is_told_to_step_pauses_after_that(session_on):
+def test_a_step_ordered_while_a_search_runs_pauses_it_afterwards(session_on):
     session = session_on(Scripted(2))
     session.orders.run()
     wait_for(session, lambda s: s.step > 5)
@@ -97,9 +97,9 @@ def test_workers_that_are_always_lost_pause_the_search_with_the_reason(session_o
     assert "the power went" in failed.message
     assert 'role="alert"' in figures_html(failed)
     crew.script.clear()
-    told = len(session.history)
+    recorded = len(session.history)
     session.orders.step(3)
-    gone_on = wait_for(session, lambda s: s.step == told + 3 and s.phase == "paused")
+    gone_on = wait_for(session, lambda s: s.step == recorded + 3 and s.phase == "paused")
     assert gone_on.message == ""
 
 
@@ -114,12 +114,12 @@ def test_a_task_that_raises_in_a_worker_is_shown_without_its_trace_and_the_searc
     assert "raised ZeroDivisionError: data <b>point</b> 3; fix that and go on." in failed.message
     assert "Traceback" not in failed.message
     assert "data &lt;b&gt;point" in figures_html(failed)
-    told = len(session.history)
+    recorded = len(session.history)
     session.orders.step(2)
-    wait_for(session, lambda s: s.step == told + 2 and s.phase == "paused")
+    wait_for(session, lambda s: s.step == recorded + 2 and s.phase == "paused")
 
 
-def test_children_of_a_member_that_has_never_been_are_not_told(make):
+def test_children_of_an_undone_member_are_not_submitted(make):
     crew, search = Held(1), make()
     before = search.state_dict()
     merged = search.tell(Proposal((0, 1), 40, 0.5, 7))
@@ -166,7 +166,7 @@ def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny,
 
 def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(make):
     crew = Scripted(2)
-    with pytest.raises(InputError, match="give the dashboard an evolver too"):
+    with pytest.raises(InputError, match="there is no evolver"):
         dashboard(executor=crew)
     framed = dashboard(make(), executor=crew)
     runs = framed._browser_session.runs

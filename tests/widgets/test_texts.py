@@ -1,4 +1,4 @@
-"""Texts from models are shown as texts, whole where somebody asks for all."""
+"""Texts from models are shown as text, and in full on request."""
 
 from m2n2lab.widgets.html.texts import MAX_TRANSCRIPT_CHARS, answer_html, whole
 

@@ -238,7 +238,7 @@ def test_the_third_stop_is_done_when_split_or_mix_are_chosen(tour, rested, part)
     reach(tour, rested, 4)
 
 
-def test_whoever_goes_on_dragging_is_not_interrupted(tour, rested):
+def test_dragging_on_is_not_interrupted(tour, rested):
     open_at(tour, 3)
     for split in (20, 21, 22):
         look(tour, on_bench(rested, split=split), DONE_UPDATES)
@@ -249,10 +249,10 @@ def test_whoever_goes_on_dragging_is_not_interrupted(tour, rested):
     reach(tour, rested, 4)
 
 
-# -- 4 and 5: the merge and what became of it ----------------------------------------------------
+# -- 4 and 5: the merge and its outcome ----------------------------------------------------------
 
 
-def test_a_merge_by_hand_leads_to_what_became_of_it(tour, rested):
+def test_a_merge_by_hand_leads_to_its_outcome(tour, rested):
     on_bench(rested, split=20)
     open_at(tour, 4)
     rested.orders.step()

@@ -34,14 +34,14 @@ URL = "http://localhost:5006/"
 SECONDS = PATIENCE / 1000
 OPEN, GONE = [SimpleNamespace(connection_count=1)], []
 
-# Says that it runs, with its arguments, and ends when it is told to.
+# Reports that it runs, with its arguments, and ends on request.
 OBEDIENT = """
 import socket, sys
 line = socket.create_connection(("127.0.0.1", {port}))
 line.sendall(" ".join(sys.argv).encode())
 line.recv(1)
 """
-# Starts another one that listens as little, both on the same line.
+# Starts a second one that ignores signals too, both on the same line.
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -209,7 +209,7 @@ def test_what_opens_no_window_says_why_and_the_next_one_is_tried(computer, line,
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_without_a_way_to_a_window_the_default_browser_opens_and_nothing_ends(
+def test_without_a_program_for_a_window_the_default_browser_opens_and_nothing_ends(
     computer, shown, capsys, monkeypatch, opens
 ):
     asked = []
@@ -221,10 +221,10 @@ def test_without_a_way_to_a_window_the_default_browser_opens_and_nothing_ends(
     view.check(OPEN)
     view.check(GONE)
     assert (asked, ended.is_set()) == ([URL], False)
-    told = capsys.readouterr().out
-    assert "needs pywebview or a browser such as Chromium" in told
-    assert "Ctrl-C ends the lab" in told
-    assert (f"open {URL} in one" in told) is not opens
+    printed = capsys.readouterr().out
+    assert "needs pywebview or a browser such as Chromium" in printed
+    assert "Ctrl-C ends the lab" in printed
+    assert (f"open {URL} in one" in printed) is not opens
 
 
 @pytest.mark.parametrize("code", [OBEDIENT, STUBBORN], ids=["obedient", "stubborn"])
@@ -240,7 +240,7 @@ def test_closing_ends_the_program_with_all_that_it_started(
     view.close()
     finished()
     assert hung_up(caller)
-    assert not ended.is_set()  # who closes it knows
+    assert not ended.is_set()  # not called by its own close
     assert os.listdir(os.environ["TMPDIR"]) == []
 
 
