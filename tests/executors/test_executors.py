@@ -102,7 +102,7 @@ def test_scores_that_cannot_be_used_end_the_run_once_the_others_are_told(tiny, t
     crew = Scripted()
     search = evolver(tiny, tiny_seeds).run(10, executor=crew)
     crew.script.extend([None, np.full(tiny.points, np.nan)])
-    with pytest.raises(InputError, match=r"finite .* data point 0 got nan"):
+    with pytest.raises(InputError, match=r"finite .* got nan on data point 0"):
         search.run(50, executor=crew)
     at = search.generation
     assert at == crew.arrivals.events.count(0) - 1  # all but one

@@ -8,7 +8,7 @@ import panel as pn
 import pytest
 from helpers.figures import serving, tooltip_at
 from helpers.pages import PATIENCE, PIXEL
-from m2n2lab.widgets.session.snapshot import PEOPLE, Snapshot
+from m2n2lab.widgets.session.snapshot import MEMBER_FIELDS, Snapshot
 from m2n2lab.widgets.views.landscape import LandscapeView
 from m2n2lab.widgets.views.lineage import LineageView, SharesView
 from m2n2lab.widgets.views.maps import AttractionView, CurvesView, NichesView
@@ -76,7 +76,7 @@ class Stage:
 
     def _update(self, snapshot):
         for name, view in self.views.items():
-            view.update(getattr(snapshot, name) if name in PEOPLE else snapshot)
+            view.update(getattr(snapshot, name) if name in MEMBER_FIELDS else snapshot)
         self.shown += 1
         self._count.object = f'<p data-testid="moment">{self.shown}</p>'
 
