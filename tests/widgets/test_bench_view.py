@@ -66,8 +66,14 @@ def ready(tiny, tiny_seeds):
     return made(Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1).run(40))
 
 
+def scores_and_verdict(view):
+    """Return the texts above and below the controls."""
+    scores, verdict = (pane.object for pane in view.pane.select(pn.pane.HTML))
+    return scores, verdict
+
+
 def html(view):
-    return view._who.object + view._verdict.object
+    return "".join(scores_and_verdict(view))
 
 
 # -- slow tasks --------------------------------------------------------------------------------
@@ -166,7 +172,7 @@ def test_hostile_names_are_shown_as_text_and_shortened():
     # In the verdict too: A is better at the first class, and the child keeps it.
     keeps = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]]))
     view.update(Snapshot(phase="paused", bench=keeps, note=HOSTILE))
-    said = view._verdict.object
+    _, said = scores_and_verdict(view)
     assert '<b class="a">A</b>’s &lt;script&gt;' in said
     assert len(said) < 2_000
     assert "<script" not in said
@@ -182,13 +188,14 @@ def test_bars_of_any_number_of_classes_fit_their_picture(many):
     names = [f"class {k}" for k in range(many)]
     task = tasks.from_function(lambda m, at: m[at % 30] > 0, 1000, classes=names, groups=groups)
     view, _, _ = made(Evolver(task, np.random.default_rng(0).normal(size=(2, 30)), rng=0))
-    bars = re.findall(r'<rect x="([\d.-]+)" y="([\d.-]+)" width="([\d.-]+)"', view._who.object)
+    scores, _ = scores_and_verdict(view)
+    bars = re.findall(r'<rect x="([\d.-]+)" y="([\d.-]+)" width="([\d.-]+)"', scores)
     places = np.array(bars, dtype=float)
     assert len(places) == 3 * many
     assert (places[:, 2] > 0).all()
     assert (places[:, 0] >= 0).all()
     assert (places[:, 0] + places[:, 2] <= 440.01).all()
-    assert view._who.object.count("<text") <= 40
+    assert scores.count("<text") <= 40
 
 
 def test_a_class_without_data_points_has_no_score(ready):
@@ -196,7 +203,8 @@ def test_a_class_without_data_points_has_no_score(ready):
     accuracy = data.accuracy.copy()
     accuracy[:, 0] = np.nan
     shown_on(view, session, bench=replace(data, accuracy=accuracy))
-    assert re.search(r"<title>A, [^<]*: –</title>", view._who.object)
+    scores, _ = scores_and_verdict(view)
+    assert re.search(r"<title>A, [^<]*: –</title>", scores)
 
 
 # -- in a browser ------------------------------------------------------------------------------
