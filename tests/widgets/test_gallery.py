@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import panel as pn
 import pytest
 from helpers.pictures import brightness, scribbled
 from helpers.sessions import wait_for
@@ -31,15 +32,19 @@ def space(tmp_path_factory):
     return scribbled(tmp_path_factory.mktemp("scribblers"), ("painter", "potter"))
 
 
-@pytest.fixture
-def search(space):
+def search_of(space, scorer):
     task = Text2Image(
         captions("search", ["Japanese"], 3),
         captions("test", ["Japanese", "English"], ENGLISH),
-        scorer=brightness,
+        scorer=scorer,
         steps=1,
     )
     return m2n2lab.Evolver(task, space, archive_size=4, rng=0).run(2)
+
+
+@pytest.fixture
+def search(space):
+    return search_of(space, brightness)
 
 
 @pytest.fixture
@@ -111,7 +116,7 @@ def test_only_living_parents_of_a_member_are_shown(bench, search):
     drawn(bench, GalleryRequest(f"newest: {newest}", 0))
     parents = bench.gallery.data.parents
     assert bench.gallery.data.at[0] == f"newest: {newest}"
-    born = bench._lineage[newest].parents
+    born = retraced(search)[newest].parents
     assert len(born) == 2
     assert [each.name for each in parents] == [f"parent: {p}" for p in born if p in search.archive]
     assert f"from {born[0]} × {born[1]}" in bench.gallery.data.origin
@@ -137,6 +142,19 @@ def test_where_the_task_draws_nothing_there_is_no_gallery_and_no_choice(tiny, ti
     assert "this task has none" in bench.note
 
 
+def child_side(bench, search):
+    """Return the side of the open ballot on which the child's picture is."""
+    ballot, child = bench.blind_vote.ballot, search.breed(bench.data.proposal)
+    point = search.task.names.index(ballot.prompt)
+    (drawn,) = search.task.samples(search.space.materialise(child), [point])
+    (side,) = (
+        side
+        for side in ("left", "right")
+        if np.array_equal(getattr(ballot, side), np.round(drawn.image * 255))
+    )
+    return side
+
+
 def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench, search):
     before = bench.data
     bench.vote("left")  # nothing to choose between yet
@@ -147,8 +165,7 @@ def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench,
         assert ballot.open
         assert "left" not in ballot.message
         point = search.task.names.index(ballot.prompt)
-        child = search.task.samples(search.space.materialise(bench._genomes[2]), [point])[0]
-        side = "left" if np.array_equal(ballot.left, np.round(child.image * 255)) else "right"
+        side = child_side(bench, search)
         bench.vote(side)
         assert not bench.blind_vote.ballot.open
         assert f"The child’s was {side}" in bench.blind_vote.ballot.message
@@ -165,12 +182,12 @@ def test_a_choice_is_blind_until_it_is_made_and_becomes_the_child_s_score(bench,
 
 def test_a_lost_vote_scores_zero_and_the_child_appears_on_both_sides(bench, search):
     sides = set()
-    for _ in range(12):
-        bench.blind_vote._won.clear()
+    for mix in np.linspace(0.3, 0.7, 12):  # of each child one choice
+        bench.show(Choice(mix=float(mix)), Filter())
         bench.vote("ballot")
-        ballot = bench.blind_vote.ballot
-        sides.add(bench.blind_vote._child_side)
-        bench.vote("right" if bench.blind_vote._child_side == "left" else "left")
+        ballot, side = bench.blind_vote.ballot, child_side(bench, search)
+        sides.add(side)
+        bench.vote("right" if side == "left" else "left")
         assert bench.data.scores[2, search.task.names.index(ballot.prompt)] == 0.0
     assert sides == {"left", "right"}
 
@@ -209,12 +226,16 @@ def test_a_session_draws_only_while_the_gallery_is_shown(search):
         assert session.join(10.0)
 
 
-def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(search):
-    def slowly(pictures, prompts):  # so that more than a moment lies between two answers
-        time.sleep(1.1 * PUBLISH_SECONDS)
+def test_a_running_search_shows_its_steps_and_draws_a_few_pictures_with_each(space):
+    slow = threading.Event()
+
+    def scorer(pictures, prompts):
+        if slow.is_set():  # so that more than a moment lies between two answers
+            time.sleep(1.1 * PUBLISH_SECONDS)
         return brightness(pictures, prompts)
 
-    search.task._scorer = slowly
+    search = search_of(space, scorer)
+    slow.set()
     session = Session(lambda: search)
     session.start()
     try:
@@ -256,6 +277,10 @@ def test_a_session_that_is_closed_while_it_draws_ends_without_an_error(search, c
 def view():
     looked, voted = [], []
     return GalleryView(LIGHT, looked.append, voted.append), looked, voted
+
+
+def html(view):
+    return "".join(pane.object for pane in view.pane.select(pn.pane.HTML))
 
 
 def test_pictures_are_buttons_with_names_and_scores_and_missing_ones_are_marked(view, bench):
@@ -304,7 +329,7 @@ def test_the_enlarged_picture_is_shown_with_its_parents_once_they_are_drawn(view
         assert each["src"].startswith("data:image/png;base64,")
     bench.update_gallery(GalleryRequest(own="y" * 2_000))
     shown.update(Snapshot(gallery=bench.gallery.data))
-    assert 'role="alert"' in shown._note.object
+    assert 'role="alert"' in html(shown)
 
 
 def test_two_pictures_can_be_chosen_between_until_a_choice_is_made(view):
@@ -313,7 +338,7 @@ def test_two_pictures_can_be_chosen_between_until_a_choice_is_made(view):
     ballot = Ballot("赤い円", picture, picture)
     shown.update(Snapshot(ballot=ballot))
     assert shown.left.visible
-    assert "赤い円" in shown._ballot.object
+    assert "赤い円" in html(shown)
     shown.update(Snapshot(ballot=dataclasses.replace(ballot, open=False, message="The child’s.")))
     assert not shown.left.visible
-    assert "The child’s." in shown._ballot.object
+    assert "The child’s." in html(shown)
