@@ -2,14 +2,15 @@
 
 import asyncio
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from bokeh.document import Document
 from m2n2lab.widgets.page.page import Page
+from m2n2lab.widgets.page.plot_rotation import PlotRotation
 from m2n2lab.widgets.runs.browser_sessions import BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.snapshot import Snapshot
@@ -20,38 +21,64 @@ from m2n2lab.config.settings import Settings
 
 @pytest.fixture
 def page(digits):
-    """A page whose plots only note which of them was shown what."""
     runs = Runs({"digits": digits})
-    page = Page(BrowserSession(runs, runs.add(Settings(threads=1))))
-    page.calls = []
-    page._visible_plots = deque(
-        [lambda snapshot, name=name: page.calls.append((name, snapshot)) for name in "abcde"]
-    )
-    yield page
+    yield Page(BrowserSession(runs, runs.add(Settings(threads=1))))
     runs.close()
 
 
-def test_plots_of_a_running_search_come_one_after_the_other_until_all_show_a_snapshot(page):
+class Plots:
+    """Five plots in rotation, which note which of them was shown what."""
+
+    def __init__(self):
+        self.calls = []
+        self.drawn = 0
+        self.to_be_drawn = set()
+        updates = [partial(self.update, name) for name in "abcde"]
+        self.rotation = PlotRotation(updates, lambda: self.drawn)
+
+    def update(self, name, snapshot):
+        self.calls.append((name, snapshot))
+        if name in self.to_be_drawn:
+            self.to_be_drawn.remove(name)
+            self.drawn += 1
+
+    @property
+    def names(self):
+        return "".join(name for name, _ in self.calls)
+
+
+def test_plots_of_a_running_search_come_one_after_the_other_until_all_show_a_snapshot():
+    plots = Plots()
     running = [Snapshot(phase="running", step=step) for step in range(3)]
-    page._shown = running[0]
+    assert plots.rotation.update(running[0])
+    plots.calls.clear()
     for _ in range(2):
-        page._update_plots(running[1])
-    assert page._shown is running[0]
-    for _ in range(5):
-        page._update_plots(running[2])
-    assert [name for name, _ in page.calls[2:]] == list("cdeab")
-    assert {id(snapshot) for _, snapshot in page.calls[2:]} == {id(running[2])}
-    assert page._shown is running[2]
+        assert not plots.rotation.update(running[1])
+    assert plots.rotation.shown is running[0]
+    assert [plots.rotation.update(running[2]) for _ in range(5)] == [False] * 4 + [True]
+    assert plots.names[2:] == "cdeab"
+    assert {id(snapshot) for _, snapshot in plots.calls[2:]} == {id(running[2])}
+    assert plots.rotation.shown is running[2]
 
 
-def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once(page):
-    running = Snapshot(phase="running", step=1)
-    page._update_plots(running)
-    assert [name for name, _ in page.calls] == list("abcde")
+def test_at_rest_and_for_the_first_time_all_plots_are_shown_at_once():
+    plots, running = Plots(), Snapshot(phase="running", step=1)
+    assert plots.rotation.update(running)
+    assert plots.names == "abcde"
     paused = replace(running, phase="paused")
-    page._update_plots(paused)
-    assert [name for name, _ in page.calls[5:]] == list("abcde")
-    assert page._shown is paused
+    assert plots.rotation.update(paused)
+    assert plots.names[5:] == "abcde"
+    assert plots.rotation.shown is paused
+    plots.rotation.reset()
+    assert plots.rotation.update(running)
+    assert plots.names[10:] == "abcde"
+
+
+def test_of_plots_that_are_drawn_anew_there_is_one_at_each_update():
+    plots, paused = Plots(), Snapshot(phase="paused")
+    plots.to_be_drawn = {"b", "d"}
+    assert [plots.rotation.update(paused) for _ in range(3)] == [False, False, True]
+    assert plots.names == "ab" + "abcd" + "abcde"
 
 
 @pytest.fixture
@@ -99,11 +126,11 @@ def test_what_was_done_is_shown_at_once_also_where_plots_were_asked_for_meanwhil
     async def scenario():
         await sent(document)
         assert document.ticks == []
-        page._refresh_all()  # of a tab, say, and before that is shown a step is done
-        page._refresh_now()
+        page.request_redraw()  # of a tab, say, and before that is shown a step is done
+        page.request_refresh()
         await tick(document)
         assert document.shown == [True, False]
-        page._refresh_all()
+        page.request_redraw()
         await tick(document)
         assert document.shown[2:] == [False]
         await asyncio.sleep(0.01)
@@ -118,7 +145,7 @@ def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_th
     # Bokeh keeps the current document in one list for all threads.
     async def scenario():
         await sent(document)
-        worker = threading.Thread(target=page._refresh_now)
+        worker = threading.Thread(target=page.request_refresh)
         worker.start()
         worker.join()
         assert document.ticks == []
@@ -134,9 +161,9 @@ def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_th
 def test_a_page_that_is_gone_is_not_refreshed(page, document):
     async def scenario():
         await sent(document)
-        page._refresh_now()
+        page.request_refresh()
         page.close()
-        page._refresh_now()
+        page.request_refresh()
         await asyncio.sleep(0.01)
         assert (document.ticks, document.shown) == ([], [])
 
@@ -145,7 +172,7 @@ def test_a_page_that_is_gone_is_not_refreshed(page, document):
 
 def test_lines_of_runs_that_are_gone_are_used_again(page):
     # What Bokeh has shown a page once is kept there for good.
-    runs = page.compare._runs
+    runs = page.browser_session.runs
     first = page.run
     seen = set()
     for _ in range(4):

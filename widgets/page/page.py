@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -42,6 +41,7 @@ from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
 from .backpressure import Backpressure
+from .plot_rotation import PlotRotation
 from .refresh import RefreshScheduler
 from .template import PageTemplate
 
@@ -84,9 +84,6 @@ class Page:
         self.browser_session = browser_session
         self.theme = theme
         self.run = browser_session.shown
-        self._shown: Snapshot | None = None  # in all plots
-        self._partly_shown: Snapshot | None = None  # in some of them
-        self._plots_left = 0  # how many do not show that one yet
         self._benched: BenchData | None = None  # on the bench
         self._redraw_requested = False  # whether a person waits for plots
         self._refresh_requested = False  # whether a person waits for anything else
@@ -109,9 +106,9 @@ class Page:
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
         self.compare = CompareView(
-            theme, browser_session.runs, lambda: self.run, self.show, self._refresh_all
+            theme, browser_session.runs, lambda: self.run, self.show, self.request_redraw
         )
-        self._plots = (
+        drawings = (
             self.niches,
             self.attraction,
             self.curves,
@@ -120,14 +117,15 @@ class Page:
             self.shares,
             self.compare,
         )
-        self._visible_plots: deque[Callable[[Snapshot], None]] = deque(
+        self.plots = PlotRotation(
             (
                 lambda snapshot: self.attraction.update(snapshot.seen),
                 lambda snapshot: self.niches.update(snapshot.seen),
                 self._update_tab,
                 self.answers.update,
                 self.landscape.update,
-            )
+            ),
+            lambda: sum(plot.drawn for plot in drawings),
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
@@ -136,7 +134,7 @@ class Page:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self._refresh_now, theme)
+        self.transport = TransportView(self.orders, self._reset, self.request_refresh, theme)
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -174,17 +172,17 @@ class Page:
             self.time.show_message(
                 "The bench merges who lives now; branch from here to merge these two."
             )
-            self._refresh_all()  # the browser has framed them already
+            self.request_redraw()  # the browser has framed them already
 
     def _view_gallery(self, request: GalleryRequest) -> None:
         """Have the gallery drawn while it is visible, and show what there is."""
         self.orders().view_gallery(request if self.tab.value == "gallery" else None)
-        self._refresh_now()
+        self.request_refresh()
 
     def _on_tab(self) -> None:
         """Show the tab that was chosen."""
         self.gallery.request()
-        self._refresh_all()
+        self.request_redraw()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -218,7 +216,7 @@ class Page:
         self.run = self.browser_session.shown = run
         self._unsubscribe()
         # Called in the worker, so a refresh is only scheduled.
-        self._unsubscribe = run.session.subscribe(self._refresh_now)
+        self._unsubscribe = run.session.subscribe(self.request_refresh)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.show_message("")
         run.session.orders.pace(self.transport.pace.value)
@@ -226,18 +224,18 @@ class Page:
         self.gallery.request()
         self.setup.show(run.settings)
         self.compare.suggest(run)
-        self._refresh_all()
+        self.request_redraw()
 
     # -- refreshing ----------------------------------------------------------------------------
 
-    def _refresh_all(self) -> None:
-        """Show all of the snapshot, soon: not now, because a click holds no document lock."""
-        self._shown = None
+    def request_redraw(self) -> None:
+        """Ask for all of the snapshot, soon: not now, because a click holds no document lock."""
+        self.plots.reset()
         self._redraw_requested = True
         self._schedule_refresh()
 
-    def _refresh_now(self) -> None:
-        """Show what was done, soon; plots may follow later."""
+    def request_refresh(self) -> None:
+        """Ask for what was done, soon; plots may follow later. May be called in any thread."""
         self._refresh_requested = True
         self._schedule_refresh()
 
@@ -247,7 +245,7 @@ class Page:
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
-        self._refresh_all()
+        self.request_redraw()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
         """Update the visible tab."""
@@ -281,7 +279,7 @@ class Page:
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        idle = (snapshot is self._shown and not compared) or self.backpressure.waiting
+        idle = (snapshot is self.plots.shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
             return
         began = time.monotonic()
@@ -297,13 +295,12 @@ class Page:
                     self.gallery.update(snapshot)
                 if self.attraction.drawn and snapshot.bench is not self._benched:
                     self.attraction.update(snapshot.seen)
-            elif self._loaded and (self._shown is None or began >= self._due):
-                self._update_plots(snapshot)
+            elif self._loaded and (self.plots.shown is None or began >= self._due):
+                if self.plots.update(snapshot):
+                    self.orders().attend()
                 self.backpressure.request_answer()
                 took = time.monotonic() - began
-                limit = (
-                    MAX_PLOT_AGE_SECONDS * max(BROWSER_SESSIONS.pages, 1) / len(self._visible_plots)
-                )
+                limit = MAX_PLOT_AGE_SECONDS * max(BROWSER_SESSIONS.pages, 1) / len(self.plots)
                 share = min(took / PLOT_TIME_SHARE, limit)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
@@ -311,30 +308,6 @@ class Page:
     def _busy(self) -> bool:
         """Return whether plots take time that a search could use."""
         return any(run.session.snapshot.phase == "running" for run in self.browser_session.runs.all)
-
-    def _update_plots(self, snapshot: Snapshot) -> None:
-        """Show a snapshot in all plots or, while a search runs, in the next one.
-
-        A browser draws one plot in a few frames; all of them would delay clicks.
-        """
-        if snapshot.phase == "running" and self._shown is not None:
-            if snapshot is not self._partly_shown:
-                self._partly_shown, self._plots_left = snapshot, len(self._visible_plots)
-            self._visible_plots.rotate(-1)
-            self._visible_plots[-1](snapshot)
-            self._plots_left -= 1
-            if self._plots_left == 0:
-                self._shown = snapshot
-            return
-        self._shown = snapshot
-        for update in self._visible_plots:
-            drawn = sum(plot.drawn for plot in self._plots)
-            update(snapshot)
-            if sum(plot.drawn for plot in self._plots) > drawn:
-                # One new plot per refresh: what a person does meanwhile comes first.
-                self._shown = None
-                return
-        self.orders().attend()
 
     def _update_figures(self, snapshot: Snapshot) -> None:
         # An order is shown at once: a model may be in the middle of an answer.
@@ -391,7 +364,7 @@ class Page:
             self.refresh()
 
         self._loaded = True
-        self._refresh_now()
+        self.request_refresh()
         # Bokeh's own: Panel's marks itself as busy and idle, which costs as much as a refresh.
         document.add_periodic_callback(refresh, REFRESH_MILLISECONDS)
 

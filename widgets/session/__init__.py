@@ -11,7 +11,7 @@ The way of a click, on a cell of the attraction map and then on Merge:
  7. ``Evolver.tell`` has it judged by ``Archive.judge`` and put in by ``Archive.admit``.
  8. Observers follow: the lineage, ``SnapshotBuilder.count``, and the ``Recorder`` of the store.
  9. ``Session._publish`` takes a snapshot by ``SnapshotBuilder.build`` and calls the listeners.
-10. One is ``Page._refresh_now``: ``RefreshScheduler`` runs it later, on the event loop of the page.
+10. One is ``Page.request_refresh``: ``RefreshScheduler`` follows it on the event loop of the page.
 11. server: ``Page.refresh`` hands the snapshot to ``BenchView.update`` and all other views.
 12. browser: Bokeh sends what has changed; ``bench/split_editor.js`` and the plots draw it.
 """
