@@ -1,6 +1,9 @@
 """Sessions: waiting for snapshots, and observers of an evolver."""
 
 import time
+from urllib.parse import parse_qs, urlsplit
+
+from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS
 
 PATIENCE = 30.0
 """Seconds; exceeded only if something is broken."""
@@ -40,3 +43,9 @@ def observers_of(evolver, monkeypatch):
 
     monkeypatch.setattr(evolver, "subscribe", subscribed)
     return observers
+
+
+def runs_at(address):
+    """Return the runs that the page at an address shows."""
+    (key,) = parse_qs(urlsplit(address).query)["browser_session"]
+    return BROWSER_SESSIONS.find(key).runs

@@ -1,12 +1,13 @@
 """A session on workers: children are submitted as they arrive, and faults are shown."""
 
+import multiprocessing
 import os
 import time
 
 import numpy as np
 import pytest
 from helpers.crews import LOST, Scripted
-from helpers.sessions import PATIENCE, wait_for
+from helpers.sessions import PATIENCE, runs_at, wait_for
 from m2n2lab.widgets.html.figures import figures_html
 from m2n2lab.widgets.notebook.inline import dashboard
 from m2n2lab.widgets.session.session import Session
@@ -140,6 +141,16 @@ def test_children_of_an_undone_member_are_not_submitted(make):
     assert (search.generation, crew.arrivals.events) == (0, [0, -1])
 
 
+class Counted(ProcessExecutor):
+    """Processes of which those that were started are counted."""
+
+    started = 0
+
+    def start(self):
+        super().start()
+        self.started += 1
+
+
 def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny, tiny_seeds):
     home = os.getpid()
 
@@ -149,27 +160,28 @@ def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny,
         return np.ones(len(indices))
 
     task = tasks.from_function(score, tiny.points)
-    pool = ProcessExecutor(1, timeout=0.2)
+    pool, before = Counted(1, timeout=0.2), set(multiprocessing.active_children())
     session = Session(
         lambda: Evolver(task, tiny_seeds, mutation=0.05, rng=1), executor=lambda: pool
     )
     session.start()
     session.orders.step()
     patience = time.monotonic() + 5 * PATIENCE  # a process takes a while to start
-    while pool._started < 2:  # until it is replaced
+    while pool.started < 2:  # until it is replaced
         assert time.monotonic() < patience
         time.sleep(0.05)
     session.close()
     assert session.join(PATIENCE)
-    assert not pool._processes
+    assert pool.workers_alive == 0
+    assert not set(multiprocessing.active_children()) - before
 
 
 def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(make):
     crew = Scripted(2)
-    with pytest.raises(InputError, match="there is no evolver"):
+    with pytest.raises(InputError, match="there is no evolver; give both"):
         dashboard(executor=crew)
     framed = dashboard(make(), executor=crew)
-    runs = framed._browser_session.runs
+    runs = runs_at(framed.address)
     assert runs.executor(runs.all[0].settings) is crew
     assert runs.executor(runs.all[0].settings.with_query({})) is None
     framed.close()

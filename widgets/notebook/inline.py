@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
+import threading
 import time
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -20,6 +23,8 @@ from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Runs
 
 if TYPE_CHECKING:
+    from tornado.ioloop import IOLoop
+
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
@@ -29,6 +34,9 @@ HOST = "127.0.0.1"
 
 START_TIMEOUT_SECONDS = 30.0
 """Most time until the server answers."""
+
+STOP_TIMEOUT_SECONDS = 5.0
+"""Most time that the end of Python waits for a page that is being made."""
 
 
 class Framed:
@@ -114,24 +122,38 @@ def _serve() -> int:
     global _port
     if _port is None:
         import panel as pn
+        from tornado.ioloop import IOLoop
 
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port: int = probe.getsockname()[1]
         keep_quiet()
-        pn.serve(
+        loop = IOLoop(make_current=False)
+        serve = partial(
+            pn.serve,
             {"/": page},
             address=HOST,
             port=port,
             websocket_origin=[f"{HOST}:{port}", f"localhost:{port}"],
+            loop=loop,
             show=False,
-            threaded=True,
             title="m2n2lab",
             verbose=False,
         )
+        # A daemon, which Panel's own thread is not: Python would wait for it at the end of a
+        # script, and for ever.
+        thread = threading.Thread(target=serve, name="m2n2lab dashboards", daemon=True)
+        thread.start()
         _await(port)
+        atexit.register(_stop, loop, thread)
         _port = port
     return _port
+
+
+def _stop(loop: IOLoop, thread: threading.Thread) -> None:
+    """Stop serving: a page that is still being made when Python ends could abort the process."""
+    loop.add_callback(loop.stop)
+    thread.join(STOP_TIMEOUT_SECONDS)
 
 
 def _await(port: int) -> None:
