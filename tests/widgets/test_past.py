@@ -256,11 +256,11 @@ def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
     other.execute("BEGIN IMMEDIATE")
     session.orders.run()
     shown = failed(session)
-    assert "another program holds it" in shown.message
-    assert "another program holds it" in figures_html(shown)
+    assert "close the other program that uses it" in shown.message
+    assert "close the other program that uses it" in figures_html(shown)
     session.orders.view_step(2)  # what waits must be written first
     assert (
-        "another program holds it"
+        "close the other program that uses it"
         in wait_for(session, lambda s: session.orders.past is None).message
     )
     other.execute("ROLLBACK")

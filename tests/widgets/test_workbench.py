@@ -30,10 +30,10 @@ CLASSES = (0, 0, 1, 1, 0, 0, 1, 1)
 
 def answered(a, b, child, graded=False):
     """Return a workbench on which A, B and their child have these scores, and its search."""
-    known = {1.0: a, 2.0: b}
+    parents = {1.0: a, 2.0: b}
 
     def score(model, at):
-        row = np.array(known.get(float(model[0]), child))[at]
+        row = np.array(parents.get(float(model[0]), child))[at]
         return row if graded else row >= 1.0
 
     def samples(model, at):

@@ -201,7 +201,7 @@ class Page:
         self.address.value = urlencode(settings.query())
 
     def _reset(self) -> None:
-        """Start the search of the run on the page anew, in its place."""
+        """Restart the search of the run on the page."""
         self.show(self.browser_session.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:

@@ -109,19 +109,19 @@ class LivePlot:
             self.fill("pair", **sides)
 
     def image(
-        self, values: NDArray[Any], words: dict[str, Any], width: float, height: float
+        self, values: NDArray[Any], tooltips: dict[str, Any], width: float, height: float
     ) -> Any:
         """Show other values (P, ·) in the map, and ranges that fit; returns the figure.
 
         Args:
             values: the first row is on top.
-            words: columns from which the browser describes the cells.
+            tooltips: columns from which the browser describes the cells.
             width, height: ends of the ranges.
         """
         rows, columns = values.shape
         # Bokeh's first row is the lowest.
         values = values[::-1].astype(np.float32)
-        self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
+        self.fill("Image", image=[values], dw=[columns], dh=[rows], **tooltips)
         self.handles["Image"]["color_mapper"].high = ramp_limit(values)
         figure = self.handles["Image"]["plot"]
         figure.x_range.end, figure.y_range.end = width, height

@@ -56,8 +56,8 @@ class NichesView(LivePlot):
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
-            words = niche_tooltip(data, self.mode)
-            figure = self.image(values, words, around.width, around.height)
+            tooltips = niche_tooltip(data, self.mode)
+            figure = self.image(values, tooltips, around.width, around.height)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
             # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
