@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from m2n2lab.widgets.server.server import serve_dashboard
+from m2n2lab.widgets.server import server
 
 from m2n2lab.config.settings import Settings
 from m2n2lab.tasks import Classify
@@ -28,16 +28,15 @@ class Broken(Classify):
         return super().evaluate(model)
 
 
-class Odd(Settings):
-    """Settings whose task is always this one."""
-
-    def make_task(self):
-        draw = np.random.default_rng(1)
-        y = np.arange(80) % 4
-        X = draw.normal(size=(80, 8)) + 3 * np.eye(8)[y]
-        task = Broken if sys.argv[2] == "broken" else Classify
-        return task(X[:60], y[:60], X[60:], y[60:], hidden=6, name=NAMES[0], classes=NAMES)
+def odd_task(settings):
+    """Return the task that the arguments name, whatever the settings say."""
+    draw = np.random.default_rng(1)
+    y = np.arange(80) % 4
+    X = draw.normal(size=(80, 8)) + 3 * np.eye(8)[y]
+    task = Broken if sys.argv[2] == "broken" else Classify
+    return task(X[:60], y[:60], X[60:], y[60:], hidden=6, name=NAMES[0], classes=NAMES)
 
 
 if __name__ == "__main__":
-    serve_dashboard(Odd(threads=1), "127.0.0.1", int(sys.argv[1]), [], show=False)
+    server.build_task = odd_task
+    server.serve_dashboard(Settings(threads=1), "127.0.0.1", int(sys.argv[1]), [], show=False)

@@ -285,7 +285,7 @@ def serve(*options):
 def test_window_and_open_are_one_too_many():
     done = subprocess.run(serve("--window", "--open"), capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--open and --window both open the page" in done.stderr
+    assert "--open and --window exclude each other" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there is always a screen")
