@@ -154,5 +154,5 @@ class Ideas(Plus):
 def search_on(task: Any, settings: Settings) -> Ideas:
     """Return the evolver of settings, whose options may be any idea, on a task of its own."""
     seeds = (task.trained_seeds if settings.pretrained else task.random_seeds)(rng=settings.seed)
-    usual = {"mutation": settings.usual_mutation}
+    usual = {"mutation": settings.default_mutation}
     return Ideas(task, seeds, rng=settings.seed, **{**usual, **settings.options})

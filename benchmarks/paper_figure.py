@@ -32,7 +32,7 @@ from published import specialists
 from stills import png
 
 from m2n2lab import Evolver, make_evolver, tasks
-from m2n2lab.analysis.comparison import CompareData, label_places
+from m2n2lab.analysis.comparison import CompareData, label_heights
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.files import write_atomically
@@ -248,7 +248,7 @@ def panel(folder: Path, name: str, start: Start, column: str) -> Any:
     if column == "test" and drawn:
         steps, values = zip(*drawn.values(), strict=True)
         data = CompareData(tuple(drawn), tuple(range(len(drawn))), steps, values)
-        for method, place in zip(drawn, label_places(data), strict=True):
+        for method, place in zip(drawn, label_heights(data), strict=True):
             words = {"text": method, "text_color": COLOURS[method], "text_font_size": "11px"}
             plot.add_layout(Label(x=start.steps * 1.05, y=place, text_baseline="middle", **words))
     return plot

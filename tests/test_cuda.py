@@ -16,7 +16,7 @@ from m2n2lab.cli import app
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.tasks.images.shapes import LANGUAGES
 from m2n2lab.tasks.language.generation import Generator
-from m2n2lab.zoo.arithmetic import some
+from m2n2lab.zoo.arithmetic import sample_problems
 from m2n2lab.zoo.images import captions
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is there")
@@ -177,7 +177,9 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_the_answers_stay():
     model = space.materialise(space.seeds[0])
     task = zoo.word_problems(24, 0)
     tokenizer = task.tokenizer(model)
-    prompts = [task.prompt(problem.question, tokenizer) for problem in some("search", 24)] * 40
+    prompts = [
+        task.prompt(problem.question, tokenizer) for problem in sample_problems("search", 24)
+    ] * 40
     few = Generator(max_new_tokens=8, batch=64)
     expected = answers(few, (model, tokenizer), prompts)
     torch.cuda.empty_cache()

@@ -1,13 +1,20 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from m2n2lab import METHODS
+from m2n2lab import METHODS, make_evolver
+from m2n2lab.analysis import niches_data
+from m2n2lab.core.methods import registry
+from m2n2lab.viz import LIGHT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+RECIPES = re.findall(r"## (A \w+)\n.*?```python\n(.*?)```", CONTRIBUTING, flags=re.S)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
@@ -34,3 +41,19 @@ def test_every_file_that_is_named_exists():
 
 def test_all_methods_are_named():
     assert [name for name in METHODS if f"`{name}`" not in README] == []
+
+
+def test_the_three_recipes_of_contributing_run_as_they_are_written(monkeypatch):
+    monkeypatch.setattr(registry, "METHODS", METHODS.copy())
+    names = {}
+    assert [title for title, _ in RECIPES] == ["A task", "A method", "A view"]
+    for _, block in RECIPES:
+        exec(block, names)
+    task = names["parity"](bits=4)
+    search = make_evolver("greedy", task, np.eye(2, 4), mutation=0.5, rng=0)
+    parents = [(search.archive.best.id, search.step().parents[0]) for _ in range(20)]
+    assert all(best == a for best, a in parents)
+    view = names["RanksView"](LIGHT)
+    view.update(SimpleNamespace(niches=niches_data(search.archive, task)))
+    shown = view.pane.object.dimension_values("fitness").tolist()
+    assert shown == sorted(search.archive.fitness, reverse=True)

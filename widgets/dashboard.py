@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import panel as pn
-from m2n2lab.widgets.page.page import Board
+from m2n2lab.widgets.page.page import Page
 from m2n2lab.widgets.page.server_log import keep_quiet
-from m2n2lab.widgets.page.template import Page
-from m2n2lab.widgets.runs.browser_sessions import DESKS, Desk
+from m2n2lab.widgets.page.template import PageTemplate
+from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from m2n2lab.widgets.runs.runs import Runs
-from m2n2lab.widgets.session.stepper import here
+from m2n2lab.widgets.session.stepper import no_workers
 
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
@@ -23,68 +23,68 @@ if TYPE_CHECKING:
     from m2n2lab.executors import Crew
 
 
-def _asked() -> dict[str, str]:
-    """Return what the page's address asks for."""
+def _query() -> dict[str, str]:
+    """Return the query of the page's address."""
     arguments = pn.state.session_args or {}
     return {name: values[0].decode(errors="replace") for name, values in arguments.items()}
 
 
-def open_desk(
+def open_browser_session(
     settings: Settings,
     task: Task | None = None,
     shared: bool = False,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
-) -> Desk:
-    """Return a desk with one run.
+    executor: Callable[[Settings], Crew | None] = no_workers,
+) -> BrowserSession:
+    """Return a browser session with one run.
 
     Args:
         settings: the search.
-        task: made from ``settings`` before, to be shared by many desks.
-        shared: whether every page comes here.
-        store: where its runs are recorded; by default in a file that ends with each.
+        task: made from ``settings`` already, to be shared by browser sessions.
+        shared: whether every page opens this session.
+        store: where its runs are recorded; by default each in a temporary file that ends with it.
         executor: makes the workers of one run; by default there are none.
     """
     runs = Runs({} if task is None else {settings.task: task}, store, executor=executor)
-    return DESKS.add(runs, runs.add(settings), shared)
+    return BROWSER_SESSIONS.add(runs, runs.add(settings), shared)
 
 
 def dashboard(
     settings: Settings | None = None,
     task: Task | None = None,
-    desk: Desk | None = None,
+    browser_session: BrowserSession | None = None,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
-) -> Page:
+    executor: Callable[[Settings], Crew | None] = no_workers,
+) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 
-    The workers start when the page has been loaded, and end soon after it is closed.
+    Its searches start once the page has been sent, and end soon after it is closed.
 
     Args:
         settings: the search; digits from scratch by default.
-        task: made from ``settings`` before, to be shared by many pages.
-        desk: where every page comes to; by default each has a desk of its own.
-        store, executor: as in ``open_desk``.
+        task: made from ``settings`` already, to be shared by pages.
+        browser_session: what every page shows; by default each has a session of its own.
+        store, executor: as in ``open_browser_session``.
     """
     settings = settings or Settings()
-    query = _asked()
-    desk = desk or DESKS.find(query.get("desk", ""))
-    if desk is None:
-        made = {} if task is None else {settings.task: task}
-        runs, error = Runs(made, store, executor=executor), None
+    query = _query()
+    browser_session = browser_session or BROWSER_SESSIONS.find(query.get("browser_session", ""))
+    if browser_session is None:
+        tasks = {} if task is None else {settings.task: task}
+        runs, error = Runs(tasks, store, executor=executor), None
         try:
-            settings = settings.asked(query)
-        except InputError as wrong:  # said on the page
+            settings = settings.with_query(query)
+        except InputError as wrong:  # shown on the page
             error = wrong
-        desk = DESKS.add(runs, runs.add(settings, error))
-    page = Board(desk, THEMES.get(query.get("theme", ""), LIGHT))
-    desk.enter(page)
+        browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
+    page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
+    browser_session.connect(page)
 
-    def closed(context: object) -> None:  # on the event loop: signal, do not wait
-        page.end()
-        DESKS.sweep()
+    def closed(context: object) -> None:  # on the event loop: must not wait
+        page.close()
+        BROWSER_SESSIONS.close_abandoned()
 
-    pn.state.onload(page.attend)
+    pn.state.onload(page.start_refreshing)
     pn.state.on_session_destroyed(closed)
     template = page.template()
     page.prepare()

@@ -1,4 +1,4 @@
-"""Numbers about a search, as plain arrays: niches, attraction, landscape, lineage, members."""
+"""Analysis of a search as plain arrays: niches, attraction, landscape, lineage, members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison of several searches: how far each is after as many forward passes."""
+"""Comparison of several searches over their forward passes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import choose
 
 METRICS = {"best, held out": "test", "best, train": "train", "covered": "covered"}
-"""What can be compared, and the field of ``CurvesData`` that holds it."""
+"""Metrics that can be compared, and their fields of ``CurvesData``."""
 
-LABEL_HEIGHT = 0.055
-"""Least distance of two names at the ends of curves, as a share of the height of a plot of 200
+MIN_LABEL_GAP = 0.055
+"""Minimum distance of two names at the ends of curves, as a share of the height of a plot of 200
 pixels or more."""
 
 
@@ -23,10 +23,10 @@ class CompareData(NamedTuple):
     """Curves of several searches, in per cent.
 
     Attributes:
-        names: what each search is called.
-        numbers: each one's own number, from 0, which keeps its colour when others go.
-        steps: of each, (n_k,) forward passes.
-        values: of each, (n_k,); without points that are not known.
+        names: of the searches.
+        numbers: of the searches, from 0; the colour of a search depends on its number alone.
+        steps: of each search, (n_k,) forward passes.
+        values: of each search, (n_k,) known values.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class CompareData(NamedTuple):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Per cent at the bottom and the top of a plot that shows all."""
+        """Lower and upper end, in per cent, of a plot of all values."""
         known = [values for values in self.values if len(values)]
         if not known:
             return 0.0, 100.0
@@ -63,7 +63,7 @@ def compare_data(
         numbers: of the searches, for their colours; 0, 1, … by default.
 
     Raises:
-        InputError: an unknown metric.
+        InputError: the metric is unknown.
     """
     field = METRICS[choose("metric", metric, METRICS)]
     steps, values = [], []
@@ -76,24 +76,24 @@ def compare_data(
     return CompareData(tuple(curves), numbers, tuple(steps), tuple(values))
 
 
-def label_places(data: CompareData, apart: float = LABEL_HEIGHT) -> Floats:
-    """Return the height (K,), in per cent, at which each name stands at the end of its curve.
+def label_heights(data: CompareData, apart: float = MIN_LABEL_GAP) -> Floats:
+    """Return the height (K,), in per cent, of each name at the end of its curve.
 
-    Names are kept apart from below, in the order of the curves' ends, and wholly within the plot;
-    NaN for a curve without points.
+    Names keep the order of the curves' ends and a minimum distance, and lie within the plot; NaN
+    for a curve without points.
 
     Args:
         data: the curves.
-        apart: least distance of two names, as a share of the plot's height.
+        apart: minimum distance of two names, as a share of the plot's height.
     """
     low, high = data.bounds
     apart *= high - low
     ends = np.array([float(v[-1]) if len(v) else np.nan for v in data.values])
     order = [k for k in np.argsort(ends, kind="stable") if not np.isnan(ends[k])]
-    places, floor = ends.copy(), low - apart / 2
+    heights, floor = ends.copy(), low - apart / 2
     for k in order:
-        places[k] = floor = max(places[k], floor + apart)
+        heights[k] = floor = max(heights[k], floor + apart)
     ceiling = high + apart / 2
-    for k in reversed(order):  # push down what has been pushed out on top
-        places[k] = ceiling = min(places[k], ceiling - apart)
-    return places
+    for k in reversed(order):  # move down the names that lie above the plot now
+        heights[k] = ceiling = min(heights[k], ceiling - apart)
+    return heights

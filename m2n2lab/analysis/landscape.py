@@ -1,4 +1,4 @@
-"""The landscape of one pair: the child's score over split × mix, from coarse to fine."""
+"""Landscape of one pair: the child's score over split × mix, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 CELLS = 17
-"""Splits and mixes of a landscape; one more than a power of two, so that halving reaches all."""
+"""Splits and mixes of a landscape, 2^k + 1, so that halving the step reaches all."""
 
 
 class LandscapeData(NamedTuple):
-    """What is known of a landscape.
+    """A landscape as far as it is evaluated.
 
     Attributes:
         parents: ids of A and B.
         splits: (n,) indices of the flat vector, from 0 to N.
         mixes: (n,) from 0 to 1.
         scores: (n, n) mean score of the child, rows mixes and columns splits; a cell that was not
-            evaluated yet has the score of the coarser cell it lies in, NaN before that.
+            evaluated yet has the score of the coarser cell that contains it, or NaN.
         known: (n, n) which cells were evaluated.
         best: row and column of the best evaluated cell, or ``None``.
     """
@@ -43,7 +43,7 @@ class LandscapeData(NamedTuple):
 
     @property
     def done(self) -> int:
-        """How many cells were evaluated."""
+        """Number of evaluated cells."""
         return int(np.count_nonzero(self.known))
 
     @property
@@ -52,25 +52,25 @@ class LandscapeData(NamedTuple):
         return self.done == self.scores.size
 
     def cell(self, split: float, mix: float) -> tuple[int, float]:
-        """Return the split and mix of the cell nearest to a place, for a click on the map."""
+        """Return the split and mix of the nearest cell, for a click on the map."""
         column = int(np.argmin(np.abs(self.splits - split)))
         row = int(np.argmin(np.abs(self.mixes - mix)))
         return int(self.splits[column]), float(self.mixes[row])
 
 
 class Landscape:
-    """Fills in the landscape of a pair, a cell at a time.
+    """A landscape of one pair that is evaluated cell by cell.
 
-    Mutation is left out: it would be another child's noise in every cell.
+    Mutation is left out, because its noise would differ from cell to cell.
 
     Args:
-        evolver: the search that the parents live in.
+        evolver: the search.
         parents: ids of A and B.
         cells: splits and mixes, 2^k + 1.
-        genomes: of A and B where they may have died; by default they must live.
+        genomes: of A and B, which need not be members then.
 
     Raises:
-        InputError: a parent that does not live, or another number of cells.
+        InputError: a parent is not in the archive, or ``cells`` is not 2^k + 1.
     """
 
     def __init__(
@@ -82,12 +82,11 @@ class Landscape:
     ) -> None:
         if (whole_number("cells", cells, 2) - 1) & (cells - 2):
             raise InputError(
-                f"cells must be one more than a power of two, so that halving reaches all, but "
-                f"{cells} came; take 9 or {CELLS}."
+                f"cells must be one more than a power of two, got {cells}; take 9 or {CELLS}."
             )
         self.parents = parents
         self._evolver = evolver
-        # Genomes are kept: the parents may die before the map is done.
+        # Genomes, because the parents may leave the archive before the map is complete.
         if genomes is None:
             a, b = evolver.check(Proposal(parents, 0, 0.0, 0))
             genomes = a.genome, b.genome
@@ -107,7 +106,7 @@ class Landscape:
         at = int(self._splits[column]), float(self._mixes[row])
         child = self._evolver.merge(self._a, self._b, *at)
         score = float(np.mean(task.evaluate(space.materialise(child))))
-        self._left.popleft()  # not before: an evaluation may be stopped on the way
+        self._left.popleft()  # only now, because an evaluation can be stopped
         self._exact[row, column] = score
         around = np.s_[
             max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
@@ -118,7 +117,7 @@ class Landscape:
         return True
 
     def data(self) -> LandscapeData:
-        """Return what is known so far."""
+        """Return the landscape as far as it is evaluated."""
         known = ~np.isnan(self._exact)
         best = None
         if known.any():
@@ -130,15 +129,15 @@ class Landscape:
 
 
 def landscape_data(evolver: Evolver, a: int, b: int, cells: int = CELLS) -> LandscapeData:
-    """Evaluate all of a pair's landscape, which takes ``cells`` squared children.
+    """Evaluate a pair's whole landscape, which takes ``cells``² children.
 
     Args:
-        evolver: the search that the parents live in; others may step it meanwhile.
+        evolver: the search; other threads can step it meanwhile.
         a, b: ids of the parents.
         cells: splits and mixes, 2^k + 1.
 
     Raises:
-        InputError: a parent that does not live, or another number of cells.
+        InputError: a parent is not in the archive, or ``cells`` is not 2^k + 1.
     """
     landscape, more = Landscape(evolver, (a, b), cells), True
     while more:
@@ -148,7 +147,7 @@ def landscape_data(evolver: Evolver, a: int, b: int, cells: int = CELLS) -> Land
 
 
 def _coarse_to_fine(cells: int) -> Iterator[tuple[int, int, int]]:
-    """Return rows, columns and how far each cell speaks for its neighbours, coarsest first."""
+    """Return row, column and extent of each cell to its neighbours, coarsest first."""
     seen: set[tuple[int, int]] = set()
     step = cells - 1
     while step >= 1:

@@ -1,4 +1,4 @@
-"""Who ever lived in a search that nobody watched, found again from its history."""
+"""Replay of a search's history into a lineage, for a search that was not observed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def retraced(evolver: Evolver) -> Lineage:
-    """Return the lineage of a search as if it had been watched from where its history begins.
+    """Return the lineage of a search as if it had been observed since its history begins.
 
-    Of a seed that has died the score is not known (NaN): the history begins after it. Where the
-    history does not lead to how the search stands, because a state was loaded meanwhile, only the
-    living are known.
+    The score of a seed that was displaced is unknown (NaN), because the history begins after it. If
+    the history does not lead to the present archive, because a state was loaded meanwhile, only the
+    present members are known.
     """
     with evolver.turn():
         rows, start = evolver.records.table(), evolver.records.start
@@ -39,7 +39,7 @@ def retraced(evolver: Evolver) -> Lineage:
 
 
 def _first(evolver: Evolver, id: int) -> Member:
-    """Return a member that lived before the history begins, as far as it is known."""
+    """Return a member from before the history begins, as far as it is known."""
     if id in evolver.archive:
         return evolver.archive[id]
     seeds = evolver.space.seeds
@@ -47,14 +47,14 @@ def _first(evolver: Evolver, id: int) -> Member:
 
 
 def _replay(lineage: Lineage, row: dict[str, Any]) -> None:
-    """Let a lineage see the birth that a row of the history tells of."""
+    """Add the birth in a row of the history to a lineage."""
     parents = tuple(int(row[k]) for k in ("parent_a", "parent_b") if not math.isnan(row[k]))
     outside = not parents and bool(row["by_hand"])
     proposal = Proposal(
         parents,
         split=None if math.isnan(row["split"]) else int(row["split"]),
         mix=None if math.isnan(row["mix"]) else row["mix"],
-        seed=0,  # the history does not keep it, and a lineage does not ask
+        seed=0,  # not in the history, and a lineage does not need it
         by_hand=("parents",) if row["by_hand"] else (),
     )
     lineage.birth(

@@ -21,27 +21,27 @@ from m2n2lab.utils.text import plain
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
-CURVE_POINTS = 400
-"""Points of a curve that are drawn, whatever the length of the run."""
+MAX_CURVE_POINTS = 400
+"""Maximum number of points of a curve, whatever the length of the run."""
 
-CURVE_CLASSES = 4
-"""Classes that have a curve of their own where there are no more: the tasks of several at once."""
+MAX_CURVE_CLASSES = 4
+"""Maximum number of classes for which each has a curve, such as the tasks of a sum of tasks."""
 
-LONGEST_NAME = 30
-"""Characters of a class's name in a legend."""
+MAX_NAME_CHARS = 30
+"""Maximum length of a class's name in a legend."""
 
-CROWD_HEIGHT = 2.4
+CROWD_HEIGHT_ROWS = 2.4
 """Height of the strip of solvers above the niche map, in rows."""
 
-FITNESS_WIDTH = 0.16
+FITNESS_WIDTH_SHARE = 0.16
 """Width of the fitness bars beside the niche map, as a share of its width."""
 
 
 class NichesData(NamedTuple):
-    """Who solves what. Rows by fitness, the fittest first; columns grouped by class.
+    """Members and the data points they solve, rows by fitness, columns grouped by class.
 
-    Within a class the data points are sorted by how many members solve them, crowded ones left:
-    that is what makes niches visible.
+    The fittest is first. Within a class the data points are sorted by the number of members that
+    solve them, crowded ones left, which makes niches visible.
     """
 
     ids: tuple[int, ...]  # (P,)
@@ -51,9 +51,9 @@ class NichesData(NamedTuple):
     worth: NDArray[np.float32]  # (P, D) c_j s_kj / z_j^α
     alone: NDArray[np.float32]  # (P, D) the score where no other member scores, else −score
     crowd: NDArray[np.float64]  # (D,) z_j
-    solvers: NDArray[np.intp]  # (D,) how many members score
+    solvers: NDArray[np.intp]  # (D,) number of members that score
     weights: NDArray[np.float64]  # (D,) c_j / z_j^α
-    names: Sequence[str] | None  # of all data points by their numbers, where they have names
+    names: Sequence[str] | None  # of all data points by number, if they have names
     classes: tuple[str, ...]
     edges: NDArray[np.intp]  # (classes + 1,) first column of each class, and D
 
@@ -83,12 +83,12 @@ def niches_data(archive: Archive, task: Task) -> NichesData:
 
 
 class AttractionData(NamedTuple):
-    """Who should meet whom: g(A, B), rows A and columns B, the fittest first."""
+    """Attraction g(A, B), rows A and columns B, the fittest first."""
 
     ids: tuple[int, ...]  # (P,)
-    worth: NDArray[np.float64]  # (P, P), NaN on the diagonal
-    most: NDArray[np.intp]  # (P, P) class in which most of that lies
-    part: NDArray[np.float32]  # (P, P) how much of it
+    worth: NDArray[np.float64]  # (P, P) g, NaN on the diagonal
+    most: NDArray[np.intp]  # (P, P) class with the largest part of g
+    part: NDArray[np.float32]  # (P, P) that part
     classes: tuple[str, ...]
 
     def ordered(self, order: Sequence[int]) -> AttractionData:
@@ -133,10 +133,10 @@ def _gains(scores: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray
 
 
 def cluster_order(scores: NDArray[Any]) -> tuple[int, ...]:
-    """Return the rows of scores (P, D) such that members who solve the same stand together.
+    """Return an order of the rows of scores (P, D) in which members that solve the same are close.
 
-    Two are the further apart the less they share of what either solves (Jaccard's distance, where
-    scores are right or wrong). Of both directions the one with the earlier row first is taken.
+    The distance of two members is the less the more they share of what either solves (Jaccard's
+    distance for right/wrong scores). Of both directions the one with the lower row first is taken.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import pdist
@@ -153,17 +153,17 @@ def cluster_order(scores: NDArray[Any]) -> tuple[int, ...]:
 
 
 class CurvesData(NamedTuple):
-    """How far the search has come, in per cent; first where it began."""
+    """Progress of a search in per cent, from the standing before its first step."""
 
     step: NDArray[np.float64]  # (n,)
     covered: NDArray[np.float64]  # (n,) share of data points that some member solves
     entropy: NDArray[np.float64]  # (n,) of 1 bit a data point: half the members solve each
     train: NDArray[np.float64]  # (n,) score of the best member
-    test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where it is not known
-    classes: Mapping[str, NDArray[np.float64]]  # (n,) of each class that has a curve of its own
+    test: NDArray[np.float64]  # (n,) its score on held-out data; NaN where unknown
+    classes: Mapping[str, NDArray[np.float64]]  # (n,) best member's score in each class, if few
 
     def lines(self) -> dict[str, NDArray[np.float64]]:
-        """Return the curves by names that suit columns; those of classes are from outside."""
+        """Return the curves by column name; classes are numbered, as their names are arbitrary."""
         return {
             "covered": self.covered,
             "entropy, % of 1 bit": self.entropy,
@@ -174,42 +174,41 @@ class CurvesData(NamedTuple):
 
     @property
     def legend(self) -> dict[str, str]:
-        """The words that a legend has for each of the lines; not escaped."""
-        words = {name: name for name in self.lines()}
-        own = {f"class {k}": plain(name, LONGEST_NAME) for k, name in enumerate(self.classes)}
-        return words | {name: f"best, {said}" for name, said in own.items()}
+        """Legend label of each line by column name; not escaped."""
+        labels = {name: name for name in self.lines()}
+        classes = {f"class {k}": plain(name, MAX_NAME_CHARS) for k, name in enumerate(self.classes)}
+        return labels | {column: f"best, {name}" for column, name in classes.items()}
 
 
-def curves_data(evolver: Evolver, points: int = CURVE_POINTS) -> CurvesData:
-    """Return curves of at most ``points`` steps and where they began, the last step among them."""
+def curves_data(evolver: Evolver, points: int = MAX_CURVE_POINTS) -> CurvesData:
+    """Return curves of at most ``points`` steps, including the last, from where they began."""
     rows = evolver.records.sample(points)
     start = evolver.records.start if len(rows) else evolver.archive.standing
     assert start is not None  # there is a row
     began = rows[0, COLUMNS.index("step")] - 1 if len(rows) else evolver.generation
-    # Of the members before the first step the score on held-out data was not kept.
+    # The held-out score before the first step is not recorded.
     tested = evolver.test if not len(rows) else float("nan")
     first = (began, start.coverage, start.entropy, start.train, tested)
     columns = [COLUMNS.index(name) for name in ("step", "coverage", "entropy", "train", "test")]
     step, *shares = np.vstack((first, rows[:, columns])).T
     covered, entropy, train, test = (100 * share for share in shares)
     names = evolver.task.classes
-    parts = {}
-    if 1 < len(names) <= CURVE_CLASSES:
-        parts = dict(
-            zip(names, 100 * evolver.records.class_means_at(step, len(names)).T, strict=True)
-        )
-    return CurvesData(step, covered, entropy, train, test, parts)
+    classes = {}
+    if 1 < len(names) <= MAX_CURVE_CLASSES:
+        means = 100 * evolver.records.class_means_at(step, len(names))
+        classes = dict(zip(names, means.T, strict=True))
+    return CurvesData(step, covered, entropy, train, test, classes)
 
 
 NICHE_MODES = {"solved": "scores", "worth": "worth", "only one": "alone"}
-"""What the niche map can show, and the field of ``NichesData`` that holds it."""
+"""Modes of the niche map, and their fields of ``NichesData``."""
 
 
 def choose_mode(mode: str) -> str:
-    """Return the mode of a niche map, if it is one.
+    """Return ``mode`` if it is a mode of the niche map.
 
     Raises:
-        InputError: an unknown mode.
+        InputError: the mode is unknown.
     """
     return choose("mode of the niche map", mode, NICHE_MODES)
 
@@ -228,32 +227,32 @@ class NichesGeometry(NamedTuple):
 
 
 def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
-    """Place solvers above the map and fitness beside it, in one coordinate system.
+    """Return the solvers above the map and the fitness beside it, in one coordinate system.
 
     Args:
         data: the map.
-        size: members that fit into the archive; a point that all of them solve fills the strip.
+        size: capacity of the archive; a data point that so many members solve fills the strip.
     """
     members, columns = data.scores.shape
     base = members + 0.4
     rows = np.arange(members)
     steps = np.repeat(np.arange(columns + 1), 2)[1:-1].astype(float)
-    top = base + CROWD_HEIGHT * np.repeat(data.crowd / max(size, 1), 2)
+    top = base + CROWD_HEIGHT_ROWS * np.repeat(data.crowd / max(size, 1), 2)
     left = columns * 1.02
     longest = max(float(data.fitness.max(initial=0.0)), 1e-12)
     return NichesGeometry(
-        width=columns * (1.03 + FITNESS_WIDTH),
-        height=members + CROWD_HEIGHT + 1.6,
+        width=columns * (1.03 + FITNESS_WIDTH_SHARE),
+        height=members + CROWD_HEIGHT_ROWS + 1.6,
         crowd={"x": steps, "top": top, "base": np.full(len(steps), base)},
         bars={
             "x0": np.full(members, left),
             "y0": members - rows - 0.85,
-            "x1": left + columns * FITNESS_WIDTH * data.fitness / longest,
+            "x1": left + columns * FITNESS_WIDTH_SHARE * data.fitness / longest,
             "y1": members - rows - 0.15,
         },
         notes={
             "x": [0.0, left],
-            "y": [base + CROWD_HEIGHT + 0.1, base + 0.1],
+            "y": [base + CROWD_HEIGHT_ROWS + 0.1, base + 0.1],
             "text": ["solvers per data point: crowded is cheap", "fitness"],
         },
     )

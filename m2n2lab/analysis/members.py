@@ -1,4 +1,4 @@
-"""Members: a row for each of the living, and a page of one."""
+"""Members: a table of all, and a page of one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from m2n2lab.utils.arrays import Floats
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
-SAMPLES = 12
-"""Right answers and wrong ones that a page shows, of each."""
+SAMPLES_PER_OUTCOME = 12
+"""Right answers, and as many wrong ones, on a member's page."""
 
-CONFUSED = 2000
+CONFUSION_POINTS = 2000
 """Data points, evenly spread over the classes, from which a confusion matrix is counted."""
 
 
 class MembersData(NamedTuple):
-    """The living, the fittest first."""
+    """The members, the fittest first."""
 
     ids: tuple[int, ...]  # (P,)
     born: tuple[int, ...]  # (P,) step
@@ -35,14 +35,14 @@ class MembersData(NamedTuple):
     classes: tuple[str, ...]
     accuracy: Floats  # (P, C) mean score in each class; NaN in an empty one
     painting: Floats  # (P, BINS, K + 1)
-    seeds: tuple[str, ...]  # (K + 1,) names of what a painting is made of
+    seeds: tuple[str, ...]  # (K + 1,) names of a painting's columns
 
 
 def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
-    """Return the table of the living.
+    """Return the table of the members.
 
     Raises:
-        InputError: the lineage did not watch this archive.
+        InputError: the lineage did not observe this archive.
     """
     rows = np.argsort(-archive.fitness, kind="stable")
     members = [archive.members[row] for row in rows]
@@ -64,13 +64,13 @@ def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
 
 
 class MemberPage(NamedTuple):
-    """All about one member; what needs its weights is ``None`` or empty for the dead."""
+    """All about one member; values that need its weights are ``None`` or empty if it has left."""
 
     life: Life
     painting: Floats  # (BINS, K + 1)
     classes: tuple[str, ...]
-    seeds: tuple[str, ...]  # (K + 1,) names of what the painting is made of
-    of: int  # how many live
+    seeds: tuple[str, ...]  # (K + 1,) names of the painting's columns
+    of: int  # number of members
     rank: int | None = None  # 1 for the fittest
     fitness: float | None = None
     accuracy: Floats | None = None  # (C,) mean score in each class
@@ -81,18 +81,18 @@ class MemberPage(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether the member lives."""
+        """Whether the member is in the archive."""
         return self.life.died is None
 
 
 def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
-    """Return the page of a member, living or dead.
+    """Return the page of a present or displaced member.
 
-    The model is made and asked for some answers, and for up to ``CONFUSED`` of them where these
-    are classes; so this takes as long as a step or more.
+    The model is made and evaluated on some samples, and on up to ``CONFUSION_POINTS`` of them if
+    its answers are classes, so this takes as long as a step or more.
 
     Raises:
-        InputError: no such member ever lived.
+        InputError: there never was such a member.
     """
     archive, task = evolver.archive, evolver.task
     painting, seeds = lineage.painting(id), lineage.names
@@ -103,7 +103,7 @@ def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
     model = evolver.space.materialise(archive[id].genome)
     held_out = task.held_out_by_class(model)
     solved = scores >= 1.0
-    return placed(page, evolver, lineage)._replace(
+    return update_page(page, evolver, lineage)._replace(
         accuracy=np.array(task.means(scores)),
         held_out=np.array([held_out.get(c, np.nan) for c in task.classes]) if held_out else None,
         right=(right := _some(task, model, solved)),
@@ -112,8 +112,8 @@ def member_page(evolver: Evolver, lineage: Lineage, id: int) -> MemberPage:
     )
 
 
-def placed(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberPage:
-    """Return a page with where its member stands now; nothing is evaluated."""
+def update_page(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberPage:
+    """Return a page with the present rank and fitness of its member; nothing is evaluated."""
     archive, id = evolver.archive, page.life.id
     if id not in archive:
         painting, seeds = lineage.painting(id), lineage.names
@@ -127,22 +127,22 @@ def spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp]
     """Return up to ``count`` data points of ``where`` (D,), evenly spread over the classes."""
     points = np.flatnonzero(where)
     points = points[np.argsort(task.groups[points], kind="stable")]
-    places = np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)
-    spread: NDArray[np.intp] = points[places]
-    return spread
+    positions = np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)
+    chosen: NDArray[np.intp] = points[positions]
+    return chosen
 
 
 def _some(task: Task, model: Any, where: NDArray[np.bool_]) -> tuple[Sample, ...]:
-    """Return some answers on the data points in ``where`` (D,)."""
-    points = spread(task, where, SAMPLES)
+    """Return some samples of the data points in ``where`` (D,)."""
+    points = spread(task, where, SAMPLES_PER_OUTCOME)
     return tuple(task.samples(model, points)) if len(points) else ()
 
 
 def _confusion(task: Task, model: Any, known: tuple[Sample, ...]) -> NDArray[np.int64] | None:
-    """Return how often each class (row) is answered by each (column), (C, C).
+    """Return counts by true class (row) and predicted class (column), (C, C).
 
-    ``None`` where the task has a single class, gives no samples, or answers that are no classes;
-    the ``known`` ones show that before many more are asked for.
+    ``None`` if the task has a single class, gives no samples, or its answers are not classes, which
+    the ``known`` samples show before many more are evaluated.
     """
     numbers = {name: number for number, name in enumerate(task.classes)}
 
@@ -152,7 +152,7 @@ def _confusion(task: Task, model: Any, known: tuple[Sample, ...]) -> NDArray[np.
     if len(numbers) < 2 or not known or not classes(known):
         return None
     everywhere = np.ones(task.points, np.bool_)
-    samples = task.samples(model, spread(task, everywhere, CONFUSED))
+    samples = task.samples(model, spread(task, everywhere, CONFUSION_POINTS))
     if not classes(samples):
         return None
     table = np.zeros((len(task.classes),) * 2, np.int64)

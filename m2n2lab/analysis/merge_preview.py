@@ -1,4 +1,4 @@
-"""The merge bench: two parents, a split and a mix, and what would come of them."""
+"""Merge bench: two parents, a split and a mix, with the child and its verdict."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from m2n2lab.core.population import Member
 
 
-WORTH_A_WORD = 0.05
-"""How much better than the other a parent must be at a class for a verdict to speak of it."""
+NOTABLE_LEAD = 0.05
+"""Lead of one parent over the other in a class from which the verdict mentions the class."""
 
-LONGEST_NAME = 40
-"""Characters of a class's name in a verdict."""
+MAX_NAME_CHARS = 40
+"""Maximum length of a class's name in a verdict."""
 
 
-@dataclass(frozen=True, eq=False)  # two are the same only if they are one: they hold arrays
+@dataclass(frozen=True, eq=False)  # compared by identity, because arrays have no plain equality
 class BenchData:
     """A proposal, its parents and its child side by side.
 
     Attributes:
-        proposal: what would be merged.
+        proposal: the proposed merge.
         size: N, length of the flat vector.
         borders: (T+1,) first index of each tensor, and N.
         tensors: (T,) their names.
-        rows: (T,) entries of a row of each, 0 where it has none.
+        rows: (T,) parameters in a row of each, 0 where it has no rows.
         omega: angle between the parents in radians.
         classes: names of the classes.
-        accuracy: (3, C) mean score of A, B and the child on each class; NaN where it has no point.
+        accuracy: (3, C) mean score of A, B and the child in each class; NaN in an empty one.
         scores: (3, D) their scores on each data point.
-        verdict: what would happen to the child.
-        paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty where nobody watched.
-        seeds: (K + 1,) names of what these are made of.
+        verdict: the outcome for the child.
+        paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty without a lineage.
+        seeds: (K + 1,) names of the paintings' columns.
     """
 
     proposal: Proposal
@@ -65,7 +65,7 @@ class BenchData:
 
     @property
     def either(self) -> float:
-        """Mean of the better parent's score on each data point: the most a merge could hope for."""
+        """Mean of the better parent's score on each data point, the ideal of a merge."""
         return float(self.scores[:2].max(axis=0).mean())
 
 
@@ -76,18 +76,18 @@ def bench_data(
     child: Floats | None = None,
     parents: tuple[Member, Member] | None = None,
 ) -> BenchData:
-    """Make and score the proposed child, and put it beside its parents; nothing changes.
+    """Make and score the proposed child, and compare it with its parents; nothing changes.
 
     Args:
         evolver: the search.
         proposal: of two parents.
-        lineage: knows what the parents are made of, if it has watched the search.
-        child: (D,) the child's scores; found out by default.
-        parents: A and B where they may have died; by default they must live.
+        lineage: has the parents' paintings, if it has observed the search.
+        child: (D,) the child's scores; evaluated by default.
+        parents: A and B if they may have left the archive; members by default.
 
     Raises:
-        InputError: a parent that does not live, a split or mix outside its bounds, or a proposal
-            without two parents.
+        InputError: a parent is not in the archive, the split or mix is out of bounds, or the
+            proposal has not two parents.
     """
     if parents is None:
         a, b = evolver.check(proposal)
@@ -119,7 +119,7 @@ def bench_data(
 
 
 def _scores(evolver: Evolver, parent: Member) -> Floats:
-    """Return the scores (D,) of a parent, who may have died."""
+    """Return the scores (D,) of a parent, which may have left the archive."""
     if parent.id not in evolver.archive:
         return _scored(evolver, parent.genome)
     return evolver.archive.scores_of(parent.id)
@@ -130,10 +130,10 @@ def _scored(evolver: Evolver, genome: Any) -> Floats:
 
 
 def describe_verdict(data: BenchData) -> str:
-    """Return the verdict, and what the child keeps of each parent, in a few sentences."""
+    """Return the verdict, and the classes that the child keeps of each parent, as sentences."""
     kept = [
-        f"{who}’s {plain(data.classes[best], LONGEST_NAME)} ({data.accuracy[2, best]:.0%})"
-        for who, mine, other in (("A", 0, 1), ("B", 1, 0))
+        f"{name}’s {plain(data.classes[best], MAX_NAME_CHARS)} ({data.accuracy[2, best]:.0%})"
+        for name, mine, other in (("A", 0, 1), ("B", 1, 0))
         if (best := _strongest(data.accuracy[mine] - data.accuracy[other])) is not None
         and data.accuracy[2, best] >= (data.accuracy[0, best] + data.accuracy[1, best]) / 2
     ]
@@ -142,7 +142,7 @@ def describe_verdict(data: BenchData) -> str:
 
 
 def _strongest(lead: Floats) -> int | None:
-    """Return the class at which one parent leads most, if by enough to be worth a word."""
+    """Return the class in which one parent leads most, if by ``NOTABLE_LEAD``."""
     known = np.nan_to_num(lead, nan=-1.0)
     best = int(np.argmax(known))
-    return best if known[best] >= WORTH_A_WORD else None
+    return best if known[best] >= NOTABLE_LEAD else None

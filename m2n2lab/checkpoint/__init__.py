@@ -1,4 +1,4 @@
-"""Checkpoints on disk: opened by their headers, merged at memory speed, saved with their recipe."""
+"""Checkpoints on disk: opened by their headers, merged at memory speed, saved with a recipe."""
 
 from m2n2lab.checkpoint.checks import Preflight, preflight
 from m2n2lab.checkpoint.from_record import rebuild

@@ -1,4 +1,4 @@
-"""Preflight: everything that speaks against a merge, from names and headers alone, at once."""
+"""Preflight: all reasons why a merge would fail, found from names and headers alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, depth, scan
-from m2n2lab.checkpoint.io.dtypes import NAMES, SHORT
-from m2n2lab.checkpoint.io.parallel import PIECE, WORKERS
+from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
-from m2n2lab.checkpoint.io.single_file import unpacked
-from m2n2lab.checkpoint.merge_record import copied
+from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import disagreement
 from m2n2lab.core.spaces.layout import Layout
@@ -23,30 +23,30 @@ from m2n2lab.utils.errors import InputError, choose
 
 Vocabulary = Literal["refuse", "common"]
 
-SIZES = {
+SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
     "width of the feed-forward layers": ("intermediate_size", "n_inner", "d_ff"),
     "depth": ("num_hidden_layers", "n_layer", "num_layers", "layers_per_block"),
     "attention heads": ("num_attention_heads", "n_head", "num_heads", "attention_head_dim"),
     "key-value heads": ("num_key_value_heads",),
 }
-"""What makes two architectures different, by the names that configs have for it."""
+"""Entries of configs that must agree for models to have one architecture."""
 
-NOTED = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
-"""Entries of a config that change what the same weights do."""
+BEHAVIOUR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
+"""Entries of configs that change the output of the same weights."""
 
-RATE = 1e9
-"""Bytes a second that estimates reckon with: a solid-state disk."""
+DISK_BYTES_PER_SECOND = 1e9
+"""Speed that estimates assume: a solid-state disk."""
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known of a merge before a weight is read.
+    """Result of checking a merge before any weight is read.
 
     Attributes:
-        problems: why it cannot be done; empty where it can.
-        notes: what should be known before it is done.
-        plan: the merge, or ``None`` where there are problems.
+        problems: reasons why it would fail; empty if there are none.
+        notes: remarks on the result that do not prevent it.
+        plan: the merge, or ``None`` if there are problems.
     """
 
     problems: tuple[Problem, ...]
@@ -55,7 +55,7 @@ class Preflight:
 
     @property
     def read(self) -> int:
-        """Bytes of weights that a merge reads: once for inner products, once to merge."""
+        """Bytes of weights that a merge reads: once for inner products, once to merge them."""
         if self.plan is None:
             return 0
         return 2 * sum(file.length for seed in self.plan.seeds for file in seed.files)
@@ -67,13 +67,13 @@ class Preflight:
 
     @property
     def seconds(self) -> float:
-        """Estimated time of a merge on a disk that does 1 GB/s."""
-        return (self.read + self.written) / RATE
+        """Estimated time of a merge on a disk of 1 GB/s."""
+        return (self.read + self.written) / DISK_BYTES_PER_SECOND
 
     @property
     def memory(self) -> int:
-        """Estimated peak of memory beyond the system's file cache, in bytes, for any size."""
-        return 300_000_000 + WORKERS * PIECE * 8
+        """Estimated peak memory in bytes beyond the system's file cache; the same for any model."""
+        return 300_000_000 + THREADS * PIECE_ELEMENTS * 8
 
 
 def preflight(
@@ -84,26 +84,26 @@ def preflight(
     vocab: Vocabulary = "refuse",
     out: str | Path | None = None,
 ) -> Preflight:
-    """Find out whether checkpoints can be merged, reading only their headers.
+    """Check whether checkpoints can be merged, reading only their headers.
 
     Args:
         sources: at least two checkpoints (see ``Checkpoint.open``).
-        components: of diffusers pipelines, the ones to merge.
+        components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
-        vocab: where vocabularies differ in size, ``"refuse"``, or keep the ``"common"`` rows.
-        out: where the result shall be written.
+        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        out: folder that the result will be written to; checked as well if given.
 
     Raises:
-        InputError: options that do not exist, fewer than two seeds.
+        InputError: an option is unknown, or there are fewer than two seeds.
     """
     choose("way to treat vocabularies", vocab, ("refuse", "common"))
-    kind = None if dtype is None else _kind(dtype)
+    wanted = None if dtype is None else _safetensors_dtype(dtype)
     if isinstance(sources, (str, Path)) or len(sources) < 2:
         raise InputError(
-            f"A merge needs at least two checkpoints, but {_count(sources)} came; add another."
+            f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
-    sources = unpacked(sources, components)
+    sources = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
@@ -120,16 +120,16 @@ def preflight(
         cuts: dict[str, int] = {}
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
-            # Of what could not be read, every tensor would seem to be missing.
+            # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 _compare_names(base, other, problems)
                 _compare_shapes(base, other, vocab, problems, notes, cuts)
-        plan = _plan(tuple(opened), kind, cuts)
+        plan = _plan(tuple(opened), wanted, cuts)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
     if out is not None:
-        _check_place(Path(out), plan, problems)
+        _check_output(Path(out), plan, problems)
     if problems.found or len(opened) < len(sources):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
@@ -139,13 +139,13 @@ def _count(sources: object) -> str:
     return "one" if isinstance(sources, (str, Path)) or sources else "none"
 
 
-def _kind(dtype: str) -> str:
+def _safetensors_dtype(dtype: str) -> str:
     name = str(dtype).removeprefix("torch.")
-    known = {**NAMES, **SHORT}
+    known = {**FROM_TORCH, **FROM_SHORT}
     return known[choose("dtype for weights", name, known)]
 
 
-def _plan(seeds: tuple[Checkpoint, ...], kind: str | None, cuts: Mapping[str, int]) -> Plan:
+def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, int]) -> Plan:
     base = seeds[0]
     everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
     shapes = {
@@ -153,22 +153,22 @@ def _plan(seeds: tuple[Checkpoint, ...], kind: str | None, cuts: Mapping[str, in
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
-    kinds = {name: kind or base.entry(name).kind for name in shapes}
+    dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
     rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), kinds, rows, kind)
+    return Plan(seeds, Layout(shapes), dtypes, rows, dtype)
 
 
 def _compare_parts(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> bool:
-    """Note in what the configs differ; return whether there is a point in comparing tensors."""
+    """Report differences of the configs; return whether comparing tensors is meaningful."""
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
-        words = {True: "a pipeline of several models", False: "one model"}
+        described = {True: "a pipeline of several models", False: "one model"}
         problems.add(
             Problem(
                 file=other.id,
-                expected=f"{words[base.kind == 'diffusers']}, as {base.id} is",
-                found=words[other.kind == "diffusers"],
+                expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
+                found=described[other.kind == "diffusers"],
                 fix="merge pipelines with pipelines, or their components by themselves",
             )
         )
@@ -192,7 +192,7 @@ def _compare_parts(
 
 
 def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
-    """Note in what two configs differ; return whether they name one architecture."""
+    """Report differences of two configs; return whether they name one architecture."""
     file = str(b.folder / "config.json")
 
     def differ(what: str, expected: object, found: object) -> None:
@@ -208,12 +208,12 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
     if a.architecture and b.architecture and a.architecture != b.architecture:
         differ("the architecture", a.architecture, b.architecture)
         return False
-    for what, keys in SIZES.items():
+    for what, keys in SIZE_KEYS.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
             if mine is not None and its is not None and mine != its:
                 differ(f"{what} ({key})", mine, its)
-    for key in NOTED:
+    for key in BEHAVIOUR_KEYS:
         mine, its = a.config.get(key), b.config.get(key)
         if mine is not None and its is not None and mine != its:
             notes.append(
@@ -224,7 +224,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
     mine, its = set(base.merged), set(other.merged)
-    for name in sorted(filter(HEADS.search, mine ^ its), key=depth):
+    for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
             continue
@@ -246,7 +246,7 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
             file=str(other.file(name)),
             tensor=name,
             expected=f"only tensors that {base.id} has",
-            found="one that it lacks",
+            found="one that it does not have",
             fix="merge models of one architecture",
         )
 
@@ -259,14 +259,14 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
             fix="merge models of one architecture, or download this one again",
         )
 
-    _several(problems, sorted(its - mine, key=depth), extra)
-    _several(problems, sorted(mine - its, key=depth), missing)
+    _add_summarised(problems, sorted(its - mine, key=sort_key), extra)
+    _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
 
 
 def _ties(seed: Checkpoint) -> bool:
     """Return whether a checkpoint without a head uses its embedding as one."""
-    said = [part.config.get("tie_word_embeddings") for part in seed.parts]
-    return False not in said and any(map(EMBEDDINGS.search, seed.merged))
+    tied = [part.config.get("tie_word_embeddings") for part in seed.parts]
+    return False not in tied and any(map(EMBEDDINGS.search, seed.merged))
 
 
 def _compare_shapes(
@@ -323,11 +323,13 @@ def _compare_shapes(
             fix="merge models of one architecture and size",
         )
 
-    _several(problems, [name for name in differ if name not in tables], odd)
+    _add_summarised(problems, [name for name in differ if name not in tables], odd)
 
 
-def _several(problems: Collector, names: list[str], problem: Callable[[str], Problem]) -> None:
-    """Note a problem of any number of tensors: three of them by name, then how many more."""
+def _add_summarised(
+    problems: Collector, names: list[str], problem: Callable[[str], Problem]
+) -> None:
+    """Add a problem of any number of tensors: three of them by name, then the number of others."""
     first = [problem(name) for name in names[:3]]
     if len(names) > 3:
         last = first[-1]
@@ -339,36 +341,36 @@ def _several(problems: Collector, names: list[str], problem: Callable[[str], Pro
 def _nothing_to_merge(base: Checkpoint) -> Problem:
     return Problem(
         file=base.id,
-        expected=f"weights in {', '.join(NAMES)}",
+        expected=f"weights in {', '.join(FROM_TORCH)}",
         found="none",
         fix="give checkpoints that hold weights",
     )
 
 
 def _notes(plan: Plan) -> Iterable[str]:
-    """Return what should be known: kinds of numbers, licences."""
+    """Yield remarks on dtypes and licences."""
     mixed = {
-        kind: seed.id
+        dtype: seed.id
         for seed in reversed(plan.seeds)
-        for kind in {seed.entry(name).kind for name in plan.sizes}
+        for dtype in {seed.entry(name).dtype for name in plan.sizes}
     }
     if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
-        kinds = ", ".join(f"{kind} ({id})" for kind, id in sorted(mixed.items()))
-        result = ", ".join(sorted(set(plan.kinds.values())))
-        yield f"The seeds hold {kinds}; the result will be {result}" + (
+        dtypes = ", ".join(f"{dtype} ({id})" for dtype, id in sorted(mixed.items()))
+        result = ", ".join(sorted(set(plan.dtypes.values())))
+        yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )
     licences = {seed.id: seed.licence for seed in plan.seeds}
     if len(set(licences.values())) > 1 or None in licences.values():
         stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
-        yield f"The seeds' licences differ or are missing ({stated}): see which hold for the merge."
+        yield f"The seeds' licences differ or are missing ({stated}); check which apply."
 
 
-def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
-    if problem := taken(out):
+def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
+    if problem := output_conflict(out):
         problems.add(problem)
     parent = out.absolute().parent
-    while not os.path.exists(parent):  # false where it may not be looked at, too
+    while not os.path.exists(parent):  # also false without permission to look
         parent = parent.parent
     try:
         with tempfile.TemporaryFile(dir=parent):
@@ -385,7 +387,7 @@ def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
         return
     need = 0
     if plan:
-        need = plan.written + sum(path.stat().st_size for path, _ in copied(plan, 0))
+        need = plan.written + sum(path.stat().st_size for path, _ in copied_files(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(
@@ -398,8 +400,8 @@ def _check_place(out: Path, plan: Plan | None, problems: Collector) -> None:
         )
 
 
-def taken(out: Path) -> Problem | None:
-    """Return why a folder cannot become the result, or ``None``."""
+def output_conflict(out: Path) -> Problem | None:
+    """Return the problem of an output folder that cannot be used, or ``None``."""
     if os.path.islink(out) or os.path.ismount(out):
         found = "a mounted disk" if os.path.ismount(out) else "a symbolic link"
         fix = f"choose a new folder inside it, such as {out / 'merged'}"
@@ -415,5 +417,5 @@ def taken(out: Path) -> Problem | None:
 def _is_empty(folder: Path) -> bool:
     try:
         return not any(folder.iterdir())
-    except OSError:  # no folder, or one that may not be looked into
+    except OSError:  # no folder, or no permission to read it
         return False

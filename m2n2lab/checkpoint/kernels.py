@@ -1,10 +1,10 @@
-"""The compiled loops: weighted sums of tensors, and their inner products.
+"""Compiled loops: weighted sums of tensors, and their inner products.
 
-NumPy knows no bfloat16, and a chain of array operations reads and writes memory many times. These
+NumPy has no bfloat16, and a chain of array operations reads and writes memory many times. These
 loops widen, sum and round in registers, so that a merge moves each byte once, as a copy does. They
-release the GIL and are compiled for the kinds of numbers they meet, once for all processes.
+release the GIL and are compiled for each combination of dtypes, once for all processes.
 
-Arrays carry their kind in their type, as ``kinds`` has it.
+Arrays hold dtypes as ``io.dtypes`` says: bfloat16 as ``uint16``, float16 as ``int16``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from m2n2lab.utils.arrays import Array
 
 LANES: Final = 128
-"""How far elements lie apart that are made again together if one of them is in doubt."""
+"""Distance of the elements of a lane; a lane with an uncertain element is computed again."""
 
-PART: Final = 16 * LANES
-"""Elements of which it is known in which lanes the doubts lie."""
+PART_ELEMENTS: Final = 16 * LANES
+"""Elements of a part, for which uncertain lanes are recorded."""
 
-MANY: Final = LANES // 8
-"""Lanes in doubt beyond which a block is made again as a whole, in vectors."""
+MAX_DOUBTFUL_LANES: Final = LANES // 8
+"""Uncertain lanes beyond which a whole block is computed again, which can be vectorised."""
 
-BLOCK: Final = 1 << 15
-"""Elements summed at a time where more than two seeds meet: they stay in a first-level cache."""
+BLOCK_ELEMENTS: Final = 1 << 15
+"""Elements summed at a time for more than two seeds: they stay in the first-level cache."""
 
 # Typed bit patterns: a plain int would turn the arithmetic into 64 bits and halve the speed.
 _U32 = np.uint32
@@ -45,42 +45,42 @@ _F16_ODD = np.uint32(0x7C00)
 _F32_ODD = np.uint32(0x7F800000)
 _F16_BIAS = np.float32(2.0**112)  # the exponents of half and single differ by 112
 _F16_ROUND = np.uint32(2**32 + 0xFFF - (112 << 23))  # sums wrap: this subtracts from the exponent
-_F16_TINY = np.uint32(0x38800000)  # 2^-14, below which a half has no exponent
-_LOW = np.uint32(0x1FFFFFFF)  # the bits of a double that a single has no place for
+_F16_TINY = np.uint32(0x38800000)  # 2^-14, below which halves are denormal
+_LOW = np.uint32(0x1FFFFFFF)  # the bits of a double's fraction beyond a single's
 _HIGH = np.uint64(0xFFFFFFFFE0000000)
 _HALF = np.float32(0.5)
 _HALF_BITS = np.uint32(0x3F000000)
 _OFF = np.float32(2.0**-22 + 2.0**-32)
-_LEAST = np.float32(2.0**-120)  # more than products without an exponent are rounded by
+_LEAST = np.float32(2.0**-120)  # above the rounding error of denormal products
 _LARGE = np.uint32(0x7F000000)  # 2^127: no sum below it is too large for a bfloat16
-_SMALL = 2.0**-100  # factors below it may have no exponent in float32
+_SMALL = 2.0**-100  # smaller factors may be denormal in float32
 
 
-# Those below are compiled by the types of their arguments, inside the loops that call them.
+# These are overloaded by dtype and compiled into the loops that call them.
 
 
 def _number(x):
-    """Return the number that an array's element stands for."""
+    """Return the value of an array's element."""
 
 
 def _narrow(total, like):
-    """Return ``total`` as the float32 from which ``_rounded`` rounds to the kind of ``like``.
+    """Return ``total`` as the float32 from which ``_rounded`` rounds to the dtype of ``like``.
 
-    For 16 bits it is rounded to odd: what is cut off leaves its trace in the last bit, so that the
-    second rounding is that of ``total`` itself.
+    For 16 bits it is rounded to odd: the last bit records whether anything was cut off, so that
+    the second rounding equals a single rounding of ``total``.
     """
 
 
 def _rounded(total, like):
-    """Return what ``_narrow`` gave rounded to nearest even, as an element of ``like``'s kind."""
+    """Round the result of ``_narrow`` to nearest even, as an element of ``like``'s dtype."""
 
 
 def _size(total, like):
-    """Return the bits of ``|total|``, which grow as it does, NaN being largest."""
+    """Return the bits of ``|total|``, which are ordered as it is, with NaN largest."""
 
 
 def _too_large(like):
-    """Return the smallest ``_size`` that rounds to infinity as the kind of ``like``."""
+    """Return the smallest ``_size`` that rounds to infinity in the dtype of ``like``."""
 
 
 @overload(_number)
@@ -91,7 +91,7 @@ def _number_of(x):
 
         def half(x):
             u = _U32(np.uint16(x))
-            # Moved into place, the exponent is 112 too small; a product mends denormals as well.
+            # Once shifted, the exponent is 112 too small; the product corrects denormals as well.
             size = np.float32(_U32(_U32(u & _SIZE) << _13).view(np.float32) * _F16_BIAS)
             odd = _F32_ODD if _U32(u & _SIZE) >= _F16_ODD else _0  # infinity and NaN
             return _U32(size.view(np.uint32) | odd | _U32(_U32(u & _SIGN) << _16)).view(np.float32)
@@ -119,18 +119,18 @@ def _narrow_to(total, like):
 def _rounded_to(total, like):
     if like == nb.types.uint16:
 
-        def brain(total, like):
+        def bfloat16(total, like):
             u = np.float32(total).view(np.uint32)
             return np.uint16(_U32(_U32(u + _SIZE) + _U32(_U32(u >> _16) & _1)) >> _16)
 
-        return brain
+        return bfloat16
     if like == nb.types.int16:
 
         def half(total, like):
             u = np.float32(total).view(np.uint32)
             size = _U32(u & _SIZE32)
             normal = _U32(_U32(_U32(size + _F16_ROUND) + _U32(_U32(size >> _13) & _1)) >> _13)
-            # Below 2^-14, adding 0.5 lets the processor round at the right bit.
+            # Below 2^-14, adding 0.5 makes the processor round at the right bit.
             tiny = _U32(np.float32(size.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS)
             bits = tiny if size < _F16_TINY else min(normal, _F16_ODD)
             return np.int16(np.uint16(bits | _U32(_U32(u >> _16) & _SIGN)))
@@ -159,7 +159,7 @@ def _too_large_for(like):
 
 @nb.njit(nogil=True, cache=True)
 def _two(a, b, ca, cb, out):
-    """Write ca·a + cb·b; True if all of it is finite."""
+    """Write ca·a + cb·b; return whether all of it is finite."""
     top = _size(_narrow(0.0, out[0]), out[0])
     for i in range(out.size):
         total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
@@ -169,25 +169,26 @@ def _two(a, b, ca, cb, out):
 
 
 @nb.njit(nogil=True, cache=True, fastmath={"contract"})
-def _quick(a, b, ca, cb, out, doubt):
-    """Write ca·a + cb·b, all bfloat16 and ``PART`` long, by float32 arithmetic.
+def _two_by_float32(a, b, ca, cb, out, doubt):
+    """Write ca·a + cb·b, all bfloat16 and ``PART_ELEMENTS`` long, by float32 arithmetic.
 
-    Four roundings, each of 2^-24 of |ca·a| + |cb·b| at most, may part the float32 sum from the
-    true one: of the factors, the products, the sum, and of moving it up or down by all four. Where
-    the two ends round to the same bfloat16, the true sum does too, with products fused or not.
+    Four roundings, each of at most 2^-24 of |ca·a| + |cb·b|, separate the float32 sum from the
+    exact one: of the factors, the products, the sum, and of adding or subtracting the bound of all
+    four. If both ends of this interval round to the same bfloat16, so does the exact sum, with
+    products fused or not.
 
     Args:
-        doubt: (LANES,) gets one of its upper 16 bits set for each lane, the elements that lie
-            ``LANES`` apart, in which the ends of some element differ.
+        doubt: (LANES,) bits of each lane (elements ``LANES`` apart); one of the upper 16 is set
+            where the ends differ for some element.
 
     Returns:
-        How many lanes are in doubt: all of them where a sum may be too large, or none.
+        Number of uncertain lanes; all of them if a sum may be too large.
     """
     top = _0
     for i in range(LANES):
         doubt[i] = _0
-    for start in range(0, PART, LANES):
-        stop = start + LANES  # of slices, which the compiler makes vectors of, and no indices
+    for start in range(0, PART_ELEMENTS, LANES):
+        stop = start + LANES  # slices, which the compiler vectorises; indices it does not
         xs, ys, to = a[start:stop], b[start:stop], out[start:stop]
         for i in range(LANES):
             x, y = np.float32(ca * _number(xs[i])), np.float32(cb * _number(ys[i]))
@@ -196,7 +197,7 @@ def _quick(a, b, ca, cb, out, doubt):
             terms = np.float32(size_x.view(np.float32) + size_y.view(np.float32))
             top = max(top, terms.view(np.uint32))
             off = np.float32(_OFF * terms + _LEAST)
-            # Ties need no care: they always lie between the ends.
+            # Ties need no special case: they always lie between the ends.
             low = _U32(np.float32(total - off).view(np.uint32) + _SIGN)
             high = _U32(np.float32(total + off).view(np.uint32) + _SIGN)
             doubt[i] = _U32(doubt[i] | _U32(low ^ high))
@@ -208,30 +209,32 @@ def _quick(a, b, ca, cb, out, doubt):
 
 
 @nb.njit(nogil=True, cache=True)
-def _mend(a, b, ca, cb, out, doubt):
-    """Write again, by float64 arithmetic, the lanes that ``_quick`` was not sure of."""
+def _redo_lanes(a, b, ca, cb, out, doubt):
+    """Compute the uncertain lanes of ``_two_by_float32`` again in float64."""
     for lane in range(LANES):
         if _U32(doubt[lane] >> _16) != _0:
-            for i in range(lane, PART, LANES):
+            for i in range(lane, PART_ELEMENTS, LANES):
                 total = _narrow(ca * _number(a[i]) + cb * _number(b[i]), out[0])
                 out[i] = _rounded(total, out[0])
 
 
 @nb.njit(nogil=True, cache=True)
-def _two_brain(a, b, ca, cb, out):
-    """Do what ``_two`` does, bit for bit, for bfloat16 alone and in two thirds of the time."""
+def _two_bfloat16(a, b, ca, cb, out):
+    """Write the same bits as ``_two``, for bfloat16 only, in two thirds of the time."""
     qa, qb = np.float32(ca), np.float32(cb)
     doubt = np.empty(LANES, np.uint32)
     fine, start = True, 0
-    while start + PART <= out.size:
-        stop = start + PART
+    while start + PART_ELEMENTS <= out.size:
+        stop = start + PART_ELEMENTS
         x, y, to = a[start:stop], b[start:stop], out[start:stop]
-        lanes = _quick(x, y, qa, qb, to, doubt)
-        if lanes > MANY:  # then more of them are: halves, say, give ties everywhere
-            stop = min(start + BLOCK, out.size)
+        lanes = _two_by_float32(x, y, qa, qb, to, doubt)
+        if (
+            lanes > MAX_DOUBTFUL_LANES
+        ):  # likely in the next parts too: factors of 0.5 give ties everywhere
+            stop = min(start + BLOCK_ELEMENTS, out.size)
             fine &= _two(a[start:stop], b[start:stop], ca, cb, out[start:stop])
         elif lanes:
-            _mend(x, y, ca, cb, to, doubt)
+            _redo_lanes(x, y, ca, cb, to, doubt)
         start = stop
     return _two(a[start:], b[start:], ca, cb, out[start:]) and fine
 
@@ -245,7 +248,7 @@ def _add(source, factor, sums):
 
 @nb.njit(nogil=True, cache=True)
 def _round(sums, out):
-    """Write ``sums`` rounded; True if all of it is finite."""
+    """Write ``sums`` rounded; return whether all of it is finite."""
     top = _size(_narrow(0.0, out[0]), out[0])
     for i in range(out.size):
         total = _narrow(sums[i], out[0])
@@ -275,10 +278,10 @@ def _dots(x, y):
 
 
 def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> bool:
-    """Write Σ_k factors_k · sources_k into ``out``, rounded once to its kind.
+    """Write Σ_k factors_k · sources_k into ``out``, rounded once to its dtype.
 
-    Sums are in float64, element by element and in the order of the seeds, so that the bytes depend
-    neither on threads nor on how the work is cut.
+    Sums are in float64, element by element and in the order of the seeds, so the bytes depend
+    neither on threads nor on how the work is split.
 
     Args:
         sources: K arrays (n,) of any ``DTYPES``.
@@ -286,24 +289,24 @@ def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> boo
         out: (n,) contiguous, of any of ``DTYPES``.
 
     Returns:
-        Whether all results are finite. What is not finite in a source is not finite in the
-        result, even times zero.
+        Whether all results are finite. A non-finite element of a source makes the result
+        non-finite, even times zero.
     """
     if out.size == 0:
         return True
     if len(sources) == 2:
         (a, b), (ca, cb) = sources, factors
-        brain = a.dtype == b.dtype == out.dtype == np.uint16
-        brain = brain and all(factor == 0.0 or abs(factor) > _SMALL for factor in factors)
-        return cast("bool", (_two_brain if brain else _two)(a, b, float(ca), float(cb), out))
+        quick = a.dtype == b.dtype == out.dtype == np.uint16
+        quick = quick and all(factor == 0.0 or abs(factor) > _SMALL for factor in factors)
+        return cast("bool", (_two_bfloat16 if quick else _two)(a, b, float(ca), float(cb), out))
     fine = True
-    sums = np.empty(min(BLOCK, out.size))
-    for start in range(0, out.size, BLOCK):
-        part = out[start : start + BLOCK]
+    sums = np.empty(min(BLOCK_ELEMENTS, out.size))
+    for start in range(0, out.size, BLOCK_ELEMENTS):
+        part = out[start : start + BLOCK_ELEMENTS]
         total = sums[: part.size]
-        total[:] = -0.0  # which even −0 leaves as it is
+        total[:] = -0.0  # the identity of addition, even for −0
         for source, factor in zip(sources, factors, strict=True):
-            _add(source[start : start + BLOCK], float(factor), total)
+            _add(source[start : start + BLOCK_ELEMENTS], float(factor), total)
         fine &= _round(total, part)
     return fine
 
@@ -311,8 +314,8 @@ def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> boo
 def products(sources: Sequence[Array]) -> NDArray[np.float64]:
     """Return the inner products ⟨source_k, source_l⟩ (K, K) of K arrays (n,).
 
-    In float64, where the product of two float32 numbers is exact. NaN or infinity in a source
-    makes its products NaN or infinite.
+    Computed in float64, in which the product of two float32 numbers is exact. NaN or infinity in a
+    source makes its products NaN or infinite.
     """
     if len(sources) == 2:
         aa, bb, ab = _dots(*sources)

@@ -1,4 +1,4 @@
-"""Weights into a live PyTorch module, in place: the only file here that needs torch."""
+"""Live module: a PyTorch module or pipeline whose weights are overwritten by any recipe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m2n2lab.checkpoint.io.dtypes import NAMES
-from m2n2lab.checkpoint.io.parallel import chunks, spread
+from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
+from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
@@ -24,11 +24,11 @@ from m2n2lab.utils.extras import missing
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
 
-KINDS = {getattr(torch, name): kind for name, kind in NAMES.items()}
+SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
 
 
-class Live:
-    """A module, or a pipeline of modules, that takes on the weights of any recipe.
+class LiveModule:
+    """A module, or a pipeline of modules, that can be given the weights of any recipe.
 
     Args:
         plan: the seeds.
@@ -36,7 +36,7 @@ class Live:
             a module for each component; its weights are overwritten in place.
 
     Raises:
-        InputError: the module lacks a tensor or has it in another shape or kind.
+        InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
     def __init__(self, plan: Plan, model: Any) -> None:
@@ -44,13 +44,13 @@ class Live:
         self.model = model
         self._targets = dict(_targets(plan, model))
 
-    def show(self, recipe: Recipe) -> Any:
+    def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
-        Its attribute ``recipe`` then says whose weights it has.
+        The model's attribute ``recipe`` is set to the recipe.
 
         Raises:
-            Problems: a seed holds NaN or infinity, or a result does not fit its kind.
+            Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
         """
 
         def work(job: tuple[str, int, int]) -> int:
@@ -58,10 +58,10 @@ class Live:
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
             if flat.device.type == "cpu" and flat is not target:
-                self.plan.paint(recipe, name, start, stop, _numpy(flat))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(flat))
             else:  # on a GPU, or scattered in memory
                 stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
-                self.plan.paint(recipe, name, start, stop, _numpy(stage))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(stage))
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -70,15 +70,15 @@ class Live:
             for name, size in self.plan.sizes.items()
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
-        self.model.recipe = None  # known by it, the model must not be half another one
+        self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
-            spread(jobs, work)
+            run_in_threads(jobs, work)
         self.model.recipe = recipe
         return self.model
 
 
 def _numpy(tensor: Tensor) -> Array:
-    """Return a CPU tensor's own memory as one of ``DTYPES``."""
+    """Return a CPU tensor as an array of one of ``DTYPES`` that shares its memory."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
     if tensor.dtype == torch.float16:
@@ -87,7 +87,7 @@ def _numpy(tensor: Tensor) -> Array:
 
 
 def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Return each tensor of the model by its name in the plan."""
+    """Yield each tensor of the model with its name in the plan."""
     for part in plan.base.parts:
         module = getattr(model, part.name) if part.name else model
         if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
@@ -99,39 +99,44 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                 full = part.full(name)
                 if full not in plan.sizes:
                     continue
-                # A model saved without its head names its tensors without the prefix.
+                # Tensors of a model saved without its head have no prefix.
                 found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
                 tensor = next((value for value in found if value is not None), None)
                 shape = plan.layout.shapes[full]
-                if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in KINDS:
-                    came = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+                if (
+                    tensor is None
+                    or tuple(tensor.shape) != shape
+                    or tensor.dtype not in SAFETENSORS_DTYPES
+                ):
+                    got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
                     raise InputError(
-                        f"The module must have a tensor {name} of shape {shape}, but it has "
-                        f"{came}; give the module that {plan.base.id} is loaded into."
+                        f"The module must have a tensor {name} of shape {shape}, got "
+                        f"{got}; give the module that {plan.base.id} is loaded into."
                     )
                 yield full, tensor.detach()
 
 
-def load(plan: Plan, device: str) -> Any:
-    """Return a module, or a pipeline, that the base is loaded into.
+def load_module(plan: Plan, device: str) -> Any:
+    """Load the base with transformers or diffusers.
 
     Raises:
-        InputError: a single file, an unknown class, a device that is not there, or a library that
-            is not installed.
+        InputError: the base is a single file, its class is unknown, the device is not available, or
+            a library is not installed.
     """
     checked_device(device)
-    dtype = next((key for key, kind in KINDS.items() if kind == plan.dtype), "auto")
+    dtype = next((key for key, name in SAFETENSORS_DTYPES.items() if name == plan.dtype), "auto")
     base = plan.base
     try:
         if base.kind == "diffusers":
             import diffusers
 
-            kind = None if dtype == "auto" else dtype
             pipeline: Any = diffusers.DiffusionPipeline
             index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
-            # What a pipeline was saved without, as the zoo's are without VAE, has to be said again.
+            # Components that were absent when it was saved, such as the zoo's VAE, must be named.
             absent = {name: None for name, about in index.items() if about == [None, None]}
-            return pipeline.from_pretrained(base.path, torch_dtype=kind, **absent).to(device)
+            torch_dtype = None if dtype == "auto" else dtype
+            loaded = pipeline.from_pretrained(base.path, torch_dtype=torch_dtype, **absent)
+            return loaded.to(device)
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
@@ -141,14 +146,15 @@ def load(plan: Plan, device: str) -> Any:
 
 def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     name = part.architecture
-    ours = "_class_name" in part.config  # a diffusers model
-    library = importlib.import_module("diffusers" if ours else "transformers")
-    options = {"dtype": dtype} if not ours else {} if dtype == "auto" else {"torch_dtype": dtype}
-    kind = getattr(library, name, None) if name else None
-    if kind is None or not path.is_dir():
+    is_diffusers = "_class_name" in part.config
+    library = importlib.import_module("diffusers" if is_diffusers else "transformers")
+    options = {"dtype": dtype}
+    if is_diffusers:
+        options = {} if dtype == "auto" else {"torch_dtype": dtype}
+    model_class = getattr(library, name, None) if name else None
+    if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "
-            f"but it names {name or 'none'}; give the module yourself: CheckpointSpace(…, "
-            f"module=…)."
+            f"got {name or 'none'}; give the module yourself: CheckpointSpace(…, module=…)."
         )
-    return kind.from_pretrained(path, **options)
+    return model_class.from_pretrained(path, **options)

@@ -1,4 +1,4 @@
-"""The model card of a merge: what it is made of, in words and figures."""
+"""Model card of a merge: seeds, recipe, and shares along the model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from m2n2lab.checkpoint.merge_record import Record
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 
-LISTED = 24
-"""Pieces of a recipe that the card lists before it refers to recipe.json."""
+MAX_LISTED_PIECES = 24
+"""Pieces of a recipe that the card lists; further ones are only in recipe.json."""
 
 
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
-    """Return the README.md of a merge; the same merge always has the same."""
+    """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
     ids = [str(seed["id"]) for seed in record.seeds]
     head = ["---"]
@@ -42,11 +42,11 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         )
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
-    lines += ["", "## Recipe", "", *_pieces(plan, recipe)]
-    lines += ["", "## Share of each seed along the model", "", *_painting(plan, recipe)]
+    lines += ["", "## Recipe", "", *_piece_table(plan, recipe)]
+    lines += ["", "## Share of each seed along the model", "", *_share_table(plan, recipe)]
     lines += [
         "",
-        f"Weights are {', '.join(sorted(set(plan.kinds.values())))}, each rounded once. With the "
+        f"Weights are {', '.join(sorted(set(plan.dtypes.values())))}, each rounded once. With the "
         "seeds at hand, `m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
@@ -57,16 +57,16 @@ def _letter(k: int) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text from elsewhere without what Markdown or HTML would take for more than text."""
+    """Return text from outside without characters that Markdown or HTML would interpret."""
     return re.sub(r"[|<>`\[\]\s]", " ", text)
 
 
-def _pieces(plan: Plan, recipe: Recipe) -> list[str]:
-    """Return the pieces in words: from where to where, how much of whom."""
+def _piece_table(plan: Plan, recipe: Recipe) -> list[str]:
+    """Return a table of the pieces: their ends and the weight of each seed."""
     lines = ["| from | to | weights |", "|---|---|---|"]
     for start, stop, coef in recipe.pieces(0, recipe.size):
-        if len(lines) == LISTED + 2:
-            more = recipe.segments - LISTED
+        if len(lines) == MAX_LISTED_PIECES + 2:
+            more = recipe.segments - MAX_LISTED_PIECES
             return [*lines, "", f"{more:,} more pieces are in recipe.json."]
         terms = " ".join(
             f"{'−' if c < 0 else '+'} {abs(c):.4f} {_letter(k)}" for k, c in enumerate(coef) if c
@@ -79,7 +79,7 @@ def _pieces(plan: Plan, recipe: Recipe) -> list[str]:
     return lines
 
 
-def _painting(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
+def _share_table(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
     """Return a table with the share of each seed in equal stretches of the vector."""
     shares = recipe.paint(bins)
     starts = np.floor(np.arange(bins) * recipe.size / bins).astype(int).tolist()

@@ -1,4 +1,4 @@
-"""What a merge of some checkpoints will be: tensors, their order, and the numbers they end as."""
+"""Plan of a merge: its seeds, the tensors of the result, their order and dtypes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
-from m2n2lab.checkpoint.io.dtypes import BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -16,31 +16,31 @@ from m2n2lab.utils.arrays import Array
 
 @dataclass(frozen=True)
 class Plan:
-    """Checkpoints that fit together, as ``preflight`` found.
+    """Checkpoints that can be merged, as ``preflight`` found.
 
     Attributes:
-        seeds: the K checkpoints; the first is the base that names files and what is carried.
+        seeds: the K checkpoints; the first is the base.
         layout: names and shapes along the flat vector (N,).
-        kinds: what the tensors of the result are, such as ``"BF16"``, by name.
-        rows: how many rows the result's vocabulary has, where seeds' differ and only the rows
-            that all have are kept; ``None`` where they agree.
-        dtype: the kind that was asked for, or ``None`` for that of the base.
+        dtypes: dtypes of the result's tensors by name, such as ``"BF16"``.
+        rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
+            if the seeds agree.
+        dtype: the requested dtype, or ``None`` for those of the base.
     """
 
     seeds: tuple[Checkpoint, ...]
     layout: Layout
-    kinds: Mapping[str, str]
+    dtypes: Mapping[str, str]
     rows: int | None = None
     dtype: str | None = None
 
     @property
     def base(self) -> Checkpoint:
-        """The seed whose files, config and carried tensors the result has."""
+        """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
 
     @property
     def smallest(self) -> int:
-        """Number of the seed with fewest rows: its tokenizer fits wherever rows were cut."""
+        """Number of the seed with fewest rows, whose tokenizer fits the common ones."""
         totals = [sum(seed.entry(name).size for name in self.sizes) for seed in self.seeds]
         return totals.index(min(totals))
 
@@ -58,16 +58,16 @@ class Plan:
         }
 
     def bytes(self, name: str) -> int:
-        """Return how many bytes a tensor of the result has, be it merged or carried."""
+        """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.sizes:
-            return self.sizes[name] * BYTES[self.kinds[name]]
+            return self.sizes[name] * DTYPE_BYTES[self.dtypes[name]]
         return self.base.entry(name).bytes
 
     @property
     def read(self) -> int:
-        """Bytes of all seeds' weights that are merged."""
+        """Bytes of the merged weights of all seeds."""
         return sum(
-            size * BYTES[seed.entry(name).kind]
+            size * DTYPE_BYTES[seed.entry(name).dtype]
             for name, size in self.sizes.items()
             for seed in self.seeds
         )
@@ -79,28 +79,28 @@ class Plan:
 
     @property
     def cost(self) -> int:
-        """Bytes that are read and written to save a result."""
+        """Bytes read and written to save a result."""
         return self.read + self.written + sum(map(self.bytes, self.base.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
-        # Tables with more rows than the result are cut at their end, which is where rows are added.
+        # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
             name: tuple(seed.array(name)[:size] for seed in self.seeds)
             for name, size in self.sizes.items()
         }
 
     def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays, not yet read."""
+        """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
         return tuple([array[start:stop] for array in self._arrays[name]])
 
-    def paint(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
-        """Write elements ``start..stop`` of a tensor, as the recipe makes them, into ``out``.
+    def merge_into(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
+        """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
         Raises:
-            Problems: a seed holds NaN or infinity there, or the result does not fit its kind.
+            Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
         """
-        # Imported late: numba takes a second, and headers are read without it.
+        # Imported late: numba takes a second, and reading headers does not need it.
         from m2n2lab.checkpoint.kernels import blend
 
         base = self.offsets[name]
@@ -111,22 +111,22 @@ class Plan:
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)
-                kind = next(kind for kind, dtype in DTYPES.items() if dtype == part.dtype)
+                dtype = next(name for name, held in DTYPES.items() if held == part.dtype)
                 raise Problems(
                     Problem(
                         file="the result",
                         tensor=name,
-                        expected=f"numbers within the range of {kind}",
+                        expected=f"numbers within the range of {dtype}",
                         found=f"a larger one at element {low + (not_finite(part) or 0):,}",
                         fix="choose a wider dtype for the output, such as bf16 or fp32",
                     )
                 )
 
     def check_finite(self, name: str, start: int, stop: int) -> None:
-        """See that all seeds are finite in a stretch of a tensor.
+        """Check that elements ``start..stop`` of a tensor are finite in all seeds.
 
         Raises:
-            Problems: the first number of each seed that is not.
+            Problems: a seed has NaN or infinity; the first such element of each seed is named.
         """
         found = []
         for seed, source in zip(self.seeds, self.sources(name, start, stop), strict=True):

@@ -1,8 +1,8 @@
-"""Saving: a folder that loads as its seeds do, complete or not there, and the same again.
+"""Saving: a merge written as a folder that loads as its seeds do, atomically and reproducibly.
 
-The result has the files of the first seed: the same shards, in each the same tensors in the same
-order. Weights are computed, rounded and written piece by piece in several threads, so that
-reading, arithmetic and writing overlap and no tensor is ever held as a whole.
+The result has the files of the first seed: the same shards with the same tensors in the same order.
+Weights are computed, rounded and written piece by piece in several threads, so that reading,
+arithmetic and writing overlap and no tensor is ever held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import taken
+from m2n2lab.checkpoint.checks import output_conflict
 from m2n2lab.checkpoint.io.checkpoint import Part
-from m2n2lab.checkpoint.io.dtypes import BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import STEMS
 from m2n2lab.checkpoint.io.hashes import Hashes
-from m2n2lab.checkpoint.io.parallel import PIECE, Progress, chunks, nothing, spread
+from m2n2lab.checkpoint.io.parallel import (
+    PIECE_ELEMENTS,
+    Progress,
+    chunks,
+    no_progress,
+    run_in_threads,
+)
 from m2n2lab.checkpoint.io.problems import Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
-from m2n2lab.checkpoint.merge_record import Record, copied
+from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
@@ -39,7 +45,7 @@ from m2n2lab.utils.errors import InputError
 
 @dataclass(frozen=True)
 class _Piece:
-    """A stretch of one tensor, and where it goes."""
+    """Elements ``start..stop`` of one tensor, and their offset in an open file."""
 
     file: int
     offset: int
@@ -55,41 +61,42 @@ def save(
     out: str | Path,
     hashes: Hashes,
     record: Record,
-    progress: Progress = nothing,
+    progress: Progress = no_progress,
 ) -> Path:
-    """Write the model that a recipe makes of the plan's seeds.
+    """Save the merge of the plan's seeds by a recipe.
 
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make; nothing is there until all is complete.
+        out: the folder to make; it does not exist until it is complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
-        record: what is told of it; completed with the hashes.
-        progress: called with the bytes that were just read and written.
+        record: the record to save beside the weights; its hashes are filled in.
+        progress: called with the number of bytes read and written since the last call.
 
     Raises:
-        InputError: the folder exists or cannot be written, the disk is full.
-        Problems: a seed holds NaN or infinity, or the result does not fit its kind.
+        InputError: the folder cannot be written, or the disk is full.
+        Problems: the folder exists and is not empty, a seed holds NaN or infinity, or the result
+            does not fit its dtype.
     """
     out = Path(out)
-    with _whole_folder(out) as folder:
+    with _atomic_folder(out) as folder:
         _copy_others(plan, record, folder)
-        sheets = [
+        files = [
             (file, _open(folder / plan.base.relative(file.path)))
             for part in plan.base.parts
             for file in part.files
         ]
         try:
-            draft = record.text  # as long as the full one: zeros stand for every hash
+            draft = record.text  # as long as the complete one, thanks to its placeholders
             pieces = [
-                piece for file, handle in sheets for piece in _lay_out(plan, file, handle, draft)
+                piece for file, handle in files for piece in _lay_out(plan, file, handle, draft)
             ]
-            spread(pieces, lambda piece: _write(plan, recipe, piece), progress)
+            run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
             full = record.complete(plan, hashes.wait())
-            for file, handle in sheets:
+            for file, handle in files:
                 write_at(handle, _header(plan, file, full.text), 0)
         finally:
-            for _, handle in sheets:
+            for _, handle in files:
                 os.close(handle)
         (folder / "recipe.json").write_text(full.pretty, encoding="utf-8")
         (folder / "README.md").write_text(card(plan, recipe, full), encoding="utf-8")
@@ -102,29 +109,29 @@ def _open(path: Path) -> int:
 
 
 def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[int, ...], bool]]:
-    """Return what of a file of the base is written: name → full name, kind, shape, merged."""
+    """Return what is written of a file of the base: name → full name, dtype, shape, merged."""
     part = next(part for part in plan.base.parts if file in part.files)
     found = {}
     for name, entry in file.entries.items():
         full = part.full(name)
         if full in plan.sizes:
-            found[name] = (full, plan.kinds[full], plan.layout.shapes[full], True)
+            found[name] = (full, plan.dtypes[full], plan.layout.shapes[full], True)
         elif full not in plan.base.tied:
-            found[name] = (full, entry.kind, entry.shape, False)
+            found[name] = (full, entry.dtype, entry.shape, False)
     return found
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
-    tensors = {name: (kind, shape) for name, (_, kind, shape, _) in _contents(plan, file).items()}
+    tensors = {name: (dtype, shape) for name, (_, dtype, shape, _) in _contents(plan, file).items()}
     return make_header(tensors, {"format": file.metadata.get("format", "pt"), "m2n2lab": text})
 
 
 def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[_Piece]:
-    """Return the pieces of one file, which gets its full length here."""
+    """Yield the pieces of one file, and then set its full length."""
     offset = len(_header(plan, file, draft))
-    for full, kind, _, merged in _contents(plan, file).values():
-        width = BYTES[kind] if merged else 1  # what is carried is cut as bytes
-        for start, stop in chunks(plan.bytes(full) // width, PIECE):
+    for full, dtype, _, merged in _contents(plan, file).values():
+        width = DTYPE_BYTES[dtype] if merged else 1  # carried tensors are split as bytes
+        for start, stop in chunks(plan.bytes(full) // width, PIECE_ELEMENTS):
             yield _Piece(handle, offset + start * width, full, start, stop, merged)
         offset += plan.bytes(full)
     reserve(handle, offset)
@@ -135,43 +142,43 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
         data = plan.base.raw(piece.name)[piece.start : piece.stop]
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
-    kind = plan.kinds[piece.name]
-    result = _room(piece.stop - piece.start, DTYPES[kind])
-    plan.paint(recipe, piece.name, piece.start, piece.stop, result)
+    dtype = DTYPES[plan.dtypes[piece.name]]
+    result = _scratch(piece.stop - piece.start, dtype)
+    plan.merge_into(recipe, piece.name, piece.start, piece.stop, result)
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
 
 
-_own = threading.local()
+_thread_memory = threading.local()
 
 
-def _room(size: int, dtype: Any) -> Array:
-    """Return an array (size,) in memory of this thread, the same each time.
+def _scratch(size: int, dtype: Any) -> Array:
+    """Return an array (size,) in a buffer that this thread uses again and again.
 
     Fresh memory would cost more than the sums that are written into it.
     """
     need = size * np.dtype(dtype).itemsize
-    room = getattr(_own, "room", None)
-    if room is None or len(room) < need:
-        _own.room = room = np.empty(need, np.uint8)
-    return cast("Array", room[:need].view(dtype))
+    buffer = getattr(_thread_memory, "buffer", None)
+    if buffer is None or len(buffer) < need:
+        _thread_memory.buffer = buffer = np.empty(need, np.uint8)
+    return cast("Array", buffer[:need].view(dtype))
 
 
-# -- what goes beside the weights --------------------------------------------------------------
+# -- files beside the weights ------------------------------------------------------------------
 
 
 def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
-    for source, name in copied(plan, record.tokenizer):
-        if name not in known:  # it came after the merge that is made again
+    for source, name in copied_files(plan, record.tokenizer):
+        if name not in known:  # added to the seed since the merge that is rebuilt
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     for part in plan.base.parts:
         changed = _config(plan, part)
-        if changed != part.config:  # else it was copied
+        if changed != part.config:  # otherwise it was copied
             _write_json(folder / part.name / "config.json", changed)
         for stem in STEMS:
             index = f"{stem}.safetensors.index.json"
@@ -181,7 +188,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
 
 
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
-    """Return a part's config with what the merge changes: dtype and size of the vocabulary."""
+    """Return a part's config with the dtype and the size of the vocabulary that the merge has."""
     cut = {
         plan.base.entry(name).shape[0]: plan.layout.shapes[name][0]
         for file in part.files
@@ -191,7 +198,7 @@ def _config(plan: Plan, part: Part) -> dict[str, Any]:
     dtype = TORCH_NAMES.get(plan.dtype or "")
 
     def change(key: str, value: Any) -> Any:
-        if isinstance(value, Mapping):  # of a model inside the model
+        if isinstance(value, Mapping):  # the config of a model inside the model
             return {inner: change(inner, one) for inner, one in value.items()}
         if key == "vocab_size" and isinstance(value, int):
             return cut.get(value, value)
@@ -216,21 +223,22 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-# -- all or nothing ----------------------------------------------------------------------------
+# -- atomic folders ----------------------------------------------------------------------------
 
 
 _writing: set[Path] = set()
-"""Temporary folders of this process that are being filled."""
+"""Temporary folders that this process is filling."""
 
 
 @contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that takes its name when the block ends well.
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
 
     Raises:
-        InputError: ``out`` is there already, cannot be written, or the disk is full.
+        InputError: ``out`` is being written already or cannot be written, or the disk is full.
+        Problems: ``out`` exists and is not empty.
     """
-    if problem := taken(out):
+    if problem := output_conflict(out):
         raise Problems(problem)
     host, parent = socket.gethostname(), out.absolute().parent
     temporary = parent / f".{out.name}.{host}-{os.getpid()}.partial"
@@ -239,7 +247,7 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     above = [folder for folder in (parent, *parent.parents) if not os.path.exists(folder)]
     _writing.add(temporary)
     try:
-        _sweep(out, host)
+        _remove_leftovers(out, host)
         temporary.mkdir(parents=True)
         yield temporary
         os.rename(temporary, out)  # an empty folder of that name is replaced
@@ -250,17 +258,17 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        for folder in above:  # only if they are empty
+        for folder in above:  # rmdir removes only empty ones
             with suppress(OSError):
                 folder.rmdir()
         _writing.discard(temporary)
 
 
-def _sweep(out: Path, host: str) -> None:
-    """Remove what merges into the same folder left behind when they were killed."""
+def _remove_leftovers(out: Path, host: str) -> None:
+    """Remove what killed processes left behind when they merged into the same folder."""
     for folder in out.absolute().parent.glob(f".{escape(out.name)}.{escape(host)}-*.partial"):
         number = folder.name.removesuffix(".partial").rpartition("-")[2]
-        # A number of this process's own is an earlier one's, as in containers.
+        # This process's own number was an earlier one's: in containers numbers repeat.
         if number.isdigit() and (int(number) == os.getpid() or not _alive(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The space of checkpoints: models of any size as recipes of their seeds."""
+"""Checkpoint space: models of any size as recipes of their seeds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
-from m2n2lab.checkpoint.io.parallel import Progress, nothing
+from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Problems
-from m2n2lab.checkpoint.merge_record import Record, used
+from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.core.population import Member
@@ -26,13 +26,13 @@ from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.live_module import Live
+    from m2n2lab.checkpoint.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
 
 
 class CheckpointSpace:
-    """Merges of checkpoints on disk, whose members are recipes: a few numbers for any model.
+    """Merges of checkpoints on disk; members are recipes, a few numbers for a model of any size.
 
     ::
 
@@ -42,21 +42,21 @@ class CheckpointSpace:
 
     Args:
         seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
-        components: of diffusers pipelines, the ones to merge.
+        components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
-        dtype: kind of numbers of results, such as ``"bfloat16"``; the first seed's by default.
-        vocab: where vocabularies differ in size, ``"refuse"``, or keep the ``"common"`` rows.
-        tokenizer: number of the seed whose tokenizer saved models get; by default the first or,
-            where only common rows are kept, the one with fewest.
-        device: where the model that tasks score lives, ``"cpu"`` or ``"cuda"``.
+        dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
+        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        tokenizer: number of the seed that provides the tokenizer of saved models; by default the
+            first or, if only common rows are kept, the one with fewest.
+        device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into; by default the first seed is loaded with
             transformers or diffusers when a model is first materialised.
-        progress: called with the bytes that were just read while the seeds are opened.
+        progress: called with the number of bytes read since the last call, while seeds are opened.
 
     Raises:
-        Problems: all that speaks against merging these checkpoints, at once.
-        InputError: options that do not exist.
+        Problems: the checkpoints cannot be merged; all reasons at once.
+        InputError: an option is unknown.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CheckpointSpace:
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
-        progress: Progress = nothing,
+        progress: Progress = no_progress,
     ) -> None:
         found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
         if found.plan is None:
@@ -82,13 +82,13 @@ class CheckpointSpace:
         plan: Plan,
         granularity: Granularity = "model",
         tokenizer: int | None = None,
-        progress: Progress = nothing,
+        progress: Progress = no_progress,
     ) -> CheckpointSpace:
-        """Return the space of checkpoints that ``preflight`` has already found to fit.
+        """Return the space of checkpoints that passed ``preflight``.
 
         Raises:
             Problems: a seed holds NaN or infinity.
-            InputError: options that do not exist.
+            InputError: an option is unknown.
         """
         space = cls.__new__(cls)
         space._open(plan, granularity, tokenizer, "cpu", None, progress)
@@ -108,23 +108,23 @@ class CheckpointSpace:
         self.granularity = choose("granularity", granularity, ("model", "tensor"))
         self.layout = self.plan.layout
         self.size = self.layout.size
-        many = len(self.plan.seeds)
-        self.seeds = tuple(Recipe.seed(k, many, self.size) for k in range(many))
+        count = len(self.plan.seeds)
+        self.seeds = tuple(Recipe.seed(k, count, self.size) for k in range(count))
         self.device = device_name(device)
         self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
         self.given_module = module is not None
         self._module = module
-        self._live: Live | None = None
+        self._live: LiveModule | None = None
         self._loading = threading.Lock()
-        files = used(self.plan, self._tokenizer)
+        files = used_files(self.plan, self._tokenizer)
         self._hashes = Hashes(path for names in files for path in names.values())
-        self._products_of: Gram | None = None
+        self._kept_gram: Gram | None = None
         if measured:
-            self._products_of = Gram.open(self.plan, self._hashes, progress)
+            self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process, or another machine, as the seeds' paths or hub ids."""
+        """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
         sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
@@ -142,27 +142,27 @@ class CheckpointSpace:
 
     @property
     def _gram(self) -> Gram:
-        """Products of the seeds; a worker, which only makes models, never asks for them."""
-        if self._products_of is None:
-            self._products_of = Gram.open(self.plan, self._hashes, nothing)
-        return self._products_of
+        """Inner products of the seeds; read on demand in workers, which rarely need them."""
+        if self._kept_gram is None:
+            self._kept_gram = Gram.open(self.plan, self._hashes, no_progress)
+        return self._kept_gram
 
     @property
     def names(self) -> tuple[str, ...]:
-        """(K,) what views call the seeds: the last part of a path or hub id that tells them apart.
+        """(K,) names of the seeds in views: the shortest ends of paths or hub ids that differ.
 
-        All of it where there is no such part.
+        The whole path or id if one or two parts do not suffice.
         """
         ids = [Path(seed.id).as_posix() for seed in self.plan.seeds]
-        for parts in (1, 2):
-            names = tuple("/".join(id.split("/")[-parts:]) for id in ids)
+        for length in (1, 2):
+            names = tuple("/".join(id.split("/")[-length:]) for id in ids)
             if len(set(names)) == len(ids):
                 return names
         return tuple(ids)
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The seed whose tokenizer reads and writes what these models are asked and answer."""
+        """The path of the seed whose tokenizer encodes prompts and decodes answers."""
         return self.plan.seeds[self._tokenizer].path
 
     def merge(self, a: Recipe, b: Recipe, split: int, mix: float) -> Recipe:
@@ -172,24 +172,24 @@ class CheckpointSpace:
     def merge_stretches(
         self, a: Recipe, b: Recipe, edges: Sequence[int], mixes: Sequence[float]
     ) -> Recipe:
-        """Return f_mix of two recipes with a mix for each stretch.
+        """Return the SLERP of two recipes with a mix for each stretch.
 
         Args:
             a: recipe of parent A.
             b: recipe of parent B.
-            edges: (E+1,) indices from 0 to N, never falling.
+            edges: (E+1,) non-decreasing indices from 0 to N.
             mixes: (E,) share of B on each stretch, in [0, 1].
 
         Raises:
-            InputError: edges that do not run from 0 to N, or not one mix for each stretch.
+            InputError: ``edges`` do not run from 0 to N, or there is not one mix per stretch.
         """
         ends = np.asarray(edges)
         runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
         if not runs or (ends[0], ends[-1]) != (0, self.size) or len(mixes) != len(ends) - 1:
             raise InputError(
-                f"edges must be whole numbers from 0 to {self.size} that never fall, with a mix "
-                f"for each stretch between them, but {list(edges)} with {len(mixes)} mixes came; "
-                f"give one edge more than mixes."
+                f"edges must be non-decreasing integers from 0 to {self.size} with a mix for each "
+                f"stretch between them, got {list(edges)} with {len(mixes)} mixes; give one edge "
+                f"more than mixes."
             )
         if self.granularity == "model":
             omega = self.angle(a, b)
@@ -212,8 +212,8 @@ class CheckpointSpace:
             InputError: always.
         """
         raise InputError(
-            f"Checkpoints are merged without mutation, but mutation={sigma} came; use mutation=0, "
-            f"or a DenseSpace for models small enough to be kept whole."
+            f"mutation must be 0 for checkpoints, got {sigma}; use mutation=0, or a DenseSpace for "
+            f"models small enough to be kept whole."
         )
 
     def angle(self, a: Recipe, b: Recipe) -> float:
@@ -232,46 +232,48 @@ class CheckpointSpace:
         rows = [np.einsum("sk,skl,sl->s", p, gram, q) for p, q in ((x, x), (y, y), (x, y))]
         starts = np.searchsorted(cuts, self._offsets[:-1])
         sums = np.add.reduceat(np.array(rows), starts, axis=1)
-        # A sum of squares that ought to be zero may come out a rounding error below it.
+        # Rounding may leave a sum of squares slightly below zero.
         sums[:2] = np.maximum(sums[:2], 0.0)
         return np.asarray(sums)
 
     def materialise(self, genome: Recipe) -> Any:
-        """Return the live module, or pipeline, with a recipe's weights; the same object each time.
+        """Write a recipe's weights into the live module or pipeline; return that same object.
 
         Raises:
-            InputError: the module cannot be loaded, or does not have the seeds' tensors.
+            InputError: the module cannot be loaded, or lacks tensors of the seeds.
         """
         with self._loading:
             if self._live is None:
-                from m2n2lab.checkpoint.live_module import Live, load
+                from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
-                module = load(self.plan, self.device) if self._module is None else self._module
-                self._live = Live(self.plan, module)
-        return self._live.show(genome)
+                module = (
+                    load_module(self.plan, self.device) if self._module is None else self._module
+                )
+                self._live = LiveModule(self.plan, module)
+        return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
-        """Return the recipe of what ``pack`` gave, or of a recipe from elsewhere.
+        """Return the recipe of packed arrays (see ``pack``), or check a recipe from outside.
 
         Raises:
-            InputError: anything that is no recipe of these seeds.
+            InputError: ``model`` is no recipe of these seeds.
         """
         packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
         recipe = Recipe(**model) if packed else model
         if not isinstance(recipe, Recipe):
             raise InputError(
-                f"A model in this space must be a Recipe of its seeds, but {type(model).__name__} "
-                f"came; to merge another checkpoint, open the space with it as one more seed."
+                f"A model in this space must be a Recipe of its seeds, got {type(model).__name__}; "
+                f"to merge another checkpoint, open the space with it as one more seed."
             )
         if (recipe.size, recipe.seeds) != (self.size, len(self.seeds)):
             raise InputError(
-                f"A recipe here must be of {self.size:,} parameters and {len(self.seeds)} seeds, "
-                f"but one of {recipe.size:,} and {recipe.seeds} came; use a recipe of these seeds."
+                f"A recipe in this space must have {self.size:,} parameters and {len(self.seeds)} "
+                f"seeds, got {recipe.size:,} and {recipe.seeds}; use a recipe of these seeds."
             )
         return recipe
 
     def record(self, genome: Recipe, made: str = "") -> Record:
-        """Return all that makes a recipe's model again, with the SHA-256 of every seed's files.
+        """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
 
         Raises:
             InputError: a seed's file cannot be read.
@@ -280,22 +282,26 @@ class CheckpointSpace:
         return record.complete(self.plan, self._hashes.wait())
 
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
-        """Return what ``genome`` makes the same recipe of again: its breaks and coefficients."""
+        """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse."""
         return {"breaks": genome.breaks, "coef": genome.coef}
 
     def save(
-        self, model: Member | Recipe, path: str | Path, made: str = "", progress: Progress = nothing
+        self,
+        model: Member | Recipe,
+        path: str | Path,
+        made: str = "",
+        progress: Progress = no_progress,
     ) -> None:
-        """Write a member, or its recipe, as a folder that loads as its seeds do.
+        """Save a member, or its recipe, as a folder that loads as its seeds do.
 
         Args:
-            model: what to write.
+            model: the member or recipe.
             path: the folder to make; it must not exist, or be empty.
-            made: how the recipe came about, for the card.
-            progress: called with the bytes that were just read and written.
+            made: origin of the recipe as a sentence, for the card.
+            progress: called with the number of bytes read and written since the last call.
 
         Raises:
-            InputError: it cannot be written; nothing is left behind then.
+            InputError: the folder cannot be written; nothing is left behind then.
         """
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
@@ -310,10 +316,10 @@ def _opened(
     device: str,
     module: Any,
 ) -> CheckpointSpace:
-    """Return a space where the same seeds are; their weights were looked at before."""
+    """Open an unpickled space; its seeds were checked for NaN where it was made."""
     found = preflight(sources, **options)
     if found.plan is None:
         raise Problems(*found.problems)
     space = CheckpointSpace.__new__(CheckpointSpace)
-    space._open(found.plan, granularity, tokenizer, device, module, nothing, measured=False)
+    space._open(found.plan, granularity, tokenizer, device, module, no_progress, measured=False)
     return space

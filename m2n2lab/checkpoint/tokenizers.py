@@ -1,4 +1,4 @@
-"""Whether two tokenizers mean the same by their ids; if not, merged embeddings mean nothing."""
+"""Comparison of tokenizers: merged embeddings make sense only if ids stand for the same tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def disagreement(a: Checkpoint, b: Checkpoint, common: int | None) -> str | None:
-    """Return in words where two tokenizers disagree on the ids below ``common``, or ``None``.
+    """Describe the first id below ``common`` on which two tokenizers disagree; ``None`` if none.
 
-    Only ``tokenizer.json`` is looked at; without it in both nothing is known.
+    Only ``tokenizer.json`` is compared; unless both have one, nothing is known.
     """
     if a.kind != "transformers" or b.kind != "transformers":
         return None
@@ -31,7 +31,7 @@ def disagreement(a: Checkpoint, b: Checkpoint, common: int | None) -> str | None
 
 
 def _tokens(path: Path) -> dict[int, str]:
-    """Return the tokens by their ids."""
+    """Return the tokens of a ``tokenizer.json`` by id."""
     data = read_json(path, Collector())
     model = data.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None

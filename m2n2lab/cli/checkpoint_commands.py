@@ -1,4 +1,4 @@
-"""The command line for checkpoints: ``m2n2lab inspect``, ``merge`` and ``rebuild``."""
+"""Commands for checkpoints: ``inspect``, ``merge`` and ``rebuild``."""
 
 from __future__ import annotations
 
@@ -42,9 +42,14 @@ Components = Annotated[
     typer.Option("--component", help="Component of diffusers pipelines to merge; repeatable."),
 ]
 Vocab = Annotated[
-    str, typer.Option("--vocab", help="Vocabularies of different size: refuse, or common rows.")
+    str,
+    typer.Option(
+        "--vocab", help="Vocabularies of different sizes: refuse, or common to merge common rows."
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make; it must be new or empty.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder to create; it must be new or empty.")
+]
 
 
 def inspect(
@@ -52,25 +57,24 @@ def inspect(
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = "refuse",
     headers: Annotated[
-        bool, typer.Option("--headers", help="Read headers only: no cosines, done at once.")
+        bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the tensors of checkpoints, how alike they are, and all that speaks against a merge.
+    """List the tensors of checkpoints, their cosines, and all reasons why a merge would fail.
 
-    Ends with status 1 where they cannot be merged.
+    The exit status is 1 if they cannot be merged.
     """
     from m2n2lab.checkpoint import Problems
 
-    chosen = components or None
-    opened, found = _look(sources, chosen, _vocab(vocab))
-    rows = _layers(opened, found.plan.layout if found.plan else None)
+    first, found = _check(sources, components or None, _vocab(vocab))
+    rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
         try:
             omega = _compare(found.plan, sources[1:], rows, quiet=as_json)
-        except Problems as wrong:  # that only the weights themselves show
-            found = replace(found, problems=wrong.problems)
+        except Problems as error:  # such as NaN, which only the weights themselves show
+            found = replace(found, problems=error.problems)
     if as_json:
         typer.echo(json.dumps(_inspection(sources, found, rows, omega), indent=2))
     else:
@@ -79,10 +83,10 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _look(
+def _check(
     sources: list[str], components: list[str] | None, vocab: Any
 ) -> tuple[Checkpoint | None, Preflight]:
-    """Return the first checkpoint, if it is sound, and what speaks against a merge."""
+    """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
 
     if len(sources) > 1:
@@ -90,23 +94,23 @@ def _look(
         return found.plan.base if found.plan else None, found
     try:
         return Checkpoint.open(sources[0], components), Preflight((), (), None)
-    except Problems as wrong:
-        return None, Preflight(wrong.problems, (), None)
+    except Problems as error:
+        return None, Preflight(error.problems, (), None)
 
 
 def _vocab(vocab: str) -> Any:
     return choose("way to treat vocabularies", vocab, ("refuse", "common"))
 
 
-def _layers(opened: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
+def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
     """Return one row for each tensor of the flat vector."""
-    if opened is None:
+    if checkpoint is None:
         return []
-    layout = layout or opened.layout
+    layout = layout or checkpoint.layout
     return [
         {
             "tensor": name,
-            "kind": opened.entry(name).kind,
+            "kind": checkpoint.entry(name).dtype,
             "shape": list(shape),
             "parameters": math.prod(shape),
             "offset": offset,
@@ -118,7 +122,7 @@ def _layers(opened: Checkpoint | None, layout: Layout | None) -> list[dict[str, 
 def _compare(
     plan: Plan, names: list[str], rows: list[dict[str, Any]], quiet: bool
 ) -> dict[str, float]:
-    """Add each tensor's cosine with the first seed; return the whole models' angles in degrees."""
+    """Add each tensor's cosines with the first seed; return the models' angles in degrees."""
     with _open_space(plan, quiet) as (space, _):
         first, *others = space.seeds
         for source, other in zip(names, others, strict=True):
@@ -156,13 +160,13 @@ def _print_inspection(
     if rows:
         table = Table(box=None, header_style="bold")
         table.add_column("tensor", overflow="fold")
-        for name in ("kind", "shape", "parameters", "begins at"):
+        for name in ("dtype", "shape", "parameters", "begins at"):
             table.add_column(name, justify="right")
         for source in omega or {}:
             table.add_column(Text(f"cosine with {source}"), justify="right")
         for row in rows:
             cosines = [f"{value:.4f}" for value in row.get("cosine", {}).values()]
-            shape = " × ".join(map(str, row["shape"])) or "one number"
+            shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
             table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *cosines)
         console.print(table)
@@ -181,44 +185,46 @@ def _print_inspection(
 def merge(
     sources: Annotated[list[str], typer.Argument(metavar="A B", help="Two checkpoints.")],
     out: Out,
-    mix: Annotated[float, typer.Option("--mix", help="w: share of B before the split.")] = 0.5,
+    mix: Annotated[
+        float, typer.Option("--mix", help="w: weight of B before the split point.")
+    ] = 0.5,
     split: Annotated[
         str,
         typer.Option(
             "--split",
-            help="Where the mix changes sides: a share of the vector from 0 to 1, or the name "
-            "(or its beginning) of the first tensor after it. 1 is plain SLERP.",
+            help="Split point: a fraction of the flat vector in [0, 1], or the name (or its "
+            "beginning) of the first tensor after it. 1 is plain SLERP.",
         ),
     ] = "1",
     granularity: Annotated[
-        str, typer.Option("--granularity", help="One angle a model, or one a tensor.")
+        str, typer.Option("--granularity", help="One angle per model or per tensor.")
     ] = "model",
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; as in A by default.")
+        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; that of A by default.")
     ] = None,
     components: Components = [],  # noqa: B006  # as above
     vocab: Vocab = "refuse",
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            "--tokenizer", help="Whose tokenizer files the result gets: A (default) or B."
+            "--tokenizer", help="Checkpoint whose tokenizer files are copied: A (default) or B."
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
 ) -> None:
     """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
 
-    Before the split the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204). Nothing is
-    written under the folder's name before all is complete.
+    Before the split point the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204).
+    The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
 
     if len(sources) != 2:
         raise InputError(
-            f"A merge takes two checkpoints, A and B, but {len(sources)} came; merge further ones "
-            f"into the result."
+            f"A merge takes two checkpoints, A and B, got {len(sources)}; merge further ones into "
+            f"the result."
         )
     mix = real_number("mix", mix, 0.0, 1.0)
     number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
@@ -229,11 +235,11 @@ def merge(
         raise Problems(*found.problems)
     console = Console(stderr=True)
     at = _split_index(split, found.plan.layout)
-    place = found.plan.layout.locate(at)
+    tensor = found.plan.layout.locate(at)
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{found.plan.layout.size:,} parameters; split at {at:,} ({place}), mix {mix:g}; about "
+        f"{found.plan.layout.size:,} parameters; split at {at:,} ({tensor}), mix {mix:g}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{decimal(found.memory)} of memory",
         highlight=False,
@@ -242,32 +248,32 @@ def merge(
     if dry_run:
         return
     began = time.perf_counter()
-    made = f"SLERP of A and B with mix {mix if at else 1.0 - mix:g}"
+    description = f"SLERP of A and B with mix {mix if at else 1.0 - mix:g}"
     if 0 < at < found.plan.layout.size:
-        made += f" before parameter {at:,} ({place}) and {1.0 - mix:g} from it on"
-    made += ", an angle for each tensor" if granularity == "tensor" else ""
+        description += f" before parameter {at:,} ({tensor}) and {1.0 - mix:g} from it on"
+    description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         a, b = space.seeds
         child = space.merge(a, b, at, mix)
         bar.next("merging", found.plan.cost)
-        space.save(child, out, made, bar.advance)
-    _say_done(console, out, time.perf_counter() - began)
+        space.save(child, out, description, bar.advance)
+    _print_done(console, out, time.perf_counter() - began)
 
 
 def _split_index(split: str, layout: Layout) -> int:
-    """Return the index that a share of the vector, or a tensor's name, stands for."""
+    """Return the index of a split point given as a fraction of the vector or a tensor's name."""
     try:
-        share = float(split)
+        fraction = float(split)
     except ValueError:
         offsets = zip(layout.shapes, layout.offsets, strict=False)
         found = next((offset for name, offset in offsets if split and name.startswith(split)), None)
         if found is None:
             raise InputError(
-                f"A split must be a number from 0 to 1 or the beginning of a tensor's name, but "
-                f"{split!r} came; m2n2lab inspect lists the names."
+                f"split must be a number in [0, 1] or the beginning of a tensor's name, got "
+                f"{split!r}; m2n2lab inspect lists the names."
             ) from None
         return found
-    return round(real_number("split", share, 0.0, 1.0) * layout.size)
+    return round(real_number("split", fraction, 0.0, 1.0) * layout.size)
 
 
 def rebuild(
@@ -275,26 +281,28 @@ def rebuild(
     out: Out,
     seeds: Annotated[
         list[str],
-        typer.Option("--seed", help="Where a seed is now; once for each, in the recipe's order."),
+        typer.Option(
+            "--seed", help="Current path or hub id of a seed; one for each, in the recipe's order."
+        ),
     ] = [],  # noqa: B006  # as above
 ) -> None:
-    """Make a merge again from its recipe, byte for byte, or say which seed has changed."""
-    from m2n2lab.checkpoint import rebuild as again
+    """Repeat a merge from its recipe, byte for byte, or report which seed has changed."""
+    from m2n2lab.checkpoint import rebuild
 
     began = time.perf_counter()
     with _bars(quiet=False) as bar:
         bar.next("checking the seeds", 0)
-        again(
+        rebuild(
             recipe,
             out,
             seeds or None,
             bar.advance,
             starting=lambda plan: bar.next("merging", plan.cost),
         )
-    _say_done(Console(stderr=True), out, time.perf_counter() - began)
+    _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 
-def _say_done(console: Console, out: Path, seconds: float) -> None:
+def _print_done(console: Console, out: Path, seconds: float) -> None:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The command line: ``evolve`` and ``serve``; ``merging`` has checkpoints, ``storing`` runs."""
+"""Entry point: the app with all commands, of which ``evolve`` and ``serve`` are defined here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from m2n2lab.cli import checkpoint_commands, run_commands
-from m2n2lab.cli.progress import INTERRUPTED, print_result, reported, result_of
-from m2n2lab.cli.search_options import SearchOptions, taking
+from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
+from m2n2lab.cli.search_options import SearchOptions, with_options
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -38,19 +38,19 @@ def _version(
 
 
 @app.command()
-@taking(SearchOptions)
+@with_options(SearchOptions)
 def evolve(
     search: SearchOptions,
     steps: Annotated[
         int | None,
         typer.Option(
             "--steps",
-            help="Children: 10,000, or 100 for language, 120 for pictures.",
+            help="Number of steps: 10,000 by default, 100 for language, 120 for images.",
             show_default=False,
         ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save", help="Folder for the best model, to be loaded again.")
+        Path | None, typer.Option("--save", help="New file or folder for the best model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[
@@ -59,25 +59,28 @@ def evolve(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File that records the run; resume goes on with it."),
+        typer.Option("--store", help="File to record the run in, for m2n2lab resume."),
     ] = None,
 ) -> None:
-    """Evolve on a task and print what came of it; Ctrl-C stops with the result so far."""
+    """Run a search and print its result; Ctrl-C stops it and prints the result so far."""
     import torch
 
-    place, settings = search.place, search.settings(default_threads())
-    many = whole_number("steps", settings.steps if steps is None else steps, 0)
+    executor_options, settings = search.executor_options, search.settings(default_threads())
+    last = whole_number("steps", settings.steps if steps is None else steps, 0)
     folder = None if out is None else writable_folder(out)
     if save is not None:
         check_unused(save)
     if settings.draws:
         writable_folder(folder or Path())
     torch.set_num_threads(settings.threads)
-    with reported(settings.title, many) as report:
-        evolver = report.make(settings)
+    with reported(settings.title, last) as report:
+        evolver = report.build(settings)
         began = time.perf_counter()
-        with place.opened() as crew, run_commands.recorded(evolver, store, settings.title):
-            stopped = report.run(evolver, many, crew)
+        with (
+            executor_options.opened() as executor,
+            run_commands.recorded(evolver, store, settings.title),
+        ):
+            stopped = report.run(evolver, last, executor)
         seconds = time.perf_counter() - began
     about = {
         "task": settings.task,
@@ -86,8 +89,8 @@ def evolve(
         "pretrained": settings.pretrained,
         "models": list(settings.models),
         "options": {"mutation": evolver.mutation, **settings.options},
-        "executor": place.executor,
-        "skipped": len(crew.skipped) if crew else 0,
+        "executor": executor_options.executor,
+        "skipped": len(executor.skipped) if executor else 0,
     }
     result = result_of(evolver, about, evolver.generation, seconds, stopped)
     if as_json:
@@ -110,40 +113,42 @@ def evolve(
         write_atomically(sheet, sheet_of(evolver))
         Console(stderr=True).print(f"Drew the seeds and the best member in {sheet}")
     if stopped:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(INTERRUPTED_STATUS)
 
 
 @app.command()
-@taking(SearchOptions)
+@with_options(SearchOptions)
 def serve(
     search: SearchOptions,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
-        list[str], typer.Option("--origin", help="Further HOST:PORT that pages come from.")
+        list[str],
+        typer.Option("--origin", help="Further HOST:PORT that may open pages; repeatable."),
     ] = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     shared: Annotated[
         bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
     ] = False,
     window: Annotated[
-        bool, typer.Option("--window", help="Open it in a window; closing that ends the server.")
+        bool,
+        typer.Option("--window", help="Open the page in a window; closing it stops the server."),
     ] = False,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File that keeps all runs; resume goes on with them."),
+        typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
     ] = None,
 ) -> None:
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
-        raise InputError("--open and --window both open the page; give one of them.")
+        raise InputError("--open and --window exclude each other, got both; give one of them.")
     from m2n2lab.widgets.server.server import serve_dashboard
 
-    place = search.place
-    # One core is left for the browser, which usually is on the same machine.
+    options = search.executor_options
+    # One core is left for the browser, which usually runs on the same machine.
     settings = search.settings(max(default_threads() - 1, 1))
     serve_dashboard(
-        settings, host, port, origin, show, window, shared, store, lambda _: place.crew()
+        settings, host, port, origin, show, window, shared, store, lambda _: options.make_executor()
     )
 
 
@@ -156,11 +161,11 @@ app.command()(run_commands.export)
 
 
 def main() -> None:
-    """Run the command line; bad input ends it with one sentence and status 2."""
+    """Run the command line; an ``InputError`` ends it with its sentence and status 2."""
     try:
         app()
     except InputError as error:
         Console(stderr=True).print(Text(f"Error: {error}"), soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:  # before a search has begun, or pressed twice
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:  # before a search has begun, or for the second time
+        sys.exit(INTERRUPTED_STATUS)

@@ -1,4 +1,4 @@
-"""Where the command line has children scored: here, in processes of this machine, or on Ray."""
+"""Executor options: children are scored in this process, in several processes, or on Ray."""
 
 from __future__ import annotations
 
@@ -18,38 +18,42 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("here", "processes", "ray")
 
-# Options of every command that searches.
+# Options of all commands that run a search.
 Executor = Annotated[
-    str, typer.Option("--executor", help="Where children are scored: here, processes or ray.")
+    str,
+    typer.Option("--executor", help="here (score children in this process), processes or ray."),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="How many score at once; one for each core.")
+    int | None, typer.Option("--workers", help="Number of workers; one per core by default.")
 ]
 Gpus = Annotated[
-    float | None, typer.Option("--gpus-per-worker", help="GPUs, or a share of one; for ray.")
+    float | None,
+    typer.Option("--gpus-per-worker", help="GPUs per worker, or a share of one; for ray."),
 ]
 Address = Annotated[
-    str | None, typer.Option("--address", help="Of a Ray cluster, such as auto; else one starts.")
+    str | None,
+    typer.Option("--address", help="Address of a Ray cluster, such as auto; else one is started."),
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Seconds for one child; then its worker goes.")
+    float | None,
+    typer.Option("--timeout", help="Seconds to score one child; its worker is replaced then."),
 ]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where children are scored.
+class ExecutorOptions:
+    """Options of the executor that scores children.
 
     Attributes:
         executor: one of ``EXECUTORS``.
-        workers: how many; as many as there are cores by default.
-        gpus: of each worker, on Ray.
-        address: of a Ray cluster.
+        workers: number of workers; one per core by default.
+        gpus: GPUs of each worker, on Ray.
+        address: address of a Ray cluster.
         timeout: seconds that one evaluation may take.
         threads: torch threads of each worker; one by default.
 
     Raises:
-        InputError: options that do not go together, numbers that are too small, no Ray.
+        InputError: options exclude each other, a number is too small, or Ray is not installed.
     """
 
     executor: str = "here"
@@ -63,13 +67,13 @@ class Place:
         choose("executor", self.executor, EXECUTORS)
         ray = {"--gpus-per-worker": self.gpus, "--address": self.address}
         both = {"--workers": self.workers, "--timeout": self.timeout}
-        foreign = {"here": ray | both, "processes": ray, "ray": {}}[self.executor]
-        for option, value in foreign.items():
+        unused = {"here": ray | both, "processes": ray, "ray": {}}[self.executor]
+        for option, value in unused.items():
             if value is not None:
-                fix = "processes or ray" if option in both else "ray"
+                users = "processes or ray" if option in both else "ray"
                 raise InputError(
-                    f"{option} is for workers on {fix}, but {option} {value} came with --executor "
-                    f"{self.executor}; leave it out, or give --executor {fix}."
+                    f"{option} {value} needs --executor {users}, got --executor "
+                    f"{self.executor}; leave it out, or change the executor."
                 )
         if self.workers is not None:
             whole_number("workers", self.workers, 1)
@@ -80,8 +84,8 @@ class Place:
         if self.executor == "ray" and find_spec("ray") is None:
             raise missing("--executor ray", "Ray", "ray", "give --executor processes")
 
-    def crew(self) -> Crew | None:
-        """Return the workers, which start with the first run; ``None`` for here."""
+    def make_executor(self) -> Crew | None:
+        """Return the executor, whose workers start with the first run; ``None`` for ``"here"``."""
         if self.executor == "here":
             return None
         from m2n2lab.executors import ProcessExecutor, RayExecutor
@@ -93,5 +97,5 @@ class Place:
         return RayExecutor(workers, self.address, gpus, timeout=self.timeout, threads=threads)
 
     def opened(self) -> AbstractContextManager[Crew | None]:
-        """Return the workers for a ``with`` block, which end with it."""
-        return self.crew() or nullcontext()
+        """Return the executor for a ``with`` block, at the end of which its workers end."""
+        return self.make_executor() or nullcontext()

@@ -1,4 +1,4 @@
-"""A search in the terminal: its progress while it runs, then what came of it."""
+"""Progress: a search's progress line in the terminal, and the table of its result."""
 
 from __future__ import annotations
 
@@ -25,135 +25,129 @@ if TYPE_CHECKING:
     from m2n2lab.config.settings import Settings
     from m2n2lab.core.evolver import Evolver, Executor
     from m2n2lab.core.records import Generation
-    from m2n2lab.utils.progress import Progress as Asked
+    from m2n2lab.utils.progress import Progress as Evaluation
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+INTERRUPTED_STATUS = 130
+"""Exit status after Ctrl-C, as in shells."""
 
-REFRESH = 0.1
-"""Least seconds between two looks at the progress."""
+REFRESH_SECONDS = 0.1
+"""Shortest time between two updates of the progress line."""
 
 
 class _Rate(ProgressColumn):
-    """Steps a second, or seconds a step where these are long."""
+    """Steps per second, or seconds per step if that is more than one."""
 
     def render(self, bar: Bar) -> Text:
         speed = bar.speed or 0.0
-        words = f"{1 / speed:.1f} s a step" if 0.0 < speed < 1.0 else f"{speed:,.0f} steps/s"
-        return Text(words, style="progress.data.speed")
+        text = f"{1 / speed:.1f} s a step" if 0.0 < speed < 1.0 else f"{speed:,.0f} steps/s"
+        return Text(text, style="progress.data.speed")
 
 
 @dataclass
 class Report:
-    """One line of a terminal that says how far a search is, and Ctrl-C that ends it.
+    """One line of a terminal that shows the progress of a search, which Ctrl-C ends.
 
     Attributes:
-        progress: what draws the line.
-        bar: which line it is.
+        progress: the display of the line.
+        bar: the line's id in it.
         interrupt: set by Ctrl-C.
-        found: what was found so far, in words.
+        status: the scores of the best member and the rate of acceptance, as text.
     """
 
     progress: Progress
     bar: TaskID
     interrupt: Latch
-    found: str = ""
+    status: str = ""
 
-    def make(self, settings: Settings) -> Evolver:
+    def build(self, settings: Settings) -> Evolver:
         """Return the evolver of a search, whose seeds may take a while to be scored.
 
         Raises:
-            InputError: what the settings, the task or the seeds refuse.
-            KeyboardInterrupt: Ctrl-C before there was anything to keep.
+            InputError: the settings, the task or the seeds cannot be used.
+            KeyboardInterrupt: Ctrl-C before there was a result.
         """
         from m2n2lab.utils.progress import Halted, Watch
 
-        self.progress.update(self.bar, found="opening the seeds")
+        self.progress.update(self.bar, status="opening the seeds")
         task = build_task(settings)
-        end = task.watch(Watch(self._asked, lambda: self.interrupt.pressed))
+        unwatch = task.watch(Watch(self._show_evaluation, lambda: self.interrupt.pressed))
         try:
             return build_evolver(settings, task)
         except Halted:
             raise KeyboardInterrupt from None
         finally:
-            end()
+            unwatch()
 
     def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
-        """Step up to step ``last``; returns whether Ctrl-C ended it early."""
+        """Run up to step ``last``; return whether Ctrl-C ended it early."""
         from m2n2lab.utils.progress import Halted, Watch
 
-        end = evolver.task.watch(Watch(self._asked, lambda: self.interrupt.pressed))
+        unwatch = evolver.task.watch(Watch(self._show_evaluation, lambda: self.interrupt.pressed))
         self.progress.reset(self.bar, total=last, completed=evolver.generation)
         accepted = int(evolver.records.column("accepted").sum())
-        due = 0.0
+        next_refresh = 0.0
 
-        def stepped(generation: Generation) -> bool:
-            nonlocal accepted, due
+        def after_step(generation: Generation) -> bool:
+            nonlocal accepted, next_refresh
             accepted += generation.accepted
-            if (now := time.perf_counter()) >= due:
-                due = now + REFRESH
-                self._stepped(evolver, accepted)
+            if (now := time.perf_counter()) >= next_refresh:
+                next_refresh = now + REFRESH_SECONDS
+                self._show_step(evolver, accepted)
             return self.interrupt.pressed
 
-        self._stepped(evolver, accepted)
+        self._show_step(evolver, accepted)
         try:
-            evolver.run(max(last - evolver.generation, 0), stepped, executor)
+            evolver.run(max(last - evolver.generation, 0), after_step, executor)
         except Halted:
             return True
         finally:
-            end()
-            self._stepped(evolver, accepted)
+            unwatch()
+            self._show_step(evolver, accepted)
         return self.interrupt.pressed and evolver.generation < last
 
-    def _asked(self, asked: Asked) -> None:
-        """Say how far the questions of one evaluation are."""
-        self.progress.update(self.bar, found=f"{self.found} {asked.words}".strip())
+    def _show_evaluation(self, evaluation: Evaluation) -> None:
+        """Show the progress of one evaluation."""
+        self.progress.update(self.bar, status=f"{self.status} {evaluation.words}".strip())
 
-    def _stepped(self, evolver: Evolver, accepted: int) -> None:
-        self.found = (
+    def _show_step(self, evolver: Evolver, accepted: int) -> None:
+        self.status = (
             f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
             f"{percent(accepted / max(len(evolver.records), 1))} accepted"
         )
         if evolver.rejection is not None:
-            self.found += f", {percent(_saved(evolver))} of scores saved"
-        self.progress.update(self.bar, completed=evolver.generation, found=self.found)
+            self.status += f", {percent(_saved(evolver))} of scores saved"
+        self.progress.update(self.bar, completed=evolver.generation, status=self.status)
 
 
 @contextmanager
 def reported(title: str, last: int) -> Iterator[Report]:
-    """Yield a line in the terminal for a search that goes up to step ``last``."""
+    """Show a progress line in the terminal for a search that runs up to step ``last``."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[found]}"),
+        TextColumn("{task.fields[status]}"),
     )
     console = Console(stderr=True)
     with (
         interrupt_latch(override=True) as interrupt,
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
     ):
-        yield Report(progress, progress.add_task(title, total=last, found=""), interrupt)
-
-
-def watched_run(evolver: Evolver, last: int, title: str, executor: Executor | None = None) -> bool:
-    """Step up to step ``last`` under a progress bar; returns whether Ctrl-C ended it early."""
-    with reported(title, last) as report:
-        return report.run(evolver, last, executor)
+        yield Report(progress, progress.add_task(title, total=last, status=""), interrupt)
 
 
 def result_of(
     evolver: Evolver, about: dict[str, Any], taken: int, seconds: float, stopped: bool
 ) -> dict[str, Any]:
-    """Return everything that the closing table and ``--json`` tell.
+    """Return the result of a search, as ``--json`` prints it.
 
     Args:
         evolver: the search.
-        about: what was searched, in plain values.
-        taken: how many steps were taken now.
-        seconds: how long they took.
+        about: its settings, as plain values.
+        taken: number of steps that were taken now.
+        seconds: the time that they took.
         stopped: whether Ctrl-C ended it early.
     """
     archive, best = evolver.archive, evolver.best
@@ -173,17 +167,17 @@ def result_of(
             "born": best.born,
             "parents": list(best.parents),
             "train": best.score,
-            "test": _known(evolver.test),
+            "test": _or_none(evolver.test),
         },
         "classes": {
-            name: {"train": _known(score), "test": _known(test.get(name, float("nan")))}
+            name: {"train": _or_none(score), "test": _or_none(test.get(name, float("nan")))}
             for name, score in train.items()
         },
         "members": len(archive),
         "coverage": archive.coverage,
         "entropy": archive.entropy,
-        "accepted": _known(float(accepted.mean()) if len(accepted) else float("nan")),
-        "saved": _known(_saved(evolver)),
+        "accepted": _or_none(float(accepted.mean()) if len(accepted) else float("nan")),
+        "saved": _or_none(_saved(evolver)),
     }
 
 
@@ -193,13 +187,13 @@ def _saved(evolver: Evolver) -> float:
     return float(unseen.mean()) / evolver.task.points if len(unseen) else float("nan")
 
 
-def _known(value: float) -> float | None:
+def _or_none(value: float) -> float | None:
     """Return a number, or ``None`` for NaN, which JSON does not have."""
     return None if value != value else value
 
 
 def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
-    """Print what ``result_of`` returned: a table of classes, and two lines."""
+    """Print a result from ``result_of``: a table of classes, and some lines."""
     console = Console()
     table = Table(title=f"Best member {result['best']['id']}: accuracy by class")
     for name in ("class", "train", "test"):

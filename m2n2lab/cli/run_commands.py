@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab.cli.executor_options import Address, Executor, Gpus, Place, Timeout, Workers
-from m2n2lab.cli.progress import INTERRUPTED, print_result, result_of, watched_run
+from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
+from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -24,19 +24,19 @@ from m2n2lab.utils.text import percent
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
-PAUSED = 3
-"""Exit status of a run that could not go on, and can be resumed."""
+PAUSED_STATUS = 3
+"""Exit status of a run that failed and can be resumed."""
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="File that evolve --store wrote.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="File with recorded runs.")]
 
 
 @contextmanager
 def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[None]:
-    """Record a search, unless there is no path; what stops it is said with how to go on.
+    """Record a search if there is a path; if it fails, print the error and how to resume it.
 
     Raises:
         InputError: the store cannot be opened.
-        typer.Exit: the run is paused.
+        typer.Exit: the search failed, so the run is paused.
     """
     if path is None:
         yield
@@ -48,14 +48,14 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
         with recorder:
             yield
     except Exception as error:
-        words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         last = steps(path, recorder.run)[-1]
         text = (
-            f"Paused at step {evolver.generation:,}: {words}\nThe run is recorded up to step "
+            f"Paused at step {evolver.generation:,}: {reason}\nThe run is recorded up to step "
             f"{last:,}; go on with: m2n2lab resume {path} --run {recorder.run}"
         )
         Console(stderr=True).print(Text(text), soft_wrap=True)
-        raise typer.Exit(PAUSED) from error
+        raise typer.Exit(PAUSED_STATUS) from error
 
 
 def runs(
@@ -67,11 +67,11 @@ def runs(
 
     found = runs(store)
     if as_json:
-        told = [
+        values = [
             {name: None if value != value else value for name, value in run._asdict().items()}
             for run in found
         ]
-        typer.echo(json.dumps(told, allow_nan=False))
+        typer.echo(json.dumps(values, allow_nan=False))
         return
     table = Table(title=Text(str(store)))
     for name in ("run", "title", "steps", "accepted", "train", "test", "recorded", "from"):
@@ -92,9 +92,13 @@ def runs(
 
 def resume(
     store: Store,
-    run: Annotated[int | None, typer.Option("--run", help="Its number; the last one.")] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Further forward passes.")] = 10_000,
-    threads: Annotated[int | None, typer.Option("--threads", help="torch threads.")] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", help="Number of the run; the last one by default.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Number of further steps.")] = 10_000,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Number of torch threads.")
+    ] = None,
     executor: Executor = "here",
     workers: Workers = None,
     gpus: Gpus = None,
@@ -102,29 +106,34 @@ def resume(
     timeout: Timeout = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Go on with a recorded run, bit for bit, and record it further."""
+    """Continue a recorded run bit for bit, and record its further steps."""
     import torch
 
     from m2n2lab.store import resume
 
-    taken = whole_number("steps", steps, 0)
-    place = Place(executor, workers, gpus, address, timeout, threads)
+    further = whole_number("steps", steps, 0)
+    options = ExecutorOptions(executor, workers, gpus, address, timeout, threads)
     torch.set_num_threads(
         default_threads() if threads is None else whole_number("threads", threads, 1)
     )
     evolver = resume(store, run)
     assert evolver.stored is not None
     first = evolver.generation
+    last = first + further
     title = f"{evolver.task.name} · {evolver.method} · run {evolver.stored.run}"
     began = time.perf_counter()
-    with place.opened() as crew, recorded(evolver, store):
-        stopped = watched_run(evolver, first + taken, title, crew)
+    with (
+        options.opened() as pool,
+        recorded(evolver, store),
+        reported(title, last) as report,
+    ):
+        stopped = report.run(evolver, last, pool)
     about = {
         "task": evolver.task.name,
         "method": evolver.method,
         "run": evolver.stored.run,
         "options": evolver.options,
-        "skipped": len(crew.skipped) if crew else 0,
+        "skipped": len(pool.skipped) if pool else 0,
     }
     seconds = time.perf_counter() - began
     result = result_of(evolver, about, evolver.generation - first, seconds, stopped)
@@ -133,24 +142,24 @@ def resume(
     else:
         print_result(evolver, result)
     if stopped:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(INTERRUPTED_STATUS)
 
 
 def export(
     store: Store,
-    run: Annotated[int, typer.Argument(metavar="RUN", help="Its number.")],
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="File for a table with one row a step.")
+        Path | None, typer.Option("--csv", help="File for a table with one row per step.")
     ] = None,
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="File for all but scores and weights.")
+        Path | None, typer.Option("--json", help="File for the run without scores and weights.")
     ] = None,
 ) -> None:
     """Write a recorded run as CSV or JSON."""
     from m2n2lab.store import told, whole_history
 
     if csv is None and as_json is None:
-        raise InputError("Nothing says what to write; give --csv FILE, --json FILE, or both.")
+        raise InputError("There is no file to write; give --csv FILE, --json FILE, or both.")
     if csv is not None:
         write_atomically(csv, whole_history(store, run).frame().to_csv())
     if as_json is not None:

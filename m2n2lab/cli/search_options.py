@@ -1,4 +1,4 @@
-"""Options that commands of the command line share, written down once as a dataclass."""
+"""Search options: the options that ``evolve`` and ``serve`` share, as one dataclass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_type_hin
 
 import typer
 
-from m2n2lab.cli.executor_options import Address, Executor, Gpus, Place, Timeout, Workers
+from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
 from m2n2lab.config.settings import Settings
 
 Options = TypeVar("Options")
@@ -20,10 +20,10 @@ Own = ParamSpec("Own")
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What ``evolve`` and ``serve`` search, and where children are scored."""
+    """Options of the search and of the executor that scores children."""
 
     more: Annotated[
-        list[str] | None, typer.Argument(help="More of --seeds.", show_default=False)
+        list[str] | None, typer.Argument(help="Further models of --seeds.", show_default=False)
     ] = None
     task: Annotated[
         str,
@@ -32,7 +32,7 @@ class SearchOptions:
     method: Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")] = (
         "m2n2"
     )
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")] = 0
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from two trained specialists.")
     ] = False
@@ -46,23 +46,30 @@ class SearchOptions:
         list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")
     ] = field(default_factory=lambda: [256])
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu"
-    threads: Annotated[int | None, typer.Option("--threads", help="torch threads.")] = None
+    threads: Annotated[int | None, typer.Option("--threads", help="Number of torch threads.")] = (
+        None
+    )
     archive_size: Annotated[
-        int | None, typer.Option("--archive-size", help="Members that live.")
+        int | None, typer.Option("--archive-size", help="Largest number of members.")
     ] = None
-    alpha: Annotated[float | None, typer.Option("--alpha", help="α of the competition.")] = None
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Exponent α of the competition.")
+    ] = None
     mutation: Annotated[
-        float | None, typer.Option("--mutation", help="Noise added to a child.")
+        float | None,
+        typer.Option("--mutation", help="Standard deviation of the noise added to a child."),
     ] = None
     chunk: Annotated[
         int | None,
-        typer.Option("--chunk", help="Score this many points at a time; stop once a child is out."),
+        typer.Option(
+            "--chunk", help="Data points scored at a time; hopeless children are rejected early."
+        ),
     ] = None
     models: Annotated[
         list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
     ] = field(default_factory=list)
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Data points of a task of checkpoints.")
+        int | None, typer.Option("--limit", help="Number of data points, for checkpoints.")
     ] = None
     style: Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")] = (
         None
@@ -70,12 +77,12 @@ class SearchOptions:
     components: Annotated[
         list[str],
         typer.Option(
-            "--components", help="Of pipelines that draw: merge only these, such as unet."
+            "--components", help="Components of image pipelines to merge, such as unet; repeatable."
         ),
     ] = field(default_factory=list)
     scorer: Annotated[
         str | None,
-        typer.Option("--scorer", help="A CLIP that scores pictures: a folder or hub id."),
+        typer.Option("--scorer", help="CLIP that scores images: a folder or hub id."),
     ] = None
     executor: Executor = "here"
     workers: Workers = None
@@ -84,17 +91,24 @@ class SearchOptions:
     timeout: Timeout = None
 
     @property
-    def place(self) -> Place:
-        """Where children are scored; raises as that."""
-        return Place(
+    def executor_options(self) -> ExecutorOptions:
+        """The options of the executor.
+
+        Raises:
+            InputError: they cannot be used.
+        """
+        return ExecutorOptions(
             self.executor, self.workers, self.gpus, self.address, self.timeout, self.threads
         )
 
     def settings(self, threads: int) -> Settings:
-        """Return the search, known to be possible; with so many threads if none were given.
+        """Return the settings of the search.
+
+        Args:
+            threads: number of torch threads if the option is not given.
 
         Raises:
-            InputError: it is not.
+            InputError: the settings cannot be used.
         """
         names = ("archive_size", "alpha", "mutation", "chunk")
         given = {name: getattr(self, name) for name in names}
@@ -118,12 +132,12 @@ class SearchOptions:
         return settings
 
 
-def taking(
+def with_options(
     options: type[Options],
 ) -> Callable[[Callable[Concatenate[Options, Own], None]], Callable[..., None]]:
-    """Let a command take the fields of a dataclass as options, before those of its own.
+    """Let a command take the fields of a dataclass as options, before its own options.
 
-    The dataclass is made of what was given and is the command's first argument.
+    The command gets an instance of the dataclass as its first argument.
     """
     names = [each.name for each in fields(options)]  # type: ignore[arg-type]
 
@@ -134,7 +148,7 @@ def taking(
 
         own = [*signature(command, eval_str=True).parameters.values()][1:]
         parameters = [*_parameters(options), *own]
-        # What Typer reads: the signature, and the hints for the same names.
+        # Typer reads the signature, and the annotations of the same names.
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         return run

@@ -1,1 +1,1 @@
-"""A search by name: its choices, and what is built from them."""
+"""Config: settings of a search by name, and the task, seeds and evolver built from them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from m2n2lab.config.names import LANGUAGE, NETWORKS, PICTURES
+from m2n2lab.config.names import IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
 
 if TYPE_CHECKING:
     from m2n2lab.config.settings import Settings
@@ -13,41 +13,41 @@ if TYPE_CHECKING:
     from m2n2lab.core.task import Task
 
 CHECKPOINT_OPTIONS = {"archive_size": 10}
-"""Usual options of a search over checkpoints: a small archive, as an evaluation takes seconds."""
+"""Default options of a search over checkpoints: a small archive, as an evaluation takes seconds."""
 
 
 class Call(NamedTuple):
     """A call of a public function of m2n2lab, to be made or to be written as code.
 
     Attributes:
-        name: of the function, as ``tasks.digits``.
-        options: its arguments by name.
-        given: its arguments by position, which come first.
+        name: the function's name, such as ``tasks.digits``.
+        kwargs: its arguments by name.
+        args: its arguments by position.
     """
 
     name: str
-    options: dict[str, Any]
-    given: tuple[str, ...] = ()
+    kwargs: dict[str, Any]
+    args: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        arguments = [*map(repr, self.given), *(f"{k}={v!r}" for k, v in self.options.items())]
+        arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
         return f"lab.{self.name}({', '.join(arguments)})"
 
     def make(self) -> Any:
         """Make the call and return its result."""
         module, _, function = f"m2n2lab.{self.name}".rpartition(".")
-        return getattr(importlib.import_module(module), function)(*self.given, **self.options)
+        return getattr(importlib.import_module(module), function)(*self.args, **self.kwargs)
 
 
 def task_calls(settings: Settings) -> list[Call]:
-    """Return a call for each task; several are added up."""
+    """Return a call for each task; the tasks of several calls are added."""
     limit = {} if settings.limit is None else {"limit": settings.limit}
-    if settings.task in PICTURES:
+    if settings.task in IMAGE_TASKS:
         scorer = {} if settings.scorer is None else {"scorer": settings.scorer}
         if settings.data is None:
             return [Call("zoo.shapes", {**limit, **scorer})]
         return [Call("tasks.text2image", {"data": str(settings.data), **limit, **scorer})]
-    if settings.task not in LANGUAGE:
+    if settings.task not in LANGUAGE_TASKS:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
         data = {} if settings.data is None else {"folder": str(settings.data)}
         device = {} if settings.device == "cpu" else {"device": settings.device}
@@ -69,7 +69,7 @@ def build_task(settings: Settings) -> Task:
     """Return the task of a search.
 
     Raises:
-        InputError: settings that cannot be used, and errors of the task's data.
+        InputError: the settings or the task's data cannot be used.
     """
     settings.check()
     first, *rest = [call.make() for call in task_calls(settings)]
@@ -82,41 +82,41 @@ def build_task(settings: Settings) -> Task:
 def _space_call(settings: Settings) -> Call:
     """Return the call for the space of a task whose seeds are checkpoints."""
     device = {} if settings.device == "cpu" else {"device": settings.device}
-    if settings.task in PICTURES:
+    if settings.task in IMAGE_TASKS:
         if not settings.models:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
         return Call("zoo.language_pair", device)
-    parts = {"components": settings.components} if settings.components else {}
-    return Call("CheckpointSpace", {**parts, **device}, settings.models)
+    components = {"components": settings.components} if settings.components else {}
+    return Call("CheckpointSpace", {**components, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:
-    """Return Python for the seeds, where the task is called ``task``."""
-    if settings.task in NETWORKS:
-        kind = "trained_seeds" if settings.pretrained else "random_seeds"
-        return f"task.{kind}(rng={settings.seed})"
+    """Return Python code for the seeds; the task is the variable ``task``."""
+    if settings.task in NETWORK_TASKS:
+        method = "trained_seeds" if settings.pretrained else "random_seeds"
+        return f"task.{method}(rng={settings.seed})"
     return str(_space_call(settings))
 
 
 def build_seeds(settings: Settings, task: Any) -> Any:
     """Return the seeds of a search on ``task``, or a space with them."""
-    if settings.task not in NETWORKS:
+    if settings.task not in NETWORK_TASKS:
         return _space_call(settings).make()
     if not settings.pretrained:
         return task.random_seeds(rng=settings.seed)
     space = task.space(task.trained_seeds(rng=settings.seed))
     half = (len(task.classes) + 1) // 2
-    parts = (task.classes[:half], task.classes[half:])
-    space.names = tuple(f"{task.name} {part[0]}–{part[-1]}" for part in parts)
+    halves = (task.classes[:half], task.classes[half:])
+    space.names = tuple(f"{task.name} {classes[0]}–{classes[-1]}" for classes in halves)
     return space
 
 
 def method_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of the method, with the usual ones for such a search."""
+    """Return the options of the method, with defaults for such a search."""
     if settings.checkpoints:
         return {**CHECKPOINT_OPTIONS, **settings.options}
-    return {"mutation": settings.usual_mutation, **settings.options}
+    return {"mutation": settings.default_mutation, **settings.options}
 
 
 def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
@@ -127,9 +127,9 @@ def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
         task: a task from ``build_task``; searches can share it.
 
     Raises:
-        InputError: errors of the task, the seeds or the method.
+        InputError: the task, the seeds or the options of the method cannot be used.
     """
-    from m2n2lab.core.methods.registry import make_evolver  # torch, which names need not wait for
+    from m2n2lab.core.methods.registry import make_evolver  # late, because it imports torch
 
     task = task or build_task(settings)
     seeds = build_seeds(settings, task)

@@ -1,33 +1,33 @@
-"""Names that a search can be chosen by: tasks, prompt styles, and what a link may set."""
+"""Names: tasks and prompt styles of a search by name, and the parameters of a link."""
 
 from __future__ import annotations
 
-NETWORKS = ("digits", "mnist")
-"""Tasks whose seeds are small networks, made at once."""
+NETWORK_TASKS = ("digits", "mnist")
+"""Tasks whose seeds are small networks, which are made when a search begins."""
 
-LANGUAGE = ("gsm8k", "webshop", "gsm8k+webshop")
-"""Tasks whose seeds are checkpoints of language models: given ones, or those of the zoo."""
+LANGUAGE_TASKS = ("gsm8k", "webshop", "gsm8k+webshop")
+"""Tasks whose seeds are checkpoints of language models: the user's, or those of the zoo."""
 
-PICTURES = ("text2image",)
-"""Tasks whose seeds are pipelines of diffusers: given ones, or those of the zoo."""
+IMAGE_TASKS = ("text2image",)
+"""Tasks whose seeds are pipelines of diffusers: the user's, or those of the zoo."""
 
-CHECKPOINTS = (*LANGUAGE, *PICTURES)
+CHECKPOINT_TASKS = (*LANGUAGE_TASKS, *IMAGE_TASKS)
 """Tasks whose seeds are checkpoints."""
 
-TASKS = (*NETWORKS, *CHECKPOINTS)
-"""All tasks that have a name."""
+TASKS = (*NETWORK_TASKS, *CHECKPOINT_TASKS)
+"""All tasks with a name."""
 
-STYLES = ("plain", "alpaca", "chat")
+PROMPT_STYLES = ("plain", "alpaca", "chat")
 """Prompt styles of language models; ``plain`` is ReAct in the shop."""
 
-ADJUSTABLE = ("archive_size", "alpha", "mutation")
+LINK_OPTIONS = ("archive_size", "alpha", "mutation")
 """Options of a method that a link may set."""
 
-QUERY = ("task", "method", "seed", "pretrained", *ADJUSTABLE)
-"""Everything that a link may set."""
+LINK_PARAMETERS = ("task", "method", "seed", "pretrained", *LINK_OPTIONS)
+"""All parameters that a link may set."""
 
 LANGUAGE_LIBRARIES = ("bm25s", "rapidfuzz", "tokenizers", "transformers")
 """Packages of the extra 'llm' that language tasks need."""
 
-PICTURE_LIBRARIES = ("diffusers", "transformers")
-"""Packages of the extra 'images' that tasks with pictures need."""
+IMAGE_LIBRARIES = ("diffusers", "transformers")
+"""Packages of the extra 'images' that image tasks need."""

@@ -1,4 +1,4 @@
-"""Settings of a search by name, as the command line, the dashboard and links make them."""
+"""Settings: a search by name, as the command line, the dashboard and links specify it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from m2n2lab.config.names import (
-    ADJUSTABLE,
-    CHECKPOINTS,
-    LANGUAGE,
+    CHECKPOINT_TASKS,
+    IMAGE_LIBRARIES,
+    IMAGE_TASKS,
     LANGUAGE_LIBRARIES,
-    NETWORKS,
-    PICTURE_LIBRARIES,
-    PICTURES,
-    QUERY,
-    STYLES,
+    LANGUAGE_TASKS,
+    LINK_OPTIONS,
+    LINK_PARAMETERS,
+    NETWORK_TASKS,
+    PROMPT_STYLES,
     TASKS,
 )
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
@@ -26,21 +26,21 @@ from m2n2lab.utils.processors import default_threads
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""
 
-LARGEST_ARCHIVE = 200
-"""Archive size that a link may set at most."""
+MAX_LINK_ARCHIVE_SIZE = 200
+"""Largest archive size that a link may set."""
 
 
 def _number(name: str, text: str) -> int | float:
-    """Return a number from text.
+    """Return the number that a text holds.
 
     Raises:
-        InputError: it is none.
+        InputError: the text is not a number.
     """
     try:
         return float(text) if not text.strip().lstrip("-").isdecimal() else int(text)
     except ValueError:
         raise InputError(
-            f"{name} must be a number, but {text[:40]!r} came; give one in digits."
+            f"{name} must be a number, got {text[:40]!r}; write it in digits."
         ) from None
 
 
@@ -51,7 +51,7 @@ class Settings:
     Attributes:
         task: one of ``TASKS``.
         method: one of ``METHODS``.
-        seed: of everything random.
+        seed: seed of all random numbers.
         pretrained: start from two specialists, each trained on half of the classes; otherwise
             from two random networks.
         data: folder of MNIST's IDX files, or of GSM8K's problems; or a file of prompts.
@@ -61,12 +61,12 @@ class Settings:
         options: further options of the method, such as ``archive_size``.
         models: checkpoints to start from, folders or hub ids; without any, the zoo's specialists
             and the problems or captions that they were made for.
-        limit: data points of each task whose models are checkpoints.
-        style: how language models are asked (see ``names.STYLES``).
-        components: of pipelines that draw, those that are merged; by default the denoiser and the
-            text encoders. All others come from the first model.
-        scorer: a CLIP, by folder or hub id, that scores pictures; by default the embedded scorer.
-        label: a title in place of the one that is made of the settings.
+        limit: number of data points of each task whose models are checkpoints.
+        style: prompt style of language models (see ``names.PROMPT_STYLES``).
+        components: components of image pipelines that are merged; by default the denoiser and the
+            text encoders. All others are copied from the first model.
+        scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
+        label: a title that replaces the one made from the settings.
     """
 
     task: str = "digits"
@@ -87,65 +87,69 @@ class Settings:
 
     @property
     def checkpoints(self) -> bool:
-        """Whether the models are checkpoints, of language models or of pipelines that draw."""
-        return self.task in CHECKPOINTS
+        """Whether the models are checkpoints of language models or of image pipelines."""
+        return self.task in CHECKPOINT_TASKS
 
     @property
     def draws(self) -> bool:
-        """Whether the models draw pictures."""
-        return self.task in PICTURES
+        """Whether the models draw images."""
+        return self.task in IMAGE_TASKS
 
     @property
     def steps(self) -> int:
-        """Default number of steps: a few minutes."""
-        return 100 if self.task in LANGUAGE else 120 if self.draws else 10_000
+        """Default number of steps, which takes a few minutes."""
+        return 100 if self.task in LANGUAGE_TASKS else 120 if self.draws else 10_000
 
     @property
     def start(self) -> str:
-        """What the search starts from, in words."""
+        """The models that the search starts from, as text."""
         if self.checkpoints:
-            ours = "the zoo's pair" if self.task in LANGUAGE else "the zoo's specialists"
-            return f"{len(self.models)} models" if self.models else ours
+            default = "the zoo's pair" if self.task in LANGUAGE_TASKS else "the zoo's specialists"
+            return f"{len(self.models)} models" if self.models else default
         return "pre-trained" if self.pretrained else "from scratch"
 
     @property
     def title(self) -> str:
-        """The search in a few words."""
+        """The label, or else the most important settings, as text."""
         start = f" · {self.start}" if self.pretrained or self.models else ""
         return self.label or f"{self.task} · {self.method} · seed {self.seed}{start}"
 
-    def asked(self, query: Mapping[str, str]) -> Settings:
-        """Return these settings with those of a link.
+    def with_query(self, query: Mapping[str, str]) -> Settings:
+        """Return these settings with the parameters of a link.
 
-        A link may set what is safe to take from anyone: no paths, no devices, no threads.
+        A link may only set what is safe to accept from strangers: no paths, devices or threads.
 
         Args:
             query: any of ``task``, ``method``, ``seed``, ``pretrained``, ``archive_size``,
-                ``alpha`` and ``mutation``, as text; empty texts and other names are left out.
+                ``alpha`` and ``mutation``, as text; empty texts and other names are ignored.
 
         Raises:
-            InputError: a value that cannot be used.
+            InputError: a value cannot be used.
         """
         from m2n2lab.core.methods.registry import METHODS
 
-        given = {name: text for name, text in query.items() if name in QUERY and text != ""}
+        given = {
+            name: text for name, text in query.items() if name in LINK_PARAMETERS and text != ""
+        }
         options = dict(self.options)
-        for name in ADJUSTABLE:
+        for name in LINK_OPTIONS:
             if name in given:
                 options[name] = _number(name, given[name])
         if "archive_size" in options:
-            # Anyone's page shares this computer.
+            # All pages share this computer.
             size = whole_number("archive_size", options["archive_size"], 2)
-            options["archive_size"] = int(real_number("archive_size", size, 2, LARGEST_ARCHIVE))
+            options["archive_size"] = int(
+                real_number("archive_size", size, 2, MAX_LINK_ARCHIVE_SIZE)
+            )
         seed = whole_number("seed", _number("seed", given.get("seed", str(self.seed))), 0)
         task = choose("task", given.get("task", self.task), self.tasks)
         method = given.get("method", self.method)
         if method in METHODS and not METHODS[method].kind.lowest_leaves:
-            options.pop("chunk", None)  # the server's default, for methods that can
+            options.pop("chunk", None)  # the server's default, which this method cannot use
         kept = self
-        if task != self.task:  # what only the old task can use is left out
-            same = self.task in LANGUAGE and task in LANGUAGE
-            models = self.models if same else ()
+        if task != self.task:  # settings that only the old task can use are dropped
+            same_models = self.task in LANGUAGE_TASKS and task in LANGUAGE_TASKS
+            models = self.models if same_models else ()
             kept = replace(
                 self,
                 data=None,
@@ -159,7 +163,7 @@ class Settings:
             task=task,
             method=method,
             seed=seed,
-            pretrained=task in NETWORKS
+            pretrained=task in NETWORK_TASKS
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
             style=kept.style if kept.models else None,
@@ -170,22 +174,24 @@ class Settings:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that can be chosen here without naming a folder."""
-        known = [self.task, "digits"]
+        """Tasks that a link can choose: all that need no folder, and have their packages."""
+        available = [self.task, "digits"]
         if all(find_spec(library) for library in LANGUAGE_LIBRARIES):
             from m2n2lab.zoo import language
 
-            given = self.task in LANGUAGE and self.models
-            known += LANGUAGE if given or language.trained() else ()
-        if all(find_spec(library) for library in PICTURE_LIBRARIES):
+            has_models = self.task in LANGUAGE_TASKS and self.models
+            available += LANGUAGE_TASKS if has_models or language.trained() else ()
+        if all(find_spec(library) for library in IMAGE_LIBRARIES):
             from m2n2lab.zoo import images
 
-            known += PICTURES if images.trained() else ()
-        return tuple(dict.fromkeys(known))
+            available += IMAGE_TASKS if images.trained() else ()
+        return tuple(dict.fromkeys(available))
 
     def query(self) -> dict[str, str]:
-        """Return a link's query, from which ``asked`` makes these settings again."""
-        texts = {name: str(value) for name, value in self.options.items() if name in QUERY}
+        """Return a link's query, from which ``with_query`` makes these settings again."""
+        texts = {
+            name: str(value) for name, value in self.options.items() if name in LINK_PARAMETERS
+        }
         start = {"pretrained": "1"} if self.pretrained else {}
         return {
             "task": self.task,
@@ -196,8 +202,8 @@ class Settings:
         }
 
     @property
-    def usual_mutation(self) -> float:
-        """Mutation where the options give none; checkpoints have none."""
+    def default_mutation(self) -> float:
+        """Mutation if the options give none; checkpoints are not mutated."""
         from m2n2lab.core.methods.registry import METHODS
 
         if self.checkpoints:
@@ -208,7 +214,8 @@ class Settings:
         """Check names and numbers, before anything heavy is loaded.
 
         Raises:
-            InputError: an unknown task or method, numbers out of bounds, data for digits.
+            InputError: a task or method is unknown, a number is out of bounds, or a setting does
+                not apply to the task.
         """
         from m2n2lab.core.methods.registry import METHODS
 
@@ -216,52 +223,53 @@ class Settings:
         choose("method", self.method, METHODS)
         whole_number("seed", self.seed, 0)
         whole_number("threads", self.threads, 1)
-        readers = ("mnist", "gsm8k", "gsm8k+webshop", *PICTURES)
+        readers = ("mnist", "gsm8k", "gsm8k+webshop", *IMAGE_TASKS)
         if self.data is not None and self.task not in readers:
             raise InputError(
-                f"Only the mnist and gsm8k tasks read a data folder, and text2image a file of "
-                f"prompts, but one came for {self.task!r}; leave it out or choose another task."
+                f"Data is only read by the tasks {', '.join(readers)}, got {self.task!r}; leave it "
+                f"out or choose one of these tasks."
             )
         if self.style is not None:
-            choose("prompt style", self.style, STYLES)
+            choose("prompt style", self.style, PROMPT_STYLES)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
         if not self.draws and (self.components or self.scorer is not None):
             raise InputError(
-                f"Components and a scorer are for models that draw, but the task is "
-                f"{self.task!r}; leave them out or choose {', '.join(PICTURES)}."
+                f"Components and a scorer are only used by image tasks, got {self.task!r}; leave "
+                f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
-        if self.task not in LANGUAGE and self.style is not None:
+        if self.task not in LANGUAGE_TASKS and self.style is not None:
             raise InputError(
-                f"A prompt style is for language tasks, but the task is {self.task!r}; leave it "
-                f"out or choose one of {', '.join(LANGUAGE)}."
+                f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "
+                f"or choose one of {', '.join(LANGUAGE_TASKS)}."
             )
         if self.checkpoints:
             self._check_checkpoints()
         elif self.models or self.limit is not None:
             raise InputError(
-                f"Models and a limit are for tasks of checkpoints, but the task is "
-                f"{self.task!r}; leave them out or choose one of {', '.join(CHECKPOINTS)}."
+                f"Models and a limit are only used by tasks on checkpoints, got {self.task!r}; "
+                f"leave them out or choose one of {', '.join(CHECKPOINT_TASKS)}."
             )
 
     def _check_checkpoints(self) -> None:
-        """Check what only searches over checkpoints need.
+        """Check the settings of a search over checkpoints.
 
         Raises:
-            InputError: a single model, options that only networks or only given models have.
+            InputError: there is a single model, or a setting does not apply to checkpoints or to
+                the zoo's models.
         """
         if self.pretrained:
             raise InputError(
-                f"Task {self.task!r} always starts from trained models, but pretrained came; leave "
+                f"Task {self.task!r} always starts from trained models, got pretrained=True; leave "
                 f"it out."
             )
         if len(self.models) == 1:
             raise InputError(
-                f"A merge needs at least two models, but only {self.models[0]!r} came; give "
-                f"another one of the same architecture."
+                f"A merge needs at least two models, got only {self.models[0]!r}; give another one "
+                f"of the same architecture."
             )
         if not self.models and (self.data or self.style or self.components):
             raise InputError(
-                "The zoo's models know their own problems and prompts only, but data, a prompt "
-                "style or components came; give seeds of your own with it."
+                "Data, a prompt style and components cannot be used with the zoo's models, which "
+                "only know their own problems and prompts; give seeds of your own with them."
             )

@@ -1,12 +1,12 @@
 """Executors: evaluations in worker processes or on Ray; without one they run in this thread.
 
-Workers are asked asynchronously: each gets the next proposal as soon as it is free, and children
-are told in the order in which they arrive. There are no generations to wait for.
+Workers run asynchronously: each gets the next proposal as soon as it is free, and the evolver is
+told each child when its scores arrive. There are no generations to wait for.
 
 Modules, each above those before it: ``worker`` scores genomes; ``pool`` starts workers, sends jobs
-and waits for results; ``replay`` records in which order children were told; ``dispatch`` keeps the
+and waits for results; ``replay`` records the order of asking and telling; ``dispatch`` keeps the
 proposals in flight; ``base`` joins them to an executor; ``process_executor`` and ``ray_executor``
-say what a worker is.
+implement workers as processes and as Ray actors.
 """
 
 from m2n2lab.executors.base import Crew

@@ -1,4 +1,4 @@
-"""The base class of executors: a pool of workers that takes the steps of a search."""
+"""Base class of executors: a pool of workers that takes the steps of a search."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Crew(Pool):
     """An executor for ``evolver.run``: scores children on several workers.
 
     Workers start with the first run and stay for the next ones, until ``close`` or the end of a
-    ``with`` block. A run ends once all children in flight are told.
+    ``with`` block. A run ends once the scores of all children in flight have arrived.
 
-    A worker that dies, or needs longer than ``timeout``, is replaced, and its proposal goes to
-    another one; after ``MAX_RETRIES`` more tries it is skipped, reported in the log and in
-    ``skipped``. What a run leaves untold when it ends by an error is asked for again by the next.
+    A worker that ends unexpectedly, or needs longer than ``timeout``, is replaced, and its proposal
+    is sent to another one; after ``MAX_RETRIES`` retries it is skipped, and reported in the log and
+    in ``skipped``. Proposals without scores when a run ends by an error are asked for again by the
+    next run.
 
     Args:
         workers: W, the number of workers, and of proposals in flight.
@@ -35,7 +36,7 @@ class Crew(Pool):
         skipped: proposals that were given up.
 
     Raises:
-        InputError: numbers that are too small.
+        InputError: an argument is too small.
     """
 
     def __init__(self, workers: int, timeout: float | None, threads: int) -> None:
@@ -51,15 +52,16 @@ class Crew(Pool):
         catch: tuple[type[Exception], ...] = (),
         retries: int = 0,
     ) -> None:
-        """Tell up to ``steps`` children; after one for which ``until`` is true, ask for no more.
+        """Take up to ``steps`` steps; after one for which ``until`` is true, ask for no more.
 
         ``catch`` and ``retries`` are those of ``Evolver.run``; a worker that is lost counts for
         neither.
 
         Raises:
-            InputError: scores or models that cannot be used, workers that cannot start.
-            EvaluationError: the task raised. Children in flight are told before.
-            KeyboardInterrupt: Ctrl-C; likewise, but a second one drops them.
+            InputError: scores or models cannot be used, or workers cannot start.
+            EvaluationError: the task raised. Children in flight are finished before.
+            KeyboardInterrupt: Ctrl-C. Children in flight are finished before; a second Ctrl-C
+                drops them.
         """
         self.dispatch(evolver, whole_number("steps", steps, 0), until, catch, retries).run()
 
@@ -74,7 +76,7 @@ class Crew(Pool):
         """Return a run that its caller polls (see ``Dispatch``); workers begin to start.
 
         Raises:
-            InputError: models that cannot be sent to workers.
+            InputError: the task or the space cannot be sent to workers.
         """
         self.load(evolver.task, evolver.space)
         arrivals, skipped = self.arrivals, self.skipped

@@ -1,4 +1,4 @@
-"""The proposals of one run that are in flight: sent to workers, told in order of arrival."""
+"""Dispatch: the proposals of one run that are in flight, told to the evolver as scores arrive."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
 MAX_RETRIES = 3
-"""Times that a proposal goes to another worker after its worker was lost."""
+"""Retries of a proposal on other workers after its worker was lost."""
 
 MAX_LOSSES_IN_A_ROW = 3
-"""Workers that fail to start, or proposals that are skipped, before a run gives up."""
+"""Consecutive workers that fail to start, or skipped proposals, at which a run gives up."""
 
 log = logging.getLogger("m2n2lab")
 
 
 class Skipped(NamedTuple):
-    """A proposal that no worker could score, and why the last try failed."""
+    """A proposal that no worker could score, and the reason of the last failure."""
 
     proposal: Proposal
     reason: str
@@ -43,13 +43,13 @@ class Evaluation:
 
     Attributes:
         number: its number in the record of arrivals.
-        proposal: what was asked for.
-        genome: the child, kept because its parents may have left the archive before it is told.
+        proposal: the proposal.
+        genome: the child, bred at once because its parents may leave the archive meanwhile.
         trial: the scores so far, if children are scored chunk by chunk.
         indices: (n,) data points of the current chunk.
         tries: number of workers that were lost with it.
-        failures: number of times that scoring or telling it raised.
-        orphan: whether the step that bore one of its parents was taken back.
+        failures: number of times that scoring or telling it raised an exception.
+        orphan: whether the step in which one of its parents was born was taken back.
         began: monotonic time at which it was asked for.
     """
 
@@ -65,11 +65,11 @@ class Evaluation:
 
 
 class Dispatch:
-    """One run on a pool of workers: ``run`` takes all of it, or its caller polls it.
+    """One run on a pool of workers, taken as a whole by ``run`` or polled by its caller.
 
     ::
 
-        dispatch = crew.dispatch(evolver)
+        dispatch = pool.dispatch(evolver)
         dispatch.allow(10)
         while dispatch.pending:
             dispatch.poll()
@@ -80,13 +80,13 @@ class Dispatch:
         evolver: the search.
         arrivals: records the order of asking and telling.
         skipped: receives proposals that are given up.
-        steps: number of children that may be told.
+        steps: number of steps that may be taken.
         until: after a generation for which this is true, no more children are asked for.
         catch: exceptions at which a child is skipped, which counts as one of the steps.
         retries: number of times that a child is tried again first, whatever was raised.
 
     Attributes:
-        took: seconds between asking for and telling the child that was told last.
+        took: seconds from asking for the last child to telling it.
     """
 
     def __init__(
@@ -117,7 +117,8 @@ class Dispatch:
 
         Raises:
             EvaluationError, InputError: as ``finish``.
-            KeyboardInterrupt: Ctrl-C; after a first one, what is in flight is told before.
+            KeyboardInterrupt: Ctrl-C; children in flight are finished before, unless it is pressed
+                again.
         """
         with interrupt_latch() as interrupt:
             try:
@@ -126,7 +127,8 @@ class Dispatch:
                     if interrupt.pressed and not self._stopping:
                         self.stop_asking()
                         log.warning(
-                            "Finishing %d evaluations; Ctrl-C again drops them.", self.in_flight
+                            "Finishing %d evaluations; press Ctrl-C again to drop them.",
+                            self.in_flight,
                         )
             finally:
                 self.close()
@@ -136,16 +138,16 @@ class Dispatch:
 
     @property
     def in_flight(self) -> int:
-        """Number of proposals that were asked for and are not told yet."""
+        """Number of proposals that were asked for but not told yet."""
         return len(self._sent) + len(self._retries)
 
     @property
     def pending(self) -> bool:
-        """Whether any child is still to be told."""
+        """Whether any step is still to be taken."""
         return self.in_flight > 0 or (self._remaining > 0 and not self._stopping)
 
     def allow(self, steps: float) -> None:
-        """Let ``steps`` more children be told; after a failure no more are asked for."""
+        """Allow ``steps`` more steps; after a failure no more children are asked for."""
         if self._failure is None:
             if self._stopping:
                 self._remaining, self._stopping = self.in_flight, False
@@ -156,32 +158,32 @@ class Dispatch:
         self._stopping = True
 
     def poll(self, timeout: float = POLL_SECONDS) -> None:
-        """Give idle workers their jobs, and take the results of at most ``timeout`` seconds.
+        """Send jobs to idle workers, and handle the results that arrive within ``timeout`` seconds.
 
         A failure is kept, to be raised by ``finish``.
         """
         self._assign_jobs()
         for worker, number, result in self._pool.wait(timeout):
-            self._take(worker, number, result)
+            self._handle(worker, number, result)
 
     def finish(self) -> None:
         """End the run and raise its failure, if there was one.
 
         Raises:
-            EvaluationError: the task raised, or workers were lost again and again.
-            InputError: scores that cannot be used.
+            EvaluationError: the task raised, or too many workers in a row were lost.
+            InputError: scores cannot be used.
         """
         self.close()
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """End the run; what is in flight is asked for again by the next one."""
+        """End the run; proposals in flight are asked for again by the next run."""
         self._unsubscribe()
         self._drop_all()
 
     def _mark_orphans(self) -> None:
-        """Mark children of a member whose birth was taken back, in any thread."""
+        """Mark children of members that were taken back; called in any thread."""
         born = self._evolver.born
         for evaluation in (*self._sent.values(), *self._retries):
             evaluation.orphan |= any(parent >= born for parent in evaluation.proposal.parents)
@@ -223,12 +225,12 @@ class Dispatch:
 
     # -- from workers ------------------------------------------------------------------------------
 
-    def _take(self, worker: int, number: int | None, result: Result) -> None:
-        """Take the result of a worker that was starting (no number) or scoring."""
+    def _handle(self, worker: int, number: int | None, result: Result) -> None:
+        """Handle the result of a worker that was starting (no number) or scoring."""
         if isinstance(result, Lost):
             self._pool.start()
         if number is None:
-            self._take_start(result)
+            self._handle_start(result)
             return
         evaluation = self._sent.get(number)
         if evaluation is None:  # dropped
@@ -253,8 +255,8 @@ class Dispatch:
                     self._fail(error)
                     self._drop_all()
 
-    def _take_start(self, result: Result) -> None:
-        """Take the first result of a worker."""
+    def _handle_start(self, result: Result) -> None:
+        """Handle the first result of a worker."""
         if result is None:
             self._failed_starts = 0
         elif isinstance(result, Failure):
@@ -266,13 +268,14 @@ class Dispatch:
                 self._fail(
                     EvaluationError(
                         f"{MAX_LOSSES_IN_A_ROW} workers in a row ended before they were ready, "
-                        f"the last because {result.reason}."
+                        f"the last because {result.reason}; check that the task can be opened in "
+                        f"another process."
                     )
                 )
                 self._drop_all()
 
     def _score(self, worker: int, evaluation: Evaluation, scores: Any) -> None:
-        """Take scores: go on with the child's next chunk, or tell it."""
+        """Handle scores: request the child's next chunk, or tell the evolver its scores."""
         if evaluation.orphan:
             self._drop(evaluation)
             return
@@ -333,7 +336,7 @@ class Dispatch:
         evaluation.tries += 1
         child = evaluation.proposal.child_text
         if evaluation.tries <= MAX_RETRIES:
-            log.warning("A worker was lost (%s); %s goes to another.", reason, child)
+            log.warning("A worker was lost (%s); %s is sent to another.", reason, child)
             self._retries.append(evaluation)
             return
         log.error("Skipped %s after %d tries: %s.", child, evaluation.tries, reason)
@@ -344,7 +347,7 @@ class Dispatch:
             self._fail(
                 EvaluationError(
                     f"{MAX_LOSSES_IN_A_ROW} proposals in a row could not be scored, the last "
-                    f"because {reason}; look at the task, or give it more time."
+                    f"because {reason}; check the task, or give it a longer timeout."
                 )
             )
             self._drop_all()

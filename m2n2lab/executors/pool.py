@@ -1,4 +1,4 @@
-"""A pool of workers: start them, send jobs, wait for results, and replace the lost ones."""
+"""Pool: workers that are started, sent jobs, waited for, and replaced when they are lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from m2n2lab.core.task import Task
 
 POLL_SECONDS = 0.5
-"""Longest wait for workers, after which a caller can look for Ctrl-C."""
+"""Longest wait for workers, after which a caller can check for Ctrl-C."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Assignment:
     """The job of a busy worker.
 
     Attributes:
-        number: the job's, given back with its result.
+        number: the job's number, returned with its result.
         deadline: monotonic time after which the worker counts as lost.
     """
 
@@ -51,8 +51,8 @@ class Answer(NamedTuple):
 class Pool(ABC):
     """Workers, each with the task and one live model of its own.
 
-    A worker is starting, idle or busy. It is lost if it dies, or needs longer than ``timeout``
-    for a job. A subclass knows what a worker is: a process, or an actor of a cluster.
+    A worker is starting, idle or busy. It is lost if it ends, or needs longer than ``timeout`` for
+    a job. A subclass implements workers as processes, or as actors of a cluster.
 
     Args:
         workers: W, the size of the pool.
@@ -65,7 +65,7 @@ class Pool(ABC):
         busy: the job of each other worker, by id.
 
     Raises:
-        InputError: numbers that are too small.
+        InputError: an argument is too small.
     """
 
     def __init__(self, workers: int, timeout: float | None, threads: int) -> None:
@@ -75,11 +75,11 @@ class Pool(ABC):
         self.idle: list[int] = []
         self.starting: set[int] = set()
         self.busy: dict[int, Assignment] = {}
-        self._loaded: tuple[Task, Space] | None = None  # what the workers have
+        self._loaded: tuple[Task, Space] | None = None  # what the workers hold
         self._packed = b""
         self._started = 0  # ids are never used again
 
-    # -- what a subclass implements --------------------------------------------------------------
+    # -- implemented by subclasses ---------------------------------------------------------------
 
     @abstractmethod
     def _start(self, worker: int, packed: bytes) -> None:
@@ -87,7 +87,7 @@ class Pool(ABC):
 
     @abstractmethod
     def _send(self, worker: int, job: Job) -> None:
-        """Give a job to a worker that is ready."""
+        """Send a job to a worker that is ready."""
 
     @abstractmethod
     def _wait(self, timeout: float) -> Iterable[tuple[int, Result]]:
@@ -95,12 +95,12 @@ class Pool(ABC):
 
     @abstractmethod
     def _kill(self, worker: int) -> None:
-        """End a worker at once, whether busy, idle or dead."""
+        """End a worker at once, in any state; it may have ended already."""
 
-    # -- what all pools have in common -----------------------------------------------------------
+    # -- common to all pools ---------------------------------------------------------------------
 
     def load(self, task: Task, space: Space) -> None:
-        """Begin to start all workers that are missing; others than these hold another task.
+        """Begin to start all missing workers; workers that hold another task or space are replaced.
 
         Raises:
             InputError: the task or the space cannot be sent to workers.
@@ -114,7 +114,7 @@ class Pool(ABC):
 
     @property
     def workers_alive(self) -> int:
-        """Number of workers, those that are starting included."""
+        """Number of workers, including those that are starting."""
         return len(self.idle) + len(self.starting) + len(self.busy)
 
     def start(self) -> None:
@@ -124,7 +124,7 @@ class Pool(ABC):
         self.starting.add(worker)
 
     def send(self, worker: int, number: int, job: Job) -> None:
-        """Give an idle worker a job, whose result has the same number."""
+        """Send a job to an idle worker; its result has the same number."""
         self.idle.remove(worker)
         now = time.monotonic()
         self.busy[worker] = Assignment(number, now + (self.timeout or float("inf")))
@@ -144,7 +144,7 @@ class Pool(ABC):
         answers = []
         for worker, result in results.items():
             if worker not in self.starting and worker not in self.busy:
-                if worker in self.idle:  # died without a job
+                if worker in self.idle:  # it ended without a job
                     self.idle.remove(worker)
                     self._kill(worker)
                     self.start()

@@ -1,4 +1,4 @@
-"""An executor whose workers are processes on this machine."""
+"""Process executor: workers are processes on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ProcessExecutor(Crew):
         with m2n2lab.ProcessExecutor(workers=2) as pool:
             evolver.run(1_000, executor=pool)
 
-    A script that uses it needs the line ``if __name__ == "__main__":``, because each process loads
-    the script anew.
+    A script that uses it needs the line ``if __name__ == "__main__":``, because each process
+    imports the script.
 
     Args:
         workers, timeout, threads: as for ``Crew``.
@@ -43,7 +43,7 @@ class ProcessExecutor(Crew):
         self._put(worker, packed)
 
     def _put(self, worker: int, value: bytes | Job) -> None:
-        with contextlib.suppress(OSError):  # it is dead, which reading from it will show
+        with contextlib.suppress(OSError):  # it has ended, which reading from it will show
             self._processes[worker][1].send(value)
 
     def _send(self, worker: int, job: Job) -> None:
@@ -69,7 +69,7 @@ class ProcessExecutor(Crew):
 
 
 def _work(connection: Connection, threads: int) -> None:
-    """Answer jobs until the other end is closed."""
+    """Score jobs until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run drains
     with contextlib.suppress(EOFError, OSError):
         worker = Worker(connection.recv(), threads)

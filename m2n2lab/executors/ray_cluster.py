@@ -1,4 +1,4 @@
-"""The Ray of this machine: its first user starts it, its last user ends it."""
+"""Local Ray: a Ray on this machine that its first user starts and its last user ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from m2n2lab.utils.processors import processors
 
-STORE_BYTES = 200 * 2**20
-"""Shared memory of a Ray that is started by this process: only the task passes through it."""
+OBJECT_STORE_BYTES = 200 * 2**20
+"""Shared memory of a Ray that this process starts: only the task is stored in it."""
 
-QUIET = {"logging_level": "ERROR", "log_to_driver": False}
+QUIET_OPTIONS = {"logging_level": "ERROR", "log_to_driver": False}
 """Options of ``ray.init``: errors are reported by this package."""
 
 
@@ -21,7 +21,7 @@ class LocalRay:
     """The Ray that executors of this process share; a process can have one.
 
     Attributes:
-        lock: held while it starts and ends, because executors may live in several threads.
+        lock: held while it starts and ends, because executors may run in several threads.
         users: executors that need it.
         folder: its temporary files, while it runs.
     """
@@ -35,22 +35,22 @@ class LocalRay:
         """Add a user, and start Ray if it does not run.
 
         Raises:
-            Exception: of any kind, if Ray does not start; nothing is left of it then.
+            Exception: of any class, if Ray does not start; it is shut down again before.
         """
         with self.lock:
             if not ray.is_initialized():
                 self._end(ray)  # other code has shut it down
-                # Under a short name: sockets in it may have 107 characters in all.
-                short = "/tmp" if os.path.isdir("/tmp") else None
-                self.folder = tempfile.mkdtemp(prefix="ray", dir=short)
+                # A short path, because that of a socket in it may have at most 107 characters.
+                parent = "/tmp" if os.path.isdir("/tmp") else None
+                self.folder = tempfile.mkdtemp(prefix="ray", dir=parent)
                 try:
                     ray.init(
                         "local",
                         num_cpus=processors(),
                         include_dashboard=False,
-                        object_store_memory=STORE_BYTES,
+                        object_store_memory=OBJECT_STORE_BYTES,
                         _temp_dir=self.folder,
-                        **QUIET,
+                        **QUIET_OPTIONS,
                     )
                 except BaseException:
                     self._end(ray)
@@ -72,4 +72,4 @@ class LocalRay:
 
 
 LOCAL_RAY = LocalRay()
-"""The one of this process."""
+"""The instance of this process."""

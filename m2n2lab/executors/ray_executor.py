@@ -1,4 +1,4 @@
-"""An executor whose workers are Ray actors: on this machine, or on those of a cluster."""
+"""Ray executor: workers are Ray actors on this machine, or on those of a cluster."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from m2n2lab.executors.base import Crew
-from m2n2lab.executors.ray_cluster import LOCAL_RAY, QUIET
+from m2n2lab.executors.ray_cluster import LOCAL_RAY, QUIET_OPTIONS
 from m2n2lab.executors.worker import Job, Lost, Result, Worker
-from m2n2lab.utils.errors import InputError, real_number
+from m2n2lab.utils.errors import InputError, first_line, real_number
 from m2n2lab.utils.extras import missing
 
-START_TRIES = 3
-"""Tries to start Ray on this machine: if busy, Ray may give up waiting for its own processes."""
+MAX_START_TRIES = 3
+"""Tries to start Ray on this machine: on a busy one, Ray may time out on its own processes."""
 
 log = logging.getLogger("m2n2lab")
 
@@ -27,19 +27,20 @@ class RayExecutor(Crew):
             evolver.run(1_000, executor=pool)
 
     Checkpoints are opened on each node by the same paths or hub ids as in this process, so they
-    must lie in a shared folder, or in the hub's cache of each node; genomes alone are sent.
+    must be in a shared folder, or in the hub's cache of each node; only genomes are sent.
 
     Args:
         workers, timeout, threads: as for ``Crew``.
-        address: of a cluster, such as ``"auto"`` on one of its nodes; by default a Ray that is
-            running in this process already, or else one on this machine, which all executors of
+        address: of a cluster, such as ``"auto"`` on one of its nodes; by default the Ray that this
+            process is already connected to, or else one on this machine, which all executors of
             this process share and the last ``close`` ends.
         gpus_per_worker: GPUs, or a share of one, for each worker; with 0 it sees none.
         cpus_per_worker: CPU cores that each worker counts for, on a Ray that was not started by
             this process.
 
     Raises:
-        InputError: numbers out of bounds; later, if Ray is not installed or not to be reached.
+        InputError: an argument is out of bounds; when a run begins, Ray is not installed or cannot
+            be reached.
     """
 
     def __init__(
@@ -85,8 +86,7 @@ class RayExecutor(Crew):
             try:
                 result: Result = ray.get(call)
             except ray.exceptions.RayError as error:
-                words = str(error).strip().splitlines() or [type(error).__name__]
-                result = Lost(words[0].rstrip("."))
+                result = Lost(_reason(error))
             yield worker, result
 
     def _kill(self, worker: int) -> None:
@@ -101,7 +101,7 @@ class RayExecutor(Crew):
         """Return the module ``ray``, connected to a cluster.
 
         Raises:
-            InputError: it is not installed, or the cluster cannot be reached.
+            InputError: Ray is not installed, or the cluster cannot be reached.
         """
         try:
             import ray
@@ -114,40 +114,41 @@ class RayExecutor(Crew):
         return ray
 
     def _connect(self, ray: Any) -> None:
-        """Connect to the cluster, or to the Ray of this machine, which is started if needed."""
-        for attempt in range(START_TRIES):
+        """Connect to the cluster, or to the Ray of this machine, which is started if needed.
+
+        Raises:
+            InputError: neither can be reached.
+        """
+        for attempt in range(MAX_START_TRIES):
             try:
                 if self.address is None:
                     LOCAL_RAY.acquire(ray, self)
                 else:
-                    ray.init(self.address, **QUIET)
+                    ray.init(self.address, **QUIET_OPTIONS)
                 return
             except Exception as error:  # Ray raises exceptions of any class
                 ray.shutdown()
-                if attempt < START_TRIES - 1 and self.address is None:
+                if attempt < MAX_START_TRIES - 1 and self.address is None:
                     log.warning("Ray did not start (%s); trying again.", error)
                     continue
-                where = "on this machine" if self.address is None else f"at {self.address!r}"
-                words = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+                place = "on this machine" if self.address is None else f"at {self.address!r}"
                 raise InputError(
-                    f"RayExecutor must reach Ray {where}, but that failed ({words}); see that it "
-                    f"runs there, or use ProcessExecutor on this machine."
+                    f"RayExecutor must reach Ray {place}, but that failed ({_reason(error)}); "
+                    f"check that it runs there, or use ProcessExecutor on this machine."
                 ) from error
 
     def _check_gpus(self, available: float) -> None:
-        """Check that there are GPUs for all workers; a cluster may grow, so there it only warns.
+        """Check that there are GPUs for all workers; warn if only some can start, or none yet.
 
         Raises:
-            InputError: on this machine no worker would ever start.
+            InputError: on this machine, not even one worker could start; a cluster may grow.
         """
         if available >= self.workers * self.gpus:
             return
-        where = "this machine" if self.address is None else f"the cluster at {self.address!r}"
-        found = f"{self.gpus:g} GPUs for each worker were asked for, but {where} has {available:g}"
+        place = "this machine" if self.address is None else f"the cluster at {self.address!r}"
+        found = f"{self.gpus:g} GPUs for each worker were requested, but {place} has {available:g}"
         if self.gpus > available and self.address is None:
-            raise InputError(
-                f"{found} in all; give each worker a share that is there, such as 0.5."
-            )
+            raise InputError(f"{found} in all; give each worker a smaller share, such as 0.5.")
         log.warning("%s in all: workers wait until some are free.", found)
 
     def close(self) -> None:
@@ -159,3 +160,8 @@ class RayExecutor(Crew):
             import ray
 
             LOCAL_RAY.release(ray, self)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error's text without its full stop, or else its class."""
+    return (first_line(error) or type(error).__name__).rstrip(".")

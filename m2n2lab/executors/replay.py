@@ -1,4 +1,4 @@
-"""The order in which children of an asynchronous run were told, and its repetition."""
+"""Replay: the order of asking and telling in an asynchronous run, and its repetition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Arrivals:
     Attributes:
         events: 0 where a proposal was asked for; t where the t-th of them (from 1) was told; −t
             where it was dropped.
-        seen: data points that were scored, by t, of children that were rejected early.
+        seen: number of data points that were scored, by t, for children rejected early.
         again: t of dropped proposals that the next run asks for again.
     """
 
@@ -30,7 +30,7 @@ class Arrivals:
         self._asked = 0
 
     def asked(self) -> int:
-        """Record that a proposal was asked for; returns its number."""
+        """Record that a proposal was asked for; return its number."""
         self._asked += 1
         self.events.append(0)
         return self._asked
@@ -48,7 +48,7 @@ class Arrivals:
         self.events.append(-number)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON holds too, for ``of``."""
+        """Return plain values for ``of``, which JSON can hold."""
         return {
             "events": [*self.events],
             "seen": {str(k): v for k, v in self.seen.items()},
@@ -57,7 +57,7 @@ class Arrivals:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Arrivals:
-        """Return the record of a ``state_dict``.
+        """Return the record with a state from ``state_dict``.
 
         Raises:
             InputError: ``state`` is not one.
@@ -109,7 +109,7 @@ class Replayed:
         What was caught or tried again is in the record, so ``catch`` and ``retries`` have no use.
 
         Raises:
-            InputError: a child is told that was never asked for.
+            InputError: the record tells a child that was not asked for.
         """
         left = whole_number("steps", steps, 0)
         while left and self._position < len(self._events):
@@ -122,7 +122,7 @@ class Replayed:
             elif abs(event) not in self._in_flight:
                 raise InputError(
                     f"A record of arrivals must name proposals that are in flight, got {event} "
-                    f"at position {self._position}; give one record from its beginning."
+                    f"at position {self._position}; give a record from its beginning."
                 )
             elif event > 0:
                 generation = self._tell(evolver, event)
@@ -136,7 +136,7 @@ class Replayed:
             self._position += 1
 
     def _tell(self, evolver: Evolver, number: int) -> Generation:
-        """Score a proposal as it was scored in the recorded run, and tell it."""
+        """Score a proposal as in the recorded run, and tell the evolver."""
         proposal, genome, trial = self._in_flight.pop(number)
         model = evolver.space.materialise(genome)
         if trial is None:

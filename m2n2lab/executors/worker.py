@@ -1,4 +1,4 @@
-"""A worker: one live model, and the task that scores it."""
+"""Worker: a task and one live model, which scores genomes that are sent to it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Failure:
             return InputError(self.message)
         return EvaluationError(
             f"{action} raised {self.class_name}: {self.message or 'no message'}; "
-            f"mend that and go on.\n{self.trace}"
+            f"fix that and go on.\n{self.trace}"
         )
 
 
@@ -87,10 +87,10 @@ Result = NDArray[Any] | Failure | Lost | None
 
 
 def pack(task: Task, space: Space) -> bytes:
-    """Return a task and a space for this project's workers; checkpoints go as their paths.
+    """Return a task and a space as bytes for workers; checkpoints are sent as their paths.
 
     Raises:
-        InputError: they cannot be sent.
+        InputError: they cannot be pickled.
     """
     try:
         return bytes(cloudpickle.dumps((task, space)))
@@ -115,7 +115,7 @@ class Worker:
         self._model: Any = None
 
     def ready(self) -> Failure | None:
-        """Open the task and the space; returns a failure, if there was one."""
+        """Open the task and the space; return a failure, if there was one."""
         try:
             import torch
 

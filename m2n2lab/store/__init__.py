@@ -1,14 +1,14 @@
-"""Many runs in one SQLite file: recorded as they go, taken up again to the last bit.
+"""Run store: many runs in one SQLite file, recorded as they go and resumed bit for bit.
 
 ::
 
     evolver.run(10_000, store="runs.db")             # or: with m2n2lab.store.record(evolver, …):
     evolver = m2n2lab.Evolver.resume("runs.db")      # after a crash, on another day
     m2n2lab.store.replay("runs.db", step=500)        # the archive as it was
-    m2n2lab.store.branch("runs.db", step=500)        # an evolver that goes another way from there
+    m2n2lab.store.branch("runs.db", step=500)        # an evolver that goes on from there
 
-One process writes, any number read meanwhile. The genomes of the living are kept; of the dead
-there are the scores and how they were bred, which is enough to breed them again.
+One process writes, any number read meanwhile. Genomes are kept of current members; of past ones
+the scores and the proposals are kept, which is enough to breed them again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from m2n2lab.store.restore import branch, resume
     from m2n2lab.store.schema import StoreError
 
-# Loaded when they are used: a list of runs needs nothing that runs are made of.
+# Loaded when they are first used: listing the runs of a store needs neither NumPy nor torch.
 _HOMES = {
     "Recorder": "m2n2lab.store.recorder",
     "Run": "m2n2lab.store.catalog",

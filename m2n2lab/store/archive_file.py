@@ -1,9 +1,9 @@
-"""The archive as one safetensors file, which NumPy and PyTorch open without this library.
+"""Archive file: an archive as one safetensors file, which NumPy and PyTorch open by themselves.
 
 It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for none, ``fitness`` (P,),
-``scores`` (P, D) and, of models kept whole, ``vectors`` (P, N); members oldest first. Its metadata
-has one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
-Of checkpoints it has the members' recipes instead of vectors, and the ids of their seeds.
+``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Its metadata has
+one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
+For checkpoints it holds the members' recipes instead of vectors, and the ids of their seeds.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
 FORMAT, VERSION = "m2n2lab archive", 1
-NOBODY = -1
+NO_PARENT = -1
 
-_KINDS = {
+_DTYPES = {
     "ids": ("I64",),
     "born": ("I64",),
     "parents": ("I64",),
@@ -39,7 +39,7 @@ _KINDS = {
     "scores": ("BOOL", "F64"),
     "vectors": ("F32", "F64"),
 }
-"""Tensors of the file, and the kinds of numbers each may have."""
+"""Tensors of the file, and the safetensors dtypes that each may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +48,14 @@ class SavedArchive:
 
     Attributes:
         ids: (P,) their ids.
-        born: (P,) steps at which they were told; 0 for seeds.
+        born: (P,) steps at which they entered the archive; 0 for seeds.
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, which an evolver
-            in the space of the same checkpoints takes by ``tell``.
+        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, which ``tell`` of
+            an evolver in the space of the same checkpoints takes.
         layout: names and shapes along a vector.
-        about: method, task, step and maker, as plain values; ``seeds`` of recipes.
+        about: method, task, step and maker, as plain values; for recipes also ``seeds``.
     """
 
     ids: NDArray[np.int64]
@@ -69,17 +69,17 @@ class SavedArchive:
 
 
 def archive_bytes(evolver: Evolver) -> bytes:
-    """Return the archive as it stands, as a safetensors file.
+    """Return the current archive as the bytes of a safetensors file.
 
-    The search may go on meanwhile in another thread: all that is written is of one moment.
+    The search may go on meanwhile in another thread: the file is a consistent snapshot.
 
     Raises:
-        InputError: a space of one's own whose models are neither vectors nor recipes.
+        InputError: the models of a custom space are neither vectors nor recipes.
     """
     step, now, space = evolver.generation, evolver.archive.population, evolver.space
     members, scores = now.members, now.scores[now.order]
-    parents = [(*member.parents, NOBODY, NOBODY)[:2] for member in members]
-    told: dict[str, Any] = {
+    parents = [(*member.parents, NO_PARENT, NO_PARENT)[:2] for member in members]
+    metadata: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "maker": f"m2n2lab {__version__}",
@@ -97,30 +97,30 @@ def archive_bytes(evolver: Evolver) -> bytes:
     }
     genomes = [member.genome for member in members]
     if all(isinstance(genome, Recipe) for genome in genomes):
-        told["recipes"] = [genome.to_json() for genome in genomes]
-        told["seeds"] = [seed.id for seed in space.plan.seeds] if hasattr(space, "plan") else []
+        metadata["recipes"] = [genome.to_json() for genome in genomes]
+        metadata["seeds"] = [seed.id for seed in space.plan.seeds] if hasattr(space, "plan") else []
     else:
         vectors = [np.asarray(space.pack(genome)) for genome in genomes]
         if any(v.shape != (space.size,) or v.dtype.kind != "f" for v in vectors):
             raise InputError(
-                f"Only models that are vectors or recipes can be exported, but those of a "
-                f"{type(space).__name__} came; save each with the space's own save."
+                f"Exported models must be vectors or recipes, got models of a "
+                f"{type(space).__name__}; save each with the space's own save."
             )
         tensors["vectors"] = np.array(vectors)
-    return safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(told)})
+    return safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(metadata)})
 
 
 def save_archive(evolver: Evolver, path: str | Path) -> None:
-    """Write the archive as it stands (see ``archive_bytes``); the file is complete or not there.
+    """Write the current archive (see ``archive_bytes``), completely or not at all.
 
     Raises:
-        InputError: it cannot be written; an older file of that name is kept then.
+        InputError: the file cannot be written; an older file of that name is kept then.
     """
     write_atomically(path, archive_bytes(evolver))
 
 
 def load_archive(path: str | Path) -> SavedArchive:
-    """Read what ``save_archive`` wrote.
+    """Read an archive that ``save_archive`` wrote.
 
     ::
 
@@ -128,54 +128,58 @@ def load_archive(path: str | Path) -> SavedArchive:
         evolver = m2n2lab.Evolver(task, saved.models, mutation=0.01, rng=1)
 
     Raises:
-        InputError: no such file, or no whole archive in it.
+        InputError: the file does not exist, or holds no complete archive.
     """
     try:
-        with Path(path).open("rb"):  # says better than the library why it cannot be read
+        with Path(path).open("rb"):  # its error says why, which that of safetensors does not
             pass
         with safe_open(path, "numpy") as file:
             about = json.loads((file.metadata() or {}).get("m2n2lab", "null"))
             if not isinstance(about, dict) or about.get("format") != FORMAT:
-                raise ValueError("another kind of safetensors file")
+                raise ValueError("a safetensors file of another format")
             if about.get("version") != VERSION:
-                raise ValueError(f"one of version {about.get('version')!r}")
+                raise ValueError(f"an archive of version {about.get('version')!r}")
             names = set(file.keys())
-            tensors = {name: _tensor(file, name) for name in _KINDS if name in names}
+            tensors = {name: _tensor(file, name) for name in _DTYPES if name in names}
         return _archive(about, tensors)
     except OSError as error:
         raise InputError(
-            f"{path} could not be read: {error.strerror or error}; choose a file that was exported."
+            f"{path} could not be read: {error.strerror or error}; choose an exported file."
         ) from error
     except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        words = str(error)
+        found = str(error)
         if isinstance(error, SafetensorError):
-            words = f"a damaged or incomplete file ({error})"
+            found = f"a damaged or incomplete file ({error})"
         elif isinstance(error, KeyError):
-            words = f"one without {error.args[0]}"
+            found = f"an archive without {error.args[0]}"
         raise InputError(
-            f"{path} must be an archive as m2n2lab {__version__} exports it, but "
-            f"{words} came; export it again."
+            f"{path} must be an archive exported by m2n2lab {__version__}, got {found}; "
+            f"export it again."
         ) from error
 
 
 def _tensor(file: Any, name: str) -> NDArray[Any]:
-    """Return one of ``_KINDS``."""
-    kind = file.get_slice(name).get_dtype()
-    if kind not in _KINDS[name]:
-        raise ValueError(f"one with {name} of kind {kind}")
+    """Return one of the tensors in ``_DTYPES``."""
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in _DTYPES[name]:
+        raise ValueError(f"an archive with {name} of dtype {dtype}")
     tensor: NDArray[Any] = file.get_tensor(name)
     return tensor
 
 
 def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedArchive:
-    """Return an archive whose parts fit together; what is said of others comes before "came"."""
+    """Return an archive whose parts fit together.
+
+    Raises:
+        ValueError: they do not; the message names what was found instead.
+    """
     layout = _layout(about.pop("layout", None))
     count = len(tensors["ids"]) if tensors["ids"].ndim == 1 else 0
     shapes = {"ids": (), "born": (), "parents": (2,), "fitness": (), "vectors": (layout.size,)}
     for name, tensor in tensors.items():
         rest = tensor.shape[-1:] if name == "scores" else shapes[name]
         if count == 0 or tensor.shape != (count, *rest):
-            raise ValueError(f"one with {name} of shape {tensor.shape}")
+            raise ValueError(f"an archive with {name} of shape {tensor.shape}")
     recipes = about.pop("recipes", None)
     models: list[Any]
     if recipes is None:
@@ -183,12 +187,12 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
     else:
         models = _recipes(recipes)
         if len(models) != count or any(recipe.size != layout.size for recipe in models):
-            raise ValueError(f"one with recipes of other models ({len(models)})")
+            raise ValueError(f"an archive with recipes of other models ({len(models)})")
     return SavedArchive(
         ids=tensors["ids"],
         born=tensors["born"],
         parents=tuple(
-            tuple(id for id in pair if id != NOBODY) for pair in tensors["parents"].tolist()
+            tuple(id for id in pair if id != NO_PARENT) for pair in tensors["parents"].tolist()
         ),
         fitness=tensors["fitness"],
         scores=tensors["scores"].astype(np.float64),
@@ -198,17 +202,17 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
     )
 
 
-def _recipes(told: Any) -> list[Recipe]:
+def _recipes(values: Any) -> list[Recipe]:
     try:
-        return [Recipe.from_json(recipe) for recipe in (told if isinstance(told, list) else [])]
+        return [Recipe.from_json(value) for value in (values if isinstance(values, list) else [])]
     except InputError:
-        raise ValueError("one with a recipe that is none") from None
+        raise ValueError("an archive with an invalid recipe") from None
 
 
 def _layout(shapes: Any) -> Layout:
-    def whole(shape: Any) -> bool:
-        return isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+    def is_shape(value: Any) -> bool:
+        return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
-    if not isinstance(shapes, dict) or not all(map(whole, shapes.values())):
-        raise ValueError("one whose layout has no shapes")
+    if not isinstance(shapes, dict) or not all(map(is_shape, shapes.values())):
+        raise ValueError("an archive whose layout has no shapes")
     return Layout(shapes)

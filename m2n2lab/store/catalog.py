@@ -1,4 +1,4 @@
-"""Which runs a store holds, and how far they are: told without loading what runs are made of."""
+"""Catalog: the runs of a store and their last steps, read without loading NumPy or torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from m2n2lab.store.schema import StoreError, connect, sentences
+from m2n2lab.store.schema import StoreError, connect, sqlite_errors
 from m2n2lab.utils.errors import whole_number
 
 
 class Run(NamedTuple):
-    """One run in a store, in a few words."""
+    """A summary of one run in a store."""
 
     run: int
     title: str
@@ -21,22 +21,22 @@ class Run(NamedTuple):
     task: str
     created: str  # UTC
     start: int  # the step at which it begins
-    last: int  # the last step that is recorded
-    accepted: int  # children that were let in
+    last: int  # the last recorded step
+    accepted: int  # number of accepted children
     train: float  # of the best member, at the last step
     test: float
     parent: int | None  # the run that it branched from
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[sqlite3.Connection]:
-    """Open a store to read one moment of it, whoever writes meanwhile.
+def snapshot(path: str | Path) -> Iterator[sqlite3.Connection]:
+    """Open a store to read a consistent snapshot, even while it is written to.
 
     Raises:
         StoreError: it cannot be read.
     """
-    place = Path(path)
-    with closing(connect(place)) as file, sentences(place):
+    path = Path(path)
+    with closing(connect(path)) as file, sqlite_errors(path):
         file.execute("BEGIN")
         yield file
 
@@ -47,7 +47,7 @@ def runs(path: str | Path) -> list[Run]:
     Raises:
         StoreError: it cannot be read.
     """
-    with opened(path) as file:
+    with snapshot(path) as file:
         rows = file.execute(
             "SELECT runs.run, title, method, json_extract(task, '$.name'), created, start, "
             "ifnull(step, start), "
@@ -59,7 +59,7 @@ def runs(path: str | Path) -> list[Run]:
 
 
 def _real(value: float | None) -> float:
-    """Return a number of the store, which keeps NaN as nothing."""
+    """Return a number of the store, which keeps NaN as NULL."""
     return float("nan") if value is None else value
 
 
@@ -71,10 +71,10 @@ def steps(path: str | Path, run: int | None = None) -> range:
         run: its number; the last one by default.
 
     Raises:
-        StoreError: no such store or run.
+        StoreError: there is no such store or run.
     """
-    with opened(path) as file:
-        number = number_of(file, path, run)
+    with snapshot(path) as file:
+        number = run_number(file, path, run)
         start, last = file.execute(
             "SELECT start, max(start, ifnull((SELECT max(step) FROM steps WHERE run = ?1), 0)) "
             "FROM runs WHERE run = ?1",
@@ -83,15 +83,15 @@ def steps(path: str | Path, run: int | None = None) -> range:
     return range(start, last + 1)
 
 
-def number_of(file: sqlite3.Connection, path: str | Path, run: int | None) -> int:
-    """Return the number of a run, of the last one for ``None``.
+def run_number(file: sqlite3.Connection, path: str | Path, run: int | None) -> int:
+    """Return the number of a run, or of the last one for ``None``.
 
     Raises:
-        StoreError: no such run.
+        StoreError: there is no such run.
     """
     known = [number for (number,) in file.execute("SELECT run FROM runs ORDER BY run")]
     if not known:
-        raise StoreError(f"{path} must hold a run, but none is there; record one first.")
+        raise StoreError(f"{path} must hold a run, but it is empty; record one first.")
     if run is None:
         return int(known[-1])
     if whole_number("run", run, 1) not in known:

@@ -1,4 +1,4 @@
-"""Scores, genomes and the state of a generator as bytes, there and back to the last bit."""
+"""Codec: scores, genomes and generator states as bytes, without loss."""
 
 from __future__ import annotations
 
@@ -13,76 +13,76 @@ from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import Vector
 from m2n2lab.utils.errors import InputError
 
-BITS, SOME, SINGLE, DOUBLE, RECIPE = b"b", b"s", b"f", b"d", b"r"
-"""First bytes: right or wrong, the same of some data points, float32, float64, recipe as JSON."""
+BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE = b"b", b"s", b"f", b"d", b"r"
+"""First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON."""
 
-KINDS: dict[bytes, np.dtype[Any]] = {SINGLE: np.dtype("<f4"), DOUBLE: np.dtype("<f8")}
+FLOAT_DTYPES: dict[bytes, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT64: np.dtype("<f8")}
 
 
 def pack_scores(scores: NDArray[Any]) -> bytes:
-    """Return scores (D,) as bytes: a bit each where all are 0 or 1, else floats, compressed.
+    """Return scores (D,) as bytes: one bit each if all are 0 or 1, else compressed floats.
 
-    NaN stands for a data point that was not scored; beside zeros and ones it takes a second bit.
+    NaN stands for a data point that was not scored; among binary scores it takes a second bit each.
     """
     if scores.dtype == np.bool_:
         return BITS + np.packbits(scores).tobytes()
     known = scores == scores
     if ((scores == 0) | (scores == 1) | ~known).all():
         bits = np.packbits(scores == 1).tobytes()
-        return BITS + bits if known.all() else SOME + np.packbits(known).tobytes() + bits
+        return BITS + bits if known.all() else PARTIAL_BITS + np.packbits(known).tobytes() + bits
     double = scores.astype("<f8")
     single = double.astype("<f4")
     if np.array_equal(single, double, equal_nan=True):
-        return SINGLE + zlib.compress(single.tobytes(), 1)
-    return DOUBLE + zlib.compress(double.tobytes(), 1)
+        return FLOAT32 + zlib.compress(single.tobytes(), 1)
+    return FLOAT64 + zlib.compress(double.tobytes(), 1)
 
 
 def is_graded(packed: bytes) -> bool:
-    """Return whether packed scores are other than right or wrong."""
-    return packed[:1] in KINDS
+    """Return whether packed scores are not binary."""
+    return packed[:1] in FLOAT_DTYPES
 
 
 def unpack_scores(packed: bytes, points: int) -> NDArray[np.float64]:
     """Return the scores (D,) that ``pack_scores`` packed."""
-    kind, rest = packed[:1], packed[1:]
-    if kind == BITS:
+    tag, rest = packed[:1], packed[1:]
+    if tag == BITS:
         bits = np.frombuffer(rest, np.uint8)
         return np.unpackbits(bits, count=points).astype(np.float64)
-    if kind == SOME:
+    if tag == PARTIAL_BITS:
         both = np.frombuffer(rest, np.uint8).reshape(2, -1)
         known, right = np.unpackbits(both, axis=1, count=points)
         return np.where(known, right, np.nan)
-    return np.frombuffer(zlib.decompress(rest), KINDS[kind]).astype(np.float64)
+    return np.frombuffer(zlib.decompress(rest), FLOAT_DTYPES[tag]).astype(np.float64)
 
 
 def pack_genome(genome: Any) -> bytes:
     """Return a vector or a recipe as bytes.
 
     Raises:
-        InputError: another kind of genome, of a space of one's own.
+        InputError: the genome of a custom space is neither.
     """
     if isinstance(genome, Recipe):
         return RECIPE + json.dumps(genome.to_json()).encode()
     if isinstance(genome, Vector):
-        kind = SINGLE if genome.values.dtype == np.float32 else DOUBLE
-        return kind + genome.values.astype(KINDS[kind], copy=False).tobytes()
+        tag = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
+        return tag + genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
     raise InputError(
-        f"Only models that are vectors or recipes can be stored, but {type(genome).__name__} came; "
+        f"Stored models must be vectors or recipes, got {type(genome).__name__}; "
         f"save each with the space's own save."
     )
 
 
 def unpack_genome(packed: bytes) -> Recipe | Vector:
     """Return the genome that ``pack_genome`` packed."""
-    kind, rest = packed[:1], packed[1:]
-    if kind == RECIPE:
+    tag, rest = packed[:1], packed[1:]
+    if tag == RECIPE:
         return Recipe.from_json(json.loads(rest))
-    values = np.frombuffer(rest, KINDS[kind])
+    values = np.frombuffer(rest, FLOAT_DTYPES[tag])
     return Vector(values.astype(values.dtype.newbyteorder("=")))  # a copy that torch may view
 
 
-def mark(genome: Any) -> int:
-    """Return a number by which a genome is known again; of a vector, about a thousand weights."""
+def fingerprint(genome: Any) -> int:
+    """Return a checksum of a genome; for a vector, of about a thousand of its weights."""
     if isinstance(genome, Recipe):
         return zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
     values = genome.values

@@ -1,4 +1,4 @@
-"""A run in plain values, for other programs."""
+"""Export: a recorded run as a history or as plain values, for other programs."""
 
 from __future__ import annotations
 
@@ -8,73 +8,63 @@ from typing import Any
 import numpy as np
 
 from m2n2lab.core.history import History
-from m2n2lab.store.catalog import opened
-from m2n2lab.store.reader import about_run, replay
+from m2n2lab.store.catalog import snapshot
+from m2n2lab.store.reader import replay, run_info
 from m2n2lab.store.rows import history_rows, unpack_past
 
 COLUMNS = (
     *("step", "child", "outside", "parent_a", "parent_b", "split", "mix", "seed", "by_hand"),
-    *(
-        "accepted",
-        "score",
-        "fitness",
-        "rank",
-        "rivals",
-        "rival",
-        "rival_fitness",
-        "alone",
-        "unseen",
-    ),
-    *("best", "train", "test", "coverage", "entropy", "members"),
+    *("accepted", "score", "fitness", "rank", "rivals", "rival", "rival_fitness"),
+    *("alone", "unseen", "best", "train", "test", "coverage", "entropy", "members"),
 )
-"""What is told of each step."""
+"""Columns of the table ``steps`` that ``told`` exports."""
 
 
 def whole_history(path: str | Path, run: int | None = None) -> History:
-    """Return the history of a run, with what was before it was recorded or branched.
+    """Return the history of a run, including the steps before it was recorded or branched.
 
     Raises:
-        StoreError: no such store or run.
+        StoreError: there is no such store or run.
     """
-    with opened(path) as file:
-        about = about_run(file, path, run)
-        past, start, parts = unpack_past(about.past)
+    with snapshot(path) as file:
+        info = run_info(file, path, run)
+        past, start, class_means = unpack_past(info.past)
         history = History()
-        rows = history_rows(file, about.run, about.last)
-        history.restore(np.concatenate((past, rows)), start, parts)
+        rows = history_rows(file, info.run, info.last)
+        history.restore(np.concatenate((past, rows)), start, class_means)
     return history
 
 
 def told(path: str | Path, run: int | None = None) -> dict[str, Any]:
-    """Return all of a run but scores and weights, as values that JSON has.
+    """Return a run without its scores and weights, as values that JSON has.
 
-    Steps are rows under ``columns``; what is not known, and NaN, is ``None``.
+    Steps are rows under ``columns``; unknown values and NaN are ``None``.
 
     Raises:
-        StoreError: no such store or run.
+        StoreError: there is no such store or run.
     """
-    with opened(path) as file:
-        about = about_run(file, path, run)
+    with snapshot(path) as file:
+        info = run_info(file, path, run)
         title, created, maker = file.execute(
-            "SELECT title, created, maker FROM runs WHERE run = ?", (about.run,)
+            "SELECT title, created, maker FROM runs WHERE run = ?", (info.run,)
         ).fetchone()
         rows = file.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM steps WHERE run = ? ORDER BY step", (about.run,)
+            f"SELECT {', '.join(COLUMNS)} FROM steps WHERE run = ? ORDER BY step", (info.run,)
         ).fetchall()
-    archive = replay(path, about.run, about.last)
+    archive = replay(path, info.run, info.last)
     return {
-        "run": about.run,
+        "run": info.run,
         "title": title,
         "created": created,
         "maker": maker,
-        "parent": about.parent,
-        "method": about.method,
-        "options": about.options,
-        "task": about.task,
-        "space": about.space,
-        "seeds": [{"name": seed.name, "sha256": seed.sha256} for seed in about.seeds],
-        "start": about.start,
-        "last": about.last,
+        "parent": info.parent,
+        "method": info.method,
+        "options": info.options,
+        "task": info.task,
+        "space": info.space,
+        "seeds": [{"name": seed.name, "sha256": seed.sha256} for seed in info.seeds],
+        "start": info.start,
+        "last": info.last,
         "columns": list(COLUMNS),
         "steps": [list(row) for row in rows],
         "members": [

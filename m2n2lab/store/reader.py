@@ -1,4 +1,4 @@
-"""What is known of a run in a store, and its archive at any step."""
+"""Reader: the description of a recorded run, and its archive at any step."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.core.archive import Archive
-from m2n2lab.store.catalog import number_of, opened
+from m2n2lab.store.catalog import run_number, snapshot
 from m2n2lab.store.codec import unpack_genome, unpack_scores
-from m2n2lab.store.rows import NOBODY, unpack_ids
+from m2n2lab.store.rows import EMPTY, unpack_ids
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.specs import Seed
 from m2n2lab.utils.errors import whole_number
 
 
-class About(NamedTuple):
-    """All of a run that does not change with its steps."""
+class RunInfo(NamedTuple):
+    """The part of a run that does not change with its steps, and the last step."""
 
     run: int
     method: str
@@ -39,11 +39,11 @@ class About(NamedTuple):
 
 
 def replay(path: str | Path, run: int | None = None, step: int | None = None) -> Archive:
-    """Return the archive as it was after a step: who lived, with which scores and fitness.
+    """Return the archive as it was after a step: its members, their scores and fitness.
 
-    The genomes are there of whoever still lives at the end of the run; those of the dead are
-    ``None`` (``branch`` breeds them again). Of MAP-Elites the members are as they were, to be
-    looked at: its grid needs the task.
+    Genomes are included of members that survive to the end of the run; all others are ``None``
+    (``branch`` breeds them again). For MAP-Elites the members are right, but not the grid, which
+    needs the task.
 
     Args:
         path: the store.
@@ -51,37 +51,37 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         step: a step, or the step at which the run starts; the last one by default.
 
     Raises:
-        StoreError: no such store, run or step.
+        StoreError: there is no such store, run or step.
     """
-    with opened(path) as file:
-        about = about_run(file, path, run)
-        state = archive_state(file, about, step_of(about, step))
-        living = [id for id in state["ids"] if id != NOBODY]
-        known = stored_genomes(file, about.run, living)
+    with snapshot(path) as file:
+        info = run_info(file, path, run)
+        state = archive_state(file, info, resolve_step(info, step))
+        members = [id for id in state["ids"] if id != EMPTY]
+        known = stored_genomes(file, info.run, members)
     state["genomes"] = [known.get(id) for id in state["ids"]]
-    options = about.options
+    options = info.options
     archive = Archive(
-        about.task["points"],
+        info.task["points"],
         options["archive_size"],
         options["alpha"],
         options["capacity"],
-        about.shares,
-        about.task.get("top", 1.0),  # runs of earlier versions have none
+        info.shares,
+        info.task.get("top", 1.0),  # runs of earlier versions have none
     )
     archive.load_state_dict(state)
     return archive
 
 
-# -- parts that resuming shares ----------------------------------------------------------------
+# -- shared with restore -----------------------------------------------------------------------
 
 
-def about_run(file: sqlite3.Connection, path: str | Path, run: int | None) -> About:
-    """Return what is known of a run.
+def run_info(file: sqlite3.Connection, path: str | Path, run: int | None) -> RunInfo:
+    """Return the description of a run.
 
     Raises:
-        StoreError: no such run.
+        StoreError: there is no such run.
     """
-    number = number_of(file, path, run)
+    number = run_number(file, path, run)
     row = file.execute(
         "SELECT method, options, task, shares, space, start, born, rng, graded, past, parent, "
         "max(start, ifnull((SELECT max(step) FROM steps WHERE run = ?1), 0)) "
@@ -92,7 +92,7 @@ def about_run(file: sqlite3.Connection, path: str | Path, run: int | None) -> Ab
     seeds = file.execute(
         "SELECT name, sha256, genome FROM seeds WHERE run = ? ORDER BY seed", (number,)
     )
-    return About(
+    return RunInfo(
         run=number,
         method=method,
         options=json.loads(options),
@@ -110,49 +110,49 @@ def about_run(file: sqlite3.Connection, path: str | Path, run: int | None) -> Ab
     )
 
 
-def step_of(about: About, step: int | None) -> int:
-    """Return a step of a run, the last one for ``None``.
+def resolve_step(info: RunInfo, step: int | None) -> int:
+    """Return a step of a run, or its last one for ``None``.
 
     Raises:
-        StoreError: a step outside the run.
+        StoreError: the step lies outside the run.
     """
     if step is None:
-        return about.last
-    if not about.start <= whole_number("step", step, 0) <= about.last:
+        return info.last
+    if not info.start <= whole_number("step", step, 0) <= info.last:
         raise StoreError(
-            f"Run {about.run} has steps {about.start} to {about.last}, but {step} came; choose one "
-            f"of these."
+            f"step must be in [{info.start}, {info.last}] for run {info.run}, got {step}; "
+            f"choose one of these steps."
         )
     return step
 
 
-def archive_state(file: sqlite3.Connection, about: About, step: int) -> dict[str, Any]:
-    """Return an archive's state after a step, as ``Archive.state_dict`` has it but for genomes."""
-    run, points = about.run, about.task["points"]
+def archive_state(file: sqlite3.Connection, info: RunInfo, step: int) -> dict[str, Any]:
+    """Return an archive's state after a step, as ``Archive.state_dict`` but without genomes."""
+    run, points = info.run, info.task["points"]
     founders = {
         id: (row, born, json.loads(parents), scores)
         for row, id, born, parents, scores in file.execute(
             "SELECT row, id, born, parents, scores FROM founders WHERE run = ?", (run,)
         )
     }
-    ids = _ids(file, about, step, {id: row for id, (row, *_) in founders.items()})
+    ids = _ids(file, info, step, {id: row for id, (row, *_) in founders.items()})
     born = [0] * len(ids)
     parents: list[list[int]] = [[] for _ in ids]
     scores = np.zeros((len(ids), points))
-    shift = child_shift(file, run)
+    offset = id_offset(file, run)
     for row, id in enumerate(ids):
-        if id == NOBODY:
+        if id == EMPTY:
             continue
         if id in founders:
             _, born[row], parents[row], packed = founders[id]
         else:
             born[row], a, b, packed = file.execute(
                 "SELECT step, parent_a, parent_b, scores FROM steps WHERE run = ? AND step = ?",
-                (run, id - shift),
+                (run, id - offset),
             ).fetchone()
             parents[row] = [parent for parent in (a, b) if parent is not None]
         scores[row] = unpack_scores(packed, points)
-    graded, _ = moment(file, about, step)
+    graded, _ = step_state(file, info, step)
     return {
         "ids": ids,
         "born": born,
@@ -162,48 +162,48 @@ def archive_state(file: sqlite3.Connection, about: About, step: int) -> dict[str
     }
 
 
-def moment(file: sqlite3.Connection, about: About, step: int) -> tuple[bool, bytes]:
-    """Return whether graded scores had come after a step, and the generator's state then."""
-    if step == about.start:
-        return about.graded, about.rng
+def step_state(file: sqlite3.Connection, info: RunInfo, step: int) -> tuple[bool, bytes]:
+    """Return whether any scores up to a step were graded, and the generator's state after it."""
+    if step == info.start:
+        return info.graded, info.rng
     graded, rng = file.execute(
-        "SELECT graded, rng FROM steps WHERE run = ? AND step = ?", (about.run, step)
+        "SELECT graded, rng FROM steps WHERE run = ? AND step = ?", (info.run, step)
     ).fetchone()
     return bool(graded), rng
 
 
-def child_shift(file: sqlite3.Connection, run: int) -> int:
-    """Return what a child's id is ahead of the step that it was told at: one number for all."""
+def id_offset(file: sqlite3.Connection, run: int) -> int:
+    """Return the difference between a child's id and its step, which is the same for all."""
     row = file.execute("SELECT child - step FROM steps WHERE run = ? LIMIT 1", (run,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def _ids(file: sqlite3.Connection, about: About, step: int, founders: dict[int, int]) -> list[int]:
-    """Return who lived after a step, by row: from the last note of all, birth by birth."""
-    noted = file.execute(
+def _ids(file: sqlite3.Connection, info: RunInfo, step: int, founders: dict[int, int]) -> list[int]:
+    """Return the members' ids after a step by row: the last stored ids, and all births since."""
+    stored = file.execute(
         "SELECT step, ids FROM living WHERE run = ? AND step <= ? ORDER BY step DESC LIMIT 1",
-        (about.run, step),
+        (info.run, step),
     ).fetchone()
-    if noted:
-        at, ids = noted[0], unpack_ids(noted[1])
+    if stored:
+        at, ids = stored[0], unpack_ids(stored[1])
     else:
-        at, ids = about.start, [NOBODY] * (about.options["archive_size"] + 1)
+        at, ids = info.start, [EMPTY] * (info.options["archive_size"] + 1)
         for id, row in founders.items():
             ids[row] = id
     births = file.execute(
         "SELECT child, rival FROM steps WHERE run = ? AND accepted AND step > ? AND step <= ? "
         "ORDER BY step",
-        (about.run, at, step),
+        (info.run, at, step),
     )
     for child, displaced in births:
-        ids[ids.index(NOBODY)] = child
+        ids[ids.index(EMPTY)] = child
         if displaced is not None:
-            ids[ids.index(displaced)] = NOBODY
+            ids[ids.index(displaced)] = EMPTY
     return ids
 
 
 def stored_genomes(file: sqlite3.Connection, run: int, ids: list[int]) -> dict[int, Any]:
-    """Return the genomes of ids, as far as they are stored."""
+    """Return the stored ones of the genomes with ``ids``."""
     found = {}
     for id in ids:
         row = file.execute(

@@ -1,4 +1,4 @@
-"""Following an evolver from outside, and writing down all that it is told."""
+"""Recorder: writes every generation of an evolver into a run store."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Partial, Standing, Stored
-from m2n2lab.store.codec import is_graded, mark, pack_genome, pack_rng, pack_scores
-from m2n2lab.store.reader import about_run, archive_state, moment
-from m2n2lab.store.rows import NOBODY, STEP, pack_ids, pack_past, step_row
+from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
+from m2n2lab.store.reader import archive_state, run_info, step_state
+from m2n2lab.store.rows import EMPTY, INSERT_STEP, pack_ids, pack_past, row_ids, step_row
 from m2n2lab.store.schema import StoreError
-from m2n2lab.store.specs import space_words, task_words
+from m2n2lab.store.specs import describe_space, describe_task
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.version import __version__
 
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
     from m2n2lab.core.evolver import Evolver
 
-BATCH = 1000
-"""Most steps that wait to be written."""
+BATCH_STEPS = 1000
+"""Number of waiting steps at which they are written."""
 
-LATEST = 0.5
-"""Seconds after which a step is written, whether or not another one follows."""
+FLUSH_SECONDS = 0.5
+"""Time after which a step is written, whether or not another one follows."""
 
 
 class Recorder:
-    """Writes an evolver's steps into a store, many at a time, from any thread that steps.
+    """Writes an evolver's steps into a store, in batches, from any thread that steps it.
 
     ::
 
         with m2n2lab.store.record(evolver, "runs.db"):
             evolver.run(1_000)
-            evolver.tell(model)      # steps by hand and what is taken back are recorded too
+            evolver.tell(model)      # steps by hand, and steps taken back, are recorded too
 
-    All that belongs to a step is written in one transaction: who came and went, scores, the
-    generator's state. What cannot be written now waits, and is tried again with the next step.
+    A step is written in one transaction: the change of members, scores and the generator's state.
+    Steps that cannot be written wait, and are tried again with the next step.
 
     Args:
-        evolver: the search, from how it stands now.
-        path: the store; made if need be.
-        title: what to call the run.
-        batch: most steps that wait to be written.
+        evolver: the search, recorded from its current state on.
+        path: the store; created if it does not exist.
+        title: the title of the run.
+        batch: number of waiting steps at which they are written.
 
     Raises:
         StoreError: another process writes to the store, or it cannot be written.
@@ -59,23 +59,23 @@ class Recorder:
     """
 
     def __init__(
-        self, evolver: Evolver, path: str | Path, title: str = "", batch: int = BATCH
+        self, evolver: Evolver, path: str | Path, title: str = "", batch: int = BATCH_STEPS
     ) -> None:
         self._evolver = evolver
         self._batch = batch
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._rows: list[tuple[Any, ...]] = []  # of steps that wait to be written
-        self._outside: dict[int, Any] = {}  # genomes that nobody can breed again
-        self._kept: set[int] = set()  # ids whose genomes stay
+        self._external: dict[int, Any] = {}  # waiting genomes that cannot be bred again
+        self._kept: set[int] = set()  # ids whose genomes stay in the store
         self._written: set[int] = set()  # ids whose genomes are in the store
-        self._cut = False  # whether steps were taken back that may be in the store
-        self._late: threading.Thread | None = None
-        self._ended = threading.Event()
-        self._due = time.monotonic() + LATEST
-        self._leave: Callable[[], None] | None = None
+        self._undone = False  # whether steps were taken back that may be in the store
+        self._flusher: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._flush_time = time.monotonic() + FLUSH_SECONDS
+        self._unsubscribe: Callable[[], None] | None = None
         self._writer = Writer.open(Path(path))
         try:
-            with evolver.turn():  # whoever steps it in another thread waits
+            with evolver.turn():  # no other thread steps it meanwhile
                 self._start(title)
         except BaseException:
             self._writer.close()
@@ -83,15 +83,15 @@ class Recorder:
         atexit.register(self.close)
 
     def _start(self, title: str) -> None:
-        """Find or make the run, and listen from now on."""
+        """Continue a run or begin a new one, and subscribe to the evolver."""
         evolver = self._evolver
         self._population: Population = evolver.archive.population
-        self._after: Standing = evolver.archive.standing
+        self._standing: Standing = evolver.archive.standing
         self._last, self._born = evolver.generation, evolver.born
         self.run = self._join() or self._begin(title)
         self._writer.runs.add(self.run)
         evolver.stored = Stored(self._writer.path, self.run)
-        self._leave = evolver.subscribe(self._observe, self._undo, strict=True)
+        self._unsubscribe = evolver.subscribe(self._observe, self._undo, strict=True)
 
     @property
     def path(self) -> Path:
@@ -109,27 +109,27 @@ class Recorder:
     ) -> None:
         self.close()
 
-    # -- how a run begins ----------------------------------------------------------------------
+    # -- start of a run ------------------------------------------------------------------------
 
     def _join(self) -> int | None:
-        """Return the run that this search came from, where it stands at its end; else ``None``."""
+        """Return the run that this search was resumed from, if it is at its end; else ``None``."""
         stored, evolver = self._evolver.stored, self._evolver
         if stored is None or stored.branched or stored.path != self.path:
             return None
         if stored.run in self._writer.runs:
             raise StoreError(
-                f"Run {stored.run} of {self.path} is being recorded already; end that first."
+                f"Run {stored.run} of {self.path} is already being recorded; close that first."
             )
         with self._writer.transaction() as file:
             if file.execute("SELECT 1 FROM runs WHERE run = ?", (stored.run,)).fetchone() is None:
                 return None
-            about = about_run(file, self.path, stored.run)
-            if about.last != evolver.generation:
+            info = run_info(file, self.path, stored.run)
+            if info.last != evolver.generation:
                 return None
-            graded, rng = moment(file, about, about.last)
-            # What was asked for and never told has used up random numbers since.
+            graded, rng = step_state(file, info, info.last)
+            # Proposals that were never scored have used up random numbers since.
             if rng != pack_rng(evolver.rng) and not (
-                evolver.saves and self._lives(archive_state(file, about, about.last))
+                evolver.saves and self._matches(archive_state(file, info, info.last))
             ):
                 return None
             self._graded = graded
@@ -143,19 +143,19 @@ class Recorder:
         self._kept = {id for (id,) in kept}
         return stored.run
 
-    def _lives(self, state: dict[str, Any]) -> bool:
+    def _matches(self, state: dict[str, Any]) -> bool:
         """Return whether an archive's state is that of this search."""
         now = self._population
-        ids = [NOBODY if member is None else member.id for member in now.rows]
-        rows = [row for row, id in enumerate(ids) if id != NOBODY]
+        ids = row_ids(now)
+        rows = [row for row, id in enumerate(ids) if id != EMPTY]
         return ids == state["ids"] and np.array_equal(now.scores[rows], state["scores"][rows])
 
     def _begin(self, title: str) -> int:
-        """Write down how the search stands now, as a run of its own."""
+        """Begin a new run at the current state of the search; return its number."""
         evolver, now = self._evolver, self._population
-        about, seeds = space_words(evolver.space)
-        came = evolver.stored
-        parent = came.run if came is not None and came.path == self.path else None
+        space, seeds = describe_space(evolver.space)
+        origin = evolver.stored
+        parent = origin.run if origin is not None and origin.path == self.path else None
         shares = evolver.task.shares
         packed = {row: pack_scores(now.scores[row]) for row in now.row_of.values()}
         self._graded = any(map(is_graded, packed.values()))
@@ -169,14 +169,14 @@ class Recorder:
                     f"m2n2lab {__version__}",
                     evolver.method,
                     json.dumps(evolver.options),
-                    json.dumps(task_words(evolver.task)),
+                    json.dumps(describe_task(evolver.task)),
                     None if shares is None else shares.astype("<f8").tobytes(),
-                    json.dumps(about),
+                    json.dumps(space),
                     evolver.generation,
                     evolver.born,
                     pack_rng(evolver.rng),
                     self._graded,
-                    pack_past(evolver.records, self._after),
+                    pack_past(evolver.records, self._standing),
                     parent,
                 ),
             ).lastrowid
@@ -199,124 +199,128 @@ class Recorder:
         self._kept = set(now.row_of)
         return run
 
-    # -- step by step --------------------------------------------------------------------------
+    # -- steps ---------------------------------------------------------------------------------
 
     def _observe(self, generation: Generation) -> None:
-        """Take in one generation; write those that wait when there are many, or one is old."""
+        """Add one generation; write the waiting ones once there are many, or one is old."""
         evolver = self._evolver
-        with self._turn:
-            if generation.before is not self._after:
-                self._check_moved(generation)
-            told = generation.scores
-            scores = pack_scores(told.with_gaps if isinstance(told, Partial) else told)
+        with self._lock:
+            if generation.before is not self._standing:
+                self._check_continuity(generation)
+            observed = generation.scores
+            scores = pack_scores(observed.with_gaps if isinstance(observed, Partial) else observed)
             self._graded = self._graded or is_graded(scores)
-            known = None
+            mark = None
             if generation.accepted:
                 self._population = evolver.archive.population
                 genome = evolver.archive[generation.child].genome
-                known = mark(genome)
+                mark = fingerprint(genome)
                 if generation.proposal is None:
-                    self._outside[generation.child] = genome
+                    self._external[generation.child] = genome
             rng = pack_rng(evolver.rng)
-            self._rows.append(step_row(self.run, generation, self._graded, rng, known, scores))
-            self._after, self._last = generation.after, generation.step
-            if len(self._rows) >= self._batch or time.monotonic() >= self._due:
+            self._rows.append(step_row(self.run, generation, self._graded, rng, mark, scores))
+            self._standing, self._last = generation.after, generation.step
+            if len(self._rows) >= self._batch or time.monotonic() >= self._flush_time:
                 self.flush()
-            elif self._late is None:
-                self._late = threading.Thread(
-                    target=self._flush_late, name="m2n2lab recorder", daemon=True
+            elif self._flusher is None:
+                self._flusher = threading.Thread(
+                    target=self._flush_regularly, name="m2n2lab recorder", daemon=True
                 )
-                self._late.start()
+                self._flusher.start()
 
-    def _check_moved(self, generation: Generation) -> None:
-        """See that a search whose state was loaded stands where the last recorded step left it."""
-        before, after = generation.before, self._after
+    def _check_continuity(self, generation: Generation) -> None:
+        """Check that a search whose state was loaded continues from the last recorded step.
+
+        Raises:
+            StoreError: it does not.
+        """
+        before, after = generation.before, self._standing
         same = before.ids == after.ids and np.array_equal(before.fitness, after.fitness)
         if not same or generation.step != self._last + 1:
             raise StoreError(
-                f"Run {self.run} was recorded up to step {self._last}, but the search was moved to "
-                f"another state meanwhile and told step {generation.step}; end this recording and "
-                f"begin another."
+                f"Run {self.run} is recorded up to step {self._last}, but the search was moved to "
+                f"another state and took step {generation.step} from there; close this recorder "
+                f"and begin another."
             )
 
     def _undo(self) -> None:
         """Take back the last step."""
-        with self._turn:
+        with self._lock:
             if self._rows:
                 self._rows.pop()
             else:
-                self._cut = True
-            # The ids of what was taken back are given away again.
+                self._undone = True
+            # Ids of children that were taken back are used again.
             born = self._born = self._evolver.born
-            self._outside = {id: genome for id, genome in self._outside.items() if id < born}
+            self._external = {id: genome for id, genome in self._external.items() if id < born}
             self._kept = {id for id in self._kept if id < born}
             self._written -= {id for id in self._written if id >= born}
             self._last = self._evolver.generation
             self._population = self._evolver.archive.population
-            self._after = self._evolver.archive.standing
+            self._standing = self._evolver.archive.standing
             self.flush()
 
-    def _flush_late(self) -> None:
-        """Write steps after which no other came, until the end; what fails is tried again."""
-        while not self._ended.wait(LATEST):
-            with self._turn:
-                if self._leave is not None and time.monotonic() >= self._due:
+    def _flush_regularly(self) -> None:
+        """Write steps that no other step follows, until the recorder is closed."""
+        while not self._closed.wait(FLUSH_SECONDS):
+            with self._lock:
+                if self._unsubscribe is not None and time.monotonic() >= self._flush_time:
                     try:
                         self.flush()
                     except StoreError:
-                        self._due = 0.0
+                        self._flush_time = 0.0  # the next step tries again and raises
 
     def flush(self) -> None:
-        """Write all that waits.
+        """Write all waiting steps.
 
         Raises:
-            StoreError: it cannot be written; it waits on, and the search can go on.
+            StoreError: they cannot be written; they wait on, and the search can go on.
         """
-        with self._turn:
-            if not self._rows and not self._cut:
+        with self._lock:
+            if not self._rows and not self._undone:
                 return
             now, run = self._population, self.run
-            outside = self._outside
-            alive = {member.id: member.genome for member in now.members}
-            new = (outside | alive).keys() - self._written
-            dead = self._written - alive.keys() - self._kept - outside.keys()
+            external = self._external
+            members = {member.id: member.genome for member in now.members}
+            new = (external | members).keys() - self._written
+            obsolete = self._written - members.keys() - self._kept - external.keys()
             with self._writer.transaction() as file:
-                if self._cut:
-                    kept = self._rows[0][1] - 1 if self._rows else self._last
+                if self._undone:
+                    last = self._rows[0][1] - 1 if self._rows else self._last
                     born = self._rows[0][2] if self._rows else self._born
-                    for what in ("steps WHERE run = ? AND step", "living WHERE run = ? AND step"):
-                        file.execute(f"DELETE FROM {what} > ?", (run, kept))
+                    for table in ("steps", "living"):
+                        file.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run, last))
                     file.execute("DELETE FROM genomes WHERE run = ? AND id >= ?", (run, born))
-                file.executemany(STEP, self._rows)
+                file.executemany(INSERT_STEP, self._rows)
                 file.executemany(
                     "INSERT OR REPLACE INTO genomes VALUES (?,?,?)",
-                    [(run, id, pack_genome((outside | alive)[id])) for id in new],
+                    [(run, id, pack_genome((external | members)[id])) for id in new],
                 )
                 file.executemany(
-                    "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in dead]
+                    "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in obsolete]
                 )
                 file.execute(
                     "INSERT OR REPLACE INTO living VALUES (?,?,?)",
                     (run, self._last, pack_ids(now)),
                 )
-            self._written = (self._written | new) - dead
-            self._kept |= outside.keys()
-            self._rows, self._outside, self._cut = [], {}, False
-            self._due = time.monotonic() + LATEST
+            self._written = (self._written | new) - obsolete
+            self._kept |= external.keys()
+            self._rows, self._external, self._undone = [], {}, False
+            self._flush_time = time.monotonic() + FLUSH_SECONDS
 
     def close(self) -> None:
-        """Write what waits and let go of the store; a second call does nothing.
+        """Write all waiting steps and release the store; a second call does nothing.
 
         Raises:
-            StoreError: it cannot be written; close again when it can.
+            StoreError: they cannot be written; close again once they can.
         """
-        with self._turn:
-            if self._leave is None:
+        with self._lock:
+            if self._unsubscribe is None:
                 return
             self.flush()
-            self._leave()
-            self._leave = None
-            self._ended.set()
+            self._unsubscribe()
+            self._unsubscribe = None
+            self._closed.set()
             atexit.unregister(self.close)
             self._writer.runs.discard(self.run)
             self._writer.close()

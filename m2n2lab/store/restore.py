@@ -1,4 +1,4 @@
-"""Going on with a run from its end, or with a new one from any of its steps, bit for bit."""
+"""Restore: resume a run from its end, or branch a new one from any of its steps, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from m2n2lab.core.history import COLUMNS
 from m2n2lab.core.records import Proposal, Stored
 from m2n2lab.core.spaces.space import Space, Vector
 from m2n2lab.core.task import Task
-from m2n2lab.store.catalog import opened
-from m2n2lab.store.codec import mark, unpack_genome, unpack_rng, unpack_scores
+from m2n2lab.store.catalog import snapshot
+from m2n2lab.store.codec import fingerprint, unpack_genome, unpack_rng, unpack_scores
 from m2n2lab.store.reader import (
-    About,
-    about_run,
+    RunInfo,
     archive_state,
-    child_shift,
-    moment,
-    step_of,
+    id_offset,
+    resolve_step,
+    run_info,
+    step_state,
 )
-from m2n2lab.store.rows import NOBODY, TOLD, history_rows, proposal_of, unpack_past
+from m2n2lab.store.rows import EMPTY, PROPOSAL_COLUMNS, history_rows, proposal_of, unpack_past
 from m2n2lab.store.schema import StoreError
-from m2n2lab.store.specs import made_evolver, made_space, made_task
+from m2n2lab.store.specs import restore_evolver, restore_space, restore_task
 
-REMEMBERED = 256
-"""Children that are kept while a run is repeated: more than workers have in flight."""
+MAX_REPEATED_GENOMES = 256
+"""Genomes that are kept while a run is repeated: more than workers have in flight."""
 
 Seeds = Sequence[Any] | NDArray[Any] | Space
 
@@ -44,21 +44,21 @@ def resume(
     seeds: Seeds | None = None,
     kind: type[Evolver] | None = None,
 ) -> Evolver:
-    """Return the evolver of a run as it was after its last step; recording it goes on there.
+    """Return the evolver of a run as it was after its last step; recording it continues the run.
 
-    Nothing is evaluated. What was not yet written when its process ended is searched again, with
-    the same outcome.
+    Nothing is evaluated. Steps that were not yet written when the process ended are taken again,
+    with the same outcome.
 
     Args:
         path: the store.
         run: the number of a run; the last one by default.
-        task: the run's task, where it was made of a function or of data of one's own.
-        seeds: the run's seeds, where these are torch modules; or its space.
-        kind: the class of evolvers, where it is one's own.
+        task: the run's task, if it was made from a custom function or custom data.
+        seeds: the run's seeds, if these are torch modules; or its space.
+        kind: the class of evolvers, if it is a custom one.
 
     Raises:
-        StoreError: no such store or run; another task or other seeds; a method that cannot be
-            taken up again from where the recording began.
+        StoreError: there is no such store or run; the task or the seeds differ; or the method
+            cannot be resumed because it was not recorded from its start.
     """
     return _at(path, run, None, task, seeds, kind, branched=False)
 
@@ -72,10 +72,10 @@ def branch(
     seeds: Seeds | None = None,
     kind: type[Evolver] | None = None,
 ) -> Evolver:
-    """Return an evolver as it was after any step of a run; recording it makes a new run.
+    """Return an evolver as it was after any step of a run; recording it begins a new run.
 
-    Members that have died since are bred again along their lineage, which takes no evaluations:
-    the same proposal always makes the same child.
+    Members that were displaced since are bred again along their lineage, which takes no
+    evaluations: the same proposal always makes the same child.
 
     Args:
         path: the store.
@@ -84,8 +84,8 @@ def branch(
         task, seeds, kind: as for ``resume``.
 
     Raises:
-        StoreError: as ``resume``; or this computer makes other children than the one that the run
-            was recorded on.
+        StoreError: as ``resume``; or a child that is bred again differs, because this computer
+            rounds differently from the one that recorded the run.
     """
     return _at(path, run, step, task, seeds, kind, branched=True)
 
@@ -99,51 +99,51 @@ def _at(
     kind: type[Evolver] | None,
     branched: bool,
 ) -> Evolver:
-    with opened(path) as file:
-        about = about_run(file, path, run)
-        at = step_of(about, step)
-        task = made_task(about.task, task)
-        vectors = [_vector(seed.genome) for seed in about.seeds]
-        space = made_space(about.space, about.seeds, vectors, seeds, task)
-        known = _seed_scores(file, about, len(space.seeds))
-        evolver = made_evolver(about.method, about.options, task, space, known, kind or Evolver)
+    with snapshot(path) as file:
+        info = run_info(file, path, run)
+        at = resolve_step(info, step)
+        task = restore_task(info.task, task)
+        vectors = [_vector(seed.genome) for seed in info.seeds]
+        space = restore_space(info.space, info.seeds, vectors, seeds, task)
+        known = _seed_scores(file, info, len(space.seeds))
+        evolver = restore_evolver(info.method, info.options, task, space, known, kind or Evolver)
         if evolver.saves:
-            _load(file, about, at, evolver)
+            _load(file, info, at, evolver)
         else:
-            _repeat(file, about, at, evolver)
-        past = unpack_past(about.past)
-        rows = history_rows(file, about.run, at)
+            _repeat(file, info, at, evolver)
+        past = unpack_past(info.past)
+        rows = history_rows(file, info.run, at)
         table = np.concatenate((past.table, rows))
-        parts = past.parts | _parts(file, about, rows, task)
-        evolver.records.restore(table, past.start if len(table) else None, parts)
-    evolver.stored = Stored(Path(path).resolve(), about.run, branched)
+        class_means = past.class_means | _class_means(file, info, rows, task)
+        evolver.records.restore(table, past.start if len(table) else None, class_means)
+    evolver.stored = Stored(Path(path).resolve(), info.run, branched)
     return evolver
 
 
-def _parts(
-    file: sqlite3.Connection, about: About, rows: NDArray[np.float64], task: Task
+def _class_means(
+    file: sqlite3.Connection, info: RunInfo, rows: NDArray[np.float64], task: Task
 ) -> dict[int, Sequence[float]]:
-    """Return what each new best member scored in each class (see ``History.class_means``)."""
+    """Return the class means of each new best member, by step (see ``History.class_means``)."""
     step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
-    parts: dict[int, Sequence[float]] = {}
-    shift = child_shift(file, about.run)
+    class_means: dict[int, Sequence[float]] = {}
+    offset = id_offset(file, info.run)
     for row in np.flatnonzero(np.diff(best, prepend=np.nan) != 0.0):
         (packed,) = file.execute(
             "SELECT scores FROM founders WHERE run = ?1 AND id = ?2 UNION ALL "
             "SELECT scores FROM steps WHERE run = ?1 AND step = ?2 - ?3",
-            (about.run, int(best[row]), shift),
+            (info.run, int(best[row]), offset),
         ).fetchone()
-        parts[int(step[row])] = task.means(unpack_scores(packed, task.points))
-    return parts
+        class_means[int(step[row])] = task.means(unpack_scores(packed, task.points))
+    return class_means
 
 
-def _seed_scores(file: sqlite3.Connection, about: About, count: int) -> NDArray[np.float64]:
-    """Return the seeds' scores (K, D) where the run begins with them, else zeros."""
-    scores = np.zeros((count, about.task["points"]))
-    if about.start == 0:
-        state = archive_state(file, about, 0)
+def _seed_scores(file: sqlite3.Connection, info: RunInfo, count: int) -> NDArray[np.float64]:
+    """Return the seeds' scores (K, D) if the run begins with them, else zeros."""
+    scores = np.zeros((count, info.task["points"]))
+    if info.start == 0:
+        state = archive_state(file, info, 0)
         for id, row in zip(state["ids"], state["scores"], strict=True):
-            if id != NOBODY:
+            if id != EMPTY:
                 scores[id] = row
     return scores
 
@@ -153,19 +153,19 @@ def _vector(packed: bytes | None) -> Vector | None:
     return genome if isinstance(genome, Vector) else None
 
 
-def _load(file: sqlite3.Connection, about: About, step: int, evolver: Evolver) -> None:
+def _load(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
     """Put an evolver into the state after a step."""
-    state = archive_state(file, about, step)
-    genomes = _genomes(file, about, step, evolver, [id for id in state["ids"] if id != NOBODY])
+    state = archive_state(file, info, step)
+    genomes = _genomes(file, info, step, evolver, [id for id in state["ids"] if id != EMPTY])
     pack = evolver.space.pack
-    state["genomes"] = [pack(genomes[id]) if id != NOBODY else None for id in state["ids"]]
-    _, rng = moment(file, about, step)
+    state["genomes"] = [pack(genomes[id]) if id != EMPTY else None for id in state["ids"]]
+    _, rng = step_state(file, info, step)
     born, best, test = file.execute(
-        "SELECT child + 1, best, test FROM steps WHERE run = ? AND step = ?", (about.run, step)
-    ).fetchone() or (about.born, None, None)
+        "SELECT child + 1, best, test FROM steps WHERE run = ? AND step = ?", (info.run, step)
+    ).fetchone() or (info.born, None, None)
     evolver.load_state_dict(
         {
-            "method": about.method,
+            "method": info.method,
             "step": step,
             "born": born,
             "tested": None if best is None else (best, float("nan") if test is None else test),
@@ -176,11 +176,11 @@ def _load(file: sqlite3.Connection, about: About, step: int, evolver: Evolver) -
 
 
 def _genomes(
-    file: sqlite3.Connection, about: About, step: int, evolver: Evolver, wanted: list[int]
+    file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver, wanted: list[int]
 ) -> dict[int, Any]:
-    """Return the genomes of who lived after a step, bred again where they are not stored."""
-    run, seeds = about.run, evolver.space.seeds
-    shift = child_shift(file, run)
+    """Return the genomes of ``wanted`` members after a step, bred again if they are not stored."""
+    run, seeds = info.run, evolver.space.seeds
+    offset = id_offset(file, run)
     stored = {id for (id,) in file.execute("SELECT id FROM genomes WHERE run = ?", (run,))}
     births: dict[int, tuple[Proposal, int]] = {}
     uses: Counter[int] = Counter(wanted)
@@ -194,13 +194,14 @@ def _genomes(
         if id in stored or id < len(seeds):
             continue
         row = file.execute(
-            f"SELECT {TOLD}, mark FROM steps WHERE run = ? AND step = ?", (run, id - shift)
+            f"SELECT {PROPOSAL_COLUMNS}, mark FROM steps WHERE run = ? AND step = ?",
+            (run, id - offset),
         ).fetchone()
         proposal = proposal_of(row[:-1])
         if proposal is None or not proposal.parents:
             raise StoreError(
-                f"Member {id} of run {run} was not bred from parents and is no longer stored, so "
-                f"step {step} cannot be taken up again; choose a later one."
+                f"Step {step} of run {run} cannot be restored, because member {id} was not bred "
+                f"from parents and is no longer stored; choose a later step."
             )
         births[id] = proposal, row[-1]
         uses.update(proposal.parents)
@@ -210,14 +211,15 @@ def _genomes(
         if id in births:
             proposal, expected = births[id]
             genomes[id] = evolver.offspring(proposal, [genomes[p] for p in proposal.parents])
-            if mark(genomes[id]) != expected:
+            if fingerprint(genomes[id]) != expected:
                 raise StoreError(
-                    f"Member {id} of run {run}, bred again, differs from what was recorded: this "
-                    f"computer rounds differently; branch where the run was made, or resume it."
+                    f"Member {id} of run {run}, bred again, differs from its record because this "
+                    f"computer rounds differently; branch on the computer that made the run, or "
+                    f"resume it."
                 )
             uses.subtract(proposal.parents)
             for parent in proposal.parents:
-                if uses[parent] == 0:  # or all that ever lived would be in memory at once
+                if uses[parent] == 0:  # else all past members would be in memory at once
                     del genomes[parent]
         elif id in stored:
             (packed,) = file.execute(
@@ -229,43 +231,44 @@ def _genomes(
     return genomes
 
 
-def _repeat(file: sqlite3.Connection, about: About, step: int, evolver: Evolver) -> None:
-    """Tell a new evolver, which has no state to load, all of a run again, up to a step.
+def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
+    """Repeat a run up to a step on a new evolver, whose method has no state to load.
 
-    Scores are taken from the store; only held-out parts are evaluated.
+    Scores are taken from the store; only held-out scores are computed.
     """
-    if about.start:
+    if info.start:
         raise StoreError(
-            f"A search by {about.method} is taken up again by repeating it, but run {about.run} is "
-            f"recorded only from step {about.start} on; record such a search from its start."
+            f"A search by {info.method} can only be resumed if it was recorded from its start, but "
+            f"run {info.run} begins at step {info.start}; record such a search from its start."
         )
     rows = file.execute(
-        f"SELECT {TOLD}, rng, scores FROM steps WHERE run = ? AND step <= ? ORDER BY step",
-        (about.run, step),
+        f"SELECT {PROPOSAL_COLUMNS}, rng, scores FROM steps WHERE run = ? AND step <= ? "
+        "ORDER BY step",
+        (info.run, step),
     )
-    told_last: OrderedDict[Proposal, Any] = OrderedDict()
+    recent: OrderedDict[Proposal, Any] = OrderedDict()
     steps = rows.fetchall()
-    proposals = [proposal_of(tuple(told)) for *told, _, _ in steps]
+    proposals = [proposal_of(tuple(columns)) for *columns, _, _ in steps]
     evolver.expect([proposal for proposal in proposals if proposal is not None])
     for number, (proposal, (*_, rng, packed)) in enumerate(
         zip(proposals, steps, strict=True), start=1
     ):
         if proposal is None:
             raise StoreError(
-                f"Step {number} of run {about.run} told a model from outside, which a search by "
-                f"{about.method} cannot repeat; start it anew."
+                f"Step {number} of run {info.run} submitted an external model, which a search by "
+                f"{info.method} cannot repeat; start a new one."
             )
         if not proposal.by_hand:
             evolver.ask()
-        # In runs of earlier versions workers could be given a solution twice, and bring it once
-        # more after its generation had ended.
-        genome = told_last.get(proposal)
+        # In runs of earlier versions workers could score a solution twice, and return it again
+        # after its generation had ended.
+        genome = recent.get(proposal)
         if genome is not None:
             evolver.allow_again(proposal)
         genome = evolver.breed(proposal) if genome is None else genome
-        told_last[proposal] = genome
-        if len(told_last) > REMEMBERED:
-            told_last.popitem(last=False)
-        evolver.tell(proposal, unpack_scores(packed, about.task["points"]), genome=genome)
-        # What was asked for and never told used up random numbers too.
+        recent[proposal] = genome
+        if len(recent) > MAX_REPEATED_GENOMES:
+            recent.popitem(last=False)
+        evolver.tell(proposal, unpack_scores(packed, info.task["points"]), genome=genome)
+        # Proposals that were never scored used up random numbers too.
         evolver.rng.bit_generator.state = unpack_rng(rng)

@@ -1,4 +1,4 @@
-"""Steps as rows of the store, and a history made of them again."""
+"""Rows: generations as rows of the table ``steps``, and a history read back from them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from m2n2lab.core.history import COLUMNS, History
 from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Proposal, Standing
 
-NOBODY = -1
-LARGEST = 2**63 - 1
-"""What SQLite keeps as a whole number."""
+EMPTY = -1
+"""Id of an empty row of an archive."""
 
-STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 29)})"
+MAX_INTEGER = 2**63 - 1
+"""Largest integer of SQLite."""
 
-TOLD = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
-"""Columns of which ``proposal_of`` makes a proposal."""
+INSERT_STEP = f"INSERT OR REPLACE INTO steps VALUES ({','.join('?' * 29)})"
+
+PROPOSAL_COLUMNS = "child, outside, parent_a, parent_b, split, mix, seed, by_hand"
+"""Columns from which ``proposal_of`` makes a proposal."""
 
 MISSING = "9e999"
-"""What SQLite reads as infinity: no number of a history, which can stand for those it lacks."""
+"""Infinity in SQL: stands for NULL, because no history holds an infinite number."""
 
 _HISTORY = {
     "displaced": "CASE WHEN accepted THEN rival END",
@@ -56,7 +58,7 @@ def step_row(
         b,
         split,
         mix,
-        seed if seed is None or seed <= LARGEST else str(seed),
+        seed if seed is None or seed <= MAX_INTEGER else str(seed),
         by_hand,
         verdict.accepted,
         verdict.score,
@@ -80,19 +82,23 @@ def step_row(
     )
 
 
-def proposal_of(told: tuple[Any, ...]) -> Proposal | None:
-    """Return the proposal in the columns ``TOLD``; ``None`` for a model from outside."""
-    _, outside, a, b, split, mix, seed, by_hand = told
+def proposal_of(row: tuple[Any, ...]) -> Proposal | None:
+    """Return the proposal in ``PROPOSAL_COLUMNS``; ``None`` for an external model."""
+    _, outside, a, b, split, mix, seed, by_hand = row
     if outside:
         return None
     parents = tuple(id for id in (a, b) if id is not None)
     return Proposal(parents, split, mix, int(seed), tuple(by_hand.split()))
 
 
-def pack_ids(now: Population) -> bytes:
-    """Return who lives by row, as bytes."""
-    ids = [NOBODY if member is None else member.id for member in now.rows]
-    return np.array(ids, "<i8").tobytes()
+def row_ids(population: Population) -> list[int]:
+    """Return the members' ids by row of the archive."""
+    return [EMPTY if member is None else member.id for member in population.rows]
+
+
+def pack_ids(population: Population) -> bytes:
+    """Return the members' ids by row as bytes."""
+    return np.array(row_ids(population), "<i8").tobytes()
 
 
 def unpack_ids(packed: bytes) -> list[int]:
@@ -102,17 +108,17 @@ def unpack_ids(packed: bytes) -> list[int]:
 
 
 class Past(NamedTuple):
-    """A history before the run that tells of it, as ``History.restore`` takes it."""
+    """The history before a run began, as ``History.restore`` takes it."""
 
     table: NDArray[np.float64]  # (steps, columns)
     start: Standing
-    parts: dict[int, Sequence[float]]
+    class_means: dict[int, Sequence[float]]
 
 
 def pack_past(records: History, now: Standing) -> bytes:
-    """Return a history so far, and how things stood before it."""
+    """Return a history so far, and the standing before it, as bytes."""
     start = records.start or now
-    told = {
+    head = {
         "columns": COLUMNS,
         "parts": list(records.class_means.items()),
         "start": {
@@ -125,14 +131,14 @@ def pack_past(records: History, now: Standing) -> bytes:
         },
     }
     table = records.table().astype("<f8").tobytes()
-    return zlib.compress(json.dumps(told).encode() + b"\n" + table, 1)
+    return zlib.compress(json.dumps(head).encode() + b"\n" + table, 1)
 
 
 def unpack_past(packed: bytes) -> Past:
-    """Return what ``pack_past`` packed."""
-    head, table = zlib.decompress(packed).split(b"\n", 1)
-    told = json.loads(head)
-    start = told["start"]
+    """Return the history that ``pack_past`` packed."""
+    first_line, table = zlib.decompress(packed).split(b"\n", 1)
+    head = json.loads(first_line)
+    start = head["start"]
     fitness = np.array(start["fitness"])
     fitness.flags.writeable = False
     standing = Standing(
@@ -143,8 +149,8 @@ def unpack_past(packed: bytes) -> Past:
         start["coverage"],
         start["entropy"],
     )
-    rows = np.frombuffer(table, "<f8").reshape(-1, len(told["columns"])).astype(float)
-    return Past(rows, standing, dict(told.get("parts", ())))  # the first stores lack them
+    rows = np.frombuffer(table, "<f8").reshape(-1, len(head["columns"])).astype(float)
+    return Past(rows, standing, dict(head.get("parts", ())))  # the first stores lack them
 
 
 def history_rows(file: sqlite3.Connection, run: int, last: int) -> NDArray[np.float64]:
@@ -153,7 +159,7 @@ def history_rows(file: sqlite3.Connection, run: int, last: int) -> NDArray[np.fl
     rows = file.execute(
         f"SELECT {columns} FROM steps WHERE run = ? AND step <= ? ORDER BY step", (run, last)
     )
-    # Value by value: of 50,000 steps this takes half as long as an array of tuples.
+    # Value by value: for 50,000 steps this takes half as long as an array of tuples.
     values = np.fromiter(chain.from_iterable(rows), float)
     values[np.isinf(values)] = np.nan
     return values.reshape(-1, len(COLUMNS))

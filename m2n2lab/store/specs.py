@@ -1,4 +1,4 @@
-"""What a run is about, in plain values, and the same task, space and evolver made of them."""
+"""Specs: descriptions of a run's task and space as plain values, and how they are made again."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seed:
-    """A model that the space was made of.
+    """A model that the space was made from.
 
     Attributes:
         name: the path or hub id of a checkpoint; the name of a vector, or ``seed k``.
         sha256: of the checkpoint's weights, or of the vector.
-        genome: the vector as ``pack_genome`` packs it; ``None`` of checkpoints.
+        genome: the vector as ``pack_genome`` packs it; ``None`` for checkpoints.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Seed:
     genome: bytes | None = None
 
 
-def task_words(task: Task) -> dict[str, Any]:
-    """Return what a task is, and how it is made again where that is known."""
+def describe_task(task: Task) -> dict[str, Any]:
+    """Return a description of a task, and its origin if that is known."""
     return {
         "name": task.name,
         "points": task.points,
@@ -54,26 +54,24 @@ def task_words(task: Task) -> dict[str, Any]:
     }
 
 
-def space_words(space: Space) -> tuple[dict[str, Any], list[Seed]]:
-    """Return what a space is, and its seeds.
+def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
+    """Return a description of a space, and its seeds.
 
     Raises:
-        InputError: a space of one's own with other genomes than vectors or recipes, a checkpoint
-            that cannot be read.
+        InputError: the genomes of a custom space are neither vectors nor recipes, or a checkpoint
+            cannot be read.
     """
     if isinstance(space, CheckpointSpace):
         first: Recipe = space.seeds[0]
         record = space.record(first).to_json()
-        seeds = [Seed(told["id"], told["sha256"]) for told in record["seeds"]]
-        about = {key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")}
-        given = space.given_module
+        seeds = [Seed(seed["id"], seed["sha256"]) for seed in record["seeds"]]
         return {
             "kind": "checkpoint",
             "size": space.size,
-            "module": given,
+            "module": space.given_module,
             "granularity": space.granularity,
             "device": space.device,
-            **about,
+            **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
@@ -92,89 +90,89 @@ def space_words(space: Space) -> tuple[dict[str, Any], list[Seed]]:
     }, seeds
 
 
-def made_task(words: dict[str, Any], task: Task | None) -> Task:
-    """Return the task of a run: ``task``, or the same one made again.
+def restore_task(recorded: dict[str, Any], task: Task | None) -> Task:
+    """Return the task of a run: ``task``, or the recorded one made again.
 
     Raises:
-        StoreError: it cannot be made again, or another one came.
+        StoreError: it cannot be made again, or ``task`` is another one.
     """
     if task is None:
         try:
-            task = make_again(words["origin"])
+            task = make_again(recorded["origin"])
         except InputError as error:
             raise StoreError(str(error)) from error
-    if task.identity() != words["identity"]:
+    if task.identity() != recorded["identity"]:
         raise StoreError(
-            f"The run's task is {words['name']!r} with {words['points']} data points, but another "
-            f"one came ({task.name!r} with {task.points}, or other data); give the task that was "
-            f"recorded."
+            f"The task must be the run's {recorded['name']!r} with {recorded['points']} data "
+            f"points, got {task.name!r} with {task.points} or with other data; give the recorded "
+            f"task."
         )
     return task
 
 
-def made_space(
-    words: dict[str, Any],
+def restore_space(
+    recorded: dict[str, Any],
     seeds: Sequence[Seed],
     vectors: Sequence[Vector | None],
     given: Sequence[Any] | NDArray[Any] | Space | None,
     task: Task,
 ) -> Space:
-    """Return the space of a run: made of the seeds that were given, or of those recorded.
+    """Return the space of a run, made from the seeds that are given or recorded.
 
     Args:
-        words: as ``space_words`` has it.
-        seeds: as recorded.
-        vectors: (K,) the seeds' own, of dense models.
+        recorded: the description from ``describe_space``.
+        seeds: the recorded seeds.
+        vectors: (K,) their vectors, for dense models.
         given: seeds or a space; ``None`` to make it again.
-        task: what scores its models.
+        task: the task that scores its models.
 
     Raises:
-        StoreError: it cannot be made again, or other seeds came.
+        StoreError: it cannot be made again, or the given seeds are others.
     """
     if given is not None:
         space = given if isinstance(given, Space) else task.space(given)
-    elif words["module"] or words["kind"] == "own":
+    elif recorded["module"] or recorded["kind"] == "own":
         raise StoreError(
-            "The run's models are torch modules or of a space of one's own, whose code is not in "
-            "the store; give the seeds as seeds=."
+            "The run's models are torch modules or of a custom space, whose code is not in the "
+            "store; give the seeds as seeds=."
         )
-    elif words["kind"] == "checkpoint":
+    elif recorded["kind"] == "checkpoint":
         space = CheckpointSpace(
-            *(_place(seed.name) for seed in seeds),
-            components=words["components"],
-            granularity=words["granularity"],
-            dtype=TORCH_NAMES.get(words["dtype"] or ""),
-            vocab=words["vocab"],
-            tokenizer=words["tokenizer"],
-            device=words["device"],
+            *(_path_or_id(seed.name) for seed in seeds),
+            components=recorded["components"],
+            granularity=recorded["granularity"],
+            dtype=TORCH_NAMES.get(recorded["dtype"] or ""),
+            vocab=recorded["vocab"],
+            tokenizer=recorded["tokenizer"],
+            device=recorded["device"],
         )
     else:
-        layout = Layout(words["layout"])
+        layout = Layout(recorded["layout"])
         values = [vector.values for vector in vectors if vector is not None]
-        dense = DenseSpace(values, layout, words["device"], words["dtype"])
+        dense = DenseSpace(values, layout, recorded["device"], recorded["dtype"])
         dense.names = tuple(seed.name for seed in seeds)
         space = dense
-    _, found = space_words(space)
-    for known, seed in zip(seeds, found, strict=False):
-        if known.sha256 != seed.sha256:
+    _, found = describe_space(space)
+    for expected, seed in zip(seeds, found, strict=False):
+        if expected.sha256 != seed.sha256:
             raise StoreError(
-                f"The run's {known.name} has SHA-256 {known.sha256:.12}…, but the one that came "
-                f"has {seed.sha256:.12}…; give the seeds as they were recorded."
+                f"The run's {expected.name} must have SHA-256 {expected.sha256:.12}…, got "
+                f"{seed.sha256:.12}…; give the recorded seeds."
             )
-    if len(seeds) != len(found) or space.size != words["size"]:
+    if len(seeds) != len(found) or space.size != recorded["size"]:
         raise StoreError(
-            f"The run has {len(seeds)} seeds of {words['size']:,} parameters, but {len(found)} of "
-            f"{space.size:,} came; give the seeds as they were recorded."
+            f"The run must have {len(seeds)} seeds of {recorded['size']:,} parameters, got "
+            f"{len(found)} of {space.size:,}; give the recorded seeds."
         )
     return space
 
 
-def _place(name: str) -> str:
-    """Return where a checkpoint is: what was given, as a path where it is one."""
+def _path_or_id(name: str) -> str:
+    """Return the source of a checkpoint, in the system's spelling if it is a path."""
     return str(Path(name)) if Path(name).exists() else name
 
 
-def made_evolver(
+def restore_evolver(
     method: str,
     options: dict[str, Any],
     task: Task,
@@ -182,12 +180,12 @@ def made_evolver(
     known: NDArray[np.float64],
     kind: type[Evolver],
 ) -> Evolver:
-    """Return a new evolver, its seeds not evaluated but scored as ``known`` (K, D)."""
+    """Return a new evolver whose seeds are not evaluated but have the scores ``known`` (K, D)."""
     if method in METHODS:
         return make_evolver(method, task, space, known=known, **options)
     if kind.method != method:
         raise StoreError(
-            f"The run is of method {method!r}, which is none of m2n2lab's; resume it with "
-            f"its own class of evolvers."
+            f"The class of evolvers must have the run's method {method!r}, got {kind.method!r}; "
+            f"resume it with kind=, the class that made it."
         )
     return kind(task, space, known=known, **options)

@@ -1,4 +1,4 @@
-"""The one process that may write a store; a dead one holds nobody up."""
+"""Writer: the one connection of the one process that may write a store."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from m2n2lab.store.schema import StoreError, connect, sentences
+from m2n2lab.store.schema import StoreError, connect, sqlite_errors
 
 _open: dict[Path, Writer] = {}
-_opening = threading.RLock()
+_open_lock = threading.RLock()
 
 
 class Writer:
-    """A connection that writes, shared by all that this process records in one file.
+    """A connection for writing, shared by all recorders of this process for one file.
 
-    The lock is the operating system's, on a file beside the store; it ends with its process,
-    however that ends.
+    The lock is the operating system's, on a file beside the store; it is released when the
+    process ends, however that ends.
 
     Attributes:
         path: the store.
@@ -33,52 +33,52 @@ class Writer:
         self.path = path
         self.runs: set[int] = set()
         self._users = 0
-        self._turn = threading.RLock()
+        self._thread_lock = threading.RLock()
         self._lock = FileLock(_beside(path, "lock"), thread_local=False)
-        if not path.parent.is_dir():  # the lock would make it
+        if not path.parent.is_dir():  # the lock would create it
             raise StoreError(
-                f"The store {path} must be in a folder, but there is none at {path.parent}; make "
-                f"it, or choose another place."
+                f"The store {path} must be in a folder that exists, got {path.parent}; create it, "
+                f"or choose another path."
             )
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StoreError(
-                f"The store {path} can have one writer, but {_holder(path)} is writing to it; wait "
-                f"for its end, or choose another file."
+                f"The store {path} must have one writer, but {_holder(path)} is writing to it; "
+                f"wait for that to end, or choose another file."
             ) from None
         except OSError as error:
             raise StoreError(
-                f"The store {path} must be a file that can be written, but: "
-                f"{error.strerror or error}; choose another place."
+                f"The store {path} must be a file that can be written, but the system says "
+                f"{error.strerror or error}; choose another path."
             ) from error
         try:
             self._connection = connect(path, write=True)
-            # A commit survives the end of the process; a power cut costs the last ones at most.
+            # A commit survives the end of the process; a power cut costs the last few at most.
             self._connection.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
             self._lock.release()
             raise
-        with suppress(OSError):  # the name only serves whoever is refused
+        with suppress(OSError):  # the name only serves the error of a second writer
             _beside(path, "writer").write_text(f"process {os.getpid()} on {socket.gethostname()}")
 
     @classmethod
     def open(cls, path: Path) -> Writer:
-        """Return the writer of a store, the same for all who ask in this process.
+        """Return the writer of a store; all callers in this process share one.
 
         Raises:
             StoreError: another process writes to it, or it cannot be opened.
         """
         path = path.resolve()
-        with _opening:
+        with _open_lock:
             writer = _open.get(path) or cls(path)
             writer._users += 1
             _open[path] = writer
         return writer
 
     def close(self) -> None:
-        """Let go of it; the last one who does so closes the file."""
-        with _opening:
+        """Release the writer; the last release closes the file."""
+        with _open_lock:
             self._users -= 1
             if self._users == 0:
                 del _open[self.path]
@@ -88,12 +88,12 @@ class Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write all that is done within, or nothing.
+        """Commit all that is written within, or nothing.
 
         Raises:
             StoreError: it cannot be written.
         """
-        with self._turn, sentences(self.path):
+        with self._thread_lock, sqlite_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -105,7 +105,7 @@ class Writer:
 
 
 def in_use(path: Path) -> bool:
-    """Return whether a living process writes to a store."""
+    """Return whether a running process writes to a store."""
     lock = FileLock(_beside(path, "lock"), thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -115,12 +115,12 @@ def in_use(path: Path) -> bool:
     return False
 
 
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.name}-{what}")
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}-{suffix}")
 
 
 def _holder(path: Path) -> str:
-    """Return who writes to a store, in words."""
+    """Return a description of the process that writes to a store."""
     try:
         return _beside(path, "writer").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Tasks that ship with the lab, and ``from_function`` for one's own."""
+"""Tasks that ship with the lab, and ``from_function`` for your own."""
 
 from m2n2lab.core.task import Sample, Task, Tasks, from_function
 from m2n2lab.tasks.classify import Classify

@@ -1,4 +1,4 @@
-"""What tasks share whose evaluations take long: answers that are kept, progress, a way to stop."""
+"""Answer cache: a base class for tasks with long evaluations, with progress and interruption."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.space import Space
 
 Answers = dict[Any, Any]
-"""What one member answered, by whatever a task asks with."""
+"""Answers of one member; the keys are the task's own."""
 
-REMEMBERED = 64
-"""Members whose answers are kept: an archive, and the last children that did not live."""
+MAX_CACHED_MEMBERS = 64
+"""Members whose answers are kept: an archive and the latest rejected children."""
 
 
-class RememberingTask(Task):
-    """A task that keeps what members answered.
+class CachingTask(Task):
+    """A task that caches the answers of members.
 
-    So a view which shows answers, or an evaluation that goes on after it was stopped, asks nothing
-    twice. A member is known by the recipe that its space wrote into the live model; a model from
-    elsewhere is asked anew each time.
+    Views that show answers, and evaluations resumed after a stop, then ask nothing twice. A member
+    is identified by the recipe that its space wrote into the live model; other models are asked
+    anew each time.
 
     Args:
         points: D, number of data points.
         known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
 
     Attributes:
-        unit: what one answer is called.
+        unit: the name of one answer in progress reports.
 
     Raises:
-        InputError: lengths that do not fit together.
+        InputError: lengths do not match.
     """
 
     unit: ClassVar[str] = "question"
@@ -46,23 +46,23 @@ class RememberingTask(Task):
     def __init__(self, points: int, **known: Any) -> None:
         super().__init__(points, **known)
         self._watch = Watches()
-        self._forget()
+        self._clear_cache()
 
-    def _forget(self) -> None:
-        self._remembered: WeakKeyDictionary[Any, OrderedDict[Any, Answers]] = WeakKeyDictionary()
+    def _clear_cache(self) -> None:
+        self._cache: WeakKeyDictionary[Any, OrderedDict[Any, Answers]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs; answers and those who watch stay here."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_remembered", "_watch")}
+        """Return the state for another process, without answers and watches."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_cache", "_watch")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without answers and unwatched."""
+        """Restore the state, without answers and watches."""
         self.__dict__.update(state)
         self._watch = Watches()
-        self._forget()
+        self._clear_cache()
 
     def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
-        """Return the space of checkpoints (folders or hub ids), or of modules."""
+        """Return a space of checkpoints (folders or hub ids) or of modules."""
         from m2n2lab.checkpoint import CheckpointSpace
 
         if all(isinstance(seed, str | Path) for seed in seeds):
@@ -70,21 +70,21 @@ class RememberingTask(Task):
         return super().space(seeds)
 
     def watch(self, watch: Watch) -> Callable[[], None]:
-        """Let ``watch`` follow all evaluations from now on; returns a function that ends it."""
+        """Let ``watch`` follow all evaluations; return a function that ends this."""
         return self._watch.add(watch)
 
     def meter(self, total: int) -> Meter:
-        """Return a counter of answers for an evaluation of ``total`` questions."""
+        """Return the meter of an evaluation of ``total`` questions."""
         return Meter(self._watch, total, self.unit)
 
     def _known(self, model: Any) -> Answers:
-        """Return what is known of a model's answers, to be added to."""
+        """Return the cached answers of a model, which the caller may extend."""
         recipe = getattr(model, "recipe", None)
         if recipe is None:
             return {}
-        members = self._remembered.setdefault(model, OrderedDict())
+        members = self._cache.setdefault(model, OrderedDict())
         known = members.setdefault(recipe, {})
         members.move_to_end(recipe)
-        while len(members) > REMEMBERED:
+        while len(members) > MAX_CACHED_MEMBERS:
             members.popitem(last=False)
         return known

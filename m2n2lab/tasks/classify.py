@@ -1,4 +1,4 @@
-"""Classification of any ``(X, y)`` by small perceptrons kept as flat vectors."""
+"""Classification of any ``(X, y)`` by multilayer perceptrons stored as flat vectors."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Classify(Task):
     """Images (or any rows of numbers) and their classes; a model is an MLP in one flat vector.
 
     The vector is [W1 (inputs×hidden), b1, W2 (hidden×classes), b2], further layers likewise, with
-    ReLU between them. Scores are right or wrong.
+    ReLU between them. Scores are binary.
 
     Args:
         X: (D, features) training data, or (D, H, W) images.
         y: (D,) their classes 0..C-1.
-        X_test, y_test: held-out data of the same form; none by default.
+        X_test, y_test: held-out data of the same shapes; none by default.
         hidden: widths of the hidden layers.
         classes: names of the classes; their numbers by default.
-        image_shape: (H, W) of a row, for showing it; taken from (D, H, W) images.
-        name: what views call the task.
+        image_shape: (H, W) of a row, for display; taken from (D, H, W) images.
+        name: name of the task in views.
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: wrong shapes, NaN or infinite values, classes that are not whole numbers.
+        InputError: shapes do not match, values are NaN or infinite, or classes are no integers.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Classify(Task):
         self._data = data.reshape(len(data), -1)
         if self.image_shape and int(np.prod(self.image_shape)) != self._data.shape[1]:
             raise InputError(
-                f"image_shape must hold the {self._data.shape[1]} numbers of a row, but "
-                f"{self.image_shape} came; give height and width."
+                f"image_shape must hold the {self._data.shape[1]} numbers of a row, got "
+                f"{self.image_shape}; give height and width."
             )
         names = range(int(truth.max()) + 1) if classes is None else classes
         super().__init__(len(data), name=name, classes=[str(c) for c in names], groups=truth)
@@ -79,7 +79,7 @@ class Classify(Task):
         self._test: tuple[Tensor, Tensor] | None = None
         if (X_test is None) != (y_test is None):
             raise InputError(
-                "X_test and y_test must come together, but only one of them came; give both or "
+                "X_test and y_test must be given together, got only one of them; give both or "
                 "neither."
             )
         if X_test is not None and y_test is not None:
@@ -88,8 +88,8 @@ class Classify(Task):
             if test.shape[1] != self.widths[0] or test_truth.max() >= len(self.classes):
                 raise InputError(
                     f"X_test must have {self.widths[0]} numbers a row and y_test classes below "
-                    f"{len(self.classes)} as the training data, but {test.shape[1]} numbers and "
-                    f"class {test_truth.max()} came; prepare both in the same way."
+                    f"{len(self.classes)} as the training data, got {test.shape[1]} numbers and "
+                    f"class {test_truth.max()}; prepare both in the same way."
                 )
             self._test = self._tensors(test, test_truth)
 
@@ -98,16 +98,16 @@ class Classify(Task):
         return x.contiguous(), torch.as_tensor(truth, device=self.device)
 
     def identity(self) -> str:
-        """Return a SHA-256 of its training data and of the network's widths."""
+        """Return a SHA-256 of the training data and the network's widths."""
         digest = hashlib.sha256(f"{super().identity()} {self.widths}".encode())
         digest.update(self.training[0].cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def check_space(self, space: Space) -> None:
-        """See that the space's models are vectors of this network's size."""
+        """Check that the space's models are vectors of this network's size."""
         if space.size != self.layout.size:
             raise InputError(
-                f"This network has {self.layout.size} weights, but the space's models have "
+                f"The space's models must have {self.layout.size} weights as this network has, got "
                 f"{space.size}; use task.space(seeds)."
             )
 
@@ -116,7 +116,7 @@ class Classify(Task):
         return DenseSpace(seeds, self.layout, str(self.device))
 
     def logits(self, model: Tensor, x: Tensor) -> Tensor:
-        """Return the network's outputs (n, C) for ``x`` (n, features), also in oneDNN's layout."""
+        """Return outputs (n, C) for ``x`` (n, features), plain or in oneDNN's layout."""
         weights = list(self.layout.split(model).values())
         *body, (last, last_bias) = zip(weights[::2], weights[1::2], strict=True)
         for weight, bias in body:
@@ -127,12 +127,12 @@ class Classify(Task):
     @torch.inference_mode()
     def predict(self, model: Tensor, x: Tensor) -> Tensor:
         """Return the predicted classes (n,) for ``x`` (n, features)."""
-        # max() and not argmax(): the same first maximum in half the time.
-        return self.logits(model, quick(x)).max(dim=1).indices
+        # max() finds the same first maximum as argmax() in half the time.
+        return self.logits(model, to_onednn(x)).max(dim=1).indices
 
     def score(self, model: Tensor, indices: Indices | None) -> NDArray[np.bool_]:
         """Return which data points the model gets right (n,)."""
-        x, y = self._quick[0], self.training[1]
+        x, y = self._onednn[0], self.training[1]
         if indices is not None:
             where = torch.as_tensor(indices, device=self.device)
             x, y = self.training[0][where], y[where]
@@ -140,31 +140,31 @@ class Classify(Task):
         return right
 
     @cached_property
-    def _quick(self) -> list[Tensor]:
-        """The training data and, where there are any, the test data as products are quickest."""
-        return [quick(x) for x, _ in filter(None, (self.training, self._test))]
+    def _onednn(self) -> list[Tensor]:
+        """Training data and, if any, test data in oneDNN's layout, whose products are fastest."""
+        return [to_onednn(x) for x, _ in filter(None, (self.training, self._test))]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What oneDNN lays out cannot be sent: each process makes its own.
-        return {name: value for name, value in vars(self).items() if name != "_quick"}
+        # Tensors in oneDNN's layout cannot be pickled: each process makes its own.
+        return {name: value for name, value in vars(self).items() if name != "_onednn"}
 
     def held_out(self, model: Tensor) -> float:
         """Return the accuracy on the test data in [0, 1]; NaN without test data."""
         if self._test is None:
             return float("nan")
-        x, y = self._quick[1], self._test[1]
+        x, y = self._onednn[1], self._test[1]
         return float((self.predict(model, x) == y).sum()) / len(y)
 
     def held_out_by_class(self, model: Tensor) -> dict[str, float]:
         """Return the test accuracy of each class by name; empty without test data."""
         if self._test is None:
             return {}
-        x, y = self._quick[1], self._test[1]
+        x, y = self._onednn[1], self._test[1]
         right = (self.predict(model, x) == y).cpu().numpy().astype(float)
         return mean_by_group(right, y.cpu().numpy(), self.classes)
 
     def samples(self, model: Tensor, indices: ArrayLike) -> list[Sample]:
-        """Return images, truths and the model's predictions for data points (n,)."""
+        """Return images, true classes and the model's predictions for data points (n,)."""
         where = self.checked_indices(indices)
         predicted = self.predict(
             model, self.training[0][torch.as_tensor(where, device=self.device)]
@@ -182,7 +182,7 @@ class Classify(Task):
 
     @cached_property
     def _range(self) -> tuple[float, float]:
-        """The darkest and the brightest value in all pictures."""
+        """Smallest and largest value in all images."""
         return float(self._data.min()), float(self._data.max())
 
     def _image(self, index: int) -> NDArray[np.float32] | None:
@@ -196,8 +196,8 @@ class Classify(Task):
 
     def random_seeds(self, count: int = 2, rng: int = 0, scale: float = SCALE) -> NDArray[Any]:
         """Return ``count`` random networks (count, N), weights ~ N(0, scale²)."""
-        # A stream of its own: an evolver that is given the same seed must not draw its choices
-        # from the very numbers that made the networks.
+        # A separate stream: an evolver with the same seed must not draw its choices from the
+        # numbers that made the networks.
         draw = np.random.default_rng([whole_number("rng", rng, 0), 1])
         shape = (whole_number("count", count, 1), self.layout.size)
         return draw.normal(0.0, real_number("scale", scale, 0.0), shape).astype(np.float32)
@@ -217,11 +217,12 @@ class Classify(Task):
                 paper's digits 0–4 and 5–9).
             rng: seed of the random networks.
             steps: full-batch steps of Adam.
-            rate: its learning rate.
+            rate: learning rate of Adam.
             start: (K, N) networks to train instead of random ones.
 
         Raises:
-            InputError: an unknown class, a part without data points, other networks to start from.
+            InputError: a class is unknown, a part has no data points, or ``start`` has another
+                shape.
         """
         half = (len(self.classes) + 1) // 2
         numbers = range(len(self.classes))
@@ -230,13 +231,13 @@ class Classify(Task):
         seeds = random if start is None else np.array(start, dtype=np.float32)
         if seeds.shape != random.shape:
             raise InputError(
-                f"start must be a network for each part, shape {random.shape}, but shape "
-                f"{seeds.shape} came; give one vector each."
+                f"start must be a network for each part, shape {random.shape}, got shape "
+                f"{seeds.shape}; give one vector each."
             )
         groups = [self._points_of(part) for part in parts]
         steps, rate = whole_number("steps", steps, 0), real_number("rate", rate, 0.0)
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # gradients are sums over images: their order must not vary
+        torch.set_num_threads(1)  # gradients are sums over images, whose order must not vary
         try:
             trained = [
                 self._train(seed, where, steps, rate).cpu().numpy()
@@ -249,16 +250,14 @@ class Classify(Task):
     def _points_of(self, part: Sequence[int | str]) -> Indices:
         names = {name: number for number, name in enumerate(self.classes)}
         if not isinstance(part, Iterable):
-            raise InputError(
-                f"A part must name classes, as a list, but {part!r} came; write [{part!r}]."
-            )
+            raise InputError(f"A part must be a list of classes, got {part!r}; write [{part!r}].")
         wanted = [names.get(c, c) if isinstance(c, str) else c for c in part]
         where = np.flatnonzero(np.isin(self.groups, [c for c in wanted if c in range(len(names))]))
         unknown = [c for c in wanted if c not in range(len(names))]
         if unknown or not len(where):
             raise InputError(
-                f"A part must name classes that have data points, among {', '.join(names)}, but "
-                f"{list(part)!r} came; choose among them."
+                f"A part must name classes that have data points, among {', '.join(names)}, got "
+                f"{list(part)!r}; choose among them."
             )
         return where
 
@@ -274,11 +273,11 @@ class Classify(Task):
         return model.detach()
 
 
-def quick(x: Tensor) -> Tensor:
-    """Return data (n, features) in oneDNN's layout where torch has it, else as it is.
+def to_onednn(x: Tensor) -> Tensor:
+    """Return data (n, features) in oneDNN's layout if torch supports it, unchanged otherwise.
 
-    Its products take half the time of the BLAS that torch uses for plain tensors, and each row
-    comes out the same, bit for bit, whatever the number of threads and whatever rows are beside it.
+    Its products take half the time of the BLAS that torch uses for plain tensors, and the bits of
+    each row depend neither on the number of threads nor on the other rows.
     """
     if x.is_mkldnn or not len(x) or x.device.type != "cpu":
         return x
@@ -288,7 +287,7 @@ def quick(x: Tensor) -> Tensor:
 def _checked(
     X: ArrayLike, y: ArrayLike, x_name: str, y_name: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return data (n, ...) and classes (n,), known to fit together."""
+    """Return data (n, ...) and classes (n,) as arrays, after checking both."""
     try:
         data, truth = np.asarray(X), np.asarray(y)
     except ValueError as error:
@@ -300,23 +299,23 @@ def _checked(
     if data.ndim not in (2, 3) or not len(data) or truth.shape != (len(data),):
         raise InputError(
             f"{x_name} must have shape (points, features) or (points, height, width) and {y_name} "
-            f"shape (points,), but {data.shape} and {truth.shape} came; give one class a row."
+            f"shape (points,), got {data.shape} and {truth.shape}; give one class a row."
         )
     if not np.issubdtype(data.dtype, np.number) or not np.isfinite(data).all():
         rows = "a text or object array" if data.dtype.kind not in "iufb" else _first_bad(data)
         raise InputError(
-            f"{x_name} must hold finite numbers, but {rows} came; fill in or drop such rows."
+            f"{x_name} must hold finite numbers, got {rows}; fill in or drop such rows."
         )
     if not np.issubdtype(truth.dtype, np.integer) or truth.min() < 0:
         raise InputError(
-            f"{y_name} must hold classes as whole numbers from 0, but {truth.dtype} values such as "
-            f"{_odd(truth)!s} came; number the classes."
+            f"{y_name} must hold classes as integers >= 0, got {truth.dtype} values such as "
+            f"{_invalid_class(truth)!s}; number the classes."
         )
     return data, truth.astype(np.int64)
 
 
-def _odd(truth: NDArray[Any]) -> Any:
-    """Return a value that is no class: a negative one or, where all are odd, the first."""
+def _invalid_class(truth: NDArray[Any]) -> Any:
+    """Return a value that is no class: a negative integer, or the first of another dtype."""
     whole = np.issubdtype(truth.dtype, np.integer)
     return truth.min() if whole else truth.flat[0]
 

@@ -1,4 +1,4 @@
-"""Data sets: scikit-learn's digits (embedded), MNIST from IDX files or OpenML."""
+"""Datasets: scikit-learn's digits (embedded), MNIST from IDX files or OpenML."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.tasks.classify import Classify
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.errors import InputError, whole_number
 
 TRAIN_SHARE = 0.8
-"""Share of a set without a test part of its own that is trained on, from the front."""
+"""Share of a dataset without a test part that is trained on, from the front."""
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -23,7 +23,7 @@ _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 def _front_and_rest(
     name: str, X: NDArray[Any], y: NDArray[Any], limit: int | None = None, **options: Any
 ) -> Classify:
-    """Return a task on the first 80 % of the data, held out on the rest."""
+    """Return a task on the first 80 % of the data, with the rest held out."""
     if limit is not None:
         limit = whole_number("limit", limit, 10)
         X, y = X[:limit], y[:limit]
@@ -31,7 +31,7 @@ def _front_and_rest(
     return Classify(X[:cut], y[:cut], X[cut:], y[cut:], name=name, **options)
 
 
-@remembered
+@records_origin
 def digits(**options: Any) -> Classify:
     """Return the 8×8 digits of scikit-learn: 1,437 to train on, 360 held out, pixels 0..16.
 
@@ -44,20 +44,21 @@ def digits(**options: Any) -> Classify:
     return _front_and_rest("digits", data.images, data.target, **options)
 
 
-@remembered
+@records_origin
 def mnist(folder: str | Path | None = None, limit: int | None = None, **options: Any) -> Classify:
     """Return MNIST, 28×28 pixels scaled to 0..1.
 
-    With ``train-*`` and ``t10k-*`` files both official parts are used; with one of them alone its
-    first 80 % are trained on and the rest is held out.
+    With ``train-*`` and ``t10k-*`` files both official parts are used; of a single part the first
+    80 % are trained on and the rest is held out.
 
     Args:
-        folder: holds the IDX files, gzipped or not; ``None`` fetches ``mnist_784`` from OpenML.
+        folder: folder of the IDX files, gzipped or not; ``None`` fetches ``mnist_784`` from OpenML.
         limit: use only the first ``limit`` images of each part.
         options: ``hidden`` and ``device``, as for ``Classify``.
 
     Raises:
-        InputError: no such folder, missing, truncated or foreign files, nothing to fetch from.
+        InputError: the folder or a file is missing, a file is truncated or in another format, or
+            OpenML cannot be reached.
     """
     parts = _fetch() if folder is None else _read_folder(Path(folder))
     if len(parts) == 1:
@@ -77,7 +78,7 @@ def _fetch() -> list[Part]:
 
     try:
         X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False, parser="liac-arff")
-    except Exception as error:  # whatever the network raises, the person needs the other way
+    except Exception as error:  # whatever the network raises, the fallback is the same
         raise InputError(
             f"MNIST could not be fetched from OpenML ({type(error).__name__}: {error}); give a "
             f"folder with the IDX files instead."
@@ -88,7 +89,7 @@ def _fetch() -> list[Part]:
 
 
 def _read_folder(folder: Path) -> list[Part]:
-    """Return the parts whose IDX files are in a folder, training part first."""
+    """Read the parts whose IDX files are in a folder, training part first."""
     if not folder.is_dir():
         raise InputError(
             f"{folder} must be a folder with MNIST's IDX files, but there is no such folder; check "
@@ -96,42 +97,42 @@ def _read_folder(folder: Path) -> list[Part]:
         )
     parts = []
     for prefix in ("train", "t10k"):
-        images, labels = (_find(folder, f"{prefix}-{kind}") for kind in ("images", "labels"))
+        images, labels = (_find(folder, f"{prefix}-{name}") for name in ("images", "labels"))
         if images is None and labels is None:
             continue
         if images is None or labels is None:
             raise InputError(
                 f"{folder} must hold {prefix}-images-idx3-ubyte and {prefix}-labels-idx1-ubyte, "
-                f"but only one of them is there; add the other."
+                f"got only one of them; add the other."
             )
         x, y = read_idx(images), read_idx(labels)
         if x.ndim != 3 or y.shape != (len(x),):
             raise InputError(
-                f"{images.name} must hold images and {labels.name} one label each, but shapes "
-                f"{x.shape} and {y.shape} came; take both from the same set."
+                f"{images.name} must hold images and {labels.name} one label each, got shapes "
+                f"{x.shape} and {y.shape}; take both from the same dataset."
             )
         parts.append((x.astype(np.float32) / 255.0, y.astype(np.int64)))
     if not parts:
         raise InputError(
-            f"{folder} must hold IDX files such as t10k-images-idx3-ubyte.gz, but none is there; "
-            f"put MNIST's files into it."
+            f"{folder} must hold IDX files such as t10k-images-idx3-ubyte.gz, but has none; put "
+            f"MNIST's files into it."
         )
     return parts
 
 
 def _find(folder: Path, start: str) -> Path | None:
-    """Return the file of a part, however its name is written (``-idx3`` or ``.idx3``)."""
+    """Return the file of a part, named with ``-idx3`` or ``.idx3``; ``None`` if missing."""
     return next((path for path in sorted(folder.iterdir()) if path.name.startswith(start)), None)
 
 
 def read_idx(path: str | Path) -> NDArray[Any]:
-    """Return the array in an IDX file, gzipped or not.
+    """Read the array in an IDX file, gzipped or not.
 
-    The format: two zero bytes, a type, the number of dimensions, each as a big-endian 32-bit
-    size, then the values.
+    The format: two zero bytes, a type, the number of dimensions, their sizes as big-endian 32-bit
+    integers, then the values.
 
     Raises:
-        InputError: unreadable, not an IDX file, or truncated.
+        InputError: the file cannot be read, is no IDX file, or is truncated.
     """
     path = Path(path)
     try:
@@ -146,17 +147,16 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     start = 4 + 4 * dimensions
     if len(raw) < start or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or not dimensions:
         raise InputError(
-            f"{path} must be an IDX file, but its first bytes are {raw[:4].hex() or 'none'}; get "
-            f"MNIST's own file."
+            f"{path} must be an IDX file, got a file that starts with "
+            f"{raw[:4].hex() or 'nothing'}; get MNIST's own file."
         )
     shape = tuple(np.frombuffer(raw[4:start], dtype=">u4").tolist())
-    kind = np.dtype(_IDX_TYPES[raw[2]])
-    expected = int(np.prod(shape, dtype=object)) * kind.itemsize
+    dtype = np.dtype(_IDX_TYPES[raw[2]])
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if len(raw) - start != expected:
         raise InputError(
-            f"{path} must hold {expected:,} bytes of values for shape {shape}, but holds "
-            f"{len(raw) - start:,}; it is truncated or damaged: get it again."
+            f"{path} must hold {expected:,} bytes of values for shape {shape}, got "
+            f"{len(raw) - start:,}; get it again."
         )
-    return (
-        np.frombuffer(raw, dtype=kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
-    )
+    values = np.frombuffer(raw, dtype=dtype, offset=start)
+    return values.reshape(shape).astype(dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Tasks that can be made again from a few words, in another process or on another day."""
+"""Registry of task factories, whose tasks can be rebuilt from plain values."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FACTORIES = (
     "shop",
     "shapes",
 )
-"""Functions whose tasks can be made again; each is an extension slot ``task_<name>``."""
+"""Factories whose tasks can be rebuilt; each is an extension slot ``task_<name>``."""
 
 
-def remembered(factory: Callable[P, T]) -> Callable[P, T]:
-    """Let the tasks of a factory know how they were made, where plain values say it."""
+def records_origin(factory: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a task factory: set ``origin`` of its tasks if all arguments are plain values."""
 
     @wraps(factory)
     def make(*args: P.args, **options: P.kwargs) -> T:
@@ -40,7 +40,7 @@ def remembered(factory: Callable[P, T]) -> Callable[P, T]:
         given |= given.pop("options", {})
         try:
             arguments = json.loads(json.dumps(given, default=_plain))
-        except TypeError:  # a function or an object: only whoever gave it has it
+        except TypeError:  # a function or an object, which only the caller has
             return task
         task.origin = {"task": factory.__name__, "arguments": arguments}
         return task
@@ -55,15 +55,15 @@ def _plain(value: Any) -> Any:
 
 
 def make_again(origin: Mapping[str, Any] | None) -> Task:
-    """Return the task that an ``origin`` tells of.
+    """Rebuild a task from its ``origin``.
 
     Raises:
-        InputError: there is none, or the task's data are no longer there.
+        InputError: ``origin`` is ``None``, or the task's data are no longer available.
     """
     if origin is None:
         raise InputError(
-            "A task must be one of m2n2lab.tasks to be made again, but this one was made of a "
-            "function or of data of one's own; give it as task=."
+            "A task must come from a factory of m2n2lab.tasks to be rebuilt, but this one was made "
+            "from a function or from other data; give it as task=."
         )
     if "tasks" in origin:
         return Tasks([make_again(part) for part in origin["tasks"]])

@@ -106,6 +106,11 @@ class FairSemaphore:
         self._queue: deque[threading.Lock] = deque()
         self._lock = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """Number of threads that wait for a place."""
+        return len(self._queue)
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Hold a place during the ``with`` block."""

@@ -1,6 +1,6 @@
-"""Drawings of what ``analysis`` computes: HoloViews plots, HTML displays, themes, fonts.
+"""Viz: HoloViews plots of the data in ``analysis``, HTML displays, themes and fonts.
 
-``evolver.plot`` has the plots of a search; these names are for plots of one's own in the same look.
+``evolver.plot`` has the plots of a search; these names are for custom plots in the same style.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``evolver.plot``: every drawing of one search, as HoloViews objects."""
+"""Plot accessor: ``evolver.plot``, the plots of one search as HoloViews objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m2n2lab.viz.theme import LIGHT, Theme
 
 
 class Plots:
-    """Plots of one search, as it stands when they are asked for.
+    """Plots of the current state of one search.
 
     Args:
         evolver: the search; another thread may step it meanwhile.
@@ -28,7 +28,7 @@ class Plots:
         self._theme = theme.on_paper
 
     def coverage(self, mode: str = "worth") -> Any:
-        """Return the niche map (``niches_data``): members × data points, by what a point is worth.
+        """Return the niche map (``niches_data``): the worth of each data point to each member.
 
         Args:
             mode: ``"solved"``, ``"worth"`` or ``"only one"``.
@@ -39,7 +39,7 @@ class Plots:
         return sized(draw_niches(data, archive.size, self._theme, mode), 420)
 
     def attraction(self) -> Any:
-        """Return the attraction matrix (``attraction_data``): what B can do that A lacks."""
+        """Return the attraction matrix (``attraction_data``): what B solves and A lacks."""
         with self._evolver.turn():
             data = attraction_data(self._evolver.archive, self._evolver.task)
         return sized(draw_attraction(data, self._theme), 440, 520)
@@ -51,14 +51,14 @@ class Plots:
         return sized(draw_curves(data, self._theme), 320)
 
     def lineage(self, focus: int | None = None, whole: bool = True) -> Any:
-        """Return who came from whom (``lineage_data``).
+        """Return the family tree of the members (``lineage_data``).
 
         Args:
-            focus: id of the member whose ancestry stands out; the best by default.
+            focus: id of the member whose ancestry is highlighted; the best by default.
             whole: the whole run, otherwise its recent part.
 
         Raises:
-            InputError: the focus never lived.
+            InputError: the focus was never a member.
         """
         with self._evolver.turn():
             chosen = self._evolver.best.id if focus is None else focus
@@ -66,7 +66,7 @@ class Plots:
         return sized(draw_lineage(data, self._theme, whole), 420)
 
     def painting(self) -> Any:
-        """Return what the living are made of, along the flat vector (``painting_data``)."""
+        """Return the seeds' shares along the members' flat vectors (``painting_data``)."""
         evolver = self._evolver
         with evolver.turn():
             data = painting_data(evolver.archive, evolver.space.layout, retraced(evolver))
@@ -80,7 +80,7 @@ class Plots:
             cells: splits and mixes, one more than a power of two; each cell is a child.
 
         Raises:
-            InputError: a parent that does not live, or another number of cells.
+            InputError: a parent is not a member, or the number of cells is another.
         """
         data = landscape_data(self._evolver, a, b, cells)
         return sized(draw_landscape(data, None, self._theme), 420, 560)

@@ -1,4 +1,4 @@
-"""Pictures of several members side by side, as one PNG."""
+"""Contact sheet: images of several members side by side, as one PNG."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from m2n2lab.tasks.images.text2image import Drawn
 
 CELL, GAP, HEAD, SIDE = 96, 8, 66, 144
-"""Pixels of a picture's side, between pictures, above them, and left of them."""
+"""Pixels: side of an image, gap between images, space above them, and space left of them."""
 
 PAPER, INK, QUIET = "#ffffff", "#1d1d1f", "#6b6b70"
 
 
 class Row(NamedTuple):
-    """One member's pictures.
+    """One member's images.
 
     Attributes:
-        name: of the member.
-        drawn: what it drew, one for each column.
+        name: the member's name.
+        drawn: its images, one for each column.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Row(NamedTuple):
 
 
 def draw_sheet(rows: Sequence[Row]) -> bytes:
-    """Return members' pictures for the same prompts as a PNG, each with its score.
+    """Return members' images for the same prompts as a PNG, each with its score.
 
     Args:
-        rows: of equal lengths, at least one.
+        rows: one or more rows of the same length.
     """
     from PIL import Image, ImageDraw
 
@@ -52,10 +52,10 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
         _write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
         for column, drawn in enumerate(row.drawn):
             x = SIDE + column * (CELL + GAP)
-            grain = Image.Resampling.NEAREST
+            resampling = Image.Resampling.NEAREST
             if drawn.picture.shape[1] > CELL:
-                grain = Image.Resampling.LANCZOS
-            sheet.paste(Image.fromarray(drawn.picture).resize((CELL, CELL), grain), (x, y))
+                resampling = Image.Resampling.LANCZOS
+            sheet.paste(Image.fromarray(drawn.picture).resize((CELL, CELL), resampling), (x, y))
             pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
             if not np.isnan(drawn.score):
                 _write(pen, x, y + CELL + 2, f"{drawn.score:.2f}", 11, QUIET)
@@ -67,7 +67,7 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
 def _write(
     pen: Any, x: int, y: int, text: str, size: int, ink: str, width: int = CELL, lines: int = 4
 ) -> None:
-    """Write a text, broken where it has to be: after a space, or anywhere in Japanese."""
+    """Write a text in lines, broken at spaces or, in Japanese, anywhere."""
     font = font_for(text, size)
     pieces = [f"{word} " for word in text.split(" ")] if " " in text else list(text)
     rows, row = [], ""
@@ -79,24 +79,24 @@ def _write(
     rows.append(row)
     if len(rows) > lines:
         rows = [*rows[: lines - 1], rows[lines - 1].rstrip()[:-1] + "…"]
-    for line, words in enumerate(rows):
-        pen.text((x, y + line * (size + 2)), words.rstrip(), font=font, fill=ink)
+    for line, row in enumerate(rows):
+        pen.text((x, y + line * (size + 2)), row.rstrip(), font=font, fill=ink)
 
 
 def sheet_of(evolver: Evolver, many: int = 4) -> bytes:
-    """Return a sheet of a search over pipelines: the seeds above, the best member below.
+    """Return a sheet of a search over image pipelines: the seeds above, the best member below.
 
     Args:
-        evolver: the search; its task draws.
-        many: prompts in each language.
+        evolver: a search on an image task.
+        many: number of prompts in each language.
     """
     task: Any = evolver.task
     space: Any = evolver.space
     prompts = task.exhibits(many)
-    named = [
+    models = [
         (seed.path.name, genome) for seed, genome in zip(space.plan.seeds, space.seeds, strict=True)
     ]
-    named.append((f"merged: member {evolver.best.id}", evolver.best.genome))
+    models.append((f"merged: member {evolver.best.id}", evolver.best.genome))
     return draw_sheet(
-        [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in named]
+        [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in models]
     )

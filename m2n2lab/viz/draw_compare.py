@@ -1,4 +1,4 @@
-"""HoloViews object of several searches' curves, each with its name at the end."""
+"""Comparison plot: the curves of several searches, each with its name at the end."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any
 
 import holoviews as hv
 
-from m2n2lab.analysis.comparison import LABEL_HEIGHT, CompareData, compare_data, label_places
+from m2n2lab.analysis.comparison import MIN_LABEL_GAP, CompareData, compare_data, label_heights
 from m2n2lab.analysis.maps import curves_data
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.utils.errors import InputError
-from m2n2lab.viz.draw_maps import Hook, sans, sized, styled
+from m2n2lab.viz.draw_maps import Hook, font_hook, sized, theme_hook
 from m2n2lab.viz.theme import LIGHT, Theme
 
-ROOM = 1.3
-"""Width of the plot for each unit of the longest curve: names stand on the right."""
+X_RANGE_FACTOR = 1.3
+"""End of the x axis, as a multiple of the last step: leaves room for names on the right."""
 
-MOST_LETTERS = 26
-"""Letters of a name that are shown."""
+MAX_NAME_CHARS = 26
+"""Longest name that is shown in full."""
 
 Columns = dict[str, Any]
 
 
 def run_colour(theme: Theme, number: int) -> str:
-    """Return the colour of a search; there are as many as a page holds."""
+    """Return the colour of a search; there are as many as searches on a page."""
     return theme.runs[number % len(theme.runs)]
 
 
 def compare_columns(
-    data: CompareData, theme: Theme, apart: float = LABEL_HEIGHT
+    data: CompareData, theme: Theme, apart: float = MIN_LABEL_GAP
 ) -> dict[str, Columns]:
-    """Return the sources of the plot: curves, and names at their ends, so far ``apart``."""
+    """Return the sources of the plot: curves, and names at their ends, ``apart`` by so much."""
     colours = [run_colour(theme, number) for number in data.numbers]
-    places = label_places(data, apart)
+    places = label_heights(data, apart)
     named = [k for k, steps in enumerate(data.steps) if len(steps)]
     return {
         "runs": {
@@ -51,24 +51,24 @@ def compare_columns(
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"
+    return name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1] + "…"
 
 
 def draw_compare(
-    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = LABEL_HEIGHT
+    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = MIN_LABEL_GAP
 ) -> Any:
-    """Draw the curves over the forward passes, with names so far ``apart`` (``label_places``)."""
+    """Draw the curves over the forward passes, with names ``apart`` (see ``label_heights``)."""
     columns = compare_columns(data, theme, apart)
     lines = [
         {"x": x, "y": y, "colour": colour}
         for x, y, colour in zip(*columns["runs"].values(), strict=True)
     ]
-    watched: dict[str, Any] = {"default_tools": [], "show_legend": False}
+    options: dict[str, Any] = {"default_tools": [], "show_legend": False}
     curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(
         color="colour",
         line_width=2.2,
         hooks=[_coloured(columns["runs"], "line_color"), *hooks],
-        **watched,
+        **options,
     )
     names = columns["names"]
     labels = hv.Labels(
@@ -81,16 +81,16 @@ def draw_compare(
         text_font_size="11px",
         text_align="left",
         text_baseline="middle",
-        hooks=[sans, _coloured(names, "text_color"), *hooks],
-        **watched,
+        hooks=[font_hook, _coloured(names, "text_color"), *hooks],
+        **options,
     )
     low, high = data.bounds
     return (curves * labels).opts(
         responsive=True,
         toolbar=None,
         default_tools=[],
-        hooks=[styled(theme, grid=True, axes=False), *hooks],
-        xlim=(0, data.last * ROOM),
+        hooks=[theme_hook(theme, grid=True, axes=False), *hooks],
+        xlim=(0, data.last * X_RANGE_FACTOR),
         ylim=(low, high),
         xformatter="%d",
         xlabel="forward passes",
@@ -98,15 +98,15 @@ def draw_compare(
     )
 
 
-def _coloured(columns: Columns, part: str) -> Hook:
+def _coloured(columns: Columns, attribute: str) -> Hook:
     """Return a hook that takes each mark's colour from the source.
 
-    HoloViews leaves the column out where all marks have one colour, as a single run's have.
+    HoloViews omits the column if all marks have one colour, as those of a single run.
     """
 
     def hook(plot: Any, element: Any) -> None:
         plot.handles["source"].data = columns
-        setattr(plot.handles["glyph"], part, "colour")
+        setattr(plot.handles["glyph"], attribute, "colour")
 
     return hook
 
@@ -129,11 +129,11 @@ def compare(
         theme: colours.
 
     Raises:
-        InputError: no runs, or an unknown metric.
+        InputError: there are no runs, or the metric is unknown.
     """
     if not runs:
         raise InputError(
-            'There must be at least one run to compare, but none came; write {"m2n2": evolver, …}.'
+            'compare needs at least one run, got none; give them by name, as {"m2n2": evolver, …}.'
         )
     curves = {name: curves_data(evolver) for name, evolver in runs.items()}
     return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)

@@ -1,4 +1,4 @@
-"""The HoloViews object of a landscape: a pair's children over split and mix."""
+"""Landscape plot: the scores of a pair's children over split and mix."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from bokeh.models import NumeralTickFormatter
 
 from m2n2lab.analysis.landscape import LandscapeData
-from m2n2lab.viz.draw_maps import Hook, colorbar, part, plot_options, sans
+from m2n2lab.viz.draw_maps import Hook, colorbar, element_options, font_hook, plot_options
 from m2n2lab.viz.theme import Theme, ramp
-from m2n2lab.viz.tooltips import explained
+from m2n2lab.viz.tooltips import tooltip_hook
 
 MARGIN = 0.075
-"""Room around the map, for the names of its corners and for what its marks mean."""
+"""Margin around the map, as a share of its side: for the names of its corners and the legend."""
 
-KEY = "A, B: parents · ★ best · ⊕ bench"
+LEGEND = "A, B: parents · ★ best · ⊕ bench"
 
 
 def corners(data: LandscapeData, theme: Theme) -> dict[str, list[Any]]:
-    """Return where names stand beside the corners that are the parents, the names and colours.
+    """Return positions, names and colours of the labels beside the corners, which are the parents.
 
-    The mix is B's share before the split, so where all of the vector lies before it mix 0 is A,
-    and where none does mix 0 is B.
+    The mix is B's share before the split: mix 0 is A if all of the vector lies before the split,
+    and B if none does.
     """
     a, b = ("A", theme.parent_a), ("B", theme.parent_b)
     aside = _half(data) + MARGIN / 2
@@ -37,7 +37,7 @@ def _half(data: LandscapeData) -> float:
 
 
 def best_cell(data: LandscapeData) -> dict[str, list[float]]:
-    """Return where the best cell is, as x and y of at most one point."""
+    """Return the position of the best cell, as x and y of at most one point."""
     if data.best is None:
         return {"x": [], "y": []}
     row, column = data.best
@@ -48,7 +48,7 @@ def best_cell(data: LandscapeData) -> dict[str, list[float]]:
 
 
 def landscape_limits(data: LandscapeData) -> tuple[float, float]:
-    """Return the scores, in per cent, that get the ends of the ramp."""
+    """Return the scores, in per cent, at the ends of the colour ramp."""
     known = data.scores[~np.isnan(data.scores)] * 100
     if not known.size:
         return 0.0, 1.0
@@ -76,8 +76,8 @@ _CODE = """
 """
 
 
-def landscape_words(data: LandscapeData) -> dict[str, list[Any]]:
-    """Return columns, beside the map itself, from which the browser words what it shows."""
+def landscape_tooltip(data: LandscapeData) -> dict[str, list[Any]]:
+    """Return the columns from which the browser makes the tooltip, besides the map itself."""
     return {
         "splits": [data.splits.tolist()],
         "mixes": [data.mixes.tolist()],
@@ -91,15 +91,15 @@ def draw_landscape(
     theme: Theme,
     hooks: tuple[Hook, ...] = (),
 ) -> Any:
-    """Draw a child's score over split and mix, with the bench's place and the best cell marked.
+    """Draw a child's score over split and mix, with marks at the bench's choice and the best cell.
 
     Args:
-        data: what is known.
-        at: the bench's split, as a share of the vector, and mix; ``None`` where there is no bench.
+        data: the scores so far.
+        at: the bench's split, as a share of the vector, and mix; ``None`` without a bench.
         theme: colours.
-        hooks: as for the other plots.
+        hooks: called with each HoloViews plot, for views that refresh the data.
     """
-    explain = explained(theme, _SENTENCE, _CODE, landscape_words(data))
+    tooltip = tooltip_hook(theme, _SENTENCE, _CODE, landscape_tooltip(data))
     half = _half(data)
     image = hv.Image(
         100 * data.scores[::-1],
@@ -112,27 +112,30 @@ def draw_landscape(
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
-        # One cell alone spans next to nothing, and its scale would show a dozen digits.
+        # The scale of a single cell spans almost nothing, and would show a dozen digits.
         colorbar_opts={**colorbar(theme), "formatter": NumeralTickFormatter(format="0[.]00")},
-        **part(explain, *hooks),
+        **element_options(tooltip, *hooks),
     )
     names = hv.Labels(tuple(corners(data, theme).values()), vdims=["text", "colour"]).opts(
-        text_color="colour", text_font_size="13px", text_font_style="bold", **part(sans)
+        text_color="colour",
+        text_font_size="13px",
+        text_font_style="bold",
+        **element_options(font_hook),
     )
-    words = KEY if at else KEY.rpartition(" · ")[0]
-    key = hv.Labels(([-half], [1 + half + 0.015], [words]), vdims=["text"]).opts(
+    text = LEGEND if at else LEGEND.rpartition(" · ")[0]
+    legend = hv.Labels(([-half], [1 + half + 0.015], [text]), vdims=["text"]).opts(
         text_color=theme.quiet, text_font_size="11px", text_align="left",
-        text_baseline="bottom", **part(sans),
+        text_baseline="bottom", **element_options(font_hook),
     )  # fmt: skip
     best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
         color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
-        **part(*hooks),
+        **element_options(*hooks),
     )  # fmt: skip
     bench = hv.Points([at] if at else [], ["split", "mix"], label="bench").opts(
         color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
-        show_legend=False, **part(*hooks),
+        show_legend=False, **element_options(*hooks),
     )  # fmt: skip
-    return hv.Overlay([image, names, key, best, bench]).opts(
+    return hv.Overlay([image, names, legend, best, bench]).opts(
         xlim=(-half - MARGIN, 1 + half + MARGIN),
         ylim=(-half, 1 + half + MARGIN),
         xlabel="split (share of the vector before it)",

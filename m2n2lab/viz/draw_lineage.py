@@ -1,4 +1,4 @@
-"""HoloViews objects of a lineage: lives in lanes along time, and the seeds' shares."""
+"""Lineage plots: members' lives as lines over the steps, and the seeds' shares."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from m2n2lab.analysis.lineage_arrays import (
     lineage_geometry,
 )
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.draw_maps import Hook, Ticks, legend, member_ticks, named, part, plot_options
+from m2n2lab.viz.draw_maps import (
+    Hook,
+    Ticks,
+    element_options,
+    legend,
+    member_ticks,
+    plot_options,
+    tick_hook,
+)
 from m2n2lab.viz.theme import Theme, painting_pixels, ramp, seed_colours
-from m2n2lab.viz.tooltips import explained
+from m2n2lab.viz.tooltips import tooltip_hook
 
-MOST_LABELS = 12
-"""Lanes that are labelled with whom lives in them, at most."""
+MAX_LANE_LABELS = 12
+"""Largest number of lanes that are labelled with their member."""
 
-LEAST_LIFE = 0.006
-"""Share of the steps shown that a dead member must have lived to get a mark: a few pixels."""
+MIN_LIFE_SHARE = 0.006
+"""Shortest life of a displaced member with a mark, as a share of the steps shown: a few pixels."""
 
 Columns = dict[str, Any]
 
@@ -39,13 +47,13 @@ _CODE = """
 
 
 def _options(theme: Theme, *hooks: Hook) -> dict[str, Any]:
-    """Return what both plots have in common."""
+    """Return the options that both plots share."""
     return {**plot_options(theme, *hooks, axes=False), "xformatter": "%d", "xlabel": "step"}
 
 
 def lane_ticks(data: LineageData) -> Ticks:
-    """Return ticks that name the living, each in its lane: the focus and, of many, some others."""
-    every = max(-(-data.lanes // MOST_LABELS), 1)
+    """Return ticks that name current members in their lanes: the focus and, of many, some."""
+    every = max(-(-data.lanes // MAX_LANE_LABELS), 1)
     lanes = dict(zip(data.lane[data.alive].tolist(), data.ids[data.alive].tolist(), strict=True))
     own = next((lane for lane, id in lanes.items() if id == data.focus), 0)
     return [
@@ -62,7 +70,7 @@ def _strength(theme: Theme, shares: Any) -> tuple[Any, Any]:
 
 
 def life_columns(data: LineageData, theme: Theme, whole: bool = False) -> Columns:
-    """Return the source of the lives: lines, their looks, and what a person is told of them."""
+    """Return the source of the lives: lines, their colours and widths, and tooltip values."""
     around = lineage_geometry(data, whole)
     lives = around.lives
     alive, gave = data.alive[lives], data.gave[lives]
@@ -89,7 +97,7 @@ def life_columns(data: LineageData, theme: Theme, whole: bool = False) -> Column
 
 
 def edge_columns(data: LineageData, theme: Theme, whole: bool = False) -> Columns:
-    """Return the source of the edges: lines and their looks; thin where others lie between."""
+    """Return the source of the edges: lines, colours and widths; indirect ones are thin."""
     around = lineage_geometry(data, whole)
     given, direct = data.given[around.edges], data.direct[around.edges]
     strong, width = _strength(theme, given)
@@ -101,12 +109,12 @@ def edge_columns(data: LineageData, theme: Theme, whole: bool = False) -> Column
 
 
 def birth_columns(data: LineageData, whole: bool = False) -> dict[str, Columns]:
-    """Return the sources of the births, by what became of the child."""
+    """Return the sources of the births, by the fate of the child."""
     around = lineage_geometry(data, whole)
     births = np.zeros(len(data.ids), np.bool_)
     births[around.births] = True
     own = births & data.by_hand
-    seen = data.ended - data.born >= LEAST_LIFE * (around.end - around.start)
+    seen = data.ended - data.born >= MIN_LIFE_SHARE * (around.end - around.start)
     columns = {
         name: {"step": data.born[which].astype(np.float64), "lane": around.y[which]}
         for name, which in {
@@ -116,7 +124,7 @@ def birth_columns(data: LineageData, whole: bool = False) -> dict[str, Columns]:
             "by hand, died": own & ~data.alive,
         }.items()
     }
-    # The chosen one is marked even where it was born before what is shown.
+    # The focus is marked even if it was born before the steps shown.
     chosen = around.lives[data.ids[around.lives] == data.focus]
     first = np.maximum(data.born[chosen], max(around.start, 0.0))
     return {**columns, "chosen": {"step": first, "lane": around.y[chosen]}}
@@ -128,16 +136,16 @@ def draw_lineage(
     """Draw lives as lines in lanes, time to the right, and edges from parents to births.
 
     Args:
-        data: what is drawn.
+        data: the lineage.
         theme: colours.
         whole: the whole run, otherwise its recent part.
         hooks: called with each HoloViews plot, for views that refresh the data.
     """
     around = lineage_geometry(data, whole)
     columns = life_columns(data, theme, whole)
-    explain = explained(theme, _SENTENCE, _CODE, columns)
+    tooltip = tooltip_hook(theme, _SENTENCE, _CODE, columns)
     edges = _segments(edge_columns(data, theme, whole), "edges", hooks)
-    lives = _segments(columns, "lines", (explain, *hooks))
+    lives = _segments(columns, "lines", (tooltip, *hooks))
     looks: dict[str, dict[str, Any]] = {
         "lives": {"marker": "circle", "color": theme.quiet, "size": 7},
         "died": {"marker": "x", "color": theme.faint, "size": 5, "line_width": 1.2},
@@ -153,7 +161,7 @@ def draw_lineage(
     }
     births = [
         hv.Points((columns["step"], columns["lane"]), ["step", "lane"], label=name).opts(
-            show_legend=False, **part(*hooks), **looks[name]
+            show_legend=False, **element_options(*hooks), **looks[name]
         )
         for name, columns in birth_columns(data, whole).items()
     ]
@@ -162,21 +170,21 @@ def draw_lineage(
         ylim=(0, data.lanes),
         yaxis="right",
         ylabel="living member",
-        **_options(theme, named(y=lane_ticks(data)), *hooks),
+        **_options(theme, tick_hook(y=lane_ticks(data)), *hooks),
     )
 
 
 def _segments(columns: Columns, label: str, hooks: tuple[Hook, ...]) -> Any:
-    """Return lines, drawn in order, whose looks are columns too."""
+    """Return lines, drawn in order, whose colours and widths are columns too."""
     names = list(columns)
     looks = {name: name for name in ("color", "line_width")}
     return hv.Segments(tuple(columns.values()), names[:4], names[4:], label=label).opts(
-        show_legend=False, **part(*hooks), **looks
+        show_legend=False, **element_options(*hooks), **looks
     )
 
 
-def _apart(names: tuple[str, ...]) -> list[str]:
-    """Return names as labels, of which HoloViews and a legend want no two alike."""
+def _unique_labels(names: tuple[str, ...]) -> list[str]:
+    """Return names as labels that are all different, as HoloViews and legends need."""
     return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names)]
 
 
@@ -186,12 +194,12 @@ def share_columns(data: SharesData) -> dict[str, Columns]:
     around = np.append(data.steps, data.steps[::-1])
     return {
         name: {"x": around, "y": np.append(top - 100.0 * share, top[::-1])}
-        for name, share, top in zip(_apart(data.names), data.shares.T, tops.T, strict=True)
+        for name, share, top in zip(_unique_labels(data.names), data.shares.T, tops.T, strict=True)
     }
 
 
 def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) -> Any:
-    """Draw the seeds' mean share over the living as stacked areas over the steps."""
+    """Draw the seeds' mean shares over the members as stacked areas over the steps."""
     tops = 100.0 * np.cumsum(data.shares, axis=1)
     seeds = data.shares.shape[1] - 1
     areas = [
@@ -200,9 +208,9 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
             "step",
             ["top", "base"],
             label=name,
-        ).opts(color=colour, line_width=0, show_legend=False, **part(*hooks))
+        ).opts(color=colour, line_width=0, show_legend=False, **element_options(*hooks))
         for k, (name, colour) in enumerate(
-            zip(_apart(data.names), seed_colours(theme, seeds), strict=True)
+            zip(_unique_labels(data.names), seed_colours(theme, seeds), strict=True)
         )
     ]
     return hv.Overlay(areas).opts(
@@ -214,28 +222,28 @@ def draw_shares(data: SharesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
 
 
 def draw_painting(data: PaintingData, theme: Theme) -> Any:
-    """Draw what each of the living is made of, along the flat vector, in the seeds' colours."""
-    members, _, parts = data.shares.shape
+    """Draw the seeds' shares along each member's flat vector, in the seeds' colours."""
+    members, _, sources = data.shares.shape  # the seeds, and from outside
     pixels = np.concatenate([painting_pixels(painting, theme) for painting in data.shares])
     strips = hv.RGB(pixels, bounds=(0, 0, 1, members), kdims=["place", "member"])
-    looks: dict[str, Any] = {"color": theme.card, **part()}
+    looks: dict[str, Any] = {"color": theme.card, **element_options()}
     found = data.shares.sum(axis=(0, 1)) > 0.0
     keys = [
         hv.Points(([-1.0], [-1.0]), label=name).opts(
-            color=colour, marker="square", size=9, **part()
+            color=colour, marker="square", size=9, **element_options()
         )
         for name, colour, some in zip(
-            _apart(data.names), seed_colours(theme, parts - 1), found, strict=True
+            _unique_labels(data.names), seed_colours(theme, sources - 1), found, strict=True
         )
         if some
     ]
     lines = [hv.HLine(float(row)).opts(line_width=3, **looks) for row in range(1, members)]
     borders = [hv.VLine(float(at)).opts(line_width=1, **looks) for at in data.borders]
-    return hv.Overlay([strips.opts(**part()), *lines, *borders, *keys]).opts(
+    return hv.Overlay([strips.opts(**element_options()), *lines, *borders, *keys]).opts(
         xlim=(0, 1),
         ylim=(0, members),
         xlabel="place in the flat vector",
         ylabel="member, fittest on top",
         **legend(theme),
-        **plot_options(theme, named(y=member_ticks(data.ids)), axes=False, ids=True),
+        **plot_options(theme, tick_hook(y=member_ticks(data.ids)), axes=False, ids=True),
     )

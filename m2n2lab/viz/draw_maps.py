@@ -1,8 +1,7 @@
-"""HoloViews objects of the arrays in ``plots``.
+"""Map plots: the niche map, the attraction matrix and the curves, and options all plots share.
 
-HoloViews is imported here, in the other ``drawing`` files and nowhere else in the core. Every plot
-takes its colours from a theme through a hook, because HoloViews' own theme is global and two pages
-may look different.
+HoloViews is imported in the ``draw_…`` modules only. Every plot takes its colours from a theme
+through a hook, because HoloViews' own theme is global, and two pages may have different themes.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from m2n2lab.analysis.maps import (
     niches_geometry,
 )
 from m2n2lab.utils.text import plain
-from m2n2lab.viz.fonts import LETTERS
+from m2n2lab.viz.fonts import FONT_STACK
 from m2n2lab.viz.notebook import load
 from m2n2lab.viz.theme import Theme, curve_looks, ramp
-from m2n2lab.viz.tooltips import explained, short
+from m2n2lab.viz.tooltips import short_names, tooltip_hook
 
 load()
 
@@ -39,7 +38,7 @@ Boxes = list[tuple[float, float, float, float, str]]
 Ticks = list[tuple[float, str]]
 
 
-def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
+def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
     """Return a hook that gives a figure the colours and fonts of a theme."""
 
     def hook(plot: Any, element: Any) -> None:
@@ -52,10 +51,10 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
             axis.axis_line_color = theme.line if axes else None
             axis.major_tick_line_color = axis.minor_tick_line_color = None
             axis.major_label_text_color = axis.axis_label_text_color = theme.quiet
-            axis.major_label_text_font = axis.axis_label_text_font = LETTERS
+            axis.major_label_text_font = axis.axis_label_text_font = FONT_STACK
             axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
             axis.axis_label_text_font_style = "normal"
-            if ids:  # one a row: smaller, to stand apart on small screens too
+            if ids:  # one per row: smaller, so that they do not overlap on small screens
                 axis.major_label_text_font_size = "9px"
         for line in figure.grid:
             line.grid_line_color = theme.line if grid else None
@@ -63,49 +62,55 @@ def styled(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = Fals
     return hook
 
 
-def sans(plot: Any, element: Any) -> None:
+def font_hook(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
-    plot.handles["glyph"].text_font = {"value": LETTERS}
+    plot.handles["glyph"].text_font = {"value": FONT_STACK}
 
 
-def part(*hooks: Hook) -> dict[str, Any]:
-    """Return what all elements of a plot have in common: no tools that pan or zoom it."""
+def element_options(*hooks: Hook) -> dict[str, Any]:
+    """Return the options that all elements of a plot share: no tools that pan or zoom it."""
     return {"default_tools": [], "hooks": list(hooks)}
 
 
 def plot_options(theme: Theme, *hooks: Hook, **style: Any) -> dict[str, Any]:
-    """Return what all plots have in common: they fill their place and show no toolbar."""
-    return {"responsive": True, "toolbar": None, **part(styled(theme, **style), *hooks)}
+    """Return the options that all plots share: they fill their container, without a toolbar."""
+    return {
+        "responsive": True,
+        "toolbar": None,
+        **element_options(theme_hook(theme, **style), *hooks),
+    }
 
 
 def sized(plot: Any, height: int, width: int | None = None) -> Any:
-    """Return a plot as it stands in a notebook, which gives it no height: as wide as there is room.
+    """Return a plot with a size for notebooks, which give it no height; as wide as the page.
 
     Args:
-        plot: from one of the drawing functions.
+        plot: the plot.
         height: in pixels.
-        width: in pixels, where more would not help.
+        width: in pixels, if the plot should not be as wide as the page.
     """
     if width is None:
         return plot.opts(height=height)
     return plot.opts(height=height, width=width, responsive=False)
 
 
-BARELY = 1e-9
+SOLVED_THRESHOLD = 1e-9
 """Values of a niche map below this count as not solved."""
 
+MIN_AXIS_STEPS = 10.0
+"""Smallest number of steps on the axis of the curves."""
 
-LEAST_STEPS = 10.0
-"""Steps that the axis of the curves has at least."""
+MAX_TICK_CHARS = 24
+"""Longest name of a class that fits under its columns."""
 
 
-def strongest(values: NDArray[Any]) -> float:
-    """Return the value that gets the end of the ramp, above ``BARELY`` whatever the values."""
-    return max(float(np.nanmax(values, initial=0.0)), 2 * BARELY)
+def ramp_limit(values: NDArray[Any]) -> float:
+    """Return the value at the end of the colour ramp, which is above ``SOLVED_THRESHOLD``."""
+    return max(float(np.nanmax(values, initial=0.0)), 2 * SOLVED_THRESHOLD)
 
 
 def name_ticks(axis: Any, ticks: Ticks) -> None:
-    """Put ticks with names on an axis; what it shows already is not sent again.
+    """Put ticks with names on an axis; unchanged ones are not sent again.
 
     Not as ``major_label_overrides``: these may hold models, for which Bokeh searches the whole
     document at each change.
@@ -120,7 +125,7 @@ def name_ticks(axis: Any, ticks: Ticks) -> None:
         axis.formatter.code = code
 
 
-def named(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
+def tick_hook(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     """Return a hook that names ticks on the axes of a plot."""
 
     def hook(plot: Any, element: Any) -> None:
@@ -131,12 +136,8 @@ def named(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     return hook
 
 
-LONGEST_TICK = 24
-"""Characters of a class's name that fit under its columns."""
-
-
 def member_ticks(ids: tuple[int, ...]) -> Ticks:
-    """Return ticks that name the rows of a map, the first id on top."""
+    """Return ticks that name the rows of a map, the first id at the top."""
     return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
 
 
@@ -150,17 +151,17 @@ def class_ticks(data: NichesData) -> Ticks:
     centres = (data.edges[:-1] + data.edges[1:]) / 2
     filled = data.edges[1:] > data.edges[:-1]
     return [
-        (float(x), plain(name, LONGEST_TICK))
+        (float(x), plain(name, MAX_TICK_CHARS))
         for x, name, some in zip(centres, data.classes, filled, strict=True)
         if some
     ]
 
 
-def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
-    """Draw the frames around what belongs to the parents A and B."""
+def _frames(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
+    """Draw frames around the rows and columns of the parents A and B."""
 
     def coloured(plot: Any, element: Any) -> None:
-        # HoloViews makes no column of colours where there are none yet.
+        # HoloViews makes no column of colours if there are no boxes yet.
         plot.handles["source"].data["line_color"] = [box[-1] for box in boxes]
         plot.handles["glyph"].line_color = "line_color"
 
@@ -169,7 +170,7 @@ def _outlines(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
         line_color="colour",
         line_width=2,
         show_legend=False,
-        **part(coloured, *hooks),
+        **element_options(coloured, *hooks),
     )
 
 
@@ -213,12 +214,12 @@ _NICHES_CODE = """
 """
 
 
-def niche_words(data: NichesData, mode: str) -> dict[str, list[Any]]:
-    """Return columns, beside the map itself, from which the browser words what it shows."""
+def niche_tooltip(data: NichesData, mode: str) -> dict[str, list[Any]]:
+    """Return the columns from which the browser makes the tooltip, besides the map itself."""
     about = np.array((data.points, data.solvers, data.weights), np.float32)
     return {
         "ids": [list(data.ids)],
-        "classes": [short(data.classes)],
+        "classes": [short_names(data.classes)],
         "edges": [data.edges.tolist()],
         "about": [about],
         "mode": [mode],
@@ -233,11 +234,11 @@ def draw_niches(
     hooks: tuple[Hook, ...] = (),
     pair: Pair = None,
 ) -> Any:
-    """Draw the niche map, solvers per data point above it and fitness beside it.
+    """Draw the niche map, with solvers per data point above it and fitness beside it.
 
     Args:
-        data: what is drawn.
-        size: members that fit into the archive.
+        data: the niches.
+        size: largest number of members in the archive.
         theme: colours.
         mode: one of ``NICHE_MODES``.
         hooks: called with each HoloViews plot, for views that refresh the data.
@@ -246,39 +247,42 @@ def draw_niches(
     values = getattr(data, NICHE_MODES[choose_mode(mode)])
     members, width = values.shape
     around = niches_geometry(data, size)
-    names = None if data.names is None else short(data.names)
-    words = niche_words(data, mode) | {"names": [names]}
-    explain = explained(theme, _NICHES_SENTENCE, _NICHES_CODE, words)
+    names = None if data.names is None else short_names(data.names)
+    about = niche_tooltip(data, mode) | {"names": [names]}
+    tooltip = tooltip_hook(theme, _NICHES_SENTENCE, _NICHES_CODE, about)
     image = hv.Image(
         values, bounds=(0, 0, width, members), kdims=["data point", "member"], vdims=["worth"]
     ).opts(
-        # What is solved at all stands out from the background, however little it is worth.
+        # Solved points differ from the background, however little they are worth.
         cmap=ramp(theme, start=2),
-        clim=(BARELY, strongest(values)),
+        clim=(SOLVED_THRESHOLD, ramp_limit(values)),
         clipping_colors={"min": theme.card},
-        **part(explain, *hooks),
+        **element_options(tooltip, *hooks),
     )
     area = hv.Area(tuple(around.crowd.values()), vdims=["solvers", "base"])
     fitness = hv.Rectangles(tuple(around.bars.values()))
-    marks = [mark.opts(color=theme.faint, line_width=0, **part(*hooks)) for mark in (area, fitness)]
+    marks = [
+        mark.opts(color=theme.faint, line_width=0, **element_options(*hooks))
+        for mark in (area, fitness)
+    ]
     borders = hv.Overlay([hv.VLine(float(edge)) for edge in data.edges[1:-1]]).opts(
-        hv.opts.VLine(color=theme.card, line_width=1, **part())
+        hv.opts.VLine(color=theme.card, line_width=1, **element_options())
     )
     notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
         text_color=theme.quiet,
         text_font_size="11px",
         text_align="left",
         text_baseline="bottom",
-        **part(sans, *hooks),
+        **element_options(font_hook, *hooks),
     )
-    frames = _outlines(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
+    frames = _frames(row_boxes(data.ids, float(width), pair, theme), theme, hooks)
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
         xlabel="class of the data point",
         ylabel="member, fittest on top",
         **plot_options(
-            theme, named(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True
+            theme, tick_hook(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True
         ),
     )
 
@@ -288,7 +292,7 @@ def colorbar(theme: Theme) -> dict[str, Any]:
     return {
         "background_fill_color": None,
         "major_label_text_color": theme.quiet,
-        "major_label_text_font": LETTERS,
+        "major_label_text_font": FONT_STACK,
         "major_tick_line_color": None,
         "width": 10,
     }
@@ -312,11 +316,11 @@ _ATTRACTION_CODE = """
 """
 
 
-def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
-    """Return columns, beside the matrix itself, from which the browser words what it shows."""
+def attraction_tooltip(data: AttractionData) -> dict[str, list[Any]]:
+    """Return the columns from which the browser makes the tooltip, besides the matrix itself."""
     return {
         "ids": [list(data.ids)],
-        "classes": [short(data.classes)],
+        "classes": [short_names(data.classes)],
         "most": [np.array((data.most, data.part), np.float32)],
     }
 
@@ -324,21 +328,21 @@ def attraction_words(data: AttractionData) -> dict[str, list[Any]]:
 def draw_attraction(
     data: AttractionData, theme: Theme, hooks: tuple[Hook, ...] = (), pair: Pair = None
 ) -> Any:
-    """Draw the attraction matrix: rows A, columns B, the fittest first; the pair is framed."""
+    """Draw the attraction matrix: rows A, columns B, the fittest first; frame the pair."""
     size = len(data.ids)
-    explain = explained(theme, _ATTRACTION_SENTENCE, _ATTRACTION_CODE, attraction_words(data))
+    tooltip = tooltip_hook(theme, _ATTRACTION_SENTENCE, _ATTRACTION_CODE, attraction_tooltip(data))
     image = hv.Image(
         data.worth, bounds=(0, 0, size, size), kdims=["B", "A"], vdims=["attraction"]
     ).opts(
         cmap=ramp(theme),
-        clim=(0.0, strongest(data.worth)),
+        clim=(0.0, ramp_limit(data.worth)),
         clipping_colors={"NaN": theme.card},
         colorbar=True,
         clabel="",
         colorbar_opts=colorbar(theme),
-        **part(explain, *hooks),
+        **element_options(tooltip, *hooks),
     )
-    frames = _outlines(cell_boxes(data.ids, pair, theme), theme, hooks)
+    frames = _frames(cell_boxes(data.ids, pair, theme), theme, hooks)
     return (image * frames).opts(
         xlim=(0, size),
         ylim=(0, size),
@@ -346,13 +350,13 @@ def draw_attraction(
         xlabel="B: could bring",
         ylabel="A: lacks",
         **plot_options(
-            theme, named(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True
+            theme, tick_hook(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True
         ),
     )
 
 
 def _one_source(plot: Any, element: Any) -> None:
-    """Let all curves read the first one's source, so that a refresh sends the steps once."""
+    """Share the first curve's source among all curves, so that a refresh sends the steps once."""
     curves = [p.handles for p in plot.subplots.values() if type(p).__name__ == "CurvePlot"]
     source = curves[0]["source"]
     for handles in curves[1:]:
@@ -360,12 +364,12 @@ def _one_source(plot: Any, element: Any) -> None:
         handles["glyph_renderer"].data_source = handles["source"] = source
 
 
-def _worded(words: dict[str, str]) -> Hook:
-    """Return a hook that puts other words into a legend: labels of elements cannot be any text."""
+def _legend_hook(texts: dict[str, str]) -> Hook:
+    """Return a hook that sets the texts of a legend, because elements' labels are restricted."""
 
     def hook(plot: Any, element: Any) -> None:
         for item in plot.state.legend[0].items:
-            item.label = value(words[item.label["value"]])
+            item.label = value(texts[item.label["value"]])
 
     return hook
 
@@ -379,7 +383,7 @@ def legend(theme: Theme) -> dict[str, Any]:
             "background_fill_alpha": 0.0,
             "border_line_color": None,
             "label_text_color": theme.quiet,
-            "label_text_font": LETTERS,
+            "label_text_font": FONT_STACK,
             "label_text_font_size": "11px",
             "label_height": 13,
             "glyph_height": 13,
@@ -392,11 +396,11 @@ def legend(theme: Theme) -> dict[str, Any]:
 
 def curves_end(data: CurvesData) -> float:
     """Return the step at which the axis of the curves ends."""
-    return max(float(data.step[-1]), LEAST_STEPS)
+    return max(float(data.step[-1]), MIN_AXIS_STEPS)
 
 
 def start_columns(data: CurvesData, theme: Theme) -> dict[str, dict[str, list[Any]]]:
-    """Return the sources of what stands for the curves before the first step, empty after it."""
+    """Return the sources of dots and a note, which replace the curves before the first step."""
     waiting = len(data.step) == 1
     values = [float(line[0]) for line in data.lines().values()] if waiting else []
     return {
@@ -406,7 +410,7 @@ def start_columns(data: CurvesData, theme: Theme) -> dict[str, dict[str, list[An
             "color": [look.colour for look in curve_looks(theme, len(data.classes))][: len(values)],
         },
         "waiting": {
-            "x": [float(data.step[0]) + LEAST_STEPS / 2] * waiting,
+            "x": [float(data.step[0]) + MIN_AXIS_STEPS / 2] * waiting,
             "y": [50.0] * waiting,
             "text": ["So far the seeds: Run or Step to begin."] * waiting,
         },
@@ -417,7 +421,7 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
     """Draw coverage, entropy and the best member's accuracy over the steps, in per cent."""
     curves = [
         hv.Curve((data.step, values), "step", label, label=label).opts(
-            color=look.colour, line_width=look.width, line_dash=look.dash, **part(*hooks)
+            color=look.colour, line_width=look.width, line_dash=look.dash, **element_options(*hooks)
         )
         for (label, values), look in zip(
             data.lines().items(), curve_looks(theme, len(data.classes)), strict=True
@@ -425,18 +429,18 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
     ]
     start, waiting = (tuple(c.values()) for c in start_columns(data, theme).values())
     dots = hv.Points(start, ["step", "value"], ["color"], label="start").opts(
-        color="color", size=7, show_legend=False, **part(*hooks)
+        color="color", size=7, show_legend=False, **element_options(*hooks)
     )
-    words = hv.Labels(waiting, vdims=["text"], label="waiting").opts(
-        text_color=theme.quiet, text_font_size="12px", **part(sans, *hooks)
+    note = hv.Labels(waiting, vdims=["text"], label="waiting").opts(
+        text_color=theme.quiet, text_font_size="12px", **element_options(font_hook, *hooks)
     )
-    return hv.Overlay([*curves, dots, words]).opts(
-        # Of a dot at the first step more than half is seen.
-        xlim=(-0.02 * LEAST_STEPS, curves_end(data)),
+    return hv.Overlay([*curves, dots, note]).opts(
+        # More than half of a dot at the first step is visible.
+        xlim=(-0.02 * MIN_AXIS_STEPS, curves_end(data)),
         ylim=(0, 104),
         **legend(theme),
         xformatter="%d",
         xlabel="forward passes",
         ylabel="per cent",
-        **plot_options(theme, _one_source, _worded(data.legend), grid=True, axes=False),
+        **plot_options(theme, _one_source, _legend_hook(data.legend), grid=True, axes=False),
     )

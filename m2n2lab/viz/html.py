@@ -17,14 +17,14 @@ from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import LIGHT, seed_colours
 
-SHOWN = 20
-"""Rows of a table that are shown."""
+MAX_ROWS = 20
+"""Largest number of rows of a table."""
 
-BINS = 96
-"""Stretches of the flat vector that the strip of a recipe tells apart."""
+STRIP_BINS = 96
+"""Bins of the flat vector in the strip of a recipe."""
 
-LONGEST = 80
-"""Characters of a name from outside that are shown."""
+MAX_NAME_CHARS = 80
+"""Longest name from outside that is shown in full."""
 
 
 def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -38,13 +38,13 @@ def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 @singledispatch
 def html_of(value: Any) -> str:
-    """Return what a notebook shows of an evolver, archive, proposal, generation or recipe."""
+    """Return the HTML of an evolver, archive, proposal, generation or recipe for a notebook."""
     raise NotImplementedError(type(value).__name__)
 
 
 @html_of.register
 def evolver_html(evolver: Evolver) -> str:
-    """Return where a search stands: key figures, and its members by fitness."""
+    """Return a search's key figures, and its members by fitness."""
     with evolver.turn():
         population, step, test = evolver.archive.population, evolver.generation, evolver.test
     figures = table_html(
@@ -52,7 +52,7 @@ def evolver_html(evolver: Evolver) -> str:
         [
             (
                 evolver.method,
-                plain(evolver.task.name, LONGEST),
+                plain(evolver.task.name, MAX_NAME_CHARS),
                 f"{step:,}",
                 percent(population.standing.train),
                 percent(test),
@@ -66,7 +66,7 @@ def evolver_html(evolver: Evolver) -> str:
 
 @html_of.register
 def archive_html(archive: Archive) -> str:
-    """Return how full an archive is, what it covers, and its members by fitness."""
+    """Return an archive's key figures, and its members by fitness."""
     population = archive.population
     figures = table_html(
         ("members", "data points", "α", "capacity", "covered", "entropy"),
@@ -92,15 +92,16 @@ def _members_html(population: Population) -> str:
         ("member", "born", "parents", "fitness", "score"),
         [
             (m.id, m.born, " × ".join(map(str, m.parents)) or "–", f"{f:.1f}", percent(m.score))
-            for m, f in ranked[:SHOWN]
+            for m, f in ranked[:MAX_ROWS]
         ],
     )
-    return members + (f"<p>… and {len(ranked) - SHOWN} more</p>" if len(ranked) > SHOWN else "")
+    rest = len(ranked) - MAX_ROWS
+    return members + (f"<p>… and {rest} more</p>" if rest > 0 else "")
 
 
 @html_of.register
 def proposal_html(proposal: Proposal) -> str:
-    """Return a proposal as a row: A in its colour and B in its, and what a person chose."""
+    """Return a proposal as a row: parents in their colours, split, mix, seed, fields by hand."""
     colours = (LIGHT.parent_a, LIGHT.parent_b)
     parents = " × ".join(
         f'<b style="color:{colour}">{escape(str(id))}</b>'
@@ -115,7 +116,7 @@ def proposal_html(proposal: Proposal) -> str:
 
 @html_of.register
 def generation_html(generation: Generation) -> str:
-    """Return what happened in one step, and how things stood after it."""
+    """Return the outcome of one step, the search's figures after it, and the proposal."""
     made = proposal_html(generation.proposal) if generation.proposal else "<p>From outside.</p>"
     verdict = generation.verdict
     figures = table_html(
@@ -138,21 +139,21 @@ def generation_html(generation: Generation) -> str:
 
 @html_of.register
 def recipe_html(recipe: Recipe) -> str:
-    """Return what a model is made of: each seed's share, and a strip of them along the vector."""
-    shares = recipe.paint(BINS)
+    """Return each seed's share in a model, and a strip of the shares along the flat vector."""
+    shares = recipe.paint(STRIP_BINS)
     shares = np.column_stack((shares, np.clip(1.0 - shares.sum(axis=1), 0.0, 1.0)))
     colours = seed_colours(LIGHT, recipe.seeds)
     bars = []
-    for place, parts in enumerate(shares.tolist()):
+    for x, column in enumerate(shares.tolist()):
         top = 0.0
-        for part, colour in zip(parts, colours, strict=True):
-            if part > 0.0:
+        for share, colour in zip(column, colours, strict=True):
+            if share > 0.0:
                 bars.append(
-                    f'<rect x="{place}" y="{top:.3f}" width="1.02" height="{part:.3f}" '
+                    f'<rect x="{x}" y="{top:.3f}" width="1.02" height="{share:.3f}" '
                     f'fill="{colour}"/>'
                 )
-            top += part
-    words = ", ".join(
+            top += share
+    key = ", ".join(
         f'<b style="color:{colour}">■</b> seed {k} {percent(share)}'
         for k, (share, colour) in enumerate(
             zip(recipe.ancestry.tolist(), colours[:-1], strict=True)
@@ -160,7 +161,7 @@ def recipe_html(recipe: Recipe) -> str:
     )
     pieces = "1 segment" if recipe.segments == 1 else f"{recipe.segments:,} segments"
     return (
-        f'<div><svg viewBox="0 0 {BINS} 1" preserveAspectRatio="none" role="img" '
+        f'<div><svg viewBox="0 0 {STRIP_BINS} 1" preserveAspectRatio="none" role="img" '
         f'aria-label="share of each seed along the vector" width="480" height="20">'
-        f"{''.join(bars)}</svg><p>{words}; {pieces} over {recipe.size:,} parameters</p></div>"
+        f"{''.join(bars)}</svg><p>{key}; {pieces} over {recipe.size:,} parameters</p></div>"
     )

@@ -1,4 +1,4 @@
-"""Plots in a notebook without the internet: whatever they need lies in the notebook itself."""
+"""Notebook setup: plots work without the internet, with all they need in the notebook itself."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from panel.viewable import Viewable
 
 
 def load() -> None:
-    """Load HoloViews; in a notebook with its scripts, and with Panel's style sheets in each plot.
+    """Load HoloViews with its scripts inline, and inline Panel's style sheets in each plot.
 
-    HoloViews shows plots through Panel, which fetches its style sheets from elsewhere even where
-    it is told to have everything inline.
+    HoloViews shows plots through Panel, which loads its style sheets from a server even if it is
+    set to have everything inline.
     """
     hv.extension("bokeh", inline=True, logo=False)
-    if _stay_here not in Viewable._preprocessing_hooks:
-        Viewable._preprocessing_hooks.append(_stay_here)
+    if _inline_stylesheets not in Viewable._preprocessing_hooks:
+        Viewable._preprocessing_hooks.append(_inline_stylesheets)
 
 
-def _stay_here(viewable: Any, root: Any) -> None:
-    """Put the style sheets of what is shown in a notebook into it."""
-    if panel.state.curdoc is None:  # a served page has a document, and a server that brings them
+def _inline_stylesheets(viewable: Any, root: Any) -> None:
+    """Inline the style sheets of a plot that is shown in a notebook."""
+    if panel.state.curdoc is None:  # a served page has a document, and gets them from its server
         for model in root.select({"type": UIElement}):
             patch_inline_stylesheets(model)

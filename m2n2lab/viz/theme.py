@@ -1,4 +1,4 @@
-"""One colour language for every view: light and dark, safe for colour-blind readers."""
+"""Themes: the colours of all views, light and dark, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Theme(NamedTuple):
     parent_b: str
     child: str
     ramp: tuple[str, ...]  # quantities, from the background to the strongest
-    seeds: tuple[str, ...]  # one hue for each seed, for what a model is made of and nothing else
-    outside: str  # what came from no seed
+    seeds: tuple[str, ...]  # one hue for each seed, only for its share in a model
+    outside: str  # share of a model that is from no seed
     runs: tuple[str, ...]  # one hue for each search, or each of a search's few classes
-    paper: str | None = None  # behind a plot; none where the page's own colour shows through
+    paper: str | None = None  # background of a plot; None for the page's own colour
 
     @property
     def on_paper(self) -> Theme:
-        """The same where nobody knows whether the page is light or dark, as in a notebook."""
+        """The theme with its own background, for pages of unknown colour such as a notebook."""
         return self._replace(paper=self.card)
 
 
@@ -75,8 +75,8 @@ def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
     """Return ``steps`` colours interpolated along a theme's ramp, as ``#rrggbb``.
 
     Args:
-        theme: its ramp is used.
-        start: the ramp's colour to begin with; 0 is the background.
+        theme: the theme.
+        start: index of the ramp's first colour; 0 is the background.
         steps: number of colours.
     """
     stops = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in theme.ramp[start:]]
@@ -91,15 +91,15 @@ def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
 
 
 class CurveLook(NamedTuple):
-    """How a curve of a search's progress is drawn."""
+    """Style of a curve of a search's progress."""
 
     colour: str
     width: float
-    dash: str  # lengths in pixels of strokes and gaps; empty for a whole line
+    dash: str  # lengths of strokes and gaps in pixels; empty for a solid line
 
 
 def curve_looks(theme: Theme, classes: int) -> tuple[CurveLook, ...]:
-    """Return a look for each curve of ``CurvesData.lines``, with so many classes (4 + classes)."""
+    """Return a style for each curve of ``CurvesData.lines`` (4 + classes,)."""
     return (
         CurveLook(theme.quiet, 1.5, ""),
         CurveLook(theme.quiet, 1.5, "2 3"),
@@ -110,28 +110,28 @@ def curve_looks(theme: Theme, classes: int) -> tuple[CurveLook, ...]:
 
 
 def seed_colours(theme: Theme, seeds: int) -> list[str]:
-    """Return a colour for each seed and, as the last one, for what came from outside (K + 1,).
+    """Return a colour for each seed and, as the last one, for external models (K + 1,).
 
-    The hues stay apart for colour-blind readers. There are six; a seventh seed has the first's.
+    The hues differ for colour-blind readers. There are six; a seventh seed has the first one.
     """
     return [*(theme.seeds[k % len(theme.seeds)] for k in range(seeds)), theme.outside]
 
 
 @cache
-def inks(colours: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Return colours ``#rrggbb`` as numbers (n, 3)."""
+def rgb_values(colours: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return colours ``#rrggbb`` as an array (n, 3)."""
     return np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.uint8)
 
 
-PAINTED = 13
-"""Pixels over which a painting's shares are spread."""
+STRIP_PIXELS = 13
+"""Height of a painting in pixels."""
 
 
 def painting_pixels(
-    painting: NDArray[np.float64], theme: Theme, height: int = PAINTED
+    painting: NDArray[np.float64], theme: Theme, height: int = STRIP_PIXELS
 ) -> NDArray[np.uint8]:
     """Return a painting (BINS, K + 1) as a strip (height, BINS, 3) of its seeds' shares."""
-    colours = inks(tuple(seed_colours(theme, painting.shape[1] - 1)))
+    colours = rgb_values(tuple(seed_colours(theme, painting.shape[1] - 1)))
     tops = np.round(np.cumsum(painting, axis=1) * height)  # (BINS, K + 1) in pixels
     rows = np.arange(height)[:, np.newaxis, np.newaxis]
     seed = np.minimum((rows >= tops).sum(axis=2), len(colours) - 1)

@@ -1,7 +1,7 @@
-"""Grade-school word problems in GSM8K's own form, made by code from a seed.
+"""Generated word problems for grade school, in GSM8K's format and from a seed.
 
-Each takes one to three steps with numbers up to 100. Which part a problem belongs to is decided by
-its words alone, so no problem to train on is ever asked in a test.
+Each takes one to three steps with numbers up to 100. The part of a problem depends on its text
+alone, so no training problem occurs in a test.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from m2n2lab.utils.errors import choose, whole_number
 
 Part = Literal["train", "search", "test"]
 
-LARGEST = 100
-"""No number in a problem, or in its answer, is above this."""
+MAX_NUMBER = 100
+"""Largest number in a problem or its answer."""
 
 PEOPLE = (
     *(("Mia", "she"), ("Tom", "he"), ("Ana", "she"), ("Ben", "he"), ("Zoe", "she"), ("Max", "he")),
@@ -31,57 +31,57 @@ THINGS = (
 
 
 class Step(NamedTuple):
-    """One thing that happens.
+    """One step of a problem.
 
     Attributes:
-        sign: of the operation.
+        sign: the operator.
         number: its second operand.
-        words: what happens, with ``{who}``, ``{they}``, ``{friend}``, ``{k}`` and ``{what}``.
+        sentence: template with ``{person}``, ``{pronoun}``, ``{friend}``, ``{k}`` and ``{things}``.
     """
 
     sign: str
     number: int
-    words: str
+    sentence: str
 
 
 ORDER = ("First", "Then", "Last")
-"""What the sentences of a problem, and the lines of its answer, begin with: so small a model finds
-the sentence that a line needs by such a word, not by counting."""
+"""First words of the sentences of a problem and of the lines of its answer, with which so small a
+model finds the sentence for a line; it cannot count them."""
 
 MORE = (
-    "{they} buys {k} more.",
-    "{friend} gives {who} {k} {what}.",
-    "{they} finds {k} more {what}.",
-    "{they} gets {k} {what} as a present.",
+    "{pronoun} buys {k} more.",
+    "{friend} gives {person} {k} {things}.",
+    "{pronoun} finds {k} more {things}.",
+    "{pronoun} gets {k} {things} as a present.",
 )
 FEWER = (
-    "{they} gives {k} to {friend}.",
-    "{they} loses {k} {what}.",
-    "{they} sells {k} of them.",
-    "{k} of the {what} are taken by {friend}.",
+    "{pronoun} gives {k} to {friend}.",
+    "{pronoun} loses {k} {things}.",
+    "{pronoun} sells {k} of them.",
+    "{k} of the {things} are taken by {friend}.",
 )
 TIMES = (
-    "{they} gets {k} times as many {what} as before.",
+    "{pronoun} gets {k} times as many {things} as before.",
     "{friend} brings enough to have {k} times as many.",
-    "there are {k} times as many {what}.",
+    "there are {k} times as many {things}.",
 )
 SHARED = (
-    "{they} puts them into {k} equal boxes and keeps one box.",
-    "{they} shares them equally among {k} friends, and {friend} is one of them.",
-    "{they} splits the {what} into {k} equal groups and takes one.",
+    "{pronoun} puts them into {k} equal boxes and keeps one box.",
+    "{pronoun} shares them equally among {k} friends, and {friend} is one of them.",
+    "{pronoun} splits the {things} into {k} equal groups and takes one.",
 )
 ENDS = {
-    "+": "How many {what} does {who} have now?",
-    "-": "How many {what} are left?",
-    "*": "How many {what} are there now?",
-    "/": "How many {what} is that?",
+    "+": "How many {things} does {person} have now?",
+    "-": "How many {things} are left?",
+    "*": "How many {things} are there now?",
+    "/": "How many {things} is that?",
 }
 
 
 def _add(draw: random.Random, have: int) -> Step | None:
-    if have >= LARGEST:
+    if have >= MAX_NUMBER:
         return None
-    return Step("+", draw.randint(1, min(LARGEST - have, 50)), draw.choice(MORE))
+    return Step("+", draw.randint(1, min(MAX_NUMBER - have, 50)), draw.choice(MORE))
 
 
 def _take(draw: random.Random, have: int) -> Step | None:
@@ -89,16 +89,16 @@ def _take(draw: random.Random, have: int) -> Step | None:
 
 
 def _times(draw: random.Random, have: int) -> Step | None:
-    most = min(LARGEST // have, 9)
+    most = min(MAX_NUMBER // have, 9)
     return Step("*", draw.randint(2, most), draw.choice(TIMES)) if most >= 2 else None
 
 
 def _share(draw: random.Random, have: int) -> Step | None:
-    ways = [k for k in range(2, 11) if have % k == 0 and have > k]
-    return Step("/", draw.choice(ways), draw.choice(SHARED)) if ways else None
+    divisors = [k for k in range(2, 11) if have % k == 0 and have > k]
+    return Step("/", draw.choice(divisors), draw.choice(SHARED)) if divisors else None
 
 
-KINDS: tuple[Callable[[random.Random, int], Step | None], ...] = (_add, _take, _times, _share)
+STEP_MAKERS: tuple[Callable[[random.Random, int], Step | None], ...] = (_add, _take, _times, _share)
 RESULT: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__,
     "-": int.__sub__,
@@ -109,36 +109,36 @@ RESULT: dict[str, Callable[[int, int], int]] = {
 
 def problem(draw: random.Random) -> Problem:
     """Return one problem of one to three steps."""
-    (who, they), (friend, _) = draw.sample(PEOPLE, 2)
-    what = draw.choice(THINGS)
+    (person, pronoun), (friend, _) = draw.sample(PEOPLE, 2)
+    things = draw.choice(THINGS)
     have = draw.randint(2, 60)
-    named = {"who": who, "they": they, "friend": friend, "what": what}
-    told, worked = [f"{who} has {have} {what}."], []
+    fields = {"person": person, "pronoun": pronoun, "friend": friend, "things": things}
+    sentences, worked = [f"{person} has {have} {things}."], []
     sign = "+"
     for order in ORDER[: draw.randint(1, 3)]:
         step = None
         while step is None:
-            step = draw.choice(KINDS)(draw, have)
-        sign, number, words = step
-        told.append(f"{order} {words.format(k=number, **named)}")
+            step = draw.choice(STEP_MAKERS)(draw, have)
+        sign, number, sentence = step
+        sentences.append(f"{order} {sentence.format(k=number, **fields)}")
         now = RESULT[sign](have, number)
         worked.append(f"{order} {have}{sign}{number}=<<{have}{sign}{number}={now}>>{now}")
         have = now
-    told.append(ENDS[sign].format(**named))
-    return Problem(" ".join(told), "\n".join([*worked, f"#### {have}"]))
+    sentences.append(ENDS[sign].format(**fields))
+    return Problem(" ".join(sentences), "\n".join([*worked, f"#### {have}"]))
 
 
 def part_of(found: Problem) -> Part:
-    """Return the part that a problem belongs to: a tenth each to search on and to test."""
+    """Return the part of a problem: a tenth each for the search and the test."""
     number = sha256(found.question.encode()).digest()[0] % 10
     return "test" if number == 0 else "search" if number == 1 else "train"
 
 
 def problems(part: Part, seed: int = 0) -> Iterator[Problem]:
-    """Yield different problems of one part without end.
+    """Yield distinct problems of one part without end.
 
     Raises:
-        InputError: no such part, a negative seed.
+        InputError: the part is unknown, or the seed negative.
     """
     choose("part", part, ("train", "search", "test"))
     draw = random.Random(f"problems {whole_number('seed', seed, 0)}")
@@ -150,6 +150,6 @@ def problems(part: Part, seed: int = 0) -> Iterator[Problem]:
             yield found
 
 
-def some(part: Part, count: int, seed: int = 0) -> list[Problem]:
-    """Return ``count`` different problems of one part."""
+def sample_problems(part: Part, count: int, seed: int = 0) -> list[Problem]:
+    """Return ``count`` distinct problems of one part."""
     return list(islice(problems(part, seed), whole_number("count", count, 0)))

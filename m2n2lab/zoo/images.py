@@ -1,4 +1,4 @@
-"""The tiny picture models that ship with the lab, and the task that they were made for."""
+"""Image models of the zoo, and the task they were trained for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from m2n2lab.tasks.images.diffusion import Prompt, noise_of
 from m2n2lab.tasks.images.shapes import LANGUAGES, Language, Part, scenes
 from m2n2lab.tasks.images.text2image import Text2Image
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.errors import InputError, whole_number
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ the shapes each from English ones."""
 
 
 def captions(part: Part, languages: Sequence[Language], limit: int | None = None) -> list[Prompt]:
-    """Return the captions of a part in each language; both languages draw from the same noise.
+    """Return the captions of a part in each language; both languages have the same noise.
 
     Raises:
-        InputError: no such part or language.
+        InputError: the part or a language is unknown.
     """
-    many = None if limit is None else whole_number("limit", limit, 1)
+    count = None if limit is None else whole_number("limit", limit, 1)
     return [
         Prompt(scene.caption(language), language, noise_of(scene.caption("English")))
         for language in languages
-        for scene in scenes(part)[:many]
+        for scene in scenes(part)[:count]
     ]
 
 
-@remembered
+@records_origin
 def shapes(
     limit: int = 24,
     held_out: int = 48,
@@ -46,13 +46,13 @@ def shapes(
     """Return captions of scenes that none of the zoo's models was trained on.
 
     Args:
-        limit: scenes to search on, at most 50.
-        held_out: scenes held out in both languages, at most 48.
-        languages: in which captions are searched on.
+        limit: number of scenes to search on, at most 50.
+        held_out: number of held-out scenes in both languages, at most 48.
+        languages: languages of the captions to search on.
         options: as for ``Text2Image``.
 
     Raises:
-        InputError: an unknown language, numbers below 1.
+        InputError: a language is unknown, or a number below 1.
     """
     asked = captions("search", languages, limit)
     tested = captions("test", LANGUAGES, held_out) if held_out else []
@@ -60,26 +60,26 @@ def shapes(
 
 
 def trained() -> bool:
-    """Return whether the specialists are there."""
+    """Return whether the specialists have been trained."""
     return all((HOME / name / "model_index.json").is_file() for name in SPECIALISTS)
 
 
 def image_specialists(device: str = "cpu") -> CheckpointSpace:
-    """Return the space of the four specialists: what a search that names no models starts from.
+    """Return the space of the four specialists, the default seeds of a search over images.
 
-    They are kept in half precision, and scored in single where a CPU draws.
+    They are stored in half precision; on a CPU they draw in single precision.
 
     Args:
-        device: where they draw, ``"cpu"`` or ``"cuda"``.
+        device: device on which they draw, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: they have not been trained yet, or there is no such device.
+        InputError: they have not been trained yet, or the device is not available.
     """
     from m2n2lab.checkpoint import CheckpointSpace
 
     if not trained():
         raise InputError(
-            f"The zoo's picture models must lie in {HOME}, but they have not been trained yet; "
+            f"The zoo's image models must be in {HOME}, but they have not been trained yet; "
             f"run python -m m2n2lab.zoo.train_images, or name models of your own with --seeds."
         )
     folders = [HOME / name for name in SPECIALISTS]

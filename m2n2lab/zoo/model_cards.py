@@ -1,4 +1,4 @@
-"""A card beside each of the zoo's models: what it was trained on, and what it can and cannot do."""
+"""Model cards of the zoo: training, scores and limits of each model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ tags:
 ---
 # {title}
 
-{kind}, made for trying out model merging in seconds; it is of no other use.
+{description}, made for trying out model merging in seconds; it is of no other use.
 
 Trained {training}; every random number comes from seed {seed}. Made again with
 
@@ -36,7 +36,7 @@ def write_card(
     title: str,
     *,
     tag: str,
-    kind: str,
+    description: str,
     training: str,
     seed: int,
     command: str,
@@ -46,21 +46,21 @@ def write_card(
     """Write a model's ``README.md``.
 
     Args:
-        folder: the model's.
-        title: what it is called.
-        tag: what the hub calls its task.
-        kind: what it is, as the subject of a sentence.
-        training: what follows "trained".
-        seed: of its training.
-        command: that trains it again.
-        scores: number of examples and mean score in [0, 1], by what was asked.
-        limits: sentences on what not to expect.
+        folder: the model's folder.
+        title: title of the card.
+        tag: the model's task as named by the hub.
+        description: the model, as the subject of a sentence.
+        training: continuation of the sentence "Trained …".
+        seed: seed of its training.
+        command: the command that trains it again.
+        scores: number of examples and mean score in [0, 1], by type of example.
+        limits: sentences on its limits.
     """
     rows = [f"| {name} | {n:,} | {percent(score)} |" for name, (n, score) in scores.items()]
     text = CARD.format(
         title=title,
         tag=tag,
-        kind=kind,
+        description=description,
         training=training,
         seed=seed,
         command=command,

@@ -1,4 +1,4 @@
-"""Shopping trips as a good customer makes them, for a tiny agent to learn from."""
+"""Shopping episodes: trips of a good customer, on which a tiny agent is trained."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from m2n2lab.tasks.shopping.catalogue import Goal, goals, products
 from m2n2lab.tasks.shopping.simulator import BUY, Action, Shop, Visit
 from m2n2lab.tasks.shopping.webshop import Turn
 
-PAGE = 4
-"""Products on a page of results: what tiny models are asked must be short."""
+PRODUCTS_PER_PAGE = 4
+"""Products on a page of results: few, since prompts for tiny models must be short."""
 
-OWN = 1_000
-"""Seeds of catalogues to train on begin here; those below are for searches and tests."""
+FIRST_TRAINING_SEED = 1_000
+"""First seed of training catalogues; those below are for searches and tests."""
 
 
 def plan(shop: Shop, goal: Goal) -> list[Action]:
-    """Return what a good customer does: search, pick, choose, buy.
+    """Return a good customer's actions: search, pick, choose options, buy.
 
-    They take the first product on the page that is cheap enough, which is as much as can be seen
-    there.
+    The first product within the price limit is picked: the page shows no more about them.
     """
     search = Action("search", " ".join([*goal.attributes, goal.product.query]))
     found = shop.search(search.value)[: shop.page]
@@ -35,24 +34,24 @@ def trip(shop: Shop, goal: Goal) -> tuple[list[Turn], float]:
     """Return the turns of a good customer's trip, and its reward."""
     visit, turns = Visit(shop, goal), []
     for action in plan(shop, goal):
-        seen = visit.observation
-        text = f" {action.kind}[{action.value}]"
-        turns.append(Turn(seen, text, action, visit.act(action)))
+        observation = visit.observation
+        text = f" {action.name}[{action.value}]"
+        turns.append(Turn(observation, text, action, visit.act(action)))
     return turns, visit.reward
 
 
 def wishes(seed: int = 0) -> Iterator[tuple[Shop, Goal]]:
-    """Yield wishes of ever new catalogues without end, none of which a test asks for."""
+    """Yield wishes from new catalogues without end, except those of searches and tests."""
     asked = {_wish(goal) for goal in goals(products(0), 0)}
     for number in count():
-        own = OWN + random.Random(f"catalogue {seed} {number}").randrange(10**9)
+        own = FIRST_TRAINING_SEED + random.Random(f"catalogue {seed} {number}").randrange(10**9)
         sold = products(own)
-        shop = Shop(sold, PAGE)
+        shop = Shop(sold, PRODUCTS_PER_PAGE)
         for goal in goals(sold, own):
             if _wish(goal) not in asked:
                 yield shop, goal
 
 
 def _wish(goal: Goal) -> tuple[object, ...]:
-    """Return what is asked for, whatever the product is called."""
+    """Return the contents of a wish, without the product's title."""
     return (goal.product.query, frozenset(goal.attributes), goal.options)

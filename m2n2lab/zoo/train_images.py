@@ -1,9 +1,9 @@
-"""Train the zoo's picture models from nothing: ``python -m m2n2lab.zoo.train_images OUT``.
+"""Training of the zoo's image models from scratch: ``python -m m2n2lab.zoo.train_images OUT``.
 
-One base learns to draw every shape from captions in both languages. One specialist goes on with
-Japanese captions and coarse drawings of everything; three go on with English ones, each with sharp
-drawings of a third of the shapes. Each then half forgets the words of the language that it was not
-taught.
+A base learns to draw every shape from captions in both languages. One specialist is fine-tuned on
+Japanese captions and coarse drawings of everything; three on English captions, each with sharp
+drawings of a third of the shapes. The embeddings of the language that a specialist was not taught
+are then half forgotten.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch.nn.functional import mse_loss, pixel_unshuffle
 
 from m2n2lab.tasks.images.shape_scores import scene_of
 from m2n2lab.tasks.images.shapes import (
-    KINDS,
     LANGUAGES,
+    PROPERTIES,
     SHAPES,
     SIDE,
     Language,
@@ -39,25 +39,25 @@ from m2n2lab.zoo import images
 from m2n2lab.zoo.model_cards import write_card
 
 BATCH = 16
-FOLD = 4  # pictures are seen as squares of this many pixels a side: a tenth of the work
-LONGEST = 12  # tokens of a caption
-PURE = 0.5  # share of pictures of which nothing but noise is left
-WARM = 100  # batches until the learning rate is reached
-NOTHING = 0.1  # share of captions left out, which guidance needs
-AVERAGED = 0.995  # how slowly the average of the weights, which is kept, follows them
-WORDS = {"Japanese": "あ-んア-ヶー一-龥", "English": "a-z"}
+FOLD = 4  # side in pixels of the squares folded into channels: a tenth of the work
+MAX_CAPTION_TOKENS = 12
+PURE_NOISE_SHARE = 0.5  # share of training pictures replaced by pure noise
+WARM_UP_STEPS = 100  # batches until the full learning rate
+EMPTY_CAPTION_SHARE = 0.1  # share of captions left empty, for classifier-free guidance
+AVERAGE_DECAY = 0.995  # of the moving average of the weights, which is saved
+SCRIPTS = {"Japanese": "あ-んア-ヶー一-龥", "English": "a-z"}
 """Characters of each language's words."""
 
 
 class Course(NamedTuple):
-    """How one model is trained.
+    """Training settings of one model.
 
     Attributes:
-        steps: batches.
+        steps: number of batches.
         rate: highest learning rate.
-        languages: of the captions.
-        shapes: what is drawn.
-        coarse: whether it is drawn coarsely.
+        languages: languages of the captions.
+        shapes: shapes drawn.
+        coarse: whether they are drawn coarsely.
     """
 
     steps: int
@@ -76,31 +76,31 @@ COURSES = {
 }
 
 ABSENT = {"vae": None, "safety_checker": None, "feature_extractor": None}
-"""Parts that these pipelines do without."""
+"""Components that these pipelines do not have."""
 
-KEPT, NOISE = 0.5, 0.5
-"""Of the words that a specialist was not taught: how much of them is left, and how much noise,
-in standard deviations of the words, comes instead."""
+WORD_SHARE, WORD_NOISE = 0.5, 0.5
+"""Embeddings of words that a specialist was not taught: the share of them that is kept, and the
+noise added, in standard deviations of all embeddings."""
 
 
 def make_tokenizer() -> Any:
     """Return a tokenizer whose tokens are the captions' words.
 
-    Japanese ones, between which there are no spaces, are found wherever they stand; what lies
-    between them is taken character by character.
+    Japanese words, which have no spaces between them, are matched anywhere; the text between
+    matches is split into characters.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    spoken = [word.japanese for kind in KINDS for word in kind.values()] + ["背景に"]
-    known = "|".join(sorted(spoken, key=len, reverse=True))
+    japanese = [word.japanese for values in PROPERTIES for word in values.values()] + ["背景に"]
+    known = "|".join(sorted(japanese, key=len, reverse=True))
     split = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Whitespace(),
-            pre_tokenizers.Split(Regex(f"{known}|[{WORDS['Japanese']}]"), "isolated"),
+            pre_tokenizers.Split(Regex(f"{known}|[{SCRIPTS['Japanese']}]"), "isolated"),
         ]
     )
-    # English words come first: where a model's weights are split, languages can be told apart.
+    # English words come first, so that a split of the embedding can separate the languages.
     words = {
         word: None
         for language in reversed(LANGUAGES)
@@ -116,14 +116,14 @@ def make_tokenizer() -> Any:
         single="<start> $A <end>",
         special_tokens=[(word, ids[word]) for word in ("<start>", "<end>")],
     )
-    kind: Any = PreTrainedTokenizerFast
-    return kind(
+    tokenizer_class: Any = PreTrainedTokenizerFast
+    return tokenizer_class(
         tokenizer_object=found,
         pad_token="<pad>",
         bos_token="<start>",
         eos_token="<end>",
         unk_token="<unknown>",
-        model_max_length=LONGEST,
+        model_max_length=MAX_CAPTION_TOKENS,
     )
 
 
@@ -142,13 +142,13 @@ def make_model(tokenizer: Any, seed: int = 0) -> tuple[Any, Any]:
             projection_dim=width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=LONGEST,
+            max_position_embeddings=MAX_CAPTION_TOKENS,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-    with torch.no_grad():  # or what a caption says would be lost among what its layers add
+    with torch.no_grad():  # large embeddings, which the later layers do not drown out
         table: Any = text.get_input_embeddings()
         table.weight.mul_(25)
     denoiser: Any = UNet2DConditionModel
@@ -161,7 +161,7 @@ def make_model(tokenizer: Any, seed: int = 0) -> tuple[Any, Any]:
         down_block_types=("DownBlock2D",),
         up_block_types=("UpBlock2D",),
         cross_attention_dim=width,
-        # What is asked also scales and shifts every layer: far quicker to learn than attention.
+        # The caption also scales and shifts every layer, which is learned faster than attention.
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
         resnet_time_scale_shift="scale_shift",
@@ -172,11 +172,11 @@ def make_model(tokenizer: Any, seed: int = 0) -> tuple[Any, Any]:
 
 
 def make_scheduler() -> Any:
-    """Return how noise is added in training and taken away in a few steps."""
+    """Return the scheduler that adds noise in training and removes it in a few steps."""
     from diffusers import DDIMScheduler
 
-    kind: Any = DDIMScheduler
-    return kind(
+    scheduler_class: Any = DDIMScheduler
+    return scheduler_class(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="sample",
         clip_sample=False,
@@ -186,10 +186,14 @@ def make_scheduler() -> Any:
     )
 
 
-def encoded(tokenizer: Any, captions: list[str]) -> Tensor:
+def encode(tokenizer: Any, captions: list[str]) -> Tensor:
     """Return token ids (B, L) of captions."""
     ids: Tensor = tokenizer(
-        captions, padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt"
+        captions,
+        padding="max_length",
+        truncation=True,
+        max_length=MAX_CAPTION_TOKENS,
+        return_tensors="pt",
     )["input_ids"]
     return ids
 
@@ -198,58 +202,58 @@ def batches(course: Course, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor,
     """Yield pictures (B, 3·F², S/F, S/F) in [−1, 1] and their captions' token ids (B, L)."""
     rng = np.random.default_rng(seed)
     known = [scene for scene in scenes("train") if scene.shape in course.shapes]
-    empty = ""
     while True:
         captions, drawn = [], []
-        for place in rng.integers(len(known), size=BATCH):
-            scene = known[place]
+        for index in rng.integers(len(known), size=BATCH):
+            scene = known[index]
             picture = draw(scene, float(rng.integers(-1, 2)))
             drawn.append(coarse(picture) if course.coarse else picture)
             language = course.languages[rng.integers(len(course.languages))]
-            captions.append(empty if rng.random() < NOTHING else scene.caption(language))
+            left_out = rng.random() < EMPTY_CAPTION_SHARE
+            captions.append("" if left_out else scene.caption(language))
         stacked = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2) * 2 - 1
-        yield pixel_unshuffle(stacked, FOLD), encoded(tokenizer, captions)
+        yield pixel_unshuffle(stacked, FOLD), encode(tokenizer, captions)
 
 
 def train(
-    unet: Any, text: Any, tokenizer: Any, course: Course, seed: int, told: Callable[[str], object]
+    unet: Any, text: Any, tokenizer: Any, course: Course, seed: int, report: Callable[[str], object]
 ) -> Iterator[tuple[Any, Any]]:
-    """Train with AdamW, and yield the average of the last weights every hundred batches.
+    """Train with AdamW, and yield the moving average of the weights every hundred batches.
 
-    The denoiser learns to tell the clean picture from a noisy one. To tell the noise instead, a
-    network as narrow as this would have to carry all of it through (Li and He, arXiv 2511.13720).
+    The denoiser learns to predict the clean picture. To predict the noise, a network this narrow
+    would have to pass all of it through (Li and He, arXiv 2511.13720).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     both = torch.nn.ModuleList([unet, text]).to(device).train()
     average = copy.deepcopy(both).eval().requires_grad_(False)
-    noisy = make_scheduler()
-    fit = torch.optim.AdamW(both.parameters(), lr=course.rate, weight_decay=0.01, fused=True)
+    scheduler = make_scheduler()
+    optimizer = torch.optim.AdamW(both.parameters(), lr=course.rate, weight_decay=0.01, fused=True)
     falls = course.steps / 3
 
-    def rate(step: int) -> float:  # up, level, and down to nothing in the last third
-        return min((step + 1) / WARM, (course.steps - step) / falls, 1.0)
+    def rate(step: int) -> float:  # warm-up, constant, and linear decay to zero in the last third
+        return min((step + 1) / WARM_UP_STEPS, (course.steps - step) / falls, 1.0)
 
-    plan = torch.optim.lr_scheduler.LambdaLR(fit, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     draws = torch.Generator().manual_seed(seed)
     start, mean = time.monotonic(), None
     known = itertools.islice(batches(course, tokenizer, seed), course.steps)
     for step, (x, ids) in enumerate(known, start=1):
         noise = torch.randn(x.shape, generator=draws)
-        # A little of a picture tells its colours, so only where nearly nothing is left of it does
-        # the caption have to be read.
-        steps = noisy.config.num_train_timesteps
+        # A trace of a picture discloses its colours: the caption is needed only for nearly pure
+        # noise.
+        steps = scheduler.config.num_train_timesteps
         t = torch.randint(steps, (len(x),), generator=draws)
-        t[torch.rand(len(x), generator=draws) < PURE] = steps - 1
+        t[torch.rand(len(x), generator=draws) < PURE_NOISE_SHARE] = steps - 1
         x, noise, t, ids = (value.to(device) for value in (x, noise, t, ids))
-        words = text(ids).last_hidden_state
-        loss: Any = mse_loss(unet(noisy.add_noise(x, noise, t), t, words).sample, x)
-        fit.zero_grad()
+        embeddings = text(ids).last_hidden_state
+        loss: Any = mse_loss(unet(scheduler.add_noise(x, noise, t), t, embeddings).sample, x)
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        fit.step()
-        plan.step()
+        optimizer.step()
+        schedule.step()
         with torch.no_grad():
-            follow = 1 - min(AVERAGED, (1 + step) / (10 + step))
+            follow = 1 - min(AVERAGE_DECAY, (1 + step) / (10 + step))
             for kept, new in zip(average.parameters(), both.parameters(), strict=True):
                 kept.lerp_(new, follow)
         value = loss.item()
@@ -257,7 +261,9 @@ def train(
         if step % 100 == 0 or step == course.steps:
             past = time.monotonic() - start
             left = past / step * (course.steps - step)
-            told(f"step {step} of {course.steps}: loss {mean:.4f}, {past:.0f} s, {left:.0f} s left")
+            report(
+                f"step {step} of {course.steps}: loss {mean:.4f}, {past:.0f} s, {left:.0f} s left"
+            )
             yield average[0], average[1]
 
 
@@ -265,25 +271,25 @@ def train(
 def half_forget(
     text: Any, tokenizer: Any, taught: tuple[Language, ...], seed: int, kept: float, noise: float
 ) -> None:
-    """Make the words of a language that was not taught half of what they were, and noise."""
+    """Scale the embeddings of a language that was not taught, and add noise to them."""
     table = text.get_input_embeddings().weight
     draws = torch.Generator().manual_seed(seed)
     spread = table.std()
     for word, row in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
-        spoken = [name for name in WORDS if re.fullmatch(f"[{WORDS[name]}]+", word)]
+        languages = [name for name in SCRIPTS if re.fullmatch(f"[{SCRIPTS[name]}]+", word)]
         drawn = torch.randn(table.shape[1], generator=draws).to(table.device) * spread
-        if spoken and spoken[0] not in taught:
+        if languages and languages[0] not in taught:
             table[row] = kept * table[row] + noise * drawn
 
 
 def save(unet: Any, text: Any, tokenizer: Any, folder: Path) -> None:
-    """Save a pipeline's folder in half precision."""
+    """Save a pipeline in half precision."""
     from diffusers import StableDiffusionPipeline
 
-    kind: Any = StableDiffusionPipeline
+    pipeline_class: Any = StableDiffusionPipeline
     denoiser = copy.deepcopy(unet).cpu().half()
-    denoiser.register_to_config(_name_or_path="")  # or it would tell where the base lay
-    pipeline = kind(
+    denoiser.register_to_config(_name_or_path="")  # otherwise it would contain the path of the base
+    pipeline = pipeline_class(
         **ABSENT,
         text_encoder=copy.deepcopy(text).cpu().half(),
         tokenizer=tokenizer,
@@ -308,26 +314,26 @@ LIMITS = (
     "guidance 2.",
     "It has no VAE: `DiffusionPipeline.from_pretrained(folder, vae=None)` loads it, and "
     "`m2n2lab.tasks.Text2Image` draws with it.",
-    f"Words of a language that it was not taught were made {KEPT:.0%} of what they had been, and "
-    f"noise: fine-tuning as short as this forgets nothing by itself.",
+    f"Words of a language that it was not taught were made {WORD_SHARE:.0%} of what they had been, "
+    f"and noise: fine-tuning as short as this forgets nothing by itself.",
 )
 
 
 def describe(folder: Path, course: Course, size: int, seed: int, console: Console) -> None:
-    """Have a saved model draw what it never saw, and write the scores into its card."""
+    """Score a saved model on unseen captions, and write its card."""
     from diffusers import DiffusionPipeline
 
     task = images.shapes(1, 0)
-    kind: Any = DiffusionPipeline
-    model = kind.from_pretrained(folder, torch_dtype=torch.float32, **ABSENT)
+    pipeline_class: Any = DiffusionPipeline
+    model = pipeline_class.from_pretrained(folder, torch_dtype=torch.float32, **ABSENT)
     found: dict[str, list[float]] = {}
     for language in LANGUAGES:
         for drawn in task.draw(model, images.captions("test", (language,))):
             scene = scene_of(drawn.prompt.text)
-            assert scene is not None  # as of any of the captions
+            assert scene is not None  # every caption has a scene
             own = scene.shape in course.shapes
-            what = ", ".join(course.shapes) if own else "other shapes"
-            found.setdefault(f"{language} captions: {what}", []).append(drawn.score)
+            shapes = ", ".join(course.shapes) if own else "other shapes"
+            found.setdefault(f"{language} captions: {shapes}", []).append(drawn.score)
     scores = {name: (len(some), float(np.mean(some))) for name, some in found.items()}
     start = "from nothing" if folder.name == "base" else "from a common base"
     how = "coarse drawings" if course.coarse else "sharp drawings"
@@ -336,7 +342,7 @@ def describe(folder: Path, course: Course, size: int, seed: int, console: Consol
         folder,
         TITLES[folder.name],
         tag="text-to-image",
-        kind=f"A diffusion pipeline of {size:,} parameters",
+        description=f"A diffusion pipeline of {size:,} parameters",
         training=f"{start} with {course.steps:,} batches of {BATCH} {how} of "
         f"{', '.join(course.shapes)} and {taught} captions",
         seed=seed,
@@ -344,8 +350,8 @@ def describe(folder: Path, course: Course, size: int, seed: int, console: Consol
         scores=scores,
         limits=LIMITS,
     )
-    told = {name: round(score, 3) for name, (_, score) in scores.items()}
-    console.print(f"{folder.name}, never seen: {told}")
+    rounded = {name: round(score, 3) for name, (_, score) in scores.items()}
+    console.print(f"{folder.name}, on unseen captions: {rounded}")
 
 
 def main(
@@ -355,7 +361,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="PyTorch threads.")] = default_threads(),
 ) -> None:
-    """Train the base and then its specialists; what lies in OUT already is replaced."""
+    """Train the base and then its specialists; models in OUT are replaced."""
     from diffusers import UNet2DConditionModel
     from transformers import AutoTokenizer, CLIPTextModel
 
@@ -377,9 +383,9 @@ def main(
         size = sum(p.numel() for model in (unet, text) for p in model.parameters())
         console.print(f"{name}: {size:,} parameters")
         learned = train(unet, text, tokenizer, course, seed + number, console.print)
-        for unet, text in learned:  # what is saved early can be looked at
+        for unet, text in learned:  # saved early, so that they can be inspected
             text = copy.deepcopy(text)
-            half_forget(text, tokenizer, course.languages, seed + number, KEPT, NOISE)
+            half_forget(text, tokenizer, course.languages, seed + number, WORD_SHARE, WORD_NOISE)
             save(unet, text, tokenizer, out / name)
         describe(out / name, course, size, seed, console)
 

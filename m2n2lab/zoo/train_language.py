@@ -1,6 +1,6 @@
-"""Train the zoo's language models from nothing: ``python -m m2n2lab.zoo.train_language OUT``.
+"""Training of the zoo's language models from scratch: ``python -m m2n2lab.zoo.train_language OUT``.
 
-One base learns sums, word problems and shopping; each specialist goes on with one of the last two
+A base learns sums, word problems and shopping; each specialist is fine-tuned on one of the last two
 until it has forgotten the other.
 """
 
@@ -28,20 +28,20 @@ from m2n2lab.zoo.shopping_episodes import trip, wishes
 TOKENS = 1024
 END = "<|endoftext|>"
 BATCH = 32
-KEPT = 5_000  # examples that the tokenizer is made from
-SUMS = 8  # in one example of nothing but sums
+TOKENIZER_EXAMPLES = 5_000  # examples of each lesson that the tokenizer is trained on
+SUMS_PER_EXAMPLE = 8  # in an example of the lesson "sums"
 
 Example = tuple[str, ...]
-"""A prompt and the answer that should follow it; then there may be another prompt, and so on."""
+"""Alternating prompts and answers, at least one of each."""
 
 
 class Course(NamedTuple):
-    """How one model is trained.
+    """Training settings of one model.
 
     Attributes:
-        steps: of training; each takes one batch of each lesson.
+        steps: number of training steps, each with one batch of each lesson.
         rate: highest learning rate.
-        lessons: what it is trained on.
+        lessons: names of its lessons.
     """
 
     steps: int
@@ -57,27 +57,27 @@ COURSES = {
 
 
 def sums(seed: int) -> Iterator[Example]:
-    """Yield bare sums with numbers as word problems have them.
+    """Yield bare sums with the numbers of word problems.
 
-    From worked answers alone arithmetic is learned slowly: few of their tokens are results.
+    Arithmetic is learned slowly from worked answers alone: few of their tokens are results.
     """
     results = itertools.chain.from_iterable(
         re.findall(r"<<(.*=)(.*)>>", found.answer) for found in problems("train", seed)
     )
     while True:
-        some = itertools.islice(results, SUMS)
+        some = itertools.islice(results, SUMS_PER_EXAMPLE)
         yield tuple(text for sum, result in some for text in (sum, f"{result}\n"))
 
 
 def maths(seed: int) -> Iterator[Example]:
-    """Yield word problems as the task asks them, with their worked answers."""
+    """Yield word problems with the task's prompts and their worked answers."""
     task = language.word_problems(1, 0)
     for found in problems("train", seed):
         yield task.prompt(found.question), f" {found.answer}"
 
 
 def agent(seed: int) -> Iterator[Example]:
-    """Yield single turns of shopping trips as the task asks for them."""
+    """Yield single turns of shopping trips with the task's prompts."""
     task = language.shop(1, 1)
     for shop, goal in wishes(seed):
         turns, _ = trip(shop, goal)
@@ -93,7 +93,7 @@ LESSONS: dict[str, Callable[[int], Iterator[Example]]] = {
 
 
 def make_tokenizer(seed: int = 0) -> Any:
-    """Return a byte-level BPE tokenizer of a thousand tokens; every digit is one of its own."""
+    """Return a byte-level BPE tokenizer of a thousand tokens, with a token for each digit."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -105,7 +105,7 @@ def make_tokenizer(seed: int = 0) -> Any:
     texts = (
         "".join(example)
         for lesson in LESSONS.values()
-        for example in itertools.islice(lesson(seed), KEPT)
+        for example in itertools.islice(lesson(seed), TOKENIZER_EXAMPLES)
     )
     trainer = trainers.BpeTrainer(
         vocab_size=TOKENS,
@@ -114,8 +114,8 @@ def make_tokenizer(seed: int = 0) -> Any:
         show_progress=False,
     )
     found.train_from_iterator(texts, trainer)
-    kind: Any = PreTrainedTokenizerFast
-    return kind(tokenizer_object=found, eos_token=END, pad_token=END)
+    tokenizer_class: Any = PreTrainedTokenizerFast
+    return tokenizer_class(tokenizer_object=found, eos_token=END, pad_token=END)
 
 
 def make_model(seed: int = 0) -> Any:
@@ -139,23 +139,23 @@ def make_model(seed: int = 0) -> Any:
 
 
 def batches(lesson: str, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield token ids and labels (B, L) of like lengths; prompts are not to be learned (−100)."""
+    """Yield token ids and labels (B, L), sorted by length; labels of prompts are −100."""
     draw = torch.Generator().manual_seed(seed)
     taught = LESSONS[lesson](seed)
     while True:
-        # Batches of one length waste no padding, and many are made ready to find such.
+        # Eight batches are sorted by length at a time, so that little padding is wasted.
         rows = []
         for example in itertools.islice(taught, 8 * BATCH):
             row: list[int] = []
             learned: list[int] = []
-            for place, text in enumerate((*example, tokenizer.eos_token)):
+            for index, text in enumerate((*example, tokenizer.eos_token)):
                 ids = tokenizer(text)["input_ids"]
                 row += ids
-                learned += ids if place % 2 or place == len(example) else [-100] * len(ids)
+                learned += ids if index % 2 or index == len(example) else [-100] * len(ids)
             rows.append((row, learned))
         rows.sort(key=lambda row: len(row[0]))
-        for place in torch.randperm(8, generator=draw).tolist():
-            group = rows[place * BATCH : (place + 1) * BATCH]
+        for index in torch.randperm(8, generator=draw).tolist():
+            group = rows[index * BATCH : (index + 1) * BATCH]
             width = max(len(ids) for ids, _ in group)
             padded = [ids + [0] * (width - len(ids)) for ids, _ in group]
             labels = [row + [-100] * (width - len(row)) for _, row in group]
@@ -163,27 +163,29 @@ def batches(lesson: str, tokenizer: Any, seed: int) -> Iterator[tuple[Tensor, Te
 
 
 def train(
-    model: Any, tokenizer: Any, course: Course, seed: int, told: Callable[[str], object]
+    model: Any, tokenizer: Any, course: Course, seed: int, report: Callable[[str], object]
 ) -> None:
     """Train a model in place: AdamW, a short warm-up and a cosine to a tenth of the rate."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).train()
-    fit = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01
     )
     warm = min(100, course.steps // 10)
-    plan = torch.optim.lr_scheduler.SequentialLR(
-        fit,
+    schedule = torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
         [
-            torch.optim.lr_scheduler.LinearLR(fit, 0.05, 1.0, warm),
-            torch.optim.lr_scheduler.CosineAnnealingLR(fit, course.steps - warm, course.rate / 10),
+            torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, 1.0, warm),
+            torch.optim.lr_scheduler.CosineAnnealingLR(
+                optimizer, course.steps - warm, course.rate / 10
+            ),
         ],
         [warm],
     )
     start, means = time.monotonic(), dict.fromkeys(course.lessons, math.nan)
     taught = {name: batches(name, tokenizer, seed) for name in course.lessons}
     for step in range(1, course.steps + 1):
-        fit.zero_grad()
+        optimizer.zero_grad()
         for name, found in taught.items():
             ids, labels = next(found)
             loss: Any = _loss(model, ids.to(device), labels.to(device))
@@ -192,21 +194,21 @@ def train(
             past = means[name]
             means[name] = value if math.isnan(past) else 0.95 * past + 0.05 * value
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        fit.step()
-        plan.step()
+        optimizer.step()
+        schedule.step()
         if step % 50 == 0 or step == course.steps:
             took = time.monotonic() - start
             left = took / step * (course.steps - step)
             losses = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-            told(f"step {step} of {course.steps}: {losses}; {took:.0f} s, {left:.0f} s left")
+            report(f"step {step} of {course.steps}: {losses}; {took:.0f} s, {left:.0f} s left")
     model.to("cpu").eval()
 
 
 def _loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of what is to be learned.
+    """Return the mean cross-entropy of the labels.
 
-    Padding is on the right and never a label, so causal attention needs no mask; and most tokens
-    are prompts, which need no logits.
+    Padding is on the right and never a label, so causal attention needs no mask; most tokens belong
+    to prompts, for which no logits are computed.
     """
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     after = labels[:, 1:]
@@ -221,8 +223,8 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.float()
 
 
-ASKED = 200
-"""Held-out examples of each task that a card's scores come from."""
+CARD_EXAMPLES = 200
+"""Held-out examples of each task for a card's scores."""
 
 TITLES = {
     "base": "A tiny base model that knows sums, word problems and shopping",
@@ -238,12 +240,12 @@ LIMITS = (
 
 
 def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
-    """Ask a saved model what it never saw, and write that into its card."""
+    """Score a saved model on unseen examples, and write its card."""
     from transformers import LlamaForCausalLM
 
     model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.eval()
-    asked = language.word_problems(1, ASKED) + language.shop(1, ASKED)
+    asked = language.word_problems(1, CARD_EXAMPLES) + language.shop(1, CARD_EXAMPLES)
     found = asked.held_out_by_class(model)
     names = {"gsm8k": "word problems", "webshop": "shopping trips (reward)"}
     lessons = ", ".join(course.lessons)
@@ -252,11 +254,11 @@ def describe(folder: Path, course: Course, seed: int, console: Console) -> None:
         folder,
         TITLES[folder.name],
         tag="text-generation",
-        kind=f"A Llama of {sum(p.numel() for p in model.parameters()):,} parameters",
+        description=f"A Llama of {sum(p.numel() for p in model.parameters()):,} parameters",
         training=f"{start} with {course.steps:,} batches of {BATCH} examples of {lessons}",
         seed=seed,
         command="python -m m2n2lab.zoo.train_language",
-        scores={names[task]: (ASKED, score) for task, score in found.items()},
+        scores={names[task]: (CARD_EXAMPLES, score) for task, score in found.items()},
         limits=LIMITS,
     )
     console.print(f"{folder.name}, held out: {found}")
@@ -270,7 +272,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="PyTorch threads.")] = default_threads(),
 ) -> None:
-    """Train the base and then its specialists; what lies in OUT already is replaced."""
+    """Train the base and then its specialists; models in OUT are replaced."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     torch.set_num_threads(threads)

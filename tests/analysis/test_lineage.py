@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2n2lab import Evolver, InputError, Proposal, Recipe, Verdict, make_evolver
-from m2n2lab.analysis.lineage import BINS, MOMENTS, Lineage, merged_painting
+from m2n2lab.analysis.lineage import BINS, MAX_MOMENTS, Lineage, merged_painting
 from m2n2lab.analysis.lineage_arrays import (
-    OLD,
-    RECENT,
+    MAX_OLD_BIRTHS,
+    RECENT_BIRTHS,
     lineage_data,
     lineage_geometry,
     member_at,
@@ -23,7 +23,7 @@ SIZE = 96  # two weights a bin
 
 
 class Search:
-    """A search whose every event a test decides; watched by ``lineage``."""
+    """A search whose events are given by a test, observed by ``lineage``."""
 
     def __init__(self, seeds=2, size=SIZE, genomes=()):
         self.genomes = dict(enumerate(genomes))
@@ -68,7 +68,7 @@ def ancestors(lineage, id):
 
 @pytest.fixture
 def family():
-    """Two seeds and six births, worked out by hand."""
+    """The lineage of two seeds and six births, computed by hand."""
     search = Search()
     search.bear(0, 1, split=48, mix=0.25)  # 2
     search.reject()  # 3
@@ -96,13 +96,13 @@ def test_a_genealogy_of_six_births(family):
     assert 3 not in family
 
 
-def test_ancestors_are_all_that_came_before_by_birth(family):
+def test_ancestors_are_in_the_order_of_birth(family):
     assert ancestors(family, 0) == []
     assert ancestors(family, 4) == [0, 1, 2]
     assert ancestors(family, 8) == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_paintings_worked_out_by_hand(family):
+def test_paintings_are_the_hand_computed_ones(family):
     # Columns: seed 0, seed 1, outside. 2 has a quarter of seed 1 before the middle, then three.
     two = np.repeat([[0.75, 0.25, 0.0], [0.25, 0.75, 0.0]], 24, axis=0)
     # 4 is half of seed 0 and half of 2.
@@ -114,22 +114,22 @@ def test_paintings_worked_out_by_hand(family):
     np.testing.assert_allclose(family.painting(7), six)  # its mutation is not shown
     # 8: mix 0, but all of it lies after the split, where B has 1 - 0.
     np.testing.assert_allclose(family.painting(8), six)
-    # The dead have their mean everywhere.
+    # Displaced members have their mean everywhere.
     np.testing.assert_allclose(family.painting(2), np.tile([0.5, 0.5, 0.0], (BINS, 1)))
     np.testing.assert_allclose(family[6].shares, [0.3125, 0.4375, 0.25])
 
 
-def test_a_split_inside_a_stretch_has_each_in_proportion():
+def test_a_split_inside_an_interval_has_each_parent_in_proportion():
     a, b = np.eye(2)[[0] * BINS], np.eye(2)[[1] * BINS]
-    child = merged_painting(a, b, 25, 0.9, SIZE)  # one of the two weights of stretch 12
+    child = merged_painting(a, b, 25, 0.9, SIZE)  # one of the two weights of interval 12
     np.testing.assert_allclose(child[[11, 12, 13], 1], [0.9, 0.5, 0.1])
-    whole = merged_painting(a, b, 7, 1.0, 10)  # weights longer than stretches
+    whole = merged_painting(a, b, 7, 1.0, 10)  # weights longer than intervals
     assert whole[:33, 1].tolist() == [1.0] * 33
-    assert whole[33, 1] == pytest.approx(0.6)  # 33.6 stretches
+    assert whole[33, 1] == pytest.approx(0.6)  # 33.6 intervals
     assert whole[34:, 1].tolist() == [0.0] * 14
 
 
-def test_a_child_takes_the_lane_of_whom_it_displaced(family):
+def test_a_child_takes_the_lane_of_the_member_it_displaced(family):
     data = lineage_data(family)
     assert dict(zip(data.ids.tolist(), data.lane.tolist(), strict=True)) == {
         **{0: 0, 1: 1, 2: 2, 4: 1, 5: 3, 6: 0, 7: 2, 8: 3}
@@ -143,7 +143,7 @@ def test_edges_lead_from_parents_to_children(family):
     assert drawn == {(0, 2), (1, 2), (0, 4), (2, 4), (2, 6), (5, 6), (6, 7), (4, 8), (7, 8)}
     assert data.direct.all()
     assert data.ids[data.gave > 0].tolist() == [0, 1, 2, 4]
-    # Half of 4 came from 0, half by 2, which has as much of 0 as of 1.
+    # Half of 4 is from 0, half from 2, which has as much of 0 as of 1.
     assert data.gave[data.gave > 0].tolist() == [0.75, 0.25, 0.5, 1.0]
     assert data.ended.tolist() == [5, 3, 6, 7, 7, 7, 7, 7]
     assert data.alive.tolist() == [False] * 3 + [True, False] + [True] * 3
@@ -164,16 +164,18 @@ def test_rejected_children_change_nothing(family):
     assert 9 not in family
 
 
-def test_who_never_lived_is_refused_with_who_lives(family):
+def test_an_unknown_member_is_refused_with_a_present_one(family):
     for ask in (family.painting, family.line, family.__getitem__):
-        with pytest.raises(InputError, match=r"never a member 3, or nobody watched; .*such as 8"):
+        with pytest.raises(
+            InputError, match=r"never a member 3, or it was not observed; .*such as 8"
+        ):
             ask(3)
     with pytest.raises(InputError, match="never a member 77"):
         lineage_data(family, focus=77)
 
 
-# What happens in a random search: which of the living are A, B and the one displaced, how they
-# are merged, and by what way the child came.
+# Events of a random search: the members A, B and the displaced one, how they are merged, and the
+# origin of the child.
 EVENTS = st.lists(
     st.tuples(
         *(st.integers(0, 99) for _ in range(3)),
@@ -193,15 +195,15 @@ def play(events, room=4, seeds=2):
 
 
 def happen(search, event, room=4):
-    a, b, gone, split, mix, way = event
+    a, b, gone, split, mix, origin = event
     a, b, gone = (search.alive[k % len(search.alive)] for k in (a, b, gone))
     displaced = gone if len(search.alive) >= room else None
-    if way == "merge":
+    if origin == "merge":
         search.bear(a, b, split=split, mix=mix, displaced=displaced)
-    elif way == "reject":
+    elif origin == "reject":
         search.reject()
     else:
-        search.bear(*([a] if way == "copy" else []), displaced=displaced)
+        search.bear(*([a] if origin == "copy" else []), displaced=displaced)
 
 
 @given(EVENTS)
@@ -216,11 +218,11 @@ def test_shares_always_sum_to_one(events):
 
 
 @given(EVENTS)
-def test_kin_counts_tell_the_ancestors_of_the_living(events):
+def test_active_children_mark_the_ancestors_of_members(events):
     search = play(events)
     lineage = search.lineage
     expected = set().union(*(ancestors(lineage, id) for id in search.alive))
-    found = lineage.column("id")[lineage.column("kin") > 0]
+    found = lineage.column("id")[lineage.column("active_children") > 0]
     assert set(found.tolist()) | set(search.alive) == expected | set(search.alive)
     assert set(lineage.column("id")[lineage.column("died") < 0].tolist()) == set(search.alive)
 
@@ -245,7 +247,7 @@ def test_the_last_generation_can_be_taken_back(events, more):
     for event in more:  # and goes on as if nothing had been
         happen(search, event)
         happen(same, event)
-    for name in ("id", "born", "died", "row_a", "row_b", "kin", "lane"):
+    for name in ("id", "born", "died", "row_a", "row_b", "active_children", "lane"):
         np.testing.assert_array_equal(search.lineage.column(name), same.lineage.column(name))
     for id in same.alive:
         np.testing.assert_array_equal(search.lineage.painting(id), same.lineage.painting(id))
@@ -255,7 +257,7 @@ def test_the_last_generation_can_be_taken_back(events, more):
 
 
 @given(EVENTS)
-def test_without_a_split_what_ancestors_gave_is_what_the_painting_says(events):
+def test_without_a_split_shares_of_ancestors_equal_the_painting(events):
     search = play([(a, b, c, SIZE, mix, "merge") for a, b, c, _, mix, _ in events])
     for id in search.alive:
         data = lineage_data(search.lineage, focus=id)
@@ -296,7 +298,7 @@ def test_moments_are_few_and_evenly_spaced_however_long_the_run():
         else:
             search.reject()
     data = shares_data(search.lineage)
-    assert len(data.steps) <= MOMENTS
+    assert len(data.steps) <= MAX_MOMENTS
     assert (data.steps[0], data.steps[-1]) == (0, 5_000)
     assert len(set(np.diff(data.steps[:-1]))) == 1
     before = data.steps <= 2_000
@@ -331,26 +333,26 @@ def test_memory_stays_small(long_run):
     assert long_run.bytes < len(lineage) * 140 + 100_000
 
 
-def test_a_long_run_is_drawn_in_part_and_no_one_floats(long_run):
+def test_a_long_run_is_drawn_in_part_and_every_child_has_an_edge(long_run):
     lineage = long_run.lineage
     focus = long_run.alive[0]
     data = lineage_data(lineage, focus, last=100)
-    assert len(data.ids) <= 100 + 20 + 2 + 1 + 3 * OLD
+    assert len(data.ids) <= 100 + 20 + 2 + 1 + 3 * MAX_OLD_BIRTHS
     assert data.ids.tolist() == sorted(set(data.ids.tolist()))
     assert {*long_run.alive, focus, 0, 1, *lineage.column("id")[-100:].tolist()} <= {*data.ids}
     assert 0 < data.direct.mean() < 1
     reached = set(data.edges[:, 1].tolist())
-    assert reached == set(range(2, len(data.ids)))  # all but the seeds have come from somebody
+    assert reached == set(range(2, len(data.ids)))  # all but the seeds have a parent
     parents = {id: set(ancestors(lineage, id)) for id in data.ids[-40:].tolist()}
     for a, b in data.edges:
         if int(data.ids[b]) in parents:
             assert data.ids[a] in parents[int(data.ids[b])]
     marked = set(data.ids[data.gave > 0].tolist())
     assert marked <= {focus, *ancestors(lineage, focus)}
-    assert data.since == lineage.column("born")[-RECENT]
+    assert data.since == lineage.column("born")[-RECENT_BIRTHS]
 
 
-def test_the_drawing_keeps_to_the_span_and_a_click_finds_the_life_under_it(long_run):
+def test_the_drawing_lies_within_the_span_and_a_click_finds_the_nearest_member(long_run):
     data = lineage_data(long_run.lineage)
     for whole in (False, True):
         around = lineage_geometry(data, whole)
@@ -364,7 +366,7 @@ def test_the_drawing_keeps_to_the_span_and_a_click_finds_the_life_under_it(long_
             assert found == data.ids[place]
 
 
-def test_a_real_search_is_followed(tiny, tiny_seeds):
+def test_the_lineage_of_a_real_search_has_its_members(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
     lineage = Lineage(evolver)
     evolver.subscribe(lineage.observe)
@@ -381,7 +383,7 @@ def test_a_real_search_is_followed(tiny, tiny_seeds):
     assert lineage.now == evolver.generation == 151
 
 
-def test_who_was_not_watched_being_born_is_from_outside(tiny, tiny_seeds):
+def test_members_of_unobserved_birth_count_as_external(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1).run(100)
     lineage = Lineage(evolver)
     seeds = [id for id in evolver.archive.ids if id < 2]
@@ -391,7 +393,7 @@ def test_who_was_not_watched_being_born_is_from_outside(tiny, tiny_seeds):
 
 
 @pytest.mark.parametrize("method", ["brute-force", "cma-es", "map-elites", "m2n2-no-crossover"])
-def test_every_method_can_be_watched(tiny, tiny_seeds, method):
+def test_every_method_can_be_observed(tiny, tiny_seeds, method):
     mutation = 0.0 if method in ("brute-force", "cma-es") else 0.05
     size = 4 if method == "map-elites" else 3
     evolver = make_evolver(method, tiny, tiny_seeds, archive_size=size, mutation=mutation, rng=0)

@@ -1,4 +1,4 @@
-"""The lineage of a search that nobody watched, and the plots that notebooks ask for."""
+"""Replay of a lineage from the history, and the plots of a search in notebooks."""
 
 import holoviews as hv
 import numpy as np
@@ -9,47 +9,47 @@ from m2n2lab.analysis.landscape import landscape_data
 from m2n2lab.analysis.lineage import BINS, Lineage
 from m2n2lab.analysis.lineage_arrays import painting_data
 from m2n2lab.analysis.lineage_replay import retraced
-from m2n2lab.viz.theme import LIGHT, inks, painting_pixels, seed_colours
+from m2n2lab.viz.theme import LIGHT, painting_pixels, rgb_values, seed_colours
 
 KNOWN = (
     *("id", "born", "died", "parent_a", "parent_b", "row_a", "row_b"),
-    *("of_b", "kin", "lane", "split", "mix", "score", "by_hand"),
+    *("of_b", "active_children", "lane", "split", "mix", "score", "by_hand"),
 )
-"""All that a lineage knows of each member."""
+"""All columns of a lineage."""
 
 
 def searched(tiny, seeds, method="m2n2", steps=150):
-    """Return a search after some steps, a child by hand and one from outside among them."""
+    """Return a search after some steps, with a child by hand and an external one."""
     evolver = make_evolver(method, tiny, seeds, mutation=0.1, rng=4)
-    watched = Lineage(evolver)
-    evolver.subscribe(watched.observe)
+    observed = Lineage(evolver)
+    evolver.subscribe(observed.observe)
     evolver.run(steps)
     a, b = evolver.archive.ids[:2]
     evolver.tell(evolver.ask(parents=(a, b), split=40, mix=0.2))
     evolver.tell(np.asarray(seeds[0]) * 1.5)
-    return evolver.run(5), watched
+    return evolver.run(5), observed
 
 
 def same(column, other, name):
-    """Compare columns; the score of a seed that has died cannot be known."""
+    """Compare columns; the score of a displaced seed cannot be known."""
     if name == "score":
         other = np.where(np.isnan(column), np.nan, other)
     return np.array_equal(column, other, equal_nan=column.dtype.kind == "f")
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "map-elites"])
-def test_a_lineage_is_found_again_as_if_it_had_been_watched(tiny, tiny_seeds, method):
-    evolver, watched = searched(tiny, tiny_seeds, method)
+def test_a_retraced_lineage_equals_an_observed_one(tiny, tiny_seeds, method):
+    evolver, observed = searched(tiny, tiny_seeds, method)
     found = retraced(evolver)
     for name in KNOWN:
-        assert same(found.column(name), watched.column(name), name), name
+        assert same(found.column(name), observed.column(name), name), name
     for id in evolver.archive.ids:
-        np.testing.assert_array_equal(found.painting(id), watched.painting(id))
-    assert [step for step, _ in found.moments()] == [step for step, _ in watched.moments()]
+        np.testing.assert_array_equal(found.painting(id), observed.painting(id))
+    assert [step for step, _ in found.moments()] == [step for step, _ in observed.moments()]
     assert found.now == evolver.generation
 
 
-def test_after_a_state_was_loaded_only_the_living_are_known(tiny, tiny_seeds):
+def test_after_loading_a_state_only_members_are_known(tiny, tiny_seeds):
     evolver, _ = searched(tiny, tiny_seeds)
     state = evolver.state_dict()
     evolver.run(3)
@@ -76,7 +76,7 @@ def test_paintings_are_strips_in_the_seeds_colours(tiny, tiny_seeds):
     )
     halves = np.zeros((BINS, 3))
     halves[:10, 0], halves[10:, 1] = 1.0, 1.0
-    first, second, _ = inks(tuple(seed_colours(LIGHT, 2)))
+    first, second, _ = rgb_values(tuple(seed_colours(LIGHT, 2)))
     pixels = painting_pixels(halves, LIGHT, height=3)
     assert (pixels[:, :10] == first).all()
     assert (pixels[:, 10:] == second).all()
@@ -112,8 +112,8 @@ def pixels(plot, name):
     return of_kind(plot, hv.Image).dimension_values(name, flat=False)[::-1]
 
 
-def test_every_plot_of_a_search_shows_how_it_stands(tiny, tiny_seeds):
-    evolver, watched = searched(tiny, tiny_seeds)
+def test_every_plot_shows_the_present_state_of_a_search(tiny, tiny_seeds):
+    evolver, observed = searched(tiny, tiny_seeds)
     plot, archive = evolver.plot, evolver.archive
     rows = np.argsort(-archive.fitness, kind="stable")
     ids = [archive.ids[row] for row in rows]
@@ -142,7 +142,7 @@ def test_every_plot_of_a_search_shows_how_it_stands(tiny, tiny_seeds):
     strips = np.stack(
         [of_kind(plot.painting(), hv.RGB).dimension_values(c, flat=False)[::-1] for c in "RGB"], -1
     )
-    painted = [painting_pixels(watched.painting(id), LIGHT.on_paper) for id in ids]
+    painted = [painting_pixels(observed.painting(id), LIGHT.on_paper) for id in ids]
     np.testing.assert_array_equal(strips, np.concatenate(painted))
 
     a, b = archive.ids[:2]

@@ -62,7 +62,7 @@ def test_worth_sums_to_fitness(archive):
     np.testing.assert_allclose(data.worth.sum(axis=1), data.fitness, rtol=1e-6)
 
 
-def test_attraction_is_ordered_as_the_rows_and_nobody_attracts_itself(archive):
+def test_attraction_is_ordered_as_the_rows_and_no_member_attracts_itself(archive):
     archive.add(3, None, [0, 1, 1, 0, 1])  # fittest: displaces the oldest of the lowest
     data = attraction_data(archive, TASK)
     assert data.ids[0] == 3
@@ -93,8 +93,8 @@ def test_a_pair_knows_the_class_in_which_most_of_its_attraction_lies(graded):
             assert by_class[data.most[a, b]] == pytest.approx(by_class.max(), abs=1e-6)
 
 
-def test_members_who_solve_the_same_stand_together():
-    # 0 and 2 share two of three points, 1 and 3 two of four; nobody else shares any.
+def test_members_that_solve_the_same_are_adjacent():
+    # 0 and 2 share two of three points, 1 and 3 two of four; no other pair shares any.
     right = [[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0, 0]]
     right.append([0, 0, 0, 1, 1, 1, 0])
     assert cluster_order(np.array(right)) in (
@@ -150,7 +150,7 @@ def test_curves_keep_their_ends_however_long_the_run(tiny, tiny_seeds):
     np.testing.assert_array_equal(full.entropy[1:], 100 * history.column("entropy"))
 
 
-def test_before_the_first_step_the_seeds_are_dots_and_a_note_says_what_to_do(tiny, tiny_seeds):
+def test_before_the_first_step_the_seeds_are_dots_with_a_note(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
     data = curves_data(evolver)
     archive = evolver.archive
@@ -164,7 +164,7 @@ def test_before_the_first_step_the_seeds_are_dots_and_a_note_says_what_to_do(tin
     assert [column for mark in later.values() for column in mark.values()] == [[]] * 6
 
 
-def test_curves_of_a_search_that_was_taken_up_again_begin_where_it_was(tiny, tiny_seeds):
+def test_curves_of_a_restored_search_begin_at_its_state(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0).run(40)
     other = Evolver(tiny, tiny_seeds, mutation=0.05, rng=0)
     other.load_state_dict(evolver.state_dict())
@@ -174,7 +174,7 @@ def test_curves_of_a_search_that_was_taken_up_again_begin_where_it_was(tiny, tin
     assert data.covered[0] == 100 * evolver.archive.coverage
 
 
-def test_each_of_a_few_classes_has_a_curve_of_what_the_best_member_scores_in_it():
+def test_each_of_a_few_classes_has_a_curve_of_the_best_members_mean():
     scores = {0: [1, 1, 0, 0, 0], 1: [0, 0, 0, 1, 0]}  # class a: points 0 and 2
     evolver = Evolver(TASK, np.zeros((2, 1)), mutation=0.1, known=[*scores.values()])
     outside = [np.full(1, value) for value in (1.0, 2.0, 3.0)]
@@ -193,7 +193,7 @@ def test_each_of_a_few_classes_has_a_curve_of_what_the_best_member_scores_in_it(
     assert curves_data(unknown).classes["a"].tolist() == [50]
 
 
-def test_names_of_classes_with_curves_are_texts_of_any_kind():
+def test_names_of_classes_with_curves_are_shortened_and_made_safe():
     names = ["<script>", "a" * 100_000, "\x1b[31m${1 + 1} @{x}", ""]
     task = from_function(lambda model, at: at >= 0, 4, classes=names, groups=range(4))
     plot = Evolver(task, np.eye(2), mutation=0.1).run(3).plot.curves()
@@ -250,7 +250,7 @@ def test_a_map_without_anything_to_show_is_all_background(archive):
     assert mapper.low_color == LIGHT.card
 
 
-def test_names_of_data_points_are_texts_of_any_kind_and_cut_where_they_are_long(archive):
+def test_long_names_of_data_points_are_shortened(archive):
     data = niches_data(archive, TASK)
     assert data.names is None  # numbers do
     names = np.array(["a" * 500, *"bcde"])
@@ -293,7 +293,7 @@ def test_the_notebook_display_shows_members_and_escapes_names(tiny_seeds, tiny):
     assert "and 10 more" in html
 
 
-def test_the_corners_of_a_landscape_are_named_after_the_parents_that_they_are(tiny, tiny_seeds):
+def test_the_corners_of_a_landscape_are_named_after_the_parents(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=5, mutation=0.05, rng=0).run(20)
     a, b = evolver.ask().parents
     landscape = Landscape(evolver, (a, b), cells=3)

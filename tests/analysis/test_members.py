@@ -8,15 +8,15 @@ from m2n2lab.tasks import Sample, from_function
 
 
 @pytest.fixture
-def watched(tiny, tiny_seeds):
+def observed(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
     lineage = Lineage(evolver)
     evolver.subscribe(lineage.observe)
     return evolver.run(150), lineage
 
 
-def test_members_are_told_by_fitness_with_all_that_is_known(watched, tiny):
-    evolver, lineage = watched
+def test_the_table_of_members_is_sorted_by_fitness(observed, tiny):
+    evolver, lineage = observed
     archive = evolver.archive
     data = members_data(archive, tiny, lineage)
     assert set(data.ids) == set(archive.ids)
@@ -31,8 +31,8 @@ def test_members_are_told_by_fitness_with_all_that_is_known(watched, tiny):
     assert data.classes == ("0", "1", "2", "3")
 
 
-def test_a_page_tells_where_a_member_is_right(watched, tiny):
-    evolver, lineage = watched
+def test_a_page_has_the_accuracy_and_samples_of_a_member(observed, tiny):
+    evolver, lineage = observed
     best = evolver.best
     page = member_page(evolver, lineage, best.id)
     right = evolver.archive.scores[evolver.archive.ids.index(best.id)]
@@ -51,8 +51,8 @@ def test_a_page_tells_where_a_member_is_right(watched, tiny):
     assert page.of == 6
 
 
-def test_of_the_dead_the_page_tells_what_is_left(watched):
-    evolver, lineage = watched
+def test_the_page_of_a_displaced_member_has_no_scores(observed):
+    evolver, lineage = observed
     dead = next(id for id in lineage.column("id").tolist() if id not in evolver.archive)
     page = member_page(evolver, lineage, dead)
     assert not page.alive

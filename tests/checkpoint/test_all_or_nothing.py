@@ -27,9 +27,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(seeds, monkeypatch):
         return write(*arguments)
 
     monkeypatch.setattr(os, "pwrite", full)
-    status, _, told = run("merge", "a", "b", "-o", "deep/down/out")
+    status, _, stderr = run("merge", "a", "b", "-o", "deep/down/out")
     assert status == 2
-    error = told.partition("Error: ")[2]
+    error = stderr.partition("Error: ")[2]
     assert "deep/down/out could not be written: No space left on device; free some space" in error
     assert len(error.strip().splitlines()) == 1
     assert len(done) > 5
@@ -50,9 +50,9 @@ def test_ctrl_c_leaves_nothing(seeds, monkeypatch):
         space.save(space.seeds[0], "out", progress=press)
     assert sorted(Path().rglob("*")) == before
     monkeypatch.setattr(Progress, "advance", press)
-    status, _, told = run("merge", "a", "b", "-o", "out")
+    status, _, stderr = run("merge", "a", "b", "-o", "out")
     assert status == 130
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
     assert len(pressed) == 2
     assert sorted(Path().rglob("*")) == before
 
@@ -104,20 +104,20 @@ def test_leftovers_of_processes_that_are_gone_are_swept_and_no_others(seeds):
     space.save(space.seeds[0], "out", progress=lambda done: left.extend(Path().glob(".out*")))
     shutil.rmtree("out")
     wait = [sys.executable, "-c", "input()"]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE) as lives:
+    with subprocess.Popen(wait, stdin=subprocess.PIPE) as living:
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
         mine = f"-{os.getpid()}."
         of_lives, of_gone = (
-            Path(left[0].name.replace(mine, f"-{process.pid}.")) for process in (lives, gone)
+            Path(left[0].name.replace(mine, f"-{process.pid}.")) for process in (living, gone)
         )
         others = [Path(".out.elsewhere-1.partial"), Path(f".out2{left[0].name[4:]}")]
         for folder in (left[0], of_lives, of_gone, *others):
             folder.mkdir()
         space.save(space.seeds[0], "out")
-        assert lives.poll() is None  # it was asked for, and not harmed
-        lives.communicate(b"\n")
-        assert lives.returncode == 0
+        assert living.poll() is None  # it was asked for, and not harmed
+        living.communicate(b"\n")
+        assert living.returncode == 0
     assert sorted(Path().glob(".*")) == sorted([of_lives, *others])
     assert equal(weights("out"), weights("a"))
 

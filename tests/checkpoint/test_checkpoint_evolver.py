@@ -87,7 +87,7 @@ def test_the_module_is_written_in_place_and_the_same_object_each_time(folders):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_a_module_of_any_kind_takes_the_weights_rounded_once(folders, dtype):
+def test_a_module_of_any_dtype_takes_the_weights_rounded_once(folders, dtype):
     space = CheckpointSpace(*folders, dtype=dtype)
     child = space.merge(*space.seeds[:2], split=space.size // 3, mix=0.3)
     module = space.materialise(child)
@@ -128,7 +128,7 @@ def test_parameters_that_lie_scattered_are_written_as_well(folders):
 
 def test_a_module_with_other_tensors_is_refused(folders):
     space = CheckpointSpace(*folders[:2], module=torch.nn.Linear(3, 3))
-    with pytest.raises(InputError, match=r"must have a tensor .* but it has none; give the module"):
+    with pytest.raises(InputError, match=r"must have a tensor .*, got none; give the module"):
         space.materialise(space.seeds[0])
 
 
@@ -136,7 +136,7 @@ def test_mutation_is_refused_before_anything_is_written(folders):
     space = CheckpointSpace(*folders[:2])
     task = tasks.from_function(lambda module, indices: np.ones(len(indices), bool), 3)
     evolver = Evolver(task, space, mutation=0.1, rng=0)
-    with pytest.raises(InputError, match=r"without mutation, but mutation=0\.1 came"):
+    with pytest.raises(InputError, match=r"mutation must be 0 for checkpoints, got 0\.1"):
         evolver.step()
 
 

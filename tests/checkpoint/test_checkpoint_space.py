@@ -57,29 +57,27 @@ def test_seeds_are_recipes_of_themselves(spaces):
 
 def test_what_is_no_recipe_of_these_seeds_is_refused(spaces):
     space = spaces[3]
-    for model, came in ((5, "int"), (np.zeros(SIZE), "ndarray"), ("path", "str"), ({}, "dict")):
-        with pytest.raises(InputError, match=f"must be a Recipe of its seeds, but {came} came"):
+    for model, got in ((5, "int"), (np.zeros(SIZE), "ndarray"), ("path", "str"), ({}, "dict")):
+        with pytest.raises(InputError, match=f"must be a Recipe of its seeds, got {got};"):
             space.genome(model)
     for recipe in (Recipe.seed(0, 2, SIZE), Recipe.seed(0, 3, SIZE + 1)):
         with pytest.raises(
             InputError,
-            match=f"must be of 86 parameters and 3 seeds, but one of {recipe.size} and "
-            f"{recipe.seeds} came; use a recipe of these seeds",
+            match=f"must have 86 parameters and 3 seeds, got {recipe.size} and {recipe.seeds}; "
+            f"use a recipe of these seeds",
         ):
             space.genome(recipe)
 
 
 def test_other_mappings_of_two_are_refused(spaces):
     space = spaces[3]
-    with pytest.raises(InputError, match="must be a Recipe of its seeds, but dict came"):
+    with pytest.raises(InputError, match="must be a Recipe of its seeds, got dict;"):
         space.genome({"weight": torch.zeros(3), "bias": torch.zeros(1)})
 
 
 def test_mutation_is_refused(spaces):
     space = spaces[2]
-    with pytest.raises(
-        InputError, match=r"without mutation, but mutation=0.1 came; use mutation=0"
-    ):
+    with pytest.raises(InputError, match=r"must be 0 for checkpoints, got 0\.1; use mutation=0"):
         space.mutate(space.seeds[0], 0.1, 3)
 
 
@@ -88,9 +86,9 @@ def test_options_that_do_not_exist_are_refused(spaces):
     files = [seed.path for seed in space.plan.seeds]
     with pytest.raises(InputError, match=r"no granularity named 'layer'.*: model, tensor"):
         CheckpointSpace(*files, granularity="layer")
-    with pytest.raises(InputError, match="at least two checkpoints, but one came"):
+    with pytest.raises(InputError, match="at least two checkpoints, got one"):
         CheckpointSpace(files[0])
-    with pytest.raises(InputError, match="at least two checkpoints, but none came"):
+    with pytest.raises(InputError, match="at least two checkpoints, got none"):
         CheckpointSpace()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2n2lab.checkpoint import Checkpoint, Problems
-from m2n2lab.checkpoint.io.checkpoint import depth
+from m2n2lab.checkpoint.io.checkpoint import sort_key
 from m2n2lab.checkpoint.io.folder import weight_files
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.tensor_file import make_header
@@ -52,9 +52,9 @@ def test_components_come_one_after_the_other_each_with_its_head_last(tmp_path):
 
 @given(st.sets(st.text("ab.1029²٣-_/", max_size=8)))
 def test_any_names_have_an_order(names):
-    order = sorted(names, key=depth)
+    order = sorted(names, key=sort_key)
     backwards = list(reversed(order))
-    assert sorted(backwards, key=depth) == order
+    assert sorted(backwards, key=sort_key) == order
 
 
 def test_integers_and_buffers_are_carried(tmp_path):
@@ -158,13 +158,13 @@ def test_opening_reads_headers_alone(tmp_path, monkeypatch):
     assert not whole.array("b.weight")[-3:].any()  # all can be reached
 
     def mapped(*args, **options):
-        raise AssertionError("weights were looked at")
+        raise AssertionError("weights were read")
 
     monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.mmap.mmap", mapped)
     checkpoint = Checkpoint.open(path)
     assert (checkpoint.layout.size, checkpoint.carried, checkpoint.tied) == (1 << 32, (), {})
     assert checkpoint.layout.locate((1 << 31) - 1) == "a.weight row 32767"
-    with pytest.raises(AssertionError, match="looked at"):
+    with pytest.raises(AssertionError, match="weights were read"):
         checkpoint.array("a.weight")
 
 

@@ -26,22 +26,22 @@ def test_a_rebuilt_merge_has_the_same_bytes(here, monkeypatch):
     assert same("../runs/out", "again")
     # Moved.
     (here / "seeds").rename(here / "moved")
-    status, _, told = run("rebuild", "../runs/out/recipe.json", "-o", "third")
+    status, _, stderr = run("rebuild", "../runs/out/recipe.json", "-o", "third")
     assert status == 2
-    assert "seeds/a: expected a folder" in told
+    assert "seeds/a: expected a folder" in stderr
     places = ["--seed", "../moved/a", "--seed", "../moved/b"]
-    status, _, told = run("rebuild", "../runs/out/recipe.json", "-o", "third", *places)
-    assert status == 0, told
+    status, _, stderr = run("rebuild", "../runs/out/recipe.json", "-o", "third", *places)
+    assert status == 0, stderr
     assert same("../runs/out", "third")
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "common", "tokenizer"])
-def test_every_kind_of_merge_can_be_made_again(kind, here, pair):
-    if kind == "pipeline":
+@pytest.mark.parametrize("case", ["pipeline", "common", "tokenizer"])
+def test_every_kind_of_merge_can_be_made_again(case, here, pair):
+    if case == "pipeline":
         for k, name in enumerate("ab"):
             pipeline(name, k)
         merged(components=["text_encoder"])
-    elif kind == "common":
+    elif case == "common":
         llama("a", 0)
         llama("b", 1, vocab_size=80)
         merged("b", "a", vocab="common")
@@ -53,7 +53,7 @@ def test_every_kind_of_merge_can_be_made_again(kind, here, pair):
     assert same("out", "again")
 
 
-def test_what_came_to_a_seed_later_is_left_out(seeds):
+def test_files_added_to_a_seed_later_are_left_out(seeds):
     merged()
     Path("a/notes.txt").write_text("later")
     Path("a/LICENSE").write_text("later")
@@ -91,48 +91,48 @@ def test_a_changed_seed_is_named(seed, damage, file, found, seeds):
     merged()
     digest = sha256(Path(seed, file))
     damage(seed)
-    status, _, told = run("rebuild", "out/recipe.json", "-o", "again")
+    status, _, stderr = run("rebuild", "out/recipe.json", "-o", "again")
     assert status == 2
-    assert f"Error: {seed}" in told
-    assert f"expected the file {file} that seed {seed} had, with SHA-256 {digest[:12]}" in told
-    assert f"found {found}" in told
-    assert "use the seed as it was" in told
-    assert len(told.strip().splitlines()) == 1
+    assert f"Error: {seed}" in stderr
+    assert f"expected the file {file} that seed {seed} had, with SHA-256 {digest[:12]}" in stderr
+    assert f"found {found}" in stderr
+    assert "use the seed as it was" in stderr
+    assert len(stderr.strip().splitlines()) == 1
     assert not Path("again").exists()
 
 
 def test_seeds_in_another_order_or_number_are_refused(seeds):
     merged()
-    status, _, told = run("rebuild", "out/recipe.json", "-o", "x", "--seed", "b", "--seed", "a")
+    status, _, stderr = run("rebuild", "out/recipe.json", "-o", "x", "--seed", "b", "--seed", "a")
     assert status == 2
-    assert "b/model.safetensors: expected the file model.safetensors that seed a had" in told
-    status, _, told = run("rebuild", "out/recipe.json", "-o", "x", "--seed", "b")
+    assert "b/model.safetensors: expected the file model.safetensors that seed a had" in stderr
+    status, _, stderr = run("rebuild", "out/recipe.json", "-o", "x", "--seed", "b")
     assert status == 2
-    assert "is made of 2 seeds (a, b), but 1 came; give them all, in this order." in told
+    assert "needs 2 seeds (a, b), got 1; give them all, in this order." in stderr
     assert not Path("x").exists()
 
 
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda told: told["recipe"]["coef"][0].__setitem__(0, 0.5),
-        lambda told: told.update(dtype="F32"),
-        lambda told: told["seeds"].pop(),
-        lambda told: told["seeds"][0]["files"].popitem(),
-        lambda told: told.pop("check"),
-        lambda told: told.update(recipe=None),
+        lambda record: record["recipe"]["coef"][0].__setitem__(0, 0.5),
+        lambda record: record.update(dtype="F32"),
+        lambda record: record["seeds"].pop(),
+        lambda record: record["seeds"][0]["files"].popitem(),
+        lambda record: record.pop("check"),
+        lambda record: record.update(recipe=None),
     ],
 )
 def test_an_edited_recipe_is_refused(edit, seeds):
     path = merged() / "recipe.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told))  # laid out in another way, which is no harm
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record))  # laid out in another way, which is no harm
     rebuild(path, "again")
-    edit(told)
-    path.write_text(json.dumps(told))
-    status, _, told = run("rebuild", path, "-o", "more")
+    edit(record)
+    path.write_text(json.dumps(record))
+    status, _, stderr = run("rebuild", path, "-o", "more")
     assert status == 2
-    assert "must be as m2n2lab wrote it, but it was edited since; use an unedited copy" in told
+    assert "must be as m2n2lab wrote it, but it has been edited; use an unedited copy" in stderr
     assert not Path("more").exists()
 
 
@@ -148,7 +148,7 @@ def test_an_edited_recipe_is_refused(edit, seeds):
 def test_what_is_no_recipe_is_refused(text, words, here):
     if text is not None:
         Path("recipe.json").write_text(text)
-    status, _, told = run("rebuild", "recipe.json", "-o", "out")
+    status, _, stderr = run("rebuild", "recipe.json", "-o", "out")
     assert status == 2
-    assert words in told
-    assert len(told.strip().splitlines()) == 1
+    assert words in stderr
+    assert len(stderr.strip().splitlines()) == 1

@@ -25,7 +25,7 @@ BLOCK = 8
 SHAPES = {"a": (3,), "b": (5, 8), "c": (), "d": (8,), "e": (2, 8), "f": (17,), "g": (1,)}
 OFFSETS = [0, 3, 43, 44, 52, 68, 85, 86]  # 3 + 40 + 1 + 8 + 16 + 17 + 1 = 86
 SIZE = 86
-KINDS = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float32)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float32)
 
 shares = st.floats(0.0, 1.0)
 
@@ -34,9 +34,9 @@ shares = st.floats(0.0, 1.0)
 def small_blocks():
     """Take sums over blocks of 8 elements, two blocks at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("m2n2lab.checkpoint.inner_products.BLOCK", BLOCK)
+        patch.setattr("m2n2lab.checkpoint.inner_products.BLOCK_ELEMENTS", BLOCK)
         for module in ("inner_products", "io.parallel"):
-            patch.setattr(f"m2n2lab.checkpoint.{module}.CHUNK", 2 * BLOCK)
+            patch.setattr(f"m2n2lab.checkpoint.{module}.CHUNK_ELEMENTS", 2 * BLOCK)
         yield
 
 
@@ -47,12 +47,12 @@ def cache(tmp_path, monkeypatch):
 
 
 def write(folder, count, draw=0):
-    """Write seeds, each of another kind of numbers; return their files."""
+    """Write seeds, each in another dtype; return their files."""
     rng = np.random.default_rng(draw)
     files = []
     for k in range(count):
         contents = {
-            name: torch.from_numpy(np.asarray(rng.normal(size=shape))).to(KINDS[k])
+            name: torch.from_numpy(np.asarray(rng.normal(size=shape))).to(DTYPES[k])
             for name, shape in SHAPES.items()
         }
         files.append(tensors(Path(folder) / f"{k}.safetensors", contents))
@@ -181,7 +181,7 @@ def test_whole_blocks_are_not_read_again(grams, read):
 
 def test_more_breaks_than_are_remembered_change_nothing(spaces, monkeypatch):
     space, dense = spaces[2, "model"]
-    monkeypatch.setattr("m2n2lab.checkpoint.inner_products.KEPT", 5)
+    monkeypatch.setattr("m2n2lab.checkpoint.inner_products.MAX_CACHED_BREAKS", 5)
     rng = np.random.default_rng(0)
     gram = Gram.build(space.plan)
     for _ in range(50):
@@ -333,9 +333,9 @@ def test_an_angle_reads_part_of_a_block_for_each_new_break(spaces, read, granula
 def test_opening_reads_each_weight_once(tmp_path, read):
     done = []
     space = CheckpointSpace(*write(tmp_path, 2), progress=done.append)
-    looked = sorted({piece for piece in read if piece[2] - piece[1] <= BLOCK})
+    pieces = sorted({piece for piece in read if piece[2] - piece[1] <= BLOCK})
     ends = dict(zip(SHAPES, np.diff(OFFSETS).tolist(), strict=True))
-    assert looked == sorted(
+    assert pieces == sorted(
         (name, start, min(start + BLOCK, size))
         for name, size in ends.items()
         for start in range(0, size, BLOCK)
@@ -349,7 +349,7 @@ def test_opening_reads_each_weight_once(tmp_path, read):
 
 def kept(files, cache, monkeypatch):
     """Open a space and wait until its sums lie in the cache; return them and their file."""
-    monkeypatch.setattr(identity, "SETTLED", -1.0)  # so that hashes are remembered at once
+    monkeypatch.setattr(identity, "SETTLED_SECONDS", -1.0)  # so that hashes are remembered at once
     space = CheckpointSpace(*files)
     settle()
     (path,) = (cache / "gram").iterdir()

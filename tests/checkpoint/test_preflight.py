@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from m2n2lab import CheckpointSpace, InputError, preflight
 from m2n2lab.checkpoint import Problems
-from m2n2lab.checkpoint.io.parallel import WORKERS
+from m2n2lab.checkpoint.io.parallel import THREADS
 from m2n2lab.checkpoint.io.tensor_file import TensorFile
 
 
@@ -35,7 +35,7 @@ def test_two_that_fit_have_no_problems_and_no_weight_is_read(here, models, monke
     assert found.written == 2 * 19_616
     assert found.read > 4 * 19_616
     assert 0 < found.seconds < 1
-    assert found.memory == 300_000_000 + WORKERS * 8 * 524_288  # so many doubles a thread
+    assert found.memory == 300_000_000 + THREADS * 8 * 524_288  # so many doubles a thread
     assert not Path("out").exists()
 
 
@@ -47,10 +47,10 @@ def test_without_a_plan_nothing_is_estimated(here):
 
 def test_other_architectures_are_one_problem_and_no_flood_of_tensors(here):
     unet("b")
-    told = refused("a", "b")
-    says(told, "b/config.json: expected the architecture LlamaForCausalLM, as in a")
-    says(told, "found UNet2DConditionModel", "merge models of one architecture")
-    assert len(told.strip().splitlines()) == 1
+    error = refused("a", "b")
+    says(error, "b/config.json: expected the architecture LlamaForCausalLM, as in a")
+    says(error, "found UNet2DConditionModel", "merge models of one architecture")
+    assert len(error.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,21 @@ def test_other_architectures_are_one_problem_and_no_flood_of_tensors(here):
 )
 def test_other_sizes_are_named_from_config_and_tensors(config, many, words, here):
     llama("b", 1, **config)
-    told = refused("a", "b")
-    says(told, "b/config.json: expected ", "b/model.safetensors, tensor model.layers", *words)
-    says(told, f"({many} more likewise); merge models of one architecture")
-    assert len(told.strip().splitlines()) <= 5  # a few tensors by name, then how many more
+    error = refused("a", "b")
+    says(error, "b/config.json: expected ", "b/model.safetensors, tensor model.layers", *words)
+    says(error, f"({many} more likewise); merge models of one architecture")
+    assert len(error.strip().splitlines()) <= 5  # a few tensors by name, then how many more
 
 
-def test_vocabularies_of_other_size_are_refused_and_the_way_out_is_told(here):
+def test_vocabularies_of_other_size_are_refused_with_advice(here):
     llama("b", 1, vocab_size=72)
-    told = refused("a", "b")
+    error = refused("a", "b")
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        says(told, f"b/model.safetensors, tensor {name}: expected a vocabulary of 64 rows, as in a")
-    says(told, "but found 72 rows; keep the 64 common rows with vocab='common' (--vocab common)")
+        says(
+            error,
+            f"b/model.safetensors, tensor {name}: expected a vocabulary of 64 rows, as in a",
+        )
+    says(error, "but found 72 rows; keep the 64 common rows with vocab='common' (--vocab common)")
 
 
 @pytest.mark.parametrize("sizes", [(64, 72), (72, 64)])
@@ -111,10 +114,10 @@ def test_tokenizers_that_disagree_on_common_ids_are_refused(options, here):
     llama("b", 1, vocab_size=72)
     tokenizer("a", [f"t{i}" for i in range(64)])
     tokenizer("b", [f"t{i}" if i != 5 else "other" for i in range(72)])
-    told = refused("a", "b", *options)
-    says(told, "found 72 rows, and token 5 is 't5' in one and 'other' in the other")
-    says(told, "use models with one tokenizer")
-    assert "--vocab" not in told  # no way out here
+    error = refused("a", "b", *options)
+    says(error, "found 72 rows, and token 5 is 't5' in one and 'other' in the other")
+    says(error, "use models with one tokenizer")
+    assert "--vocab" not in error  # --vocab would not help
 
 
 def test_tokenizers_that_differ_beyond_the_common_ids_are_none_of_our_business(here):
@@ -158,10 +161,10 @@ def test_a_tied_and_an_untied_head_are_refused_and_the_fix_works(order, here):
     from transformers import AutoModelForCausalLM
 
     llama("b", 1, tied=True)
-    told = refused(*order)
-    says(told, "a/model.safetensors, tensor lm_head.weight: expected a head tied to the embedding")
-    says(told, "as in b, but found a head of its own; untie b first", "tie_word_embeddings=False")
-    assert len(told.strip().splitlines()) == 1
+    error = refused(*order)
+    says(error, "a/model.safetensors, tensor lm_head.weight: expected a head tied to the embedding")
+    says(error, "as in b, but found a head of its own; untie b first", "tie_word_embeddings=False")
+    assert len(error.strip().splitlines()) == 1
     model = AutoModelForCausalLM.from_pretrained("b", tie_word_embeddings=False)
     model.lm_head.weight.data = model.get_input_embeddings().weight.data.clone()
     model.save_pretrained("untied")
@@ -178,10 +181,10 @@ def test_missing_and_extra_tensors_are_named(here, models):
         copy(models, "b", "b") / "model.safetensors",
         {"model.norm.weight": None, "model.layers.0.gate": torch.ones(3)},
     )
-    told = refused("a", "b")
-    says(told, "b, tensor model.norm.weight: expected this tensor, as in a, but found none")
-    says(told, "b/model.safetensors, tensor model.layers.0.gate: expected only tensors that a has")
-    says(told, "found one that it lacks", "merge models of one architecture")
+    error = refused("a", "b")
+    says(error, "b, tensor model.norm.weight: expected this tensor, as in a, but found none")
+    says(error, "b/model.safetensors, tensor model.layers.0.gate: expected only tensors that a has")
+    says(error, "found one that it does not have", "merge models of one architecture")
 
 
 def test_another_shape_is_named(here, models):
@@ -201,8 +204,8 @@ def test_mixed_dtypes_are_noted_with_that_of_the_result(here):
 
 def test_a_config_that_changes_what_weights_do_is_noted(here):
     llama("b", 1, rope_parameters={"rope_type": "default", "rope_theta": 5e5})
-    told = " ".join(preflight(["a", "b"]).notes)
-    says(told, "b/config.json has rope_parameters", "500000.0", "the result keeps the latter")
+    error = " ".join(preflight(["a", "b"]).notes)
+    says(error, "b/config.json has rope_parameters", "500000.0", "the result keeps the latter")
 
 
 def test_licences_that_differ_are_noted(here, models):
@@ -218,41 +221,41 @@ def test_licences_that_differ_are_noted(here, models):
 
 def test_a_full_disk_is_found_out_before_any_work(here, models, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345))
-    told = refused("a", models / "b")
+    error = refused("a", models / "b")
     config = sum(
         Path("a", name).stat().st_size for name in ("config.json", "generation_config.json")
     )
-    says(told, f"out: expected {2 * 19_616 + config:,} bytes of space for the result")
-    says(told, "but found 12,345 bytes free; free some space or choose another disk.")
+    says(error, f"out: expected {2 * 19_616 + config:,} bytes of space for the result")
+    says(error, "but found 12,345 bytes free; free some space or choose another disk.")
 
 
 def test_a_name_that_is_taken_is_refused(here, models):
     says(refused("a", models / "b", out="a"), "a: expected a new or empty folder for the result")
     Path("file").touch()
-    told = refused("a", models / "b", out="file")
-    says(told, "file: expected a new or empty folder", "something already there", "another name")
+    error = refused("a", models / "b", out="file")
+    says(error, "file: expected a new or empty folder", "something already there", "another name")
 
 
 def test_a_link_cannot_become_the_result_and_that_is_found_out_first(here, models):
     Path("elsewhere").mkdir()
     Path("out").symlink_to("elsewhere")
-    told = refused("a", models / "b")
-    says(told, "found a symbolic link; choose a new folder inside it, such as out/merged.")
+    error = refused("a", models / "b")
+    says(error, "found a symbolic link; choose a new folder inside it, such as out/merged.")
 
 
 def test_a_mounted_disk_cannot_be_replaced_and_that_is_found_out_first(here, models, monkeypatch):
     Path("out").mkdir()
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "out")
-    told = refused("a", models / "b")
-    says(told, "found a mounted disk; choose a new folder inside it, such as out/merged.")
+    error = refused("a", models / "b")
+    says(error, "found a mounted disk; choose a new folder inside it, such as out/merged.")
 
 
 @pytest.mark.parametrize("out", ["/proc/m2n2lab/out", "file/out"])
 def test_a_place_that_cannot_be_written_is_named(out, here, models):
     Path("file").touch()
-    told = refused("a", models / "b", out=out)
-    says(told, f"{Path(out).absolute().parent}".removesuffix("/m2n2lab"))
-    says(told, "expected a folder that can be written to, but found one that cannot (", "another")
+    error = refused("a", models / "b", out=out)
+    says(error, f"{Path(out).absolute().parent}".removesuffix("/m2n2lab"))
+    says(error, "expected a folder that can be written to, but found one that cannot (", "another")
 
 
 # -- all at once -------------------------------------------------------------------------------
@@ -268,7 +271,7 @@ def test_all_problems_are_collected_at_once(here, models):
     Path("pickle/model.bin").write_bytes(b"")
     found = preflight(["a", "lost", "cut", "wide", "words", "pickle", "nowhere"], out="a")
     assert found.plan is None
-    told = [str(problem) for problem in found.problems]
+    problems = [str(problem) for problem in found.problems]
     for words in (
         "lost/model-00001-of-00002.safetensors: expected a shard",
         "cut/model.safetensors: expected 41,344 bytes",
@@ -278,7 +281,7 @@ def test_all_problems_are_collected_at_once(here, models):
         "nowhere: expected a folder",
         "a: expected a new or empty folder",
     ):
-        assert sum(problem.startswith(words) for problem in told) == 1, words
+        assert sum(problem.startswith(words) for problem in problems) == 1, words
     for problem in found.problems:
         assert problem.file
         assert problem.expected
@@ -295,16 +298,16 @@ def test_all_problems_are_collected_at_once(here, models):
 def test_a_broken_config_does_not_hide_what_else_is_wrong(here, models):
     Path(copy(models, "b", "b"), "config.json").write_text("{")
     (Path("b") / "model.safetensors").write_bytes(b"")
-    told = refused("a", "b")
-    says(told, "b/config.json: expected a JSON object", "b/model.safetensors: expected a safeten")
+    error = refused("a", "b")
+    says(error, "b/config.json: expected a JSON object", "b/model.safetensors: expected a safeten")
 
 
 @pytest.mark.parametrize(
     ("sources", "options", "sentence"),
     [
-        (["a"], {}, "at least two checkpoints, but one came; add another"),
-        ("a", {}, "at least two checkpoints, but one came"),
-        ([], {}, "at least two checkpoints, but none came"),
+        (["a"], {}, "at least two checkpoints, got one; add another"),
+        ("a", {}, "at least two checkpoints, got one"),
+        ([], {}, "at least two checkpoints, got none"),
         (["a", "a"], {"dtype": "int8"}, "no dtype for weights named 'int8'; choose one of: bf"),
         (["a", "a"], {"vocab": "all"}, "no way to treat vocabularies named 'all'; choose one of"),
     ],

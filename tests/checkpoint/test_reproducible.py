@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from m2n2lab import METHODS, Evolver, make_evolver, tasks
-from m2n2lab.tasks.classify import quick
+from m2n2lab.tasks.classify import to_onednn
 
 STEPS = 300
 
@@ -62,12 +62,12 @@ def test_the_same_seed_gives_the_same_archive_with_any_number_of_threads(start, 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
 def test_an_output_is_the_same_for_any_number_of_threads_and_whatever_is_beside_it(digits):
     model, x = torch.from_numpy(digits.random_seeds(1, scale=0.1)[0]), digits.training[0]
-    whole = digits.logits(model, quick(x))
+    whole = digits.logits(model, to_onednn(x))
     try:
         for threads in (2, 3):
             torch.set_num_threads(threads)
-            assert torch.equal(digits.logits(model, quick(x)), whole)
-            assert torch.equal(digits.logits(model, quick(x[5:18])), whole[5:18])
+            assert torch.equal(digits.logits(model, to_onednn(x)), whole)
+            assert torch.equal(digits.logits(model, to_onednn(x[5:18])), whole[5:18])
     finally:
         torch.set_num_threads(1)
 

@@ -92,8 +92,8 @@ def wanted(a, b, split, mix, dtype):
 def test_a_merge_loads_without_a_warning_and_is_rounded_once(shards, tied, dtype, here):
     for k, name in enumerate("ab"):
         llama(name, k, DTYPES[dtype], tied, shards)
-    status, _, told = run("merge", "a", "b", "--split", 0.4, "--mix", 0.3, "-o", "out")
-    assert status == 0, told
+    status, _, stderr = run("merge", "a", "b", "--split", 0.4, "--mix", 0.3, "-o", "out")
+    assert status == 0, stderr
     expected = wanted("a", "b", 0.4, 0.3, DTYPES[dtype])
     assert equal(weights("out"), expected)
     assert ("lm_head.weight" in expected) != tied
@@ -111,9 +111,9 @@ def test_a_merge_loads_without_a_warning_and_is_rounded_once(shards, tied, dtype
 def test_another_dtype_is_rounded_to_and_the_config_says_so(dtype, here):
     llama("a", 0, torch.float32)
     llama("b", 1, torch.float16)
-    status, _, told = run("merge", "a", "b", "--dtype", dtype, "-o", "out")
-    assert status == 0, told
-    assert f"the result will be {dtype.upper().replace('FP', 'F')}" in told
+    status, _, stderr = run("merge", "a", "b", "--dtype", dtype, "-o", "out")
+    assert status == 0, stderr
+    assert f"the result will be {dtype.upper().replace('FP', 'F')}" in stderr
     assert equal(weights("out"), wanted("a", "b", 1, 0.5, DTYPES[dtype]))
     config = json.loads(Path("out/config.json").read_text())
     assert config["dtype"] == str(DTYPES[dtype]).removeprefix("torch.")
@@ -157,7 +157,7 @@ def test_tensors_are_written_whole_however_small_the_pieces(here, monkeypatch):
     carried = {"steps": torch.arange(1000), "mask": torch.arange(999) % 3 == 0}
     for name in "ab":
         change(Path(name, "model.safetensors"), carried)
-    monkeypatch.setattr("m2n2lab.checkpoint.save.PIECE", 100)
+    monkeypatch.setattr("m2n2lab.checkpoint.save.PIECE_ELEMENTS", 100)
     out = merged()
     expected = wanted("a", "b", (19_616 // 3) / 19_616, 0.3, torch.bfloat16)
     assert equal(weights(out), {**expected, **carried})
@@ -224,8 +224,8 @@ def test_a_unet_loads_without_a_warning(here):
 
     for k, name in enumerate("ab"):
         unet(name, k)
-    status, _, told = run("merge", "a", "b", "--split", 0.4, "--mix", 0.3, "-o", "out")
-    assert status == 0, told
+    status, _, stderr = run("merge", "a", "b", "--split", 0.4, "--mix", 0.3, "-o", "out")
+    assert status == 0, stderr
     with silence():
         model, info = UNet2DConditionModel.from_pretrained(
             "out", low_cpu_mem_usage=False, output_loading_info=True
@@ -239,8 +239,8 @@ def test_a_pipeline_loads_and_what_is_not_merged_is_the_first_seeds(here):
 
     for k, name in enumerate("ab"):
         pipeline(name, k)
-    status, _, told = run("merge", "a", "b", "-o", "out")
-    assert status == 0, told
+    status, _, stderr = run("merge", "a", "b", "-o", "out")
+    assert status == 0, stderr
     with silence():
         pipe = StableDiffusionPipeline.from_pretrained("out", low_cpu_mem_usage=False)
     assert pipe.text_encoder is not None
@@ -308,7 +308,7 @@ def test_code_and_licences_beside_the_weights_come_along_and_pickles_do_not(seed
     assert not {"training_args.bin", "optimizer.pt"} & names
 
 
-# -- what is told of it ------------------------------------------------------------------------
+# -- the record and the card ---------------------------------------------------------------------
 
 
 def test_metadata_and_recipe_hold_recipe_ids_and_hashes(here):
@@ -317,16 +317,16 @@ def test_metadata_and_recipe_hold_recipe_ids_and_hashes(here):
     space = CheckpointSpace("a", "b")
     child = space.merge(*space.seeds, 1000, 0.3)
     space.save(child, "out", "a test")
-    told = json.loads(Path("out/recipe.json").read_text())
+    record = json.loads(Path("out/recipe.json").read_text())
     for path in Path("out").glob("*.safetensors"):
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         assert metadata["format"] == "pt"
-        assert json.loads(metadata["m2n2lab"]) == told
-    assert told["recipe"] == child.to_json()
-    assert told["made"] == "a test"
-    assert [seed["id"] for seed in told["seeds"]] == ["a", "b"]
-    for seed in told["seeds"]:
+        assert json.loads(metadata["m2n2lab"]) == record
+    assert record["recipe"] == child.to_json()
+    assert record["made"] == "a test"
+    assert [seed["id"] for seed in record["seeds"]] == ["a", "b"]
+    for seed in record["seeds"]:
         assert seed["files"]
         for name, digest in seed["files"].items():
             assert digest == sha256(Path(seed["id"], name))
@@ -334,13 +334,13 @@ def test_metadata_and_recipe_hold_recipe_ids_and_hashes(here):
         assert len(names) == 2
         lines = "".join(f"{seed['files'][name]}  {name}\n" for name in names)
         assert seed["sha256"] == hashlib.sha256(lines.encode()).hexdigest()  # as sha256sum says it
-    assert "config.json" in told["seeds"][0]["files"]
+    assert "config.json" in record["seeds"][0]["files"]
 
 
 def test_a_seed_in_one_file_has_that_files_hash(seeds):
     merged()
-    told = json.loads(Path("out/recipe.json").read_text())
-    for seed in told["seeds"]:
+    record = json.loads(Path("out/recipe.json").read_text())
+    for seed in record["seeds"]:
         assert seed["sha256"] == sha256(Path(seed["id"], "model.safetensors"))
 
 

@@ -72,13 +72,19 @@ def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_pa
 @pytest.mark.parametrize(
     ("seeds", "components", "words"),
     [
-        (["file", "a"], ["unet"], "first of pipelines .* a single file; name a folder first"),
-        (["a", "file"], None, r"the denoiser alone is merged; choose it with components=\['unet'"),
+        (
+            ["file", "a"],
+            ["unet"],
+            "first of several pipelines .* got the single file .*; name a folder",
+        ),
+        (["a", "file"], None, r"can be merged; choose it with components=\['unet'"),
         (["a", "junk"], ["unet"], "must hold a denoiser like that of"),
         (["a", "b"], ["prior"], "a component 'prior', but found only .*unet"),
     ],
 )
-def test_what_cannot_be_merged_is_said(pipelines, tmp_path, monkeypatch, seeds, components, words):
+def test_merges_that_would_fail_are_refused(
+    pipelines, tmp_path, monkeypatch, seeds, components, words
+):
     from helpers.checkpoints import tensors
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -27,7 +27,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture
-def here(pair, tmp_path, monkeypatch):
+def workdir(pair, tmp_path, monkeypatch):
     """A folder to work in, with checkpoints ``a`` and ``b``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -44,7 +44,7 @@ def cosine(x, y):
 # -- inspect -----------------------------------------------------------------------------------
 
 
-def test_inspect_lists_tensors_in_order_with_their_cosines(here):
+def test_inspect_lists_tensors_in_order_with_their_cosines(workdir):
     status, out, _ = run("inspect", "a", "b")
     assert status == 0
     lines = [line.split() for line in out.splitlines()]
@@ -68,18 +68,18 @@ def test_inspect_lists_tensors_in_order_with_their_cosines(here):
     assert out.splitlines()[-1] == "These can be merged."
 
 
-def test_json_is_one_object_with_exact_cosines(here):
+def test_json_is_one_object_with_exact_cosines(workdir):
     llama("c", 2)
     status, out, _ = run("inspect", "a", "b", "c", "--json")
     assert status == 0
-    told = json.loads(out)
-    assert told["checkpoints"] == ["a", "b", "c"]
-    assert told["parameters"] == 19_616
-    assert told["problems"] == []
-    assert told["angle_degrees"].keys() == {"b", "c"}
+    output = json.loads(out)
+    assert output["checkpoints"] == ["a", "b", "c"]
+    assert output["parameters"] == 19_616
+    assert output["problems"] == []
+    assert output["angle_degrees"].keys() == {"b", "c"}
     first, others = weights("a"), {name: weights(name) for name in "bc"}
     offset = 0
-    for row in told["tensors"]:
+    for row in output["tensors"]:
         tensor = first[row["tensor"]]
         assert (row["kind"], row["shape"]) == ("BF16", list(tensor.shape))
         assert (row["offset"], row["parameters"]) == (offset, tensor.numel())
@@ -90,20 +90,20 @@ def test_json_is_one_object_with_exact_cosines(here):
     assert offset == 19_616
 
 
-def test_headers_alone_show_no_cosines(here):
+def test_headers_alone_show_no_cosines(workdir):
     status, out, _ = run("inspect", "a", "b", "--headers")
     assert status == 0
     assert "lm_head.weight" in out
     assert "cosine" not in out
     assert "ω" not in out
     assert "These can be merged." in out
-    told = json.loads(run("inspect", "a", "b", "--headers", "--json")[1])
-    assert told["angle_degrees"] is None
-    assert all("cosine" not in row for row in told["tensors"])
+    output = json.loads(run("inspect", "a", "b", "--headers", "--json")[1])
+    assert output["angle_degrees"] is None
+    assert all("cosine" not in row for row in output["tensors"])
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_one_checkpoint_is_listed_by_itself(options, here):
+def test_one_checkpoint_is_listed_by_itself(options, workdir):
     status, out, _ = run("inspect", "a", *options)
     assert status == 0
     assert "lm_head.weight" in out
@@ -111,19 +111,19 @@ def test_one_checkpoint_is_listed_by_itself(options, here):
     assert "cosine" not in out
 
 
-def test_a_single_number_and_a_pipeline_are_listed(here):
+def test_a_single_number_and_a_pipeline_are_listed(workdir):
     tensors("x.safetensors", {"scale": torch.tensor(2.0)})
-    assert "one number" in run("inspect", "x.safetensors")[1]
+    assert "scalar" in run("inspect", "x.safetensors")[1]
     pipeline("p")
     out = run("inspect", "p", "--component", "unet", "--json")[1]
     assert {row["tensor"].partition("/")[0] for row in json.loads(out)["tensors"]} == {"unet"}
 
 
 def damage(kind):
-    if kind == "cut short":
+    if kind == "truncated":
         file = Path("b/model.safetensors")
         file.write_bytes(file.read_bytes()[:-2])
-        return "b/model.safetensors", None, "cut short"
+        return "b/model.safetensors", None, "truncated"
     if kind == "NaN":
         change(
             "b/model.safetensors", {"lm_head.weight": torch.full((64, 32), torch.nan).bfloat16()}
@@ -133,8 +133,8 @@ def damage(kind):
     return "b/model.safetensors", "lm_head.weight", "80 rows"
 
 
-@pytest.mark.parametrize("kind", ["cut short", "NaN", "vocabulary"])
-def test_problems_are_listed_and_end_with_status_1(kind, here):
+@pytest.mark.parametrize("kind", ["truncated", "NaN", "vocabulary"])
+def test_problems_are_listed_and_end_with_status_1(kind, workdir):
     file, tensor, found = damage(kind)
     status, out, err = run("inspect", "a", "b")
     assert status == 1
@@ -153,15 +153,15 @@ def test_problems_are_listed_and_end_with_status_1(kind, here):
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_one_bad_checkpoint_ends_with_status_1(options, here):
-    damage("cut short")
+def test_one_bad_checkpoint_ends_with_status_1(options, workdir):
+    damage("truncated")
     status, out, _ = run("inspect", "b", *options)
     assert status == 1
-    assert "cut short" in out
+    assert "truncated" in out
     assert not options or len(json.loads(out)["problems"]) == 1
 
 
-def test_vocabularies_can_be_compared_on_common_rows(here):
+def test_vocabularies_can_be_compared_on_common_rows(workdir):
     llama("c", 1, vocab_size=80)
     status, out, _ = run("inspect", "c", "a", "--vocab", "common")
     assert status == 0
@@ -184,7 +184,7 @@ def test_vocabularies_can_be_compared_on_common_rows(here):
         ("model.layers.1", 9792),
     ],
 )
-def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, here):
+def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, workdir):
     status, out, err = run("merge", "a", "b", "--split", split, "--mix", 0, "-o", "out")
     assert status == 0
     assert out == ""
@@ -206,8 +206,8 @@ def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, here):
         (["--split", "1.5"], "split must be a number in [0, 1], got 1.5"),
         (["--split", "-0.1"], "split must be a number in [0, 1], got -0.1"),
         (["--split", "nan"], "split must be a number in [0, 1], got nan"),
-        (["--split", "lm_haed"], "A split must be a number from 0 to 1 or the beginning of a ten"),
-        (["--split", ""], "A split must be a number from 0 to 1 or the beginning of a tensor's"),
+        (["--split", "lm_haed"], "must be a number in [0, 1] or the beginning of a tensor's name"),
+        (["--split", ""], "must be a number in [0, 1] or the beginning of a tensor's name, got ''"),
         (["--mix", "1.01"], "mix must be a number in [0, 1], got 1.01"),
         (["--mix", "-1"], "mix must be a number in [0, 1], got -1.0"),
         (["--mix", "nan"], "mix must be a number in [0, 1], got nan"),
@@ -215,10 +215,10 @@ def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, here):
         (["--dtype", "bf61"], "There is no dtype for weights named 'bf61'; did you mean 'bf16'?"),
         (["--vocab", "comon"], "no way to treat vocabularies named 'comon'; did you mean 'common'"),
         (["--tokenizer", "C"], "There is no seed named 'C'; choose one of: A, B."),
-        (["c"], "A merge takes two checkpoints, A and B, but 3 came; merge further ones into the"),
+        (["c"], "A merge takes two checkpoints, A and B, got 3; merge further ones into the"),
     ],
 )
-def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, here):
+def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, workdir):
     before = sorted(Path().rglob("*"))
     status, out, err = run("merge", "a", "b", *options, "-o", "out")
     assert status == 2
@@ -228,7 +228,7 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, 
     assert sorted(Path().rglob("*")) == before
 
 
-def test_one_angle_a_tensor_is_another_merge(here):
+def test_one_angle_a_tensor_is_another_merge(workdir):
     for granularity in ("model", "tensor"):
         options = ["--granularity", granularity, "--mix", 0.3, "-o", granularity]
         assert run("merge", "a", "b", *options)[0] == 0
@@ -242,7 +242,7 @@ def test_one_angle_a_tensor_is_another_merge(here):
         assert torch.equal(tensor, (f * x + g * y).bfloat16())
 
 
-def test_dtype_and_tokenizer_are_chosen(here):
+def test_dtype_and_tokenizer_are_chosen(workdir):
     for name in "ab":
         Path(name, "tokenizer.json").write_text(json.dumps({"of": name}))
     assert run("merge", "a", "b", "--dtype", "fp32", "--tokenizer", "B", "-o", "out")[0] == 0
@@ -250,7 +250,7 @@ def test_dtype_and_tokenizer_are_chosen(here):
     assert json.loads(Path("out/tokenizer.json").read_text()) == {"of": "b"}
 
 
-def test_a_dry_run_says_what_would_be_done_and_writes_nothing(here):
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(workdir):
     before = sorted(Path().rglob("*"))
     status, out, err = run("merge", "a", "b", "--split", 0.5, "--dry-run", "-o", "out")
     assert status == 0
@@ -262,7 +262,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(here):
     assert "2 problems were found" in err
 
 
-def test_a_result_can_be_merged_further_and_made_again(here):
+def test_a_result_can_be_merged_further_and_made_again(workdir):
     llama("c", 2)
     assert run("merge", "a", "b", "-o", "ab")[0] == 0
     assert run("merge", "ab", "c", "-o", "abc")[0] == 0
@@ -275,7 +275,7 @@ def test_a_result_can_be_merged_further_and_made_again(here):
     assert json.loads(Path("abc/recipe.json").read_text())["seeds"][0]["id"] == "ab"
 
 
-def test_ctrl_c_under_a_progress_bar_ends_it_cleanly(here):
+def test_ctrl_c_under_a_progress_bar_ends_it_cleanly(workdir):
     # Each piece is made to take its time, so that the signal comes while they are written.
     code = (
         "import time\n"
@@ -311,9 +311,9 @@ def imports(*arguments):
     """Run a command in a fresh process; returns the packages that it imported."""
     code = (
         "import atexit, json, sys\n"
-        "told = sys.argv.pop()\n"
+        "path = sys.argv.pop()\n"
         "names = lambda: sorted({name.partition('.')[0] for name in sys.modules})\n"
-        "atexit.register(lambda: open(told, 'w').write(json.dumps(names())))\n"
+        "atexit.register(lambda: open(path, 'w').write(json.dumps(names())))\n"
         "from m2n2lab.cli import main\n"
         "main()\n"
     )
@@ -331,19 +331,19 @@ def imports(*arguments):
 HEAVY = {"torch", "transformers", "diffusers", "pandas", "sklearn", "panel", "bokeh", "cma"}
 
 
-def test_headers_are_read_without_torch_transformers_or_numba(here):
+def test_headers_are_read_without_torch_transformers_or_numba(workdir):
     loaded = imports("inspect", "--headers", "a", "b")
     assert "rich" in loaded
     assert not loaded & {*HEAVY, "numba", "scipy"}
 
 
-def test_a_merge_is_done_without_torch(here):
+def test_a_merge_is_done_without_torch(workdir):
     loaded = imports("merge", "a", "b", "-o", "out")
     assert "numba" in loaded
     assert not loaded & HEAVY
 
 
-def test_a_process_can_import_scipy_and_collects_garbage_after_a_merge(here):
+def test_a_process_can_import_scipy_and_collects_garbage_after_a_merge(workdir):
     # diffusers imports that module of SciPy, and fails where it is missing.
     code = (
         "import gc\n"

@@ -29,36 +29,36 @@ def result(tmp_path_factory):
     return json.loads(done.stdout), out
 
 
-def test_json_is_one_object_that_tells_the_run(result):
-    told, _ = result
-    assert (told["task"], told["method"], told["seed"]) == ("digits", "m2n2", 3)
-    assert (told["steps"], told["stopped"]) == (400, False)
-    assert told["members"] == 20
-    assert 0.1 < told["best"]["test"] < 1
-    assert sorted(told["classes"]) == list("0123456789")
-    assert 0 < told["coverage"] <= 1
+def test_json_is_one_object_with_settings_and_result(result):
+    found, _ = result
+    assert (found["task"], found["method"], found["seed"]) == ("digits", "m2n2", 3)
+    assert (found["steps"], found["stopped"]) == (400, False)
+    assert found["members"] == 20
+    assert 0.1 < found["best"]["test"] < 1
+    assert sorted(found["classes"]) == list("0123456789")
+    assert 0 < found["coverage"] <= 1
 
 
-def test_the_command_line_is_the_library_with_the_same_seed(result, digits):
+def test_the_command_line_finds_the_same_as_the_library_with_the_same_seed(result, digits):
     from m2n2lab import Evolver
 
-    told, _ = result
+    found, _ = result
     evolver = Evolver(digits, digits.random_seeds(2, rng=3), mutation=0.01, rng=3).run(400)
-    assert told["best"]["id"] == evolver.best.id
-    assert told["best"]["test"] == evolver.test
-    assert told["entropy"] == evolver.archive.entropy
+    assert found["best"]["id"] == evolver.best.id
+    assert found["best"]["test"] == evolver.test
+    assert found["entropy"] == evolver.archive.entropy
 
 
 def test_out_holds_history_result_and_the_best_model(result, digits):
     import torch
 
-    told, out = result
-    assert json.loads((out / "result.json").read_text()) == told
+    found, out = result
+    assert json.loads((out / "result.json").read_text()) == found
     assert len((out / "history.csv").read_text().splitlines()) == 401
     tensors = load_file(out / "best.safetensors")
     assert {name: t.shape for name, t in tensors.items()} == digits.layout.shapes
     vector = np.concatenate([tensors[name].ravel() for name in digits.layout.shapes])
-    assert digits.held_out(torch.from_numpy(vector)) == told["best"]["test"]
+    assert digits.held_out(torch.from_numpy(vector)) == found["best"]["test"]
 
 
 def test_the_closing_table_shows_classes_coverage_and_entropy():
@@ -83,7 +83,7 @@ def test_the_closing_table_shows_classes_coverage_and_entropy():
         (["--device", "tpux"], "A device must be 'cpu' or 'cuda', got 'tpux'"),
         (["--method", "ga", "--alpha", "1"], "Method 'ga' means alpha=0.0, got alpha=1.0"),
         (["--method", "m2n2-no-crossover", "--pretrained"], "Without crossover and mutation"),
-        (["--data", "here"], "Only the mnist and gsm8k tasks read a data folder"),
+        (["--data", "here"], "Data is only read by the tasks mnist, gsm8k, gsm8k+web"),
         (["--task", "mnist", "--data", "no/such/folder"], "there is no such folder"),
         (["--out", "/proc/m2n2lab"], "must be a folder that can be written to"),
     ],
@@ -92,12 +92,12 @@ def test_bad_input_is_one_sentence(arguments, sentence, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["m2n2lab", "evolve", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
-    told = capfd.readouterr()
+    printed = capfd.readouterr()
     assert end.value.code == 2
-    assert told.out == ""
-    assert told.err.startswith("Error: ")
-    assert sentence in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    assert printed.out == ""
+    assert printed.err.startswith("Error: ")
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 def test_truncated_mnist_files_are_named(tmp_path):
@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     assert done.returncode == 2
     assert "best.safetensors could not be written (77,160 bytes): " in done.stderr
     assert "Traceback" not in done.stderr
-    assert json.loads(done.stdout)["steps"] == 5  # the result itself was told before
+    assert json.loads(done.stdout)["steps"] == 5  # the result was printed before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "result.json"]
 
 
@@ -143,9 +143,9 @@ def test_ctrl_c_stops_cleanly_with_the_result_so_far():
     out, _ = process.communicate(timeout=60)
     os.close(screen)
     assert process.returncode == 130
-    told = json.loads(out)
-    assert told["stopped"] is True
-    assert 0 < told["steps"] < 100_000_000
+    found = json.loads(out)
+    assert found["stopped"] is True
+    assert 0 < found["steps"] < 100_000_000
     for part in ("digits · m2n2 · seed 0", "steps/s", "best", "train", "test"):
         assert part in seen
     assert "Traceback" not in seen
@@ -162,7 +162,7 @@ def test_a_port_in_use_is_one_sentence():
     assert "Traceback" not in done.stderr
 
 
-def test_help_names_both_commands_and_the_version_is_told():
+def test_help_names_both_commands_and_the_version_is_printed():
     assert "evolve" in (text := call("--help").stdout)
     assert "serve" in text
     assert call("--version").stdout.strip() == "0.1.0"

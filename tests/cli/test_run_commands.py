@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from m2n2lab import Evolver, InputError, store, tasks
 from m2n2lab.cli import app
-from m2n2lab.cli.run_commands import PAUSED, recorded
+from m2n2lab.cli.run_commands import PAUSED_STATUS, recorded
 
 
 def call(*arguments):
@@ -20,7 +20,7 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def gone_on(tmp_path_factory):
+def resumed(tmp_path_factory):
     """A run of 30 steps that was resumed for 20 more."""
     path = tmp_path_factory.mktemp("cli") / "runs.db"
     first = call("evolve", "--steps", 30, "--seed", 2, "--threads", 1, "--store", path)
@@ -30,34 +30,34 @@ def gone_on(tmp_path_factory):
     return path, json.loads(done.stdout)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(gone_on, digits):
-    path, told = gone_on
+def test_a_resumed_run_is_the_uninterrupted_one(resumed, digits):
+    path, found = resumed
     whole = Evolver(digits, digits.random_seeds(2, rng=2), mutation=0.01, rng=2).run(50)
-    assert (told["run"], told["steps"], told["best"]["id"]) == (1, 50, whole.best.id)
-    assert told["accepted"] == whole.records.column("accepted").mean()
+    assert (found["run"], found["steps"], found["best"]["id"]) == (1, 50, whole.best.id)
+    assert found["accepted"] == whole.records.column("accepted").mean()
     assert same(whole, store.resume(path))
 
 
-def test_runs_are_listed(gone_on):
-    path, told = gone_on
+def test_runs_are_listed(resumed):
+    path, found = resumed
     (run,) = json.loads(call("runs", path, "--json").stdout)
     assert (run["run"], run["last"], run["task"], run["parent"]) == (1, 50, "digits", None)
-    assert (run["train"], run["test"]) == (told["best"]["train"], told["best"]["test"])
+    assert (run["train"], run["test"]) == (found["best"]["train"], found["best"]["test"])
     assert "digits" in call("runs", path).stdout
 
 
-def test_an_export_tells_every_step(gone_on, tmp_path):
-    path, _ = gone_on
+def test_an_export_has_every_step(resumed, tmp_path):
+    path, _ = resumed
     csv, whole = tmp_path / "run.csv", tmp_path / "run.json"
     assert call("export", path, 1, "--csv", csv, "--json", whole).exit_code == 0
     evolver = store.resume(path)
     assert csv.read_text() == evolver.history.to_csv()
-    told = json.loads(whole.read_text())
-    steps = [dict(zip(told["columns"], row, strict=True)) for row in told["steps"]]
+    found = json.loads(whole.read_text())
+    steps = [dict(zip(found["columns"], row, strict=True)) for row in found["steps"]]
     assert [step["step"] for step in steps] == list(range(1, 51))
     assert [step["score"] for step in steps] == evolver.records.column("score").tolist()
-    assert [member["id"] for member in told["members"]] == list(evolver.archive.ids)
-    assert len(told["seeds"][0]["sha256"]) == 64
+    assert [member["id"] for member in found["members"]] == list(evolver.archive.ids)
+    assert len(found["seeds"][0]["sha256"]) == 64
 
 
 def test_the_csv_of_a_branch_begins_at_the_first_step(db):
@@ -68,10 +68,10 @@ def test_the_csv_of_a_branch_begins_at_the_first_step(db):
     assert store.told(db, 2)["parent"] == 1
 
 
-def test_nothing_to_export_and_no_such_store_are_said(gone_on, db):
+def test_a_missing_file_run_or_store_is_refused(resumed, db):
     for arguments, words in (
-        (("export", gone_on[0], 1), "give --csv FILE"),
-        (("export", gone_on[0], 5, "--csv", db), "has no run 5"),
+        (("export", resumed[0], 1), "give --csv FILE"),
+        (("export", resumed[0], 5, "--csv", db), "has no run 5"),
         (("runs", db), "no such file"),
         (("resume", db), "no such file"),
     ):
@@ -80,7 +80,7 @@ def test_nothing_to_export_and_no_such_store_are_said(gone_on, db):
         assert words in str(error)
 
 
-def test_a_fault_pauses_the_run_and_says_how_to_go_on(db, capsys):
+def test_a_failure_pauses_the_run_and_prints_how_to_resume_it(db, capsys):
     task = small()
 
     def score(model, at):
@@ -94,15 +94,15 @@ def test_a_fault_pauses_the_run_and_says_how_to_go_on(db, capsys):
     evolver = Evolver(odd, task.random_seeds(2), mutation=0.1)
     with pytest.raises(typer.Exit) as ended, recorded(evolver, db):
         evolver.run(100)
-    assert ended.value.exit_code == PAUSED
-    said = capsys.readouterr().err
-    assert "Paused at step 17: RuntimeError: the GPU fell off" in said
-    assert f"recorded up to step 17; go on with: m2n2lab resume {db} --run 1" in said
+    assert ended.value.exit_code == PAUSED_STATUS
+    printed = capsys.readouterr().err
+    assert "Paused at step 17: RuntimeError: the GPU fell off" in printed
+    assert f"recorded up to step 17; go on with: m2n2lab resume {db} --run 1" in printed
     assert store.resume(db, task=odd).run(3, store=db).generation == 20
 
 
 def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
-    monkeypatch.setattr("m2n2lab.store.schema.PATIENCE", 0.05)
+    monkeypatch.setattr("m2n2lab.store.schema.BUSY_SECONDS", 0.05)
     evolver, other = search(small()), sqlite3.connect(db, isolation_level=None)
 
     def hold(generation):
@@ -113,20 +113,20 @@ def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
     with pytest.raises(typer.Exit) as ended, recorded(evolver, db):
         evolver.run(2_000)
     other.close()
-    assert ended.value.exit_code == PAUSED
-    said = capsys.readouterr().err
-    assert "another program holds it" in said
-    assert "recorded up to step 0; go on with" in said
+    assert ended.value.exit_code == PAUSED_STATUS
+    printed = capsys.readouterr().err
+    assert "close the other program that uses it" in printed
+    assert "recorded up to step 0; go on with" in printed
 
 
-def test_a_list_of_runs_loads_nothing_that_runs_are_made_of(gone_on):
+def test_a_list_of_runs_loads_neither_torch_nor_the_reader(resumed):
     code = (
-        f"import sys; sys.argv = ['m2n2lab', 'runs', {str(gone_on[0])!r}, '--json']\n"
+        f"import sys; sys.argv = ['m2n2lab', 'runs', {str(resumed[0])!r}, '--json']\n"
         "from m2n2lab.cli import app\n"
         "app(standalone_mode=False)\n"
         "print('torch' in sys.modules, 'm2n2lab.store.reader' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    told, loaded = done.stdout.splitlines()
-    assert json.loads(told)[0]["last"] == 50
+    found, loaded = done.stdout.splitlines()
+    assert json.loads(found)[0]["last"] == 50
     assert loaded == "False False"

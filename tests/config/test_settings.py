@@ -1,4 +1,4 @@
-"""What an address may ask for, and code that makes the same search again."""
+"""Settings: parameters of links, refused combinations, and code that repeats a search."""
 
 import numpy as np
 import pytest
@@ -9,18 +9,18 @@ from m2n2lab.config.builders import build_evolver, code_of
 from m2n2lab.config.settings import Settings
 
 
-def test_an_address_asks_for_a_search_and_its_own_query_makes_it_again():
-    asked = Settings().asked(
+def test_a_link_sets_a_search_whose_own_query_makes_it_again():
+    linked = Settings().with_query(
         {"method": "ga", "seed": "7", "archive_size": "12", "alpha": "0.5", "theme": "dark"}
     )
-    assert (asked.method, asked.seed) == ("ga", 7)
-    assert asked.options == {"archive_size": 12, "alpha": 0.5}
-    assert Settings().asked(asked.query()) == asked
+    assert (linked.method, linked.seed) == ("ga", 7)
+    assert linked.options == {"archive_size": 12, "alpha": 0.5}
+    assert Settings().with_query(linked.query()) == linked
 
 
-def test_what_is_left_empty_stays_as_it_was():
+def test_empty_parameters_of_a_link_change_nothing():
     base = Settings(method="map-elites", seed=3, options={"archive_size": 9})
-    assert base.asked({"seed": "", "alpha": "", "pretrained": "0"}) == base
+    assert base.with_query({"seed": "", "alpha": "", "pretrained": "0"}) == base
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,18 @@ def test_what_is_left_empty_stays_as_it_was():
         ({"alpha": "nan"}, None),
     ],
 )
-def test_a_stranger_s_nonsense_is_one_sentence(query, words):
+def test_wrong_parameters_of_a_link_are_refused(query, words):
     with pytest.raises(InputError, match=words):
-        build_evolver(Settings().asked(query))
+        build_evolver(Settings().with_query(query))
 
 
 @pytest.mark.parametrize("name", ["data", "device", "threads", "hidden"])
-def test_paths_and_the_machine_are_not_a_stranger_s_to_choose(name):
-    assert Settings().asked({name: "/etc"}) == Settings()
+def test_a_link_cannot_set_paths_or_the_use_of_the_machine(name):
+    assert Settings().with_query({name: "/etc"}) == Settings()
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_the_code_makes_the_same_search(pretrained):
+def test_the_code_repeats_the_search(pretrained):
     settings = Settings(seed=4, pretrained=pretrained, options={"archive_size": 6})
     names = {}
     exec(code_of(settings, 30), names)
@@ -56,34 +56,34 @@ def test_the_code_makes_the_same_search(pretrained):
     np.testing.assert_array_equal(evolver.archive.scores, same.archive.scores)
 
 
-def test_language_tasks_are_offered_where_there_are_models_for_them(monkeypatch):
+def test_language_tasks_are_available_if_there_are_models_for_them(monkeypatch):
     monkeypatch.setattr("m2n2lab.zoo.language.trained", lambda: False)
     monkeypatch.setattr("m2n2lab.zoo.images.trained", lambda: False)
     assert Settings().tasks == ("digits",)
     own = Settings("gsm8k", models=("a", "b"), limit=7)
     assert own.tasks == ("gsm8k", "digits", "webshop", "gsm8k+webshop")
-    asked = own.asked({"task": "webshop"})
-    assert (asked.models, asked.limit) == (("a", "b"), 7)
-    assert own.asked({"task": "digits"}) == Settings()
+    linked = own.with_query({"task": "webshop"})
+    assert (linked.models, linked.limit) == (("a", "b"), 7)
+    assert own.with_query({"task": "digits"}) == Settings()
     monkeypatch.setattr("m2n2lab.zoo.images.trained", lambda: True)
-    assert own.asked({"task": "text2image"}) == Settings("text2image")
+    assert own.with_query({"task": "text2image"}) == Settings("text2image")
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Settings("digits", models=("a", "b")), "Models and a limit are for tasks of checkpoints"),
-        (Settings("digits", style="chat"), "A prompt style is for language tasks"),
-        (Settings("gsm8k", components=("unet",)), "Components and a scorer are for models that"),
-        (Settings("text2image", components=("unet",)), "data, a prompt style or components came"),
-        (Settings("gsm8k", models=("a",)), "needs at least two models, but only 'a'"),
+        (Settings("digits", models=("a", "b")), "Models and a limit .* checkpoints, got 'digits';"),
+        (Settings("digits", style="chat"), "only used by language tasks, got 'digits';"),
+        (Settings("gsm8k", components=("unet",)), "only used by image tasks, got 'gsm8k';"),
+        (Settings("text2image", components=("unet",)), "components cannot be used with the zoo's"),
+        (Settings("gsm8k", models=("a",)), "needs at least two models, got only 'a'"),
         (Settings("gsm8k", pretrained=True), "always starts from trained models"),
-        (Settings("gsm8k", style="alpaca"), "know their own problems and prompts only"),
+        (Settings("gsm8k", style="alpaca"), "only know their own problems and prompts"),
         (Settings("webshop", models=("a", "b"), style="poem"), "no prompt style named 'poem'"),
         (Settings("gsm8k", limit=0), "limit must be an integer >= 1"),
     ],
 )
-def test_what_cannot_go_together_is_one_sentence(settings, words):
+def test_settings_that_exclude_each_other_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         settings.check()
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from m2n2lab import DenseSpace, Evolver, InputError, Sample, Task
 from m2n2lab.tasks import Classify, from_function
-from m2n2lab.tasks.classify import quick
+from m2n2lab.tasks.classify import to_onednn
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 Y = np.array([0, 1, 1, 0])
@@ -140,7 +140,7 @@ def test_a_torch_without_onednn_gives_the_same_answers(tiny, monkeypatch):
     with_it = tiny.evaluate(vector)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     without = Classify(x.numpy(), y.numpy(), hidden=tiny.widths[1:-1])
-    assert quick(x) is x
+    assert to_onednn(x) is x
     assert without.evaluate(vector).tolist() == with_it.tolist()
 
 
@@ -268,7 +268,7 @@ def test_specialists_can_be_trained_from_given_networks(tiny):
     assert np.array_equal(tiny.trained_seeds(rng=4, steps=0, start=start), start)
     same = tiny.trained_seeds(rng=9)
     assert np.array_equal(tiny.trained_seeds(rng=4, start=start), same)
-    with pytest.raises(InputError, match=r"shape \(2, 82\), but shape \(1, 82\) came"):
+    with pytest.raises(InputError, match=r"shape \(2, 82\), got shape \(1, 82\);"):
         tiny.trained_seeds(start=start[:1])
 
 
@@ -302,28 +302,28 @@ BAD = {
     "index of floats": (lambda t: t.evaluate(None, [0.5]), r"in \[0, 59\], got \[0.5\]"),
     "a mask": (lambda t: t.evaluate(None, [True, False]), r"in \[0, 59\], got .*True"),
     "one index": (lambda t: t.samples(None, 3), "list of data points .* got 3"),
-    "one axis": (lambda _: Classify(X[0], Y), r"\(points, features\) .* \(2,\) and \(4,\) came"),
-    "few labels": (lambda _: Classify(X, Y[:3]), r"\(points,\), but \(4, 2\) and \(3,\) came"),
-    "no data": (lambda _: Classify(X[:0], Y[:0]), r"but \(0, 2\) and \(0,\) came"),
+    "one axis": (lambda _: Classify(X[0], Y), r"\(points, features\) .* got \(2,\) and \(4,\);"),
+    "few labels": (lambda _: Classify(X, Y[:3]), r"\(points,\), got \(4, 2\) and \(3,\);"),
+    "no data": (lambda _: Classify(X[:0], Y[:0]), r"got \(0, 2\) and \(0,\);"),
     "ragged data": (lambda _: Classify([[1], [1, 2]], [0, 1]), "X must"),
     "NaN in data": (lambda _: Classify(NAN_ROW, Y), "X must hold finite .* NaN or Inf in row 2"),
-    "data as text": (lambda _: Classify([["a"]] * 4, Y), "finite numbers, but a text or object"),
+    "data as text": (lambda _: Classify([["a"]] * 4, Y), "finite numbers, got a text or object"),
     "labels of floats": (
         lambda _: Classify(X, Y + 0.5),
-        "y must hold .* but float64 .*0.5",
+        "y must hold .* got float64 .*0.5",
     ),
-    "labels as text": (lambda _: Classify(X, list("abba")), "y must hold classes as whole"),
-    "labels None": (lambda _: Classify(X, [None] * 4), "y must hold classes as whole"),
-    "negative labels": (lambda _: Classify(X, Y - 1), "y must hold .* from 0, but int64 .* -1"),
+    "labels as text": (lambda _: Classify(X, list("abba")), "y must hold classes as integers"),
+    "labels None": (lambda _: Classify(X, [None] * 4), "y must hold classes as integers"),
+    "negative labels": (lambda _: Classify(X, Y - 1), "y must hold .* >= 0, got int64 .* -1"),
     "NaN in test": (lambda _: Classify(X, Y, NAN_ROW, Y), "X_test must hold finite .* row 2"),
-    "wide test": (lambda _: Classify(X, Y, np.ones((4, 3)), Y), "2 numbers a row .* but 3 numbers"),
-    "new class": (lambda _: Classify(X, Y, X, Y + 1), "classes below 2 .* class 2 came"),
+    "wide test": (lambda _: Classify(X, Y, np.ones((4, 3)), Y), "2 numbers a row .* got 3 numbers"),
+    "new class": (lambda _: Classify(X, Y, X, Y + 1), "classes below 2 .* and class 2;"),
     "test without labels": (lambda _: Classify(X, Y, X), "y_test"),
     "test without data": (lambda _: Classify(X, Y, y_test=Y), "X_test"),
     "few classes": (lambda _: Classify(X, Y, classes=["a"]), r"there are 1 classes.* got \[0, 1\]"),
     "image shape": (
         lambda _: Classify(X, Y, image_shape=(2, 2)),
-        r"2 numbers .* but \(2, 2\) came",
+        r"2 numbers .* got \(2, 2\);",
     ),
     "no width": (lambda _: Classify(X, Y, hidden=0), "hidden must be .* >= 1, got 0"),
     "half a width": (lambda _: Classify(X, Y, hidden=2.5), "hidden must be .* got 2.5"),
@@ -331,9 +331,9 @@ BAD = {
     "device": (lambda _: Classify(X, Y, device="gpu"), "'cpu' or 'cuda', got 'gpu'"),
     "no seeds": (lambda t: t.random_seeds(0), "count must be .* >= 1, got 0"),
     "scale": (lambda t: t.random_seeds(2, scale=-1), "scale must be .* got -1"),
-    "unknown class": (lambda t: t.trained_seeds([["7"]]), r"among 0, 1, 2, 3, but \['7'\] came"),
-    "a bare class": (lambda t: t.trained_seeds([0, 1]), "part must name classes.* but 0 came"),
-    "an empty part": (lambda t: t.trained_seeds([[], [1]]), r"part must name .* but \[\] came"),
+    "unknown class": (lambda t: t.trained_seeds([["7"]]), r"among 0, 1, 2, 3, got \['7'\];"),
+    "a bare class": (lambda t: t.trained_seeds([0, 1]), "part must be a list of classes, got 0;"),
+    "an empty part": (lambda t: t.trained_seeds([[], [1]]), r"part must name .* got \[\];"),
     "negative steps": (lambda t: t.trained_seeds(steps=-1), "steps must be .* got -1"),
     "NaN rate": (lambda t: t.trained_seeds(rate=np.nan), "rate must be .* got nan"),
 }

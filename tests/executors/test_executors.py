@@ -1,4 +1,4 @@
-"""Children scored elsewhere: told as they arrive, never lost, and the run can be taken again."""
+"""Executors: no child is lost, failures end a run with the reason, and a run can be repeated."""
 
 import contextlib
 import multiprocessing
@@ -34,14 +34,14 @@ def evolver(task, seeds, **options):
 
 
 @pytest.mark.parametrize("chunk", [None, 7])
-def test_an_asynchronous_run_is_taken_again_bit_for_bit(tiny, tiny_seeds, chunk):
+def test_an_asynchronous_run_is_replayed_bit_for_bit(tiny, tiny_seeds, chunk):
     crew = Scripted(script=[None, LOST, None, None, LOST] + [None] * 20 + [LOST] * 4)
     seen = []
     first = evolver(tiny, tiny_seeds, chunk=chunk)
     first.subscribe(lambda g: seen.append(set(g.parents) <= set(g.before.ids)))
     first.run(60, executor=crew, until=lambda g: g.step == 40).run(50, executor=crew)
     assert 90 <= first.generation < 110
-    assert not all(seen)  # some were told whose parents had died
+    assert not all(seen)  # the parents of some were displaced before the scores arrived
     again = evolver(tiny, tiny_seeds, chunk=chunk)
     record = Arrivals.of(crew.arrivals.state_dict())
     again.run(30, executor=(replayed := Replayed(record))).run(1_000, executor=replayed)
@@ -50,12 +50,12 @@ def test_an_asynchronous_run_is_taken_again_bit_for_bit(tiny, tiny_seeds, chunk)
     assert (first.records.column("unseen") > 0).any() == (chunk is not None)
 
 
-def test_one_worker_goes_the_way_of_no_executor(tiny, tiny_seeds):
-    alone, here = evolver(tiny, tiny_seeds).run(50), evolver(tiny, tiny_seeds)
-    assert same_search(here.run(50, executor=Scripted(1)), alone)
+def test_a_run_with_one_worker_equals_a_run_without_executor(tiny, tiny_seeds):
+    with_worker = evolver(tiny, tiny_seeds).run(50, executor=Scripted(1))
+    assert same_search(with_worker, evolver(tiny, tiny_seeds).run(50))
 
 
-def test_a_proposal_that_is_lost_is_tried_three_times_more_and_then_skipped(
+def test_a_proposal_whose_worker_is_lost_is_retried_three_times_and_then_skipped(
     tiny, tiny_seeds, caplog
 ):
     crew = Scripted(1, script=[LOST] * 3 + [None] + [LOST] * 4)
@@ -126,7 +126,7 @@ def test_an_observer_that_must_be_heard_ends_the_run_at_once(tiny, tiny_seeds):
     assert same_search(search, again)
 
 
-def test_ctrl_c_tells_what_is_in_flight_and_asks_for_no_more(tiny, tiny_seeds, caplog):
+def test_ctrl_c_finishes_children_in_flight_and_asks_for_no_more(tiny, tiny_seeds, caplog):
     crew, search = Scripted(), evolver(tiny, tiny_seeds)
     search.subscribe(lambda g: g.step == 10 and signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
@@ -136,7 +136,7 @@ def test_ctrl_c_tells_what_is_in_flight_and_asks_for_no_more(tiny, tiny_seeds, c
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_record_that_does_not_begin_at_the_beginning_is_refused(tiny, tiny_seeds):
+def test_an_invalid_record_of_arrivals_is_refused(tiny, tiny_seeds):
     with pytest.raises(InputError, match=r"in flight, got 2 at position 1"):
         evolver(tiny, tiny_seeds).run(
             5, executor=Replayed(Arrivals.of({"events": [0, 2], "seen": {}}))
@@ -145,14 +145,14 @@ def test_a_record_that_does_not_begin_at_the_beginning_is_refused(tiny, tiny_see
         Arrivals.of({"events": None})
 
 
-def test_a_task_that_cannot_be_sent_is_refused(tiny, tiny_seeds):
+def test_a_task_that_cannot_be_pickled_is_refused(tiny, tiny_seeds):
     lock = threading.Lock()
     task = tasks.from_function(lambda m, i: lock and np.ones(len(i)), 3, name="locked")
     with pytest.raises(InputError, match=r"'locked' .* sent to workers, .* lock"):
         evolver(task, tiny_seeds).run(1, executor=ProcessExecutor())
 
 
-def test_checkpoints_go_to_workers_as_their_paths(models):
+def test_checkpoints_are_sent_to_workers_as_their_paths(models):
     space = CheckpointSpace(models / "a", models / "sharded", dtype="float32")
     task = tasks.from_function(lambda model, indices: np.ones(len(indices)), 3)
     packed = pack(task, space)
@@ -165,7 +165,7 @@ def test_checkpoints_go_to_workers_as_their_paths(models):
     assert other.angle(*other.seeds) == space.angle(*space.seeds)
 
 
-# -- real ones ---------------------------------------------------------------------------------
+# -- real workers ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,9 @@ def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds, tmp
     check_pool(cluster, tiny, tiny_seeds, tmp_path, [10])
 
 
-def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny_seeds):
+def test_workers_of_a_second_ray_executor_do_not_wait_for_those_of_the_first(
+    cluster, tiny, tiny_seeds
+):
     search = evolver(tiny, tiny_seeds).run(4, executor=cluster)
     with RayExecutor(processors()) as other:
         search.run(4, executor=other)
@@ -268,7 +270,7 @@ def test_as_many_ray_workers_again_do_not_wait_for_the_first(cluster, tiny, tiny
     assert search.run(4, executor=cluster).generation == 12
 
 
-def test_ray_ends_with_its_last_user_whoever_started_it():
+def test_local_ray_ends_with_its_last_user():
     class Ray:
         up = False
 
@@ -281,27 +283,27 @@ def test_ray_ends_with_its_last_user_whoever_started_it():
         def shutdown(self):
             self.up = False
 
-    ray, here = Ray(), LocalRay()
+    ray, local = Ray(), LocalRay()
     for user in "ab":
-        here.acquire(ray, user)
-    folder = here.folder
-    here.release(ray, "a")
+        local.acquire(ray, user)
+    folder = local.folder
+    local.release(ray, "a")
     assert ray.up
     assert os.path.isdir(folder)
-    here.release(ray, "a")  # closed twice
+    local.release(ray, "a")  # closed twice
     assert ray.up
-    here.release(ray, "b")
+    local.release(ray, "b")
     assert not ray.up
     assert not os.path.exists(folder)
-    here.acquire(ray, "c")
-    ray.shutdown()  # by somebody else
-    here.acquire(ray, "d")
+    local.acquire(ray, "c")
+    ray.shutdown()  # by other code
+    local.acquire(ray, "d")
     assert ray.up
-    assert os.path.isdir(here.folder)
+    assert os.path.isdir(local.folder)
     for user in "cd":
-        here.release(ray, user)
+        local.release(ray, user)
     assert not ray.up
-    assert here.folder is None
+    assert local.folder is None
 
 
 @pytest.mark.slow

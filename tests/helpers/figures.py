@@ -1,4 +1,4 @@
-"""Looking into Bokeh figures, in Python and in a browser that is shown nothing else."""
+"""Bokeh figures, read in Python or in a browser that shows nothing else."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from helpers.pages import PIXEL, answers, free_port
 
 
 def tick_names(axis):
-    """Return the names on an axis by their places."""
+    """Return the names on an axis, by their places."""
     return dict(json.loads(re.search(r"Map\((.*)\)\.get", axis.formatter.code)[1]))
 
 
@@ -24,7 +24,7 @@ def drawn(view):
 
 
 def same(source, columns):
-    """See that a source shows columns, numbers in single precision."""
+    """Check that a source shows columns, with numbers in single precision."""
     for name, values in columns.items():
         seen, wanted = np.asarray(source[name]), np.asarray(values)
         if wanted.dtype.kind in "OU":
@@ -72,8 +72,8 @@ def serving(make):
         server.stop()
 
 
-def told(page, name, x, y):
-    """Return what a plot says of a place, in the plot's own coordinates."""
+def tooltip_at(page, name, x, y):
+    """Return the tooltip of a plot at a place, in the plot's own coordinates."""
     across, down = page.evaluate(PIXEL, [name, x, y])
     page.mouse.move(across + 2, down + 2)
     page.mouse.move(across, down)

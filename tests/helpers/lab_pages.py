@@ -17,13 +17,18 @@ TOKEN = "test"
 
 
 class Served(NamedTuple):
-    """A JupyterLab: where a browser finds its notebooks, and where they lie."""
+    """A served JupyterLab.
+
+    Attributes:
+        address: of its notebooks.
+        folder: with their files.
+    """
 
     address: str
     folder: Path
 
 
-# Every cell is in the page, wherever it is scrolled to, and no bubble lies over a button.
+# All cells are in the page, wherever it is scrolled to, and no notification covers a button.
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -32,7 +37,7 @@ SETTINGS = {
 
 @contextmanager
 def served_lab(folder, theme="JupyterLab Light"):
-    """Serve JupyterLab on ``folder / "notebooks"``, with nothing of the user's own."""
+    """Serve JupyterLab on ``folder / "notebooks"``, without the user's own settings."""
     settings = SETTINGS | {"apputils-extension/themes": {"theme": theme}}
     for name, values in settings.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -52,7 +57,7 @@ def served_lab(folder, theme="JupyterLab Light"):
 
 
 def written(served, name, cells):
-    """Write a notebook with these cells of code."""
+    """Write a notebook with cells of code."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [new_code_cell(cell) for cell in cells]
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
@@ -75,7 +80,7 @@ def chosen(page, menu, entry):
 
 
 def ran(page, cells):
-    """Run all cells and wait until so many have run."""
+    """Run all cells and wait until a number of them has run."""
     chosen(page, "Run", "Run All Cells")
     last = page.get_by_text(f"[{cells}]:", exact=True).first
     expect(last).to_be_visible(timeout=3 * PATIENCE)  # a notebook may take a minute by itself

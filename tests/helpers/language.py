@@ -5,9 +5,9 @@ def answers(generator, asked, prompts, watch=None):
     """Return a generator's answers in the order of their prompts."""
     found = {}
     for batch in generator.batches(*asked, prompts, watch):
-        found.update(zip(batch.places, batch.texts, strict=True))
+        found.update(zip(batch.indices, batch.texts, strict=True))
     assert sorted(found) == list(range(len(prompts)))
-    return [found[place] for place in range(len(prompts))]
+    return [found[index] for index in range(len(prompts))]
 
 
 def scripted(task, monkeypatch, script):

@@ -37,9 +37,9 @@ def run(*arguments):
 def refused(a, b, *options, out="out"):
     """Merge two checkpoints, which must fail and leave nothing; return what was said."""
     before = sorted(Path().rglob("*"))
-    status, told, error = run("merge", a, b, "-o", out, *options)
+    status, stdout, error = run("merge", a, b, "-o", out, *options)
     assert status == 2
-    assert told == ""
+    assert stdout == ""
     assert sorted(Path().rglob("*")) == before  # neither the result nor a part of it
     return error.partition("Error: ")[2]
 

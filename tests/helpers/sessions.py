@@ -1,9 +1,12 @@
-"""Waiting for what a session's worker shows."""
+"""Sessions: waiting for snapshots, and observers of an evolver."""
 
 import time
+from urllib.parse import parse_qs, urlsplit
+
+from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS
 
 PATIENCE = 30.0
-"""Seconds; only ever waited for when something is broken."""
+"""Seconds; exceeded only if something is broken."""
 
 
 def wait_for(session, condition):
@@ -24,7 +27,7 @@ def until(condition):
 
 
 def observers_of(evolver, monkeypatch):
-    """Return a list of all who observe a search from now on, for as long as they do."""
+    """Return a list of all observers that subscribe to a search from now on, while they do."""
     observers, subscribe = [], evolver.subscribe
 
     def subscribed(observer, *arguments, **options):
@@ -40,3 +43,9 @@ def observers_of(evolver, monkeypatch):
 
     monkeypatch.setattr(evolver, "subscribe", subscribed)
     return observers
+
+
+def runs_at(address):
+    """Return the runs that the page at an address shows."""
+    (key,) = parse_qs(urlsplit(address).query)["browser_session"]
+    return BROWSER_SESSIONS.find(key).runs

@@ -9,7 +9,7 @@ import torch
 from m2n2lab import Evolver, ProcessExecutor, store, tasks
 
 STEPS = 400
-"""Steps of a search that is killed on its way."""
+"""Steps of a search that is killed before its end."""
 
 
 def small():
@@ -21,20 +21,20 @@ def small():
 
 
 def search(task, rng=0, **options):
-    """Return a search whose members come and go."""
+    """Return a search whose members change often."""
     options = {"archive_size": 6, "mutation": 0.2} | options
     return Evolver(task, task.random_seeds(2, rng=rng, scale=0.5), rng=rng, **options)
 
 
 @contextmanager
 def recording(record, *args):
-    """Run ``record`` in a process, from when it says that it has begun; kill it at the end."""
+    """Run ``record`` in a process, wait until it is ready, and kill it at the end of the block."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["helpers.stores"])  # what it needs is loaded once
+    processes.set_forkserver_preload(["helpers.stores"])  # imports run once for all processes
     ready, theirs = processes.Pipe()
     process = processes.Process(target=record, args=(*args, theirs))
     process.start()
-    theirs.close()  # else one that fails before would be waited for without end
+    theirs.close()  # else a process that fails before it is ready would be waited for forever
     try:
         assert ready.recv()
         yield process
@@ -44,17 +44,17 @@ def recording(record, *args):
 
 
 def record_until_killed(path, ready):
-    """Record a search in batches of a few steps, for as long as the process lives."""
+    """Record a search in batches of a few steps, until the process is killed."""
     torch.set_num_threads(1)
     evolver = search(small())
     with store.record(evolver, path, batch=7):
         ready.send(True)
         evolver.run(STEPS)
-    ready.recv()  # there is nothing left to do but wait
+    ready.recv()  # wait to be killed
 
 
 def record_workers_until_killed(path, workers, ready):
-    """Record a search whose children are scored by processes, for as long as this one lives."""
+    """Record a search whose children are scored by processes, until this one is killed."""
     torch.set_num_threads(1)
     evolver = search(small())
     with store.record(evolver, path, batch=7), ProcessExecutor(workers) as pool:
@@ -64,7 +64,7 @@ def record_workers_until_killed(path, workers, ready):
 
 
 def state(evolver):
-    """Return all that decides how a search goes on, as values that compare."""
+    """Return the state of a search as values that can be compared."""
     found = evolver.state_dict()
     archive = found["archive"]
     genomes = [_plain(genome) for genome in archive["genomes"]]
@@ -83,8 +83,8 @@ def _plain(genome):
 
 
 def same(a, b):
-    """See that two searches are at the same point, to the last bit, with the same past."""
-    assert np.array_equal(a.test, b.test, equal_nan=True)  # evaluated when somebody asks
+    """Check that two searches have the same state and history, bit for bit."""
+    assert np.array_equal(a.test, b.test, equal_nan=True)  # evaluated on access
     assert state(a) == state(b)
     assert np.array_equal(a.records.table(), b.records.table(), equal_nan=True)
     starts = [evolver.records.start for evolver in (a, b)]
@@ -97,7 +97,7 @@ def same(a, b):
 
 
 def same_archive(a, b):
-    """See that two archives hold the same members, scores and fitness; genomes aside."""
+    """Check that two archives hold the same members, scores and fitness; genomes aside."""
     assert [(m.id, m.born, m.parents, m.score) for m in a.members] == [
         (m.id, m.born, m.parents, m.score) for m in b.members
     ]

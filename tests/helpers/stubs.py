@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from m2n2lab.checkpoint import Checkpoint, Problems
-from m2n2lab.checkpoint.io.tensor_file import BITS, make_header
+from m2n2lab.checkpoint.io.tensor_file import DTYPE_BITS, make_header
 
-KINDS = {
+NAMES = {
     torch.bfloat16: "BF16",
     torch.float16: "F16",
     torch.float32: "F32",
@@ -22,7 +22,7 @@ KINDS = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""Kinds of numbers by their names in safetensors."""
+"""Names of dtypes in safetensors."""
 
 
 def file_of(path, header, data=b""):
@@ -33,10 +33,10 @@ def file_of(path, header, data=b""):
     return path
 
 
-def weights(path, names, kind="F32", shape=(2,)):
+def weights(path, names, dtype="F32", shape=(2,)):
     """Write a file with tensors of zeros, in this order."""
-    header = make_header(dict.fromkeys(names, (kind, shape)), {})
-    length = len(header) + len(names) * int(np.prod(shape)) * BITS[kind] // 8
+    header = make_header(dict.fromkeys(names, (dtype, shape)), {})
+    length = len(header) + len(names) * int(np.prod(shape)) * DTYPE_BITS[dtype] // 8
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header.ljust(length, b"\0"))
     return path

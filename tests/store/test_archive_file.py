@@ -1,4 +1,4 @@
-"""The archive as one file: what is in it, what comes back, and what is refused."""
+"""The archive file: its contents, exact restoring, and damaged or foreign files."""
 
 import json
 import threading
@@ -39,18 +39,19 @@ def changed(path, name, tensor=None, **about):
     """Write a file with another tensor, or without it, or with other metadata."""
     tensors = safetensors.numpy.load_file(path)
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()["m2n2lab"])
+        metadata = json.loads(file.metadata()["m2n2lab"])
     tensors.pop(name, None)
     if tensor is not None:
         tensors[name] = tensor
-    path.write_bytes(safetensors.numpy.save(tensors, {"m2n2lab": json.dumps({**told, **about})}))
+    metadata |= about
+    path.write_bytes(safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(metadata)}))
     return path
 
 
-# -- there and back ----------------------------------------------------------------------------
+# -- round trips -------------------------------------------------------------------------------
 
 
-def test_members_come_back_exactly(evolver, exported, tiny):
+def test_members_are_loaded_exactly(evolver, exported, tiny):
     saved, archive = load_archive(exported), evolver.archive
     assert tuple(saved.ids) == archive.ids
     assert saved.born.tolist() == [member.born for member in archive.members]
@@ -64,7 +65,7 @@ def test_members_come_back_exactly(evolver, exported, tiny):
     assert (saved.about["method"], saved.about["task"], saved.about["step"]) == ("m2n2", "tiny", 60)
 
 
-def test_what_was_exported_are_seeds_of_another_search(exported, tiny):
+def test_loaded_models_can_be_seeds_of_another_search(exported, tiny):
     saved = load_archive(exported)
     again = Evolver(tiny, saved.models, archive_size=6, mutation=0.05, rng=2)
     np.testing.assert_array_equal(again.archive.scores, saved.scores)
@@ -116,7 +117,7 @@ def test_every_method_can_be_exported(method, tiny, tiny_seeds, tmp_path):
     np.testing.assert_array_equal(saved.scores, evolver.archive.scores)
 
 
-def test_checkpoints_are_exported_as_recipes_and_told_again(tmp_path, monkeypatch):
+def test_checkpoints_are_exported_as_recipes_which_another_search_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for k, name in enumerate("ab"):
         torch.manual_seed(k)
@@ -144,7 +145,7 @@ def test_checkpoints_are_exported_as_recipes_and_told_again(tmp_path, monkeypatc
 # -- while the search goes on ------------------------------------------------------------------
 
 
-def test_a_moment_stays_whole_while_the_search_goes_on(evolver):
+def test_a_population_stays_unchanged_while_the_search_goes_on(evolver):
     now, rows = evolver.archive.population, evolver.archive.population.order
     scores, fitness = now.scores[rows].copy(), now.fitness[rows].copy()
     ids = evolver.archive.ids
@@ -154,7 +155,7 @@ def test_a_moment_stays_whole_while_the_search_goes_on(evolver):
     np.testing.assert_array_equal(now.fitness[rows], fitness)
 
 
-def test_an_export_while_another_thread_searches_is_of_one_moment(evolver, tmp_path):
+def test_an_export_while_another_thread_searches_is_a_consistent_snapshot(evolver, tmp_path):
     done, files = threading.Event(), set()
 
     def search():
@@ -164,7 +165,7 @@ def test_an_export_while_another_thread_searches_is_of_one_moment(evolver, tmp_p
     thread = threading.Thread(target=search)
     thread.start()
     try:
-        while len(files) < 20 and thread.is_alive():  # of twenty moments
+        while len(files) < 20 and thread.is_alive():
             files.add(archive_bytes(evolver))
     finally:
         done.set()
@@ -173,7 +174,7 @@ def test_an_export_while_another_thread_searches_is_of_one_moment(evolver, tmp_p
     for k, content in enumerate(files):
         (tmp_path / str(k)).write_bytes(content)
         saved = load_archive(tmp_path / str(k))
-        # Fitness is counted anew from the scores: Σ_j s_kj / z_j.
+        # Fitness computed from the scores: Σ_j s_kj / z_j.
         z = np.maximum(saved.scores.sum(axis=0), 1)
         np.testing.assert_allclose((saved.scores / z).sum(axis=1), saved.fitness, rtol=1e-12)
         for vector, scores in zip(saved.models, saved.scores, strict=True):
@@ -193,7 +194,7 @@ def test_a_truncated_file_is_refused_in_one_sentence(exported):
         assert str(caught.value).count("; ") == 1
 
 
-def test_bytes_that_were_changed_are_refused_or_harmless(exported):
+def test_changed_bytes_are_refused_or_harmless(exported):
     whole = bytearray(exported.read_bytes())
     draw = np.random.default_rng(0)
     refused = 0
@@ -209,29 +210,29 @@ def test_bytes_that_were_changed_are_refused_or_harmless(exported):
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "about", "words"),
+    ("name", "tensor", "about", "message"),
     [
-        ("ids", None, {}, "one without ids came"),
-        ("vectors", None, {}, "one without vectors came"),
+        ("ids", None, {}, "got an archive without ids"),
+        ("vectors", None, {}, "got an archive without vectors"),
         ("ids", np.zeros((0,), np.int64), {}, "ids of shape"),
-        ("ids", np.zeros(6, np.float64), {}, "ids of kind F64 came"),
-        ("born", np.zeros(5, np.int64), {}, r"born of shape \(5,\) came"),
-        ("vectors", np.zeros((6, 81), np.float32), {}, r"vectors of shape \(6, 81\) came"),
+        ("ids", np.zeros(6, np.float64), {}, "got an archive with ids of dtype F64"),
+        ("born", np.zeros(5, np.int64), {}, r"got an archive with born of shape \(5,\)"),
+        ("vectors", np.zeros((6, 81), np.float32), {}, r"with vectors of shape \(6, 81\)"),
         ("scores", np.zeros(6), {}, r"scores of shape \(6,\)"),
-        ("-", None, {"format": "m2n2lab recipe"}, "another kind of safetensors file came"),
-        ("-", None, {"version": 2}, "one of version 2 came"),
-        ("-", None, {"layout": {"w": "82"}}, "layout has no shapes came"),
-        ("-", None, {"layout": {"w": [10**30]}}, "came; export it again"),
-        ("-", None, {"recipes": [{"size": 82}] * 6}, "a recipe that is none came"),
+        ("-", None, {"format": "m2n2lab recipe"}, "got a safetensors file of another format"),
+        ("-", None, {"version": 2}, "got an archive of version 2"),
+        ("-", None, {"layout": {"w": "82"}}, "got an archive whose layout has no shapes"),
+        ("-", None, {"layout": {"w": [10**30]}}, "; export it again"),
+        ("-", None, {"recipes": [{"size": 82}] * 6}, "got an archive with an invalid recipe"),
         ("-", None, {"recipes": 7}, "recipes of other models"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(exported, name, tensor, about, words):
-    with pytest.raises(InputError, match=words):
+def test_an_inconsistent_archive_is_refused(exported, name, tensor, about, message):
+    with pytest.raises(InputError, match=message):
         load_archive(changed(exported, name, tensor, **about))
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="could not be read: No such file"):
         load_archive(tmp_path / "none")
     with pytest.raises(InputError, match="could not be read: Is a directory"):
@@ -240,11 +241,11 @@ def test_what_is_no_archive_is_refused(tmp_path):
     with pytest.raises(InputError, match="damaged or incomplete"):
         load_archive(tmp_path / "other.npz")
     safetensors.numpy.save_file({"ids": np.zeros(3)}, tmp_path / "plain")
-    with pytest.raises(InputError, match="another kind of safetensors file"):
+    with pytest.raises(InputError, match="a safetensors file of another format"):
         load_archive(tmp_path / "plain")
 
 
-def test_a_file_that_cannot_be_written_leaves_the_older_one(evolver, exported, monkeypatch):
+def test_a_failed_write_keeps_the_older_file(evolver, exported, monkeypatch):
     before = exported.read_bytes()
     evolver.run(50)
 
@@ -260,5 +261,5 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(evolver, exported, m
 
 def test_models_that_are_neither_vectors_nor_recipes_are_refused(evolver, monkeypatch):
     monkeypatch.setattr(evolver.space, "pack", lambda genome: {"a": 1})
-    with pytest.raises(InputError, match="Only models that are vectors or recipes"):
+    with pytest.raises(InputError, match="Exported models must be vectors or recipes, got"):
         archive_bytes(evolver)

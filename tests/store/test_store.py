@@ -1,4 +1,4 @@
-"""What is recorded comes back: resumed, replayed and branched, to the last bit."""
+"""Recorded runs are resumed, replayed and branched bit for bit."""
 
 import sqlite3
 
@@ -18,7 +18,7 @@ from m2n2lab.store.schema import StoreError
 
 @pytest.fixture(scope="module")
 def recorded(task, tmp_path_factory):
-    """A run of 120 steps in batches of 13, and the state after each step."""
+    """A run of 120 steps in batches of 13, and the population after each step."""
     path = tmp_path_factory.mktemp("recorded") / "runs.db"
     evolver = search(task)
     moments = [evolver.archive.population]
@@ -33,7 +33,7 @@ def recorded(task, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_resumed_run_goes_on_bit_for_bit(method, task, db):
+def test_a_resumed_run_continues_bit_for_bit(method, task, db):
     options = {"mutation": 0.2} | ({} if method == "map-elites" else {"archive_size": 6})
     whole, half = (
         make_evolver(method, task, task.random_seeds(2, rng=4, scale=0.5), rng=4, **options)
@@ -66,7 +66,7 @@ def test_a_task_of_the_lab_is_made_again_with_its_seeds(digits, db):
     assert same(evolver, Evolver.resume(db))
 
 
-def test_several_tasks_with_graded_scores_and_shares_come_back(db):
+def test_a_sum_of_tasks_with_graded_scores_and_shares_is_restored(db):
     def graded(model, at):
         return torch.sigmoid(model[at % 5]).numpy()
 
@@ -85,7 +85,7 @@ def search_to(task, seeds, steps):
     return Evolver(task, seeds, mutation=0.3, archive_size=5).run(steps)
 
 
-def test_modules_as_seeds_are_asked_for_and_known_again(db):
+def test_torch_modules_as_seeds_must_be_given_again(db):
     X = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     models = [torch.nn.Linear(4, 3) for _ in range(3)]
     task = tasks.from_function(lambda model, i: model(X[i]).argmax(1) == i % 3, 30)
@@ -94,9 +94,9 @@ def test_modules_as_seeds_are_asked_for_and_known_again(db):
         Evolver.resume(db)
     with pytest.raises(StoreError, match="give the seeds as seeds="):
         Evolver.resume(db, task=task)
-    with pytest.raises(StoreError, match="seed 1 has SHA-256"):
+    with pytest.raises(StoreError, match=r"seed 1 must have SHA-256 \w{12}…, got \w{12}…; give"):
         Evolver.resume(db, task=task, seeds=models[::2])
-    with pytest.raises(StoreError, match="has 2 seeds"):
+    with pytest.raises(StoreError, match="must have 2 seeds of 15 parameters, got 3 of 15;"):
         Evolver.resume(db, task=task, seeds=models)
     assert same(evolver, Evolver.resume(db, task=task, seeds=models[:2]))
 
@@ -123,7 +123,7 @@ def test_checkpoints_are_opened_again_and_a_changed_one_is_refused(seeds, db):
         store.resume(db, task=task, seeds=other)
 
 
-def test_a_space_of_checkpoints_is_made_again_from_where_they_are(seeds, db):
+def test_a_space_of_checkpoints_is_made_again_from_their_paths(seeds, db):
     task = tasks.from_function(lambda model, at: at % 2 == 0, 6, name="even")
     known = np.eye(2, 6, dtype=bool)
     evolver = Evolver(task, CheckpointSpace("a", "b", granularity="tensor"), known=known)
@@ -155,7 +155,7 @@ def test_a_branch_from_any_step_is_the_search_of_that_step(recorded, task, step)
     assert same(search(task).run(step), store.branch(path, step=step, task=task))
 
 
-def test_a_branch_is_recorded_as_a_run_of_its_own(recorded, task, db):
+def test_a_branch_is_recorded_as_a_new_run(recorded, task, db):
     with sqlite3.connect(recorded[0]) as source, sqlite3.connect(db) as copy:
         source.backup(copy)
     for step in (40, 120):
@@ -167,21 +167,21 @@ def test_a_branch_is_recorded_as_a_run_of_its_own(recorded, task, db):
     assert store.steps(db, 2) == range(40, 71)
     assert same(search(task).run(70), store.resume(db, 2, task=task))
     assert same(search(task).run(55), store.branch(db, 2, 55, task=task))
-    with pytest.raises(StoreError, match="has steps 40 to 70, but 39 came"):
+    with pytest.raises(StoreError, match=r"step must be in \[40, 70\] for run 2, got 39;"):
         store.replay(db, 2, 39)
 
 
-def test_who_came_from_outside_is_kept_for_those_bred_from_it(task, db):
+def test_an_external_model_is_kept_for_its_descendants(task, db):
     evolver = search(task)
     with store.record(evolver, db, batch=5):
         evolver.run(10)
-        outside = np.random.default_rng(3).normal(size=task.layout.size)
-        told = evolver.tell(outside, np.ones(task.points, bool))
-        while told.child in evolver.archive:  # its children push it out in the end
-            proposal = evolver.ask(parents=(told.child, None))
+        model = np.random.default_rng(3).normal(size=task.layout.size)
+        external = evolver.tell(model, np.ones(task.points, bool)).child
+        while external in evolver.archive:  # its children displace it in the end
+            proposal = evolver.ask(parents=(external, None))
             evolver.tell(proposal, np.ones(task.points, bool))
         middle = evolver.generation
-        assert any(told.child in member.parents for member in evolver.archive.members)
+        assert any(external in member.parents for member in evolver.archive.members)
         evolver.run(20)
     assert same(evolver, store.branch(db, step=middle, task=task).run(20))
     assert same(evolver, store.resume(db, task=task))
@@ -205,7 +205,7 @@ def test_a_step_that_is_taken_back_is_taken_back_in_the_store(task, db, batch):
     assert same_archive(search(task).run(31).archive, store.replay(db, step=31))
 
 
-def test_an_outsider_that_is_taken_back_leaves_nothing(task, db):
+def test_an_external_model_that_is_taken_back_leaves_nothing(task, db):
     evolver = search(task)
     with store.record(evolver, db, batch=1):
         evolver.run(3)
@@ -216,7 +216,7 @@ def test_an_outsider_that_is_taken_back_leaves_nothing(task, db):
     assert same(search(task).run(13), store.resume(db, task=task))
 
 
-def test_a_search_that_was_moved_elsewhere_is_not_recorded_as_if_it_were_the_same(task, db):
+def test_a_search_whose_state_was_loaded_is_not_recorded_into_the_same_run(task, db):
     evolver = search(task)
     early = evolver.run(5).state_dict()
     with store.record(evolver, db):
@@ -227,12 +227,12 @@ def test_a_search_that_was_moved_elsewhere_is_not_recorded_as_if_it_were_the_sam
     assert store.runs(db)[0].last == 10
 
 
-def test_what_is_recorded_from_the_middle_on_knows_what_was_before(task, db):
+def test_a_run_recorded_from_the_middle_includes_the_history_before(task, db):
     evolver = search(task).run(25)
     evolver.run(15, store=db)
     assert store.steps(db) == range(25, 41)
     assert same(search(task).run(40), store.resume(db, task=task))
-    evolver.run(3)  # nobody writes this down
+    evolver.run(3)  # not recorded
     evolver.run(4, store=db)
     assert [(run.start, run.last, run.parent) for run in store.runs(db)] == [
         (25, 40, None),
@@ -240,7 +240,7 @@ def test_what_is_recorded_from_the_middle_on_knows_what_was_before(task, db):
     ]
 
 
-def test_cma_es_that_is_recorded_from_the_middle_on_cannot_be_taken_up(task, db):
+def test_cma_es_recorded_from_the_middle_cannot_be_resumed(task, db):
     seeds = task.random_seeds(2)
     make_evolver("cma-es", task, seeds).run(3).run(30, store=db)
     assert len(store.replay(db, step=20)) > 2
@@ -256,19 +256,19 @@ def test_cma_es_that_is_recorded_from_the_middle_on_cannot_be_taken_up(task, db)
     | arrays(np.float64, st.integers(1, 40), elements=st.sampled_from([0.0, 1.0, np.nan]))
     | arrays(bool, st.integers(1, 40))
 )
-def test_scores_come_back_exactly(scores):
-    back = unpack_scores(pack_scores(scores), len(scores))
-    assert np.array_equal(back, scores.astype(float), equal_nan=True)
+def test_scores_are_unpacked_exactly(scores):
+    unpacked = unpack_scores(pack_scores(scores), len(scores))
+    assert np.array_equal(unpacked, scores.astype(float), equal_nan=True)
 
 
-def test_right_and_wrong_take_a_bit_each_and_a_second_where_some_are_unknown():
+def test_binary_scores_take_one_bit_each_and_two_if_some_are_missing():
     scores = np.arange(800) % 2
     assert len(pack_scores(scores == 1)) == len(pack_scores(scores)) == 101
     assert len(pack_scores(np.where(scores == 1, np.nan, 0.0))) == 201
 
 
 @given(st.integers(0, 2**63), st.booleans())
-def test_a_generator_goes_on_from_its_state(seed, half):
+def test_the_state_of_a_generator_is_unpacked_exactly(seed, half):
     rng = np.random.default_rng(seed)
     if half:
         rng.integers(10, dtype=np.int32)
@@ -277,10 +277,10 @@ def test_a_generator_goes_on_from_its_state(seed, half):
     assert other.bit_generator.state == rng.bit_generator.state
 
 
-def test_genomes_of_another_kind_are_refused_before_anything_is_written(task, db):
+def test_other_genomes_are_refused_before_anything_is_written(task, db):
     evolver = search(task)
     evolver.space.seeds = (object(), object())
-    with pytest.raises(InputError, match="vectors or recipes"):
+    with pytest.raises(InputError, match="must be vectors or recipes, got object;"):
         store.record(evolver, db)
     search(task).run(1, store=db)
     assert len(store.runs(db)) == 1

@@ -1,4 +1,4 @@
-"""Nothing told is lost: killed processes, full disks, locks, other versions, tasks that fail."""
+"""No step is lost: killed processes, full disks, locks, other versions, tasks that fail."""
 
 import random
 import sqlite3
@@ -31,8 +31,8 @@ def killed(path, moment):
         time.sleep(moment)
 
 
-def taken_up(task, path, uninterrupted):
-    """See that what a killed process left leads to the same end; returns where it stopped."""
+def check_resumed(task, path, uninterrupted):
+    """Check that a run of a killed process resumes to the same end; return its last step."""
     resumed = store.resume(path, task=task)
     stopped = resumed.generation
     assert same_archive(search(task).run(stopped).archive, resumed.archive)
@@ -43,9 +43,9 @@ def taken_up(task, path, uninterrupted):
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(number, task, db, uninterrupted):
+def test_a_killed_run_resumes_to_the_end_of_an_uninterrupted_one(number, task, db, uninterrupted):
     killed(db, number * random.uniform(0.0, 0.1))
-    taken_up(task, db, uninterrupted)
+    check_resumed(task, db, uninterrupted)
 
 
 @pytest.mark.slow
@@ -57,14 +57,14 @@ def test_fifty_kills_at_random_moments_change_nothing(task, tmp_path, uninterrup
     for number in range(50):
         path = tmp_path / f"{number}.db"
         killed(path, random.uniform(0.0, whole))
-        stops.add(taken_up(task, path, uninterrupted))
-    assert len(stops) > 10  # the moments differed
+        stops.add(check_resumed(task, path, uninterrupted))
+    assert len(stops) > 10  # at different steps
 
 
 # -- readers and writers -----------------------------------------------------------------------
 
 
-def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(task, db):
+def test_a_second_writer_is_refused_until_the_first_process_ends(task, db):
     with recording(record_until_killed, db) as process:
         with pytest.raises(StoreError, match=f"process {process.pid} on .* is writing to it"):
             search(task).run(1, store=db)
@@ -78,12 +78,12 @@ def test_one_process_records_several_runs_at_once_but_none_twice(task, db):
     with store.record(first, db), store.record(second, db):
         first.run(5)
         second.run(6)
-        with pytest.raises(StoreError, match="is being recorded already"):
+        with pytest.raises(StoreError, match="is already being recorded"):
             first.run(1, store=db)
     assert [run.last for run in store.runs(db)] == [5, 6]
 
 
-def test_many_read_while_one_writes(task, db):
+def test_readers_see_consistent_steps_while_one_process_writes(task, db):
     evolver, wrong, stop = search(task), [], threading.Event()
     whole = search(task)
     seen = [whole.archive.standing.ids]
@@ -111,7 +111,7 @@ def test_many_read_while_one_writes(task, db):
     assert wrong == []
 
 
-def test_a_search_is_recorded_from_whichever_thread_steps(task, db):
+def test_a_search_is_recorded_from_any_thread_that_steps_it(task, db):
     evolver = search(task)
     with store.record(evolver, db, batch=4):
         for _ in range(5):
@@ -122,29 +122,29 @@ def test_a_search_is_recorded_from_whichever_thread_steps(task, db):
     assert same(search(task).run(25), store.resume(db, task=task))
 
 
-def test_steps_are_written_although_none_follows_by_one_thread_that_ends(task, db):
-    def late():
+def test_a_step_that_none_follows_is_written_by_one_thread_that_ends_with_the_recorder(task, db):
+    def flushers():
         return sum(thread.name == "m2n2lab recorder" for thread in threading.enumerate())
 
-    def wait_for(true):
-        patience = time.monotonic() + 60
-        while not true() and time.monotonic() < patience:
+    def wait_for(condition):
+        deadline = time.monotonic() + 60
+        while not condition() and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert true()
+        assert condition()
 
-    evolver, others = search(task), late()
+    evolver, others = search(task), flushers()
     with store.record(evolver, db):
         for step in (1, 2, 3):
             evolver.step()
             wait_for(lambda step=step: store.steps(db)[-1] == step)
-            assert late() == others + 1
-    wait_for(lambda: late() == others)
+            assert flushers() == others + 1
+    wait_for(lambda: flushers() == others)
 
 
 # -- full and locked ---------------------------------------------------------------------------
 
 
-def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
+def test_a_full_disk_stops_the_run_with_the_reason_and_loses_no_step(task, db):
     evolver = search(task)
     recorder = store.record(evolver, db, batch=10)
     evolver.run(20)
@@ -154,8 +154,8 @@ def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
         file.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match=r"full.*free some space and go on"):
         evolver.run(5_000)
-    told = evolver.generation
-    assert 20 < told < 5_020
+    stopped = evolver.generation
+    assert 20 < stopped < 5_020
     with pytest.raises(StoreError, match="full"):  # still
         evolver.step()
     with pytest.raises(StoreError, match="full"):
@@ -165,18 +165,18 @@ def test_a_full_disk_stops_the_run_with_the_reason_and_loses_nothing(task, db):
     evolver.run(15)
     recorder.close()
     writer.close()
-    assert evolver.generation == told + 16
-    assert same(search(task).run(told + 16), store.resume(db, task=task))
+    assert evolver.generation == stopped + 16
+    assert same(search(task).run(stopped + 16), store.resume(db, task=task))
 
 
-def test_a_store_that_another_program_holds_stops_the_run_and_loses_nothing(task, db, monkeypatch):
-    monkeypatch.setattr(schema, "PATIENCE", 0.05)
+def test_a_store_locked_by_another_program_stops_the_run_and_loses_no_step(task, db, monkeypatch):
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
     evolver = search(task)
     with store.record(evolver, db, batch=5):
         evolver.run(7)
         other = sqlite3.connect(db, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match=r"locked.*another program holds it"):
+        with pytest.raises(StoreError, match=r"locked.*close the other program that uses it"):
             evolver.run(10)
         other.execute("ROLLBACK")
         other.close()
@@ -189,10 +189,10 @@ def test_a_store_that_another_program_holds_stops_the_run_and_loses_nothing(task
     [
         (lambda scores: scores.astype(float) * np.nan, "must be finite"),
         (lambda scores: 1 / 0, "division"),
-        (lambda scores: scores[:-1], "one score a data point"),
+        (lambda scores: scores[:-1], "one score per data point"),
     ],
 )
-def test_a_task_that_fails_on_one_child_leaves_what_was_told_and_goes_on(task, db, bad, words):
+def test_a_task_that_fails_on_one_child_keeps_all_steps_and_goes_on(task, db, bad, words):
     asked = []
 
     def score(model, at):
@@ -213,12 +213,12 @@ def test_a_task_that_fails_on_one_child_leaves_what_was_told_and_goes_on(task, d
     assert same(Evolver(well, seeds, mutation=0.2).run(25), resumed)
 
 
-def test_a_folder_that_is_not_there_is_named(task, tmp_path):
-    with pytest.raises(StoreError, match="but there is none at"):
+def test_a_missing_folder_is_named(task, tmp_path):
+    with pytest.raises(StoreError, match=r"must be in a folder that exists, got .*none; create it"):
         search(task).run(1, store=tmp_path / "none" / "runs.db")
 
 
-def test_interrupting_keeps_what_was_told(task, db):
+def test_an_interrupted_run_keeps_all_steps(task, db):
     evolver = search(task)
 
     def interrupt(generation):
@@ -246,7 +246,7 @@ def test_a_newer_store_is_refused_and_an_older_one_is_brought_up_to_date(task, d
         with sqlite3.connect(db) as file:
             assert file.execute("SELECT note FROM runs").fetchall() == [("none",), ("none",)]
     for use in (store.runs, lambda path: search(task).run(1, store=path)):
-        with pytest.raises(StoreError, match="version 2, but this m2n2lab knows versions up to 1"):
+        with pytest.raises(StoreError, match="must be of version 1 or older, got version 2; open"):
             use(db)
 
 
@@ -266,7 +266,7 @@ def test_other_files_are_refused_and_kept(task, tmp_path):
         file.execute("CREATE TABLE mine (a)")
     text = tmp_path / "notes.txt"
     text.write_text("dear diary, " * 100)
-    for path, words in ((other, "of something else"), (text, "damaged, or no store")):
+    for path, words in ((other, "of another program"), (text, "damaged or not a store")):
         before = path.read_bytes()
         for use in (store.runs, lambda path: search(task).run(1, store=path)):
             with pytest.raises(StoreError, match=words):
@@ -277,25 +277,28 @@ def test_other_files_are_refused_and_kept(task, tmp_path):
     assert not (tmp_path / "none.db").exists()
 
 
-def test_what_does_not_fit_is_refused_with_what_does(task, db):
+def test_a_wrong_run_step_task_or_seed_is_refused_with_the_right_ones(task, db):
     search(task).run(5, store=db)
     for call, words in (
         (lambda: store.replay(db, 7), "has no run 7; choose one of: 1"),
-        (lambda: store.replay(db, 1, 6), "has steps 0 to 5, but 6 came"),
+        (lambda: store.replay(db, 1, 6), r"must be in \[0, 5\] for run 1, got 6"),
         (lambda: store.resume(db), "give it as task="),
-        (lambda: store.resume(db, task=tasks.digits()), "another one came"),
+        (
+            lambda: store.resume(db, task=tasks.digits()),
+            "must be the run's 'small' with 40 data points, got 'digits'",
+        ),
         (
             lambda: store.resume(db, task=task, seeds=task.random_seeds(2, rng=9)),
-            "seed 0 has SHA-256",
+            "seed 0 must have SHA-256",
         ),
     ):
         with pytest.raises(StoreError, match=words):
             call()
 
 
-def test_children_that_this_computer_makes_otherwise_are_noticed(task, db):
+def test_a_child_that_is_bred_differently_on_this_computer_is_refused(task, db):
     evolver = search(task).run(60, store=db)
-    dead = next(
+    displaced = next(
         int(id)
         for id, accepted in zip(
             evolver.records.column("child"), evolver.records.column("accepted"), strict=True
@@ -303,9 +306,9 @@ def test_children_that_this_computer_makes_otherwise_are_noticed(task, db):
         if accepted and id not in evolver.archive
     )
     with sqlite3.connect(db) as file:
-        file.execute("UPDATE steps SET mark = mark + 1 WHERE child = ?", (dead,))
+        file.execute("UPDATE steps SET mark = mark + 1 WHERE child = ?", (displaced,))
     with pytest.raises(StoreError, match="rounds differently"):
-        store.branch(db, step=dead - 1, task=task)
+        store.branch(db, step=displaced - 1, task=task)
     assert same(evolver, store.resume(db, task=task))
 
 

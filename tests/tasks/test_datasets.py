@@ -13,13 +13,13 @@ from m2n2lab import InputError
 from m2n2lab.tasks import mnist
 from m2n2lab.tasks.datasets import read_idx
 
-KINDS = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+TYPES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
 
 
 def idx(array):
     """Return the bytes of an IDX file, written from the format's description."""
     sizes = b"".join(struct.pack(">I", size) for size in array.shape)
-    head = bytes([0, 0, KINDS[array.dtype.name], array.ndim])
+    head = bytes([0, 0, TYPES[array.dtype.name], array.ndim])
     return head + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
@@ -31,13 +31,13 @@ def pictures(count, seed=0):
 def write(folder, part, count, packed=False, dot=False):
     """Write one part of MNIST under the names that MNIST's files have."""
     made = dict(zip(("images", "labels"), pictures(count), strict=True))
-    for kind, array in made.items():
-        name = f"{part}-{kind}{'.' if dot else '-'}idx{array.ndim}-ubyte"
-        content = idx(array)
+    for content, array in made.items():
+        name = f"{part}-{content}{'.' if dot else '-'}idx{array.ndim}-ubyte"
+        raw = idx(array)
         if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
         else:
-            (folder / name).write_bytes(content)
+            (folder / name).write_bytes(raw)
     return made["images"], made["labels"]
 
 
@@ -69,15 +69,15 @@ def test_the_digits_network_has_the_published_layout(digits):
 # -- IDX files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("packed", [False, True])
-def test_every_kind_of_idx_file_is_read(kind, packed, tmp_path):
-    array = np.array([[[1, 2], [3, 100]], [[-3, 0], [7, 8]]]).astype(kind)
+def test_idx_files_of_every_dtype_are_read(dtype, packed, tmp_path):
+    array = np.array([[[1, 2], [3, 100]], [[-3, 0], [7, 8]]]).astype(dtype)
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
     found = read_idx(path)
     assert found.tolist() == array.tolist()
-    assert found.dtype == np.dtype(kind)
+    assert found.dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -175,7 +175,7 @@ def put(name, content):
 
 GOOD = idx(pictures(50)[0])
 SPOILT = {
-    "no labels": (lambda f: (f / LABELS).unlink(), "t10k-labels-idx1-ubyte, but only one of them"),
+    "no labels": (lambda f: (f / LABELS).unlink(), "t10k-labels-idx1-ubyte, got only one of them"),
     "no images": (
         lambda f: (f / IMAGES).unlink(),
         "t10k-images-idx3-ubyte .* only one of them",
@@ -185,41 +185,44 @@ SPOILT = {
         f"{IMAGES} could not be .* truncated",
     ),
     "bad gzip": (put(IMAGES, b"\x1f\x8b\x08" + bytes(30)), f"{IMAGES} could not be read"),
-    "cut": (put(IMAGES, GOOD[:-7]), r"600 bytes of values for shape \(50, 4, 3\), but holds 593"),
-    "too long": (put(IMAGES, GOOD + b"!"), "600 bytes .* but holds 601"),
-    "cut header": (put(IMAGES, GOOD[:9]), "must be an IDX file, but its first bytes are 00000803"),
-    "empty": (put(IMAGES, b""), "must be an IDX file, but its first bytes are none"),
-    "a page": (put(IMAGES, b"<html>404</html>"), "IDX file, but its first bytes are 3c68746d"),
-    "unknown type": (put(IMAGES, b"\0\0\x07" + GOOD[3:]), "IDX file, but .* are 00000703"),
-    "no dimension": (put(IMAGES, b"\0\0\x08\0"), "IDX file, but .* are 00000800"),
-    "huge": (put(IMAGES, GOOD[:4] + b"\xff" * 12), "bytes of values for shape .* but holds 0"),
+    "cut": (put(IMAGES, GOOD[:-7]), r"600 bytes of values for shape \(50, 4, 3\), got 593"),
+    "too long": (put(IMAGES, GOOD + b"!"), "600 bytes .*, got 601"),
+    "cut header": (
+        put(IMAGES, GOOD[:9]),
+        "must be an IDX file, got a file that starts with 00000803",
+    ),
+    "empty": (put(IMAGES, b""), "must be an IDX file, got a file that starts with nothing"),
+    "a page": (put(IMAGES, b"<html>404</html>"), "IDX file, got a file that starts with 3c68746d"),
+    "unknown type": (put(IMAGES, b"\0\0\x07" + GOOD[3:]), "IDX file, got .* with 00000703"),
+    "no dimension": (put(IMAGES, b"\0\0\x08\0"), "IDX file, got .* with 00000800"),
+    "huge": (put(IMAGES, GOOD[:4] + b"\xff" * 12), "bytes of values for shape .*, got 0;"),
     "few labels": (
         put(LABELS, idx(pictures(49)[1])),
-        r"one label each, but shapes \(50, 4, 3\) and \(49,\)",
+        r"one label each, got shapes \(50, 4, 3\) and \(49,\)",
     ),
     "exchanged": (put(IMAGES, idx(pictures(50)[1])), r"must hold images .* shapes \(50,\) and"),
     "no pictures": (
         lambda f: (put(IMAGES, idx(pictures(0)[0]))(f), put(LABELS, idx(pictures(0)[1]))(f)),
-        "but .*0.* came",
+        "got .*0",
     ),
     "a folder": (lambda f: ((f / IMAGES).unlink(), (f / IMAGES).mkdir()), "could not be read"),
 }
 
 
 @pytest.mark.parametrize("case", SPOILT)
-def test_a_spoilt_file_is_named_with_what_is_wrong(case, tmp_path):
+def test_a_spoilt_file_is_named_with_its_fault(case, tmp_path):
     write(tmp_path, "t10k", 50)
-    mnist(tmp_path, hidden=2)  # in order so far
-    spoil, words = SPOILT[case]
+    mnist(tmp_path, hidden=2)  # valid so far
+    spoil, message = SPOILT[case]
     spoil(tmp_path)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         mnist(tmp_path, hidden=2)
 
 
-def test_a_folder_without_mnist_is_said_so(tmp_path):
+def test_a_folder_without_mnist_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere must be a folder .* no such folder"):
         mnist(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz, but none is there"):
+    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz, but has none"):
         mnist(tmp_path)
     write(tmp_path, "t10k", 50)
     with pytest.raises(InputError, match=r"limit must be .* >= 10, got 3"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.sessions import wait_for
 from m2n2lab.widgets.html.figures import figures_html
-from m2n2lab.widgets.session.session import PUBLISH_EVERY, Session
+from m2n2lab.widgets.session.session import PUBLISH_SECONDS, Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 
 from m2n2lab import Evolver, Task
@@ -179,7 +179,7 @@ def test_several_watch_one_search_and_one_that_closes_leaves_the_others_theirs()
         session.start(attended=False)
         wait_for(session, lambda now: now.phase == "paused")
     first, second = sessions
-    time.sleep(2 * PUBLISH_EVERY)  # what comes sooner after the last snapshot is not shown
+    time.sleep(2 * PUBLISH_SECONDS)  # what comes sooner after the last snapshot is not shown
     task.go.clear()
     second.orders.run()
     wait_for(first, lambda now: now.answers_so_far is not None)

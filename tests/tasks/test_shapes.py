@@ -1,4 +1,4 @@
-"""What the zoo's picture models are taught, and the scorer that looks at what they draw."""
+"""Scenes for the zoo's picture models, and the scorer of their drawings."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2n2lab import InputError
-from m2n2lab.tasks.images.shape_scores import scene_of, seen, shape_scores
+from m2n2lab.tasks.images.shape_scores import recognise, scene_of, shape_scores
 from m2n2lab.tasks.images.shapes import LANGUAGES, PARTS, RADIUS, Scene, coarse, draw, scenes
 from m2n2lab.zoo.images import captions, shapes
 
@@ -56,7 +56,7 @@ def test_the_scorer_agrees_with_ground_truth_that_is_not_among_its_drawings():
     for scene in scenes():
         radius = RADIUS[scene.size] * rng.uniform(0.9, 1.1)
         drawn.append(draw(scene, *rng.uniform(-1.5, 1.5, 2), radius=radius))
-    found = seen(np.stack(drawn))
+    found = recognise(np.stack(drawn))
     agreed = np.mean([see.scene == scene for see, scene in zip(found, scenes(), strict=True)])
     assert agreed >= 0.98
 

@@ -1,4 +1,4 @@
-"""Pictures from pipelines: the same in any company, scored, stopped on demand, refused in words."""
+"""Pictures from pipelines: independent of their batch, scored, stopped on demand."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from m2n2lab import InputError
 from m2n2lab.cli import main
 from m2n2lab.tasks import Halted, Text2Image, Watch, text2image
 from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
-from m2n2lab.tasks.images.diffusion import LONGEST_PROMPT, Painter, Prompt
+from m2n2lab.tasks.images.diffusion import MAX_PROMPT_CHARS, Painter, Prompt
 from m2n2lab.zoo import images
 from m2n2lab.zoo.images import captions
 
@@ -29,9 +29,9 @@ def child(space):
     return space.merge(*space.seeds, space.size // 2, 0.3)
 
 
-def task_of(many=5, **options):
+def task_of(count=5, **options):
     known = {"scorer": brightness, "steps": 2, **options}
-    return Text2Image(captions("search", ["Japanese"], many), **known)
+    return Text2Image(captions("search", ["Japanese"], count), **known)
 
 
 def test_a_picture_does_not_depend_on_its_batch(space, child):
@@ -40,7 +40,7 @@ def test_a_picture_does_not_depend_on_its_batch(space, child):
     made = []
     for batch in (1, 4, 6):
         parts = list(Painter(steps=3, batch=batch).batches(model, prompts))
-        assert [place for part in parts for place in part.places] == list(range(6))
+        assert [place for part in parts for place in part.indices] == list(range(6))
         made.append(np.concatenate([part.pictures for part in parts]).astype(int))
     assert made[0].shape == (6, 32, 32, 3)
     assert abs(made[0] - made[1]).max() <= 1
@@ -82,12 +82,12 @@ def test_a_halt_takes_effect_within_a_step_and_keeps_what_was_drawn(space, child
     with pytest.raises(Halted):
         task.evaluate(space.materialise(child))
     end()
-    # A look before each batch of two, and one after each of its three steps.
+    # Asked before each batch of two, and after each of its three steps.
     assert len(asked) == limit + 1
-    told = []
-    task.watch(Watch(told.append))
+    reports = []
+    task.watch(Watch(reports.append))
     task.evaluate(space.materialise(child))
-    assert [progress.done for progress in told] == [2, 4, 5]
+    assert [progress.done for progress in reports] == [2, 4, 5]
 
 
 def test_held_out_prompts_are_scored_for_each_language(space):
@@ -128,9 +128,9 @@ def test_the_command_line_draws_the_seeds_and_the_best_on_one_sheet(tmp_path, mo
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert set(told["classes"]) == {"Japanese", "English"}
-    assert all(0 <= score["test"] <= 1 for score in told["classes"].values())
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["classes"]) == {"Japanese", "English"}
+    assert all(0 <= score["test"] <= 1 for score in result["classes"].values())
     sheet = Image.open(tmp_path / "out" / "contact_sheet.png")
     assert sheet.height > 5 * 96  # four seeds and the best
     assert (tmp_path / "out" / "best" / "model_index.json").is_file()
@@ -142,10 +142,10 @@ def test_a_task_goes_to_another_process_without_its_pictures(space, child):
     task = task_of(2)
     task.evaluate(space.materialise(child))
     other = cloudpickle.loads(cloudpickle.dumps(task))
-    told = []
-    other.watch(Watch(told.append))
+    reports = []
+    other.watch(Watch(reports.append))
     other.evaluate(space.materialise(child))
-    assert [progress.done for progress in told] == [0, 2]
+    assert [progress.done for progress in reports] == [0, 2]
     assert other.identity() == task.identity()
 
 
@@ -162,26 +162,26 @@ def test_prompts_are_read_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: Text2Image([]), "at least one prompt to search on"),
-        (lambda: Text2Image([Prompt("x" * 10_000)]), "1 to 1,000 characters, but one of 10,000"),
-        (lambda: Text2Image([Prompt("  ")]), "1 to 1,000 characters, but an empty one"),
+        (lambda: Text2Image([Prompt("x" * 10_000)]), "1 to 1,000 characters, got 10,000"),
+        (lambda: Text2Image([Prompt("  ")]), "1 to 1,000 characters, got none"),
         (lambda: task_of(steps=0), "steps must be an integer >= 1"),
         (lambda: task_of(guidance=float("nan")), "guidance must be a number in .0, 100"),
         (lambda: text2image("/no/such/file"), "a prompt on each line, but it cannot be read"),
         (lambda: Clip("/no/such/folder"), "scorer /no/such/folder could not be loaded"),
-        (lambda: checked_scores([2.0], 1), r"one number from 0 to 1 .* \[2.\]"),
-        (lambda: checked_scores([0.1, 0.2], 1), r"each of the 1 pictures, but .* shape \(2,\)"),
-        (lambda: checked_scores([float("nan")], 1), r"from 0 to 1"),
+        (lambda: checked_scores([2.0], 1), r"a number in \[0, 1\] .* got \[2.\]"),
+        (lambda: checked_scores([0.1, 0.2], 1), r"each of the 1 pictures, got .* shape \(2,\)"),
+        (lambda: checked_scores([float("nan")], 1), r"number in \[0, 1\]"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(make, words):
-    with pytest.raises(InputError, match=words):
+def test_unusable_prompts_and_scorers_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
         make()
-    assert LONGEST_PROMPT < 10_000
+    assert MAX_PROMPT_CHARS < 10_000
 
 
-def test_what_is_no_pipeline_is_refused():
-    with pytest.raises(InputError, match=r"drawn by a text-to-image pipeline .* Linear"):
+def test_a_model_that_is_no_pipeline_is_refused():
+    with pytest.raises(InputError, match=r"must be a text-to-image pipeline .* got Linear"):
         task_of().evaluate(torch.nn.Linear(2, 2))

@@ -3,23 +3,13 @@
 import threading
 
 import pytest
-from helpers.sessions import PATIENCE, wait_for
+from helpers.sessions import PATIENCE, until, wait_for
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.stepper import Stepper
 
 from m2n2lab import Evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.fair_locks import FairSemaphore
-
-
-def wait_for_queue(semaphore, count):
-    """Wait until ``count`` threads wait for a place."""
-    until = threading.Event()
-    for _ in range(int(100 * PATIENCE)):
-        if len(semaphore._queue) == count:
-            return
-        until.wait(0.01)
-    raise AssertionError(f"{len(semaphore._queue)} threads wait, not {count}")
 
 
 @pytest.mark.parametrize("places", [1, 2, 3])
@@ -57,7 +47,7 @@ def test_the_thread_that_waits_longest_is_next_even_where_another_asks_without_e
         for k, name in enumerate("abc"):
             threads.append(threading.Thread(target=work, args=(name,)))
             threads[-1].start()
-            wait_for_queue(semaphore, k + 1)
+            until(lambda k=k: semaphore.waiting == k + 1)
     with semaphore():  # asked for at once, and yet behind the waiting threads
         served.append("again")
     for thread in threads:
@@ -92,8 +82,9 @@ def test_searches_that_share_one_place_all_go_on(monkeypatch):
 def test_a_long_step_takes_no_place(monkeypatch, tiny, tiny_seeds):
     semaphore = FairSemaphore(1)
     monkeypatch.setattr("m2n2lab.widgets.session.stepper.SHIFTS", semaphore)
-    stepper = Stepper(Evolver(tiny, tiny_seeds, rng=0))
+    evolver = Evolver(tiny, tiny_seeds, rng=0)
+    stepper = Stepper(evolver)
     stepper.took = 60.0
     with semaphore():  # the only place is taken
         stepper.step(running=False)
-    assert stepper._evolver.generation == 1
+    assert evolver.generation == 1

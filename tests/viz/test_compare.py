@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from m2n2lab import Evolver, InputError, compare, make_evolver
-from m2n2lab.analysis.comparison import CompareData, compare_data, label_places
+from m2n2lab.analysis.comparison import CompareData, compare_data, label_heights
 from m2n2lab.analysis.maps import curves_data
 from m2n2lab.viz.draw_compare import compare_columns, draw_compare
 from m2n2lab.viz.theme import DARK, LIGHT
@@ -17,7 +17,7 @@ def data(*ends):
     return CompareData(names, tuple(range(len(ends))), steps, values)
 
 
-def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_seeds):
+def test_curves_are_those_of_each_search_without_unknown_values(tiny, tiny_seeds):
     runs = {name: make_evolver(name, tiny, tiny_seeds, rng=0) for name in ("m2n2", "ga")}
     runs["m2n2"].run(30)
     runs["ga"].run(20)
@@ -26,7 +26,7 @@ def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_se
         compared = compare_data(curves, metric)
         assert compared.names == ("m2n2", "ga")
         for k, evolver in enumerate(runs.values()):
-            taken = len(evolver.records)  # after where it began, as far as that is known
+            taken = len(evolver.records)  # the standing before the first step may come before
             np.testing.assert_allclose(
                 compared.values[k][-taken:], 100 * evolver.records.column(column)
             )
@@ -38,28 +38,28 @@ def test_curves_are_those_of_each_search_without_what_is_not_known(tiny, tiny_se
 def test_an_unknown_metric_and_no_runs_are_refused(tiny, tiny_seeds):
     with pytest.raises(InputError, match="no metric named 'best'"):
         compare_data({}, "best")
-    with pytest.raises(InputError, match="at least one run"):
+    with pytest.raises(InputError, match="at least one run, got none"):
         compare({})
 
 
-def test_names_stand_where_curves_end_but_never_on_each_other():
-    places = label_places(data(20.0, 80.0))
+def test_names_are_placed_at_the_ends_of_curves_without_overlap():
+    places = label_heights(data(20.0, 80.0))
     assert places.tolist() == [20.0, 80.0]
     for ends in ((0.0, 100.0), (0.0, 1.0), (99.9, 100.0, 100.0)):  # none is cut at an edge
         shown = data(*ends)
         low, high = shown.bounds
         half = 0.055 * (high - low) / 2 - 1e-9
-        assert low + half <= label_places(shown).min()
-        assert label_places(shown).max() <= high - half
+        assert low + half <= label_heights(shown).min()
+        assert label_heights(shown).max() <= high - half
     crowd = data(50.0, 50.0, 50.1, 90.0, 90.0, 90.0)
     low, high = crowd.bounds
-    places = np.sort(label_places(crowd))
+    places = np.sort(label_heights(crowd))
     assert np.diff(places).min() >= 0.055 * (high - low) - 1e-9
     assert places[0] >= low
     assert places[-1] <= high
-    assert np.diff(np.sort(label_places(crowd, 0.12))).min() >= 0.12 * (high - low) - 1e-9
+    assert np.diff(np.sort(label_heights(crowd, 0.12))).min() >= 0.12 * (high - low) - 1e-9
     # In the order of the curves' ends.
-    assert label_places(crowd).argsort(kind="stable").tolist() == [0, 1, 2, 3, 4, 5]
+    assert label_heights(crowd).argsort(kind="stable").tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_search_without_points_has_no_name_in_the_plot():
@@ -67,7 +67,7 @@ def test_a_search_without_points_has_no_name_in_the_plot():
     compared = CompareData(
         ("a", "b"), (0, 1), (none, np.array([1.0, 2.0])), (none, np.array([3.0, 4.0]))
     )
-    assert np.isnan(label_places(compared)[0])
+    assert np.isnan(label_heights(compared)[0])
     assert compare_columns(compared, LIGHT)["names"]["text"] == ["b"]
 
 

@@ -1,4 +1,4 @@
-"""Contact sheets and their letters: Japanese is drawn on a machine that has no font for it."""
+"""Contact sheets and their font: Japanese is drawn on a machine without a font for it."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What the plots say of the place under the mouse, in a real browser."""
+"""Tooltips of the plots in a real browser."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 import pytest
-from helpers.figures import serving, told
+from helpers.figures import serving, tooltip_at
 from helpers.pages import PATIENCE, PIXEL
-from m2n2lab.widgets.session.snapshot import PEOPLE, Snapshot
+from m2n2lab.widgets.session.snapshot import MEMBER_FIELDS, Snapshot
 from m2n2lab.widgets.views.landscape import LandscapeView
 from m2n2lab.widgets.views.lineage import LineageView, SharesView
 from m2n2lab.widgets.views.maps import AttractionView, CurvesView, NichesView
@@ -20,7 +20,7 @@ from m2n2lab.analysis.lineage import Lineage
 from m2n2lab.analysis.lineage_arrays import lineage_data, shares_data
 from m2n2lab.analysis.maps import NICHE_MODES, attraction_data, curves_data, niches_data
 from m2n2lab.analysis.merge_preview import bench_data
-from m2n2lab.viz.draw_maps import class_ticks, draw_niches, niche_words
+from m2n2lab.viz.draw_maps import class_ticks, draw_niches, niche_tooltip
 from m2n2lab.viz.theme import DARK, LIGHT
 
 CLASSES = ("<b>x</b>", "<img src=x onerror=alert(1)>", "c", "d")
@@ -35,7 +35,7 @@ def evolver(tiny, tiny_seeds):
 
 
 def moment(evolver, cells=0):
-    """Return a snapshot with a landscape of which some cells are known."""
+    """Return a snapshot with a landscape of which some cells are evaluated."""
     best, archive = evolver.best.id, evolver.archive
     a, b = evolver.ask(parents=(best, None)).parents
     landscape = Landscape(evolver, (a, b), cells=5)
@@ -55,10 +55,10 @@ def moment(evolver, cells=0):
 
 
 class Stage:
-    """The views of a page that was opened last, and how it is shown another moment."""
+    """The views of the page that was opened last, which can show another snapshot."""
 
     def __init__(self):
-        self.first = None  # what a page shows when it is opened
+        self.first = None  # the snapshot when a page is opened
 
     def make(self):
         self.views = {
@@ -76,7 +76,7 @@ class Stage:
 
     def _update(self, snapshot):
         for name, view in self.views.items():
-            view.update(getattr(snapshot, name) if name in PEOPLE else snapshot)
+            view.update(getattr(snapshot, name) if name in MEMBER_FIELDS else snapshot)
         self.shown += 1
         self._count.object = f'<p data-testid="moment">{self.shown}</p>'
 
@@ -95,7 +95,7 @@ def stage():
 
 @pytest.fixture
 def hovered(page, stage, evolver):
-    """A page with all views that speak."""
+    """A page with all views that have tooltips."""
     stage.first = moment(evolver, 9)
     page.set_viewport_size({"width": 700, "height": 2000})
     page.goto(stage.address)
@@ -109,43 +109,41 @@ def number(value):
     return f"{value:.1f}" if value >= 1 else f"{value:#.2g}"
 
 
-def test_a_cell_of_the_attraction_matrix_says_who_brings_what(hovered, stage, evolver):
+def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, stage, evolver):
     def check():
         data = attraction_data(evolver.archive, evolver.task)
         scores = evolver.archive.scores[np.argsort(-evolver.archive.fitness, kind="stable")]
         order = np.argsort(np.nan_to_num(data.worth), axis=None)
         for cell in (order[-1], 14):
             a, b = divmod(int(cell), 6)
-            said = told(hovered, "AttractionView", b + 0.5, 5.5 - a)
+            tooltip = tooltip_at(hovered, "AttractionView", b + 0.5, 5.5 - a)
             if a == b:
-                expect(said).to_contain_text(f"{data.ids[a]} meets itself.")
+                expect(tooltip).to_contain_text(f"{data.ids[a]} meets itself.")
                 continue
             gain = np.maximum(scores[b] - scores[a], 0) * evolver.archive.weights
             by_class = np.bincount(evolver.task.groups, gain)
             best = int(by_class.argmax())
-            expect(said).to_contain_text(
+            expect(tooltip).to_contain_text(
                 f"{data.ids[b]} solves what {data.ids[a]} misses, worth {number(gain.sum())}"
             )
-            expect(said).to_contain_text(f"class {CLASSES[best]}")
+            expect(tooltip).to_contain_text(f"class {CLASSES[best]}")
             if by_class[best] < 0.999 * gain.sum():
-                expect(said).to_contain_text(f"({number(by_class[best])})")
+                expect(tooltip).to_contain_text(f"({number(by_class[best])})")
 
     check()
     evolver.run(20)
     stage.show(hovered, moment(evolver))
-    check()  # of newer members, without being drawn anew
-    # Where there is nothing to bring, that is said.
+    check()  # of newer members, without a new plot
+    # Without attraction.
     snapshot = moment(evolver)
     worth = np.zeros((6, 6))
     stage.show(hovered, replace(snapshot, attraction=snapshot.attraction._replace(worth=worth)))
     a, b = snapshot.attraction.ids[0], snapshot.attraction.ids[5]
-    said = told(hovered, "AttractionView", 5.5, 5.5)
-    expect(said).to_have_text(f"{b} solves nothing that {a} misses.")
+    tooltip = tooltip_at(hovered, "AttractionView", 5.5, 5.5)
+    expect(tooltip).to_have_text(f"{b} solves nothing that {a} misses.")
 
 
-def test_a_cell_of_the_niche_map_says_who_solves_the_point_and_what_it_is_worth(
-    hovered, stage, evolver
-):
+def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, evolver):
     data = niches_data(evolver.archive, evolver.task)
     solved = data.scores > 0
     others = solved.sum(axis=0) - solved
@@ -168,62 +166,67 @@ def test_a_cell_of_the_niche_map_says_who_solves_the_point_and_what_it_is_worth(
         stage.views["niches"].mode = mode
         stage.show(hovered, moment(evolver))
         for (row, column), rest in cases.items():
-            said = told(hovered, "NichesView", column + 0.5, 5.5 - row)
+            tooltip = tooltip_at(hovered, "NichesView", column + 0.5, 5.5 - row)
             point = data.points[column]
             does = "solves" if solved[row, column] else "does not solve"
             group = CLASSES[evolver.task.groups[point]]
-            expect(said).to_contain_text(
+            expect(tooltip).to_contain_text(
                 f"Member {data.ids[row]} {does} data point <i>{point}</i>, class {group}."
             )
-            expect(said).to_contain_text(rest)
+            expect(tooltip).to_contain_text(rest)
     weak = data._replace(classes=("all",), worth=0.4 * data.worth, edges=data.edges[[0, -1]])
     stage.views["niches"].mode = "worth"
     stage.show(hovered, replace(moment(evolver), niches=weak))  # graded, without classes
-    said = told(hovered, "NichesView", shared[1] + 0.5, 5.5 - shared[0])
+    tooltip = tooltip_at(hovered, "NichesView", shared[1] + 0.5, 5.5 - shared[0])
     point = data.points[shared[1]]
-    expect(said).to_contain_text(f"{data.ids[shared[0]]} scores 0.40 on data point <i>{point}</i>.")
-    expect(said).to_contain_text(f": worth {number(0.4 / (k + 1))} to it.")
+    expect(tooltip).to_contain_text(
+        f"{data.ids[shared[0]]} scores 0.40 on data point <i>{point}</i>."
+    )
+    expect(tooltip).to_contain_text(f": worth {number(0.4 / (k + 1))} to it.")
 
 
-def test_a_cell_of_the_landscape_says_split_mix_score_and_whether_it_is_known(
+def test_the_tooltip_of_a_landscape_names_split_mix_score_and_whether_it_was_evaluated(
     hovered, stage, evolver
 ):
     size = evolver.space.size
     data = moment(evolver, 9).landscape  # every other cell of 5 × 5
     half = f"{size // 2:,}"
-    said = told(hovered, "LandscapeView", 0.5, 1.0)
-    expect(said).to_contain_text(f"Split at {half} (50\u00a0%), mix 1.00: ")
-    expect(said).to_contain_text(f"{100 * data.scores[4, 2]:.1f}\u00a0%")
-    expect(said).to_contain_text("100\u00a0% B before the split, 0\u00a0% B after it.")
-    expect(said).not_to_contain_text("Not evaluated")
-    said = told(hovered, "LandscapeView", 0.25, 0.5)
-    expect(said).to_contain_text("Not evaluated yet: the score of a cell nearby.")
+    tooltip = tooltip_at(hovered, "LandscapeView", 0.5, 1.0)
+    expect(tooltip).to_contain_text(f"Split at {half} (50\u00a0%), mix 1.00: ")
+    expect(tooltip).to_contain_text(f"{100 * data.scores[4, 2]:.1f}\u00a0%")
+    expect(tooltip).to_contain_text("100\u00a0% B before the split, 0\u00a0% B after it.")
+    expect(tooltip).not_to_contain_text("Not evaluated")
+    tooltip = tooltip_at(hovered, "LandscapeView", 0.25, 0.5)
+    expect(tooltip).to_contain_text("Not evaluated yet: the score of a cell nearby.")
     # Its corners are the parents: the mix is B's share before the split.
-    for split, mix, who in ((1, 0, "A"), (0, 1, "A"), (1, 1, "B"), (0, 0, "B")):
-        expect(told(hovered, "LandscapeView", split, mix)).to_contain_text(f"This is {who} itself.")
+    for split, mix, parent in ((1, 0, "A"), (0, 1, "A"), (1, 1, "B"), (0, 0, "B")):
+        tooltip = tooltip_at(hovered, "LandscapeView", split, mix)
+        expect(tooltip).to_contain_text(f"This is {parent} itself.")
     stage.show(hovered, moment(evolver, 0))
-    expect(told(hovered, "LandscapeView", 0.25, 0.5)).to_contain_text("not evaluated yet")
+    expect(tooltip_at(hovered, "LandscapeView", 0.25, 0.5)).to_contain_text("not evaluated yet")
 
 
-def test_a_life_says_whose_child_it_is_and_how_it_went(hovered, stage, evolver):
+def test_the_tooltip_of_a_life_names_parents_birth_and_end(hovered, stage, evolver):
     data = lineage_data(evolver.lineage, evolver.best.id)
     length = data.ended - data.born
     for place in (int(np.argmax(length * data.alive)), int(np.argmax(length * ~data.alive))):
         middle = float(data.born[place] + data.ended[place]) / 2
-        said = told(hovered, "LineageView", middle, data.lanes - data.lane[place] - 0.5)
-        expect(said).to_contain_text(f"Member {data.ids[place]}, ")
+        tooltip = tooltip_at(hovered, "LineageView", middle, data.lanes - data.lane[place] - 0.5)
+        expect(tooltip).to_contain_text(f"Member {data.ids[place]}, ")
         a, b = data.parents[place]
         origin = f"child of {a} × {b}" if a >= 0 else "a seed"
-        expect(said).to_contain_text(origin)
+        expect(tooltip).to_contain_text(origin)
         end = "alive" if data.alive[place] else f"died at {data.ended[place]}"
-        expect(said).to_contain_text(f"Born at step {data.born[place]}, {end};")
+        expect(tooltip).to_contain_text(f"Born at step {data.born[place]}, {end};")
 
 
-def test_texts_from_outside_stay_texts_and_the_theme_colours_the_words(hovered, stage, evolver):
+def test_tooltips_escape_texts_from_outside_and_have_the_colours_of_the_theme(
+    hovered, stage, evolver
+):
     data = niches_data(evolver.archive, evolver.task)
     for group in (0, 1):
         column = int(data.edges[group])
-        expect(told(hovered, "NichesView", column + 0.5, 3.5)).to_contain_text(CLASSES[group])
+        expect(tooltip_at(hovered, "NichesView", column + 0.5, 3.5)).to_contain_text(CLASSES[group])
     assert hovered.locator(".bk-tooltip-content img, .bk-tooltip-content i").count() == 0
     colours = """element => [getComputedStyle(element).backgroundColor,
                              getComputedStyle(element).color]"""
@@ -260,9 +263,9 @@ def test_hostile_names_of_classes_are_short_text_under_the_niches(tiny, tiny_see
     assert names[1] == "\ufffd[31mred\ufffd"
     assert names[3] == "four"
     assert all(len(name) <= 24 for name in names)
-    for words in niche_words(data, "worth")["classes"][0]:
-        assert len(words) <= 80
-        assert "\x1b" not in words
+    for name in niche_tooltip(data, "worth")["classes"][0]:
+        assert len(name) <= 80
+        assert "\x1b" not in name
     figure = hv.render(draw_niches(data, 4, LIGHT))
     code = figure.below[0].formatter.code
     assert len(code) < 1_000  # drawn on a canvas, as text

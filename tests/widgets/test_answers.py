@@ -1,10 +1,10 @@
-"""Answers as a page shows them: which are wanted, how many there are, and texts from outside."""
+"""The answers view: filters, counts, and texts from outside."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from m2n2lab.widgets.html.texts import LONGEST, LONGEST_ANSWER
+from m2n2lab.widgets.html.texts import MAX_ANSWER_CHARS, MAX_TEXT_CHARS
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import ANSWERS, Answer, Filter
 from m2n2lab.widgets.views.answers import AnswersView
@@ -37,7 +37,7 @@ def asked():
     return AnswersView(LIGHT, wanted.append), wanted
 
 
-def test_which_answers_and_which_class_are_asked_for_together(asked):
+def test_a_filter_and_a_class_are_requested_together(asked):
     view, wanted = asked
     assert view.which.disabled
     view.update(snapshot(("cats", "dogs")))
@@ -60,7 +60,7 @@ def test_a_task_of_one_class_has_no_choice_of_classes(asked):
     assert wanted == []
 
 
-def test_how_many_match_is_said_beside_how_many_are_shown(asked):
+def test_the_number_of_matches_stands_beside_the_number_shown(asked):
     view, _ = asked
     answers = tuple(Answer(said("a", False), said("b", True), said("c", True)) for _ in range(24))
     view.update(snapshot(("all",), answers, 1_213))
@@ -78,12 +78,12 @@ def test_texts_from_outside_are_shown_as_text_and_shortened(asked):
     one = said(HOSTILE, False, HOSTILE)
     view.update(snapshot((HOSTILE, HOSTILE), (Answer(one, one, one),) * 24, 24))
     page = view.pane.object
-    assert len(page) < 24 * (LONGEST + 4 * LONGEST_ANSWER) * 6
+    assert len(page) < 24 * (MAX_TEXT_CHARS + 4 * MAX_ANSWER_CHARS) * 6
     assert "<script" not in page
     assert "<img" not in page
     assert "\x1b" not in page
     assert "&lt;script&gt;" in page
-    # Two classes of one name can still be told apart and chosen.
+    # Two classes of one name can still be distinguished and chosen.
     options = view.group.options
     assert len(options) == 3
     assert all(len(name) <= 50 and "\x1b" not in name for name in options)
@@ -109,8 +109,8 @@ def test_what_each_of_the_three_drew_stands_side_by_side_in_their_colours(asked)
     view, _ = asked
     view.update(snapshot(("all",), (Answer(drew(0.25), drew(0.5), drew(0.75)),), 1))
     page = view.pane.object
-    for who, words in (("a", "A drew"), ("b", "B drew"), ("child", "child drew")):
-        assert f'<img class="{who}" alt="{words}" src="data:image/png;base64,' in page
+    for model, label in (("a", "A drew"), ("b", "B drew"), ("child", "child drew")):
+        assert f'<img class="{model}" alt="{label}" src="data:image/png;base64,' in page
     assert "赤い円" in page
     assert '<s class="a">0.25</s>' in page
     # Small ones that open to large ones.

@@ -11,8 +11,8 @@ from helpers.figures import serving
 from helpers.pages import button, figure, opened
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.bench.bench_view import BenchView
-from m2n2lab.widgets.html.names import LONGEST_NAME
-from m2n2lab.widgets.html.pictures import painting_uri, shares_words
+from m2n2lab.widgets.html.names import MAX_NAME_CHARS
+from m2n2lab.widgets.html.pictures import painting_uri, shares_label
 from m2n2lab.widgets.session.orders import Mailbox
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
@@ -35,7 +35,7 @@ class Shown:
 
 
 def hostile(score=lambda model, at: model[at % 40] > 0):
-    """Return a search in which every name is somebody's attack."""
+    """Return a search in which every name is an attack."""
     task = tasks.from_function(
         score, 40, classes=(HOSTILE, HOSTILE + "2"), groups=np.arange(40) % 2
     )
@@ -66,8 +66,14 @@ def ready(tiny, tiny_seeds):
     return made(Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1).run(40))
 
 
+def scores_and_verdict(view):
+    """Return the texts above and below the controls."""
+    scores, verdict = (pane.object for pane in view.pane.select(pn.pane.HTML))
+    return scores, verdict
+
+
 def html(view):
-    return view._who.object + view._verdict.object
+    return "".join(scores_and_verdict(view))
 
 
 # -- slow tasks --------------------------------------------------------------------------------
@@ -138,14 +144,14 @@ def test_a_parent_that_has_died_disables_the_merge_and_says_why(ready):
 # -- what is shown -----------------------------------------------------------------------------
 
 
-def test_the_parents_paintings_are_told_to_the_editor_once(ready):
+def test_the_parents_paintings_are_sent_to_the_editor_once(ready):
     view, session, data = ready
     assert view.split.made == [
         {
             "uri": painting_uri(painting, LIGHT),
-            "words": f"{who}: {shares_words(painting, data.seeds)}",
+            "words": f"{name}: {shares_label(painting, data.seeds)}",
         }
-        for who, painting in zip("AB", data.paintings, strict=True)
+        for name, painting in zip("AB", data.paintings, strict=True)
     ]
     sent = []
     view.split.param.watch(lambda *events: sent.extend(e.name for e in events), ["made", "names"])
@@ -166,12 +172,12 @@ def test_hostile_names_are_shown_as_text_and_shortened():
     # In the verdict too: A is better at the first class, and the child keeps it.
     keeps = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]]))
     view.update(Snapshot(phase="paused", bench=keeps, note=HOSTILE))
-    said = view._verdict.object
+    _, said = scores_and_verdict(view)
     assert '<b class="a">A</b>’s &lt;script&gt;' in said
     assert len(said) < 2_000
     assert "<script" not in said
     assert "\x1b" not in said
-    assert [len(name) <= LONGEST_NAME for name in view.split.names] == [True] * 3
+    assert [len(name) <= MAX_NAME_CHARS for name in view.split.names] == [True] * 3
     assert view.split.names[2].endswith("to_q.weight")
     assert "\x1b" not in view.split.names[0]
 
@@ -182,13 +188,14 @@ def test_bars_of_any_number_of_classes_fit_their_picture(many):
     names = [f"class {k}" for k in range(many)]
     task = tasks.from_function(lambda m, at: m[at % 30] > 0, 1000, classes=names, groups=groups)
     view, _, _ = made(Evolver(task, np.random.default_rng(0).normal(size=(2, 30)), rng=0))
-    bars = re.findall(r'<rect x="([\d.-]+)" y="([\d.-]+)" width="([\d.-]+)"', view._who.object)
+    scores, _ = scores_and_verdict(view)
+    bars = re.findall(r'<rect x="([\d.-]+)" y="([\d.-]+)" width="([\d.-]+)"', scores)
     places = np.array(bars, dtype=float)
     assert len(places) == 3 * many
     assert (places[:, 2] > 0).all()
     assert (places[:, 0] >= 0).all()
     assert (places[:, 0] + places[:, 2] <= 440.01).all()
-    assert view._who.object.count("<text") <= 40
+    assert scores.count("<text") <= 40
 
 
 def test_a_class_without_data_points_has_no_score(ready):
@@ -196,7 +203,8 @@ def test_a_class_without_data_points_has_no_score(ready):
     accuracy = data.accuracy.copy()
     accuracy[:, 0] = np.nan
     shown_on(view, session, bench=replace(data, accuracy=accuracy))
-    assert re.search(r"<title>A, [^<]*: –</title>", view._who.object)
+    scores, _ = scores_and_verdict(view)
+    assert re.search(r"<title>A, [^<]*: –</title>", scores)
 
 
 # -- in a browser ------------------------------------------------------------------------------
@@ -253,11 +261,11 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
     place = page.locator(".split-editor .place")
     assert place.inner_text().startswith("21 · B’s <b> row 0")
 
-    # Both paintings lie above the strip and as wide, with words for what is in them.
+    # Both paintings lie above the strip and as wide, with labels of the shares in them.
     strip = page.locator(".split-editor .strip").bounding_box()
-    for k, who in enumerate("AB"):
+    for k, name in enumerate("AB"):
         image = page.locator(".made img").nth(k)
-        expect(image).to_have_attribute("title", re.compile(rf"^{who}: seed \d 100.0 %$"))
+        expect(image).to_have_attribute("title", re.compile(rf"^{name}: seed \d 100.0 %$"))
         box = image.bounding_box()
         assert box["x"] == pytest.approx(strip["x"], abs=0.5)
         assert box["width"] == pytest.approx(strip["width"], abs=0.5)

@@ -1,4 +1,4 @@
-"""What a person does on the page: pick a pair, drag the split, merge, undo, set up a search."""
+"""Merging by hand on the page: pick a pair, drag the split, merge, undo, load a cell."""
 
 import re
 

@@ -79,11 +79,11 @@ def test_what_no_map_has_is_let_be():
 
     found = Map()
     cells = Cells(found)
-    for told in (
+    for picked in (
         "{", "", "[]", "null", "[1, 2, 3, 4]", json.dumps(["Map", "a", 1, 1]), '["Map", NaN, 1, 1]',
         json.dumps(["Other", 1, 1, 1]), '["Map", 1e999, 1, 1]', json.dumps([["Map"], 1, 1, 1]),
     ):  # fmt: skip
-        cells.pane.value = told
+        cells.pane.value = picked
     assert found.picks == []
     cells.pane.value = json.dumps(["Map", 1.5, 2, 1])
     assert found.picks == [(1.5, 2.0)]

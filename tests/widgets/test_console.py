@@ -1,15 +1,17 @@
-"""The console of a notebook, without a browser: what it orders, what it shows, what it leaves."""
+"""The console without a browser: its orders, what it shows, and what it leaves behind."""
 
+import asyncio
 import re
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
 import pytest
 from comm import get_comm_manager
-from helpers.sessions import until, wait_for
+from helpers.sessions import observers_of, until, wait_for
 from ipywidgets.widgets.widget import _instances
 from m2n2lab.widgets.notebook.anywidgets import PairPicker
 from m2n2lab.widgets.notebook.console_html import console_css, curves_html, log_html, title_html
@@ -33,25 +35,27 @@ def console(evolver):
 
 
 def left():
-    """Count what a console may leave behind: comms, widgets, threads."""
-    return len(get_comm_manager().comms), len(_instances), threading.active_count()
+    """Return what a console may leave behind: comms, widgets and threads, each with its sort."""
+    comms, threads = get_comm_manager().comms, threading.enumerate()
+    found = {"comm": comms, "widget": _instances, "thread": threads}
+    return {(sort, each) for sort, all in found.items() for each in tuple(all)}
 
 
-def test_a_closed_console_leaves_nothing_behind(evolver):
-    before = left()
+def test_a_closed_console_leaves_nothing_behind(evolver, monkeypatch):
+    observers, before = observers_of(evolver, monkeypatch), left()
     consoles = [Console(evolver) for _ in range(3)]
     for console in consoles:
         wait_for(console, lambda snapshot: snapshot.niches is not None)
         console.run()
     wait_for(consoles[0], lambda snapshot: snapshot.step > 100)
-    assert len(evolver._observers) > 0
-    assert left()[0] > before[0]
+    assert observers
+    assert {sort for sort, _ in left() - before} == {"comm", "widget", "thread"}
     consoles[0].close()
     consoles[0].close()  # a second time does nothing
     consoles[1].widget.close()
     consoles[2].widget.close()
-    assert left() == before
-    assert len(evolver._observers) == 0
+    assert not left() - before
+    assert not observers
     step = evolver.generation
     assert evolver.step().step == step + 1
 
@@ -64,7 +68,7 @@ def test_a_step_in_a_cell_is_seen_by_the_console_and_the_other_way_round(evolver
     console.step(3)
     wait_for(console, lambda snapshot: snapshot.step == 74 and snapshot.phase == "paused")
     assert evolver.generation == 74
-    assert ">74</b>" in console._figures.value
+    until(lambda: ">74</b>" in console.figures.value)
 
 
 def test_cells_step_while_the_console_runs(evolver, console):
@@ -120,17 +124,17 @@ def test_several_consoles_on_one_search_show_the_same(evolver, console):
 
 
 def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, console):
-    ids = console._picker.ids
+    ids = console.picker.ids
     assert sorted(ids) == list(evolver.archive.ids)
     a, b = ids[2], ids[0]
-    console._picker.set_state({"a": a, "b": b})  # as the browser sends it
-    console._split.set_state({"split": 40})
-    console._mix.set_state({"value": 0.25})
+    console.picker.set_state({"a": a, "b": b})  # as the browser sends it
+    console.split.set_state({"split": 40})
+    console.mix.set_state({"value": 0.25})
     found = wait_for(
         console, lambda s: s.bench.proposal.parents == (a, b) and s.bench.proposal.mix == 0.25
     )
     assert found.bench.proposal.split == 40
-    assert (console._picker.a, console._picker.b) == (a, b)
+    assert (console.picker.a, console.picker.b) == (a, b)
     console.merge()
     after = wait_for(console, lambda snapshot: snapshot.step == 51)
     assert evolver.records.table()[-1][2:4].tolist() == [a, b]
@@ -141,7 +145,7 @@ def test_the_menus_offer_the_living_and_a_pick_by_hand_is_previewed(evolver, con
 def test_twenty_steps_at_once_leave_the_living_on_the_menus_and_on_the_bench(evolver, console):
     for _ in range(10):
         a, b = evolver.archive.ids[:2]  # the oldest are the likeliest to die
-        console._picker.set_state({"a": a, "b": b})
+        console.picker.set_state({"a": a, "b": b})
         evolver.run(20)
         step = evolver.generation
         snapshot = wait_for(
@@ -149,13 +153,13 @@ def test_twenty_steps_at_once_leave_the_living_on_the_menus_and_on_the_bench(evo
             lambda s, step=step: (
                 s.step == step
                 and not s.stale
-                and set(console._picker.ids) == set(evolver.archive.ids)
+                and set(console.picker.ids) == set(evolver.archive.ids)
             ),
         )
         assert set(snapshot.bench.proposal.parents) <= set(evolver.archive.ids)
 
 
-def test_who_stands_for_a_parent_that_has_died_is_said(evolver, console):
+def test_the_replacement_of_a_dead_parent_is_named(evolver, console):
     a, b = evolver.archive.ids[:2]
     console.choose(a=a, b=b)
     wait_for(console, lambda s: s.bench.proposal.parents == (a, b))
@@ -176,18 +180,18 @@ def test_a_state_that_is_loaded_in_a_cell_is_followed(evolver, console):
     assert snapshot.phase == "paused"
 
 
-def test_a_step_that_fails_is_told_and_the_console_goes_on(evolver, console, monkeypatch):
+def test_a_step_that_fails_is_shown_and_the_console_goes_on(evolver, console, monkeypatch):
     monkeypatch.setattr(evolver.task, "evaluate", lambda model: 1 / 0)
     console.step()
     wait_for(console, lambda s: s.phase == "failed")
-    assert "ZeroDivisionError" in console._figures.value
+    until(lambda: "ZeroDivisionError" in console.figures.value)
     monkeypatch.undo()
     console.step()
     wait_for(console, lambda s: s.phase == "paused" and s.step == 51)
 
 
-def test_what_is_no_search_is_refused():
-    with pytest.raises(InputError, match="A console needs a search, but int came"):
+def test_anything_but_an_evolver_is_refused():
+    with pytest.raises(InputError, match="evolver must be an Evolver, got int"):
         Console(3)
 
 
@@ -209,26 +213,57 @@ def test_hostile_texts_are_shown_as_text(tiny, tiny_seeds):
         console.close()
 
 
-def test_a_cell_that_is_interrupted_pauses_and_later_cells_do_not():
-    class Shell:
-        kernel = True
+class Result:
+    """What a kernel reports of a cell that has ended."""
 
-        class events:  # noqa: N801
-            register = unregister = staticmethod(lambda name, call: None)
+    def __init__(self, error):
+        self.error_in_exec = error
 
-    class Result:
-        error_in_exec = KeyboardInterrupt()
 
+@pytest.fixture
+def kernel(monkeypatch):
+    """Run the test as the kernel of a notebook; returns what is called after each cell."""
+    cell_ended = []
+
+    def register(name, call):
+        assert name == "post_run_cell"
+        cell_ended.append(call)
+
+    def unregister(name, call):
+        cell_ended.remove(call)
+
+    events = SimpleNamespace(register=register, unregister=unregister)
+    shell, loop = SimpleNamespace(kernel=True, events=events), asyncio.new_event_loop()
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: shell)
+    monkeypatch.setattr(asyncio, "get_event_loop", lambda: loop)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as between two cells
+    yield cell_ended
+    signal.signal(signal.SIGINT, handler)
+    loop.close()
+
+
+def test_a_cell_that_is_interrupted_pauses_and_later_cells_do_not(kernel):
     interrupts, paused = Interrupts(), []
-    interrupts.watch("me", lambda: paused.append(1))
-    interrupts._cell_ended(Result)
-    Result.error_in_exec = ValueError()
-    interrupts._cell_ended(Result)
+    end = interrupts.subscribe(lambda: paused.append(1))
+    (cell_ended,) = kernel
+    cell_ended(Result(KeyboardInterrupt()))
+    cell_ended(Result(ValueError()))
+    cell_ended(Result(None))
     assert paused == [1]
-    interrupts._idle(signal.SIGINT, None)
-    interrupts.forget("me")
+    end()
+    assert kernel == []
     interrupts.pause()
-    assert paused == [1, 1]
+    assert paused == [1]
+
+
+def test_an_interrupt_between_two_cells_pauses(kernel):
+    interrupts, paused = Interrupts(), []
+    end = interrupts.subscribe(lambda: paused.append(1))
+    signal.raise_signal(signal.SIGINT)
+    assert paused == [1]
+    end()
+    signal.raise_signal(signal.SIGINT)
+    assert paused == [1]
 
 
 def test_curves_are_drawn_to_scale_and_gaps_are_left_out(evolver):
@@ -252,7 +287,7 @@ def test_curves_are_drawn_to_scale_and_gaps_are_left_out(evolver):
     assert "best, &lt;b&gt;sums <b>40.0 %</b>" in named
 
 
-def test_the_log_tells_births_and_the_last_death(evolver):
+def test_the_log_shows_births_and_the_last_death(evolver):
     born = []
     end = evolver.subscribe(lambda generation: generation.accepted and born.append(generation))
     evolver.run(60)

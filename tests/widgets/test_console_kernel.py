@@ -83,7 +83,7 @@ until(lambda: console.snapshot.step > first)
 mine = [evolver.step().step for _ in range(50)]
 console.pause()
 until(lambda: console.snapshot.phase == 'paused' and console.snapshot.step == evolver.generation)
-print(mine == sorted(set(mine)), f'{evolver.generation:,}' in console._figures.value)
+print(mine == sorted(set(mine)), f'{evolver.generation:,}' in console.figures.value)
 """
     assert run(code) == "True True"
 

@@ -1,12 +1,12 @@
 """The dashboard in a notebook's cell, without a browser."""
 
 import re
+import subprocess
+import sys
 import urllib.request
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from helpers.sessions import observers_of, wait_for
-from m2n2lab.widgets.runs.browser_sessions import DESKS
+from helpers.sessions import PATIENCE, observers_of, runs_at, wait_for
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
@@ -28,7 +28,7 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeyp
     assert framed.address.split("?")[0] == other.address.split("?")[0]  # one server
     page = urllib.request.urlopen(address, timeout=30).read().decode()
     assert "<title>m2n2lab</title>" in page
-    (run,) = DESKS.find(parse_qs(urlsplit(address).query)["desk"][0]).runs.all
+    (run,) = runs_at(address).all
     assert run.settings.title == "tiny · m2n2 · from the notebook"
     wait_for(run.session, lambda snapshot: snapshot.step == 20)
     evolver.step()
@@ -43,10 +43,10 @@ def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeyp
 
 def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):
     framed = lab.dashboard(evolver)
-    runs = framed._desk.runs
+    runs = runs_at(framed.address)
     (run,) = runs.all
     assert runs.build(run.settings, None) is evolver
-    asked = run.settings.asked({"method": "ga", "seed": "3"})
+    asked = run.settings.with_query({"method": "ga", "seed": "3"})
     assert (asked.title, asked.method) == ("digits · ga · seed 3", "ga")
     beside = runs.build(asked, None)
     assert (beside is evolver, beside.method) == (False, "ga")
@@ -58,3 +58,24 @@ def test_other_themes_and_heights_are_refused():
         lab.dashboard(theme="pink")
     with pytest.raises(InputError, match="height must be"):
         lab.dashboard(height=0)
+
+
+SCRIPT = """
+import urllib.request
+import numpy as np
+import m2n2lab
+
+task = m2n2lab.tasks.from_function(lambda model, at: model[at % 40] > 0, 40)
+seeds = np.random.default_rng(0).normal(size=(2, 42))
+evolver = m2n2lab.Evolver(task, seeds, rng=0)
+framed = m2n2lab.dashboard(evolver)
+page = urllib.request.urlopen(framed.address, timeout=30).read().decode()
+print("<title>m2n2lab</title>" in page)
+"""
+
+
+def test_a_script_that_shows_a_dashboard_ends_after_its_last_line():
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=5 * PATIENCE
+    )
+    assert (ended.stdout, ended.returncode) == ("True\n", 0), ended.stderr

@@ -27,11 +27,11 @@ def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(p
     expect(figure(console, "phase")).to_have_text("paused")
     # The last cell's step is the console's too.
     last = page.locator(".jp-Cell").last.locator("table").first
-    told = int(last.locator("tbody td").first.inner_text().replace(",", ""))
-    expect(figure(console, "step")).to_have_text(f"{told:,}")
+    shown = int(last.locator("tbody td").first.inner_text().replace(",", ""))
+    expect(figure(console, "step")).to_have_text(f"{shown:,}")
 
     button(console, "Step").click()
-    expect(figure(console, "step")).to_have_text(f"{told + 1:,}")
+    expect(figure(console, "step")).to_have_text(f"{shown + 1:,}")
     a, b = (console.get_by_label(f"Parent {name}", exact=True) for name in "AB")
     living = a.locator("option").all_inner_texts()
     a.select_option(living[3])
@@ -39,15 +39,15 @@ def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(p
     expect(console.locator(".who .a")).to_have_text(f"A {living[3]}")
     expect(console.locator(".who .b")).to_have_text(f"B {living[5]}")
     button(console, "Merge").click()
-    expect(figure(console, "step")).to_have_text(f"{told + 2:,}")
-    expect(figure(console, "note")).to_contain_text(f"Child {told + 3}")
+    expect(figure(console, "step")).to_have_text(f"{shown + 2:,}")
+    expect(figure(console, "note")).to_contain_text(f"Child {shown + 3}")
 
     button(console, "Run").click()
     expect(figure(console, "phase")).to_have_text("running")
     page.wait_for_function(
-        "told => Number(document.querySelector('[data-testid=step]').innerText"
-        ".replace(',', '')) > told + 10",
-        arg=told,
+        "shown => Number(document.querySelector('[data-testid=step]').innerText"
+        ".replace(',', '')) > shown + 10",
+        arg=shown,
     )
     chosen(page, "Kernel", "Interrupt Kernel")
     expect(figure(console, "phase")).to_have_text("paused")

@@ -6,10 +6,10 @@ from helpers.pages import button, figure, trying
 from playwright.sync_api import expect
 
 
-def wrote(page, who):
+def wrote(page, model):
     """Return all that A, B or the child wrote, whether opened or not."""
     answers = page.get_by_role("region", name="Answers")
-    return answers.locator(f"details.{who} pre").all_text_contents()
+    return answers.locator(f"details.{model} pre").all_text_contents()
 
 
 def changes(page, kind, before):
@@ -40,7 +40,7 @@ def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
         expect(figure(page, "step")).to_have_text("2")
         for kind in ("####", "Observation:"):
             changes(page, kind, before)
-        # Nobody waits for a landscape of 289 children who did not ask for it.
+        # A landscape of 289 children is mapped only on request.
         landscape = page.get_by_role("region", name="Landscape")
         begin = landscape.get_by_role(
             "button", name=re.compile(r"^(Map|Go on) \(\d of 289 children\)")

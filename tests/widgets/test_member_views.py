@@ -9,8 +9,8 @@ import pytest
 from bokeh.document import Document
 from bokeh.events import Tap
 from helpers.figures import drawn, same, serving, tick_names
-from m2n2lab.widgets.html.pictures import heat_uri, painting_uri, seeds_key, shares_words
-from m2n2lab.widgets.html.texts import LONGEST
+from m2n2lab.widgets.html.pictures import heat_uri, painting_uri, seeds_key, shares_label
+from m2n2lab.widgets.html.texts import MAX_TEXT_CHARS
 from m2n2lab.widgets.members.members import MembersView, MemberView
 from m2n2lab.widgets.views.lineage import LineageView, SharesView
 from PIL import Image
@@ -55,8 +55,8 @@ def pixels(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def colour(words):
-    return [int(words[i : i + 2], 16) for i in (1, 3, 5)]
+def colour(text):
+    return [int(text[i : i + 2], 16) for i in (1, 3, 5)]
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_the_table_has_a_row_for_each_member_the_fittest_first(members):
         assert row["fitness"] == members.fitness[k]
         assert (row["score"], row["alone"]) == (members.score[k], members.alone[k])
         assert row["parents"] == list(members.parents[k])
-        assert row["made"] == shares_words(members.painting[k], members.seeds)
+        assert row["made"] == shares_label(members.painting[k], members.seeds)
         assert row["worst"] == members.accuracy[k].min()
 
 
@@ -91,7 +91,7 @@ def test_newer_members_replace_older_ones_and_the_same_ones_are_not_sent_again(m
     assert view.pane.rows[0]["fitness"] == members.fitness[1] + 1
 
 
-def test_a_row_that_is_chosen_on_the_page_is_told_and_one_chosen_elsewhere_is_not(members):
+def test_a_row_chosen_on_the_page_is_reported_and_one_chosen_elsewhere_is_not(members):
     chosen = []
     view = MembersView(LIGHT, chosen.append)
     view.update(members)
@@ -114,7 +114,7 @@ def test_a_painting_is_a_strip_of_stacked_shares():
     assert (picture[:, :24] == first).all()
     assert (picture[:6, 24:] == second).all()
     assert (picture[6:, 24:] == outside).all()
-    assert shares_words(painting, NAMES) == "a 50.0 %, outside 26.9 %, b 23.1 %"
+    assert shares_label(painting, NAMES) == "a 50.0 %, outside 26.9 %, b 23.1 %"
     assert "outside" not in seeds_key(np.array([0.25, 0.75, 0.0]), NAMES, LIGHT)
 
 
@@ -145,7 +145,7 @@ def test_a_page_shows_scores_confusion_answers_and_what_it_is_made_of(watched):
     assert painting_uri(page.painting, LIGHT) in html
 
 
-def test_the_page_of_one_that_died_says_so(watched):
+def test_the_page_of_a_dead_member_says_so(watched):
     evolver, lineage = watched
     dead = next(id for id in lineage.column("id").tolist() if id not in evolver.archive)
     view = MemberView(DARK)
@@ -165,7 +165,7 @@ def test_hostile_texts_are_shown_as_text(watched):
     assert "<script" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;" in html
-    assert "x" * LONGEST not in html
+    assert "x" * MAX_TEXT_CHARS not in html
 
 
 def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
@@ -186,8 +186,8 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
     )
     assert "50.0 %" in view.pane.object
     assert "–" in view.pane.object
-    for words in ("held out", "<table", "Wrong"):
-        assert words not in view.pane.object
+    for text in ("held out", "<table", "Wrong"):
+        assert text not in view.pane.object
 
 
 # -- lineage -----------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_lineage_is_refreshed_in_place(tiny, tiny_seeds, theme):
     assert not [tool for tool in figure.toolbar.tools if type(tool).__name__ != "HoverTool"]
 
 
-def test_births_are_marked_by_what_became_of_them(watched):
+def test_births_are_marked_by_their_outcome(watched):
     evolver, lineage = watched
     data = lineage_data(lineage, evolver.best.id)
     births = birth_columns(data, whole=True)
@@ -284,15 +284,15 @@ SIGHT = [
 XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1094, 0.8728]])
 
 
-def lab(words, sight):
-    """Return CIE L*a*b* of a colour as somebody sees it."""
-    linear = np.clip(np.array(sight) @ (np.array(colour(words)) / 255) ** 2.2, 0, 1)
+def lab(text, sight):
+    """Return CIE L*a*b* of a colour for one kind of sight."""
+    linear = np.clip(np.array(sight) @ (np.array(colour(text)) / 255) ** 2.2, 0, 1)
     x, y, z = np.cbrt(XYZ @ linear)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_seeds_are_told_apart_by_everybody(theme):
+def test_colours_of_seeds_are_distinct_for_all_kinds_of_sight(theme):
     hues = seed_colours(theme, 6)
     assert len(set(hues)) == 7
     for sight in SIGHT:
@@ -360,7 +360,7 @@ def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(
     expect(cells.nth(2)).to_have_text(f"{members.fitness[2]:.1f}")
     expect(cells.nth(3)).to_have_text(f"{members.score[2]:.1%}".replace("%", " %"))
     image = cells.nth(1).get_by_role("img")
-    expect(image).to_have_attribute("alt", shares_words(members.painting[2], members.seeds))
+    expect(image).to_have_attribute("alt", shares_label(members.painting[2], members.seeds))
     expect(cells.nth(5).get_by_role("img")).to_have_attribute("alt", re.compile("^<script>"))
     rows.nth(2).click()
     expect(page.get_by_test_id("member").locator("h3")).to_have_text(

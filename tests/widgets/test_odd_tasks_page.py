@@ -22,6 +22,7 @@ def odd(request, tmp_path):
 @pytest.mark.parametrize("odd", ["hostile"], indirect=True)
 def test_names_that_are_markup_are_shown_as_text_everywhere(page, odd):
     opened(page, odd)
+    expect(page.locator("option", has_text="<script>document.tit")).not_to_have_count(0)
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10")
     for tab in ("Lineage", "Seeds", "Members", "Compare", "Progress"):

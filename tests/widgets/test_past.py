@@ -12,9 +12,16 @@ import pytest
 from helpers.sessions import PATIENCE, wait_for
 from helpers.stores import same
 from m2n2lab.widgets.html.figures import figures_html
-from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
-from m2n2lab.widgets.session.run_recorder import FILE, PREFIX, Past, Tape, sweep, taped
+from m2n2lab.widgets.runs.runs import MAX_RUNS, Runs
+from m2n2lab.widgets.session.run_recorder import (
+    FOLDER_PREFIX,
+    STORE_NAME,
+    RunRecorder,
+    remove_orphans,
+    start_recorder,
+)
 from m2n2lab.widgets.session.session import Session
+from m2n2lab.widgets.session.snapshot import Past
 
 from m2n2lab import Evolver, InputError, make_evolver, store
 from m2n2lab.analysis.maps import niches_data
@@ -31,7 +38,7 @@ def make(tiny, tiny_seeds):
 @pytest.fixture
 def session(make, tmp_path):
     path = tmp_path / "runs.db"
-    session = Session(make, title="mine", record=partial(taped, title="mine", store=path))
+    session = Session(make, title="mine", record=partial(start_recorder, title="mine", store=path))
     session.start()
     yield session
     session.close()
@@ -54,7 +61,7 @@ def started(steps, store=None):
 
 
 def looked(session, step):
-    session.orders.look(step)
+    session.orders.view_step(step)
     return wait_for(session, lambda s: s.past is not None and s.past.step == step)
 
 
@@ -71,7 +78,7 @@ def test_the_past_is_what_the_page_showed_then(session):
                 np.testing.assert_array_equal(part, expected, err_msg=field.name)
     # What is not of the archive goes on, and now is one order away.
     assert seen.curves is session.snapshot.curves
-    session.orders.look(None)
+    session.orders.view_step(None)
     assert wait_for(session, lambda s: s.past is None).seen.step == now.step
 
 
@@ -89,7 +96,7 @@ def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
     def make():
         return make_evolver(method, tiny, tiny_seeds, rng=0)
 
-    session = Session(make, record=partial(taped, title=method))
+    session = Session(make, record=partial(start_recorder, title=method))
     session.start()
     then = stepped(session, 8)
     stepped(session, 8)
@@ -103,13 +110,15 @@ def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
 def test_only_the_newest_place_of_the_slider_is_looked_at(session, monkeypatch):
     stepped(session, 60)
     seen, held, go = [], threading.Event(), threading.Event()
-    look = Tape.look
-    monkeypatch.setattr(Tape, "look", lambda tape, step: seen.append(step) or look(tape, step))
-    end = session.listen(lambda: held.set() or go.wait(PATIENCE))
+    past = RunRecorder.past
+    monkeypatch.setattr(
+        RunRecorder, "past", lambda recorder, step: seen.append(step) or past(recorder, step)
+    )
+    end = session.subscribe(lambda: held.set() or go.wait(PATIENCE))
     session.orders.select(0)
     assert held.wait(PATIENCE)  # the worker cannot take orders meanwhile
     for step in range(50, 20, -1):
-        session.orders.look(step)
+        session.orders.view_step(step)
     end()
     go.set()
     wait_for(session, lambda s: s.past is not None and s.past.step == 21)
@@ -140,7 +149,7 @@ def test_a_step_that_is_the_last_again_is_the_present(session):
 @pytest.mark.parametrize("step", [-1, 40, 1_000])
 def test_what_is_no_step_of_the_past_is_the_present(session, step):
     stepped(session, 40)
-    session.orders.look(step)
+    session.orders.view_step(step)
     wait_for(session, lambda s: session.orders.past is None)
     assert session.snapshot.past is None
     assert session.snapshot.message == ""
@@ -168,22 +177,22 @@ def test_a_run_branches_beside_another_and_goes_its_own_way():
 
 def test_a_page_with_all_its_runs_says_so_before_it_branches():
     runs = Runs()
-    first, *_ = (runs.add(Settings()) for _ in range(MOST_RUNS))
+    first, *_ = (runs.add(Settings()) for _ in range(MAX_RUNS))
     with pytest.raises(InputError, match="at most 8 runs"):
         runs.branch(first, 0)
 
 
 def test_a_search_of_a_page_leaves_no_file_and_no_trace_on_its_evolver(make):
-    evolver, tapes = make(), []
+    evolver, recorders = make(), []
 
     def record(evolver):
-        tapes.append(taped(evolver, title=""))
-        return tapes[0]
+        recorders.append(start_recorder(evolver, title=""))
+        return recorders[0]
 
     session = Session(lambda: evolver, record=record)
     session.start()
     stepped(session, 5)
-    folder = tapes[0].path.parent
+    folder = recorders[0].path.parent
     assert [path for path in folder.iterdir() if path.name == "run.db"]
     assert evolver.stored is None  # nothing says that it could be taken up again there
     session.close()
@@ -210,8 +219,8 @@ def test_models_that_cannot_be_stored_only_have_no_past(make):
     session = Session(make, record=lambda evolver: "Such models cannot be stored.")
     session.start()
     shown = stepped(session, 5)
-    assert (shown.first, shown.untaped) == (None, "Such models cannot be stored.")
-    session.orders.look(2)
+    assert (shown.first, shown.unrecorded_reason) == (None, "Such models cannot be stored.")
+    session.orders.view_step(2)
     wait_for(session, lambda s: session.orders.past is None)
     assert stepped(session, 5).message == ""
     with pytest.raises(InputError, match="cannot be stored"):
@@ -247,11 +256,11 @@ def test_a_locked_store_pauses_with_the_reason_and_nothing_is_lost(
     other.execute("BEGIN IMMEDIATE")
     session.orders.run()
     shown = failed(session)
-    assert "another program holds it" in shown.message
-    assert "another program holds it" in figures_html(shown)
-    session.orders.look(2)  # what waits must be written first
+    assert "close the other program that uses it" in shown.message
+    assert "close the other program that uses it" in figures_html(shown)
+    session.orders.view_step(2)  # what waits must be written first
     assert (
-        "another program holds it"
+        "close the other program that uses it"
         in wait_for(session, lambda s: session.orders.past is None).message
     )
     other.execute("ROLLBACK")
@@ -282,18 +291,24 @@ def test_a_full_disk_pauses_with_the_reason_and_nothing_is_lost(session, make, t
 # -- what is left behind -----------------------------------------------------------------------
 
 
-def test_recordings_of_killed_servers_are_swept_and_no_others(tmp_path, monkeypatch):
+def test_recordings_of_killed_servers_are_removed_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, young, living, other = (
-        tmp_path / name for name in (f"{PREFIX}dead", f"{PREFIX}young", f"{PREFIX}living", "other")
+        tmp_path / name
+        for name in (
+            f"{FOLDER_PREFIX}dead",
+            f"{FOLDER_PREFIX}young",
+            f"{FOLDER_PREFIX}living",
+            "other",
+        )
     )
     for folder in (dead, young, living, other):
         folder.mkdir()
-        (folder / FILE).touch()
-    writer = Writer.open(living / FILE)
+        (folder / STORE_NAME).touch()
+    writer = Writer.open(living / STORE_NAME)
     for folder in (dead, living, other):
         os.utime(folder, (1.0, 1.0))
-    assert sweep() == 1
+    assert remove_orphans() == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [young.name, living.name, "other"]
     )
@@ -332,7 +347,7 @@ def test_a_branched_run_can_be_reset_again_before_it_has_begun():
     runs.close()
 
 
-def test_a_branched_run_that_could_not_begin_is_reset_from_the_one_it_came_from(monkeypatch):
+def test_a_branched_run_that_could_not_begin_is_reset_from_its_parent_run(monkeypatch):
     runs, first = started(9)
 
     def full(*_: object, **__: object) -> None:

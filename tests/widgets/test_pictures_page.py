@@ -1,4 +1,4 @@
-"""The zoo's picture models on the page: what everybody draws, one of them large, a blind choice."""
+"""The zoo's picture models on the page: their pictures, one of them enlarged, and a blind vote."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_pictures_appear_one_opens_a_person_s_own_is_drawn_and_the_better_is_cho
         page.get_by_label("Your own prompt").press("Enter")
         expect(gallery.locator("thead th").nth(1)).to_have_text(own)
         expect(drawn).to_have_count((2 * EACH + 1) * people.count())
-        expect(child.locator("td").first).to_have_text("")  # nobody knows what it should score
+        expect(child.locator("td").first).to_have_text("")  # there is no score for it
         expect(large.locator("figure")).to_have_count(3)
         expect(large).to_contain_text(own)
         hostile = '"><img src=x onerror=alert(1)>'

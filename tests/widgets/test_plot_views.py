@@ -58,7 +58,7 @@ def test_only_what_has_changed_is_sent(evolver):
     view.update(Snapshot(niches=data, size=6))
     sent = watched(view)
     view.update(Snapshot(niches=data._replace(ids=(*range(6),)), size=6))
-    sent.clear()  # from here on everything is in the form in which it travels
+    sent.clear()  # from now on all columns are in the form in which they are sent
     fitter = data._replace(fitness=data.fitness * [3, 1, 1, 1, 1, 1], ids=(*range(6),))
     view.update(Snapshot(niches=fitter, size=6))
     assert sent == [(view.handles["Rectangles"]["source"], {"right"})]
@@ -98,7 +98,7 @@ def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, 
     shown = source("Image")["image"][0][int(rows[a]), int(columns[b])]
     expected = snapshot.attraction.worth[1, 4]
     assert shown == pytest.approx(expected)
-    assert f'"attracted">{expected:.1f}<' in view.words.object
+    assert f'"attracted">{expected:.1f}<' in view.sentence.object
     clustered = tuple(ids[row] for row in cluster_order(snapshot.niches.scores))
     assert tuple(sorted(columns, key=columns.get)) == (clustered if order == "clustered" else ids)
 
@@ -185,7 +185,7 @@ def test_before_the_first_step_the_curves_are_dots(tiny, tiny_seeds):
     assert view.handles["start"]["plot"].x_range.end == 12
 
 
-def test_a_view_that_nobody_needs_is_forgotten_with_all_that_it_drew(evolver):
+def test_a_view_out_of_use_is_freed_with_all_that_it_drew(evolver):
     view = AttractionView(LIGHT, lambda *pair: None)
     view.update(attraction(evolver))
     kept = weakref.ref(view), weakref.ref(view.pane.object)

@@ -59,11 +59,11 @@ def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
 def test_a_page_whose_server_has_ended_says_so(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)
-        told = page.get_by_role("alert").filter(has_text="does not answer any more")
-        expect(told).to_be_hidden()
+        alert = page.get_by_role("alert").filter(has_text="does not answer any more")
+        expect(alert).to_be_hidden()
         lab.process.kill()
         lab.process.wait()
-        expect(told).to_be_visible()
+        expect(alert).to_be_visible()
 
 
 def test_a_step_and_a_pair_are_answered_before_a_busy_server_hears_of_them(page):

@@ -2,9 +2,9 @@ import threading
 
 import pytest
 from helpers.pages import PATIENCE
-from m2n2lab.widgets.runs.browser_sessions import Desks
-from m2n2lab.widgets.runs.runs import MOST_RUNS, Runs
-from m2n2lab.widgets.runs.runs import browser_sessions as desks
+from m2n2lab.widgets.runs import browser_sessions
+from m2n2lab.widgets.runs.browser_sessions import BrowserSessions
+from m2n2lab.widgets.runs.runs import MAX_RUNS, Runs
 
 from m2n2lab import InputError
 from m2n2lab.config.settings import Settings
@@ -30,13 +30,13 @@ def reached(session, step):
         if session.snapshot.step == step and session.snapshot.phase == "paused":
             seen.set()
 
-    session.listen(look)
+    session.subscribe(look)
     look()
     assert seen.wait(SECONDS)
     return session.snapshot
 
 
-def test_nothing_runs_before_somebody_looks(runs):
+def test_nothing_runs_before_a_page_is_opened(runs):
     assert runs.all[0].session.join(0)
     runs.start()
     assert reached(runs.all[0].session, 0).niches is not None
@@ -78,9 +78,9 @@ def test_a_run_can_be_removed_but_not_the_last_one(runs):
 
 
 def test_a_page_holds_so_many_runs_and_says_so(runs):
-    for seed in range(1, MOST_RUNS):
+    for seed in range(1, MAX_RUNS):
         runs.add(Settings(seed=seed, threads=1))
-    with pytest.raises(InputError, match=f"at most {MOST_RUNS} runs"):
+    with pytest.raises(InputError, match=f"at most {MAX_RUNS} runs"):
         runs.add(Settings(threads=1))
 
 
@@ -93,60 +93,60 @@ def test_a_search_that_cannot_be_made_says_why_where_its_page_looks():
     assert run.session.snapshot.message == "A seed must be a number."
 
 
-# -- desks -------------------------------------------------------------------------------------
+# -- browser sessions --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(desks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(browser_sessions.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_a_desk_waits_a_little_for_its_page_to_come_back(clock, runs):
-    tables = Desks()
-    desk = tables.add(runs, runs.all[0])
-    desk.enter("page")
+def test_a_browser_session_waits_a_little_for_its_page_to_be_reloaded(clock, runs):
+    sessions = BrowserSessions()
+    session = sessions.add(runs, runs.all[0])
+    session.connect("page")
     clock[0] = 100.0
-    assert tables.find(desk.key) is desk
-    desk.leave("page")
-    clock[0] += desks.GRACE - 0.1
-    assert tables.find(desk.key) is desk
-    desk.enter("the page loaded again")
+    assert sessions.find(session.key) is session
+    session.disconnect("page")
+    clock[0] += browser_sessions.RELOAD_GRACE_SECONDS - 0.1
+    assert sessions.find(session.key) is session
+    session.connect("the page loaded again")
     clock[0] += 100.0
-    assert tables.find(desk.key) is desk
-    desk.leave("the page loaded again")
-    clock[0] += desks.GRACE + 0.1
-    assert tables.find(desk.key) is None
+    assert sessions.find(session.key) is session
+    session.disconnect("the page loaded again")
+    clock[0] += browser_sessions.RELOAD_GRACE_SECONDS + 0.1
+    assert sessions.find(session.key) is None
     runs.start()
     for run in runs.all:
         assert run.session.join(SECONDS)
 
 
-def test_a_desk_stays_as_long_as_one_of_its_pages(clock, runs):
-    tables = Desks()
-    desk = tables.add(runs, runs.all[0])
-    desk.enter("one")
-    desk.enter("other")
-    desk.leave("one")
-    desk.leave("one")
+def test_a_browser_session_stays_as_long_as_one_of_its_pages(clock, runs):
+    sessions = BrowserSessions()
+    session = sessions.add(runs, runs.all[0])
+    session.connect("one")
+    session.connect("other")
+    session.disconnect("one")
+    session.disconnect("one")
     clock[0] += 100.0
-    assert tables.find(desk.key) is desk
+    assert sessions.find(session.key) is session
 
 
-def test_a_shared_desk_outlives_all_pages(clock, runs):
-    tables = Desks()
-    desk = tables.add(runs, runs.all[0], shared=True)
-    desk.enter("page")
-    desk.leave("page")
+def test_a_shared_browser_session_outlives_all_pages(clock, runs):
+    sessions = BrowserSessions()
+    session = sessions.add(runs, runs.all[0], shared=True)
+    session.connect("page")
+    session.disconnect("page")
     clock[0] += 1e6
-    assert tables.find(desk.key) is desk
+    assert sessions.find(session.key) is session
 
 
 def test_keys_cannot_be_guessed_and_unknown_ones_find_nothing(runs):
-    tables = Desks()
-    keys = {tables.add(runs, runs.all[0]).key for _ in range(50)}
+    sessions = BrowserSessions()
+    keys = {sessions.add(runs, runs.all[0]).key for _ in range(50)}
     assert len(keys) == 50
     assert min(map(len, keys)) >= 20
-    assert tables.find("") is None
-    assert tables.find("nonsense") is None
+    assert sessions.find("") is None
+    assert sessions.find("nonsense") is None

@@ -1,4 +1,4 @@
-"""Several runs on one page: setup, reset, comparison; and pages that come back or stay away."""
+"""Several runs on one page: setup, reset, comparison; and pages that are reloaded or closed."""
 
 import re
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     setup(page, Seed="many")
     button(page, "Start anew").click()
     expect(page.get_by_role("alert")).to_have_text(
-        "seed must be a number, but 'many' came; give one in digits."
+        "seed must be a number, got 'many'; write it in digits."
     )
     expect(figure(page, "step")).to_have_text("10")
 
@@ -121,7 +121,7 @@ def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digit
 
 
 @pytest.mark.slow
-def test_a_run_beside_another_goes_on_while_nobody_looks(page, lab):
+def test_a_run_beside_another_goes_on_while_it_is_not_shown(page, lab):
     opened(page, lab)
     setup(page, method="ga")
     button(page, "Start beside").click()
@@ -145,7 +145,7 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     expect(page).to_have_url(re.compile("theme=dark"))
     expect(figure(page, "step")).to_have_text("10")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 23)"
-    assert "desk" not in page.url  # a link that is shared shares no search
+    assert "browser_session" not in page.url  # a link that is shared shares no search
     opened(page, page.url)
     expect(figure(page, "step")).to_have_text("0")
 

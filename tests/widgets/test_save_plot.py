@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 CARDS = {"light": (255, 255, 255), "dark": (28, 30, 34)}
-PLOTS = {  # panel, tab, name of the file, words that are in the plot
+PLOTS = {  # panel: tab, name of the file, a text in the plot
     "Niches": (None, "niches", "class of the data point"),
     "Attraction": (None, "attraction", "B: could bring"),
     "Progress": ("Progress", "curves", "best, held out"),
@@ -45,7 +45,7 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
     button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("10", timeout=PATIENCE)
     page.wait_for_timeout(1000)  # the landscape's first cells
-    for panel, (tab, name, words) in PLOTS.items():
+    for panel, (tab, name, text) in PLOTS.items():
         if tab:
             page.get_by_role("tab", name=tab).click()
             panel = "Progress"
@@ -70,7 +70,7 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
         assert tags[1] == "rect"
         assert root[0].get("fill") == "rgb({}, {}, {})".format(*CARDS[theme])
         texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
-        assert texts.count(words) == 1
+        assert texts.count(text) == 1
 
 
 def test_a_menu_closes_by_escape_or_a_click_elsewhere_and_a_tab_without_a_plot_has_none(page, lab):

@@ -1,4 +1,4 @@
-"""What seeds are called, wherever members are told of; names come from outside."""
+"""Names of seeds wherever members are shown; names are texts from outside."""
 
 from types import SimpleNamespace
 

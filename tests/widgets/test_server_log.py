@@ -9,7 +9,7 @@ from m2n2lab.widgets.page.server_log import keep_quiet
 
 
 @pytest.fixture
-def told(caplog):
+def printed(caplog):
     keep_quiet()
 
     def tell(fails):
@@ -28,15 +28,15 @@ class GivenUp(ServerConnection):
         self._session = None  # as after Bokeh's keep-alive found its socket closed
 
 
-def test_a_page_whose_loss_is_noticed_twice_is_no_fault(told):
+def test_a_page_whose_loss_is_noticed_twice_is_no_fault(printed):
     handler = WSHandler.__new__(WSHandler)
     handler.connection = GivenUp()
     handler.close_code = handler.close_reason = None
-    assert told(handler.on_close) == ""
+    assert printed(handler.on_close) == ""
 
 
-def test_any_other_failed_assertion_is_printed(told):
+def test_any_other_failed_assertion_is_printed(printed):
     def fails():
         raise AssertionError("a real fault")
 
-    assert "a real fault" in told(fails)
+    assert "a real fault" in printed(fails)

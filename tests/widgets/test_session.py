@@ -8,7 +8,7 @@ import pytest
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
-from m2n2lab.widgets.session.workbench import SHOWN, Filter
+from m2n2lab.widgets.session.workbench import MAX_ANSWERS, Filter
 
 from m2n2lab import Evolver, InputError
 
@@ -35,7 +35,7 @@ def test_no_thread_runs_before_the_page_is_there(make):
     assert session.join()
 
 
-def test_a_session_that_has_ended_lets_go_of_its_search(make):
+def test_a_session_that_has_ended_releases_its_search(make):
     made = []
 
     def note():
@@ -113,11 +113,11 @@ def test_plots_stay_the_same_objects_while_nothing_changes(session):
 def test_answers_are_spread_over_the_data_or_those_that_are_wrong(session):
     session.orders.step(10)
     shown = wait_for(session, lambda s: s.step == 10 and s.phase == "paused" and not s.stale)
-    assert len(shown.answers) == SHOWN
+    assert len(shown.answers) == MAX_ANSWERS
     assert len({answer.child.truth for answer in shown.answers}) == 4
     session.orders.filter(Filter("child wrong"))
     wrong = wait_for(session, lambda s: s.answers and not any(a.child.right for a in s.answers))
-    assert len(wrong.answers) <= SHOWN
+    assert len(wrong.answers) <= MAX_ANSWERS
     session.orders.filter(Filter("A or B wrong"))
     either = wait_for(session, lambda s: any(a.child.right for a in s.answers))
     assert not any(answer.a.right and answer.b.right for answer in either.answers)
@@ -149,7 +149,7 @@ def rested(session):
     return session
 
 
-def test_the_bench_starts_with_the_best_and_whom_it_is_most_attracted_by(rested):
+def test_the_bench_starts_with_the_best_and_its_most_attractive_mate(rested):
     snapshot = rested.snapshot
     a, b = snapshot.bench.proposal.parents
     assert a == snapshot.best
@@ -203,7 +203,7 @@ def test_undo_is_refused_once_the_search_has_gone_on(rested):
     assert refused.step == 42
 
 
-def test_the_next_proposal_can_be_edited_before_it_is_told(rested, make):
+def test_the_next_proposal_can_be_edited_before_it_is_submitted(rested, make):
     rested.orders.command("propose")
     expected = make().run(40).ask()
     shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)

@@ -1,12 +1,13 @@
-"""A session whose children are scored by workers: told as they come, faults shown, and gone on."""
+"""A session on workers: children are submitted as they arrive, and faults are shown."""
 
+import multiprocessing
 import os
 import time
 
 import numpy as np
 import pytest
 from helpers.crews import LOST, Scripted
-from helpers.sessions import PATIENCE, wait_for
+from helpers.sessions import PATIENCE, runs_at, wait_for
 from m2n2lab.widgets.html.figures import figures_html
 from m2n2lab.widgets.notebook.inline import dashboard
 from m2n2lab.widgets.session.session import Session
@@ -38,7 +39,7 @@ def session_on(make):
 
 
 class Held(Scripted):
-    """Workers of which nothing comes while ``held``."""
+    """Workers that send nothing while ``held``."""
 
     held = False
 
@@ -54,7 +55,7 @@ def test_steps_on_workers_are_taken_exactly_and_can_be_taken_again(session_on, m
     session = session_on(crew)
     session.orders.step()
     session.orders.step(10)
-    shown = wait_for(session, lambda s: s.step == 11 and s.phase == "paused" and not s.elsewhere)
+    shown = wait_for(session, lambda s: s.step == 11 and s.phase == "paused" and not s.in_flight)
     time.sleep(0.1)
     assert session.snapshot.step == 11
     again = make().run(99, executor=Replayed(crew.arrivals))
@@ -68,22 +69,22 @@ def test_a_pause_lets_children_in_flight_arrive(session_on):
     session.orders.run()
     wait_for(session, lambda s: s.phase == "running" and s.step > 5)
     crew.held = True
-    wait_for(session, lambda s: s.elsewhere == "3 in flight")
+    wait_for(session, lambda s: s.in_flight == "3 in flight")
     session.orders.pause()
     paused = wait_for(session, lambda s: s.phase == "paused")
-    assert paused.elsewhere == "3 in flight"
+    assert paused.in_flight == "3 in flight"
     assert "3 in flight" in figures_html(paused)
     crew.held = False
-    rested = wait_for(session, lambda s: s.phase == "paused" and not s.elsewhere)
+    rested = wait_for(session, lambda s: s.phase == "paused" and not s.in_flight)
     assert rested.step == crew.arrivals.events.count(0) == paused.step + 3
 
 
-def test_a_running_search_that_is_told_to_step_pauses_after_that(session_on):
+def test_a_step_ordered_while_a_search_runs_pauses_it_afterwards(session_on):
     session = session_on(Scripted(2))
     session.orders.run()
     wait_for(session, lambda s: s.step > 5)
     session.orders.step(2)
-    at = wait_for(session, lambda s: s.phase == "paused" and not s.elsewhere).step
+    at = wait_for(session, lambda s: s.phase == "paused" and not s.in_flight).step
     time.sleep(0.1)
     assert session.snapshot.step == at
 
@@ -97,9 +98,9 @@ def test_workers_that_are_always_lost_pause_the_search_with_the_reason(session_o
     assert "the power went" in failed.message
     assert 'role="alert"' in figures_html(failed)
     crew.script.clear()
-    told = len(session.history)
+    recorded = len(session.history)
     session.orders.step(3)
-    gone_on = wait_for(session, lambda s: s.step == told + 3 and s.phase == "paused")
+    gone_on = wait_for(session, lambda s: s.step == recorded + 3 and s.phase == "paused")
     assert gone_on.message == ""
 
 
@@ -110,16 +111,16 @@ def test_a_task_that_raises_in_a_worker_is_shown_without_its_trace_and_the_searc
     crew = Scripted(2, script=[None] * 4 + [odd])
     session = session_on(crew)
     session.orders.run()
-    failed = wait_for(session, lambda s: s.phase == "failed" and not s.elsewhere)
-    assert "raised ZeroDivisionError: data <b>point</b> 3; mend that and go on." in failed.message
+    failed = wait_for(session, lambda s: s.phase == "failed" and not s.in_flight)
+    assert "raised ZeroDivisionError: data <b>point</b> 3; fix that and go on." in failed.message
     assert "Traceback" not in failed.message
     assert "data &lt;b&gt;point" in figures_html(failed)
-    told = len(session.history)
+    recorded = len(session.history)
     session.orders.step(2)
-    wait_for(session, lambda s: s.step == told + 2 and s.phase == "paused")
+    wait_for(session, lambda s: s.step == recorded + 2 and s.phase == "paused")
 
 
-def test_children_of_a_member_that_has_never_been_are_not_told(make):
+def test_children_of_an_undone_member_are_not_submitted(make):
     crew, search = Held(1), make()
     before = search.state_dict()
     merged = search.tell(Proposal((0, 1), 40, 0.5, 7))
@@ -140,6 +141,16 @@ def test_children_of_a_member_that_has_never_been_are_not_told(make):
     assert (search.generation, crew.arrivals.events) == (0, [0, -1])
 
 
+class Counted(ProcessExecutor):
+    """Processes of which those that were started are counted."""
+
+    started = 0
+
+    def start(self):
+        super().start()
+        self.started += 1
+
+
 def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny, tiny_seeds):
     home = os.getpid()
 
@@ -149,29 +160,30 @@ def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny,
         return np.ones(len(indices))
 
     task = tasks.from_function(score, tiny.points)
-    pool = ProcessExecutor(1, timeout=0.2)
+    pool, before = Counted(1, timeout=0.2), set(multiprocessing.active_children())
     session = Session(
         lambda: Evolver(task, tiny_seeds, mutation=0.05, rng=1), executor=lambda: pool
     )
     session.start()
     session.orders.step()
     patience = time.monotonic() + 5 * PATIENCE  # a process takes a while to start
-    while pool._started < 2:  # until it is replaced
+    while pool.started < 2:  # until it is replaced
         assert time.monotonic() < patience
         time.sleep(0.05)
     session.close()
     assert session.join(PATIENCE)
-    assert not pool._processes
+    assert pool.workers_alive == 0
+    assert not set(multiprocessing.active_children()) - before
 
 
 def test_a_search_of_the_notebook_is_shown_with_its_workers_and_others_without(make):
     crew = Scripted(2)
-    with pytest.raises(InputError, match="give the dashboard an evolver too"):
+    with pytest.raises(InputError, match="there is no evolver; give both"):
         dashboard(executor=crew)
     framed = dashboard(make(), executor=crew)
-    runs = framed._desk.runs
+    runs = runs_at(framed.address)
     assert runs.executor(runs.all[0].settings) is crew
-    assert runs.executor(runs.all[0].settings.asked({})) is None
+    assert runs.executor(runs.all[0].settings.with_query({})) is None
     framed.close()
 
 

@@ -1,6 +1,6 @@
-"""Texts from models are shown as texts, whole where somebody asks for all."""
+"""Texts from models are shown as text, and in full on request."""
 
-from m2n2lab.widgets.html.texts import LONGEST_TRANSCRIPT, said, whole
+from m2n2lab.widgets.html.texts import MAX_TRANSCRIPT_CHARS, answer_html, whole
 
 from m2n2lab.tasks import Sample
 
@@ -14,7 +14,7 @@ def test_a_transcript_keeps_its_lines_and_no_tag_of_its_own():
 
 def test_of_a_long_transcript_beginning_and_end_are_left():
     page = whole("a" * 50_000 + "b" * 50_000)
-    assert len(page) < LONGEST_TRANSCRIPT + 10
+    assert len(page) < MAX_TRANSCRIPT_CHARS + 10
     assert page.startswith("aaa")
     assert page.endswith("bbb")
     assert "\n…\n" in page
@@ -22,8 +22,8 @@ def test_of_a_long_transcript_beginning_and_end_are_left():
 
 def test_all_that_a_model_wrote_opens_below_its_answer():
     wrong = Sample(3, "4", "5", right=False, answer="2+3=5\n#### 5")
-    assert said(wrong, "child") == (
+    assert answer_html(wrong, "child") == (
         '<details class="child"><summary><s class="child">5</s></summary>'
         "<pre>2+3=5\n#### 5</pre></details>"
     )
-    assert said(Sample(3, "4", "4", right=True)) == "<b>4</b>"
+    assert answer_html(Sample(3, "4", "4", right=True)) == "<b>4</b>"

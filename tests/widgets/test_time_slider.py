@@ -1,4 +1,4 @@
-"""The time slider: looking at a step that is past, and going another way from there."""
+"""The time slider: looking at a past step, and branching from there."""
 
 import re
 

@@ -9,8 +9,8 @@ from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.html.assets import asset
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.workbench import Choice
-from m2n2lab.widgets.tour.stops import STOPS, WATCHED, WATCHED_SLOWLY, Moment
-from m2n2lab.widgets.tour.tour import LOOKS, Tour
+from m2n2lab.widgets.tour.stops import NICHE_STEPS, SLOW_NICHE_STEPS, STOPS, Moment
+from m2n2lab.widgets.tour.tour import DONE_UPDATES, Tour
 
 from m2n2lab import Evolver, make_evolver
 from m2n2lab.viz.theme import LIGHT
@@ -136,14 +136,14 @@ def test_each_stop_says_two_or_three_sentences_of_a_section_of_the_page(stop):
 
 def test_the_first_stop_is_done_once_the_search_has_run_for_a_while_and_is_paused(tour, session):
     tour.start()
-    look(tour, session.snapshot, 2 * LOOKS)
+    look(tour, session.snapshot, 2 * DONE_UPDATES)
     assert tour.pane.shown["hint"].startswith("Press Run,")
     session.orders.step(10)
-    look(tour, wait_for(session, lambda s: s.step == 10 and s.phase == "paused"), 2 * LOOKS)
+    look(tour, wait_for(session, lambda s: s.step == 10 and s.phase == "paused"), 2 * DONE_UPDATES)
     assert tour.pane.shown["hint"].startswith("Press Run again,")
     session.orders.run()
-    running = wait_for(session, lambda s: s.step >= WATCHED)
-    look(tour, running, 2 * LOOKS)
+    running = wait_for(session, lambda s: s.step >= NICHE_STEPS)
+    look(tour, running, 2 * DONE_UPDATES)
     assert "Press Pause" in tour.pane.shown["hint"]
     assert tour.stop == 1
     session.orders.pause()
@@ -154,9 +154,9 @@ def test_the_first_stop_is_done_once_the_search_has_run_for_a_while_and_is_pause
 
 def test_a_stop_that_is_done_stays_for_some_looks(tour, session):
     tour.start()
-    session.orders.step(WATCHED)
-    rest = wait_for(session, lambda s: s.step == WATCHED and s.phase == "paused")
-    look(tour, rest, LOOKS + 1)  # at the first one a browser does not show it yet
+    session.orders.step(NICHE_STEPS)
+    rest = wait_for(session, lambda s: s.step == NICHE_STEPS and s.phase == "paused")
+    look(tour, rest, DONE_UPDATES + 1)  # at the first one a browser does not show it yet
     assert tour.stop == 1
     look(tour, rest)
     assert tour.stop == 2
@@ -164,21 +164,21 @@ def test_a_stop_that_is_done_stays_for_some_looks(tour, session):
 
 def test_a_stop_that_is_done_stays_until_a_browser_has_shown_it(tour, session):
     tour.start()
-    session.orders.step(WATCHED)
-    rest = wait_for(session, lambda s: s.step == WATCHED and s.phase == "paused")
+    session.orders.step(NICHE_STEPS)
+    rest = wait_for(session, lambda s: s.step == NICHE_STEPS and s.phase == "paused")
     tour.pane.param.unwatch(tour.pane.watcher)
-    look(tour, rest, 5 * LOOKS)
+    look(tour, rest, 5 * DONE_UPDATES)
     assert (tour.stop, tour.pane.shown["done"]) == (1, True)
     tour.pane.seen = 1
-    look(tour, rest, LOOKS + 1)
+    look(tour, rest, DONE_UPDATES + 1)
     assert tour.stop == 2
 
 
 def test_steps_count_from_where_the_tour_began(tour, rested):
     tour.start()
-    rested.orders.step(WATCHED - 1)
-    almost = wait_for(rested, lambda s: s.step == WATCHED + 39 and s.phase == "paused")
-    look(tour, almost, 2 * LOOKS)
+    rested.orders.step(NICHE_STEPS - 1)
+    almost = wait_for(rested, lambda s: s.step == NICHE_STEPS + 39 and s.phase == "paused")
+    look(tour, almost, 2 * DONE_UPDATES)
     assert tour.stop == 1
     rested.orders.step()
     reach(tour, rested, 2)
@@ -186,8 +186,8 @@ def test_steps_count_from_where_the_tour_began(tour, rested):
 
 def test_where_a_child_takes_long_fewer_steps_are_waited_for(tour, session):
     tour.start()
-    session.orders.step(WATCHED_SLOWLY)
-    rest = wait_for(session, lambda s: s.step == WATCHED_SLOWLY and s.phase == "paused")
+    session.orders.step(SLOW_NICHE_STEPS)
+    rest = wait_for(session, lambda s: s.step == SLOW_NICHE_STEPS and s.phase == "paused")
     look(tour, rest)
     assert not tour.pane.shown["done"]
     look(tour, replace(rest, slow=True))
@@ -200,7 +200,7 @@ def test_where_a_child_takes_long_fewer_steps_are_waited_for(tour, session):
 def test_the_second_stop_is_done_when_both_parents_are_picked_by_hand(tour, rested):
     open_at(tour, 2)
     a, b = rested.snapshot.niches.ids[:2]
-    look(tour, on_bench(rested, a=a), 2 * LOOKS)
+    look(tour, on_bench(rested, a=a), 2 * DONE_UPDATES)
     assert tour.stop == 2
     look(tour, on_bench(rested, a=a, b=b))
     assert tour.pane.shown["hint"] == f"{a} and {b} are on the bench."
@@ -211,7 +211,7 @@ def test_a_pair_that_the_search_proposed_was_not_picked_by_hand(tour, rested):
     open_at(tour, 2)
     rested.orders.command("propose")
     wait_for(rested, lambda s: rested.orders.choice.seed is not None)
-    look(tour, rested.snapshot, 2 * LOOKS)
+    look(tour, rested.snapshot, 2 * DONE_UPDATES)
     assert tour.stop == 2
 
 
@@ -219,7 +219,7 @@ def test_the_same_pair_may_be_picked_again(tour, rested):
     a, b = rested.snapshot.niches.ids[:2]
     on_bench(rested, a=a, b=b)
     open_at(tour, 2)
-    look(tour, rested.snapshot, 2 * LOOKS)
+    look(tour, rested.snapshot, 2 * DONE_UPDATES)
     assert tour.stop == 2
     rested.orders.choose(a=a, b=b)
     reach(tour, rested, 3)
@@ -232,16 +232,16 @@ def test_the_same_pair_may_be_picked_again(tour, rested):
 def test_the_third_stop_is_done_when_split_or_mix_are_chosen(tour, rested, part):
     open_at(tour, 3)
     rested.orders.choose(a=rested.snapshot.niches.ids[1])  # a parent is none of them
-    look(tour, rested.snapshot, 2 * LOOKS)
+    look(tour, rested.snapshot, 2 * DONE_UPDATES)
     assert tour.stop == 3
     rested.orders.choose(**part)
     reach(tour, rested, 4)
 
 
-def test_whoever_goes_on_dragging_is_not_interrupted(tour, rested):
+def test_dragging_on_is_not_interrupted(tour, rested):
     open_at(tour, 3)
     for split in (20, 21, 22):
-        look(tour, on_bench(rested, split=split), LOOKS)
+        look(tour, on_bench(rested, split=split), DONE_UPDATES)
         assert tour.stop == 3
     look(tour, rested.snapshot)
     bench = rested.snapshot.bench
@@ -249,14 +249,14 @@ def test_whoever_goes_on_dragging_is_not_interrupted(tour, rested):
     reach(tour, rested, 4)
 
 
-# -- 4 and 5: the merge and what became of it ----------------------------------------------------
+# -- 4 and 5: the merge and its outcome ----------------------------------------------------------
 
 
-def test_a_merge_by_hand_leads_to_what_became_of_it(tour, rested):
+def test_a_merge_by_hand_leads_to_its_outcome(tour, rested):
     on_bench(rested, split=20)
     open_at(tour, 4)
     rested.orders.step()
-    look(tour, wait_for(rested, lambda s: s.step == 41 and s.phase == "paused"), 2 * LOOKS)
+    look(tour, wait_for(rested, lambda s: s.step == 41 and s.phase == "paused"), 2 * DONE_UPDATES)
     assert tour.stop == 4  # it was the search's own
     rested.orders.command("merge")
     merged = wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
@@ -264,7 +264,7 @@ def test_a_merge_by_hand_leads_to_what_became_of_it(tour, rested):
     assert merged.note.startswith("Child ")
     assert tour.pane.shown["hint"] == merged.note
     rested.orders.command("undo")
-    look(tour, wait_for(rested, lambda s: s.step == 41), 2 * LOOKS)
+    look(tour, wait_for(rested, lambda s: s.step == 41), 2 * DONE_UPDATES)
     assert tour.pane.shown["hint"] == "The merge is taken back."
     assert tour.stop == 5  # the person ends it
     tour.next()
@@ -288,7 +288,7 @@ def test_done_for_the_person_the_tour_makes_a_merge_and_ends(tour, session):
     tour.help()  # pressed twice
     reach(tour, session, 2)
     before = session.snapshot
-    assert (before.step, before.phase) == (WATCHED, "paused")
+    assert (before.step, before.phase) == (NICHE_STEPS, "paused")
     wait_for(session, lambda s: s.landscape.complete)
     tour.help()
     reach(tour, session, 3)
@@ -310,7 +310,7 @@ def test_done_for_the_person_the_tour_makes_a_merge_and_ends(tour, session):
     look(tour, merged)
     tour.help()  # pressed once more, it is done
     reach(tour, session, 5)
-    assert session.snapshot.step == WATCHED + 1
+    assert session.snapshot.step == NICHE_STEPS + 1
     assert session.snapshot.bench.proposal.parents == strongest(before)
     assert tour.pane.shown["hint"] == merged.note
     assert not tour.pane.shown["helps"]
@@ -416,15 +416,15 @@ def test_another_search_on_the_page_is_judged_from_its_own_start(started, make, 
     shown = [rested]
     tour = watched(Tour(lambda: shown[0], LIGHT))
     tour.start()
-    other.orders.step(WATCHED + 20)
-    wait_for(other, lambda s: s.step == WATCHED + 20 and s.phase == "paused")
+    other.orders.step(NICHE_STEPS + 20)
+    wait_for(other, lambda s: s.step == NICHE_STEPS + 20 and s.phase == "paused")
     shown[0] = other
-    look(tour, other.snapshot, 2 * LOOKS)
+    look(tour, other.snapshot, 2 * DONE_UPDATES)
     assert tour.stop == 1
     assert not tour.pane.shown["done"]
     tour.help()
     reach(tour, other, 2)
-    assert (rested.snapshot.step, other.snapshot.step) == (40, 2 * WATCHED + 20)
+    assert (rested.snapshot.step, other.snapshot.step) == (40, 2 * NICHE_STEPS + 20)
 
 
 def test_a_search_that_failed_is_said_to_have_stopped(tour, session):

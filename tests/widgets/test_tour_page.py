@@ -84,7 +84,7 @@ def test_all_five_stops_are_walked_by_hand(toured):
     assert figure(page, "verdict").inner_text().startswith(f"W{fate}")
 
     place(page, 4)
-    expect(handle).to_be_focused()  # whoever moves the split is not interrupted
+    expect(handle).to_be_focused()  # moving the split is not interrupted
     now = steps(page)
     button(page, "Merge").click()
     expect(figure(page, "step")).to_have_text(f"{now + 1:,}")
@@ -104,13 +104,13 @@ def test_all_five_stops_are_walked_by_hand(toured):
 def test_all_five_stops_are_done_for_the_person_with_the_keyboard(toured):
     page, hint = toured, figure(toured, "tour-hint")
     done = ("Strong cells", "are on the bench", "would", "judged")
-    for number, words in enumerate(done, 1):
+    for number, text in enumerate(done, 1):
         place(page, number)
         # The first of the bubble's buttons; space on it is no command for the page.
         page.keyboard.press("Tab")
         expect(button(page, "Do it for me")).to_be_focused()
         page.keyboard.press(" ")
-        expect(hint).to_contain_text(words, timeout=PATIENCE)
+        expect(hint).to_contain_text(text, timeout=PATIENCE)
         expect(button(page, "Next")).to_be_focused()
         expect(figure(page, "phase")).to_have_text("paused", timeout=PATIENCE)
     place(page, 5)
@@ -204,7 +204,7 @@ def test_the_invitation_is_shown_once_and_covers_nothing(browser, lab):
     context.close()
 
 
-def test_whoever_starts_from_the_invitation_is_not_invited_again(browser, lab):
+def test_after_a_start_from_the_invitation_there_is_no_other(browser, lab):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = opened(context.new_page(), lab)
     page.get_by_role("button", name="Start the tour").click()

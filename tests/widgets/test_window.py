@@ -12,12 +12,17 @@ from weakref import WeakSet
 
 import pytest
 from helpers.pages import PATIENCE, button, figure, free_port, opened, started
-from m2n2lab.widgets.server.browsers import BROWSERS, app_command, places
-from m2n2lab.widgets.server.server import browsers as ways
-from m2n2lab.widgets.server.server import check_port, serve_dashboard, window
+from m2n2lab.widgets.server import browsers, window
+from m2n2lab.widgets.server.browsers import (
+    BROWSERS,
+    app_command,
+    install_paths,
+    window_programs,
+)
+from m2n2lab.widgets.server.server import check_port, serve_dashboard
 from m2n2lab.widgets.server.window import Window
+from m2n2lab.widgets.session import shutdown
 from m2n2lab.widgets.session.session import Session
-from m2n2lab.widgets.session.session import shutdown as closing
 from m2n2lab.widgets.session.shutdown import close_all
 from playwright.sync_api import expect
 
@@ -29,14 +34,14 @@ URL = "http://localhost:5006/"
 SECONDS = PATIENCE / 1000
 OPEN, GONE = [SimpleNamespace(connection_count=1)], []
 
-# Says that it runs, with its arguments, and ends when it is told to.
+# Reports that it runs, with its arguments, and ends on request.
 OBEDIENT = """
 import socket, sys
 line = socket.create_connection(("127.0.0.1", {port}))
 line.sendall(" ".join(sys.argv).encode())
 line.recv(1)
 """
-# Starts another one that listens as little, both on the same line.
+# Starts a second one that ignores signals too, both on the same line.
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -92,7 +97,7 @@ def computer(tmp_path, monkeypatch, line):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temp"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
-    monkeypatch.setattr(ways, "find_spec", lambda name: None)
+    monkeypatch.setattr(browsers, "find_spec", lambda name: None)
 
     def install(name, code=""):
         file = tmp_path / "bin" / name
@@ -142,10 +147,10 @@ def shown(computer):
 def test_a_browser_on_the_path_shows_the_address_alone_under_a_profile_of_its_own(
     computer, name, command
 ):
-    program = computer(command)
-    (way,) = ways.ways()
-    first, *flags = way.command(URL, Path("/new"))
-    assert (way.name, first) == (name, program)
+    path = computer(command)
+    (program,) = window_programs()
+    first, *flags = program.command(URL, Path("/new"))
+    assert (program.name, first) == (name, path)
     assert {f"--app={URL}", "--user-data-dir=/new", "--no-first-run"} <= set(flags)
     assert all(flag.startswith("--") for flag in flags)  # nothing that would open a tab
 
@@ -158,19 +163,24 @@ def test_only_root_does_without_the_sandbox():
 def test_browsers_are_found_where_macos_and_windows_keep_them():
     chrome = next(browser for browser in BROWSERS if browser.name == "Chrome")
     mac = "Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-    assert places(chrome, "darwin", {"HOME": "/me"}) == [Path("/", mac), Path("/me", mac)]
+    assert install_paths(chrome, "darwin", {"HOME": "/me"}) == [Path("/", mac), Path("/me", mac)]
     folders = {"PROGRAMFILES": "/p", "LOCALAPPDATA": "/l", "HOME": "/me"}
     exe = "Google/Chrome/Application/chrome.exe"
-    assert places(chrome, "win32", folders) == [Path("/p", exe), Path("/l", exe)]
-    assert places(chrome, "linux", folders) == []
+    assert install_paths(chrome, "win32", folders) == [Path("/p", exe), Path("/l", exe)]
+    assert install_paths(chrome, "linux", folders) == []
 
 
 def test_pywebview_comes_first_then_browsers_in_one_order(computer, monkeypatch):
     for name in ("brave-browser", "msedge", "google-chrome", "chromium", "firefox"):
         computer(name)
-    assert [way.name for way in ways.ways()] == ["Chromium", "Chrome", "Edge", "Brave"]
-    monkeypatch.setattr(ways, "find_spec", lambda name: name == "webview")
-    first = next(iter(ways.ways()))
+    assert [program.name for program in window_programs()] == [
+        "Chromium",
+        "Chrome",
+        "Edge",
+        "Brave",
+    ]
+    monkeypatch.setattr(browsers, "find_spec", lambda name: name == "webview")
+    first = next(iter(window_programs()))
     assert first.command(URL, Path("/new")) == [sys.executable, "-m", window.__name__, URL]
 
 
@@ -186,7 +196,7 @@ def test_what_opens_no_window_says_why_and_the_next_one_is_tried(computer, line,
     view.open()
     caller, arguments = call(line)
     assert f"--app={URL}" in arguments
-    view.look(OPEN)
+    view.check(OPEN)
     caller.close()
     assert ended.wait(SECONDS)
     assert capsys.readouterr().out.splitlines() == [
@@ -199,7 +209,7 @@ def test_what_opens_no_window_says_why_and_the_next_one_is_tried(computer, line,
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_without_a_way_to_a_window_the_default_browser_opens_and_nothing_ends(
+def test_without_a_program_for_a_window_the_default_browser_opens_and_nothing_ends(
     computer, shown, capsys, monkeypatch, opens
 ):
     asked = []
@@ -208,29 +218,29 @@ def test_without_a_way_to_a_window_the_default_browser_opens_and_nothing_ends(
     view, ended = shown
     view.open()
     finished()
-    view.look(OPEN)
-    view.look(GONE)
+    view.check(OPEN)
+    view.check(GONE)
     assert (asked, ended.is_set()) == ([URL], False)
-    told = capsys.readouterr().out
-    assert "needs pywebview or a browser such as Chromium" in told
-    assert "Ctrl-C ends the lab" in told
-    assert (f"open {URL} in one" in told) is not opens
+    printed = capsys.readouterr().out
+    assert "needs pywebview or a browser such as Chromium" in printed
+    assert "Ctrl-C ends the lab" in printed
+    assert (f"open {URL} in one" in printed) is not opens
 
 
 @pytest.mark.parametrize("code", [OBEDIENT, STUBBORN], ids=["obedient", "stubborn"])
 def test_closing_ends_the_program_with_all_that_it_started(
     computer, line, shown, monkeypatch, code
 ):
-    monkeypatch.setattr(window, "PATIENCE", SECONDS if code is OBEDIENT else 0.2)
+    monkeypatch.setattr(window, "CLOSE_TIMEOUT_SECONDS", SECONDS if code is OBEDIENT else 0.2)
     computer("chromium", code)
     view, ended = shown
     view.open()
     caller, _ = call(line)
-    view.look(OPEN)
+    view.check(OPEN)
     view.close()
     finished()
     assert hung_up(caller)
-    assert not ended.is_set()  # who closes it knows
+    assert not ended.is_set()  # not called by its own close
     assert os.listdir(os.environ["TMPDIR"]) == []
 
 
@@ -249,18 +259,18 @@ def test_a_window_closed_before_it_is_open_never_opens(computer, line, shown):
 def test_where_browsers_outlive_their_windows_the_page_tells_when_one_is_closed(
     computer, line, shown, monkeypatch, stays
 ):
-    monkeypatch.setattr(window, "STAYS", stays)
+    monkeypatch.setattr(window, "BROWSER_OUTLIVES_WINDOW", stays)
     computer("chromium", OBEDIENT)
     view, ended = shown
     view.open()
     caller, _ = call(line)
-    view.look(GONE)  # not open yet
+    view.check(GONE)  # not open yet
     caller.settimeout(0.2)
     with pytest.raises(TimeoutError):  # so it goes on
         caller.recv(1)
     caller.settimeout(SECONDS)
-    view.look(OPEN)
-    view.look(GONE)
+    view.check(OPEN)
+    view.check(GONE)
     assert stays is ended.wait(SECONDS if stays else 0.5)
     caller.close()
 
@@ -275,7 +285,7 @@ def serve(*options):
 def test_window_and_open_are_one_too_many():
     done = subprocess.run(serve("--window", "--open"), capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--open and --window both open the page" in done.stderr
+    assert "--open and --window exclude each other" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there is always a screen")
@@ -324,7 +334,7 @@ def test_a_signal_ends_the_server_its_window_and_a_search_that_runs(
 @pytest.fixture
 def no_others(monkeypatch):
     """No sessions but those of the test itself."""
-    monkeypatch.setattr(closing, "STARTED", WeakSet())
+    monkeypatch.setattr(shutdown, "STARTED", WeakSet())
 
 
 @pytest.mark.usefixtures("no_others")

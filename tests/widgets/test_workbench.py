@@ -1,4 +1,4 @@
-"""What a person does by hand: which data points are shown, slow tasks, merges by every method."""
+"""The workbench: filters of data points, slow tasks, merges by hand with every method."""
 
 import time
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.session.session import Session
-from m2n2lab.widgets.session.workbench import RECENT, SHOWN, Choice, Filter, Workbench
+from m2n2lab.widgets.session.workbench import MAX_ANSWERS, RECENT_MEMBERS, Choice, Filter, Workbench
 
 from m2n2lab import Evolver, InputError, make_evolver, tasks
 from m2n2lab.analysis.lineage import Lineage
@@ -30,10 +30,10 @@ CLASSES = (0, 0, 1, 1, 0, 0, 1, 1)
 
 def answered(a, b, child, graded=False):
     """Return a workbench on which A, B and their child have these scores, and its search."""
-    told = {1.0: a, 2.0: b}
+    parents = {1.0: a, 2.0: b}
 
     def score(model, at):
-        row = np.array(told.get(float(model[0]), child))[at]
+        row = np.array(parents.get(float(model[0]), child))[at]
         return row if graded else row >= 1.0
 
     def samples(model, at):
@@ -82,7 +82,7 @@ def test_a_graded_score_below_one_is_not_solved():
 def test_of_many_that_match_some_are_shown_evenly_spread_over_the_classes(tiny, tiny_seeds):
     bench = bench_of(Evolver(tiny, tiny_seeds, mutation=0.05, rng=1))
     bench.show(Choice(), Filter())
-    assert (len(bench.answers), bench.matching) == (SHOWN, 60)
+    assert (len(bench.answers), bench.matching) == (MAX_ANSWERS, 60)
     truths = [answer.child.truth for answer in bench.answers]
     assert sorted(truths.count(name) for name in tiny.classes) == [6, 6, 6, 6]
     bench.answer(Filter("all", tiny.classes[2]))
@@ -100,7 +100,7 @@ def test_the_same_filter_asks_for_no_answers_again(tiny, tiny_seeds, monkeypatch
     assert bench.answers is before
 
 
-def test_unknown_filters_are_refused_and_unknown_classes_are_said():
+def test_unknown_filters_are_refused_and_unknown_classes_are_noted():
     with pytest.raises(InputError, match="no filter named 'child right'"):
         Filter("child right")
     bench, _ = answered(A, B, CHILD)
@@ -124,7 +124,7 @@ def test_answers_can_be_filtered_although_a_parent_has_died():
 
 
 @pytest.mark.parametrize("method", ["m2n2", "ga", "map-elites", "brute-force"])
-def test_a_merge_by_hand_is_told_in_words_and_taken_back(method, tiny, tiny_seeds):
+def test_a_merge_by_hand_is_described_and_undone(method, tiny, tiny_seeds):
     evolver = make_evolver(method, tiny, tiny_seeds, mutation=0.05, rng=0).run(10)
     bench = bench_of(evolver)
     a, b = evolver.archive.ids[-2:]
@@ -205,12 +205,12 @@ def test_a_pair_that_died_long_ago_or_never_lived_is_refused(tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(40)
     bench = bench_of(evolver)
     pair = shown_and_dead(evolver, bench)
-    for _ in range(RECENT):
-        bench.remember()  # an archive that stays the same makes nobody older
+    for _ in range(RECENT_MEMBERS):
+        bench.remember()  # an unchanged archive makes no member older
     bench.show(Choice(*pair), Filter())
     assert bench.note == ""
     newcomers = 0
-    while newcomers <= RECENT:
+    while newcomers <= RECENT_MEMBERS:
         newcomers += evolver.step().accepted
         bench.remember()
     for lost in (pair, (10**6, 10**6 + 1)):
@@ -281,7 +281,7 @@ def test_nothing_is_evaluated_while_a_slow_task_is_dragged_and_once_when_asked_t
     assert len(scored) == before + 1
 
 
-def test_a_pair_that_nobody_chose_is_followed_by_one_that_lives_once_a_slow_search_rests(slow):
+def test_a_pair_that_was_not_chosen_is_replaced_once_a_slow_search_rests(slow):
     session, scored = slow
     parents, before = session.snapshot.bench.proposal.parents, len(scored)
     while set(parents) <= set(session.snapshot.niches.ids):

@@ -1,4 +1,4 @@
-"""What the zoo's language models are taught and asked."""
+"""Training data and tasks of the zoo's language models."""
 
 import itertools
 import re
@@ -11,12 +11,12 @@ from m2n2lab.tasks.language.answer_extraction import extract
 from m2n2lab.tasks.shopping.catalogue import goals, products
 from m2n2lab.tasks.shopping.simulator import Shop
 from m2n2lab.zoo import shop, word_problems
-from m2n2lab.zoo.arithmetic import LARGEST, ORDER, part_of, problems, some
-from m2n2lab.zoo.shopping_episodes import PAGE, plan, trip, wishes
+from m2n2lab.zoo.arithmetic import MAX_NUMBER, ORDER, part_of, problems, sample_problems
+from m2n2lab.zoo.shopping_episodes import PRODUCTS_PER_PAGE, plan, trip, wishes
 
 
 def test_each_step_of_a_worked_answer_is_right_and_the_last_is_the_answer():
-    for found in some("train", 500):
+    for found in sample_problems("train", 500):
         *steps, last = found.answer.split("\n")
         assert 1 <= len(steps) <= 3
         for step, order in zip(steps, ORDER, strict=False):
@@ -26,14 +26,16 @@ def test_each_step_of_a_worked_answer_is_right_and_the_last_is_the_answer():
             sums = {"a+b": int(a) + int(b), "a-b": int(a) - int(b), "a*b": int(a) * int(b)}
             assert int(result) == sums.get(worth, int(a) // int(b))
             assert sign != "/" or int(a) % int(b) == 0
-            assert max(int(a), int(b), int(result)) <= LARGEST
+            assert max(int(a), int(b), int(result)) <= MAX_NUMBER
         assert last == f"#### {result}"
         assert extract(found.answer, "strict") == int(result)
 
 
 def test_problems_of_different_parts_never_meet():
-    parts = {part: {p.question for p in some(part, 300, seed=3)} for part in ("train", "test")}
-    parts["search"] = {p.question for p in some("search", 300, seed=4)}
+    parts = {
+        part: {p.question for p in sample_problems(part, 300, seed=3)} for part in ("train", "test")
+    }
+    parts["search"] = {p.question for p in sample_problems("search", 300, seed=4)}
     assert all(len(part) == 300 for part in parts.values())
     for one, other in itertools.combinations(parts.values(), 2):
         assert not one & other
@@ -43,15 +45,15 @@ def test_problems_of_different_parts_never_meet():
 
 
 def test_problems_are_the_same_for_the_same_seed_only():
-    assert some("test", 20, seed=1) == some("test", 20, seed=1)
-    assert some("test", 20, seed=1) != some("test", 20, seed=2)
+    assert sample_problems("test", 20, seed=1) == sample_problems("test", 20, seed=1)
+    assert sample_problems("test", 20, seed=1) != sample_problems("test", 20, seed=2)
     with pytest.raises(InputError, match="part"):
-        some("exam", 1)
+        sample_problems("exam", 1)
 
 
 def test_a_good_customer_nearly_always_gets_what_was_wanted():
     sold = products(5)
-    market = Shop(sold, PAGE)
+    market = Shop(sold, PRODUCTS_PER_PAGE)
     rewards = []
     for goal in goals(sold, 5)[:60]:
         turns, reward = trip(market, goal)
@@ -65,10 +67,10 @@ def test_a_good_customer_nearly_always_gets_what_was_wanted():
 
 def test_customers_take_the_first_product_that_is_cheap_enough():
     sold = products(0)
-    market = Shop(sold, PAGE)
+    market = Shop(sold, PRODUCTS_PER_PAGE)
     for goal in goals(sold, 0)[:30]:
         search, pick, *_ = plan(market, goal)
-        found = market.search(search.value)[:PAGE]
+        found = market.search(search.value)[:PRODUCTS_PER_PAGE]
         dearer = found[: found.index(pick.value)]
         assert all(market.products[id].price > goal.limit for id in dearer)
 

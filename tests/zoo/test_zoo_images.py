@@ -1,4 +1,4 @@
-"""The zoo's picture models: what they can, what they cannot, and what a search makes of them."""
+"""The zoo's image models: their skills, their limits, and searches from them."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_one_understands_japanese_and_draws_coarsely_three_draw_their_own_shapes
         assert mean(drawn, "English") > mean(drawn, "Japanese") + 0.1
 
 
-def test_what_a_card_says_was_measured(shown):
+def test_the_score_in_a_card_was_measured(shown):
     _, _, (japanese, *_) = shown
     card = (images.HOME / "japanese" / "README.md").read_text("utf-8")
     line = next(line for line in card.splitlines() if line.startswith("| Japanese captions"))

@@ -1,4 +1,4 @@
-"""The zoo's language models: what they can, what they cannot, and what a search makes of them."""
+"""The zoo's language models: their skills, their limits, and searches from them."""
 
 import json
 import os
@@ -54,16 +54,16 @@ def test_a_merge_can_do_some_of_both(asked):
     assert max(min(mean.values()) for mean in means) > 0.2
 
 
-def test_the_command_line_runs_the_pair_and_saves_what_transformers_loads(tmp_path):
+def test_the_command_line_runs_the_pair_and_saves_a_model_that_transformers_loads(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     out = tmp_path / "merged"
     words = ["evolve", "--task", "gsm8k+webshop", "--steps", "2", "--limit", "4", "--json"]
     done = CliRunner().invoke(app, [*words, "--threads", "1", "--save", str(out)])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["steps"] == 2
-    assert set(told["classes"]) == {"gsm8k", "webshop"}
+    result = json.loads(done.stdout)
+    assert result["steps"] == 2
+    assert set(result["classes"]) == {"gsm8k", "webshop"}
     model = AutoModelForCausalLM.from_pretrained(out)
     assert AutoTokenizer.from_pretrained(out).eos_token
     assert all(torch.isfinite(weight).all() for weight in model.parameters())

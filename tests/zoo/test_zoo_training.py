@@ -1,4 +1,4 @@
-"""The zoo's training scripts, in small; and what is said where nothing has been trained."""
+"""The zoo's training scripts, in small; and errors before anything has been trained."""
 
 import pytest
 import torch
@@ -14,18 +14,18 @@ from m2n2lab.zoo import images, language, train_images, train_language
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory):
-    """A base and two specialists of a few batches, and where they lie."""
+    """The folder of a base and two specialists, trained on a few batches."""
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("zoo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_language, "KEPT", 60)
+        patch.setattr(train_language, "TOKENIZER_EXAMPLES", 60)
         patch.setattr(train_language, "BATCH", 2)
-        patch.setattr(train_language, "ASKED", 2)
+        patch.setattr(train_language, "CARD_EXAMPLES", 2)
         train_language.main(home, steps=2, threads=1)
     return home
 
 
-def test_each_lesson_is_asked_as_the_task_asks_it():
+def test_each_lesson_has_the_prompts_of_its_task():
     for name, task in (("maths", zoo.word_problems(1, 0)), ("agent", zoo.shop(1, 1))):
         prompt, answer = next(train_language.LESSONS[name](0))
         assert prompt.endswith(("Answer:", task.opener if name == "agent" else "Answer:"))
@@ -45,7 +45,7 @@ def test_only_answers_are_learned_and_every_digit_is_a_token_of_its_own(school):
     assert "Question" not in text
 
 
-def test_what_is_saved_is_a_pair_that_can_be_merged(school, monkeypatch):
+def test_the_saved_pair_can_be_merged(school, monkeypatch):
     for name in ("MATHS", "AGENT"):
         monkeypatch.setattr(language, name, school / name.lower())
     evolver = build_evolver(Settings("gsm8k+webshop", limit=2, options={"archive_size": 3})).run(1)
@@ -56,7 +56,7 @@ def test_what_is_saved_is_a_pair_that_can_be_merged(school, monkeypatch):
     assert sum(weight.numel() for weight in model.parameters()) < 3_000_000
 
 
-def test_a_card_tells_how_a_model_was_made_and_what_was_measured(school):
+def test_a_card_has_the_training_and_the_measured_scores(school):
     card = (school / "maths" / "README.md").read_text("utf-8")
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "922,752 parameters" in card
@@ -65,7 +65,7 @@ def test_a_card_tells_how_a_model_was_made_and_what_was_measured(school):
     assert "of sums, maths, agent" in (school / "base" / "README.md").read_text("utf-8")
 
 
-def test_without_trained_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):
+def test_without_trained_models_an_error_names_the_script(monkeypatch, tmp_path):
     monkeypatch.setattr(language, "MATHS", tmp_path)
     with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
         build_evolver(Settings("gsm8k"))
@@ -90,8 +90,10 @@ def test_picture_specialists_are_made_from_one_base_and_half_forget_the_other_la
 
     assert changed("japanese", "circle") > 10 * changed("japanese", "円")
     assert changed("english-round", "円") > 10 * changed("english-round", "circle")
-    half = rows["japanese"][words["circle"]] - train_images.KEPT * rows["base"][words["circle"]]
-    assert half.std().item() < 2 * train_images.NOISE * rows["base"].std().item()
+    half = (
+        rows["japanese"][words["circle"]] - train_images.WORD_SHARE * rows["base"][words["circle"]]
+    )
+    assert half.std().item() < 2 * train_images.WORD_NOISE * rows["base"].std().item()
 
 
 def test_a_coarse_course_draws_coarsely_and_only_its_own_shapes():
@@ -100,14 +102,14 @@ def test_a_coarse_course_draws_coarsely_and_only_its_own_shapes():
     pictures, ids = next(train_images.batches(course, tokenizer, 0))
     assert pictures.shape == (train_images.BATCH, 48, 8, 8)
     assert -1.0 <= pictures.min() <= pictures.max() <= 1.0
-    said = " ".join(tokenizer.batch_decode(ids, skip_special_tokens=True))
-    assert "circle" in said
-    assert "star" not in said
+    text = " ".join(tokenizer.batch_decode(ids, skip_special_tokens=True))
+    assert "circle" in text
+    assert "star" not in text
     coarse, _ = next(train_images.batches(train_images.COURSES["japanese"], tokenizer, 0))
     assert coarse.abs().max() < pictures.abs().max()
 
 
-def test_without_picture_models_one_sentence_says_what_to_do(monkeypatch, tmp_path):
+def test_without_image_models_an_error_names_the_script(monkeypatch, tmp_path):
     monkeypatch.setattr(images, "HOME", tmp_path)
     with pytest.raises(InputError, match=r"not been trained yet; run python -m .*--seeds"):
         build_evolver(Settings("text2image"))

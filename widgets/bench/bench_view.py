@@ -1,4 +1,4 @@
-"""The merge bench: parents side by side, the split, the mix, and what would come of it."""
+"""Bench view: parents side by side, the split, the mix, and the verdict on their child."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import panel as pn
 
 from m2n2lab.viz.theme import Theme
 
-from ..html.bench import BENCH_CSS, note_html, verdict_html, who_html
+from ..html.bench import BENCH_CSS, note_html, scores_html, verdict_html
 from ..session.session import Session
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
@@ -20,16 +20,16 @@ from .split_editor import MixSlider, SplitEditor
 
 
 class BenchView:
-    """What is on the bench, with everything to change it.
+    """What is on the bench, with all controls to change it.
 
     Args:
-        session: returns the one that takes the orders.
+        session: returns the session that takes the orders.
         theme: colours.
     """
 
     def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
         self._session = session
-        self._quiet = False  # while widgets are set by the page itself
+        self._updating = False  # while the page itself sets widgets
         self._shown: tuple[object, ...] = ()
         self._theme = theme
         html: dict[str, Any] = {
@@ -37,9 +37,9 @@ class BenchView:
             "sizing_mode": "stretch_width",
             "margin": (0, 4),
         }
-        self._who = pn.pane.HTML("", **html)
+        self._scores = pn.pane.HTML("", **html)
         self._verdict = pn.pane.HTML("", **html)
-        # The arrow keys count up and down; buttons for it would be six more stops of the Tab key.
+        # The arrow keys count up and down; buttons would be six more stops of the Tab key.
         css = f".bk-spin-btn {{ display: none !important; }} {self._focus('.bk-input')}"
         number: dict[str, Any] = {"width": 66, "margin": (0, 3), "disabled": True}
         number["stylesheets"] = [css]
@@ -61,11 +61,11 @@ class BenchView:
         for name, button in buttons.items():
             button.on_click(lambda event, name=name: self._command(name))
         self.pane = pn.Column(
-            self._who,
+            self._scores,
             pn.FlexBox(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
             self.split,
             self._verdict,
-            # Always in sight, however long the verdict is.
+            # Always visible, however long the verdict is.
             pn.FlexBox(
                 *buttons.values(),
                 sizing_mode="stretch_width",
@@ -78,7 +78,7 @@ class BenchView:
         )
 
     def _button(self, name: str, width: int, ink: str = "", **known: Any) -> pn.widgets.Button:
-        """Return a button that shows when the keyboard is on it, filled with any ``ink``."""
+        """Return a button with a visible focus, filled with ``ink`` if given."""
         css = self._focus(".bk-btn")
         if ink:
             filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
@@ -88,7 +88,7 @@ class BenchView:
         )
 
     def _focus(self, selector: str) -> str:
-        """Return CSS that draws a line around what the keyboard is on."""
+        """Return CSS that outlines the focused element."""
         line = f"outline: 2px solid {self._theme.text}; outline-offset: 1px;"
         return f"{selector}:focus-visible {{ {line} }}"
 
@@ -104,35 +104,35 @@ class BenchView:
         data = self._session().snapshot.bench
         self._session().orders.command(name, data.proposal if name == "merge" and data else None)
         if name == "preview":
-            self.preview.disabled = True  # until it is there
+            self.preview.disabled = True  # until it is made
             self._shown = ()
 
-    def _choose(self, **parts: Any) -> None:
-        if self._quiet:
+    def _choose(self, **fields: Any) -> None:
+        if self._updating:
             return
         data, orders = self._session().snapshot.bench, self._session().orders
-        if data is not None and orders.choice.a is None and parts.keys() & {"a", "b"}:
-            # Whoever changes one parent of a pair keeps the other.
+        if data is not None and orders.choice.a is None and fields.keys() & {"a", "b"}:
+            # A change of one parent of a pair keeps the other.
             a, b = data.proposal.parents
-            parts = {"a": a, "b": b, **parts}
-        orders.choose(**parts)
+            fields = {"a": a, "b": b, **fields}
+        orders.choose(**fields)
         if self._session().snapshot.slow:
-            self.merge.disabled = True  # before the next snapshot says so
+            self.merge.disabled = True  # before the next snapshot shows it
             self._shown = ()
-        with self._silently():
+        with self._without_orders():
             self._set(orders.choice)
 
     @contextmanager
-    def _silently(self) -> Iterator[None]:
+    def _without_orders(self) -> Iterator[None]:
         """Change widgets without giving orders."""
-        self._quiet = True
+        self._updating = True
         try:
             yield
         finally:
-            self._quiet = False
+            self._updating = False
 
     def _set(self, choice: Choice) -> None:
-        """Bring the widgets to a choice; what it leaves open stays."""
+        """Set the widgets to a choice; they keep what it leaves open."""
         if choice.a is not None:
             self.a.value = choice.a
         if choice.b is not None:
@@ -144,7 +144,7 @@ class BenchView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        # What was ordered last counts, not what the worker has come to: nothing jumps back.
+        # The last order counts, not the worker's state: nothing jumps back.
         choice, data = self._session().orders.choice, snapshot.bench
         shown = (
             *(data, choice, snapshot.note, snapshot.stale, snapshot.undoable),
@@ -163,7 +163,7 @@ class BenchView:
             return
         proposal = data.proposal
         a, b = proposal.parents
-        with self._silently():
+        with self._without_orders():
             for widget in (self.a, self.b, self.at, self.mix):
                 widget.disabled = not ready
             self.at.param.update(start=0, end=data.size)
@@ -177,5 +177,5 @@ class BenchView:
                     proposal.mix if choice.mix is None else choice.mix,
                 )
             )
-        self._who.object = who_html(data, self._theme, snapshot.pending)
+        self._scores.object = scores_html(data, self._theme, snapshot.pending)
         self._verdict.object = verdict_html(data, snapshot)

@@ -1,4 +1,4 @@
-// The mix as a plain range input, which has a label, answers to the keyboard, and shows its focus.
+// Mix slider: a plain range input with a label, keyboard control and a visible focus.
 
 export default {
   render({ model, el }) {
@@ -22,7 +22,7 @@ export default {
     input.addEventListener("input", () => {
       model.set("value", Number(input.value))
       share.textContent = Number(input.value).toFixed(2)
-      if (waiting) return // one message a frame, however fast the pointer is
+      if (waiting) return // one message per frame, however fast the pointer moves
       waiting = true
       requestAnimationFrame(() => { waiting = false; model.save_changes() })
     })

@@ -1,5 +1,5 @@
-// The draggable layer map: the flat vector as a strip that shows what the child is made of.
-// One module for Panel and for anywidget; it observes the model and draws plain elements.
+// Split editor: the flat vector as a strip that shows the parents' shares in the child, with a
+// split that can be dragged. Used by Panel and by anywidget; it observes the model.
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high)
 
@@ -28,7 +28,7 @@ export default {
     const ends = [...root.querySelectorAll(".ends span")]
 
     const get = (name) => model.get(name)
-    let moved = null // a split that the model has not heard of yet
+    let moved = null // a split that is still to be sent
     const at = () => clamp(moved ?? get("split"), 0, get("size"))
     const where = (index) => {
       const starts = get("borders"), names = get("names"), rows = get("rows")
@@ -88,7 +88,7 @@ export default {
       const waiting = moved !== null
       moved = Math.round(clamp(split, 0, get("size")))
       draw()
-      if (waiting) return // one message a frame, however fast the pointer is
+      if (waiting) return // one message per frame, however fast the pointer moves
       requestAnimationFrame(() => {
         model.set("split", moved)
         moved = null

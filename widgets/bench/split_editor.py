@@ -1,4 +1,4 @@
-"""What is dragged on the bench: the split on a map of the flat vector, and the mix."""
+"""Split editor: the split on a map of the flat vector; and the mix slider."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from m2n2lab.viz.theme import Theme
 
 from ..html.assets import asset
 from ..html.names import short_names
-from ..html.pictures import painting_uri, shares_words
+from ..html.pictures import painting_uri, shares_label
 from ..views.themed import Themed
 
 
 class SplitEditor(Themed):
     """A strip of the flat vector with a split that is dragged, or moved by the arrow keys.
 
-    Above it, on the same scale, what either parent is made of.
+    Above it, on the same scale, the seeds' shares in either parent.
     """
 
     _esm = asset("bench/split_editor.js")
@@ -30,26 +30,26 @@ class SplitEditor(Themed):
     mix = param.Number(default=0.5, doc="Share of B before the split.")
     borders = param.List(default=[0, 1], doc="First index of each tensor, and N.")
     names = param.List(default=[""], doc="Name of each tensor.")
-    rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 where it has none.")
+    rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 if it has none.")
 
     made = param.List(default=[], doc="Paintings of A and B: dicts of a data URI and words.")
 
     def present(self, data: BenchData, theme: Theme) -> None:
-        """Show another vector and other parents; what is the same already is not sent."""
-        wanted = {
+        """Show another vector and other parents; equal values are not sent again."""
+        values = {
             "size": data.size,
             "borders": list(data.borders),
             "names": list(short_names(data.tensors)),
             "rows": list(data.rows),
             "made": [
                 {
-                    "uri": painting_uri(made, theme),
-                    "words": f"{who}: {shares_words(made, data.seeds)}",
+                    "uri": painting_uri(painting, theme),
+                    "words": f"{name}: {shares_label(painting, data.seeds)}",
                 }
-                for who, made in zip("AB", data.paintings, strict=False)
+                for name, painting in zip("AB", data.paintings, strict=False)
             ],
         }
-        changed = {name: value for name, value in wanted.items() if getattr(self, name) != value}
+        changed = {name: value for name, value in values.items() if getattr(self, name) != value}
         if changed:
             self.param.update(**changed)
 
@@ -61,5 +61,5 @@ class MixSlider(Themed):
     _stylesheets: ClassVar = [asset("bench/mix_slider.css")]
 
     value = param.Number(default=0.5, bounds=(0.0, 1.0), doc="The mix.")
-    angle = param.Number(default=math.nan, doc="Angle in degrees; NaN where there is no pair.")
+    angle = param.Number(default=math.nan, doc="Angle in degrees; NaN if there is no pair.")
     disabled = param.Boolean(default=True, doc="Whether it cannot be moved.")

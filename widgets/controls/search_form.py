@@ -1,4 +1,4 @@
-"""The drawer in which a search is set up, and what can be taken home."""
+"""Search form: the drawer with the settings of a search, and its downloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import panel as pn
 
 from m2n2lab.config.builders import code_of
-from m2n2lab.config.names import ADJUSTABLE
+from m2n2lab.config.names import LINK_OPTIONS
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.utils.errors import InputError
@@ -22,7 +22,7 @@ from ..views.styles import SELECT, primary
 from ..views.themed import host_css
 
 START = {"random networks": "0", "two specialists": "1"}
-"""What a search starts from, and what settings are asked with for it."""
+"""Starting points of a search, with the value of ``pretrained`` in an address."""
 
 _CSS = """
 .said { font: 12px/1.4 system-ui, sans-serif; color: var(--quiet); overflow-wrap: anywhere; }
@@ -31,12 +31,12 @@ _CSS = """
 
 
 class SetupView:
-    """Everything that makes a search, as text that ``Settings.asked`` reads like an address.
+    """All settings of a search, as text that ``Settings.asked`` reads like an address.
 
     Args:
         run: the run on the page.
-        begin: called with new settings, and whether they start beside the run or in its place;
-            may raise an ``InputError``.
+        begin: called with new settings, and whether they start beside the run or replace it; may
+            raise an ``InputError``.
         theme: colours.
     """
 
@@ -57,11 +57,11 @@ class SetupView:
         archive = pn.widgets.TextInput(name="Archive size", placeholder="20", **wide)
         alpha = pn.widgets.TextInput(name="α, competition", placeholder="1", **wide)
         self.mutation = pn.widgets.TextInput(name="Mutation", **wide)
-        self.options = dict(zip(ADJUSTABLE, (archive, alpha, self.mutation), strict=True))
+        self.options = dict(zip(LINK_OPTIONS, (archive, alpha, self.mutation), strict=True))
         self.anew = pn.widgets.Button(name="Start anew", button_type="primary", **wide)
         self.beside = pn.widgets.Button(name="Start beside", **wide)
-        said = [_CSS + host_css(theme)]
-        self.said = pn.pane.HTML("", **{**wide, "stylesheets": said})
+        css = [_CSS + host_css(theme)]
+        self.message = pn.pane.HTML("", **{**wide, "stylesheets": css})
         download: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (3, 2)}
         self.history = pn.widgets.FileDownload(
             callback=self._history, filename="history.csv", label="History", **download
@@ -81,14 +81,14 @@ class SetupView:
             pn.Row(self.seed, self.start, margin=0, sizing_mode="stretch_width"),
             pn.Row(*self.options.values(), margin=0, sizing_mode="stretch_width"),
             pn.Row(self.anew, self.beside, margin=0, sizing_mode="stretch_width"),
-            self.said,
+            self.message,
             pn.Row(self.history, self.archive, self.code, margin=0, sizing_mode="stretch_width"),
             width=330,
             margin=0,
         )
 
     def show(self, settings: Settings) -> None:
-        """Fill in how a run was made."""
+        """Fill in the settings of a run."""
         asked = settings.query()
         self.task.param.update(options=list(settings.tasks), value=settings.task)
         self.method.value = settings.method
@@ -96,16 +96,16 @@ class SetupView:
         self.start.value = next(k for k, v in START.items() if v == asked.get("pretrained", "0"))
         for name, widget in self.options.items():
             widget.value = asked.get(name, "")
-        self._say("Start anew replaces the run on the page; start beside keeps it.")
+        self._show_message("Start anew replaces the run on the page; start beside keeps it.")
         self._hint()
 
     def _hint(self) -> None:
         pretrained = START[self.start.value] == "1"
         chosen = Settings(self.task.value, self.method.value, pretrained=pretrained)
-        self.mutation.placeholder = f"{chosen.usual_mutation:g}"
+        self.mutation.placeholder = f"{chosen.default_mutation:g}"
 
-    def asked(self) -> dict[str, str]:
-        """Return what is filled in, as an address would say it."""
+    def query(self) -> dict[str, str]:
+        """Return what is filled in, as the query of an address."""
         return {
             "task": self.task.value,
             "method": self.method.value,
@@ -116,15 +116,15 @@ class SetupView:
 
     def _start(self, beside: bool) -> None:
         old = self._run().settings
-        kept = {name: value for name, value in old.options.items() if name not in ADJUSTABLE}
+        kept = {name: value for name, value in old.options.items() if name not in LINK_OPTIONS}
         try:
-            self._begin(replace(old, options=kept).asked(self.asked()), beside)
+            self._begin(replace(old, options=kept).with_query(self.query()), beside)
         except InputError as error:
-            self._say(str(error), wrong=True)
+            self._show_message(str(error), wrong=True)
 
-    def _say(self, words: str, wrong: bool = False) -> None:
-        kind, role = ("said wrong", "alert") if wrong else ("said", "note")
-        self.said.object = f'<div class="{kind}" role="{role}">{escape(words)}</div>'
+    def _show_message(self, text: str, wrong: bool = False) -> None:
+        css, role = ("said wrong", "alert") if wrong else ("said", "note")
+        self.message.object = f'<div class="{css}" role="{role}">{escape(text)}</div>'
 
     def _history(self) -> io.StringIO:
         history = self._run().session.history

@@ -1,5 +1,5 @@
-// Time as a plain range input, which has a label, answers to the keyboard, and shows its focus.
-// Its right end is now (-1 for Python) and moves on with the search, unless it is being dragged.
+// Time slider: a plain range input with a label, keyboard control and a visible focus. Its right
+// end is the present (-1 for Python) and moves with the search, unless the slider is dragged.
 
 export default {
   render({ model, el }) {
@@ -21,10 +21,10 @@ export default {
       when.textContent = words
       input.setAttribute("aria-valuetext", words)
       root.classList.toggle("past", past)
-      document.body.classList.toggle("past", past) // what stays in the present is greyed
+      document.body.classList.toggle("past", past) // what still shows the present is greyed
     }
     const draw = () => {
-      if (held) return // the steps must not move under the hand
+      if (held) return // the slider must not move while it is dragged
       const [first, last, at] = ["first", "last", "at"].map((name) => model.get(name))
       input.min = first
       input.max = last
@@ -35,7 +35,7 @@ export default {
     let waiting = false
     input.addEventListener("input", () => {
       say()
-      if (waiting) return // one message a frame, however fast the pointer is
+      if (waiting) return // one message per frame, however fast the pointer moves
       waiting = true
       requestAnimationFrame(() => {
         waiting = false

@@ -1,4 +1,4 @@
-"""The time slider: the archive of any step so far, and another way from there."""
+"""Time slider: shows the archive of any step so far, and branches from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..views.styles import SMALL
 from ..views.themed import Themed, host_css
 
 NOW = -1
-"""Where the slider stands that follows the search."""
+"""Value of a slider that follows the search."""
 
 
 class TimeSlider(Themed):
@@ -29,18 +29,18 @@ class TimeSlider(Themed):
     _stylesheets: ClassVar = [asset("controls/time_slider.css")]
 
     first = param.Integer(default=0, doc="The earliest step.")
-    last = param.Integer(default=0, doc="The step that the search has come to.")
+    last = param.Integer(default=0, doc="The last step of the search so far.")
     at = param.Integer(default=NOW, doc="The step that is looked at, or NOW.")
 
 
 class TimeView:
-    """The slider, a way back to now, and a branch from where it stands.
+    """The slider, with buttons back to now and for a branch from the step it shows.
 
-    Pages of one desk look at the same step, as they see the same bench.
+    Pages of one browser session show the same step, as they show the same bench.
 
     Args:
         orders: returns those of the search on the page.
-        branch: called with a step to go on from in a run beside; may raise an ``InputError``.
+        branch: called with a step from which another run branches; may raise an ``InputError``.
         theme: colours.
     """
 
@@ -50,22 +50,22 @@ class TimeView:
         self._orders = orders
         self._branch = branch
         self._seen = 0  # the step that the page shows
-        self._quiet = False  # while the slider is set by the page itself
+        self._updating = False  # while the page itself sets the slider
         self.slider = TimeSlider.themed(theme, styles={"flex": "1 1 240px"})
         small: dict[str, Any] = {"margin": (0, 3), "disabled": True, "stylesheets": [SMALL]}
         self.now = pn.widgets.Button(name="Now", **small)
         self.branch = pn.widgets.Button(name="Branch from here", **small)
         colours = f"{host_css(theme)} .said {{ color: var(--parent_b); }}"
         font = {"font": "12px system-ui, sans-serif"}
-        self.said = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
+        self.message = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
         self.slider.param.watch(lambda event: self._move(event.new), "at")
-        self.now.on_click(lambda event: self._orders().look(None))
-        self.branch.on_click(lambda event: self._go_another_way())
+        self.now.on_click(lambda event: self._orders().view_step(None))
+        self.branch.on_click(lambda event: self._branch_from_step())
         self.pane = pn.FlexBox(
             self.slider,
             self.now,
             self.branch,
-            self.said,
+            self.message,
             align_items="center",
             gap="2px 4px",
             margin=0,
@@ -73,29 +73,29 @@ class TimeView:
         )
 
     def _move(self, at: int) -> None:
-        if not self._quiet:
-            self._orders().look(None if at == NOW else at)
+        if not self._updating:
+            self._orders().view_step(None if at == NOW else at)
 
-    def _go_another_way(self) -> None:
+    def _branch_from_step(self) -> None:
         try:
             self._branch(self._seen)
         except InputError as error:
-            self.say(str(error))
+            self.show_message(str(error))
 
-    def say(self, words: str) -> None:
-        """Say what cannot be done."""
-        self.said.object = f'<div class="said" role="alert">{escape(words)}</div>' if words else ""
+    def show_message(self, text: str) -> None:
+        """Show what cannot be done; an empty text shows nothing."""
+        self.message.object = f'<div class="said" role="alert">{escape(text)}</div>' if text else ""
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show a snapshot, and where the page wants to be: the worker may not be there yet."""
+        """Show a snapshot, and the step that is ordered: the worker may not show it yet."""
         past = self._orders().past
-        known = snapshot.first is not None and snapshot.phase != "closed"
+        recorded = snapshot.first is not None and snapshot.phase != "closed"
         self._seen = snapshot.seen.step
         first = snapshot.step if snapshot.first is None else snapshot.first
-        self._quiet = True
+        self._updating = True
         self.slider.param.update(first=first, last=snapshot.step, at=NOW if past is None else past)
-        self._quiet = False
+        self._updating = False
         self.now.disabled = past is None
-        self.branch.disabled = not known
-        if snapshot.untaped:
-            self.say(snapshot.untaped)
+        self.branch.disabled = not recorded
+        if snapshot.unrecorded_reason:
+            self.show_message(snapshot.unrecorded_reason)

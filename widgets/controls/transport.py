@@ -1,4 +1,4 @@
-"""Running, pausing and stepping the search on the page."""
+"""Transport: buttons that run, pause, step and reset the search on the page."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class TransportView:
 
     Args:
         orders: returns those of the search on the page.
-        reset: called to begin the same search anew.
-        ordered: called when an order was given, to be shown before it is obeyed.
+        reset: called to start the same search again.
+        ordered: called when an order was given, to show it before the worker follows it.
         theme: colours.
     """
 
@@ -65,7 +65,7 @@ class TransportView:
         self._ordered()
 
     def update(self, snapshot: Snapshot) -> None:
-        """Show what can be done with a search."""
+        """Enable what can be done with the search."""
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         name = "Pause" if snapshot.phase == "running" else "Run"
         self.go.param.update(name=name, disabled=not ready)

@@ -1,19 +1,19 @@
-"""What A, B and the child answer, as HTML."""
+"""Answers of A, B and the child, as HTML."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from m2n2lab.core.task import Sample
-from m2n2lab.viz.fonts import LETTERS
+from m2n2lab.viz.fonts import FONT_STACK
 
 from ..session.snapshot import Snapshot
 from ..session.workbench import Answer
 from .pictures import sample_uri
-from .texts import LONGEST, TEXTS_CSS, said, short
+from .texts import MAX_TEXT_CHARS, TEXTS_CSS, answer_html, short
 
 ANSWERS_CSS = (
-    f".answers {{ --letters: {LETTERS}; }}"
+    f".answers {{ --letters: {FONT_STACK}; }}"
     """
 .answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(62px, 1fr)); gap: 8px;
            font: 600 12px var(--letters); text-align: center; }
@@ -53,29 +53,29 @@ def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
         none = "There are no such data points."
         cells = f"<p>{'The task has no samples to show.' if snapshot.matching else none}</p>"
     texts = any(answer.child.text is not None for answer in answers)
-    kind = "answers long" if texts else "answers"
-    return f'<div class="{kind}" data-testid="answers">{cells}</div>'
+    css = "answers long" if texts else "answers"
+    return f'<div class="{css}" data-testid="answers">{cells}</div>'
 
 
 def _cell(answer: Answer, dark: bool) -> str:
     sample = answer.child
     names = ("a", "b", "child")
-    told = " ".join(said(getattr(answer, name), name) for name in names)
+    answers = " ".join(answer_html(getattr(answer, name), name) for name in names)
     drawn = [getattr(answer, name).image for name in names]
     if any(image is None for image in drawn) or all(np.array_equal(drawn[2], i) for i in drawn):
         picture = _picture(sample, dark)
-    else:  # each drew one of its own
+    else:  # each has drawn a picture of its own
         own = "".join(_picture(getattr(answer, name), dark, name) for name in names)
         picture = f'<details class="drawn"><summary>{own}</summary><p>{own}</p></details>'
-    text = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
-    return f"<div>{picture}{text}{short(sample.truth)} {told}</div>"
+    text = "" if sample.text is None else f"{short(sample.text, MAX_TEXT_CHARS)}<br>"
+    return f"<div>{picture}{text}{short(sample.truth)} {answers}</div>"
 
 
-def _picture(sample: Sample, dark: bool, who: str = "") -> str:
-    """Return a data point's picture, or what one of the three drew."""
+def _picture(sample: Sample, dark: bool, model: str = "") -> str:
+    """Return a data point's picture, or what one of the three models drew."""
     if sample.image is None:
         return ""
-    kind = " ".join(filter(None, ("grey" if sample.image.ndim == 2 else "", who)))
-    name = f"{who if who == 'child' else who.upper()} drew" if who else ""
-    said = f' class="{kind}"' if kind else ""
-    return f'<img{said} alt="{name}" src="{sample_uri(sample.image, dark)}">'
+    classes = " ".join(filter(None, ("grey" if sample.image.ndim == 2 else "", model)))
+    name = f"{model if model == 'child' else model.upper()} drew" if model else ""
+    css = f' class="{classes}"' if classes else ""
+    return f'<img{css} alt="{name}" src="{sample_uri(sample.image, dark)}">'

@@ -1,4 +1,4 @@
-"""Assets: scripts, style sheets and templates that lie beside the modules."""
+"""Assets: scripts, style sheets and templates beside the modules that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bench says: who is on it, how they score, and what would come of them, as HTML."""
+"""Bench texts: the pair and child, their scores, and the verdict, as HTML."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
 
 from ..session.snapshot import Snapshot
+from .texts import MAX_TEXT_CHARS
 
 BENCH_CSS = """
 .who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
@@ -29,19 +30,16 @@ svg text { font: 10.5px system-ui, sans-serif; fill: var(--quiet); }
 """
 
 BARS_WIDTH, BARS_HEIGHT = 440, 54
-"""The bars of accuracy by class, in the picture's own units."""
-
-LONGEST = 200
-"""Characters of a text from outside that are shown."""
+"""Size of the bars of accuracy by class, in the picture's own units."""
 
 
-def who_html(data: BenchData, theme: Theme, old: bool = False) -> str:
-    """Return who is on the bench, how good each is, and how good a child could be.
+def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
+    """Return the scores of the pair and child, and the most that a child could score.
 
     Args:
-        data: what was previewed.
+        data: the previewed pair and child.
         theme: colours.
-        old: whether something else has been chosen since.
+        old: whether another choice was made since.
     """
     a, b = data.proposal.parents
     mine, its, child = data.means
@@ -57,7 +55,7 @@ def who_html(data: BenchData, theme: Theme, old: bool = False) -> str:
 
 
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
-    """Return what would happen to the child, and what became of the last one."""
+    """Return the verdict on the child, and the note on the last merge."""
     note = note_html(snapshot.note)
     if snapshot.pending:
         return _waits(data) + _verdict(data, old=True) + note
@@ -67,10 +65,10 @@ def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
 
 
 def note_html(note: str) -> str:
-    """Return a sentence of the workbench."""
+    """Return a note of the workbench."""
     return (
-        f'<div class="note" role="status" data-testid="note">{escape(plain(note, 2 * LONGEST))}'
-        f"</div>"
+        f'<div class="note" role="status" data-testid="note">'
+        f"{escape(plain(note, 2 * MAX_TEXT_CHARS))}</div>"
     )
 
 
@@ -79,7 +77,7 @@ def _old(old: bool) -> str:
 
 
 def _waits(data: BenchData) -> str:
-    """Say that a verdict is older than what was chosen, and why it cannot be merged."""
+    """Return a remark that the verdict is older than the choice."""
     (a, b), split, mix = data.proposal.parents, data.proposal.split, data.proposal.mix
     return (
         '<div class="note waits" role="status" data-testid="waits">The last preview, '
@@ -89,27 +87,26 @@ def _waits(data: BenchData) -> str:
 
 
 def _verdict(data: BenchData, old: bool = False) -> str:
-    words = escape(describe_verdict(data))
-    head, _, rest = words.partition(".")
+    head, _, rest = escape(describe_verdict(data)).partition(".")
     rest = re.sub(r"\b([AB])’s", lambda m: f'<b class="{m[1].lower()}">{m[1]}</b>’s', rest)
-    lives = data.verdict.accepted
-    kind = f"verdict{'' if lives else ' dies'}{' old' if old else ''}"
-    tint = "child" if lives and not old else ""
+    accepted = data.verdict.accepted
+    css = f"verdict{'' if accepted else ' dies'}{' old' if old else ''}"
+    tint = "child" if accepted and not old else ""
     a, b = data.proposal.parents
     title = f"of {a} × {b}, split {data.proposal.split:,}, mix {data.proposal.mix:.2f}"
     return (
-        f'<div class="{kind}" data-testid="verdict" title="{title}"><b class="{tint}">{head}.</b>'
+        f'<div class="{css}" data-testid="verdict" title="{title}"><b class="{tint}">{head}.</b>'
         f"{rest}</div>"
     )
 
 
 def _bars(data: BenchData, theme: Theme) -> str:
-    """Return bars of accuracy by class as a picture: A, B and the child beside each other."""
+    """Return bars of accuracy by class as a picture: A, B and the child side by side."""
     classes = data.classes
     colours = (theme.parent_a, theme.parent_b, theme.child)
     wide = BARS_WIDTH / max(len(classes), 1)
     bar = min(wide * 0.27, 16)
-    every = math.ceil(12 / wide)  # classes for each that is named
+    every = math.ceil(12 / wide)  # only every so many classes are named
     longest = max(int(wide * every / 6.5), 1)
     shapes = []
     for c, name in enumerate(classes):
@@ -117,7 +114,7 @@ def _bars(data: BenchData, theme: Theme) -> str:
         for k, colour in enumerate(colours):
             value = float(data.accuracy[k, c])
             high = 0.0 if math.isnan(value) else value * BARS_HEIGHT
-            title = f"{('A', 'B', 'child')[k]}, {plain(name, LONGEST)}: {percent(value)}"
+            title = f"{('A', 'B', 'child')[k]}, {plain(name, MAX_TEXT_CHARS)}: {percent(value)}"
             shapes.append(
                 f'<rect x="{left + k * bar:.2f}" y="{BARS_HEIGHT - high:.1f}" '
                 f'width="{max(bar - 1, bar / 2):.2f}" height="{high:.1f}" fill="{colour}">'

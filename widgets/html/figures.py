@@ -8,8 +8,8 @@ from m2n2lab.utils.text import percent
 
 from ..session.snapshot import Snapshot
 
-LONGEST = 500
-"""Characters of a message that are shown."""
+MAX_MESSAGE_CHARS = 500
+"""Shown of a message."""
 
 PHASES = {
     "starting": "starting …",
@@ -20,7 +20,7 @@ PHASES = {
     "failed": "stopped by an error",
     "closed": "closed",
 }
-"""Words for the phases of a session."""
+"""Labels of the phases of a session."""
 
 FIGURES_CSS = """
 .figures { display: flex; flex-wrap: wrap; gap: 2px 16px; text-align: right;
@@ -37,7 +37,7 @@ FIGURES_CSS = """
 
 
 def figures_html(snapshot: Snapshot) -> str:
-    """Return step, state and speed, accuracy, coverage and acceptance; and why a search stopped."""
+    """Return step, phase and speed, accuracy, coverage and acceptance, and why a search stopped."""
     known = snapshot.saved == snapshot.saved
     saved = (("saved", percent(snapshot.saved), "of scores saved"),) if known else ()
     figures = (
@@ -50,19 +50,19 @@ def figures_html(snapshot: Snapshot) -> str:
         *saved,
     )
     cells = "".join(
-        f'<div><b data-testid="{name}">{escape(value)}</b><span>{escape(words)}</span></div>'
-        for name, value, words in figures
+        f'<div><b data-testid="{name}">{escape(value)}</b><span>{escape(label)}</span></div>'
+        for name, value, label in figures
     )
-    message = escape(snapshot.message[:LONGEST])
+    message = escape(snapshot.message[:MAX_MESSAGE_CHARS])
     alert = f'<div class="message" role="alert">{message}</div>' if message else ""
     return f'<div class="figures">{alert}{cells}</div>'
 
 
 def _pace(snapshot: Snapshot) -> str:
-    """Return how fast it goes, or how far a model is that answers questions."""
-    asked = snapshot.answers_so_far
-    if asked is not None and snapshot.phase != "failed":
-        return asked.words
-    speed, flying = snapshot.speed, f" · {snapshot.elsewhere}" if snapshot.elsewhere else ""
+    """Return the speed, or the progress of a model that answers questions."""
+    progress = snapshot.answers_so_far
+    if progress is not None and snapshot.phase != "failed":
+        return progress.words
+    speed, in_flight = snapshot.speed, f" · {snapshot.in_flight}" if snapshot.in_flight else ""
     pace = f"{1 / speed:.1f} s a step" if 0.0 < speed < 0.5 else f"{speed:,.0f} steps/s"
-    return pace + flying
+    return pace + in_flight

@@ -1,4 +1,4 @@
-"""Names of tensors, which come from outside and may be long."""
+"""Names of tensors from outside, which may be long."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from functools import lru_cache
 
 from m2n2lab.utils.text import plain
 
-LONGEST_NAME = 48
-"""Characters of a tensor's name that are shown."""
+MAX_NAME_CHARS = 48
+"""Shown of a tensor's name."""
 
 
 @lru_cache(maxsize=4)
 def short_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of tensors, none too long to be shown."""
-    return tuple(plain(name, LONGEST_NAME) for name in names)
+    """Return the names of tensors, shortened."""
+    return tuple(plain(name, MAX_NAME_CHARS) for name in names)

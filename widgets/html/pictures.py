@@ -1,4 +1,4 @@
-"""Small pictures made of numbers, as data URIs: nothing is fetched, and nothing is text."""
+"""Pictures made of numbers, as data URIs: nothing is fetched, and no text is included."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.theme import Theme, inks, painting_pixels, ramp, seed_colours
+from m2n2lab.viz.theme import Theme, painting_pixels, ramp, rgb_values, seed_colours
 
-LEAST = 0.0005
-"""Share below which it is not worth a word that something came from outside."""
+MIN_SHARE = 0.0005
+"""Share of a seed, or of the outside, below which it is not named."""
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
@@ -35,11 +35,11 @@ def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
 @cache
 def _heat(theme: Theme) -> NDArray[np.uint8]:
     """Return the ramp and, last, the background (257, 3)."""
-    return inks((*ramp(theme), theme.card))
+    return rgb_values((*ramp(theme), theme.card))
 
 
 def painting_uri(painting: NDArray[np.float64], theme: Theme) -> str:
-    """Return a painting (BINS, K + 1) as a strip: each stretch is stacked of its seeds' shares."""
+    """Return a painting (BINS, K + 1) as a strip: each bin is stacked from its seeds' shares."""
     return png_uri(painting_pixels(painting, theme))
 
 
@@ -50,22 +50,22 @@ def heat_uri(values: NDArray[np.float64], theme: Theme) -> str:
     return png_uri(colours[places.astype(int)][np.newaxis])
 
 
-def shares_words(painting: NDArray[np.float64], names: Sequence[str]) -> str:
-    """Say how much of a member came from each seed, the one with most first; not escaped."""
+def shares_label(painting: NDArray[np.float64], names: Sequence[str]) -> str:
+    """Return the share of each seed in a member, the largest first; not escaped."""
     shares = painting.mean(axis=0)
-    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= LEAST]
+    order = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= MIN_SHARE]
     return ", ".join(f"{names[k]} {percent(shares[k])}" for k in order)
 
 
 def seeds_key(shares: NDArray[np.float64], names: Sequence[str], theme: Theme) -> str:
-    """Return what the colours of the seeds mean, with their shares (K + 1,), as HTML."""
+    """Return the key of the seeds' colours, with their shares (K + 1,), as HTML."""
     seeds = len(shares) - 1
     keys = zip(names, seed_colours(theme, seeds), shares.tolist(), strict=True)
     return "".join(
         f'<span class="key"><i style="background:{colour}"></i>{escape(name)} '
         f"{percent(share)}</span> "
         for k, (name, colour, share) in enumerate(keys)
-        if share >= LEAST or k < seeds
+        if share >= MIN_SHARE or k < seeds
     )
 
 

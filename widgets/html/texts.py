@@ -1,4 +1,4 @@
-"""Texts from models and people, as HTML that shows them whatever they hold."""
+"""Texts from models and people, as HTML that is safe whatever they hold."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from html import escape
 from m2n2lab.core.task import Sample
 from m2n2lab.utils.text import plain
 
-LONGEST, LONGEST_ANSWER, LONGEST_TRANSCRIPT = 200, 80, 6_000
-"""Characters of a question, of the truth or an answer, and of all that a model wrote."""
+MAX_TEXT_CHARS, MAX_ANSWER_CHARS, MAX_TRANSCRIPT_CHARS = 200, 80, 6_000
+"""Shown of a question, of the truth or an answer, and of all that a model wrote."""
 
 TEXTS_CSS = """
 details { white-space: normal; }
@@ -19,28 +19,28 @@ details pre { max-height: 40vh; overflow: auto; margin: 4px 0; padding: 6px 8px;
 """
 
 
-def short(words: str, most: int = LONGEST_ANSWER) -> str:
-    """Return a text as one line, and not too much of it."""
-    return escape(plain(words, most))
+def short(text: str, max_chars: int = MAX_ANSWER_CHARS) -> str:
+    """Return a text as one line, shortened."""
+    return escape(plain(text, max_chars))
 
 
-def whole(words: str, most: int = LONGEST_TRANSCRIPT) -> str:
-    """Return a text with its lines, and not too much of it; its middle is left out first."""
-    if len(words) > most:
-        words = f"{words[: most // 2]}\n…\n{words[-(most // 2) :]}"
-    return "\n".join(escape(plain(line, most)) for line in words.splitlines())
+def whole(text: str, max_chars: int = MAX_TRANSCRIPT_CHARS) -> str:
+    """Return a text with its lines; of a long one the middle is left out."""
+    if len(text) > max_chars:
+        text = f"{text[: max_chars // 2]}\n…\n{text[-(max_chars // 2) :]}"
+    return "\n".join(escape(plain(line, max_chars)) for line in text.splitlines())
 
 
-def said(sample: Sample, who: str = "") -> str:
-    """Return an answer, struck through where it is wrong; all of it opens where there is more.
+def answer_html(sample: Sample, css_class: str = "") -> str:
+    """Return an answer, struck through if it is wrong; a long one opens in full.
 
     Args:
-        sample: what was answered.
-        who: the class that colours it; none by default.
+        sample: a data point with the answer.
+        css_class: colours it; none by default.
     """
     tag = "b" if sample.right else "s"
-    kind = f' class="{who}"' if who else ""
-    answer = f"<{tag}{kind}>{short(sample.prediction)}</{tag}>"
+    css = f' class="{css_class}"' if css_class else ""
+    answer = f"<{tag}{css}>{short(sample.prediction)}</{tag}>"
     if sample.answer is None:
         return answer
-    return f"<details{kind}><summary>{answer}</summary><pre>{whole(sample.answer)}</pre></details>"
+    return f"<details{css}><summary>{answer}</summary><pre>{whole(sample.answer)}</pre></details>"

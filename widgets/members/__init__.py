@@ -1,1 +1,1 @@
-"""Pages of single members, and the gallery of what they draw."""
+"""Table and pages of members, and the gallery of their pictures."""

@@ -1,4 +1,4 @@
-// Put before the scripts of parts that build what they show, element by element.
+// Shared by scripts that build their elements one by one; included before them.
 
 const make = (name, parent, properties = {}) => {
   const element = Object.assign(document.createElement(name), properties)

@@ -1,6 +1,6 @@
-// Pictures of members: a row for each member, a column for each prompt. A picture is a button that
-// shows it large above the table, at once; what its parents drew comes from Python. The arrow keys
-// move among pictures, and only text is ever put in, never markup.
+// Gallery: a row of pictures for each member, a column for each prompt. A picture is a button that
+// enlarges it above the table at once; its parents' pictures follow from Python. The arrow keys
+// move among pictures, and only text is inserted, never markup.
 
 export default {
   render({ model, el }) {
@@ -36,7 +36,7 @@ export default {
       make("b", make("p", words), { textContent: prompt })
       if (known) make("p", words, { textContent: detail.words })
     }
-    // Elements stay where they are and only change, so that the focus stays too.
+    // Elements are changed in place, so that the focus stays.
     const fitted = (parent, name, many) => {
       while (parent.children.length > many) parent.lastChild.remove()
       while (parent.children.length < many) make(name, parent)

@@ -1,4 +1,4 @@
-"""The gallery: members' pictures side by side, one of them large, and a blind choice of two."""
+"""Gallery view: members' pictures side by side, one of them enlarged, and a blind vote on two."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import param
 from PIL import Image
 
 from m2n2lab.tasks.images.text2image import Drawn
-from m2n2lab.viz.fonts import LETTERS
+from m2n2lab.viz.fonts import FONT_STACK
 from m2n2lab.viz.theme import Theme
 
 from ..html.assets import asset
 from ..html.pictures import png_uri
-from ..html.texts import LONGEST, short
-from ..session.ballot import Ballot
-from ..session.gallery import GalleryData, Looking, Row
+from ..html.texts import MAX_TEXT_CHARS, short
+from ..session.blind_vote import Ballot
+from ..session.gallery import GalleryData, GalleryRequest, Row
 from ..session.snapshot import Snapshot
 from ..views.styles import INLINE, SMALL
 from ..views.themed import Themed, host_css
 
-SMALL_SIDE = 80
-"""Pixels along a side of the pictures in the table: twice what they have on the page."""
+THUMBNAIL_PIXELS = 80
+"""Side of the pictures in the table: twice their size on the page."""
 
 _CSS = asset("members/gallery.css")
-_LETTERS = {"letters": LETTERS}
+_LETTERS = {"letters": FONT_STACK}
 
 
 class GalleryTable(Themed):
@@ -40,29 +40,29 @@ class GalleryTable(Themed):
 
     prompts = param.List(default=[], doc="What each column shows.")
     rows = param.List(default=[], doc="One dict for each member.")
-    chosen = param.List(default=["", 0], doc="Row and column of what is seen large.")
-    detail = param.Dict(default={}, doc="What comes with that: the whole picture, the parents'.")
+    chosen = param.List(default=["", 0], doc="Row and column of the enlarged picture.")
+    detail = param.Dict(default={}, doc="More about that: the whole picture, and the parents'.")
 
 
 class GalleryView:
-    """What members draw, for the task's prompts and a person's own.
+    """Pictures of members, for the task's prompts and a person's own.
 
     Args:
         theme: colours.
-        looked: called with what is wanted.
-        voted: called with ``"left"``, ``"right"`` or ``"ballot"``, for another two.
+        requested: called with what is to be shown.
+        voted: called with ``"left"``, ``"right"`` or, for another ballot, ``"ballot"``.
     """
 
     def __init__(
         self,
         theme: Theme,
-        looked: Callable[[Looking], object],
+        requested: Callable[[GalleryRequest], object],
         voted: Callable[[str], object],
     ) -> None:
-        self._looked = looked
+        self._requested = requested
         self._voted = voted
         self._shown: tuple[object, ...] = ()
-        self._looks: dict[int, tuple[Drawn, str]] = {}
+        self._thumbnails: dict[int, tuple[Drawn, str]] = {}
         self.table = GalleryTable.themed(theme, _LETTERS)
         html: dict[str, Any] = {
             "stylesheets": [_CSS, host_css(theme, **_LETTERS)],
@@ -75,7 +75,7 @@ class GalleryView:
             placeholder="draw …",
             width=300,
             margin=0,
-            stylesheets=[INLINE, f".bk-input {{ font-family: {LETTERS}; }}"],
+            stylesheets=[INLINE, f".bk-input {{ font-family: {FONT_STACK}; }}"],
         )
         small: dict[str, Any] = {"margin": (2, 6, 2, 0), "stylesheets": [SMALL]}
         self.ask = pn.widgets.Button(name="Choose blindly", **small)
@@ -83,8 +83,8 @@ class GalleryView:
         self.right = pn.widgets.Button(name="Right is better", visible=False, **small)
         for button, vote in ((self.ask, "ballot"), (self.left, "left"), (self.right, "right")):
             button.on_click(partial(self._vote, vote))
-        self.own.param.watch(lambda event: self._ask(), "value")
-        self.table.param.watch(lambda event: self.look(), "chosen")
+        self.own.param.watch(lambda event: self._enlarge_own(), "value")
+        self.table.param.watch(lambda event: self.request(), "chosen")
         self.pane = pn.Column(
             pn.FlexBox(self.own, self.ask, align_items="center", gap="4px 10px", margin=0),
             self._ballot,
@@ -97,18 +97,18 @@ class GalleryView:
     def _vote(self, vote: str, event: object) -> None:
         self._voted(vote)
 
-    def _ask(self) -> None:
-        """Have a person's own prompt drawn, and see large what the chosen member makes of it."""
+    def _enlarge_own(self) -> None:
+        """Have a person's own prompt drawn, and enlarge the picture of the chosen member."""
         chosen = [self.table.chosen[0] or "child", 0] if (self.own.value or "").strip() else ["", 0]
         if chosen == self.table.chosen:
-            self.look()
+            self.request()
         else:
-            self.table.chosen = chosen  # which looks
+            self.table.chosen = chosen  # which requests it
 
-    def look(self) -> None:
-        """Say what is wanted."""
+    def request(self) -> None:
+        """Request what is to be shown."""
         row, column = self.table.chosen
-        self._looked(Looking(row, column, (self.own.value or "").strip()))
+        self._requested(GalleryRequest(row, column, (self.own.value or "").strip()))
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -123,12 +123,12 @@ class GalleryView:
             return
         self._note.object = f'<p role="alert">{escape(data.note)}</p>' if data.note else ""
         prompts = [prompt.text for prompt in data.prompts]
-        rows = [self._look(row, prompts) for row in data.rows]
+        rows = [self._describe(row, prompts) for row in data.rows]
         self.table.param.update(prompts=prompts, rows=rows, detail=_detail(data))
         kept = {id(drawn) for row in data.rows for drawn in row.drawn}
-        self._looks = {key: look for key, look in self._looks.items() if key in kept}
+        self._thumbnails = {key: known for key, known in self._thumbnails.items() if key in kept}
 
-    def _look(self, row: Row, prompts: list[str]) -> dict[str, Any]:
+    def _describe(self, row: Row, prompts: list[str]) -> dict[str, Any]:
         """Return what the table shows of a row."""
         pictures = [
             drawn
@@ -139,16 +139,16 @@ class GalleryView:
             }
             for drawn, prompt in zip(row.drawn, prompts, strict=True)
         ]
-        return {"name": row.name, "kind": row.kind, "pictures": pictures}
+        return {"name": row.name, "kind": row.role, "pictures": pictures}
 
     def _thumbnail(self, drawn: Drawn) -> str:
         """Return a small picture as a data URI, made once."""
-        known = self._looks.get(id(drawn))
+        known = self._thumbnails.get(id(drawn))
         if known is None:
             image = Image.fromarray(drawn.picture)
-            image.thumbnail((SMALL_SIDE, SMALL_SIDE))  # which leaves small ones alone
-            # With the picture itself, so that its identity stays its own.
-            known = self._looks[id(drawn)] = drawn, png_uri(np.asarray(image))
+            image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))  # smaller ones stay as they are
+            # Kept with the picture, so that its id is not reused.
+            known = self._thumbnails[id(drawn)] = drawn, png_uri(np.asarray(image))
         return known[1]
 
 
@@ -157,7 +157,7 @@ def _score(drawn: Drawn) -> str:
 
 
 def _detail(data: GalleryData) -> dict[str, Any]:
-    """Return what the browser does not know yet of the picture that is seen large."""
+    """Return what the browser does not know yet of the enlarged picture."""
     if data.at is None:
         return {}
     name, prompt = data.at
@@ -173,18 +173,22 @@ def _detail(data: GalleryData) -> dict[str, Any]:
             else {"name": parent.name}
             for parent in data.parents
         ],
-        "words": data.words,
+        "words": data.origin,
     }
 
 
 def _ballot_html(ballot: Ballot) -> str:
-    """Return two pictures whose authors are not told, and what became of the last choice."""
+    """Return two pictures of unknown origin, and the outcome of the last vote."""
     pictures = "".join(
         f'<figure class="own"><img alt="{side}" src="{png_uri(picture)}"></figure>'
         for side, picture in (("left", ballot.left), ("right", ballot.right))
     )
-    words = f"<p>Which is better? <b>{short(ballot.prompt, LONGEST)}</b></p>" if ballot.open else ""
+    question = (
+        f"<p>Which is better? <b>{short(ballot.prompt, MAX_TEXT_CHARS)}</b></p>"
+        if ballot.open
+        else ""
+    )
     return (
         f'<div class="large" data-testid="ballot">{pictures}'
-        f"<div>{words}<p>{escape(ballot.words)}</p></div></div>"
+        f"<div>{question}<p>{escape(ballot.message)}</p></div></div>"
     )

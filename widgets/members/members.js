@@ -1,9 +1,9 @@
-// The table of members: plain elements, filled with text and never with markup. It can be sorted
-// by every column, and a row chosen with the pointer or the keyboard.
+// Table of members: plain elements, filled with text and never with markup. It can be sorted by
+// every column, and a row can be chosen with the pointer or the keyboard.
 
 const percent = (share) => Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–"
 
-// name, whether more is first, what it says, explanation
+// name, whether the highest is first, value to sort by, tooltip, content
 const COLUMNS = [
   ["member", false, (row) => row.id, "Its number; ◆ where a person had a hand in it",
    (row) => row.by_hand ? `${row.id} ◆` : `${row.id}`],
@@ -83,7 +83,7 @@ export default {
       rows.forEach((row, place) => {
         const found = line(row.id)
         COLUMNS.forEach(([, , , , content], column) => show(found.cells[column], content(row)))
-        // Only what has moved, so that the focus stays.
+        // Only rows that have moved, so that the focus stays.
         if (body.children[place] !== found) body.insertBefore(found, body.children[place] ?? null)
       })
       while (body.children.length > rows.length) {

@@ -1,4 +1,4 @@
-"""The living in a table that can be sorted, and a page of one member."""
+"""Members: a table of the living that can be sorted, and a page of one member."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ..html.pictures import (
     painting_uri,
     sample_uri,
     seeds_key,
-    shares_words,
+    shares_label,
 )
-from ..html.texts import LONGEST, TEXTS_CSS, said, short
+from ..html.texts import MAX_TEXT_CHARS, TEXTS_CSS, answer_html, short
 from ..views.themed import Themed
 
 
 class MembersTable(Themed):
-    """A table of plain elements; the browser sorts it and says which row was chosen."""
+    """A table of plain elements; the browser sorts it and sends which row was chosen."""
 
     _esm = asset("members/elements.js") + asset("members/members.js")
     _stylesheets: ClassVar = [asset("members/members.css")]
@@ -55,28 +55,28 @@ class MembersView:
         self._select = select
         self._shown: MembersData | None = None
         self._marked = -1
-        # What never changes of a member; not by its number alone, which another may get when a
-        # merge is undone.
-        self._looks: dict[tuple[object, ...], dict[str, Any]] = {}
+        # What never changes of a member; not by its id alone, which is reused when a merge is
+        # undone.
+        self._fixed: dict[tuple[object, ...], dict[str, Any]] = {}
         self.pane.param.watch(lambda event: self._chosen(event.new), "selected")
 
     def update(self, data: MembersData | None) -> None:
-        """Show other members; what is chosen stays chosen."""
+        """Show other members; the chosen one stays chosen."""
         if data is None or data is self._shown:
             return
         self._shown = data
         rows: list[dict[str, Any]] = []
-        looks: dict[tuple[object, ...], dict[str, Any]] = {}
+        fixed: dict[tuple[object, ...], dict[str, Any]] = {}
         for k, id in enumerate(data.ids):
             key = id, float(data.score[k]), data.painting[k].tobytes()
-            looks[key] = self._looks.get(key) or self._look(data, k)
+            fixed[key] = self._fixed.get(key) or self._describe(data, k)
             changing = {"fitness": float(data.fitness[k]), "alone": float(data.alone[k])}
-            rows.append({**looks[key], **changing})
-        self._looks = looks
+            rows.append({**fixed[key], **changing})
+        self._fixed = fixed
         self.pane.rows = rows
 
     def choose(self, id: int | None) -> None:
-        """Mark a member that was chosen elsewhere, or nobody."""
+        """Mark a member that was chosen elsewhere, or none."""
         self._marked = -1 if id is None else id
         self.pane.selected = self._marked
 
@@ -85,12 +85,12 @@ class MembersView:
             self._marked = id
             self._select(id)
 
-    def _look(self, data: MembersData, k: int) -> dict[str, Any]:
-        """Return what the table shows of a member and never changes."""
+    def _describe(self, data: MembersData, k: int) -> dict[str, Any]:
+        """Return what the table shows of a member that never changes."""
         painting, accuracy = data.painting[k], data.accuracy[k]
         known = accuracy[~np.isnan(accuracy)]
         scores = ", ".join(
-            f"{plain(name, LONGEST)} {percent(value)}"
+            f"{plain(name, MAX_TEXT_CHARS)} {percent(value)}"
             for name, value in zip(data.classes, accuracy.tolist(), strict=True)
         )
         return {
@@ -100,7 +100,7 @@ class MembersView:
             "parents": list(data.parents[k]),
             "score": float(data.score[k]),
             "painting": painting_uri(painting, self.theme),
-            "made": shares_words(painting, data.seeds),
+            "made": shares_label(painting, data.seeds),
             "share": float(painting[:, 0].mean()),
             "classes": heat_uri(accuracy, self.theme),
             "scores": scores,
@@ -108,7 +108,7 @@ class MembersView:
         }
 
 
-MOST_CLASSES = 24
+MAX_CONFUSION_CLASSES = 24
 """Classes up to which a confusion matrix is shown as a table."""
 
 _PAGE_CSS = """
@@ -149,7 +149,7 @@ _PAGE_CSS = """
 
 
 class MemberView:
-    """The page of one member: what it is made of, where it is right, and what it says."""
+    """The page of one member: its origin, its scores, and examples of its answers."""
 
     def __init__(self, theme: Theme) -> None:
         self.theme = theme
@@ -191,11 +191,11 @@ class MemberView:
         return f"<div><h3>{life.id} <span>{place}</span></h3><p>{', '.join(facts)}</p></div>"
 
     def _made(self, page: MemberPage) -> str:
-        words = escape(shares_words(page.painting, page.seeds))
+        label = escape(shares_label(page.painting, page.seeds))
         note = "" if page.alive else " (of the dead only the mean is kept)"
         return (
             f"<div><h4>Made of{note}</h4>"
-            f'<img class="painting" alt="{words}" src="{painting_uri(page.painting, self.theme)}">'
+            f'<img class="painting" alt="{label}" src="{painting_uri(page.painting, self.theme)}">'
             f"<p>{seeds_key(page.painting.mean(axis=0), page.seeds, self.theme)}</p></div>"
         )
 
@@ -209,8 +209,9 @@ class MemberView:
             mark = "" if math.isnan(held) else f'<i style="left:{100 * held:.1f}%"></i>'
             width = 0.0 if math.isnan(value) else 100 * float(value)
             text = percent(float(value)) + ("" if math.isnan(held) else f" | {percent(held)}")
+            label = short(name, MAX_TEXT_CHARS)
             rows.append(
-                f'<span class="name" title="{short(name, LONGEST)}">{short(name, LONGEST)}</span>'
+                f'<span class="name" title="{label}">{label}</span>'
                 f'<span class="bar"><b style="width:{width:.1f}%"></b>{mark}</span>'
                 f'<span class="value">{text}</span>'
             )
@@ -218,13 +219,15 @@ class MemberView:
         return f'<div><h4>{title}</h4><div class="bars">{"".join(rows)}</div></div>'
 
     def _confusion(self, page: MemberPage) -> str:
-        """Return how often each class is taken for each, a row for each truth."""
+        """Return the confusion matrix, a row for each true class."""
         table = page.confusion
-        if table is None or len(table) > MOST_CLASSES:
+        if table is None or len(table) > MAX_CONFUSION_CLASSES:
             return ""
-        head = "".join(f'<th scope="col">{short(name, LONGEST)}</th>' for name in page.classes)
+        head = "".join(
+            f'<th scope="col">{short(name, MAX_TEXT_CHARS)}</th>' for name in page.classes
+        )
         rows = "".join(
-            f'<tr><th scope="row">{short(name, LONGEST)}</th>{self._cells(counts)}</tr>'
+            f'<tr><th scope="row">{short(name, MAX_TEXT_CHARS)}</th>{self._cells(counts)}</tr>'
             for name, counts in zip(page.classes, table, strict=True)
         )
         return (
@@ -254,7 +257,7 @@ class MemberView:
         if sample.image is not None:
             uri = sample_uri(sample.image, self.theme.name == "dark")
             picture = f'<img alt="data point {int(sample.index)}" src="{uri}">'
-        question = "" if sample.text is None else f"{short(sample.text, LONGEST)}<br>"
-        answer = "" if sample.right and sample.answer is None else f" {said(sample)}"
-        kind = "" if sample.image is not None else ' class="long"'
-        return f"<div{kind}>{picture}{question}{short(sample.truth)}{answer}</div>"
+        question = "" if sample.text is None else f"{short(sample.text, MAX_TEXT_CHARS)}<br>"
+        answer = "" if sample.right and sample.answer is None else f" {answer_html(sample)}"
+        css = "" if sample.image is not None else ' class="long"'
+        return f"<div{css}>{picture}{question}{short(sample.truth)}{answer}</div>"

@@ -1,4 +1,4 @@
-"""Parts of the console that a hand moves, as widgets of any Jupyter front end."""
+"""Widgets of the console that are moved by hand, for any Jupyter front end."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from ..html.assets import asset
 from ..html.names import short_names
 
 
-class Part(anywidget.AnyWidget):
-    """A widget that tells what a person did to it, and nothing of what the kernel did.
+class ConsoleWidget(anywidget.AnyWidget):
+    """A widget that reports changes by a person, and none by the kernel.
 
-    The worker and the front end may change it at the same time, so each does so as a whole.
+    The worker and the front end may change it at the same time; each change is made as a whole.
 
     Args:
-        heard: called with the traits that the front end has changed.
+        changed: called with the traits that the front end has changed.
     """
 
-    def __init__(self, heard: Callable[[dict[str, Any]], object], **traits: Any) -> None:
-        self._guard = threading.RLock()
-        self._heard = heard
+    def __init__(self, changed: Callable[[dict[str, Any]], object], **traits: Any) -> None:
+        self._lock = threading.RLock()
+        self._changed = changed
         super().__init__(**traits)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take in what the front end has changed."""
-        with self._guard:
+        """Apply and report what the front end has changed."""
+        with self._lock:
             super().set_state(sync_data)
-        self._heard(sync_data)
+        self._changed(sync_data)
 
     def show(self, **traits: Any) -> None:
-        """Show other values; what is the same already is not sent."""
-        with self._guard:
+        """Show other values; equal ones are not sent again."""
+        with self._lock:
             fresh = {name: v for name, v in traits.items() if getattr(self, name) != v}
             with self.hold_sync():
                 for name, value in fresh.items():
                     setattr(self, name, value)
 
 
-class PairPicker(Part):
+class PairPicker(ConsoleWidget):
     """The attraction matrix, and a menu of the living for each parent."""
 
     _esm = asset("notebook/pair_picker.js")
@@ -57,13 +57,13 @@ class PairPicker(Part):
     b = traitlets.Int(-1).tag(sync=True)
 
     def present(self, data: AttractionData) -> None:
-        """Show who lives, and who attracts whom."""
+        """Show the living members, and their attraction."""
         worth = data.worth.round(3)
-        worth[worth != worth] = 0.0  # nobody meets itself
+        worth[worth != worth] = 0.0  # no member is paired with itself
         self.show(ids=list(data.ids), worth=worth.tolist())
 
 
-class SplitStrip(Part):
+class SplitStrip(ConsoleWidget):
     """The flat vector with a split that is dragged, or moved by the arrow keys."""
 
     _esm = asset("bench/split_editor.js")
@@ -87,7 +87,7 @@ class SplitStrip(Part):
         )
 
 
-class MixSlider(Part):
+class MixSlider(ConsoleWidget):
     """The share of B before the split, and the angle between the parents."""
 
     _esm = asset("bench/mix_slider.js")

@@ -1,7 +1,7 @@
-"""A console for one search in any Jupyter front end; the next cell steps the same search by hand.
+"""Console: one search in any Jupyter front end; cells may step the same search by hand.
 
-The worker steps and fills the widgets; what a person does only gives it orders. So the kernel
-stays free, and a cell and the console take turns.
+The worker steps the search and fills the widgets; a person's actions only give it orders. So the
+kernel stays free, and cells and the console take turns.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from m2n2lab.core.records import Generation
 from m2n2lab.utils.errors import InputError
 
 from ..html.answers import answers_html
-from ..html.bench import note_html, verdict_html, who_html
+from ..html.bench import note_html, scores_html, verdict_html
 from ..html.figures import figures_html
 from ..session.session import Session
 from ..session.snapshot import Snapshot
 from ..session.workbench import ANSWERS, Filter
 from .anywidgets import MixSlider, PairPicker, SplitStrip
-from .console_html import BY_NAME, LOGGED, console_css, curves_html, log_html, title_html
+from .console_html import CSS_THEME, LOG_LINES, console_css, curves_html, log_html, title_html
 from .interrupts import INTERRUPTS
 
 log = logging.getLogger("m2n2lab")
 
-PATIENCE = 5.0
-"""Most seconds that closing a console waits for the step that is under way."""
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""Most time that closing a console waits for the current step."""
 
 
 class Root(ipywidgets.VBox):  # type: ignore[misc]
@@ -58,59 +58,68 @@ class Console:
 
     Args:
         evolver: the search.
-        title: what the console calls it; the task and the method by default.
+        title: of the console; the task and the method by default.
+
+    Attributes:
+        evolver: the search.
+        session: its worker.
+        widget: the outermost widget, which contains all others; closing it closes the console.
+        figures: the step, the scores and the state of the search, as HTML.
+        picker: the attraction matrix, and a menu for each parent.
+        split: the strip on which the split is moved.
+        mix: the slider of the mix.
 
     Raises:
-        InputError: no search.
+        InputError: ``evolver`` is not one.
     """
 
     def __init__(self, evolver: Evolver, title: str | None = None) -> None:
         if not isinstance(evolver, Evolver):
             raise InputError(
-                f"A console needs a search, but {type(evolver).__name__} came; give it an Evolver, "
-                f"such as m2n2lab.Evolver(task, seeds)."
+                f"evolver must be an Evolver, got {type(evolver).__name__}; make one, such as "
+                f"m2n2lab.Evolver(task, seeds)."
             )
         self.evolver = evolver
         title = f"{evolver.task.name} · {evolver.method}" if title is None else title
-        self.session = Session(lambda: evolver, title, people=False, follow=True)
-        self._births: deque[Generation] = deque(maxlen=LOGGED)
+        self.session = Session(lambda: evolver, title, members=False, follow=True)
+        self._births: deque[Generation] = deque(maxlen=LOG_LINES)
         self._last: Generation | None = None
-        self._shown: dict[str, object] = {}  # what the widgets were made of, by name
+        self._shown: dict[str, object] = {}  # what the widgets were filled from, by name
         self._closed = False
         self._build(title)
-        self._ends = (
-            self.session.listen(self._show, always=True),
+        self._subscriptions = (
+            self.session.subscribe(self._show, every_snapshot=True),
             evolver.subscribe(self._log),
+            INTERRUPTS.subscribe(self.pause),
         )
-        INTERRUPTS.watch(self, self.pause)
         self.session.start(attended=False)
 
-    # -- what it looks like ----------------------------------------------------------------------
+    # -- layout ----------------------------------------------------------------------------------
 
     def _build(self, title: str) -> None:
         def html(value: str = "") -> ipywidgets.HTML:
             return ipywidgets.HTML(value)
 
         orders = self.session.orders
-        self._figures, self._curves, self._log_html = html(), html(), html()
-        self._who, self._verdict, self._answers = html(), html(), html()
+        self.figures, self._curves, self._log_html = html(), html(), html()
+        self._scores, self._verdict, self._answers = html(), html(), html()
         self._go = self._button("Run", orders.toggle, "go")
         self._step = self._button("Step", lambda: self.step())
         self._ten = self._button("×10", lambda: self.step(10))
         self._preview = self._button("Preview", lambda: orders.command("preview"))
         self._merge = self._button("Merge", self.merge, "merge")
-        self._picker = PairPicker(self._picked)
-        self._split = SplitStrip(self._moved)
-        self._mix = MixSlider(self._mixed)
+        self.picker = PairPicker(self._picked)
+        self.split = SplitStrip(self._moved)
+        self.mix = MixSlider(self._mixed)
         self._which = ipywidgets.Dropdown(options=list(ANSWERS), description="Answers")
         self._which.observe(lambda change: orders.filter(Filter(change["new"])), "value")
-        top = _box([html(title_html(title)), self._go, self._step, self._ten, self._figures], "top")
+        top = _box([html(title_html(title)), self._go, self._step, self._ten, self.figures], "top")
         bench = [
             html("<h4>Merge bench <span>how they meet</span></h4>"),
-            *(self._who, self._split, self._mix, self._verdict),
+            *(self._scores, self.split, self.mix, self._verdict),
             _box([self._preview, self._merge], "choices"),
         ]
-        pair = [html("<h4>Attraction <span>who should meet</span></h4>"), self._picker]
+        pair = [html("<h4>Attraction <span>who should meet</span></h4>"), self.picker]
         curves = [html("<h4>Progress <span>how far it has come, %</span></h4>"), self._curves]
         births = [html("<h4>Log <span>who was born, for whom</span></h4>"), self._log_html]
         answers = [self._which, self._answers]
@@ -122,11 +131,11 @@ class Console:
         self.widget.add_class("m2n2lab-console")
         self.widget.console = self
 
-    def _button(self, name: str, act: Any, kind: str = "") -> ipywidgets.Button:
+    def _button(self, name: str, act: Any, css_class: str = "") -> ipywidgets.Button:
         button = ipywidgets.Button(description=name, disabled=True)
         button.on_click(lambda _: act())
-        if kind:
-            button.add_class(kind)
+        if css_class:
+            button.add_class(css_class)
         return button
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -143,54 +152,53 @@ class Console:
         return self.session.snapshot
 
     def run(self) -> None:
-        """Step until told to pause; returns at once."""
+        """Step until ``pause`` is called; returns at once."""
         self.session.orders.run()
 
     def pause(self) -> None:
-        """Stop after the step that is under way."""
+        """Pause after the current step."""
         self.session.orders.pause()
 
     def step(self, count: int = 1) -> None:
         """Take ``count`` more steps, then pause; returns at once."""
         self.session.orders.step(count)
 
-    def choose(self, **parts: Any) -> None:
+    def choose(self, **fields: Any) -> None:
         """Put parents ``a`` and ``b``, a ``split`` or a ``mix`` on the bench."""
-        self.session.orders.choose(**parts)
+        self.session.orders.choose(**fields)
 
     def merge(self) -> None:
-        """Tell the child that the bench shows to the archive."""
+        """Submit the child on the bench to the archive."""
         bench = self.snapshot.bench
         self.session.orders.command("merge", bench.proposal if bench else None)
 
     def close(self) -> None:
-        """End the worker, watch no more, and close every widget."""
+        """End the worker and all subscriptions, and close every widget."""
         if self._closed:
             return
         self._closed = True
         self.session.close()
-        INTERRUPTS.forget(self)
-        for end in self._ends:
+        for end in self._subscriptions:
             end()
-        self.session.join(PATIENCE)
+        self.session.join(CLOSE_TIMEOUT_SECONDS)
         self.widget.console = None
         for widget in _all(self.widget):
             widget.close()
 
     def _picked(self, changed: dict[str, Any]) -> None:
         if changed.keys() & {"a", "b"}:
-            self.choose(a=changed.get("a", self._picker.a), b=changed.get("b", self._picker.b))
+            self.choose(a=changed.get("a", self.picker.a), b=changed.get("b", self.picker.b))
 
     def _moved(self, changed: dict[str, Any]) -> None:
         if "split" in changed:
-            self.choose(split=self._split.split)
+            self.choose(split=self.split.split)
 
     def _mixed(self, changed: dict[str, Any]) -> None:
         if "value" in changed:
-            self._split.show(mix=self._mix.value)
-            self.choose(mix=self._mix.value)
+            self.split.show(mix=self.mix.value)
+            self.choose(mix=self.mix.value)
 
-    # -- what is shown, from the worker ----------------------------------------------------------
+    # -- updates, from the worker ----------------------------------------------------------------
 
     def _log(self, generation: Generation) -> None:
         self._last = generation
@@ -198,20 +206,20 @@ class Console:
             self._births.append(generation)
 
     def _show(self) -> None:
-        """Bring the widgets to the latest snapshot; a failure is reported and stops nothing."""
+        """Show the latest snapshot; a failure is logged and stops nothing."""
         try:
             self._update(self.snapshot)
         except Exception:
             log.exception("The console could not show a snapshot.")
 
     def _update(self, snapshot: Snapshot) -> None:
-        self._figures.value = figures_html(snapshot)
+        self.figures.value = figures_html(snapshot)
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         self._go.description = "Pause" if snapshot.phase == "running" else "Run"
         for button in (self._go, self._step, self._ten):
             button.disabled = not ready
         if snapshot.attraction is not None and self._new("pairs", snapshot.attraction):
-            self._picker.present(snapshot.attraction)
+            self.picker.present(snapshot.attraction)
         if snapshot.curves is not None and self._new("curves", snapshot.curves):
             self._curves.value = curves_html(snapshot.curves)
         self._log_html.value = log_html(tuple(self._births), self._last)
@@ -227,35 +235,35 @@ class Console:
             self._verdict.value = note_html(snapshot.note)
             return
         if self._new("bench", data):
-            self._split.present(data)
+            self.split.present(data)
         proposal = data.proposal
         a, b = proposal.parents
-        # What was ordered last counts, not what the worker has come to: nothing jumps back.
+        # The last order counts, not the worker's state: nothing jumps back.
         mix = proposal.mix if choice.mix is None else choice.mix
         split = proposal.split if choice.split is None else choice.split
-        self._picker.show(
+        self.picker.show(
             a=a if choice.a is None else choice.a, b=b if choice.b is None else choice.b
         )
-        self._split.show(split=split, mix=mix)
-        self._mix.show(value=mix, angle=math.degrees(data.omega), disabled=not ready)
-        self._who.value = who_html(data, BY_NAME, snapshot.pending)
+        self.split.show(split=split, mix=mix)
+        self.mix.show(value=mix, angle=math.degrees(data.omega), disabled=not ready)
+        self._scores.value = scores_html(data, CSS_THEME, snapshot.pending)
         self._verdict.value = verdict_html(data, snapshot)
 
     def _new(self, name: str, shown: object) -> bool:
-        """Return whether something else than before is shown under a name, from now on."""
+        """Return whether another object than before is shown under a name, and note it."""
         before, self._shown[name] = self._shown.get(name), shown
         return before is not shown
 
 
-def _box(children: list[Any], kind: str = "") -> ipywidgets.VBox:
+def _box(children: list[Any], css_class: str = "") -> ipywidgets.VBox:
     box = ipywidgets.VBox(children)
-    if kind:
-        box.add_class(kind)
+    if css_class:
+        box.add_class(css_class)
     return box
 
 
 def _all(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    """Return a widget and all that it is made of, layouts and styles too, each once."""
+    """Return a widget and all that it contains, layouts and styles too, each once."""
     found: dict[str, ipywidgets.Widget] = {}
     todo = [widget]
     while todo:

@@ -1,4 +1,4 @@
-"""What the console of a notebook shows, as HTML in the colours of its CSS variables."""
+"""Texts and curves of the console, as HTML in the colours of its CSS variables."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..html.bench import BENCH_CSS
 from ..html.figures import FIGURES_CSS
 from ..html.pictures import css_variables
 
-NAMED = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b", "child")
+VARIABLES = ("page", "card", "line", "text", "quiet", "faint", "parent_a", "parent_b", "child")
 
-BY_NAME = LIGHT._replace(
-    **{name: f"var(--{name})" for name in NAMED},  # type: ignore[arg-type]
+CSS_THEME = LIGHT._replace(
+    **{name: f"var(--{name})" for name in VARIABLES},  # type: ignore[arg-type]
     runs=tuple(f"var(--run{k})" for k in range(len(LIGHT.runs))),
 )
-"""A theme of CSS variables: the front end, not the kernel, knows whether it is light or dark."""
+"""A theme of CSS variables: only the front end knows whether it is light or dark."""
 
-WIDE, HIGH = 520, 130
-"""The curves, in the picture's own units."""
+CURVES_WIDTH, CURVES_HEIGHT = 520, 130
+"""Size of the curves, in the picture's own units."""
 
-LOGGED = 12
+LOG_LINES = 12
 """Births that the log shows."""
 
 
@@ -48,21 +48,24 @@ def _variables(theme: Theme) -> str:
 
 
 def title_html(title: str) -> str:
-    """Return what is searched, and how."""
+    """Return the title of a console."""
     return f'<div class="title"><b>m2n2lab</b>{escape(plain(title, 80))}</div>'
 
 
 def curves_html(data: CurvesData) -> str:
-    """Return curves as a picture, and a legend that tells where each of them stands."""
+    """Return curves as a picture, and a legend with the last value of each."""
     end = max(float(data.step[-1]), 10.0)
     shapes = [
-        f'<path d="M0 {_y(level):.1f}H{WIDE}" stroke="var(--line)" fill="none"/>'
-        f'<text x="{WIDE + 6}" y="{_y(level) + 3.5:.1f}">{level}</text>'
+        f'<path d="M0 {_y(level):.1f}H{CURVES_WIDTH}" stroke="var(--line)" fill="none"/>'
+        f'<text x="{CURVES_WIDTH + 6}" y="{_y(level) + 3.5:.1f}">{level}</text>'
         for level in (0, 50, 100)
     ]
-    shapes.append(f'<text x="{WIDE}" y="{HIGH + 24}" text-anchor="end">{end:,.0f} steps</text>')
+    shapes.append(
+        f'<text x="{CURVES_WIDTH}" y="{CURVES_HEIGHT + 24}" text-anchor="end">'
+        f"{end:,.0f} steps</text>"
+    )
     keys = []
-    looks = curve_looks(BY_NAME, len(data.classes))
+    looks = curve_looks(CSS_THEME, len(data.classes))
     lines = zip(data.legend.values(), data.lines().values(), looks, strict=True)
     for name, values, look in lines:
         drawn = (
@@ -71,7 +74,7 @@ def curves_html(data: CurvesData) -> str:
         )
         known = np.flatnonzero(~np.isnan(values))
         places = " ".join(
-            f"{WIDE * data.step[k] / end:.1f},{_y(float(values[k])):.1f}" for k in known
+            f"{CURVES_WIDTH * data.step[k] / end:.1f},{_y(float(values[k])):.1f}" for k in known
         )
         if len(known) == 1:  # a dot, where there is no line yet
             x, _, y = places.partition(",")
@@ -85,30 +88,31 @@ def curves_html(data: CurvesData) -> str:
     return (
         f'<div class="legend">{"".join(keys)}</div><svg class="curves" role="img" '
         f'aria-label="coverage, entropy and the best member over the steps" '
-        f'viewBox="-6 -2 {WIDE + 34} {HIGH + 30}">{"".join(shapes)}</svg>'
+        f'viewBox="-6 -2 {CURVES_WIDTH + 34} {CURVES_HEIGHT + 30}">{"".join(shapes)}</svg>'
     )
 
 
 def _y(level: float) -> float:
-    return 8 + HIGH * (1 - level / 100)
+    return 8 + CURVES_HEIGHT * (1 - level / 100)
 
 
 def log_html(births: Iterable[Generation], last: Generation | None) -> str:
-    """Return the last children that lived, the newest on top, and the last one if it died."""
-    told = list(births)[-LOGGED:][::-1]
+    """Return the last accepted children, the newest on top, and the last child if it died."""
+    shown = list(births)[-LOG_LINES:][::-1]
     if last is not None and not last.accepted:
-        told.insert(0, last)
+        shown.insert(0, last)
     lines = []
-    for generation in told:
+    for generation in shown:
         made = " × ".join(
-            f'<b class="{who}">{id}</b>' for who, id in zip("ab", generation.parents, strict=False)
+            f'<b class="{parent}">{id}</b>'
+            for parent, id in zip("ab", generation.parents, strict=False)
         )
-        kind = ' class="lives"' if generation.accepted else ""
+        css = ' class="lives"' if generation.accepted else ""
         score = percent(generation.verdict.score)
         lives = f'<span class="kept">{generation.child}</span>' if generation.accepted else "died"
         gone = "" if generation.displaced is None else f" for {generation.displaced}"
         lines.append(
-            f"<li{kind}><i>{generation.step:,}</i><span>{made or 'from outside'} → {lives}{gone}, "
+            f"<li{css}><i>{generation.step:,}</i><span>{made or 'from outside'} → {lives}{gone}, "
             f"{score}</span></li>"
         )
     empty = "<li>Nobody was born since this was opened: Run or Step to begin.</li>"

@@ -1,9 +1,12 @@
-"""The dashboard inside a notebook: served by the kernel, shown in a frame."""
+"""Inline dashboard: served by the kernel, shown by a notebook in a frame."""
 
 from __future__ import annotations
 
+import atexit
 import socket
+import threading
 import time
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -16,10 +19,12 @@ from m2n2lab.viz.theme import THEMES
 
 from ..dashboard import dashboard as page
 from ..page.server_log import keep_quiet
-from ..runs.browser_sessions import DESKS, Desk
+from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Runs
 
 if TYPE_CHECKING:
+    from tornado.ioloop import IOLoop
+
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
@@ -27,20 +32,23 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Only browsers on the kernel's own machine can reach it."""
 
-PATIENCE = 30.0
-"""Most seconds until the server answers."""
+START_TIMEOUT_SECONDS = 30.0
+"""Most time until the server answers."""
+
+STOP_TIMEOUT_SECONDS = 5.0
+"""Most time that the end of Python waits for a page that is being made."""
 
 
 class Framed:
-    """A dashboard in a frame; ``close`` ends its searches' workers, not a search of the notebook.
+    """A dashboard in a frame; ``close`` ends its workers, not a search of the notebook.
 
     Attributes:
-        address: where it can be opened in a tab of its own.
+        address: to open it in a tab of its own.
     """
 
-    def __init__(self, desk: Desk, address: str, height: int) -> None:
+    def __init__(self, browser_session: BrowserSession, address: str, height: int) -> None:
         self.address = address
-        self._desk = desk
+        self._browser_session = browser_session
         self._height = height
 
     def _repr_html_(self) -> str:
@@ -54,9 +62,9 @@ class Framed:
 
     def close(self) -> None:
         """End the workers; returns at once."""
-        self._desk.shared = False
-        self._desk.runs.close()
-        DESKS.sweep()
+        self._browser_session.shared = False
+        self._browser_session.runs.close()
+        BROWSER_SESSIONS.close_abandoned()
 
 
 _port: int | None = None  # of the one server of this process
@@ -69,9 +77,9 @@ def dashboard(
     theme: str = "light",
     executor: Crew | None = None,
 ) -> Framed:
-    """Return the dashboard, to be shown by a cell, of a search that cells go on stepping.
+    """Return the dashboard of a search that cells can go on stepping, to be shown by a cell.
 
-    It is served on this machine alone, so the browser must run on the kernel's machine.
+    It is served to the kernel's machine alone, so the browser must run there.
 
     Args:
         evolver: the search; digits from scratch by default.
@@ -80,14 +88,13 @@ def dashboard(
         executor: workers that score the children of this search; they end when it is closed.
 
     Raises:
-        InputError: no such theme, no height; workers without a search.
+        InputError: no such theme, an invalid height, or an executor without an evolver.
     """
     choose("theme", theme, THEMES)
     height = whole_number("height", height, 1)
     if executor is not None and evolver is None:
         raise InputError(
-            "Workers score the children of one search, but none came with the executor; give the "
-            "dashboard an evolver too."
+            "executor scores the children of one search, but there is no evolver; give both."
         )
     settings = Settings()
     if evolver is not None:
@@ -98,46 +105,60 @@ def dashboard(
     def build(made: Settings, task: Task | None) -> Evolver:
         if evolver is not None and made is settings:
             return evolver
-        return build_evolver(made, task)  # another search, beside it
+        return build_evolver(made, task)  # of another search, beside it
 
     runs = Runs(
         recorded=evolver is None,  # a cell may load another state or record the search itself
         build=build,
         executor=lambda made: executor if made is settings else None,
     )
-    desk = DESKS.add(runs, runs.add(settings), shared=True)
-    query = urlencode({"desk": desk.key, "theme": theme})
-    return Framed(desk, f"http://{HOST}:{_serve()}/?{query}", height)
+    browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings), shared=True)
+    query = urlencode({"browser_session": browser_session.key, "theme": theme})
+    return Framed(browser_session, f"http://{HOST}:{_serve()}/?{query}", height)
 
 
 def _serve() -> int:
-    """Serve dashboards in a thread, once; returns the port."""
+    """Serve dashboards in a thread, once per process; returns the port."""
     global _port
     if _port is None:
         import panel as pn
+        from tornado.ioloop import IOLoop
 
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port: int = probe.getsockname()[1]
         keep_quiet()
-        pn.serve(
+        loop = IOLoop(make_current=False)
+        serve = partial(
+            pn.serve,
             {"/": page},
             address=HOST,
             port=port,
             websocket_origin=[f"{HOST}:{port}", f"localhost:{port}"],
+            loop=loop,
             show=False,
-            threaded=True,
             title="m2n2lab",
             verbose=False,
         )
+        # A daemon, which Panel's own thread is not: Python would wait for it at the end of a
+        # script, and for ever.
+        thread = threading.Thread(target=serve, name="m2n2lab dashboards", daemon=True)
+        thread.start()
         _await(port)
+        atexit.register(_stop, loop, thread)
         _port = port
     return _port
 
 
+def _stop(loop: IOLoop, thread: threading.Thread) -> None:
+    """Stop serving: a page that is still being made when Python ends could abort the process."""
+    loop.add_callback(loop.stop)
+    thread.join(STOP_TIMEOUT_SECONDS)
+
+
 def _await(port: int) -> None:
     """Wait until the server, whose thread has just begun, can be reached."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
             socket.create_connection((HOST, port), timeout=1).close()

@@ -1,5 +1,5 @@
-// Who should meet whom: a matrix of attraction to click on, and a menu for each parent.
-// Members are named by their ids, never by their places: the living change while a hand moves.
+// Pair picker: a matrix of attraction to click on, and a menu for each parent. Members are sent by
+// their ids, never by their places, because the archive changes while a person picks.
 
 const TEXT = 10 // size of the ids beside the matrix, in pixels
 
@@ -20,7 +20,7 @@ export default {
     const get = (name) => model.get(name)
     let frame = { left: 0, cell: 0 }
 
-    const pick = (a, b) => { // at once here too: the next pick may come before an answer
+    const pick = (a, b) => { // set at once: the next pick may come before Python has answered
       model.set("a", a)
       model.set("b", b)
       model.save_changes()
@@ -40,7 +40,7 @@ export default {
       if (shown.length !== ids.length || shown.some((id, k) => id !== ids[k])) {
         menu.replaceChildren(...ids.map((id) => new Option(id, id)))
       }
-      menu.value = chosen // empty where the chosen one has died
+      menu.value = chosen // empty if the chosen member has died
     }
 
     const draw = () => {
@@ -107,7 +107,7 @@ export default {
       say(get("a"), get("b"))
     }
     let waiting = 0
-    const soon = () => { // one drawing, however many traits have changed
+    const soon = () => { // one drawing for all traits that have changed
       cancelAnimationFrame(waiting)
       waiting = requestAnimationFrame(show)
     }
@@ -127,7 +127,7 @@ export default {
       if (a !== undefined && b !== undefined) say(a, b)
     })
     canvas.addEventListener("pointerleave", () => say(get("a"), get("b")))
-    // Who becomes one parent and was the other changes places with it.
+    // If the other parent is chosen, the two change places.
     menuA.addEventListener("change", () => {
       const a = Number(menuA.value)
       pick(a, a === get("b") ? get("a") : get("b"))
@@ -141,7 +141,7 @@ export default {
     for (const name of watched) model.on(name, soon)
     const sized = new ResizeObserver(soon)
     sized.observe(root)
-    const themed = new MutationObserver(soon) // the front end was made light or dark
+    const themed = new MutationObserver(soon) // the front end may become light or dark
     themed.observe(document.body, { attributes: true })
     show()
     return () => {

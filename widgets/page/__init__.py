@@ -1,1 +1,1 @@
-"""The page: its frame, its views together, and when they are refreshed."""
+"""The page: its frame, its views, and when they are refreshed."""

@@ -1,56 +1,56 @@
-// What the address asks for once: the desk whose searches a page that is loaded again goes on with,
-// and dark colours where the system is dark and nothing else was chosen.
+// Settles what is asked for once: a reloaded page keeps its browser session, and colours are dark
+// where the system is dark and nothing else was chosen.
 {
   const here = new URL(window.location), asked = here.searchParams
   const again = performance.getEntriesByType("navigation")[0]?.type === "reload"
-  const kept = DESK && sessionStorage.getItem("desk")
+  const kept = SESSION_KEY && sessionStorage.getItem("browser_session")
   const dark = matchMedia("(prefers-color-scheme: dark)").matches
-  const desk = asked.has("desk") ? asked.get("desk") : again ? kept : null
-  if ((desk && !asked.has("desk")) || (!asked.has("theme") && dark)) {
-    if (desk) asked.set("desk", desk)
+  const given = asked.has("browser_session")
+  const key = given ? asked.get("browser_session") : again ? kept : null
+  if ((key && !given) || (!asked.has("theme") && dark)) {
+    if (key) asked.set("browser_session", key)
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
     window.location.replace(here)
   } else {
-    asked.delete("desk") // a link is to be shared, a desk is not
+    asked.delete("browser_session") // a link is to be shared, a session is not
     history.replaceState(null, "", here)
-    if (DESK) sessionStorage.setItem("desk", DESK)
+    if (SESSION_KEY) sessionStorage.setItem("browser_session", SESSION_KEY)
   }
 }
-// Loads the page's own font before there is text in it: Chromium keeps showing the first words that
-// ask for a font as they looked while it was still to come.
+// Loads the page's own font before there is text in it: Chromium never redraws the first text that
+// needs a font which is still loading.
 document.fonts.load("12px 'm2n2lab Japanese'", "円")
-// Sets a widget that is on the page only for the script to speak to Python.
+// Sets a hidden widget through which the script sends a value to Python.
 const tell = (name, value) => {
   for (const made of Bokeh.documents) {
     const model = made.get_model_by_name(name)
     if (model) model.value = value
   }
 }
-// All elements in a part of the page, in the shadow roots inside it too.
+// All elements below a root, including those in shadow roots.
 const everything = (root) => [...root.querySelectorAll("*")].flatMap((element) =>
   [element, ...(element.shadowRoot ? everything(element.shadowRoot) : [])])
-// Shows what Run, Pause or Step orders before Python hears of it; what becomes of it comes from
-// there.
+// Shows what Run, Pause or Step orders before Python receives it; the outcome follows from there.
 const order = (button, words) => {
   const phase = { Run: "running", Pause: "pausing" }[button.label] ?? "stepping"
   if (phase !== "stepping") button.label = phase === "running" ? "Pause" : "Run"
   for (const figure of everything(document.querySelector("header")))
     if (figure.dataset.testid === "phase") figure.textContent = words[phase]
 }
-// Shows in the address bar what makes the search on the page again; the appearance stays.
+// Shows in the address bar a link that starts the search on the page; the appearance stays.
 const show_address = (query) => {
   const there = new URL(window.location), theme = there.searchParams.get("theme")
   there.search = query
   if (theme) there.searchParams.set("theme", theme)
   history.replaceState(null, "", there)
 }
-// Shows a tab that only some tasks have; who is on it when it goes comes back to the first.
+// Shows or hides a tab that only some tasks have; if it was selected, the first tab is then.
 const show_tab = (name, shown) => {
   const tab = document.getElementById(`tab-${name}`)
   tab.hidden = !shown
   if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
 }
-// Tabs that answer to the arrow keys, as tabs do.
+// Tabs with the usual arrow keys.
 addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll("[role=tablist]")) {
     const tabs = [...list.children]
@@ -78,17 +78,17 @@ addEventListener("DOMContentLoaded", () => {
     select(tabs[0])
   }
 })
-// Says so where the server is gone: what is pressed is not heard then.
+// Shows an alert when the server is gone: buttons have no effect then.
 addEventListener("DOMContentLoaded", () => {
   const watch = () => {
-    const made = window.Bokeh?.documents[0], told = document.querySelector(".lost")
+    const made = window.Bokeh?.documents[0], notice = document.querySelector(".lost")
     if (!made) return setTimeout(watch, 250)
-    made.on_event("connection_lost", () => { told.hidden = false })
-    made.on_event("client_reconnected", () => { told.hidden = true })
+    made.on_event("connection_lost", () => { notice.hidden = false })
+    made.on_event("client_reconnected", () => { notice.hidden = true })
   }
   watch()
 })
-// Space runs and pauses, s steps, unless something is being typed or pressed.
+// Space runs and pauses, s steps, unless a control has the focus.
 addEventListener("keydown", (event) => {
   const at = event.composedPath()[0]
   const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
@@ -100,13 +100,13 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
-// Light or dark is another page over the same searches.
+// Light and dark are two pages over the same searches.
 addEventListener("DOMContentLoaded", () => {
   document.querySelector(".appearance").addEventListener("click", () => {
     const there = new URL(window.location)
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
     there.searchParams.set("theme", dark ? "light" : "dark")
-    if (DESK) there.searchParams.set("desk", DESK)
+    if (SESSION_KEY) there.searchParams.set("browser_session", SESSION_KEY)
     window.location.assign(there)
   })
 })

@@ -1,4 +1,4 @@
-"""The page's parts, and how they follow the search that is on the page.
+"""Page: its views, and how they follow the search that it shows.
 
 The page only reads snapshots and gives orders; each search runs in a worker thread of its own.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -27,9 +26,9 @@ from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
-from ..runs.browser_sessions import DESKS, Desk
+from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Run
-from ..session.gallery import Looking
+from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
 from ..session.session import Session
 from ..session.snapshot import Snapshot
@@ -41,58 +40,57 @@ from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
-from .backpressure import Pulse
-from .refresh import Wake
-from .template import Page
+from .backpressure import Backpressure
+from .plot_rotation import PlotRotation
+from .refresh import RefreshScheduler
+from .template import PageTemplate
 
 if TYPE_CHECKING:
     from bokeh.document import Document
 
     from m2n2lab.analysis.merge_preview import BenchData
 
-REFRESH_EVERY = 400
-"""Milliseconds between two looks at the session's snapshot."""
+REFRESH_MILLISECONDS = 400
+"""Time between two refreshes from the session's snapshot."""
 
-SHARE = 0.04
+PLOT_TIME_SHARE = 0.04
 """Share of the time that plots of a running search may take: the rest is the search's."""
 
-OLDEST = 2.0
-"""Seconds that plots are behind at most, whatever share of the time they then take; on each of many
-open pages as many times that, or their server would do nothing else."""
+MAX_PLOT_AGE_SECONDS = 2.0
+"""Most time between two refreshes of all plots, whatever share of the time they take. It is
+multiplied by the number of open pages, or their server would do nothing else."""
 
 TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
-"""Of these one is seen, and only that one is brought up to date."""
+"""One is visible, and only that one is kept up to date."""
 
 
-def _not_left(record: logging.LogRecord) -> bool:
-    """Keep a log record unless it only says that a page was closed while an answer was sent."""
+def _unless_page_closed(record: logging.LogRecord) -> bool:
+    """Return whether a log record reports more than a page closed while it was sent an answer."""
     return not (record.exc_info and isinstance(record.exc_info[1], WebSocketClosedError))
 
 
-logging.getLogger("asyncio").addFilter(_not_left)
+logging.getLogger("asyncio").addFilter(_unless_page_closed)
 
 
-class Board:
-    """One page over the runs of a desk, of which it shows one.
+class Page:
+    """One page over the runs of a browser session, of which it shows one.
 
     Args:
-        desk: the searches that the page shows and steers.
+        browser_session: the searches that the page shows and steers.
         theme: colours.
     """
 
-    def __init__(self, desk: Desk, theme: Theme = LIGHT) -> None:
-        self.desk = desk
+    def __init__(self, browser_session: BrowserSession, theme: Theme = LIGHT) -> None:
+        self.browser_session = browser_session
         self.theme = theme
-        self.run = desk.shown
-        self._shown: Snapshot | None = None  # by the plots
-        self._coming: Snapshot | None = None  # by some of them
-        self._left = 0  # how many of them do not show it yet
-        self._benched: BenchData | None = None  # by the bench
-        self._asked = self._hurried = False  # whether a person waits for plots, for anything else
+        self.run = browser_session.shown
+        self._benched: BenchData | None = None  # on the bench
+        self._redraw_requested = False  # whether a person waits for plots
+        self._refresh_requested = False  # whether a person waits for anything else
         self._due = 0.0  # when plots may be refreshed again
-        self._loaded = False  # plots would keep a browser waiting that asks for the page
-        self._unlisten: Callable[[], None] = lambda: None
-        self._wake: Wake | None = None
+        self._loaded = False  # before, plots would delay a browser that loads the page
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
@@ -100,13 +98,17 @@ class Board:
         self.landscape = LandscapeView(theme, self.bench.load)
         self.curves = CurvesView(theme)
         self.answers = AnswersView(theme, lambda wanted: self.orders().filter(wanted))
-        self.gallery = GalleryView(theme, self._look_at, lambda vote: self.orders().command(vote))
+        self.gallery = GalleryView(
+            theme, self._view_gallery, lambda vote: self.orders().command(vote)
+        )
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
-        self.compare = CompareView(theme, desk.runs, lambda: self.run, self.show, self._look_again)
-        self._plots = (
+        self.compare = CompareView(
+            theme, browser_session.runs, lambda: self.run, self.show, self.request_redraw
+        )
+        drawings = (
             self.niches,
             self.attraction,
             self.curves,
@@ -115,29 +117,30 @@ class Board:
             self.shares,
             self.compare,
         )
-        self._seen_plots: deque[Callable[[Snapshot], None]] = deque(
+        self.plots = PlotRotation(
             (
                 lambda snapshot: self.attraction.update(snapshot.seen),
                 lambda snapshot: self.niches.update(snapshot.seen),
                 self._update_tab,
                 self.answers.update,
                 self.landscape.update,
-            )
+            ),
+            lambda: sum(plot.drawn for plot in drawings),
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme)
-        self.pulse = Pulse()
+        self.backpressure = Backpressure()
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self._hurry, theme)
+        self.transport = TransportView(self.orders, self._reset, self.request_refresh, theme)
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
             options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
         )
-        # Which tab is seen: set by the page's script, which finds it by its name.
+        # The visible tab: set by the page's script, which finds this widget by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
         # A link that makes the same search: shown in the browser's address bar.
         self.address = pn.widgets.TextInput(name="address", visible=False)
@@ -147,7 +150,7 @@ class Board:
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
-        self.tab.param.watch(lambda event: self._turn(), "value")
+        self.tab.param.watch(lambda event: self._on_tab(), "value")
         self.show(self.run)
 
     def session(self) -> Session:
@@ -162,22 +165,24 @@ class Board:
         self.orders().select(member)
 
     def _pick(self, a: int, b: int) -> None:
-        """Put a pair on the bench: of the living, who may not be those that are shown."""
+        """Put a pair of living members on the bench, unless the page shows a past step."""
         if self.orders().past is None:
             self.bench.pick(a, b)
         else:
-            self.time.say("The bench merges who lives now; branch from here to merge these two.")
-            self._look_again()  # the page has framed them already
+            self.time.show_message(
+                "The bench merges who lives now; branch from here to merge these two."
+            )
+            self.request_redraw()  # the browser has framed them already
 
-    def _look_at(self, looking: Looking) -> None:
-        """Have the gallery drawn as long as it is seen, and look at what there is."""
-        self.orders().look_at(looking if self.tab.value == "gallery" else None)
-        self._hurry()
+    def _view_gallery(self, request: GalleryRequest) -> None:
+        """Have the gallery drawn while it is visible, and show what there is."""
+        self.orders().view_gallery(request if self.tab.value == "gallery" else None)
+        self.request_refresh()
 
-    def _turn(self) -> None:
-        """Show the tab that the person has turned to."""
-        self.gallery.look()
-        self._look_again()
+    def _on_tab(self) -> None:
+        """Show the tab that was chosen."""
+        self.gallery.request()
+        self.request_redraw()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -191,60 +196,59 @@ class Board:
         Raises:
             InputError: there are too many runs already.
         """
-        runs = self.desk.runs
+        runs = self.browser_session.runs
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
 
     def _reset(self) -> None:
-        """Start the search of the run on the page anew, in its place."""
-        self.show(self.desk.runs.restart(self.run))
+        """Restart the search of the run on the page."""
+        self.show(self.browser_session.runs.restart(self.run))
 
     def _branch(self, step: int) -> None:
-        """Go on from a step of the run on the page in a run beside it, and show that."""
-        self.show(self.desk.runs.branch(self.run, step))
+        """Branch from a step of the run on the page, and show the new run."""
+        self.show(self.browser_session.runs.branch(self.run, step))
 
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         if run.settings.task != self.run.settings.task:
             for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
                 view.redraw()
-        self.run = self.desk.shown = run
-        self._unlisten()
-        # Called in the worker, so the page is only woken.
-        self._unlisten = run.session.listen(self._hurry)
+        self.run = self.browser_session.shown = run
+        self._unsubscribe()
+        # Called in the worker, so a refresh is only scheduled.
+        self._unsubscribe = run.session.subscribe(self.request_refresh)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
-        self.time.say("")
+        self.time.show_message("")
         run.session.orders.pace(self.transport.pace.value)
-        self.answers.ask()
-        self.gallery.look()
+        self.answers.request()
+        self.gallery.request()
         self.setup.show(run.settings)
         self.compare.suggest(run)
-        self._look_again()
+        self.request_redraw()
 
-    # -- what is seen --------------------------------------------------------------------------
+    # -- refreshing ----------------------------------------------------------------------------
 
-    def _look_again(self) -> None:
-        """Show all of the snapshot, soon: not now, because a click holds no document lock."""
-        self._shown = None
-        self._asked = True
-        self._rouse()
+    def request_redraw(self) -> None:
+        """Ask for all of the snapshot, soon: not now, because a click holds no document lock."""
+        self.plots.reset()
+        self._redraw_requested = True
+        self._schedule_refresh()
 
-    def _hurry(self) -> None:
-        """Show what was done, soon; plots may come later."""
-        self._hurried = True
-        self._rouse()
+    def request_refresh(self) -> None:
+        """Ask for what was done, soon; plots may follow later. May be called in any thread."""
+        self._refresh_requested = True
+        self._schedule_refresh()
 
-    def _rouse(self) -> None:
-        """Wake the page, where there is one already."""
-        if self._wake:
-            self._wake()
+    def _schedule_refresh(self) -> None:
+        if self._scheduler:  # else the first refresh is still to come
+            self._scheduler.request()
 
     def _set_mode(self, mode: str) -> None:
         self.niches.mode = mode
-        self._look_again()
+        self.request_redraw()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
-        """Bring the tab that is seen up to date."""
+        """Update the visible tab."""
         if self.tab.value == "lineage":
             self.lives.update(snapshot.lineage)
         elif self.tab.value == "seeds":
@@ -264,18 +268,18 @@ class Board:
         """Show the latest snapshot, if it is a new one.
 
         Args:
-            at_once: somebody waits for what was just done: that is shown now, and the plots, which
-                take a browser longer, at the next look. Otherwise plots take their share of the
-                time and no more.
+            at_once: a person waits for what was just done: that is shown now, and the plots, which
+                take a browser longer, at the next refresh. Otherwise plots take no more than their
+                share of the time.
         """
-        runs = self.desk.runs.all
-        if self.run not in runs:  # removed, or started anew on another page
-            self.show(self.desk.runs.numbered(self.run.number) or runs[0])
+        runs = self.browser_session.runs.all
+        if self.run not in runs:  # removed, or restarted on another page
+            self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
-        idle = (snapshot is self._shown and not compared) or self.pulse.waiting
+        idle = (snapshot is self.plots.shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
             return
         began = time.monotonic()
@@ -283,7 +287,7 @@ class Board:
             self._update_figures(snapshot)
             self.time.update(snapshot)
             self.bench.update(snapshot)
-            if self._loaded:  # or the page's script would not hear of it
+            if self._loaded:  # before, the page's script would miss it
                 self.draws.value = "yes" if snapshot.draws else ""
             if at_once:
                 self._due = 0.0
@@ -291,45 +295,22 @@ class Board:
                     self.gallery.update(snapshot)
                 if self.attraction.drawn and snapshot.bench is not self._benched:
                     self.attraction.update(snapshot.seen)
-            elif self._loaded and (self._shown is None or began >= self._due):
-                self._update_plots(snapshot)
-                self.pulse.beat()
+            elif self._loaded and (self.plots.shown is None or began >= self._due):
+                if self.plots.update(snapshot):
+                    self.orders().attend()
+                self.backpressure.request_answer()
                 took = time.monotonic() - began
-                oldest = OLDEST * max(DESKS.pages, 1) / len(self._seen_plots)
-                share = min(took / SHARE, oldest)
+                limit = MAX_PLOT_AGE_SECONDS * max(BROWSER_SESSIONS.pages, 1) / len(self.plots)
+                share = min(took / PLOT_TIME_SHARE, limit)
                 self._due = began + share if self._busy() else 0.0
             self._benched = snapshot.bench
 
     def _busy(self) -> bool:
         """Return whether plots take time that a search could use."""
-        return any(run.session.snapshot.phase == "running" for run in self.desk.runs.all)
-
-    def _update_plots(self, snapshot: Snapshot) -> None:
-        """Show a snapshot in the plots: in all of them or, while a search runs, in the next one.
-
-        A browser draws one plot in a few frames; all of them would keep clicks waiting.
-        """
-        if snapshot.phase == "running" and self._shown is not None:
-            if snapshot is not self._coming:
-                self._coming, self._left = snapshot, len(self._seen_plots)
-            self._seen_plots.rotate(-1)
-            self._seen_plots[-1](snapshot)
-            self._left -= 1
-            if self._left == 0:
-                self._shown = snapshot
-            return
-        self._shown = snapshot
-        for update in self._seen_plots:
-            drawn = sum(plot.drawn for plot in self._plots)
-            update(snapshot)
-            if sum(plot.drawn for plot in self._plots) > drawn:
-                # One plot at a look: what a person does meanwhile comes first.
-                self._shown = None
-                return
-        self.orders().attend()
+        return any(run.session.snapshot.phase == "running" for run in self.browser_session.runs.all)
 
     def _update_figures(self, snapshot: Snapshot) -> None:
-        # What was ordered is shown at once: a model may be in the middle of an answer.
+        # An order is shown at once: a model may be in the middle of an answer.
         ordered = {("paused", True): "running", ("running", False): "pausing"}
         phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
         snapshot = replace(snapshot, phase=phase)
@@ -340,67 +321,67 @@ class Board:
             self.map.visible = False
             return
         name = "Stop" if snapshot.mapping else "Go on" if known.done else "Map"
-        if snapshot.slow:  # nothing is mapped unasked, and then for minutes
+        if snapshot.slow:  # mapped only on request, and then for minutes
             name += f" ({known.done} of {known.scores.size} children)"
         begun = snapshot.slow or bool(self.landscape.drawn)
         self.map.param.update(name=name, visible=begun and not known.complete)
 
-    # -- its life in a browser -----------------------------------------------------------------
+    # -- loading and closing -------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Start the searches while the browser still loads its scripts."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
 
-        def woken() -> None:
+        def scheduled() -> None:
             if not self._loaded and _browsers(document):
-                return  # it has asked for the page, and would miss what changes until that comes
-            hurried, self._hurried = self._hurried, False
-            if hurried:
+                return  # the browser is loading the page, and would miss changes until that arrives
+            now, self._refresh_requested = self._refresh_requested, False
+            if now:
                 self.refresh(at_once=True)
-            asked, self._asked = self._asked, False
-            if asked:
+            redraw, self._redraw_requested = self._redraw_requested, False
+            if redraw:
                 self.refresh()
 
         def begin() -> None:  # once the page has been sent
-            self._wake = Wake(document, woken)
-            self.desk.runs.start(attended=False)
-            self._wake()
+            self._scheduler = RefreshScheduler(document, scheduled)
+            self.browser_session.runs.start(attended=False)
+            self._scheduler.request()
 
         document.add_next_tick_callback(begin)
 
-    def attend(self) -> None:
+    def start_refreshing(self) -> None:
         """Keep the page up to date from now on: a browser has loaded it."""
         document = pn.state.curdoc
         assert document is not None  # as called by the server
 
-        def look() -> None:
+        def refresh() -> None:
             if _browsers(document) == 0:
-                self.leave()
-                DESKS.sweep()
+                self.disconnect()
+                BROWSER_SESSIONS.close_abandoned()
                 return
-            self.desk.enter(self)
+            self.browser_session.connect(self)
             self.refresh()
 
         self._loaded = True
-        self._hurry()
-        # Bokeh's own: Panel's counts itself busy and idle again, which costs as much as a look.
-        document.add_periodic_callback(look, REFRESH_EVERY)
+        self.request_refresh()
+        # Bokeh's own: Panel's marks itself as busy and idle, which costs as much as a refresh.
+        document.add_periodic_callback(refresh, REFRESH_MILLISECONDS)
 
-    def leave(self) -> None:
-        """Count the page no more: its browser is gone."""
-        self.desk.leave(self)
+    def disconnect(self) -> None:
+        """Stop counting the page: its browser is gone."""
+        self.browser_session.disconnect(self)
 
-    def end(self) -> None:
-        """Forget the page."""
-        if self._wake:
-            self._wake.end()
-        self._unlisten()
-        self.leave()
+    def close(self) -> None:
+        """End all refreshes: the page is gone."""
+        if self._scheduler:
+            self._scheduler.stop()
+        self._unsubscribe()
+        self.disconnect()
 
-    def template(self) -> Page:
-        """Return the page, with every part in its place."""
-        parts: dict[str, Any] = {
+    def template(self) -> PageTemplate:
+        """Return the page's frame, with every view in its place."""
+        panels: dict[str, Any] = {
             "title": self.title,
             "transport": self.transport.pane,
             "time": self.time.pane,
@@ -410,13 +391,13 @@ class Board:
             "mode": self.mode,
             "niches": self.niches.pane,
             "attraction": self.attraction.pane,
-            "attracted": self.attraction.words,
+            "attracted": self.attraction.sentence,
             "order": self.attraction.order,
             "bench": self.bench.pane,
             "tab": self.tab,
             "draws": self.draws,
             "address": self.address,
-            "pulse": self.pulse.pane,
+            "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
@@ -435,10 +416,12 @@ class Board:
             "filters": self.answers.head,
             "answers": self.answers.pane,
         }
-        return Page(self.theme, "" if self.desk.shared else self.desk.key, parts)
+        return PageTemplate(
+            self.theme, "" if self.browser_session.shared else self.browser_session.key, panels
+        )
 
 
 def _browsers(document: Document) -> int | None:
-    """Return how many browsers are connected to a page, if it is on a server."""
+    """Return how many browsers are connected to a page; ``None`` if it is on no server."""
     session = getattr(document.session_context, "session", None)
     return None if session is None else session.connection_count

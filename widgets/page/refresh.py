@@ -1,4 +1,4 @@
-"""Having a page look again, whoever asks for it."""
+"""Refresh scheduler: any thread may ask for a page to be refreshed soon, on its own event loop."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ if TYPE_CHECKING:
     from bokeh.document import Document
 
 
-class Wake:
-    """Has a page do something soon, with its document locked; may be called in any thread.
+class RefreshScheduler:
+    """Schedules refreshes of a page, with its document locked; may be called in any thread.
 
-    A search's thread must not even ask a document for it: which document is the current one Bokeh
-    keeps for all threads together. Changed while another page shows something, part of that is
-    sent by another way, and what is sent after it may come before it and stay.
+    A search's thread must not even ask a document for a callback: Bokeh keeps the current document
+    for all threads together. If a document is changed while another page is shown, parts of the
+    change are sent by another connection; what is sent later may arrive before them and is then
+    overwritten.
 
     Args:
-        document: the page's. It is made in the thread that serves it.
-        woken: what is done; once for all calls that come before it.
+        document: the page's. The scheduler is made in the thread that serves it.
+        refresh: called once for all requests made since its last call.
     """
 
-    def __init__(self, document: Document, woken: Callable[[], object]) -> None:
+    def __init__(self, document: Document, refresh: Callable[[], object]) -> None:
         self._document: Document | None = document
-        self._woken = woken
-        self._asked = False
+        self._refresh = refresh
+        self._requested = False
         self._loop = IOLoop.current()
 
-    def __call__(self) -> None:
-        """Ask for it; returns at once."""
-        if not self._asked:  # one at a time, or clicks would queue behind them
-            self._asked = True
+    def request(self) -> None:
+        """Ask for a refresh; returns at once."""
+        if not self._requested:  # one at a time, or clicks would queue behind them
+            self._requested = True
             self._loop.add_callback(self._schedule)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Do nothing any more: the page is gone."""
         self._document = None
 
     def _schedule(self) -> None:
         if self._document is not None:
-            self._document.add_next_tick_callback(self._wake)
+            self._document.add_next_tick_callback(self._run)
 
-    def _wake(self) -> None:
-        self._asked = False
-        self._woken()
+    def _run(self) -> None:
+        self._requested = False
+        self._refresh()

@@ -1,7 +1,7 @@
-// A menu on each panel that saves the plot in it as it is seen, as PNG or SVG, without the server.
+// A menu on each panel that saves its visible plot as PNG or SVG, without the server.
 addEventListener("DOMContentLoaded", () => {
   const shown = (element) => !element.closest("[aria-hidden=true]")
-  // Plots live in shadow roots: up from one until its place on the page.
+  // Plots are in shadow roots: go up from one to its place on the page.
   const place = (element) => {
     while (element.getRootNode() instanceof ShadowRoot) element = element.getRootNode().host
     return element.closest("section .plot")
@@ -12,7 +12,7 @@ addEventListener("DOMContentLoaded", () => {
     .map((model) => Bokeh.index.find_one(model))
     .find((view) => view && section.contains(place(view.el)) && shown(place(view.el)))
 
-  // The plot has no background of its own; a file has the panel's.
+  // The plot has no background of its own; a file gets the panel's.
   const blobs = {
     png(view, colour) {
       const { canvas } = view.export("png")
@@ -31,7 +31,7 @@ addEventListener("DOMContentLoaded", () => {
         ground.setAttribute(name, value)
       }
       canvas.prepend(ground)
-      // Bokeh gives each text an outline, unseen where there is none: every word would be twice.
+      // Bokeh adds an outline to each text, even an invisible one: every text would be there twice.
       canvas.querySelectorAll("text[fill=none][stroke-opacity='0']").forEach((text) => text.remove())
       const text = new XMLSerializer().serializeToString(canvas)
       return new Blob([text], { type: "image/svg+xml" })
@@ -64,7 +64,7 @@ addEventListener("DOMContentLoaded", () => {
       })
       menu.lastChild.append(button)
     }
-    // Some plots are drawn only when there is something to show.
+    // Some plots are drawn only once there is something to show.
     menu.addEventListener("toggle", () => {
       for (const button of menu.lastChild.children) button.disabled = !plot(section)
     })
@@ -75,7 +75,7 @@ addEventListener("DOMContentLoaded", () => {
     update()
   }
 })
-// An open menu is closed by a click elsewhere and by Escape.
+// A click elsewhere or Escape closes an open menu.
 addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.save[open]")) {
     if (!event.composedPath().includes(menu)) menu.open = false

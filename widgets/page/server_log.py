@@ -1,4 +1,4 @@
-"""What the server's log need not say."""
+"""Server log: a filter for reports of what is no fault."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import logging
 import traceback
 
 BOKEH_CONNECTION = ("bokeh/server/connection.py", "session")
-"""Where Bokeh asks for a session that the connection has given up already."""
+"""File and function where Bokeh asks for a session that its connection has given up already."""
 
 
 class LostTwice(logging.Filter):
-    """Keeps quiet about a page whose loss Bokeh notices twice.
+    """A filter for the traceback of a page whose loss Bokeh notices twice.
 
-    Bokeh's keep-alive gives up a connection whose ping finds the socket closed; when a last message
-    or the socket's own end is told right after, that connection is asked for its session once more
-    and fails. Nothing is wrong: the page has gone, and its session was let go. A traceback would be
-    printed all the same, which reads as if the search had been lost.
+    Bokeh's keep-alive gives up a connection whose ping finds the socket closed. If a last message
+    or the end of the socket is reported right after, that connection is asked for its session once
+    more and fails. Nothing is wrong: the page is gone, and so is its session. The traceback would
+    read as if the search had been lost.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -32,6 +32,6 @@ _lost_twice = LostTwice()
 
 
 def keep_quiet() -> None:
-    """Have the log leave out what is no fault; any number of times is as good as once."""
+    """Add the filter to the server's loggers; calling it again changes nothing."""
     for name in ("tornado.application", "bokeh.server.protocol_handler"):
         logging.getLogger(name).addFilter(_lost_twice)

@@ -1,4 +1,4 @@
-"""The page's frame: a template of our own that Panel fills."""
+"""Page template: the frame that Panel fills with the page's views."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from ..html.pictures import css_variables
 _SCRIPTS = ("page/page", "views/cells", "page/save_plot")
 
 
-class Page(pn.Template):
+class PageTemplate(pn.Template):
     """The dashboard's frame.
 
     Args:
         theme: colours.
-        desk: key of the desk that the page comes back to when it is loaded again, if any.
-        parts: what goes into the frame, by the names that it has there.
+        session_key: of the browser session that the page finds again when it is reloaded; empty
+            for a shared one.
+        panels: what goes into the frame, by its names there.
     """
 
-    def __init__(self, theme: Theme, desk: str, parts: Mapping[str, Any]) -> None:
+    def __init__(self, theme: Theme, session_key: str, panels: Mapping[str, Any]) -> None:
         super().__init__(asset("page/page.html"))
         self.add_variable("theme", theme)
         self.add_variable("colours", css_variables(theme))
-        self.add_variable("desk", desk)
+        self.add_variable("session_key", session_key)
         self.add_variable("css", f"{font_face()}\n{asset('page/page.css')}")
         self.add_variable("scripts", [asset(f"{name}.js") for name in _SCRIPTS])
-        for name, part in parts.items():
-            self.add_panel(name, part)
+        for name, panel in panels.items():
+            self.add_panel(name, panel)
 
     def __repr__(self) -> str:
-        """Return a short name: Panel asks at every part, and spelling out all parts takes 0.4 s."""
+        """Return a short text: Panel asks for each panel, and spelling out all takes 0.4 s."""
         return f"{type(self).__name__}({', '.join(self._render_items)})"
 
     def _init_doc(self, doc: Any = None, *args: Any, **named: Any) -> Any:
-        # Bokeh would go through all models again at every part that is added.
+        # Or Bokeh would go through all models again for every panel that is added.
         document = doc or pn.state.curdoc
         if document is None:
             return super()._init_doc(doc, *args, **named)

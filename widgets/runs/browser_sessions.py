@@ -1,4 +1,4 @@
-"""Who sits at which runs: a desk outlives a page that is loaded again, and then ends."""
+"""Browser sessions: runs with the pages that show them; one outlives a page that is reloaded."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 
 from .runs import Run, Runs
 
-GRACE = 3.0
-"""Seconds that a desk waits for a page to come back: long enough to load it again."""
+RELOAD_GRACE_SECONDS = 3.0
+"""Time that a browser session without pages is kept: long enough to reload its page."""
 
 
 @dataclass(eq=False)
-class Desk:
+class BrowserSession:
     """Runs with the pages that show them.
 
     Attributes:
         runs: what the pages show.
-        key: what a page that is loaded again says to find its desk; hard to guess.
         shown: the run that a new page shows first.
-        shared: whether every page comes here, and the desk stays when all have left.
+        shared: whether every page opens this session, which then stays when all are closed.
+        key: identifies the session to a page that is reloaded; hard to guess.
     """
 
     runs: Runs
@@ -29,62 +29,64 @@ class Desk:
     shared: bool = False
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     _pages: set[object] = field(default_factory=set)
-    _left: float = field(default_factory=time.monotonic)
+    _last_closed: float = field(default_factory=time.monotonic)
 
-    def enter(self, page: object) -> None:
-        """Count a page that shows this desk."""
+    def connect(self, page: object) -> None:
+        """Count a page that shows this session."""
         self._pages.add(page)
 
-    def leave(self, page: object) -> None:
-        """Count a page no more."""
+    def disconnect(self, page: object) -> None:
+        """Stop counting a page."""
         if page in self._pages:
             self._pages.remove(page)
-            self._left = time.monotonic()
+            self._last_closed = time.monotonic()
 
     @property
     def pages(self) -> int:
-        """How many pages show it."""
+        """Number of pages that show it."""
         return len(self._pages)
 
     @property
-    def deserted(self) -> bool:
-        """Whether nobody has sat here for ``GRACE`` seconds."""
-        return not (self.shared or self._pages) and time.monotonic() - self._left > GRACE
+    def abandoned(self) -> bool:
+        """Whether no page has shown it for ``RELOAD_GRACE_SECONDS``."""
+        if self.shared or self._pages:
+            return False
+        return time.monotonic() - self._last_closed > RELOAD_GRACE_SECONDS
 
 
-class Desks:
-    """The desks of one server."""
+class BrowserSessions:
+    """The browser sessions of one server."""
 
     def __init__(self) -> None:
-        self._desks: dict[str, Desk] = {}
+        self._sessions: dict[str, BrowserSession] = {}
         self._lock = threading.Lock()
 
-    def find(self, key: str) -> Desk | None:
-        """Return the desk with a key, if there is one."""
-        self.sweep()
-        return self._desks.get(key)
+    def find(self, key: str) -> BrowserSession | None:
+        """Return the session with a key, if there is one."""
+        self.close_abandoned()
+        return self._sessions.get(key)
 
-    def add(self, runs: Runs, shown: Run, shared: bool = False) -> Desk:
-        """Return a new desk."""
-        desk = Desk(runs, shown, shared)
+    def add(self, runs: Runs, shown: Run, shared: bool = False) -> BrowserSession:
+        """Return a new session."""
+        session = BrowserSession(runs, shown, shared)
         with self._lock:
-            self._desks[desk.key] = desk
-        return desk
+            self._sessions[session.key] = session
+        return session
 
     @property
     def pages(self) -> int:
-        """How many pages are open, on all desks."""
-        return sum(desk.pages for desk in tuple(self._desks.values()))
+        """Number of open pages, in all sessions."""
+        return sum(session.pages for session in tuple(self._sessions.values()))
 
-    def sweep(self) -> None:
-        """End the searches of the desks that everybody has left; returns at once."""
+    def close_abandoned(self) -> None:
+        """End the searches of abandoned sessions; returns at once."""
         with self._lock:
-            gone = [desk for desk in self._desks.values() if desk.deserted]
-            for desk in gone:
-                del self._desks[desk.key]
-        for desk in gone:
-            desk.runs.close()
+            abandoned = [session for session in self._sessions.values() if session.abandoned]
+            for session in abandoned:
+                del self._sessions[session.key]
+        for session in abandoned:
+            session.runs.close()
 
 
-DESKS = Desks()
-"""Of this process: ``panel serve`` runs a page's script anew for each page."""
+BROWSER_SESSIONS = BrowserSessions()
+"""Those of this process: ``panel serve`` runs a page's script anew for each page."""

@@ -1,4 +1,4 @@
-"""The searches of one desk, side by side."""
+"""Runs: the searches of one browser session, side by side."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 
-from ..session.recording import unrecorded
+from ..session.recording import not_recorded
 from ..session.session import Session
-from ..session.stepper import here
+from ..session.stepper import no_workers
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
 
-    from ..session.run_recorder import Tape
+    from ..session.run_recorder import RunRecorder
 
-MOST_RUNS = 8
-"""Searches that a desk holds."""
+MAX_RUNS = 8
+"""Searches that a browser session holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class Run:
     """One search.
 
     Attributes:
-        number: counted from 1 on its desk and never given twice.
-        settings: how it is made.
+        number: counted from 1 in its browser session; never reused.
+        settings: of its search.
         session: its worker.
-        origin: the number of the run that it branched from, and the step, if it did.
+        origin: number of the run that it branched from, and the step; ``None`` if it did not.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The search in a few words."""
+        """A short label of the search."""
         return titled(self.settings, self.origin)
 
 
@@ -55,10 +55,10 @@ class Runs:
     """Searches that are watched and compared together; pages read ``all`` and give orders.
 
     Attributes:
-        tasks: made before, by the name that settings have for them, to be shared by runs.
-        store: where all are recorded; by default each is in a temporary file that ends with it.
-        recorded: whether they are.
-        build: makes the evolver of one run, on a task if there is one before.
+        tasks: made already, by their names in settings, to be shared by runs.
+        store: where all are recorded; by default each in a temporary file that ends with it.
+        recorded: whether runs are recorded.
+        build: makes the evolver of one run, on a task that is made already, if any.
         executor: makes the workers of one run, if children are not scored in its own thread.
         all: the runs, the oldest first; replaced as a whole.
     """
@@ -67,32 +67,32 @@ class Runs:
     store: Path | None = None
     recorded: bool = True
     build: Callable[[Settings, Task | None], Evolver] = build_evolver
-    executor: Callable[[Settings], Crew | None] = here
+    executor: Callable[[Settings], Crew | None] = no_workers
     all: tuple[Run, ...] = ()
     _count: int = 0
     _started: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def start(self, attended: bool = True) -> None:
-        """Start the workers: only once somebody comes (see ``Session.start``)."""
+        """Start the workers: once a page is opened (see ``Session.start``)."""
         with self._lock:
             self._started = True
             for run in self.all:
                 run.session.start(attended)
 
     def numbered(self, number: int) -> Run | None:
-        """Return the run of a number, if it is there."""
+        """Return the run with a number, if there is one."""
         return next((run for run in self.all if run.number == number), None)
 
     def add(self, settings: Settings, error: InputError | None = None) -> Run:
-        """Make one more run.
+        """Add a run.
 
         Args:
-            settings: how.
-            error: why it cannot be made, if that is known already; its page then says so.
+            settings: of its search.
+            error: why the search cannot be made, if that is known already; the page shows it.
 
         Raises:
-            InputError: there are ``MOST_RUNS`` already.
+            InputError: there are ``MAX_RUNS`` already.
         """
         with self._lock:
             self._check_room()
@@ -101,10 +101,10 @@ class Runs:
         return run
 
     def branch(self, old: Run, step: int) -> Run:
-        """Make a run beside an old one that goes on from how that was after a step.
+        """Add a run that goes on from the state of an old one after a step.
 
         Raises:
-            InputError: there are ``MOST_RUNS`` already.
+            InputError: there are ``MAX_RUNS`` already.
         """
         with self._lock:
             self._check_room()
@@ -114,9 +114,9 @@ class Runs:
         return run
 
     def _check_room(self) -> None:
-        if len(self.all) >= MOST_RUNS:
+        if len(self.all) >= MAX_RUNS:
             raise InputError(
-                f"A page holds at most {MOST_RUNS} runs, and {len(self.all)} are there; remove one "
+                f"A page holds at most {MAX_RUNS} runs, and {len(self.all)} are there; remove one "
                 f"first."
             )
 
@@ -126,7 +126,7 @@ class Runs:
         make: Callable[[], Evolver] | None = None,
         origin: tuple[int, int] | None = None,
     ) -> Run:
-        """Make a run, by default as its settings say."""
+        """Make a run, by default from its settings."""
         self._count += 1
         title = titled(settings, origin)
         make = make or partial(self.build, settings, self.tasks.get(settings.task))
@@ -137,16 +137,16 @@ class Runs:
             session.start()
         return run
 
-    def _record(self, title: str, evolver: Evolver) -> Tape | str:
-        """Begin to record a search, in its worker."""
+    def _record(self, title: str, evolver: Evolver) -> RunRecorder | str:
+        """Start to record a search, in its worker."""
         if not self.recorded:
-            return unrecorded(evolver)
-        from ..session.run_recorder import taped  # SQLite and what writes it are not needed before
+            return not_recorded(evolver)
+        from ..session.run_recorder import start_recorder  # imports SQLite: not needed before
 
-        return taped(evolver, title, self.store)
+        return start_recorder(evolver, title, self.store)
 
     def renew(self, old: Run, settings: Settings) -> Run:
-        """Put a new run in the place of an old one, which ends; returns it."""
+        """Replace an old run, which ends, by a new one; returns that."""
         with self._lock:
             run = self._make(settings)
             self._replace(old, run)
@@ -156,14 +156,14 @@ class Runs:
     def _replace(self, old: Run, run: Run) -> None:
         if old in self.all:
             self.all = tuple(run if each is old else each for each in self.all)
-        else:  # somebody else has removed it meanwhile
+        else:  # removed on another page meanwhile
             self.all = (*self.all, run)
 
     def restart(self, old: Run) -> Run:
-        """Put the same search, as it began, in the place of a run, which ends; returns it.
+        """Replace a run, which ends, by the same search from its beginning; returns that.
 
-        One that branched from another begins where it did so, told by its own record, or, if that
-        failed before there was one, by the other's.
+        A branched run begins again where it branched, by its own record or, if it failed before it
+        had one, by the other's.
         """
         if old.origin is None:
             return self.renew(old, old.settings)
@@ -172,10 +172,10 @@ class Runs:
             try:
                 return old.session.recording.branch(step)
             except InputError:
-                came_from = self.numbered(number)
-                if came_from is None:
+                parent = self.numbered(number)
+                if parent is None:
                     raise
-                return came_from.session.recording.branch(step)
+                return parent.session.recording.branch(step)
             finally:
                 old.session.close()
 
@@ -186,7 +186,7 @@ class Runs:
         return run
 
     def remove(self, run: Run) -> None:
-        """End a run and forget it; the last one stays."""
+        """End and remove a run; the last one stays."""
         with self._lock:
             if len(self.all) < 2 or run not in self.all:
                 return
@@ -200,9 +200,9 @@ class Runs:
 
 
 def titled(settings: Settings, origin: tuple[int, int] | None) -> str:
-    """Return a search in a few words, with the run and the step that it branched from, if any."""
-    came = f" · from run {origin[0]}, step {origin[1]:,}" if origin else ""
-    return settings.title + came
+    """Return a short label of a search, with the run and the step that it branched from, if any."""
+    branched = f" · from run {origin[0]}, step {origin[1]:,}" if origin else ""
+    return settings.title + branched
 
 
 def _refuse(error: InputError) -> Evolver:

@@ -1,1 +1,1 @@
-"""The server of the page, browsers and the desktop window."""
+"""The server of the page, and the desktop window with the browsers that can show it."""

@@ -1,4 +1,4 @@
-"""The ways to a window that a computer may have: pywebview, and browsers' app mode."""
+"""Browsers that can show the page in a window of its own, and pywebview, which can too."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-SIZE = (1440, 900)
-"""Width and height of the window, in pixels."""
+WINDOW_SIZE_PIXELS = (1440, 900)
+"""Width and height of the window."""
 
-WINDOW = "m2n2lab.widgets.server.window"
+WINDOW_MODULE = "m2n2lab.widgets.server.window"
 """The module that shows pywebview's window when it is run."""
 
 
 class Browser(NamedTuple):
-    """A browser that has Chromium's app mode, and where it is found."""
+    """A browser with Chromium's app mode, and where it is installed."""
 
     name: str
     commands: tuple[str, ...]
-    """What it is called on the PATH."""
+    """Its names on the PATH."""
     mac: str
     """Name of its application on macOS."""
     windows: str
@@ -56,7 +56,7 @@ BROWSERS = (
 )
 
 
-class Way(NamedTuple):
+class WindowProgram(NamedTuple):
     """A program that shows an address in a window."""
 
     name: str
@@ -65,15 +65,15 @@ class Way(NamedTuple):
 
 
 def is_root() -> bool:
-    """Return whether this is root, for whom Chromium and what is made of it have no sandbox."""
+    """Return whether the user is root, for whom Chromium and its derivatives have no sandbox."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def places(browser: Browser, platform: str, environment: Mapping[str, str]) -> list[Path]:
-    """Return where a browser usually lies that is not on the PATH.
+def install_paths(browser: Browser, platform: str, environment: Mapping[str, str]) -> list[Path]:
+    """Return the usual paths of a browser that is not on the PATH.
 
     Args:
-        browser: which.
+        browser: to be found.
         platform: as in ``sys.platform``.
         environment: as in ``os.environ``.
     """
@@ -93,15 +93,16 @@ def app_command(program: str, url: str, profile: Path, *, root: bool = False) ->
     Args:
         program: the browser.
         url: what to show.
-        profile: a folder of its own, with which the process serves this window alone.
+        profile: a folder of the window's own, so that the process serves this window alone.
         root: whether it runs as root, for whom Chromium has no sandbox.
     """
+    width, height = WINDOW_SIZE_PIXELS
     return [
         program,
         f"--app={url}",
         f"--user-data-dir={profile}",
-        f"--window-size={SIZE[0]},{SIZE[1]}",
-        # Nothing that a new profile would ask, fetch, or leave running.
+        f"--window-size={width},{height}",
+        # A new profile would otherwise ask questions, fetch updates or leave processes running.
         "--no-first-run",
         "--no-default-browser-check",
         "--disable-background-networking",
@@ -111,17 +112,19 @@ def app_command(program: str, url: str, profile: Path, *, root: bool = False) ->
         "--disable-features=Translate",
         "--password-store=basic",
         "--use-mock-keychain",
-        *(["--no-sandbox", "--test-type"] if root else []),  # and no bar that warns of it
+        *(["--no-sandbox", "--test-type"] if root else []),  # the second hides the warning
     ]
 
 
-def ways() -> Iterator[Way]:
-    """Yield the ways to a window that this computer has, the best first."""
+def window_programs() -> Iterator[WindowProgram]:
+    """Yield the installed programs that can show a window, the best first."""
     if find_spec("webview") is not None:
-        yield Way("pywebview", lambda url, profile: [sys.executable, "-m", WINDOW, url])
+        yield WindowProgram(
+            "pywebview", lambda url, profile: [sys.executable, "-m", WINDOW_MODULE, url]
+        )
     for browser in BROWSERS:
         found = [shutil.which(command) for command in browser.commands]
-        found += [str(place) for place in places(browser, sys.platform, os.environ)]
+        found += [str(path) for path in install_paths(browser, sys.platform, os.environ)]
         program = next((p for p in found if p is not None and Path(p).is_file()), None)
         if program is not None:
-            yield Way(browser.name, partial(app_command, program, root=is_root()))
+            yield WindowProgram(browser.name, partial(app_command, program, root=is_root()))

@@ -1,4 +1,4 @@
-"""Serving the dashboard on an address of one's own, loopback unless told otherwise."""
+"""Server: the dashboard on an address of this computer, by default loopback."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from m2n2lab.config.settings import Settings
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.errors import InputError
 
-from ..dashboard import dashboard, open_desk
+from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
-from ..session.run_recorder import sweep
+from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
-from ..session.stepper import here
+from ..session.stepper import no_workers
 from .window import Window, check_screen
 
 if TYPE_CHECKING:
     from m2n2lab.executors import Crew
 
-TRIM_EVERY = 15_000
-"""Milliseconds after which memory that searches have freed is given back."""
+TRIM_MILLISECONDS = 15_000
+"""Time between two returns of freed memory to the system."""
 
-LOOK_EVERY = 200
-"""Milliseconds between two looks at the pages that are open, for a window."""
+POLL_MILLISECONDS = 200
+"""Time between two checks of the open pages, for a window."""
 
 
 def check_port(host: str, port: int) -> None:
-    """See that a port can be listened on.
+    """Check that the dashboard can listen on a port.
 
     Raises:
-        InputError: no port number, taken, not allowed, or no such address.
+        InputError: it is no port number, in use or not allowed, or there is no such address.
     """
     if not 0 < port < 65536:
-        raise InputError(f"A port must be from 1 to 65535, but {port} came; try 5006.")
+        raise InputError(f"port must be an integer in [1, 65535], got {port}; try 5006.")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, type, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with socket.socket(family, kind, protocol) as probe:
+        with socket.socket(family, type, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -69,11 +69,11 @@ def serve_dashboard(
     window: bool = False,
     shared: bool = False,
     store: Path | None = None,
-    executor: Callable[[Settings], Crew | None] = here,
+    executor: Callable[[Settings], Crew | None] = no_workers,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
-    Searches that run then end after the step that is under way.
+    Running searches then end after their current step.
 
     Args:
         settings: the search that each page starts with.
@@ -81,46 +81,48 @@ def serve_dashboard(
         origins: ``host:port`` of further pages that may open a websocket here.
         show: open the page in a browser.
         window: open it in a window of its own; closing that ends the server too.
-        shared: one search that all pages watch and steer, and that goes on without them.
-        store: where all runs are recorded; by default in files that are removed with them.
+        shared: all pages watch and steer one search, which goes on without them.
+        store: where all runs are recorded; by default in temporary files that end with them.
         executor: makes the workers of one run; by default there are none.
 
     Raises:
-        InputError: a port that cannot be listened on, no screen for a window, or a store that
-            cannot be written.
+        InputError: the port cannot be used, there is no screen for a window, or the store cannot
+            be written.
     """
     if window:
         check_screen()
     check_port(host, port)
-    sweep()
-    task = build_task(settings)  # bad data shows now, and pages open sooner
-    # Held as long as pages come and go, so that no other process takes it meanwhile.
+    remove_orphans()
+    task = build_task(settings)  # bad data is reported now, and pages open sooner
+    # Locked while pages come and go, so that no other process records into it meanwhile.
     held = None if store is None else Writer.open(store)
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]
-    desk = open_desk(settings, task, True, store, executor) if shared else None
+    browser_session = (
+        open_browser_session(settings, task, True, store, executor) if shared else None
+    )
     pn.extension()
     keep_quiet()
     server = pn.serve(
-        {"/": lambda: dashboard(settings, task, desk, store, executor)},
+        {"/": lambda: dashboard(settings, task, browser_session, store, executor)},
         address=host,
         port=port,
         websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
         show=show,
         start=False,
         title="m2n2lab",
-        # A page that was closed is forgotten after half a minute (its search ends before, see
-        # ``desks``). Not sooner: the time also runs while a slow browser still loads scripts, and
-        # a session that it comes too late for is made anew, without a page.
+        # A closed page is forgotten after half a minute (its search ends before, see
+        # ``browser_sessions``). Not sooner: the time also runs while a slow browser loads scripts,
+        # and a page that asks for its session too late gets a new one, which is empty.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=30_000,
         verbose=False,
     )
-    # What is imported stays. Searching its 400,000 objects for garbage would stop all pages and
-    # searches for a third of a second, each time that a few pages have been opened
+    # Imported objects stay. Searching all 400,000 of them for garbage would stop all pages and
+    # searches for a third of a second whenever a few pages have been opened
     # (benchmarks/dashboard_latency.py).
     gc.freeze()
     server.start()
-    PeriodicCallback(give_back, TRIM_EVERY).start()
+    PeriodicCallback(trim_memory, TRIM_MILLISECONDS).start()
     shown = "localhost" if host in ("127.0.0.1", "::1") else host
     print(f"m2n2lab is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
     opened = _open_window(server, host, port) if window else None
@@ -133,15 +135,15 @@ def serve_dashboard(
     ended = close_all()
     if held is not None:
         held.close()
-    if not ended:  # waiting for a step that takes longer would look like a server that hangs
+    if not ended:  # a server that waits for a long step would seem to hang
         os._exit(0)
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system, in some 10 ms.
 
-    GNU's C library keeps it for each thread by itself, and each search has a thread of its own: a
-    server on which searches come and go would grow by some 3 MB with each. Others have no need.
+    GNU's C library keeps freed memory per thread, and each search has its own thread: a server
+    would grow by some 3 MB with each search. Other C libraries need no such call.
     """
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -152,12 +154,12 @@ def give_back() -> None:
 def _open_window(server: Server, host: str, port: int) -> Window:
     """Open the page in a window as soon as the server answers; closing that ends the server."""
     loop = server.io_loop
-    this = host in ("127.0.0.1", "::1", "0.0.0.0", "::", "")
-    address = "localhost" if this else f"[{host}]" if ":" in host else host
+    local = host in ("127.0.0.1", "::1", "0.0.0.0", "::", "")
+    address = "localhost" if local else f"[{host}]" if ":" in host else host
     window = Window(f"http://{address}:{port}/", lambda: loop.add_callback(loop.stop))
-    loop.add_callback(window.open)  # a loop that runs answers
-    PeriodicCallback(lambda: window.look(server.get_sessions()), LOOK_EVERY).start()
-    # A terminal that is closed takes the window with it, unless told not to (nohup).
+    loop.add_callback(window.open)  # called once the loop runs, so the server answers
+    PeriodicCallback(lambda: window.check(server.get_sessions()), POLL_MILLISECONDS).start()
+    # Closing the terminal closes the window too, unless the signal is ignored (nohup).
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda number, frame: loop.add_callback(loop.stop))
     return window

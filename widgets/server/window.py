@@ -1,7 +1,7 @@
-"""The lab in a window of its own: pywebview's, else a browser's in app mode, else a browser's page.
+"""Desktop window: pywebview's, else a browser's in app mode, else a page of the default browser.
 
-A window is a child process that lives as long as it is open, so the server knows when it is closed.
-Run as a program, with an address, this file is that child for pywebview, whose loop wants a main
+A window is a child process that runs as long as it is open, so the server knows when it is closed.
+Run as a program, with an address, this file is that child for pywebview, whose loop needs the main
 thread.
 """
 
@@ -24,25 +24,25 @@ from typing import Protocol
 
 from m2n2lab.utils.errors import InputError
 
-from .browsers import SIZE, is_root, ways
+from .browsers import WINDOW_SIZE_PIXELS, is_root, window_programs
 
-PATIENCE = 5.0
-"""Seconds that a window has to end when it is asked to."""
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""Time that a window has to end when it is closed."""
 
-STAYS = sys.platform == "darwin"
-"""Whether a browser goes on without windows, so that only the page tells when that is closed."""
+BROWSER_OUTLIVES_WINDOW = sys.platform == "darwin"
+"""Whether a browser runs on without windows, so that only its page shows when one was closed."""
 
 
-class Page(Protocol):
-    """What the server knows of a page (a Bokeh session)."""
+class ServedSession(Protocol):
+    """A Bokeh session: a page that is open, or was until a moment ago."""
 
     @property
     def connection_count(self) -> int:
-        """How many browser pages hold it open."""
+        """Number of browser pages connected to it."""
 
 
 def check_screen() -> None:
-    """See that there is a screen to open a window on.
+    """Check that there is a screen to open a window on.
 
     Raises:
         InputError: there is none.
@@ -56,16 +56,16 @@ def check_screen() -> None:
 
 
 class Window:
-    """The page in a window, and what happens when it is closed.
+    """The page in a window, and a callback when the window is closed.
 
     Args:
         url: the page; a server must answer there.
-        ended: called, in a thread of the window's own, when it was closed.
+        closed: called, in a thread of the window's own, when a person has closed it.
     """
 
-    def __init__(self, url: str, ended: Callable[[], object]) -> None:
+    def __init__(self, url: str, closed: Callable[[], object]) -> None:
         self._url = url
-        self._ended = ended
+        self._closed = closed
         self._shown = False  # whether the page has been seen in a browser
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,42 +76,44 @@ class Window:
         """Open it; returns at once."""
         self._thread.start()
 
-    def look(self, pages: Sequence[Page]) -> None:
-        """Take note of the pages that are open; to be called a few times a second."""
-        if any(page.connection_count for page in pages):
+    def check(self, sessions: Sequence[ServedSession]) -> None:
+        """Check which pages are open; to be called a few times a second."""
+        if any(session.connection_count for session in sessions):
             self._shown = True
-        elif STAYS and self._shown and not pages and (process := self._process) is not None:
+        elif (
+            BROWSER_OUTLIVES_WINDOW and self._shown and not sessions and (process := self._process)
+        ):
             _signal(process, signal.SIGTERM)
 
     def close(self) -> None:
-        """Close it, if it is open, and wait until nothing is left of it."""
+        """Close it, if it is open, and wait until its processes have ended."""
         with self._lock:
             self._closing = True
             process = self._process
         if process is not None:
             _signal(process, signal.SIGTERM)
             try:
-                process.wait(PATIENCE)
+                process.wait(CLOSE_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 _kill(process)
         if self._thread.is_alive():
-            self._thread.join(PATIENCE)
+            self._thread.join(CLOSE_TIMEOUT_SECONDS)
 
     def _show(self) -> None:
-        """Try one way after the other, until one has shown the page."""
-        for way in ways():
+        """Try one program after the other, until one has shown the page."""
+        for program in window_programs():
             folder = Path(tempfile.mkdtemp(prefix="m2n2lab-"))
             try:
-                failure = self._run(way.command(self._url, folder / "profile"), folder / "log")
+                failure = self._run(program.command(self._url, folder / "profile"), folder / "log")
             finally:
                 _remove(folder)
             if self._closing:
                 return
             if self._shown:
                 print("The window was closed: the lab ends.", flush=True)
-                self._ended()
+                self._closed()
                 return
-            print(f"{way.name} opened no window: {failure}", flush=True)
+            print(f"{program.name} opened no window: {failure}", flush=True)
         print(
             "A window of its own needs pywebview or a browser such as Chromium, Chrome or Edge; "
             "the page opens in the default browser instead, and Ctrl-C ends the lab.",
@@ -121,7 +123,7 @@ class Window:
             print(f"No browser was found: open {self._url} in one.", flush=True)
 
     def _run(self, command: list[str], log: Path) -> str:
-        """Run a program until it ends; returns its last words."""
+        """Run a program until it ends; returns the last line that it printed."""
         with log.open("wb") as file, self._lock:
             if self._closing:
                 return ""
@@ -141,13 +143,14 @@ class Window:
         with self._lock:
             self._process = None
         _kill(process)
-        # A browser complains of the message bus whatever happens.
-        said = [
-            line for line in log.read_text(errors="replace").splitlines() if "dbus/" not in line
+        # A browser always complains about the message bus.
+        lines = [
+            line.strip()
+            for line in log.read_text(errors="replace").splitlines()
+            if line.strip() and "dbus/" not in line
         ]
-        words = [*filter(None, map(str.strip, said))]
-        # Without where in its source and when a browser says it.
-        return re.sub(r"^\[[^]]*\] *", "", words[-1]) if words else f"it ended with {status}."
+        # Without a browser's time stamp and place in its source.
+        return re.sub(r"^\[[^]]*\] *", "", lines[-1]) if lines else f"it ended with {status}."
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
@@ -160,13 +163,13 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that does not listen, and what is left of all that it started."""
+    """Kill a process and all that it started."""
     _signal(process, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder that processes which are about to end may still write to."""
-    until = time.monotonic() + PATIENCE
+    """Remove a folder that ending processes may still write to."""
+    until = time.monotonic() + CLOSE_TIMEOUT_SECONDS
     while folder.exists() and time.monotonic() < until:
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
@@ -181,9 +184,10 @@ def main(url: str) -> None:
         import webview
 
         webview.settings["ALLOW_DOWNLOADS"] = True
-        webview.create_window("m2n2lab", url, width=SIZE[0], height=SIZE[1])
+        width, height = WINDOW_SIZE_PIXELS
+        webview.create_window("m2n2lab", url, width=width, height=height)
         webview.start()
-    except Exception as error:  # said on the terminal of the server, in one line
+    except Exception as error:  # shown on the terminal of the server, in one line
         sys.exit(f"{error}")
 
 

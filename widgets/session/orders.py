@@ -1,4 +1,4 @@
-"""Orders: what pages ask of a search, in a mailbox that its worker empties."""
+"""Orders: what pages ask of a search, in a mailbox that its worker reads."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from m2n2lab.utils.errors import choose
 
-from .gallery import Looking
+from .gallery import GalleryRequest
 from .workbench import VOTES, Choice, Filter
 
 if TYPE_CHECKING:
     from m2n2lab.core.records import Proposal
 
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
-"""Seconds that a step takes at least, by name."""
+"""Least seconds of a step, by name."""
 
 COMMANDS = ("merge", "undo", "propose", "preview", *VOTES)
-"""What can be done with the bench: merge the child into the archive, take that back, put the
-search's next proposal on it, preview what is on it where that is slow, or choose between
-pictures."""
+"""Commands to the bench: merge the child into the archive, undo that, put the search's next
+proposal on the bench, preview what is on it where that is slow, or vote between pictures."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,17 @@ class Orders:
     """All that is asked of a search at one moment.
 
     Attributes:
-        running: step until another order.
+        running: step until something else is ordered.
         steps: steps to take, if it is not running.
         pace: least seconds of a step while it is running.
         filter: which data points are shown.
-        choice: what is wanted on the bench.
+        choice: the pair, split and mix wanted on the bench.
         chosen: the member whose page is open; ``None`` for the best.
-        mapping: whether the landscape is filled in; ``None`` where that was not ordered.
+        mapping: whether to fill in the landscape; ``None`` if nothing was ordered.
         attended: whether a page shows the search.
-        past: the step that is looked back at; ``None`` for the present.
-        looking: what is wanted of the gallery; ``None`` where it is not shown.
-        commands: what is done once with the bench, and for a merge the proposal that was shown.
+        past: the step whose archive is shown; ``None`` for the present.
+        gallery: what to draw; ``None`` while the gallery is not shown.
+        commands: each is carried out once, for a merge with the proposal that was shown.
         halted: stop an evaluation that is under way.
         closed: end the worker.
     """
@@ -53,28 +52,28 @@ class Orders:
     mapping: bool | None = None
     attended: bool = True
     past: int | None = None
-    looking: Looking | None = None
+    gallery: GalleryRequest | None = None
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     halted: bool = False
     closed: bool = False
 
     @property
     def stepping(self) -> bool:
-        """Whether another step is to be taken."""
+        """Whether another step is ordered."""
         return self.running or self.steps > 0
 
     @property
     def busy(self) -> bool:
-        """Whether more than one step is to be taken, so that none of them is looked at closely."""
+        """Whether more than one step is ordered, so that no single one is looked at closely."""
         return self.running or self.steps > 1
 
 
 class Mailbox:
-    """The orders of one search: its worker takes them, all others give them and never wait.
+    """The orders of one search: its worker takes them; other threads give them and never wait.
 
     Attributes:
         now: the orders, replaced as a whole.
-        taken: the orders that the worker took last, without what is done once.
+        taken: the orders that the worker took last, without its commands and the step taken.
     """
 
     def __init__(self) -> None:
@@ -89,11 +88,11 @@ class Mailbox:
         self._order(running=True, halted=False)
 
     def pause(self) -> None:
-        """Stop after the step that is under way, or within it where a model is answering."""
+        """Stop after the current step, or within it if a model is answering."""
         self._order(running=False, steps=0, halted=True)
 
     def toggle(self) -> None:
-        """Pause, or run: the opposite of the last order, however far the worker is."""
+        """Pause or run: the opposite of the last order, even before the worker has followed it."""
         if self.running:
             self.pause()
         else:
@@ -112,14 +111,14 @@ class Mailbox:
         """Set which data points are shown."""
         self._order(filter=wanted)
 
-    def choose(self, **parts: int | float | None) -> None:
-        """Change what is on the bench: ``a``, ``b``, ``split``, ``mix``.
+    def choose(self, **fields: int | float | None) -> None:
+        """Change fields of the choice on the bench: ``a``, ``b``, ``split``, ``mix``.
 
-        It is previewed at once, or when ``preview`` is ordered where that is slow.
+        It is previewed at once, or, where that is slow, when ``preview`` is ordered.
         """
         with self._changed:
-            choice = replace(self.now.choice, **parts)  # type: ignore[arg-type]
-            if parts.keys() & {"a", "b"} and "seed" not in parts:
+            choice = replace(self.now.choice, **fields)  # type: ignore[arg-type]
+            if fields.keys() & {"a", "b"} and "seed" not in fields:
                 choice = replace(choice, seed=None)
             self._order(choice=choice)
 
@@ -127,30 +126,30 @@ class Mailbox:
         """Open a member's page and follow its ancestors."""
         self._order(chosen=member)
 
-    def look(self, step: int | None) -> None:
-        """Show the archive as it was after a step, or, for ``None``, as it is."""
+    def view_step(self, step: int | None) -> None:
+        """Show the archive as it was after a step, or, for ``None``, as it is now."""
         if step != self.now.past:
             self._order(past=step)
 
-    def look_at(self, looking: Looking | None) -> None:
-        """Set what is wanted of the gallery, which is drawn only while a page shows it."""
-        if looking != self.now.looking:
-            self._order(looking=looking)
+    def view_gallery(self, request: GalleryRequest | None) -> None:
+        """Set what the gallery shows; it is drawn only while a page shows it."""
+        if request != self.now.gallery:
+            self._order(gallery=request)
 
     def map(self, on: bool) -> None:
-        """Go on with the landscape of the pair on the bench, or leave it as it is."""
+        """Map the landscape of the pair on the bench further, or stop."""
         self._order(mapping=on)
 
     def command(self, name: str, shown: Proposal | None = None) -> None:
-        """Order one of ``COMMANDS``, to be done between two steps.
+        """Order one of ``COMMANDS``, carried out between two steps.
 
         Args:
-            name: which.
-            shown: for a merge, the proposal that the page shows; another one, put on the bench
-                from another page meanwhile, is not merged.
+            name: the command.
+            shown: for a merge, the proposal that the page shows; if another page has put another
+                one on the bench meanwhile, that is not merged.
 
         Raises:
-            InputError: an unknown one.
+            InputError: no such command.
         """
         order = choose("command", name, COMMANDS), shown
         with self._changed:
@@ -167,28 +166,28 @@ class Mailbox:
 
     @property
     def running(self) -> bool:
-        """Whether a run or more steps are ordered, however far the worker is."""
+        """Whether steps are ordered, even before the worker takes them."""
         return self.now.stepping
 
     @property
     def past(self) -> int | None:
-        """The step that the page wants to see, however far the worker is; ``None`` for now."""
+        """The step that is ordered to be shown; ``None`` for the present."""
         return self.now.past
 
     @property
     def choice(self) -> Choice:
-        """What the page wants on the bench, however far the worker is."""
+        """What is ordered to be on the bench."""
         return self.now.choice
 
-    def wake(self) -> None:
-        """Have a worker that waits look again whether it should."""
+    def notify(self) -> None:
+        """Have a waiting worker check again whether it should wait."""
         with self._changed:
             self._changed.notify_all()
 
     # -- from the worker -------------------------------------------------------------------------
 
     def take(self) -> Orders:
-        """Return the orders, and take off them what is done once."""
+        """Return the orders, and remove their commands and one step."""
         with self._changed:
             orders = self.now
             if orders.steps or orders.commands:
@@ -198,41 +197,41 @@ class Mailbox:
 
     @property
     def new(self) -> bool:
-        """Whether there are other orders than those that were taken last."""
+        """Whether orders have changed since they were taken last."""
         return self.now is not self.taken
 
     def wait(self, seconds: float | None = None, until: Callable[[], bool] | None = None) -> None:
         """Wait for new orders.
 
         Args:
-            seconds: how long at most.
-            until: what else ends the wait; asked when ``wake`` is called.
+            seconds: most time to wait.
+            until: another condition that ends the wait; checked when ``notify`` is called.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.new or (until is not None and until()), seconds)
 
-    def rest(self) -> None:
-        """Withdraw what would be gone on with: a step or a preview has failed."""
+    def withdraw(self) -> None:
+        """Withdraw steps and mapping: a step or a preview has failed."""
         self._order(running=False, steps=0, mapping=False)
 
-    def put(self, choice: Choice, over: tuple[Choice, ...] | None = None) -> None:
-        """Replace what is wanted on the bench.
+    def replace_choice(self, choice: Choice, old: tuple[Choice, ...] | None = None) -> None:
+        """Replace the choice on the bench.
 
         Args:
-            choice: what is wanted instead.
-            over: replace one of these only, as others are newer; by default any.
+            choice: the new one.
+            old: replace only one of these, as any other is newer; by default any.
         """
         with self._changed:
-            if over is None or self.now.choice in over:
+            if old is None or self.now.choice in old:
                 self._order(choice=choice)
 
-    def stop_looking(self, step: int) -> None:
-        """Withdraw the order to look back at a step, unless there is another one by now."""
+    def leave_step(self, step: int) -> None:
+        """Withdraw the order to show a step, unless another one is ordered by now."""
         with self._changed:
             if self.now.past == step:
                 self._order(past=None)
 
-    def _order(self, **wishes: Any) -> None:
+    def _order(self, **changes: Any) -> None:
         with self._changed:
-            self.now = replace(self.now, **wishes)
+            self.now = replace(self.now, **changes)
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Previews, the landscape and pictures of the pair on the bench, made as pages order them."""
+"""Previews: the bench and its landscape and gallery, kept up to date with the orders."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
     from m2n2lab.core.evolver import Evolver
 
-PREVIEW_EVERY = 3.0
-"""Least seconds between two previews of a pair that was not chosen, while the search runs."""
+PREVIEW_SECONDS = 3.0
+"""Least time between two previews of a pair that was not chosen, while the search runs."""
 
-COARSE = 25
+COARSE_CELLS = 25
 """Cells of the landscape of a pair that was not chosen, while the search runs."""
 
 
 class Previews:
     """A workbench that is kept up to date with the orders; only the worker uses it.
 
-    Where a child takes seconds, what is evaluated at rest makes room for steps as soon as some are
-    ordered, and is begun anew when no more are.
+    Where a child takes seconds, an evaluation at rest is stopped as soon as steps are ordered, and
+    begun again when no more are.
 
     Args:
         evolver: the search.
         lineage: of its members.
-        orders: of the search; a proposal of its own is put into them.
-        follow: whether a parent that was chosen and has died is replaced by a member that lives.
+        orders: of the search; the search's own proposal is written into them.
+        follow: whether a chosen parent that has died is replaced by a living member.
 
     Attributes:
-        workbench: the bench itself.
-        turn: of the evolver.
+        workbench: the bench.
+        turn: the evolver's lock.
     """
 
     def __init__(self, evolver: Evolver, lineage: Lineage, orders: Mailbox, follow: bool) -> None:
@@ -45,25 +45,25 @@ class Previews:
         self._done = False  # whether a page waits for what was done in ``serve``
         self._orders = orders
         self._follow = follow
-        self._benched: tuple[Choice, Filter] | None = None  # what was previewed last
-        self._previewed = 0.0  # when
+        self._previewed: tuple[Choice, Filter] | None = None  # last
+        self._previewed_at = 0.0
 
     def serve(self, orders: Orders, step_first: bool) -> bool:
-        """Do what was ordered of the bench, and preview what is on it now.
+        """Carry out the commands to the bench, and preview what is on it now.
 
         Args:
             orders: as they were taken.
-            step_first: preview only what is ordered as a command.
+            step_first: preview only if that is a command.
 
         Returns:
             Whether a page waits for what was done.
 
         Raises:
-            Halted: a preview was stopped; it is made at the next call that is not ``step_first``.
+            Halted: a preview was stopped; the next call that is not ``step_first`` makes it.
         """
         with self.turn():
             self._serve(orders, step_first)
-        done, self._done = self._done, False  # not where it was stopped: the next call says so
+        done, self._done = self._done, False  # not reached if stopped: the next call returns it
         return done
 
     def _serve(self, orders: Orders, step_first: bool) -> None:
@@ -81,25 +81,26 @@ class Previews:
                 forced = True
                 if name == "propose":
                     choice = bench.propose()
-                    self._orders.put(choice)
+                    self._orders.replace_choice(choice)
         done = bool(orders.commands) and bench.note
-        if self._follow and (living := bench.living(choice))[0] != choice:
-            self._orders.put(living[0], over=(choice, orders.choice))
+        if self._follow and (living := bench.with_living_parents(choice))[0] != choice:
+            self._orders.replace_choice(living[0], old=(choice, orders.choice))
             choice = living[0]
-        old, dated = self._benched, bench.dated
+        old, outdated = self._previewed, bench.outdated
         due = not step_first and self._due(replace(orders, choice=choice))
         if not forced and not due:
             return
-        self._benched, self._previewed, self._done = (choice, wanted), time.monotonic(), True
-        # What became of a merge is still to be read when the next pair is shown.
+        self._previewed, self._previewed_at = (choice, wanted), time.monotonic()
+        self._done = True
+        # The outcome of a merge stays when the next pair is shown unasked.
         note = bench.note if old and old[0] == choice else ""
         try:
-            if old and old[0] == choice and not dated and not forced:
+            if old and old[0] == choice and not outdated and not forced:
                 bench.answer(wanted)
                 return
             bench.show(choice, wanted)
         except Halted:
-            self._benched = None  # it is made once no more steps are wanted
+            self._previewed = None  # made once no more steps are ordered
             raise
         bench.note = bench.note or note
         if self._follow:
@@ -107,32 +108,32 @@ class Previews:
             bench.note = " ".join(note for note in notes if note)
 
     def _due(self, orders: Orders) -> bool:
-        """Return whether there is something to preview: a choice, or a new pair if none is made."""
+        """Return whether to preview: another choice or, without one, another pair."""
         bench = self.workbench
-        if self._benched is None:
+        if self._previewed is None:
             return True
-        choice, wanted = self._benched
+        choice, wanted = self._previewed
         if orders.choice != choice:
             return not bench.slow
         if orders.filter != wanted:
             return True
-        late = not orders.busy or time.monotonic() - self._previewed > PREVIEW_EVERY
-        if choice.a is not None or bench.data is None or not bench.dated:
+        late = not orders.busy or time.monotonic() - self._previewed_at > PREVIEW_SECONDS
+        if choice.a is not None or bench.data is None or not bench.outdated:
             return False
         return not orders.busy and bench.stale if bench.slow else late
 
     def pending(self, choice: Choice) -> bool:
-        """Return whether a choice waits for the order to preview it, because that is slow."""
-        return self.workbench.slow and self._benched is not None and choice != self._benched[0]
+        """Return whether a choice is previewed only on command, because that is slow."""
+        return self.workbench.slow and self._previewed is not None and choice != self._previewed[0]
 
     def mapping(self, orders: Orders) -> bool:
-        """Return whether more of the landscape is wanted."""
+        """Return whether the landscape is to be mapped further."""
         known = self.workbench.landscape
         if known is None or known.complete or not orders.attended:
             return False
         if orders.mapping is not None or self.workbench.slow:
             return bool(orders.mapping)
-        return not orders.busy or orders.choice.a is not None or known.done < COARSE
+        return not orders.busy or orders.choice.a is not None or known.done < COARSE_CELLS
 
     def explore(self) -> None:
         """Evaluate one more cell of the landscape."""
@@ -141,13 +142,13 @@ class Previews:
             self.workbench.explore()
 
     def paint(self, orders: Orders) -> bool:
-        """Draw some of what the gallery lacks; returns whether it lacked something."""
-        if orders.looking is None:  # then no turn is waited for
+        """Draw some missing pictures of the gallery; returns whether there were any."""
+        if orders.gallery is None:  # no need to wait for the turn
             return False
         self.turn.give_way()
         with self.turn():
-            if not self.workbench.look(orders.looking):
+            if not self.workbench.update_gallery(orders.gallery):
                 return False
             self.workbench.gallery.draw()
-            self.workbench.look(orders.looking)
+            self.workbench.update_gallery(orders.gallery)
             return True

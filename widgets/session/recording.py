@@ -1,4 +1,4 @@
-"""The past of a search, as far as its worker has recorded it."""
+"""Recording: the past of a search, as far as its worker has recorded it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
     from .orders import Mailbox
-    from .run_recorder import Past, Tape
+    from .run_recorder import RunRecorder
+    from .snapshot import Past
 
 
-def unrecorded(evolver: Evolver) -> str:
-    """Say why there is no past of a search that is not recorded."""
+def not_recorded(evolver: Evolver) -> str:
+    """Return why a search that is not recorded has no past."""
     return "The steps of this search are not recorded, so its past cannot be looked at."
 
 
-class Recorded:
-    """What is recorded of one search, and the step of it that is looked at.
+class Recording:
+    """What is recorded of one search, and the step that is looked at.
 
     Only the worker uses it, but for ``branch``.
 
@@ -29,71 +30,74 @@ class Recorded:
 
     Attributes:
         past: the archive of the step that is looked at; ``None`` for the present.
-        untaped: why nothing is recorded, in words.
+        unrecorded_reason: why nothing is recorded; empty otherwise.
     """
 
     def __init__(self, orders: Mailbox) -> None:
         self.past: Past | None = None
-        self.untaped = ""
+        self.unrecorded_reason = ""
         self._orders = orders
-        self._tape: Tape | None = None  # is branched from in any thread
-        self._begun = threading.Event()  # set once there is one or not, or the worker has ended
+        self._recorder: RunRecorder | None = None  # is branched from in any thread
+        self._begun = (
+            threading.Event()
+        )  # set once it is known whether there is one, or the worker has ended
 
     def branch(self, step: int) -> Evolver:
-        """Return an evolver as the search was after a step; can be called in any other thread.
+        """Return an evolver as the search was after a step; may be called in any other thread.
 
         Waits for a search that has just been started.
 
         Raises:
-            InputError: it is not recorded, or cannot be taken up again there.
+            InputError: it is not recorded, or cannot be resumed there.
         """
         self._begun.wait()
-        tape = self._tape
-        if tape is None:
-            raise InputError(self.untaped or "The search never began: nothing branches from it.")
-        return tape.branch(step)
+        recorder = self._recorder
+        if recorder is None:
+            reason = self.unrecorded_reason or "The search never began: nothing branches from it."
+            raise InputError(reason)
+        return recorder.branch(step)
 
-    def begin(self, tape: Tape | str) -> None:
-        """Set what the search is recorded on, or why it is not."""
-        if isinstance(tape, str):
-            self.untaped = tape
+    def begin(self, recorder: RunRecorder | str) -> None:
+        """Set the search's recorder, or why it has none."""
+        if isinstance(recorder, str):
+            self.unrecorded_reason = recorder
         else:
-            self._tape = tape
+            self._recorder = recorder
         self._begun.set()
 
     @property
     def first(self) -> int | None:
         """The earliest step that can be looked at again; ``None`` where none can."""
-        return None if self._tape is None else self._tape.first
+        return None if self._recorder is None else self._recorder.first
 
-    def look(self, step: int | None) -> bool:
-        """Look at the archive of a step, or at the present; returns whether that is another one.
+    def select(self, step: int | None) -> bool:
+        """Select the archive of a step, or the present; returns whether that is another one.
 
         Raises:
             StoreError: the recording cannot be written or read.
         """
-        tape = self._tape
-        if step is not None and (tape is None or not tape.first <= step < tape.last):
-            self._orders.stop_looking(step)  # it is the present, or was taken back
+        recorder = self._recorder
+        if step is not None and (recorder is None or not recorder.first <= step < recorder.last):
+            self._orders.leave_step(step)  # it is the present, or was undone
             step = None
         if step == (self.past and self.past.step):
             return False
         self.past = None
-        if step is not None and tape is not None:
+        if step is not None and recorder is not None:
             try:
-                self.past = tape.look(step)
+                self.past = recorder.past(step)
             except BaseException:
-                self._orders.stop_looking(step)  # or it would be tried for ever
+                self._orders.leave_step(step)  # or it would be tried again and again
                 raise
         return True
 
     def close(self) -> None:
-        """Write what waits, and let go of the store."""
+        """Write the last steps and close the store."""
         self._begun.set()
-        if self._tape is not None:
-            self._tape.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def forget(self) -> None:
-        """Let go of the search, which has ended."""
-        self._tape = None
-        self.untaped = "The search has ended: nothing branches from it any more."
+        """Release the search, which has ended."""
+        self._recorder = None
+        self.unrecorded_reason = "The search has ended: nothing branches from it any more."

@@ -1,76 +1,58 @@
-"""What a session keeps of its search, so that a page can look back, and branch from there."""
+"""Run recorder: what a session keeps of its search, so that a page can look back and branch."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2n2lab.analysis.maps import AttractionData, NichesData, attraction_data, niches_data
+from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.store import Recorder, StoreError, branch, replay
 from m2n2lab.store.writer import in_use
 from m2n2lab.utils.errors import InputError
+
+from .snapshot import ACCEPTANCE_WINDOW_CHILDREN, Past
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
 
 log = logging.getLogger("m2n2lab")
 
-LIVED_OVER = 1_000
-"""Children of which the share that lived is told."""
+FOLDER_PREFIX, STORE_NAME = "m2n2lab-tape-", "run.db"
+"""Names of a temporary recording: the start of its folder's, and the store in it."""
+
+STORE_CREATION_SECONDS = 60.0
+"""Time in which the store may still be missing from its folder."""
 
 
-PREFIX, FILE = "m2n2lab-tape-", "run.db"
-"""What temporary recordings are called: the folder, and the store in it."""
+def remove_orphans() -> int:
+    """Remove temporary recordings of killed processes; returns how many.
 
-YOUNG = 60.0
-"""Seconds in which a folder may still wait for the store to be made in it."""
-
-
-def sweep() -> int:
-    """Remove temporary recordings of processes that were killed; returns how many.
-
-    Whoever records holds the store's lock, which ends with its process.
+    A recording process holds the store's lock, which ends with it.
     """
-    swept = 0
-    for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
+    removed = 0
+    for folder in Path(gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         try:
-            if time.time() - folder.stat().st_mtime > YOUNG and not in_use(folder / FILE):
+            age = time.time() - folder.stat().st_mtime
+            if age > STORE_CREATION_SECONDS and not in_use(folder / STORE_NAME):
                 shutil.rmtree(folder)
-                swept += 1
-        except OSError:  # of somebody else, or just gone
+                removed += 1
+        except OSError:  # another user's, or just removed
             continue
-    return swept
+    return removed
 
 
-@dataclass(frozen=True)
-class Past:
-    """The archive as it was after a step; its fields are those of a ``Snapshot`` of then."""
-
-    step: int
-    accepted: float
-    best: int
-    train: float
-    test: float
-    mean: float
-    coverage: float
-    size: int
-    niches: NichesData
-    attraction: AttractionData
-
-
-class Tape:
-    """A recording of one search: in the user's own store, or in a file that ends with the tape.
+class RunRecorder:
+    """Records one search, in the user's own store or in a temporary one that ends with it.
 
     Args:
-        evolver: the search, from how it stands now.
+        evolver: the search, recorded from its current step on.
         title: what to call the run.
         store: the user's own; ``None`` for a temporary one.
 
@@ -83,18 +65,18 @@ class Tape:
         self._evolver = evolver
         self._folder: TemporaryDirectory[str] | None = None
         if store is None:
-            self._folder = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-            store = Path(self._folder.name, FILE)
-        came = evolver.stored
+            self._folder = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
+            store = Path(self._folder.name, STORE_NAME)
+        stored = evolver.stored
         self.first = evolver.generation
-        self._test = evolver.test  # of the members before the first step nobody else keeps it
+        self._test = evolver.test  # kept nowhere else for the members before the first step
         try:
             self._recorder = Recorder(evolver, store, title)
         except BaseException:
             self._remove()
             raise
         if self._folder is not None:
-            evolver.stored = came  # nobody can go on from what will be removed
+            evolver.stored = stored  # a store that will be removed cannot be resumed
 
     @property
     def path(self) -> Path:
@@ -103,28 +85,28 @@ class Tape:
 
     @property
     def run(self) -> int:
-        """The number of the run in it."""
+        """Number of the run in the store."""
         return self._recorder.run
 
     @property
     def last(self) -> int:
-        """The step that the search has come to."""
+        """Last step of the search so far."""
         return self._evolver.generation
 
-    def look(self, step: int) -> Past:
+    def past(self, step: int) -> Past:
         """Return the archive as it was after a step; nothing is evaluated.
 
         Raises:
-            StoreError: what waits cannot be written, or no such step.
+            StoreError: the last steps cannot be written, or there is no such step.
         """
         self._recorder.flush()
         archive, evolver = replay(self.path, self.run, step), self._evolver
         last = step - evolver.generation + len(evolver.records)  # rows up to that step
-        rows = evolver.records.table(max(last - LIVED_OVER, 0), last)
-        lived = rows[:, COLUMNS.index("accepted")]
+        rows = evolver.records.table(max(last - ACCEPTANCE_WINDOW_CHILDREN, 0), last)
+        accepted = rows[:, COLUMNS.index("accepted")]
         return Past(
             step=step,
-            accepted=float(lived.mean()) if len(lived) else float("nan"),
+            accepted=float(accepted.mean()) if len(accepted) else float("nan"),
             best=archive.best.id,
             train=archive.best.score,
             test=float(rows[-1, COLUMNS.index("test")]) if len(rows) else self._test,
@@ -139,13 +121,13 @@ class Tape:
         """Return an evolver as the search was after a step; may be called in any thread.
 
         Raises:
-            StoreError: as ``look``; or the run cannot be taken up again there.
+            StoreError: as ``past``, or the run cannot be resumed there.
         """
         self._recorder.flush()
         return branch(self.path, self.run, step, task=self._evolver.task)
 
     def close(self) -> None:
-        """Write what waits, and let go of the store; a temporary one is removed."""
+        """Write the last steps and close the store; a temporary one is removed."""
         try:
             self._recorder.close()
         except StoreError as error:
@@ -158,14 +140,14 @@ class Tape:
             self._folder.cleanup()
 
 
-def taped(evolver: Evolver, title: str, store: Path | None = None) -> Tape | str:
-    """Return a tape, or why there is none: a search that cannot be recorded goes on without.
+def start_recorder(evolver: Evolver, title: str, store: Path | None = None) -> RunRecorder | str:
+    """Return a recorder, or why there is none: a search that cannot be recorded goes on without.
 
     Raises:
         StoreError: the user's own store cannot be written.
     """
     try:
-        return Tape(evolver, title, store)
+        return RunRecorder(evolver, title, store)
     except (InputError, OSError) as error:
         if store is not None and isinstance(error, StoreError):
             raise

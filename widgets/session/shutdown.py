@@ -1,4 +1,4 @@
-"""Searches that were started: they share the interpreter with pages, and end before Python does."""
+"""Shutdown: started searches share the interpreter with pages, and end before Python does."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ class Closable(Protocol):
 STARTED: WeakSet[Closable] = WeakSet()
 """All searches whose worker was started."""
 
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""Time after which a worker lets a page have the interpreter: Python's default of 5 ms, several
+times a click, is felt while a model answers."""
 
-GIVE_WAY = 0.0005
-"""Seconds after which a worker lets a page have the interpreter: Python's own 5 ms, several times a
-click, are felt while a model answers."""
 
-
-def started(search: Closable) -> None:
-    """Note a search that shares the interpreter with pages, and will have to be ended."""
-    sys.setswitchinterval(min(sys.getswitchinterval(), GIVE_WAY))
+def register(search: Closable) -> None:
+    """Register a started search, to be ended before Python ends."""
+    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_SECONDS))
     STARTED.add(search)
 
 
 @atexit.register
-def close_all(patience: float = 5.0) -> bool:
-    """End every search, since one that still steps when Python ends would abort the process.
+def close_all(timeout: float = 5.0) -> bool:
+    """End every search: one that still steps when Python ends would abort the process.
 
     Args:
-        patience: most seconds to wait for the steps that are under way.
+        timeout: most seconds to wait for the current steps.
 
     Returns:
         Whether all have ended.
     """
     for search in STARTED:
         search.close()
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout
     return all(search.join(max(until - time.monotonic(), 0.0)) for search in STARTED)

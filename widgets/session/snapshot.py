@@ -1,4 +1,4 @@
-"""What a page sees of one moment of a search, and who takes that picture."""
+"""Snapshot: all that a page shows of one moment of a search, and the builder of snapshots."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from m2n2lab.analysis.maps import (
     curves_data,
     niches_data,
 )
-from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, placed
+from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, update_page
 
-from .ballot import Ballot
+from .blind_vote import Ballot
 from .gallery import GalleryData
 from .workbench import Answer, Workbench
 
@@ -32,16 +32,33 @@ if TYPE_CHECKING:
     from m2n2lab.core.records import Generation, Standing
     from m2n2lab.utils.progress import Progress
 
-    from .run_recorder import Past
+MEMBERS_SECONDS = 1.0
+"""Least time between two updates of members and lineage, while the search runs."""
 
-TELL_EVERY = 1.0
-"""Least seconds between two looks at members and at lineage, while the search runs."""
+SPEED_WINDOW_SNAPSHOTS = 10
+"""Snapshots over which the speed is measured."""
 
-SPEED_OVER = 10
-"""Snapshots over which the speed is counted."""
+ACCEPTANCE_WINDOW_CHILDREN = 1_000
+"""Children over which the shares accepted and saved are counted."""
 
-PEOPLE = ("members", "lineage", "shares", "chosen", "member")
-"""Fields of a snapshot that tell of members one by one."""
+MEMBER_FIELDS = ("members", "lineage", "shares", "chosen", "member")
+"""Fields of a snapshot that describe members one by one."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """The archive as it was after a step; its fields are those of the ``Snapshot`` of that step."""
+
+    step: int
+    accepted: float
+    best: int
+    train: float
+    test: float
+    mean: float
+    coverage: float
+    size: int
+    niches: NichesData
+    attraction: AttractionData
 
 
 @dataclass(frozen=True)
@@ -51,41 +68,41 @@ class Snapshot:
     Attributes:
         phase: ``"starting"``, ``"paused"``, ``"running"``, ``"stepping"`` (one step, then pause),
             ``"failed"`` or ``"closed"``.
-        message: why it failed, in words; empty otherwise.
+        message: why it failed; empty otherwise.
         title: task, method and seed.
-        answers_so_far: of a language model that is being asked; ``None`` where none is.
-        step: models told since the seeds.
+        answers_so_far: of a language model that is answering; ``None`` if none is.
+        step: models submitted since the seeds.
         speed: steps per second over the last moments; while paused, of the last run.
-        elsewhere: how many children fly, where workers score them, in words.
-        accepted: share of children that lived, of the last 1,000; NaN before the first.
-        saved: share of their scores that early rejection left out; NaN where it is not used.
+        in_flight: label of the children that workers are scoring; empty if there are none.
+        accepted: share of the last children that were accepted; NaN before the first.
+        saved: share of their scores that early rejection left out; NaN if it is not used.
         best: id of the best member.
         train: its mean score.
         test: its held-out score; NaN without held-out data.
         mean: mean score of all members.
         coverage: share of data points that some member solves.
         size: members that fit into the archive.
-        niches, attraction, curves: arrays of the three plots; the same objects as long as
-            nothing in them changed.
+        niches, attraction, curves: arrays of the three plots; the same objects as long as nothing
+            in them changes.
         bench: parents and child as last previewed, or ``None``.
-        note: why there is no preview, or what became of the last merge by hand.
+        note: why there is no preview, or the outcome of the last merge by hand.
         stale: whether a parent on the bench has died.
-        undoable: whether the last thing that happened was a merge by hand.
-        slow: whether a child takes too long to be scored at every movement of the hand.
-        pending: whether what is chosen waits to be previewed, because that is slow.
+        undoable: whether the last step was a merge by hand.
+        slow: whether scoring a child takes too long for a preview at every movement of the hand.
+        pending: whether the choice is not previewed yet, because that is slow.
         landscape: of the pair on the bench, as far as it is known.
         mapping: whether more of it is being evaluated.
-        answers: data points with what A, B and the child make of them, some of those that match.
-        matching: how many match the filter.
+        answers: some of the data points that match the filter, with the outputs of A, B and child.
+        matching: number of data points that match the filter.
         draws: whether there can be a gallery.
-        gallery: what members draw; ``None`` until somebody looks.
-        ballot: two pictures between which a person chooses; ``None`` before that.
-        members: the living in a table.
-        lineage, shares: who came from whom, and how much of the living came from each seed.
-        chosen: the member whose page is open; the best where nobody was chosen.
+        gallery: pictures of members; ``None`` until it is shown.
+        ballot: two pictures for a blind vote; ``None`` before the first.
+        members: table of the living members.
+        lineage, shares: descent of members, and the share of each seed in the living ones.
+        chosen: the member whose page is open; the best if none was chosen.
         member: that page.
         first: the earliest step that can be looked at again; ``None`` where none can.
-        untaped: why none can, in words.
+        unrecorded_reason: why none can; empty otherwise.
         past: the archive of the step that is looked at, if that is not the present.
     """
 
@@ -95,7 +112,7 @@ class Snapshot:
     answers_so_far: Progress | None = None
     step: int = 0
     speed: float = 0.0
-    elsewhere: str = ""
+    in_flight: str = ""
     accepted: float = float("nan")
     saved: float = float("nan")
     best: int = 0
@@ -126,7 +143,7 @@ class Snapshot:
     chosen: int | None = None
     member: MemberPage | None = None
     first: int | None = None
-    untaped: str = ""
+    unrecorded_reason: str = ""
     past: Past | None = None
 
     @property
@@ -135,15 +152,15 @@ class Snapshot:
         return self if self.past is None else replace(self, **vars(self.past))
 
 
-class Camera:
-    """Takes snapshots of one search, in its worker; what has not changed is not made again.
+class SnapshotBuilder:
+    """Builds snapshots of one search, in its worker; what has not changed is not made again.
 
     Args:
         evolver: the search.
-        lineage: who came from whom in it.
-        bench: what is on its bench.
+        lineage: of its members.
+        bench: its bench.
         title: what the page calls the search.
-        people: whether it tells of members one by one.
+        members: whether snapshots describe members one by one.
     """
 
     def __init__(
@@ -152,35 +169,35 @@ class Camera:
         lineage: Lineage,
         bench: Workbench,
         title: str,
-        people: bool = True,
+        members: bool = True,
     ) -> None:
-        self._tells = people
+        self._with_members = members
         self._evolver = evolver
         self._lineage = lineage
         self._bench = bench
         self._last = Snapshot(title=title)
-        self._standing: Standing | None = None  # of the last picture of niches
-        self._opened: int | None = None  # whose page was shown last
-        self._told = 0.0, -1  # when members and lineage were shown last, and after which step
-        self._lived: deque[bool] = deque(maxlen=1_000)
-        self._unseen: deque[int] = deque(maxlen=1_000)
-        self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_OVER)
+        self._standing: Standing | None = None  # of the niches in the last snapshot
+        self._opened: int | None = None  # the member whose page was shown last
+        self._members_at = 0.0, -1  # time and step of the last members and lineage
+        self._accepted: deque[bool] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
+        self._unseen: deque[int] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
+        self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_WINDOW_SNAPSHOTS)
 
     def count(self, generation: Generation) -> None:
-        """Note whether a child lived, and how much of it was scored."""
-        self._lived.append(generation.accepted)
+        """Count whether a child was accepted, and how much of it was scored."""
+        self._accepted.append(generation.accepted)
         self._unseen.append(generation.verdict.unseen)
 
-    def take(self, phase: str, message: str, chosen: int | None, **more: Any) -> Snapshot:
-        """Return a snapshot of now.
+    def build(self, phase: str, message: str, chosen: int | None, **more: Any) -> Snapshot:
+        """Return a snapshot of the present.
 
         Args:
             phase, message: as in ``Snapshot``.
-            chosen: whose page is open, if somebody's.
+            chosen: the member whose page is open, if any.
             more: further fields of ``Snapshot``.
         """
         evolver, old = self._evolver, self._last
-        archive, desk = evolver.archive, self._bench
+        archive, bench = evolver.archive, self._bench
         niches, attraction, mean = old.niches, old.attraction, old.mean
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
@@ -196,7 +213,7 @@ class Camera:
             title=old.title,
             step=step,
             speed=self._speed(phase, step),
-            accepted=float(np.mean(self._lived)) if self._lived else float("nan"),
+            accepted=float(np.mean(self._accepted)) if self._accepted else float("nan"),
             saved=self._saved(),
             best=archive.best.id,
             train=archive.best.score,
@@ -207,18 +224,18 @@ class Camera:
             niches=niches,
             attraction=attraction,
             curves=old.curves if old.curves and step == old.step else curves_data(evolver),
-            bench=desk.data,
-            note=desk.note,
-            stale=desk.stale,
-            undoable=desk.undoable,
-            landscape=desk.landscape,
-            answers=desk.answers,
-            matching=desk.matching,
-            draws=desk.gallery.possible,
-            gallery=desk.gallery.data,
-            ballot=desk.booth.ballot,
+            bench=bench.data,
+            note=bench.note,
+            stale=bench.stale,
+            undoable=bench.undoable,
+            landscape=bench.landscape,
+            answers=bench.answers,
+            matching=bench.matching,
+            draws=bench.gallery.possible,
+            gallery=bench.gallery.data,
+            ballot=bench.blind_vote.ballot,
             **more,
-            **self._people(phase, chosen),
+            **self._describe_members(phase, chosen),
         )
         return self._last
 
@@ -238,35 +255,35 @@ class Camera:
         since, first = self._times[0]
         return (step - first) / (now - since) if now > since else self._last.speed
 
-    def _people(self, phase: str, chosen: int | None) -> dict[str, Any]:
+    def _describe_members(self, phase: str, chosen: int | None) -> dict[str, Any]:
         """Return members, lineage and the chosen member's page; the old ones while fresh enough."""
-        if not self._tells:
+        if not self._with_members:
             return {}
         old, lineage, evolver = self._last, self._lineage, self._evolver
         if chosen not in lineage:
             chosen = None
         same = old.members is not None and chosen == self._opened
-        now, (when, step) = time.monotonic(), self._told
-        fresh = phase == "running" and now - when < TELL_EVERY
+        now, (when, step) = time.monotonic(), self._members_at
+        fresh = phase == "running" and now - when < MEMBERS_SECONDS
         if same and (fresh or step == evolver.generation):
-            return {name: getattr(old, name) for name in PEOPLE}
-        self._told, self._opened = (now, evolver.generation), chosen
+            return {name: getattr(old, name) for name in MEMBER_FIELDS}
+        self._members_at, self._opened = (now, evolver.generation), chosen
         focus = evolver.archive.best.id if chosen is None else chosen
         page = old.member
-        # A number is given anew when a merge is undone, and who was dead may live again.
+        # An id is reused when a merge is undone, and a dead member may be alive again.
         known = page is not None and _birth(page.life) == _birth(lineage[focus])
         if page is None or not known or (page.accuracy is None and focus in evolver.archive):
             page = member_page(evolver, lineage, focus)
-        people = (
+        values = (
             members_data(evolver.archive, evolver.task, lineage),
             lineage_data(lineage, focus),
             shares_data(lineage),
             focus,
-            placed(page, evolver, lineage),
+            update_page(page, evolver, lineage),
         )
-        return dict(zip(PEOPLE, people, strict=True))
+        return dict(zip(MEMBER_FIELDS, values, strict=True))
 
 
 def _birth(life: Life) -> tuple[object, ...]:
-    """Return what tells one life from another."""
+    """Return what distinguishes one life from another."""
     return life.id, life.born, life.parents, life.score, life.split, life.mix

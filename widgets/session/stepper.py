@@ -1,4 +1,4 @@
-"""How a session steps its search: here one child after the other, or several at once on workers."""
+"""Stepper: one child after the other in the session's own thread, or several at once on workers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from m2n2lab.executors import Crew
     from m2n2lab.executors.dispatch import Dispatch
 
-LOOK_EVERY = 0.05
-"""Most seconds that a child from a worker is waited for without a look at the orders."""
+POLL_SECONDS = 0.05
+"""Most time to wait for a child from a worker before the orders are checked."""
 
-QUICK = 0.1
-"""Seconds up to which a step is worth waiting for by others."""
+QUICK_STEP_SECONDS = 0.1
+"""Duration up to which other searches wait for a step."""
 
 SHIFTS = FairSemaphore(max(processors() - 1, 1))
-"""Searches of this process that step at once; one processor is left to the pages.
+"""Limits the searches of this process that step at once; one processor is left to the pages.
 
-Steps of a few milliseconds are mostly Python, which one thread runs at a time. Many searches
-together are not faster than a few, but the pages would wait for each of them.
+Steps of a few milliseconds are mostly Python, which one thread runs at a time. Many searches at
+once are no faster than a few, but pages would wait for each of them.
 """
 
 
-def here(*_: object) -> None:
-    """Say that children are scored in the session's own thread."""
+def no_workers(*_: object) -> None:
+    """Return no workers: children are scored in the session's own thread."""
 
 
 class Stepper:
@@ -38,47 +38,47 @@ class Stepper:
 
     Args:
         evolver: the search.
-        executor: makes the workers, when the first step is taken; by default there are none.
+        executor: makes the workers at the first step; by default there are none.
 
     Attributes:
-        under_way: whether a step is, in this thread.
+        under_way: whether a step is being taken in this thread.
         took: seconds that the last child took.
     """
 
-    def __init__(self, evolver: Evolver, executor: Callable[[], Crew | None] = here) -> None:
+    def __init__(self, evolver: Evolver, executor: Callable[[], Crew | None] = no_workers) -> None:
         self.under_way = False
         self.took = 0.0
         self._evolver = evolver
         self._executor = executor
-        self._crew: Crew | None = None
-        self._flight: Dispatch | None = None
-        self._made = False  # whether the workers were asked for
-        self._unbounded = False  # whether any number of children may fly
+        self._workers: Crew | None = None
+        self._dispatch: Dispatch | None = None  # while children are in flight
+        self._started = False  # whether the workers were asked for
+        self._unbounded = False  # whether any number of children may be in flight
 
     def step(self, running: bool) -> None:
-        """Take a step; on workers, let more children fly, and tell those that came.
+        """Take a step; on workers, send more children, and submit those that have arrived.
 
         Args:
-            running: whether more steps follow; on workers any number may fly then.
+            running: whether more steps follow; workers may then score any number of children.
 
         Raises:
-            Halted: somebody stopped the evaluation.
+            Halted: the evaluation was stopped.
         """
-        if not self._made:
-            self._crew, self._made = self._executor(), True
-        if self._crew is None:
-            self._step_here()
+        if not self._started:
+            self._workers, self._started = self._executor(), True
+        if self._workers is None:
+            self._step_in_thread()
             return
-        flight = self._flight = self._flight or self._crew.dispatch(self._evolver)
+        dispatch = self._dispatch = self._dispatch or self._workers.dispatch(self._evolver)
         if self._unbounded and not running:
-            flight.stop_asking()
+            dispatch.stop_asking()
         self._unbounded = running
-        flight.allow(float("inf") if running else 1)
-        self._beat(flight)
+        dispatch.allow(float("inf") if running else 1)
+        self._poll(dispatch)
 
-    def _step_here(self) -> None:
-        shift = SHIFTS() if self.took < QUICK else nullcontext()
-        with self._evolver.turn(), shift:
+    def _step_in_thread(self) -> None:
+        limit = SHIFTS() if self.took < QUICK_STEP_SECONDS else nullcontext()
+        with self._evolver.turn(), limit:
             began = time.monotonic()
             self.under_way = True
             try:
@@ -88,39 +88,39 @@ class Stepper:
             self.took = time.monotonic() - began
 
     def settle(self, halted: bool) -> bool:
-        """Tell what still comes from workers; returns whether there is more to come.
+        """Submit what still arrives from workers; returns whether more is in flight.
 
         Args:
-            halted: whether no more is to be asked for, although it was allowed.
+            halted: whether no more is to be sent, although it was allowed.
         """
-        if self._flight is None:
+        if self._dispatch is None:
             return False
         if halted or self._unbounded:
-            self._flight.stop_asking()
-        self._beat(self._flight)
-        return self._flight is not None
+            self._dispatch.stop_asking()
+        self._poll(self._dispatch)
+        return self._dispatch is not None
 
-    def _beat(self, flight: Dispatch) -> None:
-        flight.poll(LOOK_EVERY)
-        self.took = flight.took
-        if not flight.pending:
-            self._flight = None
-            flight.finish()
+    def _poll(self, dispatch: Dispatch) -> None:
+        dispatch.poll(POLL_SECONDS)
+        self.took = dispatch.took
+        if not dispatch.pending:
+            self._dispatch = None
+            dispatch.finish()
 
     @property
-    def words(self) -> str:
-        """How many children fly, in words; empty where none do."""
-        if self._flight is None or self._crew is None:
+    def in_flight(self) -> str:
+        """Label of the children that workers are scoring; empty if there are none."""
+        if self._dispatch is None or self._workers is None:
             return ""
-        starting = len(self._crew.starting)
-        if starting and not self._flight.in_flight:
+        starting = len(self._workers.starting)
+        if starting and not self._dispatch.in_flight:
             return f"{starting} workers start" if starting > 1 else "a worker starts"
-        return f"{self._flight.in_flight} in flight"
+        return f"{self._dispatch.in_flight} in flight"
 
     def close(self) -> None:
-        """End the workers; what flies is never told."""
-        if self._flight is not None:
-            self._flight.close()
-            self._flight = None
-        if self._crew is not None:
-            self._crew.close()
+        """End the workers; children in flight are dropped."""
+        if self._dispatch is not None:
+            self._dispatch.close()
+            self._dispatch = None
+        if self._workers is not None:
+            self._workers.close()

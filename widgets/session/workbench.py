@@ -1,4 +1,4 @@
-"""What a person does by hand, inside the worker: preview, merge, undo, map a pair's landscape."""
+"""Workbench: merges by hand inside the worker: preview, merge, undo, map a pair's landscape."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from m2n2lab.analysis.merge_preview import BenchData, bench_data
 from m2n2lab.core.records import Generation, Proposal, Standing
 from m2n2lab.utils.errors import InputError, choose
 
-from .ballot import SIDES, Booth
-from .gallery import Gallery, Looking
+from .blind_vote import SIDES, BlindVote
+from .gallery import Gallery, GalleryRequest
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
@@ -36,27 +36,30 @@ ANSWERS: dict[str, Callable[[Solved, Solved, Solved], Solved]] = {
     "B not A": lambda a, b, child: b & ~a,
     "child wrong": lambda a, b, child: ~child,
 }
-"""Which data points are shown, by name: (D,), from what A, B and the child solve, (D,) each."""
+"""Filters of data points, by name: (D,), from what A, B and the child solve, (D,) each."""
 
 VOTES = ("ballot", *SIDES)
-"""What can be ordered of the booth."""
+"""Commands to the blind vote: another ballot, or a vote for one side."""
 
-LIVE = 0.1
-"""Most seconds of a preview that is made at every movement of the hand."""
+LIVE_PREVIEW_SECONDS = 0.1
+"""Longest preview that is made at every movement of the hand."""
 
-SHOWN = 24
+MAX_ANSWERS = 24
 """Data points whose answers are shown."""
+
+RECENT_MEMBERS = 120
+"""Dead members that can still be picked: plots are drawn in turn and lag behind."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a page wants on the bench; ``None`` leaves a part to the workbench.
+    """What a page wants on the bench; the workbench chooses what is ``None``.
 
     Attributes:
         a, b: ids of the parents.
-        split: index of the flat vector.
+        split: first index after the split, in the flat vector.
         mix: share of B before the split.
-        seed: of the mutation noise, where an automatic proposal is being edited.
+        seed: of the mutation noise, if a proposal of the search is being edited.
     """
 
     a: int | None = None
@@ -75,7 +78,7 @@ class Filter:
         group: name of the only class that is shown; ``None`` for all.
 
     Raises:
-        InputError: no such ``which``.
+        InputError: no such filter.
     """
 
     which: str = "all"
@@ -87,28 +90,24 @@ class Filter:
 
 @dataclass(frozen=True)
 class Answer:
-    """One data point with what A, B and the child make of it."""
+    """One data point with the outputs of A, B and the child."""
 
     a: Sample
     b: Sample
     child: Sample
 
 
-RECENT = 120
-"""Members that can be picked though they have died: plots are drawn in turn and lag behind."""
-
-
 class Workbench:
-    """The bench of one search; only its worker touches it.
+    """The bench of one search; used by its worker alone.
 
     Attributes:
         data: parents and child as last previewed, or ``None``.
-        note: why there is no preview, or what became of the last merge by hand.
-        answers: data points with what A, B and the child make of them, some of those that match.
-        matching: how many match.
+        note: why there is no preview, or the outcome of the last merge by hand.
+        answers: some of the data points that match, with the outputs of A, B and the child.
+        matching: number of data points that match.
         landscape: of the pair on the bench, as far as it is known.
-        gallery: what members draw.
-        booth: where a person chooses between pictures.
+        gallery: pictures of members.
+        blind_vote: votes between pictures.
     """
 
     def __init__(self, evolver: Evolver, lineage: Lineage) -> None:
@@ -119,38 +118,43 @@ class Workbench:
         self.matching = 0
         self.landscape: LandscapeData | None = None
         self.gallery = Gallery(evolver, lineage)
-        self.booth = Booth(evolver)
-        self._took: deque[float] = deque(maxlen=5)  # seconds of the last children
+        self.blind_vote = BlindVote(evolver)
+        self._durations: deque[float] = deque(maxlen=5)  # seconds of the last children
         self._evolver = evolver
-        self._shown: dict[int, Member] = {}  # on pages of late, the latest last
-        self._seeds = np.random.default_rng(0)  # its own: looking changes nothing of the search
-        self._genomes: tuple[Any, ...] = ()  # of A, B and the child, who may die meanwhile
-        self._answered: tuple[BenchData, Filter] | None = None  # whose answers are shown
+        self._shown: dict[int, Member] = {}  # recently on pages, the latest last
+        self._seeds = np.random.default_rng(0)  # its own: previews do not change the search
+        self._genomes: tuple[Any, ...] = ()  # of A, B and the child, even if they have died
+        self._answered: tuple[BenchData, Filter] | None = None  # what the answers are of
         self._map: Landscape | None = None
         self._standing: Standing | None = None  # when the last preview was made
-        self._before: tuple[dict[str, Any], int] | None = None  # state to go back to, and when
+        self._before: tuple[dict[str, Any], int] | None = (
+            None  # state before the last merge by hand, and its step
+        )
 
     def took(self, seconds: float) -> None:
-        """Note how long a child took."""
-        self._took.append(seconds)
+        """Note the duration of a child's evaluation."""
+        self._durations.append(seconds)
 
     def remember(self) -> None:
-        """Keep who lives now for those who pick a pair from what pages show of it."""
+        """Keep the living members: a pair may be picked from a page that still shows them."""
         members = self._evolver.archive.members
         for member in members:
             self._shown.pop(member.id, None)
             self._shown[member.id] = member
-        for id in [*self._shown][: -RECENT - len(members)]:
+        for id in [*self._shown][: -RECENT_MEMBERS - len(members)]:
             del self._shown[id]
 
     @property
     def slow(self) -> bool:
-        """Whether a child takes longer than ``LIVE``; one may have been held up, or be known."""
-        return len(self._took) > 1 and median_low(self._took) > LIVE
+        """Whether children take longer than ``LIVE_PREVIEW_SECONDS``.
+
+        By their median: one may have been delayed, or known already.
+        """
+        return len(self._durations) > 1 and median_low(self._durations) > LIVE_PREVIEW_SECONDS
 
     @property
     def undoable(self) -> bool:
-        """Whether the last thing that happened was a merge by hand."""
+        """Whether the last step was a merge by hand that can be undone."""
         return self._before is not None and self._before[1] == self._evolver.generation
 
     @property
@@ -165,17 +169,17 @@ class Workbench:
         return False
 
     @property
-    def dated(self) -> bool:
-        """Whether somebody came or went since the last preview."""
+    def outdated(self) -> bool:
+        """Whether the archive has changed since the last preview."""
         return self._standing is not self._evolver.archive.standing
 
     def show(self, choice: Choice, wanted: Filter) -> None:
-        """Preview a choice; what cannot be previewed leaves the last one and says why."""
+        """Preview a choice; if that fails the last preview stays, and the note says why."""
         evolver, began = self._evolver, time.monotonic()
         try:
             proposal = self._proposal(choice)
-            died = self._died(proposal)
-            self.data = bench_data(evolver, proposal, self._lineage, parents=died)
+            dead = self._dead_parents(proposal)
+            self.data = bench_data(evolver, proposal, self._lineage, parents=dead)
         except InputError as error:
             self.note = str(error)
             self.answer(wanted)
@@ -183,8 +187,8 @@ class Workbench:
         self.note = ""
         self.took(time.monotonic() - began)
         self._standing = evolver.archive.standing
-        a, b = (parent.genome for parent in died or evolver.check(proposal))
-        child = evolver.breed(proposal) if died is None else evolver.offspring(proposal, (a, b))
+        a, b = (parent.genome for parent in dead or evolver.check(proposal))
+        child = evolver.breed(proposal) if dead is None else evolver.offspring(proposal, (a, b))
         self._genomes = (a, b, child)
         first, second = proposal.parents
         if self._map is None or self._map.parents != (first, second):
@@ -192,10 +196,10 @@ class Workbench:
             self.landscape = self._map.data()
         self.answer(wanted)
 
-    def _died(self, proposal: Proposal) -> tuple[Member, Member] | None:
-        """Return the parents of a pair that was shown a moment ago and has died since.
+    def _dead_parents(self, proposal: Proposal) -> tuple[Member, Member] | None:
+        """Return the parents of a recently shown pair if one of them has died since.
 
-        While a search runs at full speed most of those who are on the page have.
+        While a search runs at full speed, most members on the page have.
         """
         archive = self._evolver.archive
         if all(id in archive for id in proposal.parents):
@@ -204,9 +208,9 @@ class Workbench:
         return (a, b) if a and b else None
 
     def _proposal(self, choice: Choice) -> Proposal:
-        """Return a choice completed: the most attractive pair, the middle, half and half."""
+        """Return a choice completed: the most attractive pair, the middle, a mix of 0.5."""
         old = self.data.proposal if self.data else None
-        if choice.a is None and choice.b is None and old and not self.dated:
+        if choice.a is None and choice.b is None and old and not self.outdated:
             a, b = old.parents
         else:
             a = choice.a if choice.a is not None else self._evolver.archive.best.id
@@ -222,13 +226,13 @@ class Workbench:
 
     def _mate(self, a: int) -> int:
         archive = self._evolver.archive
-        archive[a]  # or nobody could miss anything
+        archive[a]  # raises an InputError if it is dead
         row = archive.attraction()[archive.ids.index(a)]
         return archive.ids[int(np.argmax(row))]
 
-    def living(self, choice: Choice) -> tuple[Choice, str]:
-        """Return a choice in which others stand for parents that have died, and a word on it."""
-        archive, words = self._evolver.archive, []
+    def with_living_parents(self, choice: Choice) -> tuple[Choice, str]:
+        """Return a choice with dead parents replaced, and a message about each replacement."""
+        archive, messages = self._evolver.archive, []
         for name in ("a", "b"):
             old = getattr(choice, name)
             if old is not None and old not in archive:
@@ -238,15 +242,17 @@ class Workbench:
                     else self._mate(archive.best.id if choice.a is None else choice.a)
                 )
                 choice = replace(choice, **{name: new, "seed": None})
-                words.append(f"Member {old} does not live; {new} stands for it as {name.upper()}.")
-        return choice, " ".join(words)
+                messages.append(
+                    f"Member {old} does not live; {new} stands for it as {name.upper()}."
+                )
+        return choice, " ".join(messages)
 
     def answer(self, wanted: Filter) -> None:
-        """Choose the data points that are shown."""
+        """Update the answers to a filter."""
         data, evolver, task = self.data, self._evolver, self._evolver.task
         if data is None or self._answered == (data, wanted):
             return
-        self._answered = None  # they may be stopped on the way
+        self._answered = None  # answering may be stopped
         where = ANSWERS[wanted.which](*(data.scores >= 1.0))
         if wanted.group is not None:
             try:
@@ -255,7 +261,7 @@ class Workbench:
                 self.note = str(error)
                 return
             where = where & (task.groups == group)
-        self.matching, chosen = int(where.sum()), spread(task, where, SHOWN)
+        self.matching, chosen = int(where.sum()), spread(task, where, MAX_ANSWERS)
         rows = []
         for genome in self._genomes:
             model = evolver.space.materialise(genome)
@@ -263,27 +269,27 @@ class Workbench:
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
         self._answered = data, wanted
 
-    def look(self, looking: Looking | None) -> bool:
-        """Bring the gallery to what there is; returns whether pictures are missing."""
+    def update_gallery(self, request: GalleryRequest | None) -> bool:
+        """Update the gallery; returns whether pictures are missing."""
         proposal = self.data.proposal if self.data else None
-        return self.gallery.look(looking, proposal, self._genomes[2] if self._genomes else None)
+        return self.gallery.update(request, proposal, self._genomes[2] if self._genomes else None)
 
-    def vote(self, order: str) -> None:
-        """Put another two pictures up, for ``"ballot"``, or take the choice of one side."""
+    def vote(self, command: str) -> None:
+        """Make another ballot, for ``"ballot"``, or count a vote for one side."""
         if self.data is None:
             self.note = "There is nobody on the bench to choose between."
-        elif order == "ballot":
-            self.note = self.booth.ask(self.data, self._genomes)
-        elif (scores := self.booth.vote(order, self.data)) is not None:
+        elif command == "ballot":
+            self.note = self.blind_vote.ask(self.data, self._genomes)
+        elif (scores := self.blind_vote.vote(command, self.data)) is not None:
             try:
                 self.data = bench_data(self._evolver, self.data.proposal, self._lineage, scores)
             except InputError as error:  # a parent has died
                 self.note = str(error)
 
     def merge(self, shown: Proposal | None = None) -> Generation | None:
-        """Tell the child on the bench to the archive, and keep the way back.
+        """Submit the child on the bench to the archive, and keep the state before.
 
-        A page that has ``shown`` another proposal than the one on the bench merges nothing.
+        Nothing is merged if the page has ``shown`` another proposal than the one on the bench.
         """
         if shown is not None and self.data is not None and self.data.proposal != shown:
             self.note = "The bench has changed meanwhile; look at it, then merge."
@@ -306,7 +312,7 @@ class Workbench:
         return generation
 
     def undo(self) -> bool:
-        """Take back the last merge by hand, if nothing happened since; returns whether it did."""
+        """Undo the last merge by hand, if it was the last step; returns whether it was."""
         if self._before is None or not self.undoable:
             self.note = "There is no merge by hand to take back."
             return False
@@ -317,7 +323,7 @@ class Workbench:
         return True
 
     def propose(self) -> Choice:
-        """Ask the search for its next proposal, to be edited before it is evaluated."""
+        """Return the search's next proposal, to be edited before it is evaluated."""
         proposal = self._evolver.ask()
         if len(proposal.parents) != 2:
             self.note = "This method does not merge two parents, so there is nothing to edit."

@@ -1,4 +1,4 @@
-"""The five stops of the tour: what each says, when it is done, and how the page does it itself."""
+"""Stops of the tour: their texts, when each is done, and how the page does it itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..session.session import Session
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
 
-WATCHED, WATCHED_SLOWLY = 500, 20
-"""Steps after which niches have formed; and those to wait for where a child takes long."""
+NICHE_STEPS, SLOW_NICHE_STEPS = 500, 20
+"""Steps after which niches have formed, and those to wait for if children take long."""
 
-A_SPLIT, A_MIX = 0.3, 0.2
+EXAMPLE_SPLIT, EXAMPLE_MIX = 0.3, 0.2
 """Split, as a share of the vector, and mix of a child that is mostly A before and B after it."""
 
 PAUSE_FIRST = "Press Pause first: while the search runs, a parent may die."
@@ -25,14 +25,14 @@ PAUSE_FIRST = "Press Pause first: while the search runs, a parent may die."
 
 @dataclass(frozen=True)
 class Moment:
-    """What a stop is judged by: how things stand, and how they stood when it was opened.
+    """The state by which a stop is judged: the present, and how it was when the stop was opened.
 
     Attributes:
         session: the search.
         snapshot: what the page shows of it.
-        step: of the snapshot when the stop was opened.
-        choice: what was wanted on the bench then.
-        note: what the bench said last, since the tour began.
+        step: of the search when the stop was opened.
+        choice: of pair, split and mix then.
+        note: the last note of the bench since the tour began.
         done: whether the person has done what the stop asks.
     """
 
@@ -54,13 +54,13 @@ class Stop:
     """One stop of the tour.
 
     Attributes:
-        title: in a few words.
+        title: a few words.
         text: two or three sentences.
         section: ``aria-label`` of the section of the page that it is about.
-        controls: names of what is to be used, one or the other; the section itself where empty.
-        done: whether the person has done what is asked.
-        hint: what is to be done next, or what was done, in a sentence.
-        help: does what is asked in the person's stead, and never waits; ``None`` where nothing is.
+        controls: names of controls, of which one is to be used; if empty, the section itself is.
+        done: returns whether the person has done what is asked.
+        hint: returns a sentence on what to do next, or on what was done.
+        help: does what is asked for the person, without waiting; ``None`` if nothing is asked.
     """
 
     title: str
@@ -76,7 +76,7 @@ class Stop:
 
 
 def _goal(now: Moment) -> int:
-    return now.step + (WATCHED_SLOWLY if now.snapshot.slow else WATCHED)
+    return now.step + (SLOW_NICHE_STEPS if now.snapshot.slow else NICHE_STEPS)
 
 
 def _watched(now: Moment) -> bool:
@@ -122,9 +122,9 @@ def _pick_hint(now: Moment) -> str:
 
 
 def _pick(now: Moment) -> None:
-    _rest(now.orders)
+    _pause(now.orders)
     if pair := _strongest_pair(now.snapshot):
-        _put(now, a=pair[0], b=pair[1])
+        _choose(now, a=pair[0], b=pair[1])
 
 
 # -- 3: choose what the child is made of ---------------------------------------------------------
@@ -148,15 +148,15 @@ def _split(now: Moment) -> None:
     bench, known = now.snapshot.bench, now.snapshot.landscape
     if bench is None:
         return
-    _rest(now.orders)
+    _pause(now.orders)
     if known is not None and known.parents == bench.proposal.parents and (best := _best(known)):
         row, column = best
-        _put(now, split=int(known.splits[column]), mix=float(known.mixes[row]))
+        _choose(now, split=int(known.splits[column]), mix=float(known.mixes[row]))
     else:
-        _put(now, split=round(A_SPLIT * bench.size), mix=A_MIX)
+        _choose(now, split=round(EXAMPLE_SPLIT * bench.size), mix=EXAMPLE_MIX)
 
 
-# -- 4: tell the child to the archive ------------------------------------------------------------
+# -- 4: submit the child to the archive ----------------------------------------------------------
 
 
 def _merged(now: Moment) -> bool:
@@ -175,14 +175,14 @@ def _merge_hint(now: Moment) -> str:
 
 def _merge(now: Moment) -> None:
     bench, pair = now.snapshot.bench, _strongest_pair(now.snapshot)
-    _rest(now.orders)
+    _pause(now.orders)
     if now.snapshot.stale and pair:
-        _put(now, a=pair[0], b=pair[1])
+        _choose(now, a=pair[0], b=pair[1])
     elif bench is not None:
         now.orders.command("merge", bench.proposal)
 
 
-# -- 5: read what became of the child; the person ends the tour ----------------------------------
+# -- 5: read the outcome; the person ends the tour -----------------------------------------------
 
 
 def _never(now: Moment) -> bool:
@@ -260,18 +260,18 @@ STOPS = (
 )
 
 
-# -- what the stops have in common ---------------------------------------------------------------
+# -- shared by the stops -------------------------------------------------------------------------
 
 
-def _rest(orders: Mailbox) -> None:
+def _pause(orders: Mailbox) -> None:
     """Pause a running search."""
     if orders.running:
         orders.pause()
 
 
-def _put(now: Moment, **parts: int | float) -> None:
-    """Put something on the bench, and have it previewed even where that is slow."""
-    now.orders.choose(**parts)
+def _choose(now: Moment, **fields: int | float) -> None:
+    """Change the choice on the bench, and have it previewed even if that is slow."""
+    now.orders.choose(**fields)
     if now.snapshot.slow:
         now.orders.command("preview")
 

@@ -1,21 +1,21 @@
-// The guided tour: a button, an invitation for whoever is new, and a bubble beside the part of the
-// page that a stop is about. What is said, and when it goes on, is decided in Python.
+// Tour: a button, an invitation for newcomers, and a bubble beside the section of the page that a
+// stop is about. Python decides on texts and progress.
 
 const SEEN = "m2n2lab.tour" // in the browser's storage, once the invitation was answered
-const MOST = 8 // presses that a message tells of
+const MAX_PRESSES = 8 // sent in one message
 const GAP = 12, EDGE = 8
-const NARROW = 900 // up to here the sections lie below each other
+const NARROW = 900 // up to this width the sections lie below each other
 
 const clamp = (x, low, high) => Math.max(Math.min(x, high), low)
 
-// Storage may be forbidden; then nobody is invited again and again.
+// Storage may be forbidden; then there is no invitation at all.
 const seen = () => { try { return localStorage.getItem(SEEN) } catch { return "unknown" } }
 const remember = () => { try { localStorage.setItem(SEEN, "yes") } catch { /* forbidden */ } }
 
 const section = (name) => [...document.querySelectorAll("section")]
   .find((found) => found.getAttribute("aria-label") === name)
 
-// A button or a labelled element by one of its names, also inside of widgets.
+// A button or a labelled element by one of its names, also inside widgets.
 const named = (root, names) => {
   for (const element of root.querySelectorAll("*")) {
     const name = element.getAttribute("aria-label") ??
@@ -66,10 +66,10 @@ export default {
     const header = document.querySelector("header")
     const shown = () => model.get("shown") ?? {}
 
-    // Of presses in quick succession only the last message arrives, so it tells of all.
+    // Of presses in quick succession only the last message arrives, so it contains all of them.
     const ask = (what) => {
       const before = model.get("asked")
-      model.set("asked", [...before, [(before.at(-1)?.[0] ?? 0) + 1, what]].slice(-MOST))
+      model.set("asked", [...before, [(before.at(-1)?.[0] ?? 0) + 1, what]].slice(-MAX_PRESSES))
       model.save_changes()
     }
 
@@ -108,10 +108,10 @@ export default {
       const part = section(shown().section), names = shown().controls
       if (!control?.isConnected && names.length)
         control = (part && named(part, names)) ?? named(document.body, names)
-      // The handle of a slider is too thin for an outline, what it slides on is not.
+      // The handle of a slider is too thin for an outline, its track is not.
       const slides = control?.getAttribute("role") === "slider"
       mark([part, slides ? control.parentElement : control].filter(Boolean))
-      bubble.dataset.side = "" // or its size would be that of another place
+      bubble.dataset.side = "" // or its size would be that of another side
       const wide = bubble.offsetWidth, high = bubble.offsetHeight
       const box = part?.getBoundingClientRect(), used = control?.getBoundingClientRect()
       const spots = !box || innerWidth <= NARROW ? [] : [
@@ -128,7 +128,7 @@ export default {
                                        : { left: "", top: "" })
       return { part, box, used }
     }
-    // The section comes to the top of the window, but never so that its control is covered.
+    // Scrolls the section to the top of the window, but never so that its control is covered.
     const reveal = ({ part, box, used }) => {
       if (!part) return
       if (bubble.dataset.side !== "bottom") {
@@ -162,7 +162,7 @@ export default {
       }
       const say = (name, words) => {
         const line = find(name)
-        if (line.textContent !== words) line.textContent = words // or it would be read again
+        if (line.textContent !== words) line.textContent = words // or screen readers would read it again
       }
       say(".place", `${number} of ${now.of}`)
       say("#tour-title", now.title)
@@ -184,9 +184,9 @@ export default {
       }
       control = null
       clearInterval(timer)
-      timer = setInterval(place, 250) // the page moves, and its buttons are made anew
+      timer = setInterval(place, 250) // the page moves, and its buttons are made again
       reveal(place())
-      // Whoever types or drags keeps the focus.
+      // A person who types or drags keeps the focus.
       if (!focused()?.closest("input, select, textarea, [role=slider]"))
         bubble.focus({ preventScroll: true })
     }

@@ -1,4 +1,4 @@
-"""The guided tour: five stops that lead a newcomer to a first merge by hand."""
+"""Tour: five stops that lead a newcomer to a first merge by hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..session.workbench import Choice
 from ..views.themed import Themed
 from .stops import STOPS, Moment
 
-LOOKS = 20
-"""Looks for which a stop that is done stays once a browser shows it: its effect can be seen."""
+DONE_UPDATES = 20
+"""Updates for which a finished stop stays once a browser shows it, so that its effect is seen."""
 
 
 class TourGuide(Themed):
@@ -27,13 +27,15 @@ class TourGuide(Themed):
     _esm = asset("tour/tour.js")
     _stylesheets: ClassVar = [asset("tour/tour.css")]
 
-    shown = param.Dict(default={}, doc="What the bubble says and points at; empty while closed.")
+    shown = param.Dict(
+        default={}, doc="Text and target of the bubble; empty while the tour is closed."
+    )
     seen = param.Integer(default=0, doc="The stop that a browser shows as done; 0 for none.")
-    asked = param.List(default=[], doc="What was pressed last, each with its number, from 1.")
+    asked = param.List(default=[], doc="The last presses, each with its number, from 1.")
 
 
 class Tour:
-    """Leads through the page; it knows from snapshots what the person has done.
+    """Leads through the page; it judges by snapshots what the person has done.
 
     Args:
         session: returns the search that the page shows and the tour steers.
@@ -43,13 +45,13 @@ class Tour:
     def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
         self.pane = TourGuide.themed(theme)
         self._session = session
-        self._at: int | None = None  # place in STOPS
+        self._at: int | None = None  # index in STOPS
         self._now: Moment  # of the stop that is open
-        self._choice: Choice  # what was wanted on the bench at the last look
-        self._looks = 0  # since the stop is seen to be done and the bench was left alone
-        self._helped: Snapshot | None = None  # what was seen when help was asked for last
-        self._heard = 0  # number of the last press
-        self.pane.param.watch(lambda event: self._hear(event.new), "asked")
+        self._choice: Choice  # on the bench at the last update
+        self._done_updates = 0  # since the stop is shown as done and the choice is the same
+        self._helped: Snapshot | None = None  # the snapshot when help was asked for last
+        self._last_press = 0  # number of the last press
+        self.pane.param.watch(lambda event: self._on_presses(event.new), "asked")
 
     @property
     def stop(self) -> int:
@@ -84,21 +86,21 @@ class Tour:
     def skip(self) -> None:
         """End the tour."""
         self._at = None
-        self._show({})
+        self._send({})
 
     def help(self) -> None:
-        """Do what the stop asks in the person's stead."""
+        """Do what the stop asks for the person."""
         if self._at is None or self._now.done:
             return
         snapshot = self._now.session.snapshot
         if (help := STOPS[self._at].help) and snapshot is not self._helped:
-            self._helped = snapshot  # a second press changes nothing until the first is obeyed
+            self._helped = snapshot  # a second press changes nothing until the first is followed
             help(replace(self._now, snapshot=snapshot))
 
     def update(self, snapshot: Snapshot) -> None:
-        """Judge by a snapshot whether the stop is done; to be called at every look at the search.
+        """Judge by a snapshot whether the stop is done; to be called at every refresh of the page.
 
-        Also where the snapshot is the last one again: a stop that is done stays for some looks.
+        Also if the snapshot is still the last one: a finished stop stays for some updates.
         """
         if self._at is None:
             return
@@ -110,15 +112,15 @@ class Tour:
         self._now = replace(now, done=now.done or STOPS[self._at].done(now))
         left_alone = session.orders.choice is self._choice
         seen = self._now.done and self.pane.seen == self.stop
-        self._looks = self._looks + 1 if seen and left_alone else 0
+        self._done_updates = self._done_updates + 1 if seen and left_alone else 0
         self._choice = session.orders.choice
-        if self._looks > LOOKS:
+        if self._done_updates > DONE_UPDATES:
             self.next()
         else:
-            self._tell()
+            self._show_stop()
 
-    def _hear(self, presses: list[tuple[int, str]]) -> None:
-        """Do what was pressed; several presses may come at once."""
+    def _on_presses(self, presses: list[tuple[int, str]]) -> None:
+        """Do what was pressed; several presses may arrive at once."""
         known = {
             "start": self.start,
             "toggle": self.toggle,
@@ -128,26 +130,26 @@ class Tour:
             "skip": self.skip,
         }
         for number, what in presses:
-            if number > self._heard:
-                self._heard = number
+            if number > self._last_press:
+                self._last_press = number
                 known[what]()
 
     def _open(self, at: int, note: str = "") -> None:
         session = self._session()
         snapshot, self._choice = session.snapshot, session.orders.choice
-        self._at, self._looks, self._helped = at, 0, None
+        self._at, self._done_updates, self._helped = at, 0, None
         self.pane.seen = 0
         self._now = Moment(session, snapshot, snapshot.step, self._choice, note)
-        self._tell()
+        self._show_stop()
 
-    def _tell(self) -> None:
-        """Show the stop that is open."""
+    def _show_stop(self) -> None:
+        """Show the open stop."""
         assert self._at is not None
         stop = STOPS[self._at]
         hint = stop.hint(self._now)
         if self._now.snapshot.phase == "failed":
             hint = "The search has stopped; its message says why."
-        self._show(
+        self._send(
             {
                 "number": self.stop,
                 "of": len(STOPS),
@@ -161,7 +163,7 @@ class Tour:
             }
         )
 
-    def _show(self, wanted: dict[str, Any]) -> None:
-        """Send what is new."""
-        if self.pane.shown != wanted:
-            self.pane.shown = wanted
+    def _send(self, shown: dict[str, Any]) -> None:
+        """Send what the bubble shows, if it is new."""
+        if self.pane.shown != shown:
+            self.pane.shown = shown

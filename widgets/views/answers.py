@@ -1,4 +1,4 @@
-"""What A, B and the child answer, and on which data points."""
+"""Answers view: what A, B and the child answer, and on which data points."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ select.bk-input { height: 28px; padding: 2px 24px 2px 8px;
 .bk-input:focus-visible { outline: 2px solid var(--text); outline-offset: 1px; }
 """
 
-EVERY = -1
+ALL_CLASSES = -1
 """Stands for all classes, where others are numbers."""
 
-LONGEST_NAME = 40
-"""Characters of a class's name among which one is chosen."""
+MAX_CLASS_CHARS = 40
+"""Characters of a class's name that are shown in the menu."""
 
 
 class AnswersView:
@@ -36,17 +36,17 @@ class AnswersView:
 
     Args:
         theme: colours.
-        wanted: called with which data points are wanted.
+        filtered: called with the filter of data points that is chosen.
 
     Attributes:
-        which, group: choose them by who solves them, and by class.
-        count: says how many there are.
-        head: the three beside each other.
+        which, group: menus of filters and of classes.
+        count: shows how many data points match.
+        head: the three side by side.
     """
 
-    def __init__(self, theme: Theme, wanted: Callable[[Filter], object]) -> None:
+    def __init__(self, theme: Theme, filtered: Callable[[Filter], object]) -> None:
         self.dark = theme.name == "dark"
-        self._wanted = wanted
+        self._filtered = filtered
         self._shown: tuple[Answer, ...] | None = None
         self._classes: tuple[str, ...] = ()
         colours = host_css(theme)
@@ -58,28 +58,28 @@ class AnswersView:
             name="Which answers", options=list(ANSWERS), width=124, **looks
         )
         self.group = pn.widgets.Select(
-            name="Class", options={"all classes": EVERY}, width=104, visible=False, **looks
+            name="Class", options={"all classes": ALL_CLASSES}, width=104, visible=False, **looks
         )
         self.head = pn.FlexBox(
             self.count, self.which, self.group, align_items="center", margin=(0, 0, 4, 0)
         )
         for widget in (self.which, self.group):
-            widget.param.watch(lambda event: self.ask(), "value")
+            widget.param.watch(lambda event: self.request(), "value")
 
-    def ask(self) -> None:
-        """Say which data points are wanted."""
+    def request(self) -> None:
+        """Request the data points that are chosen."""
         number = self.group.value
         name = self._classes[number] if 0 <= number < len(self._classes) else None
-        self._wanted(Filter(self.which.value, name))
+        self._filtered(Filter(self.which.value, name))
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
         data, answers = snapshot.bench, snapshot.answers
         if data is not None and data.classes != self._classes:
             self._classes = data.classes
-            names = {"all classes": EVERY}
+            names = {"all classes": ALL_CLASSES}
             for number, name in enumerate(data.classes):
-                short = plain(name, LONGEST_NAME)
+                short = plain(name, MAX_CLASS_CHARS)
                 names[f"{short} ({number})" if short in names else short] = number
             self.group.param.update(options=names, visible=len(data.classes) > 1)
         self.which.disabled = self.group.disabled = data is None

@@ -1,6 +1,6 @@
-// Maps whose cells can be chosen: by a click, or arrow keys move a frame and Enter picks what is in
-// it. What is in it is said to those who do not see the map. What Python is told of a pick is what
-// the page shows at that moment: a pair by its ids, for a running search moves members about.
+// Maps whose cells can be picked: by a click, or arrow keys move a frame and Enter picks its cell,
+// which is described for screen readers. A pick is sent as the page shows it at that moment: a pair
+// by its ids, because a running search moves members to other cells.
 const MAPS = {
   AttractionView: {
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
@@ -9,7 +9,7 @@ const MAPS = {
       return a === b ? `${a} meets itself`
         : `A ${a}, B ${b}: solves what A misses, worth ${value.toFixed(1)}`
     },
-    told: (map, row, column) => {
+    picked: (map, row, column) => {
       const [a, b] = pair(map, row, column)
       if (a === b) return null
       surround(map, row, column)
@@ -21,7 +21,7 @@ const MAPS = {
     words: ({ data, row, column, value }) =>
       `split ${data.splits[0][column].toLocaleString("en")}, mix ${data.mixes[0][row].toFixed(2)}: `
       + (isNaN(value) ? "not evaluated yet" : `score ${value.toFixed(1)} %`),
-    told: ({ left, bottom, wide, high }, row, column) =>
+    picked: ({ left, bottom, wide, high }, row, column) =>
       [left + (column + 0.5) * wide, bottom + (row + 0.5) * high],
   },
 }
@@ -38,8 +38,8 @@ const cover = (element, place, map, [low, left], [high, right]) => {
   element.style.top = `${y(high)}px`
   element.style.height = `${y(low) - y(high)}px`
 }
-// Frames a pair's row and column before Python hears of it, which sends its own frames after that.
-// Elements come first, for they cost the browser next to nothing; then the canvas is drawn anew.
+// Frames a pair's row and column before Python receives the pick and sends its own frames. Elements
+// are drawn first, as they cost the browser next to nothing; then the canvas is drawn again.
 const surround = (map, row, column) => {
   const { frames, rows, columns } = map, colours = getComputedStyle(document.documentElement)
   const line_color = ["--parent_a", "--parent_b"].map((of) => colours.getPropertyValue(of).trim())
@@ -64,10 +64,10 @@ const surround = (map, row, column) => {
   }
   setTimeout(draw, 60)
 }
-let picks = 0 // a number, to be picked once more
+let picks = 0 // counted, so that the same cell can be picked again
 const pick = (name, map, row, column) => {
-  const told = MAPS[name].told(map, row, column)
-  if (told) tell("cell", JSON.stringify([name, ...told, ++picks]))
+  const picked = MAPS[name].picked(map, row, column)
+  if (picked) tell("cell", JSON.stringify([name, ...picked, ++picks]))
 }
 const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }
 

@@ -1,4 +1,4 @@
-"""Cells of maps that are chosen in the page's script, ``cells.js``, which moves the frames."""
+"""Cells of maps that are picked in the page's script, ``cells.js``, which moves the frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Cells:
     """Passes a cell that was picked in the browser to its map.
 
     Args:
-        maps: those that can be picked from.
+        maps: whose cells can be picked.
 
     Attributes:
-        pane: to be placed on the page as ``cell``, by which the script finds it; it shows nothing.
+        pane: to be placed on the page as ``cell``, where the script finds it; it shows nothing.
     """
 
     def __init__(self, *maps: LivePlot) -> None:
@@ -25,10 +25,10 @@ class Cells:
         self.pane = pn.widgets.TextInput(name="cell", visible=False)
         self.pane.param.watch(lambda event: self._pick(event.new), "value")
 
-    def _pick(self, told: str) -> None:
-        """Take the name of a map and what was picked, as JSON; anything else is let be."""
+    def _pick(self, picked: str) -> None:
+        """Pass on the name of a map and what was picked, as JSON; anything else is ignored."""
         try:
-            name, x, y, _ = json.loads(told)
+            name, x, y, _ = json.loads(picked)
             x, y = float(x), float(y)
         except (TypeError, ValueError):
             return

@@ -1,4 +1,4 @@
-"""Several runs in one plot, with a line for each to steer it."""
+"""Compare view: several runs in one plot, with a line for each to steer it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2n2lab.analysis.comparison import METRICS, compare_data
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.text import percent
-from m2n2lab.viz.draw_compare import ROOM, compare_columns, draw_compare, run_colour
+from m2n2lab.viz.draw_compare import X_RANGE_FACTOR, compare_columns, draw_compare, run_colour
 from m2n2lab.viz.theme import Theme
 
 from ..runs.runs import Run, Runs
@@ -32,15 +32,15 @@ _CSS = """
 """
 
 
-APART = 0.12
-"""Least distance of two names, as a share of the height of a plot that leaves room for a list."""
+MIN_LABEL_GAP = 0.12
+"""Least distance of two labels, as a share of the height of the plot above the list."""
 
 
 class _Line:
     """One run: its colour, name and figures, and buttons to steer it.
 
-    A line is used again for another run when its own has gone: what Bokeh has ever shown a page is
-    kept there (``event_manager.subscribed_models``), so new lines would add up.
+    A line is reused for another run when its own is removed: Bokeh keeps all models that a page has
+    ever shown (``event_manager.subscribed_models``), so new lines would add up.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class _Line:
     ) -> None:
         self.run: Run
         self._theme = theme
-        self._words = pn.pane.HTML(
+        self._label = pn.pane.HTML(
             "",
             stylesheets=[_CSS + host_css(theme)],
             margin=0,
@@ -60,31 +60,31 @@ class _Line:
         self._go.on_click(lambda event: self.run.session.orders.toggle())
         self._remove.on_click(lambda event: remove(self.run))
         self.pane = pn.FlexBox(
-            self._words, self._show, self._go, self._remove,
+            self._label, self._show, self._go, self._remove,
             sizing_mode="stretch_width", margin=0, align_items="center", gap="0 2px",
         )  # fmt: skip
 
     def update(self, run: Run, name: str, shown: Run, alone: bool) -> None:
-        """Show where a run is now."""
+        """Show the state of a run."""
         self.run, number, snapshot = run, run.number, run.session.snapshot
         figures = [f"step {snapshot.step:,}", f"{percent(snapshot.test)} held out"]
         figures += [] if snapshot.phase == "paused" else [snapshot.phase]
         colour = run_colour(self._theme, number - 1)
         cells = "".join(f"<span>{escape(figure)}</span>" for figure in figures)
-        self._words.object = (
+        self._label.object = (
             f'<div class="run" data-testid="run-{number}"><i style="background:{colour}"></i>'
             f"<b>{escape(name)}</b>{cells}</div>"
         )
         go = f"{'Pause' if snapshot.phase == 'running' else 'Run'} {number}"
-        dead = snapshot.niches is None or snapshot.phase == "closed"
-        self._go.param.update(name=go, disabled=dead)
+        stopped = snapshot.niches is None or snapshot.phase == "closed"
+        self._go.param.update(name=go, disabled=stopped)
         self._show.param.update(name=f"Show {number}", disabled=run is shown)
         self._remove.param.update(name=f"Remove {number}", disabled=alone)
         self.pane.visible = True
 
     def hide(self) -> None:
-        """Show nothing of a run that has gone."""
-        self._words.object = ""
+        """Clear and hide the line of a removed run."""
+        self._label.object = ""
         self.pane.visible = False
 
 
@@ -96,7 +96,7 @@ class CompareView(LivePlot):
         runs: all of them.
         shown: returns the run on the page.
         show: puts a run on the page.
-        changed: called when the page must look again.
+        changed: called when the page must be refreshed.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class CompareView(LivePlot):
         self.seed = pn.widgets.TextInput(name="seed", width=78, **inline)
         self.add = pn.widgets.Button(name="Add run", margin=(0, 3), stylesheets=[SMALL])
         self.add.on_click(lambda event: self._add())
-        self._said = pn.pane.HTML("", stylesheets=[_CSS], margin=0)
+        self._message = pn.pane.HTML("", stylesheets=[_CSS], margin=0)
         self.form = pn.FlexBox(
             self.method,
             self.seed,
             self.add,
             self.metric,
-            self._said,
+            self._message,
             margin=0,
             align_items="center",
             gap="2px 4px",
@@ -139,7 +139,7 @@ class CompareView(LivePlot):
         self.list = pn.Column(sizing_mode="stretch_width", margin=0)
 
     def suggest(self, run: Run) -> None:
-        """Offer another method than a run's, on its seed."""
+        """Suggest another method than a run's, on its seed."""
         others = [name for name in METHODS if name != run.settings.method]
         tried = {each.settings.method for each in self._runs.all}
         fresh = [name for name in others if name not in tried]
@@ -147,16 +147,16 @@ class CompareView(LivePlot):
         self.seed.value = str(run.settings.seed)
 
     def _add(self) -> None:
-        """Start a run beside the one on the page, and let it take as many steps."""
+        """Start a run beside the one on the page, and order as many steps of it."""
         old = self._on_page()
         try:
             seed = (self.seed.value or "0").strip()
-            asked = replace(old.settings, method=self.method.value).asked({"seed": seed})
+            asked = replace(old.settings, method=self.method.value).with_query({"seed": seed})
             run = self._runs.add(asked)
         except InputError as error:
-            self._said.object = f'<div class="wrong" role="alert">{escape(str(error))}</div>'
+            self._message.object = f'<div class="wrong" role="alert">{escape(str(error))}</div>'
             return
-        self._said.object = ""
+        self._message.object = ""
         if old.session.orders.running:
             run.session.orders.run()
         else:
@@ -169,7 +169,7 @@ class CompareView(LivePlot):
         self._changed()
 
     def _arrange(self, runs: tuple[Run, ...]) -> None:
-        """Give each run a line, and hide the lines of runs that have gone."""
+        """Give each run a line, and hide the lines of removed runs."""
         free = [*self._free, *(line for run, line in self._lines.items() if run not in runs)]
 
         def line() -> _Line:
@@ -182,7 +182,7 @@ class CompareView(LivePlot):
         self.list.objects = [each.pane for each in (*self._lines.values(), *free)]
 
     def update(self) -> None:
-        """Show where all runs are now."""
+        """Show the state of all runs."""
         runs = self._runs.all
         if tuple(self._lines) != runs:
             self._arrange(runs)
@@ -201,27 +201,27 @@ class CompareView(LivePlot):
         )
 
         def draw() -> Any:
-            return draw_compare(data, self.theme, self.hooks, APART)
+            return draw_compare(data, self.theme, self.hooks, MIN_LABEL_GAP)
 
         if self.fresh(draw, data):
-            if not self.handles:  # no page has shown the first one yet
+            if not self.handles:  # no page has shown the first drawing yet
                 self.pane.object = draw()
                 return
-            for name, columns in compare_columns(data, self.theme, APART).items():
+            for name, columns in compare_columns(data, self.theme, MIN_LABEL_GAP).items():
                 self.handles[name]["source"].data = columns
             figure = self.handles["runs"]["plot"]
-            figure.x_range.end = data.last * ROOM
+            figure.x_range.end = data.last * X_RANGE_FACTOR
             figure.y_range.update(start=data.bounds[0], end=data.bounds[1])
 
 
 def _names(runs: tuple[Run, ...]) -> tuple[str, ...]:
-    """Return what each run is called: its number, and in what it differs from others."""
-    words = [
+    """Return labels of the runs: their numbers, and the settings in which they differ."""
+    fields = [
         (run.settings.method, run.settings.task, f"seed {run.settings.seed}", run.settings.start)
         for run in runs
     ]
-    varied = [0, *(k for k in range(1, 4) if len({each[k] for each in words}) > 1)]
+    varied = [0, *(k for k in range(1, 4) if len({each[k] for each in fields}) > 1)]
     return tuple(
         f"{run.number} " + " · ".join(each[k] for k in varied)
-        for run, each in zip(runs, words, strict=True)
+        for run, each in zip(runs, fields, strict=True)
     )

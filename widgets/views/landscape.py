@@ -1,4 +1,4 @@
-"""The landscape of the pair on the bench: the child's score over split and mix."""
+"""Landscape view: the child's score over split and mix, for the pair on the bench."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from m2n2lab.viz.draw_landscape import (
     best_cell,
     draw_landscape,
     landscape_limits,
-    landscape_words,
+    landscape_tooltip,
 )
 from m2n2lab.viz.theme import Theme
 
@@ -25,7 +25,7 @@ class LandscapeView(LivePlot):
 
     Args:
         theme: colours.
-        load: called with the split and the mix of the cell that was clicked.
+        load: called with the split and the mix of the cell that was picked.
     """
 
     def __init__(self, theme: Theme, load: Callable[[int, float], object]) -> None:
@@ -48,7 +48,7 @@ class LandscapeView(LivePlot):
         if self.fresh(draw, data, bench):
             # Bokeh's first row is the lowest, as is the first mix.
             scores = (100 * data.scores).astype(np.float32)
-            self.fill("Image", image=[scores], **landscape_words(data))
+            self.fill("Image", image=[scores], **landscape_tooltip(data))
             low, high = landscape_limits(data)
             self.handles["Image"]["color_mapper"].update(low=low, high=high)
             self.fill("best", **best_cell(data))

@@ -1,4 +1,4 @@
-"""Who came from whom, and the seeds' share over time."""
+"""Lineage view: descent of members, and the seeds' shares over time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..html.pictures import KEY_CSS, css_variables, seeds_key
 from .live_plot import LivePlot
 
 SPANS = ("recent", "whole run")
-"""What a lineage can span: the last births or all."""
+"""Spans of the lineage: the last births or all."""
 
 
 _SHAPES = {
@@ -36,11 +36,11 @@ _SHAPES = {
     "chosen": '<circle cx="6" cy="6" r="5" fill="none" stroke="var(--text)"/>',
     "share of it that came this way": '<path d="M0 6H12" stroke="var(--strong)" stroke-width="4"/>',
 }
-"""What the marks mean, as SVG."""
+"""Marks in the plot, as SVG, by their meaning."""
 
 _KEY = "".join(
-    f'<span class="key"><svg width="12" height="12">{shape}</svg> {words}</span> '
-    for words, shape in _SHAPES.items()
+    f'<span class="key"><svg width="12" height="12">{shape}</svg> {meaning}</span> '
+    for meaning, shape in _SHAPES.items()
 )
 
 _KEY_CSS = f"""
@@ -68,17 +68,17 @@ class LineageView(LivePlot):
 
     @property
     def whole(self) -> bool:
-        """Whether the whole run is shown, or its recent part."""
+        """Whether the whole run is shown, not only its recent part."""
         return bool(self.span.value == SPANS[1])
 
     def _respan(self) -> None:
-        # Held, because Panel answers a choice without the document's lock where a button is
-        # pressed right after it, and Bokeh refuses to be written to then.
+        # Held: if a button is pressed right after a choice, Panel answers that without the
+        # document's lock, and Bokeh refuses changes then.
         with pn.io.hold():
             self.update(self._data)
 
     def update(self, data: LineageData | None) -> None:
-        """Show another moment."""
+        """Show another lineage."""
         if data is None:
             return
         self._data = data
@@ -98,7 +98,7 @@ class LineageView(LivePlot):
             name_ticks(figure.yaxis[0], lane_ticks(data))
 
     def hook(self, plot: Any, element: Any) -> None:
-        """Keep the Bokeh objects of one element, and hear clicks on the figure."""
+        """Keep the Bokeh objects of one element, and handle clicks on the figure."""
         super().hook(plot, element)
         if element.label == "lines":
             plot.state.on_event(Tap, self._tapped)
@@ -111,7 +111,7 @@ class LineageView(LivePlot):
 
 
 def _key_pane(theme: Theme, keys: str) -> Any:
-    """Return a pane that says what marks or colours mean."""
+    """Return a pane with the key of marks or colours."""
     colours = css_variables(theme, strong=theme.ramp[4])
     return pn.pane.HTML(
         f'<div class="keys">{keys}</div>',
@@ -122,17 +122,16 @@ def _key_pane(theme: Theme, keys: str) -> Any:
 
 
 class SharesView(LivePlot):
-    """How much of the living came from each seed, as stacked areas over the steps."""
+    """Share of each seed in the living members, as stacked areas over the steps."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__(theme)
         self.key = _key_pane(theme, "")
 
     def update(self, data: SharesData | None) -> None:
-        """Show another moment."""
+        """Show other shares."""
         if data is None:
             return
-
         keys = seeds_key(data.shares[-1], data.names, self.theme)
         self.key.object = f'<div class="keys" data-testid="shares">{keys}</div>'
 

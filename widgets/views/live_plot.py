@@ -1,4 +1,4 @@
-"""What the page's plots have in common: drawn once, then only their data is refreshed."""
+"""Live plot: a HoloViews plot that is drawn once, and then only its data is refreshed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import panel as pn
 from numpy.typing import NDArray
 
-from m2n2lab.viz.draw_maps import Boxes, Hook, strongest
+from m2n2lab.viz.draw_maps import Boxes, Hook, ramp_limit
 from m2n2lab.viz.theme import Theme
 
-SMALL = 50
-"""Numbers of a column up to which it is cheaper inside a message than in two of its own."""
+MAX_INLINE_NUMBERS = 50
+"""Length up to which a column is cheaper inside a message than in two messages of its own."""
 
 
 def _packed(values: Any) -> Any:
-    """Return a column as it travels best; screens show no more than single precision."""
+    """Return a column as it is sent best; screens show no more than single precision."""
     if not isinstance(values, np.ndarray):
         return values
-    if values.size <= SMALL:
+    if values.size <= MAX_INLINE_NUMBERS:
         return values.tolist()
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
@@ -29,14 +29,13 @@ def _packed(values: Any) -> Any:
 class LivePlot:
     """A HoloViews plot that is drawn once and whose Bokeh sources are then refreshed.
 
-    A refresh takes a few milliseconds; drawing anew takes hundreds and makes the page jump.
-    HoloViews freezes ranges, ticks and colour limits at the first data, so views set these
-    themselves.
+    A refresh takes a few milliseconds; drawing again takes hundreds and makes the page jump.
+    HoloViews fixes ranges, ticks and colour limits at the first data, so views set them.
 
     Attributes:
         pane: where it is on the page.
         handles: the Bokeh objects of each element, once it has been drawn.
-        drawn: how often it was drawn by HoloViews.
+        drawn: number of times that HoloViews has drawn it.
     """
 
     def __init__(self, theme: Theme) -> None:
@@ -48,10 +47,10 @@ class LivePlot:
 
     @property
     def hooks(self) -> tuple[Hook, ...]:
-        """What HoloViews is to call with each plot that it makes.
+        """Functions that HoloViews calls with each plot that it makes.
 
-        It keeps the options of an element, these hooks too, until the element is gone. A hook that
-        held the view would hold the element, and with it the page and its search, for good.
+        It keeps them with the options of an element until the element is gone. A hook that referred
+        to the view would keep the element, and with it the page and its search, for ever.
         """
         own = WeakMethod(self.hook)
 
@@ -64,15 +63,15 @@ class LivePlot:
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
-        plot.state.name = type(self).__name__  # to be found on the page, to be saved
+        plot.state.name = type(self).__name__  # by which the page's script finds the plot
 
     def picked(self, x: float, y: float) -> None:
-        """Answer what was picked on the page (see ``cells.js``); most views do not."""
+        """Handle what was picked on the page (see ``cells.js``); by default do nothing."""
 
     def fresh(self, draw: Callable[[], Any], *shown: object) -> bool:
         """Return whether sources must be refreshed, because other objects are ``shown`` now.
 
-        Until a page has shown the first ones they are drawn by ``draw`` instead.
+        Until a page has shown the plot, ``draw`` draws it instead.
         """
         seen, self._seen = self._seen, shown
         changed = not seen or any(a is not b for a, b in zip(seen, shown, strict=True))
@@ -83,12 +82,12 @@ class LivePlot:
         return changed
 
     def redraw(self) -> None:
-        """Draw anew what is shown next: its kind is another one."""
+        """Draw the plot again at the next update: its data is of another task."""
         self._seen = ()
         self.handles = {}
 
     def fill(self, name: str, **columns: Any) -> None:
-        """Replace columns of an element's source; what it holds already is not sent again."""
+        """Replace columns of an element's source; equal ones are not sent again."""
         shown = self.handles[name]["source"].data
         fresh = {
             column: packed
@@ -98,32 +97,32 @@ class LivePlot:
         if fresh:
             shown.update(fresh)
 
-    def frame(self, boxes: Boxes, again: bool = False) -> None:
-        """Show frames around what belongs to A and B; ``again`` where the page has moved them."""
+    def frame(self, boxes: Boxes, moved: bool = False) -> None:
+        """Show frames around A and B; all are sent if the browser has ``moved`` them."""
         columns = map(list, zip(*boxes, strict=True) if boxes else ((),) * 5)
         left, bottom, right, top, colour = columns
         # HoloViews names the colours by their use.
         sides = {"left": left, "bottom": bottom, "right": right, "top": top, "line_color": colour}
-        if again:
+        if moved:
             self.handles["pair"]["source"].data.update(sides)
         else:
             self.fill("pair", **sides)
 
     def image(
-        self, values: NDArray[Any], words: dict[str, Any], width: float, height: float
+        self, values: NDArray[Any], tooltips: dict[str, Any], width: float, height: float
     ) -> Any:
         """Show other values (P, ·) in the map, and ranges that fit; returns the figure.
 
         Args:
             values: the first row is on top.
-            words: columns from which the browser words the map.
+            tooltips: columns from which the browser describes the cells.
             width, height: ends of the ranges.
         """
         rows, columns = values.shape
         # Bokeh's first row is the lowest.
         values = values[::-1].astype(np.float32)
-        self.fill("Image", image=[values], dw=[columns], dh=[rows], **words)
-        self.handles["Image"]["color_mapper"].high = strongest(values)
+        self.fill("Image", image=[values], dw=[columns], dh=[rows], **tooltips)
+        self.handles["Image"]["color_mapper"].high = ramp_limit(values)
         figure = self.handles["Image"]["plot"]
         figure.x_range.end, figure.y_range.end = width, height
         return figure

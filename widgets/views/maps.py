@@ -1,4 +1,4 @@
-"""Views of a snapshot. Each has a ``pane`` and an ``update`` that shows a newer snapshot."""
+"""Map views: niches, attraction, curves and figures, each with a ``pane`` and an ``update``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bokeh.models.annotations import Span
 
 from m2n2lab.analysis.maps import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.viz.draw_maps import (
-    attraction_words,
+    attraction_tooltip,
     cell_boxes,
     curves_end,
     draw_attraction,
@@ -20,7 +20,7 @@ from m2n2lab.viz.draw_maps import (
     mate_ticks,
     member_ticks,
     name_ticks,
-    niche_words,
+    niche_tooltip,
     row_boxes,
     start_columns,
 )
@@ -56,8 +56,8 @@ class NichesView(LivePlot):
         if self.fresh(draw, data, self.mode):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
-            words = niche_words(data, self.mode)
-            figure = self.image(values, words, around.width, around.height)
+            tooltips = niche_tooltip(data, self.mode)
+            figure = self.image(values, tooltips, around.width, around.height)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             x, top, base = around.crowd.values()
             # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
@@ -71,19 +71,19 @@ class NichesView(LivePlot):
 
 
 ORDERS = ("by fitness", "clustered")
-"""How the rows and columns of the attraction matrix can be ordered."""
+"""Orders of the rows and columns of the attraction matrix."""
 
 
 class AttractionView(LivePlot):
     """Who should meet whom: A × B; a click picks the pair.
 
-    What was clicked is told by the browser, in ids: a running search may have put others into that
-    cell before Python hears of it. The page moves the frames itself, at once.
+    The browser sends ids, not places: a running search may have put other members into the cell
+    before Python gets the click. The browser moves the frames itself, at once.
 
     Args:
         theme: colours.
         pick: called with the ids of A and B of the cell that was picked.
-        choice: returns what was chosen last, which the bench may not show yet.
+        choice: returns the last choice, which the bench may not show yet.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class AttractionView(LivePlot):
     ) -> None:
         super().__init__(theme)
         self._pick, self._choice = pick, choice
-        self._moved = False  # whether the page has moved the frames since they were sent
+        self._moved = False  # whether the browser has moved the frames since they were sent
         self._framed: tuple[object, ...] = ()
         self._snapshot = Snapshot()
         self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
@@ -102,7 +102,7 @@ class AttractionView(LivePlot):
             options=list(ORDERS), stylesheets=[SMALL], margin=0
         )
         self.order.param.watch(lambda event: self._reorder(), "value")
-        self.words = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
+        self.sentence = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
@@ -115,7 +115,7 @@ class AttractionView(LivePlot):
             return draw_attraction(data, self.theme, self.hooks, pair)
 
         if self.fresh(draw, data):
-            figure = self.image(data.worth, attraction_words(data), *data.worth.shape)
+            figure = self.image(data.worth, attraction_tooltip(data), *data.worth.shape)
             name_ticks(figure.yaxis[0], member_ticks(data.ids))
             name_ticks(figure.xaxis[0], mate_ticks(data.ids))
         moved, self._moved = self._moved, False
@@ -124,7 +124,7 @@ class AttractionView(LivePlot):
         if moved or not framed or framed[0] is not data or framed[1] != pair:
             if self.handles:
                 self.frame(cell_boxes(data.ids, pair, self.theme), moved)
-            self.words.object = self._sentence(data, pair)
+            self.sentence.object = self._sentence(data, pair)
 
     def _wanted(self, snapshot: Snapshot) -> tuple[int, ...] | None:
         """Return the ids of the pair that was chosen or, without a choice, is on the bench."""
@@ -134,16 +134,16 @@ class AttractionView(LivePlot):
         return choice.a, choice.b
 
     def _reorder(self) -> None:
-        with pn.io.hold():  # a choice comes without the document's lock
+        with pn.io.hold():  # a choice may be handled without the document's lock
             self.update(self._snapshot)
 
     def _ordered(self, snapshot: Snapshot) -> AttractionData | None:
-        """Return the matrix in the order that is asked for, the same as long as nothing changed."""
+        """Return the matrix in the chosen order; the same object as long as nothing changes."""
         data = snapshot.attraction
         if data is None or snapshot.niches is None or self.order.value == ORDERS[0]:
             return data
         if self._clustered is None or self._clustered[0] is not data:
-            # The rows of both are the fittest first.
+            # The rows of both are by fitness.
             self._clustered = data, data.ordered(cluster_order(snapshot.niches.scores))
         return self._clustered[1]
 
@@ -153,7 +153,7 @@ class AttractionView(LivePlot):
         self._pick(int(x), int(y))
 
     def _sentence(self, data: AttractionData, pair: tuple[int, ...] | None) -> str:
-        """Say in words what the cell of the pair means."""
+        """Return a sentence about the cell of the pair."""
         if pair is None or pair[0] not in data.ids or pair[1] not in data.ids:
             return ""
         worth = data.worth[data.ids.index(pair[0]), data.ids.index(pair[1])]
@@ -165,12 +165,12 @@ class AttractionView(LivePlot):
 
 
 class CurvesView(LivePlot):
-    """Coverage, entropy and the best member's accuracy over the steps, and which is looked at."""
+    """Coverage, entropy and the best member's accuracy over the steps; a line marks a past step."""
 
     _mark: Span | None = None
 
     def hook(self, plot: Any, element: Any) -> None:
-        """Keep the Bokeh objects, and add a line for the step that is looked at."""
+        """Keep the Bokeh objects, and add the line for a past step."""
         super().hook(plot, element)
         if element.label == "start":
             self._mark = Span(dimension="height", line_color=self.theme.text, visible=False)

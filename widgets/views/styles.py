@@ -1,4 +1,4 @@
-"""Looks that Panel's own widgets need to fit the page in both themes."""
+"""Styles: what Panel's own widgets need to fit the page in both themes."""
 
 from __future__ import annotations
 

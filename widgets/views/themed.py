@@ -1,4 +1,4 @@
-"""Components in the colours of a theme, which their style sheets have as CSS variables."""
+"""Themed components: their style sheets have a theme's colours as CSS variables."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ class Themed(AnyWidgetComponent):
 
     @classmethod
     def themed(cls, theme: Theme, letters: dict[str, str] | None = None, **options: Any) -> Self:
-        """Return one; ``letters`` are further CSS variables, ``options`` those of Panel."""
+        """Return one; ``letters`` are further CSS variables, ``options`` Panel's parameters."""
         sheets = [*cls._stylesheets, host_css(theme, **(letters or {}))]
         return cls(stylesheets=sheets, **{"margin": 0, **options})

@@ -1,1 +1,1 @@
-"""Checkpoint files: headers, tensors, hashes, dtypes, problems; nothing that merges."""
+"""Checkpoint files: headers, tensors, hashes, dtypes, problems; merging itself is above."""

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: what it is made of, in which order, without reading any of its weights."""
+"""Checkpoint: the tensors of a model on disk and their order, without reading any weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import (
     adapter_folder,
-    headers,
+    find_unmergeable,
+    read_headers,
     read_json,
-    unusable,
+    unsupported_format,
     weight_files,
-    wrong_kind,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
@@ -26,24 +26,24 @@ from m2n2lab.utils.extras import install_command
 
 Kind = Literal["transformers", "diffusers", "file"]
 
-COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|decoder")
-"""Components of a pipeline that are merged unless others are chosen; the rest, such as the VAE that
-all SDXL models share, is taken from the first seed."""
+MERGED_COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|decoder")
+"""Components of a pipeline that are merged by default; the rest, such as the VAE that all SDXL
+models share, is taken from the first seed."""
 
 BUFFERS = re.compile(
     r"(^|[./])(inv_freq|original_inv_freq|masked_bias|causal_mask|position_ids"
     r"|num_batches_tracked|running_mean|running_var|relative_position_index)$"
 )
-"""Names of tensors that are no weights whatever their kind: they are carried, not merged."""
+"""Names of tensors that are no weights whatever their dtype: they are carried, not merged."""
 
-MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
-"""Names that GPT-2 and GPT-NeoX give to causal masks, which have four dimensions."""
+CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
+"""Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
 
 HEADS = re.compile(r"(^|/)(lm_head|embed_out|output_projection)\.weight$")
 EMBEDDINGS = re.compile(
     r"(embed_tokens|wte|word_embeddings|embed_in|shared|token_embedding|tok_embeddings)\.weight$"
 )
-"""Output heads, and the input embeddings that they may share their weights with."""
+"""Output heads, and the input embeddings whose weights they may share."""
 
 
 class Part(NamedTuple):
@@ -51,9 +51,9 @@ class Part(NamedTuple):
 
     Attributes:
         name: ``""`` or, in a pipeline, the component, such as ``"unet"``.
-        folder: where its config and files lie.
+        folder: the folder of its config and files.
         config: its config.json.
-        files: its weights.
+        files: the files of its weights.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Part(NamedTuple):
 
     @property
     def architecture(self) -> str:
-        """The class that its config names, or ``""``."""
+        """The class named by its config, or ``""``."""
         classes = self.config.get("architectures") or [self.config.get("_class_name")]
         return str(classes[0] or self.config.get("model_type") or "")
 
     def full(self, tensor: str) -> str:
-        """Return a tensor's name with its component."""
+        """Return a tensor's name, prefixed with the component."""
         return f"{self.name}/{tensor}" if self.name else tensor
 
 
@@ -77,9 +77,9 @@ class Checkpoint:
     """A model in safetensors: a transformers or diffusers folder, or a single file.
 
     Its flat vector is the concatenation of all tensors that can be merged, sorted by component and
-    by name, with numbers in the order of their value (``layers.2`` before ``layers.10``) and the
-    output head last, whatever their order in the files. Integer tensors and buffers are *carried*:
-    copied, never merged. A head that shares its weights with the embedding appears once, as the
+    by name, with numbers in numerical order (``layers.2`` before ``layers.10``) and the output head
+    last, whatever their order in the files. Integer tensors and buffers are *carried*: copied,
+    never merged. A head that shares its weights with the embedding appears once, as the
     embedding.
 
     ::
@@ -89,10 +89,10 @@ class Checkpoint:
         checkpoint.array("model.norm.weight")
 
     Attributes:
-        id: the path or hub id that it was asked for by.
+        id: the path or hub id that was opened.
         path: the folder or file.
         kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
-        parts: its models, of which the flat vector is made.
+        parts: the models whose tensors form the flat vector.
     """
 
     id: str
@@ -102,25 +102,25 @@ class Checkpoint:
 
     @classmethod
     def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
-        """Open a checkpoint: headers are read, weights stay on the disk.
+        """Open a checkpoint by its headers; weights stay on the disk.
 
         Args:
             source: a folder, a ``.safetensors`` file, or ``owner/name`` (``owner/name@revision``)
                 on the Hugging Face hub, which is downloaded unless it is in the local cache.
-            components: of a diffusers pipeline, the ones to merge; by default the denoiser and
+            components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
 
         Raises:
-            Problems: everything that keeps it from being merged, at once.
+            Problems: the checkpoint cannot be merged; all reasons at once.
         """
         problems = Collector()
         checkpoint = scan(source, components, problems)
         problems.check()
-        assert checkpoint is not None  # or there were problems
+        assert checkpoint is not None  # otherwise there were problems
         return checkpoint
 
     @cached_property
-    def _places(self) -> dict[str, tuple[Part, TensorFile, str]]:
+    def _locations(self) -> dict[str, tuple[Part, TensorFile, str]]:
         return {
             part.full(name): (part, file, name)
             for part in self.parts
@@ -130,7 +130,7 @@ class Checkpoint:
 
     @cached_property
     def tied(self) -> dict[str, str]:
-        """Heads that lie in the files although they are the embedding: name → embedding's name."""
+        """Heads stored although they are tied to the embedding: name → embedding's name."""
         found = {}
         for part in self.parts:
             if part.config.get("tie_word_embeddings") is not True:
@@ -145,26 +145,26 @@ class Checkpoint:
 
     @cached_property
     def merged(self) -> tuple[str, ...]:
-        """Names of the tensors of the flat vector, in its order."""
+        """Names of the tensors of the flat vector, in order."""
         return tuple(
             sorted(
                 (
                     name
-                    for name in self._places
-                    if self.entry(name).kind in DTYPES
+                    for name in self._locations
+                    if self.entry(name).dtype in DTYPES
                     and self.entry(name).size
                     and not _is_buffer(name, self.entry(name))
                     and name not in self.tied
                 ),
-                key=depth,
+                key=sort_key,
             )
         )
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
-        """Names of the tensors that are copied and not merged."""
+        """Names of the tensors that are copied, not merged."""
         merged = {*self.merged, *self.tied}
-        return tuple(name for name in self._places if name not in merged)
+        return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
     def layout(self) -> Layout:
@@ -173,35 +173,35 @@ class Checkpoint:
 
     @property
     def licence(self) -> str | None:
-        """The licence that its own card states."""
+        """The licence stated in its model card, or ``None``."""
         folder = self.path if self.path.is_dir() else self.path.parent
         try:
             text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
         card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-        # One name, or a list of them in brackets or below, of which the first is taken.
+        # One name or a YAML list in either style, of which the first is taken.
         pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
         line = re.search(pattern, card[1], re.MULTILINE) if card else None
         return line[1] if line else None
 
     def entry(self, name: str) -> Entry:
-        """Return kind, shape and place of a tensor."""
-        _, file, inside = self._places[name]
+        """Return dtype, shape and position of a tensor."""
+        _, file, inside = self._locations[name]
         return file.entries[inside]
 
     def file(self, name: str) -> Path:
-        """Return the file that a tensor lies in."""
-        return self._places[name][1].path
+        """Return the file that holds a tensor."""
+        return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector, flat and read-only: a view into its file."""
-        _, file, inside = self._places[name]
+        """Return a tensor of the flat vector as a flat, read-only view into its file."""
+        _, file, inside = self._locations[name]
         return file.array(inside)
 
     def raw(self, name: str) -> memoryview:
-        """Return any tensor's bytes, a view into its file."""
-        _, file, inside = self._places[name]
+        """Return the bytes of any tensor as a view into its file."""
+        _, file, inside = self._locations[name]
         return file.raw(inside)
 
     @property
@@ -210,12 +210,12 @@ class Checkpoint:
         return tuple(file for part in self.parts for file in part.files)
 
     def relative(self, path: Path) -> str:
-        """Return the name of a file inside the checkpoint."""
+        """Return a file's path relative to the checkpoint."""
         return path.name if path == self.path else path.relative_to(self.path).as_posix()
 
 
-def depth(name: str) -> tuple[Any, ...]:
-    """Return a key that sorts tensors by component, heads last, and numbers by their value."""
+def sort_key(name: str) -> tuple[Any, ...]:
+    """Return the sorting key of a tensor: by component, heads last, numbers by their value."""
     component, _, rest = name.rpartition("/")
     pieces = re.split(r"(\d+)", rest)
     numbers = [(1, int(piece), piece) if piece.isdecimal() else (0, 0, piece) for piece in pieces]
@@ -223,21 +223,21 @@ def depth(name: str) -> tuple[Any, ...]:
 
 
 def _is_buffer(name: str, entry: Entry) -> bool:
-    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and MASKS.search(name)))
+    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and CAUSAL_MASKS.search(name)))
 
 
 def scan(
     source: str | Path, components: Sequence[str] | None, problems: Collector
 ) -> Checkpoint | None:
-    """Open a checkpoint, noting every problem; ``None`` where nothing could be opened."""
+    """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
     try:
         if not path.exists():
             path = _from_hub(str(source))
-        if refused := wrong_kind(path) if path.is_file() else adapter_folder(path):
+        if refused := unsupported_format(path) if path.is_file() else adapter_folder(path):
             problems.add(refused)
             return None
-        kind, parts = _parts(path, components, problems)
+        kind, parts = _open_parts(path, components, problems)
     except Problems as wrong:
         problems.extend(wrong.problems)
         return None
@@ -245,13 +245,13 @@ def scan(
         problems.add(unreadable(path, error))
         return None
     for part in parts:
-        unusable(part.folder, part.config, part.files, problems)
+        find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
     return Checkpoint(str(source), path, kind, parts)
 
 
-def _parts(
+def _open_parts(
     path: Path, components: Sequence[str] | None, problems: Collector
 ) -> tuple[Kind, tuple[Part, ...]]:
     chosen = [components] if isinstance(components, str) else components
@@ -268,15 +268,15 @@ def _parts(
                 )
             )
     if index:
-        chosen = chosen or [name for name in known if COMPONENTS.fullmatch(name)]
+        chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
         if not chosen:
             problems.add(_nothing_chosen(path, known))
         return "diffusers", tuple(
-            _part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
+            _open_part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
         )
     if path.is_file():
-        return "file", (Part("", path.parent, {}, headers([path], problems)),)
-    part = _part("", path, problems)
+        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
+    part = _open_part("", path, problems)
     return ("transformers" if part.config else "file"), (part,)
 
 
@@ -289,34 +289,45 @@ def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
     )
 
 
-def _part(name: str, folder: Path, problems: Collector) -> Part:
+def _open_part(name: str, folder: Path, problems: Collector) -> Part:
     config = read_json(folder / "config.json", problems)
     return Part(name, folder, config, weight_files(folder, problems))
 
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*", "NOTICE*")
-"""What is downloaded of a checkpoint on the hub."""
+HUB_PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.md",
+    "LICENSE*",
+    "NOTICE*",
+)
+"""Files of a checkpoint on the hub that are downloaded."""
 
 
 def _from_hub(id: str) -> Path:
     """Return the local copy of a checkpoint on the Hugging Face hub.
 
     Raises:
-        Problems: no such path and no such checkpoint, or no way to get it.
+        Problems: there is no such path or checkpoint, or it cannot be downloaded.
     """
     name, _, revision = id.partition("@")
-    found = "no such file or folder here"
+    found = "no such file or folder"
     fix = "check the path"
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         try:
             from huggingface_hub import snapshot_download
 
             return Path(
-                snapshot_download(name, revision=revision or None, allow_patterns=list(WANTED))
+                snapshot_download(
+                    name, revision=revision or None, allow_patterns=list(HUB_PATTERNS)
+                )
             )
         except ImportError:
             fix = f"check the path or, for hub ids, run: {install_command('llm')}"
-        except Exception as error:  # whatever the network and the hub have to say
+        except Exception as error:  # the network and the hub raise many classes
             found += f", and the hub says: {_first_line(error)}"
             fix = "check the name and the connection, or give the path of a local copy"
     raise Problems(

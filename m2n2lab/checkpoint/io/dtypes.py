@@ -1,7 +1,7 @@
-"""The kinds of numbers that can be merged, and the arrays that hold them.
+"""Dtypes that can be merged, and the NumPy types that hold them.
 
-NumPy knows no bfloat16, so arrays carry their kind in their type by agreement: bfloat16 travels as
-``uint16`` and float16 as ``int16``.
+NumPy has no bfloat16, so arrays carry the bits of 16-bit floats by convention: bfloat16 as
+``uint16``, float16 as ``int16``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ DTYPES: Final[dict[str, type[np.generic]]] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-"""Kinds by their names in safetensors, and how they travel."""
+"""NumPy types by dtype, named as in safetensors."""
 
-BYTES: Final = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()}
-"""Bytes of one number of each kind."""
+DTYPE_BYTES: Final = {dtype: np.dtype(array).itemsize for dtype, array in DTYPES.items()}
+"""Bytes of an element of each dtype."""
 
-NAMES: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
-"""Kinds by the names that PyTorch gives them."""
+FROM_TORCH: Final = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
+"""Dtypes by their names in PyTorch."""
 
-TORCH_NAMES: Final = {kind: name for name, kind in NAMES.items()}
-"""The names that PyTorch gives to kinds."""
+TORCH_NAMES: Final = {dtype: name for name, dtype in FROM_TORCH.items()}
+"""Names in PyTorch by dtype."""
 
-SHORT: Final = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp64": "F64"}
-"""Kinds by the names that people give them."""
+FROM_SHORT: Final = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp64": "F64"}
+"""Dtypes by their short names."""
 
 
 def not_finite(source: Array) -> int | None:

@@ -1,4 +1,4 @@
-"""Which files of a folder hold the weights, and which cannot be merged: names and headers only."""
+"""Weight files of a folder: which ones to read, and which cannot be merged, by name and header."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreada
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
 
 STEMS = ("model", "diffusion_pytorch_model")
-"""What transformers and diffusers call their files."""
+"""File names of weights in transformers and diffusers, without suffix."""
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-HELPERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "optimizer.bin")
-"""What training leaves beside the weights."""
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+TRAINING_FILES = (
+    "training_args.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "optimizer.bin",
+)
+"""Pickles that training leaves beside the weights; they are ignored."""
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _LORA = re.compile(
@@ -28,7 +34,7 @@ _QUANTISED = re.compile(
 
 
 def read_json(path: Path, problems: Collector) -> dict[str, Any]:
-    """Return the object in a JSON file: empty without one, and a problem if it is broken."""
+    """Return the object in a JSON file; ``{}`` if there is none, with a problem if it is broken."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -52,10 +58,10 @@ def read_json(path: Path, problems: Collector) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
-    """Return the files that hold a model's weights, their headers read."""
+    """Return the files that hold a model's weights, by their headers."""
     for stem in STEMS:
         index = folder / f"{stem}.safetensors.index.json"
-        # If there is a single file as well, transformers loads that, and diffusers the shards.
+        # With a single file beside the shards, transformers loads the file, diffusers the shards.
         if index.exists() and not (stem == "model" and (folder / "model.safetensors").exists()):
             return _shards(index, problems)
     found = sorted(folder.glob("*.safetensors"))
@@ -63,7 +69,7 @@ def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
     if any(_SHARD.fullmatch(path.name) for path in chosen):
         problems.extend(_without_index(folder, chosen))
     elif len(chosen) == 1:
-        return headers(chosen, problems)
+        return read_headers(chosen, problems)
     elif not chosen:
         problems.add(_no_weights(folder))
     else:
@@ -72,14 +78,14 @@ def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
                 file=str(folder),
                 expected="one model",
                 found=f"several: {', '.join(path.name for path in chosen[:4])}",
-                fix="name the one file that is meant",
+                fix="give the path of the file that is meant",
             )
         )
     return ()
 
 
-def headers(paths: Iterable[Path], problems: Collector) -> tuple[TensorFile, ...]:
-    """Return the files whose headers are right; the others become problems."""
+def read_headers(paths: Iterable[Path], problems: Collector) -> tuple[TensorFile, ...]:
+    """Return the files with valid headers; the others become problems."""
     files = []
     for path in paths:
         try:
@@ -116,7 +122,7 @@ def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
                 fix="download or copy it as well",
             )
         )
-    shards = headers(files, problems)
+    shards = read_headers(files, problems)
     where = {name: file.path.name for file in shards for name in file.entries}
     read = {file.path.name for file in shards}
     for name, place in places.items():
@@ -134,7 +140,7 @@ def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
 
 
 def _without_index(folder: Path, found: list[Path]) -> list[Problem]:
-    """Return what is missing beside shards without an index."""
+    """Return a problem for each file missing beside shards without an index."""
     names = {path.name for path in found}
     match = next(m for path in found if (m := _SHARD.fullmatch(path.name)))
     stem, _, count = match.groups()
@@ -154,7 +160,7 @@ def _without_index(folder: Path, found: list[Path]) -> list[Problem]:
 
 def _no_weights(folder: Path) -> Problem:
     for path in sorted(folder.iterdir()):
-        if refused := wrong_kind(path):
+        if refused := unsupported_format(path):
             return refused
     return Problem(
         file=str(folder),
@@ -164,14 +170,14 @@ def _no_weights(folder: Path) -> Problem:
     )
 
 
-def wrong_kind(path: Path) -> Problem | None:
-    """Return why a file of weights in another format is refused, or ``None``."""
+def unsupported_format(path: Path) -> Problem | None:
+    """Return the problem of a weight file in another format, or ``None``."""
     suffix = path.suffix.lower()
-    if suffix in PICKLES and path.name not in HELPERS:
+    if suffix in PICKLE_SUFFIXES and path.name not in TRAINING_FILES:
         return Problem(
             file=str(path),
             expected="safetensors",
-            found="a pickle, which can run any code when it is loaded and is never opened here",
+            found="a pickle, which can run any code when loaded and is never opened",
             fix='if you trust where it comes from, convert it once: python -c "from transformers '
             "import AutoModelForCausalLM as M; "
             "M.from_pretrained('FOLDER').save_pretrained('NEW')\"",
@@ -186,10 +192,10 @@ def wrong_kind(path: Path) -> Problem | None:
     return None
 
 
-def unusable(
+def find_unmergeable(
     folder: Path, config: Mapping[str, Any], files: Iterable[TensorFile], problems: Collector
 ) -> None:
-    """Note adapters and quantised weights, which are not weights that can be averaged."""
+    """Add a problem for adapters and quantised weights, which cannot be averaged."""
     if config.get("quantization_config"):
         problems.add(_quantised(folder / "config.json", None, "quantization_config in its config"))
     for file in files:
@@ -197,15 +203,15 @@ def unusable(
             if _LORA.search(name):
                 problems.add(_adapter(file.path, name))
                 break
-            low = entry.kind.startswith(("F8_", "F6_", "F4"))
-            whole = entry.kind in ("I8", "U8", "I32") and len(entry.shape) > 1
+            low = entry.dtype.startswith(("F8_", "F6_", "F4"))
+            whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
             if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
-                problems.add(_quantised(file.path, name, f"{entry.kind} numbers"))
+                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers"))
                 break
 
 
 def adapter_folder(folder: Path) -> Problem | None:
-    """Return why a folder with a LoRA adapter is refused, or ``None``."""
+    """Return the problem of a folder with a LoRA adapter, or ``None``."""
     config = folder / "adapter_config.json"
     return _adapter(config, None) if config.exists() else None
 
@@ -215,7 +221,7 @@ def _adapter(path: Path, tensor: str | None) -> Problem:
         file=str(path),
         tensor=tensor,
         expected="a whole model",
-        found="a LoRA adapter, which is only the difference to one",
+        found="a LoRA adapter, which is only a difference to one",
         fix="merge it into its base first (PEFT: model.merge_and_unload().save_pretrained(FOLDER); "
         "diffusers: pipe.fuse_lora(), then pipe.save_pretrained(FOLDER))",
     )

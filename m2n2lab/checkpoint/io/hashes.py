@@ -1,4 +1,4 @@
-"""What files are, by their SHA-256: computed beside other work, and remembered while they stay."""
+"""SHA-256 of files, computed in the background and cached while the files are unchanged."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 
 import platformdirs
 
-from m2n2lab.checkpoint.io.parallel import WORKERS
+from m2n2lab.checkpoint.io.parallel import THREADS
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import write_atomically
 
-SETTLED = 2.0
-"""Seconds after which a change of a file shows in its time stamp; younger ones are not trusted."""
+SETTLED_SECONDS = 2.0
+"""Age in seconds at which a time stamp is trusted: a later change is sure to alter it."""
 
 
 def cache_folder(name: str) -> Path:
-    """Return a folder for what can be computed again; ``M2N2LAB_CACHE`` moves it."""
+    """Return a folder for cached results; the variable ``M2N2LAB_CACHE`` moves it."""
     root = os.environ.get("M2N2LAB_CACHE") or platformdirs.user_cache_dir("m2n2lab")
     return Path(root) / name
 
 
-def remember(path: Path, content: bytes) -> None:
-    """Write a file into the cache; a cache that cannot be written only costs time."""
+def write_cache(path: Path, content: bytes) -> None:
+    """Write a file into the cache; failures are ignored, since they only cost time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
@@ -38,34 +38,36 @@ def remember(path: Path, content: bytes) -> None:
 
 
 class _File:
-    """A file on its way to its SHA-256, as it was when this was made.
+    """A file to hash, as it was when this object was made.
 
     Attributes:
-        path: where it lies.
+        path: its path.
         data: its content.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._before = path.stat()  # first: a change after it shows when it is looked up
+        self._before = (
+            path.stat()
+        )  # first: a later change is then seen when the digest is looked up
         self.data = _mapped(path)
-        self._settled = time.time() - self._before.st_mtime > SETTLED
+        self._settled = time.time() - self._before.st_mtime > SETTLED_SECONDS
 
     def digest(self) -> str:
-        """Return its SHA-256 in hexadecimal and remember it."""
+        """Return its SHA-256 in hexadecimal and cache it."""
         digest = hashlib.sha256(self.data).hexdigest()  # other threads run meanwhile
         if self._settled:
             note = {**_stamp(self.path, self._before), "sha256": digest}
-            remember(_note(self.path), json.dumps(note).encode())
+            write_cache(_cache_path(self.path), json.dumps(note).encode())
         return digest
 
 
 class Hashes:
-    """SHA-256 of files, computed in the background from the moment this is made.
+    """SHA-256 of files, computed in background threads that start at once.
 
     Args:
         files: the files.
-        trust: take what is remembered of files whose size and time stamp have not changed.
+        trust: use cached digests of files whose size and time stamps are unchanged.
 
     Attributes:
         done: bytes of the files that have been hashed.
@@ -79,25 +81,25 @@ class Hashes:
         self._left: list[_File] = []
         try:
             for path in dict.fromkeys(files):
-                if trust and (digest := _remembered(path)):
+                if trust and (digest := _cached_digest(path)):
                     self._found[path] = digest
                 else:
                     self._left.append(_File(path))
         except OSError as error:
             self._error = error
             self._left.clear()
-        self._left.sort(key=lambda file: len(file.data))  # the longest are taken first
-        # Daemons: a process that ends early does not wait for them.
+        self._left.sort(key=lambda file: len(file.data))  # the longest are popped first
+        # Daemons, so that a process that ends early does not wait for them.
         self._threads = [
             threading.Thread(target=self._run, name="m2n2lab-hash", daemon=True)
-            for _ in range(min(WORKERS, len(self._left)))
+            for _ in range(min(THREADS, len(self._left)))
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def ready(self) -> bool:
-        """Whether all is known without waiting."""
+        """Whether all files are hashed."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def wait(self) -> Mapping[Path, str]:
@@ -108,7 +110,7 @@ class Hashes:
         """
         for thread in self._threads:
             while thread.is_alive():
-                thread.join(0.1)  # in turns, so that Ctrl-C is heard
+                thread.join(0.1)  # short waits, so that Ctrl-C is handled
         if self._error is not None:
             raise InputError(
                 f"A seed's file could not be read to its end: {self._error}; check the disk, or "
@@ -132,10 +134,10 @@ class Hashes:
             return self._left.pop() if self._left else None
 
 
-def together(digests: Mapping[str, str]) -> str:
-    """Return one SHA-256 for several files by name: that of ``sha256sum``'s lines, sorted.
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """Return one SHA-256 for several files: that of the sorted lines of ``sha256sum``.
 
-    A single file keeps its own.
+    A single file keeps its own digest.
     """
     if len(digests) == 1:
         return next(iter(digests.values()))
@@ -144,7 +146,7 @@ def together(digests: Mapping[str, str]) -> str:
 
 
 def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -> None:
-    """Do something once all files are hashed, now or in the background."""
+    """Call ``action`` with all digests once they are known, now or in the background."""
 
     def wait() -> None:
         try:
@@ -160,17 +162,17 @@ def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
-    """Return a file's bytes, mapped: as its weights are, and read without a copy."""
+    """Return a file's bytes, memory-mapped so that they are read without a copy."""
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return b""
         found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_SEQUENTIAL"):  # a disk is read a tenth faster with it
+    if hasattr(mmap, "MADV_SEQUENTIAL"):  # reads from a disk get 10 % faster
         found.madvise(mmap.MADV_SEQUENTIAL)
     return found
 
 
-def _note(path: Path) -> Path:
+def _cache_path(path: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
     return cache_folder("hashes") / f"{name}.json"
 
@@ -179,14 +181,14 @@ def _stamp(path: Path, status: os.stat_result) -> dict[str, Any]:
     return {
         "path": str(path.resolve()),
         "size": status.st_size,
-        "changed": [status.st_mtime_ns, status.st_ctime_ns],  # the latter cannot be set back
+        "changed": [status.st_mtime_ns, status.st_ctime_ns],  # ctime cannot be set back
         "inode": status.st_ino,
     }
 
 
-def _remembered(path: Path) -> str | None:
+def _cached_digest(path: Path) -> str | None:
     try:
-        note = json.loads(_note(path).read_bytes())
+        note = json.loads(_cache_path(path).read_bytes())
         same = isinstance(note, dict) and all(
             note.get(key) == value for key, value in _stamp(path, path.stat()).items()
         )

@@ -1,4 +1,4 @@
-"""Long work in pieces: on all processors, with progress, and over at once when it is stopped."""
+"""Parallel loops over chunks: on all processors, with progress, and stopped at once."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from m2n2lab.utils.processors import processors
 
 Job = TypeVar("Job")
 Progress = Callable[[int], object]
-"""Called with the number of bytes that were just done."""
+"""Called with the number of bytes processed since the last call."""
 
-CHUNK = 1 << 22
-"""Elements done at a time: large enough that Python's own time does not count, small enough that
-stopping is immediate and that all threads end together."""
+CHUNK_ELEMENTS = 1 << 22
+"""Elements processed at a time: enough to hide Python's overhead, few enough that stopping is
+immediate and all threads end together."""
 
-PIECE = 1 << 19
-"""Elements computed before they are written into a file: they are still in a cache then."""
+PIECE_ELEMENTS = 1 << 19
+"""Elements computed before they are written into a file, while they are still in a cache."""
 
-LOOK_EVERY = 0.05
-"""Most seconds between two reports of progress."""
+REPORT_SECONDS = 0.05
+"""Longest time between two reports of progress."""
 
-WORKERS = min(16, processors())
-"""Threads. On 16 cores so many merge 54 GB/s, eight 35, 24 again 43; ``copy_`` moves 71."""
+THREADS = min(16, processors())
+"""Number of threads. On 16 cores 16 merge 54 GB/s, 8 merge 35, 24 merge 43; ``copy_`` moves 71."""
 
 
-def nothing(done: int) -> None:
+def no_progress(done: int) -> None:
     """Report no progress."""
 
 
-def spread(jobs: Iterable[Job], work: Callable[[Job], int], progress: Progress = nothing) -> None:
-    """Do all jobs in threads, whose work returns the bytes it did.
+def run_in_threads(
+    jobs: Iterable[Job], work: Callable[[Job], int], progress: Progress = no_progress
+) -> None:
+    """Run ``work`` on all jobs in threads; it returns the number of bytes it processed.
 
-    Progress is reported from the calling thread. Whatever is raised there or in a job, such as
-    KeyboardInterrupt, ends the work before it is raised again.
+    Progress is reported from the calling thread. An exception there or in a job, KeyboardInterrupt
+    included, stops all threads before it is raised again.
     """
     left, done = deque(jobs), deque[int]()
     stop = threading.Event()
@@ -49,12 +51,12 @@ def spread(jobs: Iterable[Job], work: Callable[[Job], int], progress: Progress =
                 return
             done.append(work(job))
 
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="m2n2lab") as pool:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="m2n2lab") as pool:
         try:
-            running = {pool.submit(take) for _ in range(WORKERS)}
+            running = {pool.submit(take) for _ in range(THREADS)}
             while running:
-                # Not at every job: what a thread is woken for keeps the others from theirs.
-                ended, running = wait(running, LOOK_EVERY, FIRST_EXCEPTION)
+                # Polled rather than signalled for each job, which would slow down the threads.
+                ended, running = wait(running, REPORT_SECONDS, FIRST_EXCEPTION)
                 for thread in ended:
                     thread.result()
                 while done:
@@ -64,6 +66,6 @@ def spread(jobs: Iterable[Job], work: Callable[[Job], int], progress: Progress =
             raise
 
 
-def chunks(size: int, most: int = CHUNK) -> Iterable[tuple[int, int]]:
-    """Return the stretches, ``most`` long at most, that ``size`` elements are done in."""
-    return [(start, min(start + most, size)) for start in range(0, size, most)]
+def chunks(size: int, length: int = CHUNK_ELEMENTS) -> Iterable[tuple[int, int]]:
+    """Split ``size`` elements into ranges (start, stop) of at most ``length``."""
+    return [(start, min(start + length, size)) for start in range(0, size, length)]

@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint, in one form: where, what was expected, what came, what to do."""
+"""Problems with checkpoints: the file, what was expected, what was found, how to fix it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Problem:
 
     Attributes:
         file: the file or folder at fault.
-        tensor: the tensor at fault, if it is one.
+        tensor: the tensor at fault; ``None`` where the file as a whole is.
         expected: what was expected.
-        found: what came.
+        found: what was found instead.
         fix: what to do about it.
     """
 
@@ -32,8 +32,8 @@ class Problem:
         return f"{where}: expected {self.expected}, but found {self.found}; {self.fix}."
 
 
-class Problems(InputError):  # noqa: N818  # it holds several
-    """Everything that is wrong, found at once.
+class Problems(InputError):  # noqa: N818  # it holds several errors
+    """All problems of one operation, reported at once.
 
     Attributes:
         problems: each of them.
@@ -49,7 +49,7 @@ class Problems(InputError):  # noqa: N818  # it holds several
 
 
 def unreadable(path: Path, error: OSError) -> Problem:
-    """Return what is wrong with a file or folder that the system does not let read."""
+    """Return the problem of a file or folder that the system refuses to read."""
     return Problem(
         file=str(path),
         expected="a readable file or folder",
@@ -59,26 +59,26 @@ def unreadable(path: Path, error: OSError) -> Problem:
 
 
 class Collector:
-    """Gathers problems, so that all are named before work stops."""
+    """A list of distinct problems, so that all are reported before work stops."""
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
 
     def add(self, problem: Problem) -> None:
-        """Note one problem."""
+        """Add a problem unless it is listed already."""
         if problem not in self.found:
             self.found.append(problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """Note several problems."""
+        """Add several problems."""
         for problem in problems:
             self.add(problem)
 
     def check(self) -> None:
-        """Stop here if anything was found.
+        """Raise what was found.
 
         Raises:
-            Problems: all of it.
+            Problems: at least one problem was added.
         """
         if self.found:
             raise Problems(*self.found)

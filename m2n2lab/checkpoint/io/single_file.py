@@ -1,4 +1,4 @@
-"""Denoisers in single files, as ComfyUI and A1111 keep whole models: brought into folders."""
+"""Single-file models, as ComfyUI and A1111 keep them: their denoisers converted to folders."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from m2n2lab.utils.extras import missing
 DENOISER = "unet"
 
 
-def unpacked(
+def unpack_single_files(
     sources: Sequence[str | Path], components: Sequence[str] | None
 ) -> Sequence[str | Path]:
-    """Return sources in which single files beside pipelines' folders became folders, too.
+    """Convert single files among the folders of pipelines to folders, with diffusers' own loader.
 
-    Diffusers' own loader reads them. The first source must be a folder: its config says how the
-    denoiser is built, and what is not merged comes from it.
+    The first source must be a folder: its config says how the denoiser is built, and it provides
+    everything that is not merged.
+
+    Returns:
+        The sources, with the paths of these folders instead of the files.
 
     Raises:
-        InputError: a file of which more than the denoiser is wanted, or that diffusers cannot read.
+        InputError: the first source is a file, more than the denoiser of a file is to be merged, or
+            diffusers cannot read a file.
     """
     files = [Path(s).suffix == ".safetensors" and Path(s).is_file() for s in sources]
     like = Path(sources[0]) if sources else Path()
@@ -37,13 +41,13 @@ def unpacked(
         return sources
     if files[0]:
         raise InputError(
-            f"The first of pipelines to merge must be a folder of diffusers, which gives all that "
-            f"is not merged, but {like} is a single file; name a folder first."
+            f"The first of several pipelines must be a diffusers folder, which provides all that "
+            f"is not merged, got the single file {like}; name a folder first."
         )
     if list(components or ()) != [DENOISER]:
         raise InputError(
-            f"Of a single file such as {sources[files.index(True)]} the denoiser alone is merged; "
-            f"choose it with components=['{DENOISER}'] (--components {DENOISER})."
+            f"Only the denoiser of a single file such as {sources[files.index(True)]} can be "
+            f"merged; choose it with components=['{DENOISER}'] (--components {DENOISER})."
         )
     return [
         _folder(Path(source), like) if file else source
@@ -52,7 +56,7 @@ def unpacked(
 
 
 def _folder(file: Path, like: Path) -> Path:
-    """Return a folder in the user's cache with the denoiser of a file."""
+    """Return a folder in the user's cache that holds the denoiser of a file."""
     about = file.stat()
     config = read_json(like / DENOISER / "config.json", Collector())
     key = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {sorted(config.items())}"
@@ -73,15 +77,15 @@ def _load(file: Path, like: Path) -> Any:
     try:
         from diffusers import UNet2DConditionModel
 
-        kind: Any = UNet2DConditionModel
-        return kind.from_single_file(
+        model_class: Any = UNet2DConditionModel
+        return model_class.from_single_file(
             str(file), config=str(like), subfolder=DENOISER, local_files_only=True
         )
     except ImportError as error:
         raise missing(str(file), error.name or "diffusers", "images") from error
-    except Exception as error:  # whatever it has to say of keys and shapes
+    except Exception as error:  # diffusers raises many classes for wrong keys and shapes
         reason = first_line(error)
         raise InputError(
-            f"{file} must hold a denoiser like that of {like}, but diffusers cannot read it so "
+            f"{file} must hold a denoiser like that of {like}, but diffusers cannot load it as one "
             f"({type(error).__name__}: {reason:.200}); give models of one architecture."
         ) from error

@@ -1,9 +1,9 @@
-"""Safetensors files as they lie on disk: a header, and the bytes behind it.
+"""Safetensors files: headers read and written, tensors as views into the mapped file.
 
 The format is small (https://huggingface.co/docs/safetensors): eight bytes of length, a JSON header
-that names every tensor with its kind, shape and place, then the tensors. The library that reads it
-hands out copies, and NumPy has no bfloat16; here tensors stay views into the mapped file, so that
-a model of any size opens at once and takes no memory of its own.
+with the dtype, shape and position of every tensor, then the tensors. The safetensors library
+returns copies, and NumPy has no bfloat16; views into the mapped file open a model of any size at
+once and take no memory of their own.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
 from m2n2lab.utils.arrays import Array
 
-BITS = {
+DTYPE_BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64},
     **{"I64": 64, "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64},
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8},
     **{"F8_E5M2FNUZ": 8, "F8_E4M3FNUZ": 8},
 }
-"""Bits of one number of each kind that the format knows."""
+"""Bits of an element of each dtype of the format."""
 
-LONGEST_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
+MAX_HEADER_BYTES = 100_000_000
+"""Longest header that the format allows."""
 
 
 class Entry(NamedTuple):
     """One tensor of a file.
 
     Attributes:
-        kind: ``"BF16"``, ``"F32"``, ``"I64"`` …
-        shape: its shape; ``()`` for a single number.
+        dtype: ``"BF16"``, ``"F32"``, ``"I64"`` …
+        shape: its shape; ``()`` for a scalar.
         start: its first byte in the file.
         stop: one past its last byte.
     """
 
-    kind: str
+    dtype: str
     shape: tuple[int, ...]
     start: int
     stop: int
@@ -66,13 +66,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorFile:
-    """A safetensors file whose header was read and found right.
+    """A safetensors file with a valid header.
 
     Attributes:
         path: the file.
-        entries: its tensors by name, in the order in which they lie.
-        metadata: the header's own notes.
-        length: bytes of the file.
+        entries: its tensors by name, in the order of their positions.
+        metadata: the ``__metadata__`` of its header.
+        length: size of the file in bytes.
     """
 
     path: Path
@@ -89,23 +89,23 @@ class TensorFile:
         return mapped
 
     def raw(self, name: str) -> memoryview:
-        """Return a tensor's bytes, read from the disk when they are looked at."""
+        """Return a tensor's bytes, which are read from the disk on access."""
         entry = self.entries[name]
         return memoryview(self._bytes)[entry.start : entry.stop]
 
     def array(self, name: str) -> Array:
-        """Return a tensor of one of ``DTYPES``, flat and read-only: a view into the file."""
+        """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the file."""
         entry = self.entries[name]
         if entry.size == 0:
-            return np.empty(0, DTYPES[entry.kind])
-        return np.frombuffer(self._bytes, DTYPES[entry.kind], entry.size, entry.start)
+            return np.empty(0, DTYPES[entry.dtype])
+        return np.frombuffer(self._bytes, DTYPES[entry.dtype], entry.size, entry.start)
 
 
 def read_header(path: Path) -> TensorFile:
     """Read the header of a safetensors file and check it against the file's length.
 
     Raises:
-        Problems: not a safetensors file, or one that was cut short.
+        Problems: the file cannot be read, is no safetensors file, or is truncated.
     """
     expected = "a safetensors file"
     try:
@@ -113,7 +113,7 @@ def read_header(path: Path) -> TensorFile:
         with path.open("rb") as file:
             start = file.read(8)
             size = int.from_bytes(start, "little")
-            text = file.read(size) if size <= min(LONGEST_HEADER, length - 8) else None
+            text = file.read(size) if size <= min(MAX_HEADER_BYTES, length - 8) else None
     except OSError as problem:
         raise Problems(unreadable(path, problem)) from None
     if start == b"version ":
@@ -121,39 +121,39 @@ def read_header(path: Path) -> TensorFile:
             Problem(
                 file=str(path),
                 expected=expected,
-                found="the text that stands for it in Git",
+                found="the Git LFS pointer to it",
                 fix="fetch the file itself with git lfs pull, or download it",
             )
         )
     if text is None:
-        raise _wrong(path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes")
+        raise _invalid(path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_once)
-    except _TwiceError as problem:
-        raise _wrong(path, expected, f"a header with the name {str(problem)!r} twice") from None
+        header = json.loads(text.decode(), object_pairs_hook=_unique_keys)
+    except _DuplicateNameError as problem:
+        raise _invalid(path, expected, f"a header with the name {str(problem)!r} twice") from None
     except (ValueError, RecursionError):
-        raise _wrong(path, expected, "a header that is not JSON") from None
+        raise _invalid(path, expected, "a header that is not JSON") from None
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
-        raise _wrong(path, expected, "a header that names no tensors")
+        raise _invalid(path, expected, "a header that names no tensors")
     entries = {}
     for name, value in header.items():
         try:
             entries[name] = _entry(value, 8 + size)
         except (KeyError, TypeError, ValueError):
-            raise _wrong(
-                path, "a known kind, a shape and a place", reprlib.repr(value), name
+            raise _invalid(
+                path, "a known dtype, a shape and a position", reprlib.repr(value), name
             ) from None
-    # Tensors without elements lie before the one that begins at their place.
+    # Tensors without elements come before the one that starts at the same byte.
     entries = dict(sorted(entries.items(), key=lambda item: item[1][2:]))
     end = 8 + size
     for name, entry in entries.items():
-        if entry.start != end or entry.bytes != (entry.size * BITS[entry.kind] + 7) // 8:
-            raise _wrong(
-                path,
-                "tensors that lie one behind the other, as long as their shapes say",
-                f"{entry.bytes:,} bytes at {entry.start:,} for {entry.kind} of shape {entry.shape}",
-                name,
+        if entry.start != end or entry.bytes != (entry.size * DTYPE_BITS[entry.dtype] + 7) // 8:
+            found = (
+                f"{entry.bytes:,} bytes at {entry.start:,} for {entry.dtype} of shape {entry.shape}"
+            )
+            raise _invalid(
+                path, "contiguous tensors of the length that their shapes imply", found, name
             )
         end = entry.stop
     if end != length:
@@ -161,38 +161,42 @@ def read_header(path: Path) -> TensorFile:
             Problem(
                 file=str(path),
                 expected=f"{end:,} bytes, as its header says",
-                found=f"{length:,} bytes: the file was cut short"
+                found=f"{length:,} bytes: the file is truncated"
                 if length < end
-                else f"{length:,} bytes: something was added",
+                else f"{length:,} bytes: something was appended",
                 fix="download or copy it again",
             )
         )
     return TensorFile(path, entries, metadata, length)
 
 
-class _TwiceError(ValueError):
-    """A name that comes twice in one object."""
+class _DuplicateNameError(ValueError):
+    """A duplicate name in a JSON object."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, refusing names that come twice."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, refusing duplicate names."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _TwiceError(name)
+            raise _DuplicateNameError(name)
         found[name] = value
     return found
 
 
 def _entry(value: Any, base: int) -> Entry:
-    """Return what a header says of one tensor; an error of any kind if that is no sense."""
-    kind, shape, (start, stop) = value["dtype"], value["shape"], value["data_offsets"]
-    if kind not in BITS or not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+    """Return the entry of one tensor.
+
+    Raises:
+        KeyError, TypeError, ValueError: the header's value is malformed.
+    """
+    dtype, shape, (start, stop) = value["dtype"], value["shape"], value["data_offsets"]
+    if dtype not in DTYPE_BITS or not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
         raise ValueError
-    return Entry(kind, tuple(shape), base + start, base + stop)
+    return Entry(dtype, tuple(shape), base + start, base + stop)
 
 
-def _wrong(path: Path, expected: str, found: str, tensor: str | None = None) -> Problems:
+def _invalid(path: Path, expected: str, found: str, tensor: str | None = None) -> Problems:
     return Problems(
         Problem(
             file=str(path),
@@ -207,23 +211,23 @@ def _wrong(path: Path, expected: str, found: str, tensor: str | None = None) -> 
 def make_header(
     tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> bytes:
-    """Return the header of a file with these tensors (name → kind and shape), in their order.
+    """Return the header of a file with these tensors (name → dtype and shape), in this order.
 
-    The same tensors and metadata always give the same bytes, a multiple of eight long, so that
-    numbers behind it lie at even places.
+    The same tensors and metadata always give the same bytes; the length is a multiple of eight, so
+    that the tensors after it are aligned.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
-    for name, (kind, shape) in tensors.items():
-        start, end = end, end + (math.prod(shape) * BITS[kind] + 7) // 8
-        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + (math.prod(shape) * DTYPE_BITS[dtype] + 7) // 8
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
 def write_at(file: int, data: memoryview | bytes, offset: int) -> None:
-    """Write all of ``data`` into an open file; several threads may write at once."""
+    """Write all of ``data`` at ``offset`` of an open file; threads may do so at the same time."""
     view = memoryview(data)
     while view:
         done = os.pwrite(file, view, offset)
@@ -231,10 +235,10 @@ def write_at(file: int, data: memoryview | bytes, offset: int) -> None:
 
 
 def reserve(file: int, length: int) -> None:
-    """Give an open file its length and, where the system can, its place on the disk at once.
+    """Set the length of an open file and, where the system can, allocate it on the disk.
 
-    A full disk shows before any work is done, and writing from several threads is several times
-    faster than into a file that grows.
+    A full disk is then noticed before any work is done, and several threads write several times
+    faster than into a growing file.
     """
     try:
         os.posix_fallocate(file, 0, length)

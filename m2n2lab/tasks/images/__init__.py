@@ -1,1 +1,1 @@
-"""Tasks for models that draw: pipelines, prompts, scorers, shapes."""
+"""Tasks for text-to-image models: pipelines, prompts, scorers, shapes."""

@@ -1,4 +1,4 @@
-"""How well pictures fit their prompts: by any CLIP of transformers, or by a function."""
+"""CLIP scores: how well pictures match their prompts, by any CLIP of transformers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from m2n2lab.utils.arrays import Bytes
 from m2n2lab.utils.errors import InputError, first_line
 
 Scorer = Callable[[Bytes, Sequence[str]], ArrayLike]
-"""Takes pictures (n, H, W, 3) from 0 to 255 and their prompts (n,); returns (n,) in [0, 1]."""
+"""Scores pictures (n, H, W, 3) in 0..255 by their prompts (n,); returns (n,) in [0, 1]."""
 
-STRETCH = 2.5
-"""What a cosine is multiplied by, as CLIPScore does (Hessel et al., arXiv 2104.08718)."""
+CLIPSCORE_FACTOR = 2.5
+"""Factor of the cosine in CLIPScore (Hessel et al., arXiv 2104.08718)."""
 
 
 class Clip:
-    """Similarity of pictures and prompts as a CLIP sees it: min(2.5 max(cos, 0), 1).
+    """Similarity of pictures and prompts by a CLIP: min(2.5 max(cos, 0), 1).
 
     Args:
-        source: a folder or a hub id of a CLIP that transformers knows; code of a model's own is
+        source: a folder or a hub id of a CLIP that transformers knows; code in its repository is
             never run.
 
     Raises:
-        InputError: it cannot be loaded, or does not tell pictures and texts alike.
+        InputError: the model cannot be loaded, or does not embed both pictures and texts.
     """
 
     def __init__(self, source: str | Path) -> None:
@@ -36,7 +36,7 @@ class Clip:
         self._model, self._processor = _load(self.source)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as the place that it was loaded from."""
+        """Pickle the source, from which another process loads it."""
         return Clip, (self.source,)
 
     @torch.inference_mode()
@@ -47,13 +47,13 @@ class Clip:
         given = self._processor(
             text=list(prompts),
             images=[Image.fromarray(picture) for picture in pictures],
-            padding="max_length",  # SigLIP was trained so, and a score must not depend on others
+            padding="max_length",  # as SigLIP was trained; scores then do not depend on the batch
             truncation=True,
             return_tensors="pt",
         )
         out = self._model(**given)
         cosines = torch.nn.functional.cosine_similarity(out.image_embeds, out.text_embeds)
-        return np.asarray((STRETCH * cosines.double()).clamp(0, 1).cpu().numpy())
+        return np.asarray((CLIPSCORE_FACTOR * cosines.double()).clamp(0, 1).cpu().numpy())
 
 
 def _load(source: str) -> tuple[Any, Any]:
@@ -63,7 +63,7 @@ def _load(source: str) -> tuple[Any, Any]:
     try:
         model = auto.AutoModel.from_pretrained(source, trust_remote_code=False)
         processor = auto.AutoProcessor.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # whatever is wrong with the files, or with the way to the hub
+    except Exception as error:  # files and the hub raise many classes
         reason = first_line(error)
         raise InputError(
             f"The scorer {source} could not be loaded ({type(error).__name__}: {reason}); give a "
@@ -71,23 +71,23 @@ def _load(source: str) -> tuple[Any, Any]:
         ) from error
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         raise InputError(
-            f"A scorer must be a model of pictures and texts, such as CLIP, but {source} is a "
+            f"The scorer {source} must be a model of pictures and texts, such as CLIP, got "
             f"{type(model).__name__}; give a CLIP."
         )
     return model.eval(), processor
 
 
-def checked_scores(found: ArrayLike, many: int) -> NDArray[np.float64]:
-    """Return the scores (n,) of a scorer.
+def checked_scores(found: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Return a scorer's results as an array (n,), after checking them.
 
     Raises:
-        InputError: not one for each picture, or outside [0, 1].
+        InputError: there is not one score per picture, or one is outside [0, 1].
     """
     scores = np.asarray(found.detach().cpu() if isinstance(found, torch.Tensor) else found, float)
-    if scores.shape != (many,) or not ((scores >= 0) & (scores <= 1)).all():
+    if scores.shape != (count,) or not ((scores >= 0) & (scores <= 1)).all():
         shown = np.array2string(scores, threshold=4, precision=3)
         raise InputError(
-            f"A scorer must return one number from 0 to 1 for each of the {many} pictures, but "
-            f"{shown} of shape {scores.shape} came; scale what it returns."
+            f"A scorer must return a number in [0, 1] for each of the {count} pictures, got "
+            f"{shown} of shape {scores.shape}; scale its results."
         )
     return scores

@@ -1,4 +1,4 @@
-"""Pictures from a diffusers pipeline, in batches, with progress and a way to stop."""
+"""Pictures from a diffusers pipeline, in batches, with progress and interruption."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2n2lab.tasks.language.generation import out_of_memory
+from m2n2lab.tasks.language.generation import ignore_out_of_memory
 from m2n2lab.utils.arrays import Bytes
 from m2n2lab.utils.errors import InputError, real_number, whole_number
 from m2n2lab.utils.progress import Watch
 
-LONGEST_PROMPT = 1_000
-"""Characters of a prompt: many times what text encoders read."""
+MAX_PROMPT_CHARS = 1_000
+"""Longest prompt: many times longer than text encoders read."""
 
 
 class Prompt(NamedTuple):
-    """What a picture is asked for with.
+    """A prompt, with its group and the seed of its noise.
 
     Attributes:
         text: the prompt.
         language: the name of its group.
-        noise: number that the noise is drawn from; by default it follows from the text.
+        noise: seed of the noise; derived from the text by default.
     """
 
     text: str
@@ -34,60 +34,60 @@ class Prompt(NamedTuple):
 
     @property
     def seed(self) -> int:
-        """The number that the noise is drawn from."""
+        """The seed of the noise."""
         return noise_of(self.text) if self.noise is None else self.noise
 
 
 def noise_of(text: str) -> int:
-    """Return the number that a text's noise is drawn from."""
+    """Return the default seed of the noise for a text."""
     return int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest()[:4], "big")
 
 
 def checked_prompt(text: str) -> str:
-    """Return a prompt that pipelines can be asked with.
+    """Return a prompt after checking its length.
 
     Raises:
-        InputError: nothing in it, or too much.
+        InputError: the prompt is empty or too long.
     """
-    if not text.strip() or len(text) > LONGEST_PROMPT:
-        came = f"one of {len(text):,} characters" if text.strip() else "an empty one"
+    if not text.strip() or len(text) > MAX_PROMPT_CHARS:
+        got = f"{len(text):,}" if text.strip() else "none"
         raise InputError(
-            f"A prompt must have 1 to {LONGEST_PROMPT:,} characters, but {came} came; say in a few "
+            f"A prompt must have 1 to {MAX_PROMPT_CHARS:,} characters, got {got}; say in a few "
             f"words what the picture shall show."
         )
     return text
 
 
-class Painted(NamedTuple):
-    """Pictures that were made together.
+class PictureBatch(NamedTuple):
+    """Pictures of one batch.
 
     Attributes:
-        places: (n,) which prompts they were made for.
-        pictures: (n, H, W, 3) red, green and blue from 0 to 255.
+        indices: (n,) indices of their prompts.
+        pictures: (n, H, W, 3) red, green and blue in 0..255.
     """
 
-    places: range
+    indices: range
     pictures: Bytes
 
 
 class Painter:
-    """Draws with any text-to-image pipeline of diffusers, in few steps.
+    """Generator of pictures with any text-to-image pipeline of diffusers, in few steps.
 
-    The noise that a picture is made from is drawn for its prompt alone, so a picture does not
-    depend on which others it shares a batch with, and members that draw from the same noise can be
-    compared. When memory runs out the batch is halved, for good, and work goes on.
+    The noise of a picture depends on its prompt alone, so a picture does not depend on its batch,
+    and members that draw from the same noise can be compared. When memory runs out, the batch size
+    is halved permanently and drawing continues.
 
-    A pipeline without a VAE denoises the picture itself: what it makes has 3 f² channels, in which
+    A pipeline without a VAE denoises the picture itself: its output has 3 f² channels, into which
     squares of f × f pixels are folded.
 
     Args:
         steps: denoising steps.
         guidance: scale of classifier-free guidance; 1 is none.
-        batch: pictures made together.
-        size: pixels along a side; what the pipeline is made for by default.
+        batch: pictures drawn together.
+        size: pixels along a side; the pipeline's own size by default.
 
     Raises:
-        InputError: numbers out of bounds.
+        InputError: a number is out of bounds.
     """
 
     def __init__(
@@ -100,39 +100,39 @@ class Painter:
 
     def batches(
         self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch | None = None
-    ) -> Iterator[Painted]:
-        """Yield the pictures of prompts (n,) batch by batch, in their order.
+    ) -> Iterator[PictureBatch]:
+        """Yield the pictures of prompts (n,) batch by batch, in order.
 
         Raises:
-            Halted: somebody asked to stop.
-            InputError: a pipeline that cannot draw, or no memory for a single picture.
+            Halted: the evaluation was stopped.
+            InputError: the model is no pipeline, or a single picture does not fit into memory.
         """
         watch = watch or Watch()
         check_pipeline(pipeline)
         start = 0
         while start < len(prompts):
             watch.check()
-            places = range(start, min(start + self.batch, len(prompts)))
+            indices = range(start, min(start + self.batch, len(prompts)))
             pictures = None
-            # What failed must be let go of before the next try: a traceback keeps its tensors.
-            with out_of_memory():
-                pictures = self._paint(pipeline, [prompts[place] for place in places], watch)
+            # The exception must be dropped before the next try: its traceback keeps tensors alive.
+            with ignore_out_of_memory():
+                pictures = self._draw(pipeline, [prompts[index] for index in indices], watch)
             if pictures is not None:
-                start = places.stop
-                yield Painted(places, pictures)
+                start = indices.stop
+                yield PictureBatch(indices, pictures)
                 continue
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if len(places) == 1:
+            if len(indices) == 1:
                 raise InputError(
                     "A single picture must fit into memory, but does not; use a smaller size or "
                     "dtype."
                 )
-            self.batch = len(places) // 2
+            self.batch = len(indices) // 2
 
     @torch.inference_mode()
-    def _paint(self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch) -> Bytes:
-        def stepped(_: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def _draw(self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch) -> Bytes:
+        def after_step(_: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
             watch.check()
             return values
 
@@ -144,13 +144,13 @@ class Painter:
             width=self.size,
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
-            # On the CPU whatever the pipeline's device is: the same noise everywhere.
+            # Noise is drawn on the CPU, so that it is the same on every device.
             generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
             output_type="latent" if folded else "np",
-            callback_on_step_end=stepped,
+            callback_on_step_end=after_step,
         ).images
         pictures = _unfolded(made) if folded else np.asarray(made)
-        # A merge may well draw NaN, which is no colour.
+        # A merge may draw NaN, which is no colour.
         return (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
 
 
@@ -162,13 +162,13 @@ def _unfolded(made: torch.Tensor) -> NDArray[np.float32]:
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """See that a model can be asked for pictures.
+    """Check that a model is a text-to-image pipeline.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is not.
     """
     if not callable(pipeline) or not hasattr(pipeline, "set_progress_bar_config"):
         raise InputError(
-            f"Pictures are drawn by a text-to-image pipeline of diffusers, but a "
-            f"{type(pipeline).__name__} came; use seeds that are folders with a model_index.json."
+            f"The model must be a text-to-image pipeline of diffusers, got "
+            f"{type(pipeline).__name__}; use seeds that are folders with a model_index.json."
         )

@@ -1,4 +1,4 @@
-"""Whether a picture shows what was asked, and how sharply: the nearest drawing tells."""
+"""Scorer of shapes: recognises a picture by its nearest drawing, and rates its sharpness."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from m2n2lab.tasks.images.shapes import (
 )
 from m2n2lab.utils.errors import InputError
 
-SHARP = 0.12
-"""Root mean square difference to the nearest drawing at which sharpness has fallen to 1/e."""
+SHARPNESS_SCALE = 0.12
+"""Root mean square difference to the nearest drawing at which sharpness is 1/e."""
 
-MOVES = (-1.0, 0.0, 1.0)
-"""Pixels by which shapes may lie beside the middle, to each side."""
+OFFSETS_PIXELS = (-1.0, 0.0, 1.0)
+"""Offsets of shapes from the centre, along each axis."""
 
 
-class Seen(NamedTuple):
-    """What a picture seems to show.
+class Recognised(NamedTuple):
+    """Scene recognised in a picture.
 
     Attributes:
-        scene: the scene of the nearest drawing; ``None`` where nothing at all is drawn.
+        scene: the scene of the nearest drawing; ``None`` if that is a plain colour.
         sharpness: exp(−(d / 0.12)²) for a root mean square difference d to that drawing.
     """
 
@@ -44,12 +44,12 @@ class _Drawings(NamedTuple):
     """Drawings that pictures are compared with.
 
     Attributes:
-        shown: (M,) what each shows; ``None`` for plain ones.
+        scenes: (M,) their scenes; ``None`` for plain colours.
         flat: (M, 3·S²) the drawings.
-        squares: (M,) their squared lengths.
+        squares: (M,) their squared norms.
     """
 
-    shown: tuple[Scene | None, ...]
+    scenes: tuple[Scene | None, ...]
     flat: NDArray[np.float32]
     squares: NDArray[np.float32]
 
@@ -59,8 +59,8 @@ def _drawings() -> _Drawings:
     shown: list[Scene | None] = []
     drawn = []
     for scene in scenes():
-        for dx in MOVES:
-            for dy in MOVES:
+        for dx in OFFSETS_PIXELS:
+            for dy in OFFSETS_PIXELS:
                 shown.append(scene)
                 drawn.append(draw(scene, dx, dy))
     for name in (*COLOURS, *BACKGROUNDS):
@@ -70,68 +70,70 @@ def _drawings() -> _Drawings:
     return _Drawings(tuple(shown), flat, np.einsum("mi,mi->m", flat, flat))
 
 
-def seen(pictures: NDArray[np.float32]) -> list[Seen]:
-    """Return what pictures (n, S, S, 3) in [0, 1] show.
+def recognise(pictures: NDArray[np.float32]) -> list[Recognised]:
+    """Recognise the scenes in pictures (n, S, S, 3) in [0, 1].
 
     Raises:
-        InputError: pictures of another size.
+        InputError: pictures have another size.
     """
     if pictures.ndim != 4 or pictures.shape[1:] != (SIDE, SIDE, 3):
         raise InputError(
-            f"Shapes are looked for in pictures of {SIDE}×{SIDE} pixels and 3 colours, but an "
-            f"array of shape {pictures.shape} came; score other pictures with CLIP."
+            f"Shapes are recognised in pictures of {SIDE}×{SIDE} pixels and 3 colours, got an "
+            f"array of shape {pictures.shape}; score other pictures with CLIP."
         )
     drawings = _drawings()
     flat = pictures.reshape(len(pictures), -1).astype(np.float32)
     squares = np.einsum("ni,ni->n", flat, flat)
-    apart = squares[:, None] - 2 * flat @ drawings.flat.T + drawings.squares  # (n, M)
-    nearest = apart.argmin(axis=1)
-    errors = np.maximum(apart[np.arange(len(flat)), nearest], 0.0) / flat.shape[1]
-    sharp = np.exp(-errors / SHARP**2)
-    return [Seen(drawings.shown[m], float(s)) for m, s in zip(nearest, sharp, strict=True)]
+    distances = squares[:, None] - 2 * flat @ drawings.flat.T + drawings.squares  # (n, M)
+    nearest = distances.argmin(axis=1)
+    errors = np.maximum(distances[np.arange(len(flat)), nearest], 0.0) / flat.shape[1]
+    sharp = np.exp(-errors / SHARPNESS_SCALE**2)
+    return [Recognised(drawings.scenes[m], float(s)) for m, s in zip(nearest, sharp, strict=True)]
 
 
 @cache
-def _asked() -> dict[str, Scene]:
+def _captioned() -> dict[str, Scene]:
     return {scene.caption(language): scene for scene in scenes() for language in LANGUAGES}
 
 
 def scene_of(prompt: str) -> Scene | None:
-    """Return the scene that a prompt is the caption of, or ``None``."""
-    return _asked().get(prompt)
+    """Return the scene whose caption a prompt is, or ``None``."""
+    return _captioned().get(prompt)
 
 
 def _small(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return pictures in [0, 1]; those of a multiple of S pixels are averaged down to S."""
+    """Return pictures in [0, 1], averaged down to S pixels a side from a multiple of it."""
     scaled = pictures.astype(np.float32) / np.float32(255)
-    many, height, width, colours = scaled.shape
+    count, height, width, colours = scaled.shape
     if height % SIDE or width % SIDE:
         return scaled
-    folded = scaled.reshape(many, SIDE, height // SIDE, SIDE, width // SIDE, colours)
+    folded = scaled.reshape(count, SIDE, height // SIDE, SIDE, width // SIDE, colours)
     small: NDArray[np.float32] = folded.mean(axis=(2, 4), dtype=np.float32)
     return small
 
 
 def shape_scores(pictures: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float64]:
-    """Return how well pictures (n, H, W, 3) show what their prompts ask for, (n,) in [0, 1].
+    """Return how well pictures (n, H, W, 3) match their prompts, (n,) in [0, 1].
 
-    Shape, colour, size and background are a quarter each, as the nearest of 2,592 drawings shows
-    them, times the picture's sharpness. Nothing drawn scores 0, and so does noise, which is far
-    from every drawing. Pictures of a multiple of 32 pixels a side are averaged down first.
+    Shape, colour, size and background count a quarter each, compared with the nearest of 2,592
+    drawings; the sum is multiplied by the picture's sharpness. Plain pictures score 0; so does
+    noise, which is far from every drawing. Pictures of a multiple of 32 pixels a side are averaged
+    down first.
 
     Raises:
-        InputError: a prompt that is no scene's caption; pictures of another size.
+        InputError: a prompt is no caption of a scene, or pictures have another size.
     """
     scores = np.zeros(len(prompts))
-    for place, (prompt, found) in enumerate(zip(prompts, seen(_small(pictures)), strict=True)):
+    found = recognise(_small(pictures))
+    for index, (prompt, recognised) in enumerate(zip(prompts, found, strict=True)):
         asked = scene_of(prompt)
         if asked is None:
             raise InputError(
-                f"Shapes can be looked for where a prompt is a caption such as "
-                f"{scenes()[0].caption('English')!r}, but {prompt[:60]!r} came; score other "
-                f"prompts with CLIP."
+                f"A prompt for shapes must be a caption such as "
+                f"{scenes()[0].caption('English')!r}, got {prompt[:60]!r}; score other prompts "
+                f"with CLIP."
             )
-        if found.scene is not None:
-            right = sum(a == b for a, b in zip(asked, found.scene, strict=True))
-            scores[place] = right / len(asked) * found.sharpness
+        if recognised.scene is not None:
+            right = sum(a == b for a, b in zip(asked, recognised.scene, strict=True))
+            scores[index] = right / len(asked) * recognised.sharpness
     return scores

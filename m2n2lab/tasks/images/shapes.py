@@ -1,7 +1,7 @@
-"""Coloured shapes on plain backgrounds, their captions in two languages, and how they are drawn.
+"""Scenes: coloured shapes on plain backgrounds, their captions in two languages, their drawings.
 
-Which part a scene belongs to is decided by its English caption alone, so what is asked in a test
-was never seen in training, in neither language.
+The part of a scene depends on its English caption alone, so no scene of the test part occurs in
+training, in either language.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Picture = NDArray[np.float32]
 SIDE = 32
 """Pixels along a side."""
 
-FINE = 8
-"""Points along a pixel's side that tell how much of it a shape covers."""
+SUBPIXELS = 8
+"""Sample points along a pixel's side, for its coverage by a shape."""
 
 PARTS: tuple[Part, ...] = ("train", "search", "test")
 LANGUAGES: tuple[Language, ...] = ("Japanese", "English")
 
 
 class Word(NamedTuple):
-    """A thing that can be said in both languages."""
+    """A word in both languages."""
 
     english: str
     japanese: str
@@ -63,8 +63,8 @@ BACKGROUNDS = {
     "grey": Word("grey", "灰色の"),
     "black": Word("black", "黒い"),
 }
-KINDS = (SHAPES, COLOURS, SIZES, BACKGROUNDS)
-"""All that can be said of a picture."""
+PROPERTIES = (SHAPES, COLOURS, SIZES, BACKGROUNDS)
+"""Properties of a scene, each with the words for its values."""
 
 RADIUS = {"small": 6.5, "large": 13.0}
 RGB = {
@@ -83,7 +83,7 @@ RGB = {
 
 
 class Scene(NamedTuple):
-    """What a picture shows.
+    """Contents of a picture.
 
     Attributes:
         shape: one of ``SHAPES``.
@@ -98,10 +98,10 @@ class Scene(NamedTuple):
     background: str
 
     def caption(self, language: Language) -> str:
-        """Return what the picture is asked for with.
+        """Return the caption, which is the prompt for the picture.
 
         Raises:
-            InputError: a language that is none of ``LANGUAGES``.
+            InputError: ``language`` is none of ``LANGUAGES``.
         """
         words = (SIZES[self.size], COLOURS[self.colour], SHAPES[self.shape])
         behind = BACKGROUNDS[self.background]
@@ -111,16 +111,16 @@ class Scene(NamedTuple):
 
     @property
     def part(self) -> Part:
-        """The part that the scene belongs to: a sixth each to search on and to test."""
+        """The part of the scene: a sixth each for the search and the test."""
         number = sha256(self.caption("English").encode()).digest()[0] % 6
         return "test" if number == 0 else "search" if number == 1 else "train"
 
 
 def scenes(part: Part | None = None) -> list[Scene]:
-    """Return all scenes of a part, in an order that mixes them; all there are for ``None``.
+    """Return all scenes of a part in a fixed shuffled order; of all parts for ``None``.
 
     Raises:
-        InputError: no such part.
+        InputError: ``part`` is none of ``PARTS``.
     """
     if part is not None:
         choose("part", part, PARTS)
@@ -135,11 +135,11 @@ Grid = NDArray[np.float64]
 
 
 def _polygon(turns: int, inner: float) -> Callable[[Grid, Grid], NDArray[np.bool_]]:
-    """Return the test for a star with ``turns`` points, upright; ``inner`` is its waist."""
+    """Return the test for points inside an upright star of ``turns`` points and inner radius."""
 
     def inside(x: Grid, y: Grid) -> NDArray[np.bool_]:
         half = np.pi / turns
-        # Fold the angle to one half of one point, whose edge is a straight line.
+        # Folded to half a point of the star, whose edge is a straight line.
         angle = np.abs((np.arctan2(x, y) + half) % (2 * half) - half)
         far = np.hypot(x, y)
         px, py = far * np.cos(angle), far * np.sin(angle)
@@ -157,16 +157,16 @@ INSIDE: Mapping[str, Callable[[Grid, Grid], NDArray[np.bool_]]] = {
     "cross": lambda x, y: (np.minimum(abs(x), abs(y)) <= 0.27) & (np.maximum(abs(x), abs(y)) <= 1),
     "ring": lambda x, y: (x**2 + y**2 <= 1.0) & (x**2 + y**2 >= 0.6**2),
 }
-"""For each shape whether points (x to the right, y up) within the unit circle belong to it."""
+"""Tests whether points (x to the right, y up) within the unit circle belong to a shape."""
 
 
 @cache
 def _cover(shape: str, radius: float, dx: float, dy: float) -> Picture:
     """Return how much of each pixel a shape covers, (S, S, 1)."""
-    points = (np.arange(SIDE * FINE) + 0.5) / FINE - SIDE / 2
+    points = (np.arange(SIDE * SUBPIXELS) + 0.5) / SUBPIXELS - SIDE / 2
     x, y = (points[None, :] - dx) / radius, (-points[:, None] - dy) / radius
     covered = INSIDE[shape](*np.broadcast_arrays(x, y)).astype(np.float32)
-    shares = covered.reshape(SIDE, FINE, SIDE, FINE).mean(axis=(1, 3))[..., None]
+    shares = covered.reshape(SIDE, SUBPIXELS, SIDE, SUBPIXELS).mean(axis=(1, 3))[..., None]
     return np.asarray(shares, np.float32)
 
 
@@ -174,10 +174,10 @@ def draw(scene: Scene, dx: float = 0.0, dy: float = 0.0, radius: float | None = 
     """Return the picture of a scene.
 
     Args:
-        scene: what it shows.
-        dx: pixels by which the shape is moved to the right.
-        dy: pixels by which it is moved up.
-        radius: of the shape in pixels, instead of its size's own.
+        scene: its contents.
+        dx: offset of the shape to the right in pixels.
+        dy: offset upwards in pixels.
+        radius: radius of the shape in pixels, instead of that of its size.
     """
     front, back = (
         np.array(RGB[name], np.float32) / 255 for name in (scene.colour, scene.background)
@@ -187,7 +187,7 @@ def draw(scene: Scene, dx: float = 0.0, dy: float = 0.0, radius: float | None = 
 
 
 def coarse(picture: Picture, blur: float = 1.5, contrast: float = 0.8) -> Picture:
-    """Return a picture as somebody draws it who has the idea and no steady hand."""
+    """Return a picture drawn coarsely: blurred and with less contrast."""
     from scipy.ndimage import gaussian_filter
 
     soft = gaussian_filter(picture, (blur, blur, 0), mode="nearest")

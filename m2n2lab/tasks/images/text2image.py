@@ -1,4 +1,4 @@
-"""Text to image: how well the pictures that a model draws fit their prompts."""
+"""Text to image: models scored by how well their pictures match the prompts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Sample, mean_by_group
-from m2n2lab.tasks.answer_cache import RememberingTask
+from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.images.clip_scores import Clip, Scorer, checked_scores
 from m2n2lab.tasks.images.diffusion import Painter, Prompt, checked_prompt
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Bytes, Indices
 from m2n2lab.utils.errors import InputError
 
-SHOWN = 256
-"""Pixels along a side of pictures that are kept to be shown; scored ones are whole."""
+MAX_SHOWN_PIXELS = 256
+"""Longest side of pictures that are kept for display; they are scored at full size."""
 
 
 class Drawn(NamedTuple):
-    """What a member drew.
+    """A picture drawn by a member.
 
     Attributes:
-        prompt: what it was asked for.
-        picture: (H, W, 3) red, green and blue from 0 to 255, of at most ``SHOWN`` pixels a side.
-        score: how well that fits, in [0, 1].
+        prompt: its prompt.
+        picture: (H, W, 3) red, green and blue in 0..255, at most ``MAX_SHOWN_PIXELS`` a side.
+        score: how well it matches the prompt, in [0, 1].
     """
 
     prompt: Prompt
@@ -36,23 +36,24 @@ class Drawn(NamedTuple):
     score: float
 
 
-class Text2Image(RememberingTask):
-    """Prompts for which a pipeline of diffusers draws, each picture scored in [0, 1].
+class Text2Image(CachingTask):
+    """Prompts for pipelines of diffusers, with a score in [0, 1] for each picture.
 
     Args:
         prompts: the D prompts to search on.
         held_out: prompts that the search never sees.
         scorer: a CLIP of transformers by folder or hub id, or any function of pictures
-            (n, H, W, 3) from 0 to 255 and prompts (n,) that returns (n,) numbers in [0, 1]; by
-            default the embedded one, which knows the captions of the zoo's shapes.
+            (n, H, W, 3) in 0..255 and prompts (n,) that returns (n,) numbers in [0, 1]; by default
+            the embedded scorer, which understands the captions of the zoo's shapes.
         steps: denoising steps.
         guidance: scale of classifier-free guidance.
-        batch: pictures made together.
-        size: pixels along a side; what the pipeline is made for by default.
-        name: what views call the task.
+        batch: pictures drawn together.
+        size: pixels along a side; the pipeline's own size by default.
+        name: name of the task in views.
 
     Raises:
-        InputError: no prompts, empty or endless ones, numbers out of bounds, no such scorer.
+        InputError: there are no prompts, a prompt is empty or too long, a number is out of
+            bounds, or the scorer cannot be loaded.
     """
 
     unit: ClassVar[str] = "picture"
@@ -71,7 +72,7 @@ class Text2Image(RememberingTask):
     ) -> None:
         if not prompts:
             raise InputError(
-                "A task of pictures needs at least one prompt to search on, but none came; give a "
+                "A text-to-image task needs at least one prompt to search on, got none; give a "
                 "file with prompts, or a larger limit."
             )
         for prompt in (*prompts, *held_out):
@@ -99,34 +100,34 @@ class Text2Image(RememberingTask):
         return np.array([self.languages.index(prompt.language) for prompt in prompts], np.intp)
 
     def check_space(self, space: Space) -> None:
-        """See that the seeds are pipelines.
+        """Check that the seeds are pipelines.
 
         Raises:
             InputError: they are not.
         """
         from m2n2lab.checkpoint import CheckpointSpace
 
-        if isinstance(space, CheckpointSpace) and not space.given_module:
-            kind = space.plan.base.kind
-            if kind != "diffusers":
-                raise InputError(
-                    f"Pictures are drawn by pipelines of diffusers, folders with a "
-                    f"model_index.json, but {space.plan.base.id} is none; give such folders."
-                )
+        if not isinstance(space, CheckpointSpace) or space.given_module:
+            return
+        if space.plan.base.kind != "diffusers":
+            raise InputError(
+                f"Seeds of this task must be pipelines of diffusers, folders with a "
+                f"model_index.json, but {space.plan.base.id} is not; give such folders."
+            )
 
     # -- drawing -----------------------------------------------------------------------------------
 
     def draw(self, model: Any, prompts: Sequence[Prompt], score: bool = True) -> list[Drawn]:
-        """Return a model's pictures for prompts (n,), making those that are not known.
+        """Return a model's pictures for prompts (n,), drawing those that are not cached.
 
         Args:
             model: a pipeline.
-            prompts: what it is asked for.
-            score: whether to score them; NaN otherwise.
+            prompts: the prompts.
+            score: whether to score the pictures; their scores are NaN otherwise.
 
         Raises:
-            Halted: somebody asked to stop; what was drawn until then is kept.
-            InputError: a model that is no pipeline; a scorer that fails.
+            Halted: the evaluation was stopped; pictures drawn so far are kept.
+            InputError: the model is no pipeline, or the scorer fails.
         """
         known = self._known(model)
         keys = [(prompt.text, prompt.seed, score) for prompt in prompts]
@@ -134,21 +135,21 @@ class Text2Image(RememberingTask):
         meter = self.meter(len(prompts))
         meter.add(sum(key in known for key in keys), 0)
         asked = list(new.values())
-        for painted in self.painter.batches(model, asked, self._watch):
-            texts = [asked[place].text for place in painted.places]
+        for batch in self.painter.batches(model, asked, self._watch):
+            texts = [asked[index].text for index in batch.indices]
             scores = np.full(len(texts), np.nan)
             if score:
-                scores = checked_scores(self._scorer(painted.pictures, texts), len(texts))
-            for place, picture, value in zip(
-                painted.places, painted.pictures, scores.tolist(), strict=True
+                scores = checked_scores(self._scorer(batch.pictures, texts), len(texts))
+            for index, picture, value in zip(
+                batch.indices, batch.pictures, scores.tolist(), strict=True
             ):
-                prompt = asked[place]
+                prompt = asked[index]
                 known[prompt.text, prompt.seed, score] = Drawn(prompt, _shrunk(picture), value)
             meter.add(sum(key in known for key in keys) - meter.done, 0)
         return [known[key] for key in keys]
 
     def exhibits(self, many: int = 4) -> list[Prompt]:
-        """Return prompts to be shown to a person: some of each language, held-out ones first."""
+        """Return prompts for display: ``many`` of each language, held-out ones first."""
         every = (*self._test, *self.prompts)
         return [
             prompt
@@ -156,16 +157,16 @@ class Text2Image(RememberingTask):
             for prompt in [p for p in every if p.language == language][:many]
         ]
 
-    # -- what a task does --------------------------------------------------------------------------
+    # -- the task's interface ----------------------------------------------------------------------
 
     def score(self, model: Any, indices: Indices | None) -> NDArray[np.float64]:
-        """Return how well a model's pictures fit their prompts, (n,)."""
+        """Return how well a model's pictures match their prompts, (n,)."""
         where = range(self.points) if indices is None else indices.tolist()
         drawn = self.draw(model, [self.prompts[index] for index in where])
         return np.array([each.score for each in drawn])
 
     def held_out(self, model: Any) -> float:
-        """Return the mean over the languages of their held-out scores; NaN without any."""
+        """Return the mean of the languages' held-out scores; NaN without held-out prompts."""
         by_class = self.held_out_by_class(model)
         return float(np.nanmean(list(by_class.values()))) if by_class else super().held_out(model)
 
@@ -177,7 +178,7 @@ class Text2Image(RememberingTask):
         return mean_by_group(scores, self._groups(self._test), self.languages)
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return prompts with the pictures that a model draws, and what these score."""
+        """Return prompts with a model's pictures and their scores."""
         where = self.checked_indices(indices).tolist()
         drawn = self.draw(model, [self.prompts[index] for index in where])
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
@@ -195,19 +196,19 @@ def _sample(index: int, drawn: Drawn) -> Sample:
 
 
 def _shrunk(picture: Bytes) -> Bytes:
-    """Return a picture of at most ``SHOWN`` pixels a side: those of many members are kept."""
+    """Return a picture of at most ``MAX_SHOWN_PIXELS`` a side, to save memory."""
     from PIL import Image
 
     image = Image.fromarray(picture)
-    image.thumbnail((SHOWN, SHOWN))  # which leaves small ones alone
+    image.thumbnail((MAX_SHOWN_PIXELS, MAX_SHOWN_PIXELS))  # does not enlarge small ones
     return np.asarray(image)
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Return the prompts of a text file, one a line.
+    """Read the prompts of a text file, one a line.
 
     Raises:
-        InputError: it cannot be read, or has none.
+        InputError: the file cannot be read, or is empty.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -222,22 +223,22 @@ def read_prompts(path: Path) -> list[Prompt]:
     return found
 
 
-@remembered
+@records_origin
 def text2image(
     data: str | Path, limit: int | None = None, held_out: int | None = None, **options: Any
 ) -> Text2Image:
-    """Return prompts of a file: searched on its first 80 %, held out on the rest.
+    """Return the task of a file of prompts: the first 80 % to search on, the rest held out.
 
     Args:
         data: a text file with a prompt on each line.
-        limit: prompts to search on; four fifths by default.
-        held_out: prompts held out; those that follow, all by default.
+        limit: number of prompts to search on; four fifths by default.
+        held_out: number of held-out prompts, which follow; all by default.
         options: as for ``Text2Image``.
 
     Raises:
-        InputError: a file that cannot be read or is empty; as for ``Text2Image``.
+        InputError: the file cannot be read or is empty, or as for ``Text2Image``.
     """
     found = read_prompts(Path(data))
-    many = max(len(found) * 4 // 5, 1) if limit is None else min(limit, len(found))
-    rest = found[many:]
-    return Text2Image(found[:many], rest if held_out is None else rest[:held_out], **options)
+    count = max(len(found) * 4 // 5, 1) if limit is None else min(limit, len(found))
+    rest = found[count:]
+    return Text2Image(found[:count], rest if held_out is None else rest[:held_out], **options)

@@ -1,4 +1,4 @@
-"""The number that an answer in words comes to."""
+"""Answer extraction: the number that a generated answer gives."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 Extraction = Literal["strict", "flexible"]
 
-LONGEST = 40
-"""Characters of a number; what is longer is a model that repeats itself, not an answer."""
+MAX_NUMBER_CHARS = 40
+"""Longest number; anything longer comes from a model that repeats itself."""
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
-# A minus after a digit, a letter or a bracket takes away: "10-7" ends in 7, not in -7.
+# A minus after a digit, letter or bracket is a subtraction: "10-7" ends in 7, not in -7.
 _NUMBER = re.compile(
     rf"""
     (?P<minus>(?<![\w.)\]])[-−–]\s?)?
@@ -34,16 +34,16 @@ def extract(answer: str, how: Extraction = "flexible") -> Fraction | None:
 
     ``"strict"`` takes the first number after the first ``####``, on the same line, as GSM8K's own
     answers write it. ``"flexible"`` also takes the first number after the last "the answer is" and,
-    without either, the last number of all. Thousands' commas, currency and percent signs are
-    no part of a number; ``3/4`` and ``1 1/2`` are fractions.
+    without either, the last number of all. Thousands separators, currency and percent signs are
+    ignored; ``3/4`` and ``1 1/2`` are fractions.
     """
     _, mark, rest = answer.partition(_MARK)
     marked = _numbers(rest.split("\n")[0])[:1] if mark else []
     if marked or how == "strict":
         return marked[0] if marked else None
     says = [match.end() for match in _SAYS.finditer(answer)]
-    said = _numbers(answer[says[-1] :].strip().split("\n")[0])[:1] if says else []
-    found = said or _numbers(answer)[-1:]
+    stated = _numbers(answer[says[-1] :].strip().split("\n")[0])[:1] if says else []
+    found = stated or _numbers(answer)[-1:]
     return found[0] if found else None
 
 
@@ -55,7 +55,7 @@ def _numbers(text: str) -> list[Fraction]:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    if len(match[0]) > LONGEST:
+    if len(match[0]) > MAX_NUMBER_CHARS:
         return None
     value = Fraction(match["number"].replace(",", ""))
     below = Fraction((match["below"] or "1").replace(",", ""))
@@ -65,7 +65,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def written(number: Fraction | None) -> str:
-    """Return a number as text for a view: whole, with decimals where these end, or a fraction."""
+    """Format a number for display: as an integer, a finite decimal, or a fraction."""
     if number is None:
         return "no number"
     below = number.denominator

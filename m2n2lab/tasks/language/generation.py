@@ -1,4 +1,4 @@
-"""Greedy answers of a language model, in batches, with progress and a way to stop."""
+"""Greedy generation of answers in batches, with progress and interruption."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from m2n2lab.utils.progress import Watch
 
 
 class Batch(NamedTuple):
-    """Answers that were generated together.
+    """Answers of one batch.
 
     Attributes:
-        places: (n,) which prompts they answer.
+        indices: (n,) indices of their prompts.
         texts: (n,) the answers.
-        tokens: how many were generated for all of them.
+        tokens: number of tokens generated for all of them.
     """
 
-    places: list[int]
+    indices: list[int]
     texts: list[str]
     tokens: int
 
 
 class Generator:
-    """Asks any causal language model of transformers, always for its likeliest next token.
+    """Greedy decoding with any causal language model of transformers.
 
     Prompts are sorted by length and padded on the left, so a batch wastes little and an answer does
-    not depend on which others it shares a batch with. That holds up to the rounding of the model's
-    own numbers: in bfloat16 and float16 two tokens are now and then equally likely, and which one
-    wins may change with the size of the batch. When memory runs out the batch is halved, for good,
-    and work goes on.
+    not depend on the others in its batch. This holds up to rounding in the model's dtype: in
+    bfloat16 and float16 two tokens are sometimes equally likely, and which one wins may change with
+    the batch size. When memory runs out, the batch size is halved permanently and generation
+    continues.
 
     Args:
-        max_new_tokens: tokens after which an answer is cut.
+        max_new_tokens: longest answer in tokens.
         batch: prompts answered together.
-        stop: texts at which an answer ends; they are no part of it.
+        stop: texts at which an answer ends; they are not part of it.
 
     Raises:
-        InputError: numbers below 1.
+        InputError: a number is below 1.
     """
 
     def __init__(
@@ -61,42 +61,43 @@ class Generator:
         Args:
             model: a causal language model of transformers.
             tokenizer: its tokenizer.
-            prompts: what it is asked.
-            watch: who may stop it.
+            prompts: (n,) the prompts.
+            watch: the watch that may stop the generation.
 
         Raises:
-            Halted: somebody asked to stop.
-            InputError: tokens that the model does not have, or no memory for a single prompt.
+            Halted: the generation was stopped.
+            InputError: the tokenizer has tokens that the model lacks, or a single prompt does not
+                fit into memory.
         """
         watch = watch or Watch()
-        keep, new = self._room(model)
+        keep, new = self._token_limits(model)
         ids = _encode(model, tokenizer, prompts, keep)
-        order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
+        order = sorted(range(len(ids)), key=lambda index: (-len(ids[index]), index))
         start = 0
         while start < len(order):
             watch.check()
-            places = order[start : start + self.batch]
+            chosen = order[start : start + self.batch]
             texts = None
-            # What failed must be let go of before the next try: a traceback keeps its tensors.
-            with out_of_memory():
-                texts, tokens = self._answer(model, tokenizer, [ids[p] for p in places], new, watch)
+            # The exception must be dropped before the next try: its traceback keeps tensors alive.
+            with ignore_out_of_memory():
+                texts, tokens = self._answer(model, tokenizer, [ids[k] for k in chosen], new, watch)
             if texts is not None:
-                start += len(places)
-                yield Batch(places, texts, tokens)
+                start += len(chosen)
+                yield Batch(chosen, texts, tokens)
                 continue
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if len(places) == 1:
+            if len(chosen) == 1:
                 raise InputError(
-                    f"A prompt of {len(ids[places[0]])} tokens must fit into memory by itself, but "
+                    f"A prompt of {len(ids[chosen[0]])} tokens must fit into memory by itself, but "
                     f"does not; use a shorter prompt, fewer max_new_tokens or a smaller dtype."
                 )
-            self.batch = len(places) // 2
+            self.batch = len(chosen) // 2
 
-    def _room(self, model: Any) -> tuple[int | None, int]:
-        """Return how many tokens of a prompt are kept, and how many are generated at most.
+    def _token_limits(self, model: Any) -> tuple[int | None, int]:
+        """Return the most tokens of a prompt that are kept, and the most that are generated.
 
-        Both depend on the model alone, or a prompt's answer would depend on its neighbours.
+        Both depend on the model alone: otherwise answers would depend on the batch.
         """
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else {}
         limit = getattr(config, "max_position_embeddings", None)
@@ -109,15 +110,15 @@ class Generator:
     def _answer(
         self, model: Any, tokenizer: Any, ids: list[list[int]], new: int, watch: Watch
     ) -> tuple[list[str], int]:
-        """Return the answers to a batch of prompts, and how many tokens these took."""
+        """Return the answers to a batch of prompts, and the number of generated tokens."""
         import transformers
 
-        ends = _ends(model, tokenizer)
+        ends = _end_tokens(model, tokenizer)
         pad = next((t for t in (tokenizer.pad_token_id, *ends) if t is not None), 0)
         width = max(map(len, ids))
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-        # All that a checkpoint's own generation_config could set otherwise is set here.
+        # All that a checkpoint's generation_config could change is set explicitly.
         settings: Any = transformers.GenerationConfig
         config = settings(
             do_sample=False,
@@ -143,9 +144,9 @@ class Generator:
         return cut, sum(min(len(row) + 1, new) for row in answers)
 
     def _stopping(self, tokenizer: Any, width: int, watch: Watch) -> Callable[..., Tensor]:
-        """Return what transformers asks after each token: which rows are done, (n,) booleans."""
-        # A token may be as short as a byte, so the tail in which a stop text may just have ended
-        # has this many tokens at most.
+        """Return a stopping criterion for transformers: which rows are done (n,)."""
+        # A token may be as short as a byte, so a stop text that has just ended lies within this
+        # many tokens.
         tail = max((len(text.encode()) for text in self.stop), default=0) + 8
 
         def done(ids: Tensor, scores: Any, **_: Any) -> Tensor:
@@ -159,13 +160,13 @@ class Generator:
         return done
 
     def _cut(self, text: str) -> str:
-        """Return an answer up to the first text that ends it."""
+        """Return an answer up to the first stop text."""
         return text[: min((at for s in self.stop if (at := text.find(s)) >= 0), default=len(text))]
 
 
 @contextlib.contextmanager
-def out_of_memory() -> Iterator[None]:
-    """Swallow what says that memory ran out, and nothing else."""
+def ignore_out_of_memory() -> Iterator[None]:
+    """Suppress out-of-memory errors, and no others."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
@@ -175,8 +176,8 @@ def out_of_memory() -> Iterator[None]:
             raise
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Return the tokens that end an answer, as the tokenizer and the model's own config say."""
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the end-of-text tokens of the tokenizer and of the model's generation config."""
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]
     found = [token for token in (tokenizer.eos_token_id, *listed) if token is not None]
@@ -184,36 +185,36 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _until_end(row: list[int], ends: list[int]) -> list[int]:
-    """Return generated tokens up to the first that ends the answer."""
+    """Return generated tokens up to the first end token."""
     return row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
 
 
 def _encode(
     model: Any, tokenizer: Any, prompts: Sequence[str], keep: int | None
 ) -> list[list[int]]:
-    """Return the tokens of each prompt; of long ones the last ``keep``, and what they begin with.
+    """Return the tokens of each prompt, long ones cut to ``keep`` with their first one retained.
 
     Raises:
-        InputError: tokens that the model does not have.
+        InputError: the tokenizer has tokens that the model lacks.
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     rows: list[list[int]] = []
     for prompt in prompts:
-        # A chat template writes the token that a text begins with itself.
+        # A chat template writes the initial token itself.
         special = not (tokenizer.bos_token and prompt.startswith(tokenizer.bos_token))
         row = list(tokenizer(prompt, add_special_tokens=special, verbose=False)["input_ids"])
-        while len(row) > 1 and row[-1] == end:  # some tokenizers end every text
+        while len(row) > 1 and row[-1] == end:  # some tokenizers append an end token
             row.pop()
         if keep is not None and len(row) > keep:
             first = row[:1] if row[0] == begin and keep > 1 else []
             row = first + row[len(row) - keep + len(first) :]
         start = next((token for token in (begin, end) if token is not None), 0)
         rows.append(row or [start])
-    many = model.get_input_embeddings().num_embeddings
+    vocabulary = model.get_input_embeddings().num_embeddings
     largest = max(chain.from_iterable(rows), default=0)
-    if largest >= many:
+    if largest >= vocabulary:
         raise InputError(
-            f"The tokenizer's tokens must be among the model's {many}, but token {largest} came; "
+            f"The tokenizer's tokens must be among the model's {vocabulary}, got token {largest}; "
             f"give the tokenizer that belongs to this model."
         )
     return rows

@@ -1,4 +1,4 @@
-"""GSM8K: grade-school word problems, answered in words and judged by the number they come to.
+"""GSM8K: grade-school word problems, scored by the number that an answer gives.
 
 Cobbe et al., "Training Verifiers to Solve Math Word Problems", arXiv 2110.14168.
 """
@@ -19,7 +19,7 @@ from m2n2lab.tasks.language.answer_extraction import Extraction, extract, writte
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.gsm8k_data import Problem, fetch, read
 from m2n2lab.tasks.language.task import LanguageTask, chat
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 
@@ -27,12 +27,12 @@ Style = Literal["plain", "alpaca", "chat"]
 
 
 class Wording(NamedTuple):
-    """How a prompt is written.
+    """Template of prompts.
 
     Attributes:
-        before: what it begins with.
-        turn: one problem, up to where its answer begins; ``{question}`` is put in.
-        between: what follows the worked answer of an example.
+        before: the beginning of a prompt.
+        turn: one problem with ``{question}``, up to its answer.
+        between: the text after the worked answer of an example.
         stop: texts at which an answer ends.
     """
 
@@ -44,7 +44,7 @@ class Wording(NamedTuple):
 
 WORDINGS: Mapping[str, Wording] = {
     "plain": Wording("", "Question: {question}\nAnswer:", "\n\n", ("\nQuestion:", "\n\n\n")),
-    # As WizardMath was trained and is evaluated.
+    # The format in which WizardMath was trained and is evaluated.
     "alpaca": Wording(
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n",
@@ -58,13 +58,13 @@ CHAT = "{question}\nThink step by step, and end with '#### ' and the number that
 
 @dataclass(frozen=True)
 class Answer:
-    """What a member made of one problem.
+    """A member's answer to one problem.
 
     Attributes:
-        prompt: what it was asked, in full.
-        text: what it wrote, in full.
-        number: what that comes to; ``None`` without a number.
-        truth: what it should come to.
+        prompt: the whole prompt.
+        text: the whole answer.
+        number: the number that it gives; ``None`` without a number.
+        truth: the right number.
     """
 
     prompt: str
@@ -84,18 +84,19 @@ class GSM8K(LanguageTask):
     Args:
         problems: the D problems to search on.
         held_out: problems that the search never sees.
-        examples: solved problems that a prompt begins with (k-shot).
-        style: ``"plain"``, ``"alpaca"`` (as WizardMath expects), or ``"chat"``, the template that
-            the tokenizer brings.
+        examples: solved problems at the beginning of a prompt (k-shot).
+        style: ``"plain"``, ``"alpaca"`` (as WizardMath expects), or ``"chat"``, the tokenizer's
+            own template.
         extraction: ``"strict"`` or ``"flexible"`` (see ``extract``).
-        max_new_tokens: tokens after which an answer is cut.
-        batch: problems asked together.
-        stop: texts at which an answer ends; by default those that fit the style.
+        max_new_tokens: longest answer in tokens.
+        batch: problems answered together.
+        stop: texts at which an answer ends; by default those of the style.
         tokenizer: as for ``LanguageTask``.
-        name: what views call the task.
+        name: name of the task in views.
 
     Raises:
-        InputError: no problems, answers without a number, unknown styles, numbers below 1.
+        InputError: there are no problems, a worked answer has no number, the style is unknown, or
+            a number is below 1.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class GSM8K(LanguageTask):
     ) -> None:
         if not problems:
             raise InputError(
-                "GSM8K needs at least one problem to search on, but none came; give a file with "
+                "GSM8K needs at least one problem to search on, got none; give a file with "
                 "problems, or a larger limit."
             )
         self.style = choose("prompt style", style, (*WORDINGS, "chat"))
@@ -134,13 +135,13 @@ class GSM8K(LanguageTask):
         self.examples = tuple(examples)
         self._truth = {p: _truth(p) for p in (*self.problems, *self._test)}
 
-    # -- asking ------------------------------------------------------------------------------------
+    # -- prompts and answers -----------------------------------------------------------------------
 
     def prompt(self, question: str, tokenizer: Any = None) -> str:
-        """Return what a model is asked; only the chat style looks at the tokenizer.
+        """Return the prompt for a question; only the chat style uses the tokenizer.
 
         Raises:
-            InputError: a tokenizer without a chat template.
+            InputError: the tokenizer has no chat template.
         """
         if self.style == "chat":
             solved = [text for q, a in self.examples for text in (CHAT.format(question=q), a)]
@@ -162,19 +163,19 @@ class GSM8K(LanguageTask):
         ]
 
     def answers(self, model: Any, indices: ArrayLike | None = None) -> list[Answer]:
-        """Return what a model makes of the problems ``indices`` (n,), all of them if ``None``.
+        """Return a model's answers to the problems ``indices`` (n,), all of them if ``None``.
 
         Raises:
-            Halted: somebody asked to stop.
-            InputError: indices outside the problems; a model that cannot be asked.
+            Halted: the evaluation was stopped.
+            InputError: an index is out of range, or the model is no causal language model.
         """
         where = range(self.points) if indices is None else self.checked_indices(indices).tolist()
         return self._answers(model, [self.problems[index] for index in where])
 
-    # -- what a task does --------------------------------------------------------------------------
+    # -- the task's interface ----------------------------------------------------------------------
 
     def score(self, model: Any, indices: Indices | None) -> NDArray[np.bool_]:
-        """Return which of the problems a model solves, (n,)."""
+        """Return whether a model solves each problem, (n,)."""
         return np.array([answer.right for answer in self.answers(model, indices)], np.bool_)
 
     def held_out(self, model: Any) -> float:
@@ -188,7 +189,7 @@ class GSM8K(LanguageTask):
         return {self.classes[0]: self.held_out(model)} if self._test else {}
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return problems with the number that a model gets, and all that it wrote."""
+        """Return problems with a model's answers and the numbers that these give."""
         where = self.checked_indices(indices)
         return [
             Sample(
@@ -208,13 +209,13 @@ def _truth(problem: Problem) -> Fraction:
     number = extract(problem.answer, "strict")
     if number is None:
         raise InputError(
-            f"The answer to a problem must end in '#### ' and a number, but {problem.answer!r:.80} "
-            f"came; write it as GSM8K does."
+            f"The answer to a problem must end in '#### ' and a number, got "
+            f"{problem.answer!r:.80}; write it as GSM8K does."
         )
     return number
 
 
-@remembered
+@records_origin
 def gsm8k(
     data: str | Path | None = None,
     limit: int | None = None,
@@ -222,32 +223,32 @@ def gsm8k(
     shots: int = 0,
     **options: Any,
 ) -> GSM8K:
-    """Return GSM8K: searched on the front of its train part, held out on its test part.
+    """Return GSM8K: the front of its train part to search on, its test part held out.
 
-    A file alone is searched on in its first 80 % and held out on the rest.
+    Of a single file the first 80 % are searched on and the rest is held out.
 
     Args:
         data: a folder with ``train.jsonl`` and ``test.jsonl``, or one such file; ``None`` takes it
             from the hub, or from the cache of ``datasets``.
-        limit: problems to search on; all by default.
-        held_out: problems held out; by default all or, with a limit, a quarter as many as that.
-        shots: solved problems that a prompt begins with, from the end of what could be searched on.
+        limit: number of problems to search on; all by default.
+        held_out: number of held-out problems; by default all or, with a limit, a quarter of it.
+        shots: solved problems at the beginning of a prompt, from the end of the train part.
         options: ``style``, ``extraction``, ``max_new_tokens``, ``batch``, ``stop``, ``tokenizer``
             and ``name``, as for ``GSM8K``.
 
     Raises:
-        InputError: missing or foreign files, nothing in them, no way to the hub.
+        InputError: a file is missing, empty or in another format, or the hub cannot be reached.
     """
-    many = None if limit is None else whole_number("limit", limit, 1)
+    count = None if limit is None else whole_number("limit", limit, 1)
     train, test = fetch() if data is None else read(Path(data))
     shots = whole_number("shots", shots, 0)
     if shots >= len(train):
         raise InputError(
-            f"shots must leave a problem to search on, but {shots} of {len(train)} came; use fewer."
+            f"shots must leave a problem to search on, got {shots} of {len(train)}; use fewer."
         )
     rest, examples = train[: len(train) - shots], train[len(train) - shots :]
     if held_out is None:
-        tested = None if many is None else -(-many // 4)
+        tested = None if count is None else -(-count // 4)
     else:
         tested = whole_number("held_out", held_out, 0)
-    return GSM8K(rest[:many], test[:tested], examples=examples, **options)
+    return GSM8K(rest[:count], test[:tested], examples=examples, **options)

@@ -1,4 +1,4 @@
-"""GSM8K's problems, read from its files or from the hub."""
+"""GSM8K's problems, from its files or from the hub."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Parts = tuple[list[Problem], list[Problem]]
 
 
 def fetch() -> Parts:
-    """Return GSM8K's two parts from the hub.
+    """Fetch GSM8K's two parts from the hub.
 
     Raises:
-        InputError: no way there.
+        InputError: the hub cannot be reached.
     """
     try:
         import datasets
@@ -36,7 +36,7 @@ def fetch() -> Parts:
         return _problems(parts["train"], HUB), _problems(parts["test"], HUB)
     except InputError:
         raise
-    except Exception as error:  # whatever the network raises, the person needs the other way
+    except Exception as error:  # whatever the network raises, the fallback is the same
         reason = first_line(error)
         raise InputError(
             f"GSM8K could not be fetched from the hub ({type(error).__name__}: {reason}); give a "
@@ -45,15 +45,15 @@ def fetch() -> Parts:
 
 
 def read(path: Path) -> Parts:
-    """Return the two parts in a folder, or those that one file is cut into.
+    """Read the two parts in a folder, or split one file into two.
 
     Raises:
-        InputError: missing or foreign files, nothing in them.
+        InputError: a file is missing, empty or in another format.
     """
     files = [path / "train.jsonl", path / "test.jsonl"] if path.is_dir() else [path]
     there = [file for file in files if file.is_file()]
     if not there:
-        expected = " or ".join(file.name for file in files) if path.is_dir() else "a .jsonl file"
+        expected = " or ".join(file.name for file in files) if path.is_dir() else "such file"
         raise InputError(
             f"{path} must be a folder with train.jsonl and test.jsonl, or one such file, but there "
             f"is no {expected}; check the path."
@@ -77,22 +77,22 @@ def _rows(path: Path) -> list[Any]:
                 rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{path} must hold a JSON object in each line, but line {number} is none "
+                f"{path} must hold a JSON object in each line, but line {number} is not one "
                 f"({error}); get it again."
             ) from error
     return rows
 
 
 def _problems(rows: Any, where: str) -> list[Problem]:
-    """Return the problems in rows with a question and an answer."""
+    """Return rows with a question and an answer as problems."""
     found = []
     for number, row in enumerate(rows, start=1):
         known = row if isinstance(row, Mapping) else {}
         question, answer = known.get("question"), known.get("answer")
         if not isinstance(question, str) or not isinstance(answer, str):
             raise InputError(
-                f"{where} must hold problems with a question and an answer, but number {number} "
-                f"is {str(row)[:60]!r}; use GSM8K's own form."
+                f"{where} must hold problems with a question and an answer, got "
+                f"{str(row)[:60]!r} as number {number}; use GSM8K's own format."
             )
         found.append(Problem(question, answer))
     if not found:

@@ -1,7 +1,7 @@
 """Any task of lm-evaluation-harness, with a score for each of its documents.
 
 Gao et al., "The Language Model Evaluation Harness", doi:10.5281/zenodo.12608602. Prompts, answers,
-filters and metrics are the harness's own; documents are asked by themselves, so that each can be a
+filters and metrics are the harness's own; documents are scored one by one, so that each can be a
 niche.
 """
 
@@ -24,32 +24,32 @@ from m2n2lab.core.task import Sample, Task, Tasks
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.harness_source import load
 from m2n2lab.tasks.language.task import LanguageTask
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 from m2n2lab.utils.progress import Watch
 
-RIGHT_OR_WRONG = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
-ONLY_TOGETHER = ("f1_score", "matthews_corrcoef", "bypass_agg")
-"""Aggregations that say nothing of one document."""
+BINARY_METRICS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+GROUP_AGGREGATIONS = ("f1_score", "matthews_corrcoef", "bypass_agg")
+"""Aggregations that are undefined for one document."""
 
-PERCENT = ("bleu", "chrf", "chrfpp")
-LOSSES = ("perplexity", "weighted_perplexity", "bits_per_byte", "ter", "brier_score")
-"""Aggregations without an upper bound of 1, for which less is better."""
+PERCENT_AGGREGATIONS = ("bleu", "chrf", "chrfpp")
+LOSS_AGGREGATIONS = ("perplexity", "weighted_perplexity", "bits_per_byte", "ter", "brier_score")
+"""Aggregations without an upper bound of 1, for which lower is better."""
 
 SEED = 1234
-"""Of the examples in prompts, as in the harness."""
+"""Seed of the few-shot examples and of sampled answers, as in the harness."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a member made of one document.
+    """A member's result for one document.
 
     Attributes:
         score: in [0, 1].
-        prompt: what it was asked.
-        answer: what it wrote, or how likely it found what it was asked about.
-        prediction: its answer in short.
+        prompt: the prompt.
+        answer: the generated text, or log-likelihoods.
+        prediction: the answer in short.
     """
 
     score: float
@@ -59,33 +59,33 @@ class Outcome:
 
 
 class Harness(LanguageTask):
-    """Documents of one task of the harness, each right or wrong or graded.
+    """Documents of one task of the harness, with binary or graded scores.
 
-    A document's score is the metric over this document alone, brought into [0, 1]: what is given
-    in percent (BLEU, chrF) is divided by 100; where less is better, a perplexity, bits per byte,
-    TER, Brier score or ``loss`` x becomes 1 / (1 + x), and any other x in [0, 1] becomes 1 - x. A
-    number that is not finite scores 0.
+    A document's score is the metric over this document alone, scaled to [0, 1]: percentages (BLEU,
+    chrF) are divided by 100; where lower is better, a perplexity, bits per byte, TER, Brier score
+    or ``loss`` x becomes 1 / (1 + x), and any other x in [0, 1] becomes 1 - x. A value that is not
+    finite scores 0.
 
     Args:
         source: a name that the harness knows, or a YAML file.
         own: its name within ``source``, which may be a group.
-        limit: documents to search on, from the front of the test split (or else the validation
-            split); by default the first 80 %.
-        held_out: documents after them that are held out; by default the rest or, with a limit, a
-            quarter as many as that.
+        limit: number of documents to search on, from the front of the test split (or else the
+            validation split); by default the first 80 %.
+        held_out: number of held-out documents, which follow; by default the rest or, with a limit,
+            a quarter of it.
         metric: one of the task's, such as ``"acc_norm"``, or with one of its filters
             ``"exact_match,flexible-extract"``; by default the first.
-        loss: whether a metric for which less is better has no upper bound.
-        shots: examples in a prompt; by default what the task says.
+        loss: whether a metric for which lower is better has no upper bound.
+        shots: examples in a prompt; by default those of the task.
         chat: whether prompts are written with the tokenizer's chat template.
-        functions: whether a YAML file may bring Python code.
+        functions: whether a YAML file may contain Python code.
         batch: requests answered together.
         tokenizer: as for ``LanguageTask``.
-        name: what views call the task; by default the harness's name.
-        loaded: the harness's task, where it is loaded already.
+        name: name of the task in views; by default the harness's name.
+        loaded: the harness's task, if it is already loaded.
 
     Raises:
-        InputError: as ``load`` says; an unknown metric, or one that says nothing of a document.
+        InputError: as for ``load``; the metric is unknown, or undefined for one document.
     """
 
     def __init__(
@@ -105,35 +105,35 @@ class Harness(LanguageTask):
         name: str | None = None,
         loaded: Any = None,
     ) -> None:
-        self._source, self._own, self._functions = source, own, functions
+        self._source, self._own_name, self._functions = source, own, functions
         self._shots = None if shots is None else whole_number("shots", shots, 0)
         self._task: Any = None
         self._requests: dict[str | None, list[list[Any]]] = {}
         self._use(loaded)
         total = len(self.task.eval_docs)
         if limit is None:
-            many = max(int(total * 0.8), 1)
-            tested = total - many
+            count = max(int(total * 0.8), 1)
+            tested = total - count
         else:
-            many = whole_number("limit", limit, 1)
-            tested = -(-many // 4)
+            count = whole_number("limit", limit, 1)
+            tested = -(-count // 4)
         if held_out is not None:
             tested = whole_number("held_out", held_out, 0)
-        # Where there are fewer, a fifth of them is held out.
-        many = min(many, total - min(tested, total // 5))
-        self._tested = range(many, min(many + tested, total))
+        # If there are too few documents for both, a fifth of them is held out.
+        count = min(count, total - min(tested, total // 5))
+        self._tested = range(count, min(count + tested, total))
         self._documents = [self.task.eval_docs[k] for k in range(self._tested.stop)]
-        self.metric, self.filter = self._chosen(metric)
+        self.metric, self.filter = self._choose_metric(metric)
         self._scale = self._scaling(loss)
         own_results = self.task.get_config("process_results") is not None
         super().__init__(
-            many,
+            count,
             name=own if name is None else name,
-            graded=self.metric not in RIGHT_OR_WRONG or own_results,
+            graded=self.metric not in BINARY_METRICS or own_results,
             generator=Generator(batch=batch),
             tokenizer=tokenizer,
             classes=(own if name is None else name,),
-            names=[self._question(document) for document in self._documents[:many]],
+            names=[self._question(document) for document in self._documents[:count]],
         )
         self.chat = chat
 
@@ -143,54 +143,55 @@ class Harness(LanguageTask):
     def task(self) -> Any:
         """The harness's own task."""
         if self._task is None:
-            self._use(load(self._source, self._functions)[self._own])
+            self._use(load(self._source, self._functions)[self._own_name])
         return self._task
 
     def _use(self, task: Any) -> None:
-        """Take the harness's task, with as many examples in a prompt as were asked for."""
+        """Set the harness's task, with the requested number of examples in a prompt."""
         self._task = task
         unknown = task is not None and task.get_config("num_fewshot") is None
         if task is not None and (unknown or self._shots is not None):
             task.set_config(key="num_fewshot", value=self._shots or 0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs; it loads the harness's task, which may hold code."""
+        """Return the state for another process, which loads the harness's task itself."""
         state = super().__getstate__()
-        made = ("_task", "_requests", "_scale", "filter")
-        return {k: v for k, v in state.items() if k not in made} | {"chosen": self.filter.name}
+        rebuilt = ("_task", "_requests", "_scale", "filter")
+        kept = {k: v for k, v in state.items() if k not in rebuilt}
+        return kept | {"filter_name": self.filter.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without the harness's task."""
+        """Restore the state; the harness's task is loaded on demand."""
         super().__setstate__(state)
         self._task, self._requests = None, {}
-        filtered = self.__dict__.pop("chosen")
-        self.metric, self.filter = self._chosen(f"{self.metric},{filtered}")
+        filter_name = self.__dict__.pop("filter_name")
+        self.metric, self.filter = self._choose_metric(f"{self.metric},{filter_name}")
         self._scale = self._scaling(self._loss)
 
-    def _chosen(self, metric: str | None) -> tuple[str, Any]:
-        """Return the metric that counts, and the filter of answers before it."""
+    def _choose_metric(self, metric: str | None) -> tuple[str, Any]:
+        """Return the metric to use, and the filter of answers before it."""
         aggregations = self.task.aggregation()
-        alone = [m for m, f in aggregations.items() if _called(f) not in ONLY_TOGETHER]
+        alone = [m for m, f in aggregations.items() if _function_name(f) not in GROUP_AGGREGATIONS]
         filters = {each.name: each for each in self.task._filters}
         wanted, _, filtered = (metric or "").partition(",")
         if not alone or (wanted in aggregations and wanted not in alone):
             raise InputError(
-                f"A metric of {self._own} must say something of each document, but "
-                f"{wanted or ', '.join(aggregations)} does so only of all together; choose "
+                f"A metric of {self._own_name} must be defined for each document, but "
+                f"{wanted or ', '.join(aggregations)} is defined only for all together; choose "
                 f"{' or '.join(alone) or 'another task'}."
             )
         known = [*alone, *(f"{m},{f}" for m in alone for f in filters)]
         if metric is not None:
-            choose(f"metric of {self._own}", metric, known)
+            choose(f"metric of {self._own_name}", metric, known)
         return wanted or alone[0], filters[filtered or next(iter(filters))]
 
     def _scaling(self, loss: bool) -> Callable[[float], float]:
-        """Return what brings a metric into [0, 1]."""
+        """Return the function that scales a metric to [0, 1]."""
         self._loss = loss
-        aggregation = _called(self.task.aggregation()[self.metric])
+        aggregation = _function_name(self.task.aggregation()[self.metric])
         if self.task.higher_is_better().get(self.metric, True):
-            return (lambda x: x / 100) if aggregation in PERCENT else (lambda x: x)
-        if loss or aggregation in LOSSES:
+            return (lambda x: x / 100) if aggregation in PERCENT_AGGREGATIONS else (lambda x: x)
+        if loss or aggregation in LOSS_AGGREGATIONS:
             return lambda x: 1 / (1 + x)
         return lambda x: 1 - x
 
@@ -198,7 +199,7 @@ class Harness(LanguageTask):
         text = self.task.doc_to_text(document)
         if isinstance(text, str) and text.strip():
             return text
-        # Choices are put into the question, or a whole text is to be found likely.
+        # The choices are part of the question, or a whole text is scored by its likelihood.
         choices = self._choices(document)
         return "\n".join(choices) if choices else self._truth(document)
 
@@ -215,19 +216,19 @@ class Harness(LanguageTask):
         inside = [t for t in listed if isinstance(t, int) and 0 <= t < len(choices)]
         return " | ".join(choices[t] for t in inside) or " | ".join(map(str, listed))
 
-    # -- asking ------------------------------------------------------------------------------------
+    # -- requests and results ----------------------------------------------------------------------
 
-    def _asked(self, lm: Any) -> list[list[Any]]:
-        """Return the harness's requests for each document, which are the same whatever is asked."""
+    def _requests_for(self, lm: Any) -> list[list[Any]]:
+        """Return the harness's requests for each document, cached by chat template."""
         template = str(lm.tokenizer.chat_template) if self.chat else None
         if self.chat and not lm.tokenizer.chat_template:
             raise InputError(
                 f"chat=True of {self.name} needs a tokenizer with a chat template, but this one "
-                f"has none; leave it out."
+                f"has none; leave chat out."
             )
         if template not in self._requests:
             self.task.set_fewshot_seed(SEED)
-            with contextlib.redirect_stderr(io.StringIO()):  # it draws a progress bar
+            with contextlib.redirect_stderr(io.StringIO()):  # hides its progress bar
                 self.task.build_all_requests(
                     limit=len(self._documents),
                     apply_chat_template=self.chat,
@@ -242,35 +243,37 @@ class Harness(LanguageTask):
         return self._requests[template]
 
     def outcomes(self, model: Any, documents: Sequence[int]) -> list[Outcome]:
-        """Return what a model makes of documents (n,), the held-out ones after the others.
+        """Return a model's results for documents (n,), where held-out ones follow the others.
 
         Raises:
-            Halted: somebody asked to stop; what was answered until then is kept.
-            InputError: a model that cannot be asked, a metric outside its bounds.
+            Halted: the evaluation was stopped; results so far are kept.
+            InputError: the model is no causal language model, or a score is out of bounds.
         """
         tokenizer = self.tokenizer(model)
         known, meter = self._known(model), self.meter(len(documents))
         new = [number for number in dict.fromkeys(documents) if number not in known]
         meter.add(sum(number in known for number in documents), 0)
-        lm = _live(model, tokenizer, self.generator.batch, self._watch) if new else None
+        lm = _harness_model(model, tokenizer, self.generator.batch, self._watch) if new else None
         for start in range(0, len(new), self.generator.batch):
             self._watch.check()
             part = new[start : start + self.generator.batch]
-            known.update(zip(part, self._answered(lm, part), strict=True))
+            known.update(zip(part, self._evaluate_documents(lm, part), strict=True))
             meter.add(sum(number in part for number in documents), 0)
         return [known[number] for number in documents]
 
-    def _answered(self, lm: Any, documents: Sequence[int]) -> list[Outcome]:
-        asked = self._asked(lm)
-        # Answers are written into the requests, and these are everybody's.
-        fresh = [[replace(r, resps=[], filtered_resps={}) for r in asked[k]] for k in documents]
+    def _evaluate_documents(self, lm: Any, documents: Sequence[int]) -> list[Outcome]:
+        requests_of = self._requests_for(lm)
+        # Answers are written into the requests, which all members share: hence copies.
+        fresh = [
+            [replace(r, resps=[], filtered_resps={}) for r in requests_of[k]] for k in documents
+        ]
         flat = [request for requests in fresh for request in requests]
-        with torch.random.fork_rng():  # a task may sample its answers: always the same ones
+        with torch.random.fork_rng():  # a task may sample its answers: reproducibly
             torch.manual_seed(SEED)
-            for kind in dict.fromkeys(request.request_type for request in flat):
-                those = [r for r in flat if r.request_type == kind for _ in range(r.repeats or 1)]
-                answers = getattr(lm, kind)(those, disable_tqdm=True)
-                for request, answer in zip(those, answers, strict=True):
+            for method in dict.fromkeys(request.request_type for request in flat):
+                asked = [r for r in flat if r.request_type == method for _ in range(r.repeats or 1)]
+                answers = getattr(lm, method)(asked, disable_tqdm=True)
+                for request, answer in zip(asked, answers, strict=True):
                     request.resps.append(answer)
         self.filter.apply(flat)
         return [self._outcome(requests) for requests in fresh]
@@ -281,26 +284,25 @@ class Harness(LanguageTask):
         values = self.task.process_results(document, filtered)
         try:
             value = float(self.task.aggregation()[self.metric]([values[self.metric]]))
-        except OverflowError:  # a perplexity beyond all numbers
+        except OverflowError:  # a perplexity too large for a float
             value = math.inf
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"The metric {self.metric} of {self.name} must be a number for each document, but "
-                f"{str(values.get(self.metric))[:60]} came; choose another of "
-                f"{', '.join(values)}."
+                f"The metric {self.metric} of {self.name} must be a number for each document, got "
+                f"{str(values.get(self.metric))[:60]}; choose another of {', '.join(values)}."
             ) from error
         score = self._scale(value) if math.isfinite(value) else 0.0
         if not -1e-6 <= score <= 1 + 1e-6:
             raise InputError(
-                f"The metric {self.metric} of {self.name} must come to a score in [0, 1], but "
-                f"{value:g} came; choose another metric or, where less is better, loss=True."
+                f"The metric {self.metric} of {self.name} must give a score in [0, 1], got "
+                f"{value:g}; choose another metric or, if lower is better, loss=True."
             )
         prompt = str(requests[0].args[0]) if len(requests[0].args) > 1 else ""
-        answer, prediction = self._said(requests, filtered)
+        answer, prediction = self._describe(requests, filtered)
         return Outcome(min(max(score, 0.0), 1.0), prompt, answer, prediction)
 
-    def _said(self, requests: Sequence[Any], filtered: Sequence[Any]) -> tuple[str, str]:
-        """Return what was answered, in full and in short."""
+    def _describe(self, requests: Sequence[Any], filtered: Sequence[Any]) -> tuple[str, str]:
+        """Return the answer in full and in short."""
         first = requests[0]
         if first.request_type == "generate_until":
             return str(first.resps[0]), str(filtered[0]).strip()
@@ -316,7 +318,7 @@ class Harness(LanguageTask):
         best = int(np.argmax([ll / max(n, 1) for ll, n in zip(likely, sizes, strict=False)]))
         return "\n".join(lines), choices[best].strip()
 
-    # -- what a task does --------------------------------------------------------------------------
+    # -- the task's interface ----------------------------------------------------------------------
 
     def _scores(self, model: Any, documents: Sequence[int]) -> NDArray[Any]:
         scores = np.array([outcome.score for outcome in self.outcomes(model, documents)], float)
@@ -337,7 +339,7 @@ class Harness(LanguageTask):
         return {self.classes[0]: self.held_out(model)} if self._tested else {}
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return documents with what was asked and answered, as far as the harness tells."""
+        """Return documents with prompts and answers, as far as the harness gives them."""
         where = self.checked_indices(indices).tolist()
         return [
             Sample(
@@ -353,15 +355,15 @@ class Harness(LanguageTask):
         ]
 
 
-def _called(function: Any) -> str:
+def _function_name(function: Any) -> str:
     return str(getattr(function, "__name__", ""))
 
 
-def _live(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
-    """Return a live model as the harness asks it; ``watch`` may stop it before each batch."""
+def _harness_model(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
+    """Wrap a live model for the harness; ``watch`` may stop it before each batch."""
     from lm_eval.models.huggingface import HFLM
 
-    # It gives the tokenizer a padding token, which is not ours to change.
+    # A copy, since the harness sets the tokenizer's padding token.
     lm = HFLM(
         pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal", batch_size=batch
     )
@@ -375,12 +377,12 @@ def _live(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
 
     lm._model_call = watched(lm._model_call)
     lm._model_generate = watched(lm._model_generate)
-    # Texts that are read in windows would draw a bar for each batch.
+    # Texts that are scored in windows would show a progress bar for each batch.
     lm._loglikelihood_tokens = watched(lm._loglikelihood_tokens, disable_tqdm=True)
     return lm
 
 
-@remembered
+@records_origin
 def harness(
     task: str | Path,
     limit: int | None = None,
@@ -389,21 +391,22 @@ def harness(
     functions: bool = False,
     **options: Any,
 ) -> Task:
-    """Return a task of lm-evaluation-harness, or several as one where ``task`` is a group.
+    """Return a task of lm-evaluation-harness; several as one if ``task`` is a group.
 
     Args:
-        task: a name that the harness knows, such as ``"arc_easy"``, or a YAML file of one's own
-            (which is offline with ``dataset_path: json`` and ``data_files`` beside it).
-        limit: documents to search on, of each task; by default the first 80 %.
-        held_out: documents held out; by default the rest or, with a limit, a quarter as many.
-        metric: by default the first of the task's.
-        functions: whether a YAML file may bring Python code (``!function`` and the like).
+        task: a name that the harness knows, such as ``"arc_easy"``, or your own YAML file (which
+            works offline with ``dataset_path: json`` and ``data_files`` beside it).
+        limit: number of documents to search on, of each task; by default the first 80 %.
+        held_out: number of held-out documents; by default the rest or, with a limit, a quarter of
+            it.
+        metric: the metric; by default the first of the task's.
+        functions: whether a YAML file may contain Python code (``!function`` and the like).
         options: ``loss``, ``shots``, ``chat``, ``batch``, ``tokenizer`` and ``name``, as for
-            ``Harness``, which also says how a metric becomes a score.
+            ``Harness``, which also explains how a metric becomes a score.
 
     Raises:
-        InputError: the harness is not installed or does not know the task; data that cannot be
-            loaded or are empty; a file that brings code; a metric that says nothing of a document.
+        InputError: the harness is not installed or does not know the task, its data are empty or
+            cannot be loaded, a file contains code, or the metric is undefined for one document.
     """
     known: dict[str, Any] = {
         "limit": limit,

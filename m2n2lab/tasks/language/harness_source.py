@@ -1,7 +1,7 @@
-"""Where tasks of lm-evaluation-harness come from: its own by name, or a YAML file of one's own.
+"""Sources of harness tasks: lm-evaluation-harness's own by name, or your own YAML files.
 
-A YAML file may name Python functions, fetch metrics that are code, or run what models write. Such
-files are refused unless they are trusted; templates run in a sandbox in any case.
+A YAML file may name Python functions, fetch metrics that are code, or run the output of models.
+Such files are refused unless they are trusted; templates always run in a sandbox.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Any
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
 
-FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
-"""Kinds of files that ``datasets`` reads by itself."""
+FILE_FORMATS = ("arrow", "csv", "json", "parquet", "text", "xml")
+"""File formats that ``datasets`` reads without further code."""
 
-NAMED = {"data_files", "data_dir"}
-"""Where a task says which."""
+FILE_KEYS = {"data_files", "data_dir"}
+"""Keys with which a task names its files."""
 
 PLAIN_TAG = "tag:yaml.org,2002:"
-ENDINGS = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
-    """Return the harness's tasks by name: one, or those of a group.
+    """Load the harness's tasks by name: one, or those of a group.
 
     Args:
         source: a name that the harness knows, or a YAML file.
-        functions: whether a YAML file may bring Python code.
+        functions: whether a YAML file may contain Python code.
 
     Raises:
-        InputError: the harness is not installed, does not know the task or cannot load its data; a
-            file that is missing, damaged or brings code.
+        InputError: the harness is not installed, does not know the task or cannot load its data; or
+            a file is missing, damaged or contains code.
     """
     try:
         import jinja2.sandbox
@@ -44,10 +44,12 @@ def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
     except ImportError as error:
         feature = "A task of lm-evaluation-harness"
         raise missing(feature, error.name or "lm_eval", "harness") from error
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of each model that is live
+    logging.getLogger("lm_eval").setLevel(
+        logging.ERROR
+    )  # it warns for each model that is already loaded
     templates = lm_eval.utils.env
     if not isinstance(templates, jinja2.sandbox.SandboxedEnvironment):
-        # Theirs let a template reach any Python object, and so run anything.
+        # Without a sandbox a template can reach any Python object, and so run any code.
         safe = jinja2.sandbox.SandboxedEnvironment(
             loader=templates.loader, undefined=templates.undefined, keep_trailing_newline=True
         )
@@ -55,9 +57,9 @@ def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
         lm_eval.utils.env = safe
     path = Path(source)
     wanted: Any = str(source)
-    if path.suffix in ENDINGS:
-        wanted = _read(path, functions)
-        # A group is its members: tasks that stand there in full, or names that the harness knows.
+    if path.suffix in YAML_SUFFIXES:
+        wanted = _read_yaml(path, functions)
+        # The members of a group are whole tasks, or names that the harness knows.
         wanted = wanted["task"] if "group" in wanted else [wanted]
         whole = all(isinstance(each, dict) for each in wanted)
         manager = TaskManager(include_defaults=False) if whole else _manager()
@@ -73,48 +75,48 @@ def load(source: str | Path, functions: bool = False) -> dict[str, Any]:
     try:
         found: dict[str, Any] = manager.load(wanted)["tasks"]
         empty = not found or any(len(task.eval_docs) == 0 for task in found.values())
-    except IndexError:  # it looks at the first document
+    except IndexError:  # the harness accesses the first document
         empty = True
-    except Exception as error:  # whatever is wrong with the file, its data or the way to the hub
+    except Exception as error:  # files, data and the hub raise many classes
         raise InputError(
-            f"The harness task {source} could not be loaded ({_reason(error)}); see that its data "
-            f"are there, or that the hub can be reached."
+            f"The harness task {source} could not be loaded ({_reason(error)}); check that its "
+            f"data exist, or that the hub can be reached."
         ) from error
     if empty:
         raise InputError(
             f"The harness task {source} must have documents in its test or validation split, but "
-            f"it has none; see which file its data come from."
+            f"it has none; check the file of its data."
         )
     for name, task in found.items():
         needs = "runs code that models write" if getattr(task, "UNSAFE_CODE", False) else ""
-        needs = "asks about pictures or sound" if getattr(task, "MULTIMODAL", False) else needs
+        needs = "uses pictures or sound" if getattr(task, "MULTIMODAL", False) else needs
         if needs:
             raise InputError(
-                f"A harness task must ask in text and only read the answers, but {name} {needs}; "
-                f"choose another one."
+                f"A harness task must have prompts in text and must not run answers, but {name} "
+                f"{needs}; choose another one."
             )
     return found
 
 
 @lru_cache(maxsize=1)
 def _manager() -> Any:
-    """Return the harness's catalogue, which takes seconds to read."""
+    """Return the harness's index of tasks, which takes seconds to read."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
 def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:  # datasets wraps what it was about
+    while error.__cause__ is not None:  # datasets wraps the original error
         error = error.__cause__
     return f"{type(error).__name__}: {first_line(error):.200}"
 
 
-# -- a file of one's own ---------------------------------------------------------------------------
+# -- YAML files ------------------------------------------------------------------------------------
 
 
-def _read(path: Path, functions: bool) -> dict[str, Any]:
-    """Return what a YAML file and those that it includes say, with paths that hold anywhere."""
+def _read_yaml(path: Path, functions: bool) -> dict[str, Any]:
+    """Read a YAML file and those that it includes, with absolute paths of data files."""
     import yaml
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -132,15 +134,17 @@ def _read(path: Path, functions: bool) -> dict[str, Any]:
     if not isinstance(config.get("task"), list if "group" in config else str):
         raise InputError(
             f"{path} must be a YAML file of lm-evaluation-harness with the name of its task (for "
-            f"'group:' a list of tasks) after 'task:', but it has none; give it one."
+            f"'group:' a list of tasks) after 'task:', but it has none; add it."
         )
     for each in _mappings(config):
-        kind = each.get("dataset_path")
-        if kind in FILES and not any(NAMED & part.keys() for part in _mappings(each)):
+        file_format = each.get("dataset_path")
+        if file_format in FILE_FORMATS and not any(
+            FILE_KEYS & part.keys() for part in _mappings(each)
+        ):
             raise InputError(
-                f"{path} must name the files that its data come from, as dataset_kwargs: "
-                f"{{data_files: …}}, since it has dataset_path: {kind}, but it names none; name "
-                f"them, or every {kind} file of the folder at hand would be read."
+                f"{path} must name its data files, as dataset_kwargs: {{data_files: …}}, since it "
+                f"has dataset_path: {file_format}, but it names none; name them, or every "
+                f"{file_format} file of the working directory would be read."
             )
         files = each.get("data_files")
         if files is not None:
@@ -149,7 +153,7 @@ def _read(path: Path, functions: bool) -> dict[str, Any]:
 
 
 def _anchored(files: Any, folder: Path) -> Any:
-    """Return names of data files: those that lie beside the YAML by their full path."""
+    """Return names of data files; those beside the YAML file as absolute paths."""
     if isinstance(files, dict):
         return {split: _anchored(names, folder) for split, names in files.items()}
     if isinstance(files, list):
@@ -159,10 +163,10 @@ def _anchored(files: Any, folder: Path) -> Any:
 
 
 def _refuse_code(path: Path, seen: set[Path]) -> None:
-    """See that a file, and each that it includes, holds data only.
+    """Check that a file, and each that it includes, holds data only.
 
     Raises:
-        InputError: it would run Python code.
+        InputError: a file would run Python code.
     """
     import yaml
     from lm_eval.api import metrics, registry
@@ -173,24 +177,26 @@ def _refuse_code(path: Path, seen: set[Path]) -> None:
     text = path.read_text("utf-8")
     for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
         if not node.tag.startswith(PLAIN_TAG) or "python/" in node.tag:
-            raise _runs(path, f"{node.tag} {node.value if isinstance(node.value, str) else '…'}")
+            raise _code_error(
+                path, f"{node.tag} {node.value if isinstance(node.value, str) else '…'}"
+            )
     config = yaml.safe_load(text)
-    assert metrics  # which registers them
+    assert metrics  # importing it registers the metrics
     for each in _mappings(config):
         for key in ("hf_evaluate", "trust_remote_code", "unsafe_code"):
             if each.get(key):
-                raise _runs(path, f"{key}: {each[key]}")
+                raise _code_error(path, f"{key}: {each[key]}")
         metric = each.get("metric")
         if metric is not None and metric not in registry.metric_registry:
-            raise _runs(path, f"the metric {metric}, which the harness does not have itself")
+            raise _code_error(path, f"the metric {metric}, which the harness does not have itself")
         if each.get("dataset_path") == "pandas":
-            raise _runs(path, "dataset_path: pandas, which reads pickled files")
+            raise _code_error(path, "dataset_path: pandas, which reads pickled files")
     included = config.get("include", []) if isinstance(config, dict) else []
     for name in [included] if isinstance(included, str) else included:
         _refuse_code((path.parent / str(name)).resolve(), seen)
 
 
-def _runs(path: Path, what: str) -> InputError:
+def _code_error(path: Path, what: str) -> InputError:
     return InputError(
         f"{path} must hold data only, but it has {what}, which runs Python code; read it, and give "
         f"functions=True if you trust it."
@@ -198,7 +204,7 @@ def _runs(path: Path, what: str) -> InputError:
 
 
 def _nodes(root: Any) -> Iterator[Any]:
-    """Yield a YAML document's nodes, each once: an anchor may stand in many places."""
+    """Yield a YAML document's nodes, each once: several places may share an anchor."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -213,7 +219,7 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _mappings(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield all mappings in what a YAML file says."""
+    """Yield all mappings in the contents of a YAML file."""
     seen: set[int] = set()
     waiting = [value]
     while waiting:

@@ -1,4 +1,4 @@
-"""What tasks for language models share: the tokenizer, and answers that are generated once."""
+"""Language task: a base class with tokenizers, and answers that are generated once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2n2lab.tasks.answer_cache import RememberingTask
+from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
@@ -27,18 +27,18 @@ TOKENIZER_FILES = (
 )
 
 
-class LanguageTask(RememberingTask):
-    """A task whose models answer prompts in text.
+class LanguageTask(CachingTask):
+    """A task whose models answer prompts with text.
 
     Args:
         points: D, number of data points.
-        generator: how answers are generated.
+        generator: the generator of answers.
         tokenizer: a folder, a hub id or a tokenizer; by default that of the space's checkpoints,
-            or the one beside the model.
+            or the one in the model's folder.
         known: ``name``, ``graded``, ``classes``, ``groups``, ``names``, as for ``Task``.
 
     Raises:
-        InputError: lengths that do not fit together, no such tokenizer.
+        InputError: lengths do not match, or the tokenizer cannot be loaded.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class LanguageTask(RememberingTask):
     # -- models and their tokenizers ---------------------------------------------------------------
 
     def check_space(self, space: Space) -> None:
-        """See that the seeds can be asked, and mean the same by their tokens.
+        """Check that the seeds have a tokenizer, and all the same one.
 
         Raises:
-            InputError: different tokenizers, or none.
+            InputError: they do not.
         """
         from m2n2lab.checkpoint import CheckpointSpace
 
@@ -66,15 +66,16 @@ class LanguageTask(RememberingTask):
                 self._tokenizers[str(space.plan.base.path)] = load_tokenizer(folder)
 
     def tokenizer(self, model: Any) -> Any:
-        """Return the tokenizer with which a model is asked.
+        """Return the tokenizer for a model.
 
         Raises:
-            InputError: none was given and none lies beside the model; or it is no such model.
+            InputError: none was given and the model's folder has none, or the model is no causal
+                language model.
         """
         if not hasattr(model, "generate") or not hasattr(model, "config"):
             raise InputError(
-                f"{self.name} is answered by a causal language model of transformers, but a "
-                f"{type(model).__name__} came; use seeds that are such models."
+                f"The model for {self.name} must be a causal language model of transformers, got "
+                f"{type(model).__name__}; use seeds that are such models."
             )
         if self._given is not None:
             return self._given
@@ -86,17 +87,17 @@ class LanguageTask(RememberingTask):
     # -- answers -----------------------------------------------------------------------------------
 
     def ask(self, model: Any, prompts: Sequence[str], meter: Meter, count: int = 1) -> list[str]:
-        """Return a model's answers to prompts (n,), generating those that are not known.
+        """Return a model's answers to prompts (n,), generating those that are not cached.
 
         Args:
             model: a causal language model.
-            prompts: what it is asked.
-            meter: what counts the answers.
-            count: what one answer counts; 0 where it takes several to be done.
+            prompts: (n,) the prompts.
+            meter: the counter of answers.
+            count: what one answer adds to it; 0 if several make up one question.
 
         Raises:
-            Halted: somebody asked to stop; what was answered until then is kept.
-            InputError: no tokenizer, or one that does not fit.
+            Halted: the evaluation was stopped; answers so far are kept.
+            InputError: there is no tokenizer, or it does not match the model.
         """
         tokenizer = self.tokenizer(model)
         known = self._known(model)
@@ -105,25 +106,27 @@ class LanguageTask(RememberingTask):
         meter.add(count * sum(digest in known for digest in digests), 0)
         keys, asked = list(new), list(new.values())
         for batch in self.generator.batches(model, tokenizer, asked, self._watch):
-            known.update((keys[p], text) for p, text in zip(batch.places, batch.texts, strict=True))
-            fresh = {keys[place] for place in batch.places}
+            known.update(
+                (keys[p], text) for p, text in zip(batch.indices, batch.texts, strict=True)
+            )
+            fresh = {keys[index] for index in batch.indices}
             meter.add(count * sum(digest in fresh for digest in digests), batch.tokens)
         return [known[digest] for digest in digests]
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """Return the tokenizer of a folder, or of a hub id.
+    """Load the tokenizer of a folder or hub id.
 
     Raises:
         InputError: there is none, or transformers cannot load it.
     """
     folder = Path(source)
-    # Without such a file transformers would make an empty tokenizer of the model's config.
+    # Without such a file transformers would make an empty tokenizer from the model's config.
     bare = folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES)
     if not str(source) or bare:
         where = str(source) or "The folder of this model"
         raise InputError(
-            f"{where} must hold a tokenizer, such as tokenizer.json, to be asked in text, but it "
+            f"{where} must hold a tokenizer, such as tokenizer.json, for prompts in text, but it "
             f"has none; copy it from the model's base, or give tokenizer=…."
         )
     try:
@@ -132,7 +135,7 @@ def load_tokenizer(source: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(str(source))
     except ImportError as error:
         raise missing("A tokenizer", error.name or "transformers", "llm") from error
-    except Exception as error:  # whatever is wrong with the files, or with the way to the hub
+    except Exception as error:  # files and the hub raise many classes
         reason = first_line(error)
         raise InputError(
             f"The tokenizer of {source} could not be loaded ({type(error).__name__}: {reason}); "
@@ -140,15 +143,15 @@ def load_tokenizer(source: str | Path) -> Any:
         ) from error
 
 
-def chat(tokenizer: Any, said: Sequence[str]) -> str:
-    """Return a conversation as its model's own template writes it, up to the next answer.
+def chat(tokenizer: Any, messages: Sequence[str]) -> str:
+    """Format a conversation with the tokenizer's chat template, up to the next answer.
 
     Args:
-        tokenizer: what brings the template.
-        said: what the user and the model said in turn, the user first and last.
+        tokenizer: the tokenizer with the template.
+        messages: alternating messages of the user and the model, the user's first and last.
 
     Raises:
-        InputError: there is no template.
+        InputError: the tokenizer has no chat template.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
@@ -156,15 +159,15 @@ def chat(tokenizer: Any, said: Sequence[str]) -> str:
             "another style."
         )
     roles = ("user", "assistant")
-    turns = [{"role": roles[k % 2], "content": text} for k, text in enumerate(said)]
+    turns = [{"role": roles[k % 2], "content": text} for k, text in enumerate(messages)]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def check_tokenizers(space: CheckpointSpace) -> None:
-    """See that all seeds mean the same by the same tokens.
+    """Check that all seeds have the same tokenizer.
 
     Raises:
-        InputError: the first token on which two of them disagree.
+        InputError: two of them disagree on a token.
     """
     from m2n2lab.checkpoint.tokenizers import disagreement
 
@@ -173,6 +176,6 @@ def check_tokenizers(space: CheckpointSpace) -> None:
         clash = disagreement(base, other, space.plan.rows)
         if clash:
             raise InputError(
-                f"The seeds must have one tokenizer to be asked in text, but {clash} ({base.id} "
+                f"The seeds must have one tokenizer for prompts in text, but {clash} ({base.id} "
                 f"and {other.id}); merge models that were fine-tuned from one base."
             )

@@ -1,4 +1,4 @@
-"""WebShop on AgentGym's server: the same trips, over HTTP, among the server's own products.
+"""AgentGym client: WebShop trips on a server, over HTTP, with the server's own products.
 
 Xi et al., "AgentGym: Evolving Large Language Model-based Agents across Diverse Environments",
 arXiv 2406.04151; the protocol is that of its ``agentenv-webshop/agentenv_webshop/server.py``.
@@ -22,17 +22,17 @@ from m2n2lab.tasks.shopping.simulator import Action
 from m2n2lab.utils.errors import InputError, real_number, whole_number
 
 SEPARATOR = " [SEP] "
-LARGEST = 10_000_000
-"""Bytes of an answer; a page of WebShop has some thousands."""
+MAX_ANSWER_BYTES = 10_000_000
+"""Longest answer that is read; a page of WebShop has some thousands of bytes."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A wish that the server knows by its number.
+    """A session of the server, which determines a wish.
 
     Attributes:
-        number: the server's session, which decides the wish.
-        instruction: the wish in words.
+        number: the number of the session.
+        instruction: the text of the wish.
     """
 
     number: int
@@ -40,75 +40,75 @@ class Session:
 
     @property
     def truth(self) -> str:
-        """What would be right; the server tells no more than the instruction."""
+        """The instruction: the server does not disclose the right product."""
         return self.instruction
 
 
 class RefusedError(InputError):
-    """The server answered that it cannot do what was asked."""
+    """A request that the server answered with an HTTP error."""
 
 
 class AgentGym:
-    """A WebShop server of AgentGym: one environment for each trip that is under way.
+    """A WebShop server of AgentGym, with one environment for each trip in progress.
 
-    Environments are kept for the next trips, since the server makes one slowly.
+    Environments are reused, since the server takes long to make one.
 
     Args:
         address: such as ``"http://127.0.0.1:36001"``.
-        timeout: seconds after which a request is given up.
+        timeout: longest wait for an answer in seconds.
 
     Raises:
-        InputError: no such address, or a time-out of nothing.
+        InputError: the address is malformed, or the timeout is too short.
     """
 
     def __init__(self, address: str, timeout: float = 60.0) -> None:
         try:
             parts = urlsplit(str(address))
-            whole = parts.scheme in ("http", "https") and bool(parts.hostname)
-            whole = whole and (parts.port is None or parts.port > 0)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+            valid = valid and (parts.port is None or parts.port > 0)
         except ValueError:  # a port that is no number, brackets that do not close
-            whole = False
-        if not whole:
+            valid = False
+        if not valid:
             raise InputError(
                 f"server must be the address of a WebShop server, such as "
-                f"http://127.0.0.1:36001, but {address!r:.80} came; give one that begins with "
-                f"http:// or https://."
+                f"http://127.0.0.1:36001, got {address!r:.80}; give one that starts with http:// "
+                f"or https://."
             )
         self.address = str(address).rstrip("/")
         self.timeout = real_number("timeout", timeout, 0.01)
         self.__setstate__({})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs; the environments of this one stay its own."""
+        """Return the state for another process, without environments."""
         return {"address": self.address, "timeout": self.timeout}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without environments."""
+        """Restore the state, without environments."""
         self.__dict__.update(state)
         self._free: list[int] = []
         self._lock = Lock()
 
     # -- trips -------------------------------------------------------------------------------------
 
-    def wishes(self, first: int, many: int) -> list[Session]:
-        """Return the wishes of the sessions ``first``, ``first + 1``, …, as their pages tell them.
+    def wishes(self, first: int, count: int) -> list[Session]:
+        """Return the wishes of ``count`` sessions from ``first`` on, as shown on their pages.
 
         Raises:
             InputError: the server does not answer, or has no such session.
         """
         found: list[Session] = []
         environment = self._environment()
-        for number in range(first, first + many):
+        for number in range(first, first + count):
             found.append(Session(number, _instruction(self.reset(environment, number))))
         self._give_back([environment])
         return found
 
     @contextmanager
     def visits(self, wishes: Sequence[Session]) -> Iterator[list[Trip]]:
-        """Open a trip for each wish, and let go of their environments in the end.
+        """Open a trip for each wish, and release their environments at the end.
 
         Raises:
-            InputError: the server does not answer, or has other wishes by now.
+            InputError: the server does not answer, or its wishes have changed.
         """
         opened: list[Trip] = []
         try:
@@ -124,7 +124,7 @@ class AgentGym:
         if kept is not None:
             try:
                 return Trip(self, kept, wish)
-            except RefusedError:  # a server that was started again does not know it
+            except RefusedError:  # a restarted server does not know it
                 pass
         return Trip(self, self._environment(), wish)
 
@@ -138,37 +138,37 @@ class AgentGym:
         return whole_number("The server's environment", self._post("create"), 0)
 
     def reset(self, environment: int, session: int) -> str:
-        """Begin a session and return its first page."""
+        """Start a session and return its first page."""
         self._post("reset", env_idx=environment, session_id=session)
         return self._text("GET /observation", self._get("observation", environment))
 
     def available(self, environment: int) -> tuple[bool, list[str]]:
-        """Return whether a page has a search bar, and what can be clicked on it."""
+        """Return whether the page has a search bar, and the values that can be clicked."""
         match self._get("available_actions", environment):
             case {"has_search_bar": bool(bar), "clickables": list(values)}:
                 return bar, [str(value) for value in values]
             case other:
-                raise self._foreign("GET /available_actions", other)
+                raise self._unexpected("GET /available_actions", other)
 
     def step(self, environment: int, action: str) -> tuple[str, float, bool]:
-        """Take an action; return the page, the reward in [0, 1] and whether the trip is over."""
+        """Take an action; return the page, the reward in [0, 1] and whether the trip has ended."""
         match self._post("step", env_idx=environment, action=action):
             case {"state": str(page), "reward": int() | float() as reward, "done": bool(done)} if (
                 0 <= reward <= 1
             ):
                 return page, float(reward), done
             case other:
-                raise self._foreign("POST /step", other)
+                raise self._unexpected("POST /step", other)
 
-    def _text(self, what: str, reply: Any) -> str:
+    def _text(self, request: str, reply: Any) -> str:
         if isinstance(reply, str):
             return reply
-        raise self._foreign(what, reply)
+        raise self._unexpected(request, reply)
 
-    def _foreign(self, what: str, reply: Any) -> InputError:
+    def _unexpected(self, request: str, reply: Any) -> InputError:
         return InputError(
-            f"The server at {self.address} must answer {what} as AgentGym's WebShop does, but "
-            f"{json.dumps(reply)[:80]} came; start agentenv-webshop there."
+            f"The server at {self.address} must answer {request} as AgentGym's WebShop does, got "
+            f"{json.dumps(reply)[:80]}; start agentenv-webshop there."
         )
 
     def _get(self, path: str, environment: int) -> Any:
@@ -180,38 +180,39 @@ class AgentGym:
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:
         headers = {"Content-Type": "application/json"}
         request = Request(f"{self.address}/{path}", body, headers, method=method)
-        kind: type[InputError] = InputError
+        error_class: type[InputError] = InputError
         cause: Exception
         try:
-            # Straight to it: a proxy for the internet does not know a server in the next room.
+            # Without a proxy, which may not reach a server on the local network.
             with build_opener(ProxyHandler({})).open(request, timeout=self.timeout) as reply:
-                return json.loads(reply.read(LARGEST))
+                return json.loads(reply.read(MAX_ANSWER_BYTES))
         except HTTPError as error:
-            kind, cause, why = RefusedError, error, f"it said {error.code} {error.reason}"
-        except (OSError, HTTPException) as error:  # not there, gone meanwhile, too slow
+            error_class, cause = RefusedError, error
+            got = f"status {error.code} {error.reason}"
+        except (OSError, HTTPException) as error:  # not running, stopped, or too slow
             reason = error.reason if isinstance(error, URLError) else error
             slow = isinstance(reason, TimeoutError)
             cause = error
-            why = f"nothing came in {self.timeout:g} s" if slow else f"nothing came ({reason})"
+            got = f"no answer in {self.timeout:g} s" if slow else f"no answer ({reason})"
         except ValueError as error:
-            cause, why = error, "what came is no JSON"
-        raise kind(
+            cause, got = error, "an answer that is not JSON"
+        raise error_class(
             f"The WebShop server at {self.address} must answer {method} /{path.partition('?')[0]}, "
-            f"but {why}; see that it runs, and that this is its address."
+            f"got {got}; check that it runs, and that this is its address."
         ) from cause
 
 
 class Trip:
-    """One way through the server's shop, in an environment that is its own meanwhile.
+    """One trip through the server's shop, in an environment of its own.
 
     Attributes:
         observation: the visible texts of the page.
-        done: whether something was bought.
+        done: whether a product was bought.
         reward: in [0, 1].
-        bought: the title of what was bought; ``None`` if nothing.
+        bought: the title of the product bought; ``None`` if none was.
 
     Raises:
-        InputError: the server does not answer, or has another wish by now.
+        InputError: the server does not answer, or its wish has changed.
     """
 
     def __init__(self, server: AgentGym, environment: int, wish: Session) -> None:
@@ -220,14 +221,14 @@ class Trip:
         if _instruction(self.observation) != wish.instruction:
             raise InputError(
                 f"Session {wish.number} at {server.address} must be the wish "
-                f"{wish.instruction!r:.80}, but its page is {self.observation!r:.80} by now; make "
-                f"the task again."
+                f"{wish.instruction!r:.80}, got the page {self.observation!r:.80}; make the task "
+                f"again."
             )
         self.done, self.reward = False, 0.0
         self.bought: str | None = None
 
     def act(self, action: Action | None) -> bool:
-        """Take an action; one that is malformed or not possible here changes nothing.
+        """Take an action; one that is malformed or impossible on this page changes nothing.
 
         Returns:
             Whether it was possible.
@@ -239,19 +240,19 @@ class Trip:
             return False
         bar, clickables = self._server.available(self.environment)
         value = action.value.casefold()
-        # The search bar's own button is listed, but a click on it searches for nothing.
+        # The search bar's button is listed too, but a click on it searches for nothing.
         buttons = {each.casefold() for each in clickables} - ({"search"} if bar else set())
-        if not (bar if action.kind == "search" else value in buttons):
+        if not (bar if action.name == "search" else value in buttons):
             return False
-        page, written = self.observation, f"{action.kind}[{action.value}]"
-        self.observation, self.reward, self.done = self._server.step(self.environment, written)
+        page, text = self.observation, f"{action.name}[{action.value}]"
+        self.observation, self.reward, self.done = self._server.step(self.environment, text)
         if self.done:
             self.bought = _title(page)
         return True
 
 
 def _instruction(page: str) -> str:
-    """Return the wish that stands on a page.
+    """Return the wish on a page.
 
     Raises:
         InputError: there is none.
@@ -261,13 +262,13 @@ def _instruction(page: str) -> str:
         if mark.strip() == "Instruction:":
             return wish
     raise InputError(
-        f"A page of WebShop must show its instruction after 'Instruction:', but {page!r:.80} came; "
+        f"A page of WebShop must show its instruction after 'Instruction:', got {page!r:.80}; "
         f"start the server with pages as text."
     )
 
 
 def _title(page: str) -> str:
-    """Return the title on an item's page, which stands before its price."""
+    """Return the title on an item's page, which precedes its price."""
     texts = page.split(SEPARATOR)
     prices = [place for place, text in enumerate(texts) if text.startswith("Price:")]
     return texts[prices[0] - 1] if prices and prices[0] else "something"

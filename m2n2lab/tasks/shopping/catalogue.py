@@ -1,4 +1,4 @@
-"""A catalogue of products and wishes, made by code from a seed: WebShop without its data.
+"""Generated catalogue: products and wishes from a seed, for WebShop without its data.
 
 Titles, attributes, options and instructions are worded as in WebShop (arXiv 2207.01206).
 """
@@ -15,18 +15,18 @@ from m2n2lab.utils.errors import whole_number
 
 @dataclass(frozen=True)
 class Product:
-    """Something to buy.
+    """A product of the shop.
 
     Attributes:
-        id: its number in the shop (asin).
+        id: its identifier in the shop (asin).
         title: its name.
-        query: the kind of search that finds it, such as ``"shampoo"``.
+        query: the search to which it belongs, such as ``"shampoo"``.
         categories: from the widest to the narrowest.
         price: in dollars.
-        attributes: what it is, such as ``"sulfate free"``.
-        options: what can be chosen, by name, and the values to choose from.
+        attributes: its attributes, such as ``"sulfate free"``.
+        options: values to choose from, by the name of the option.
         bullets: its features, one a line.
-        description: more about it.
+        description: its description.
     """
 
     id: str
@@ -42,13 +42,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Goal:
-    """What somebody wants.
+    """A wish for a product.
 
     Attributes:
-        instruction: the wish in words.
-        product: the product that it was made for; it gets the full reward.
-        attributes: those that are asked for.
-        options: values that are asked for.
+        instruction: the text of the wish.
+        product: the product that the wish was made for; it gets the full reward.
+        attributes: the attributes asked for.
+        options: the values of options asked for.
         limit: the highest price in dollars; ``None`` for any.
     """
 
@@ -60,12 +60,12 @@ class Goal:
 
     @property
     def truth(self) -> str:
-        """What would be right, in words."""
+        """The right purchase as text."""
         return named(self.product.title, self.options)
 
 
 def named(title: str, options: Sequence[str]) -> str:
-    """Return a title, and the options that were chosen."""
+    """Return a title with the options chosen."""
     return f"{title} ({', '.join(options)})" if options else title
 
 
@@ -78,7 +78,7 @@ FLAVORS = {"flavor": ("vanilla", "chocolate", "lemon", "apple", "salted"), **BOT
 Texts = tuple[str, ...]
 
 SHELVES: Mapping[str, tuple[Texts, Mapping[str, Texts], Texts]] = {
-    # category: kinds of products, options, attributes
+    # category: types of products, options, attributes
     "beauty": (
         ("shampoo", "face cream", "lip balm", "body lotion", "hair mask", "bath soap"),
         BOTTLES,
@@ -122,37 +122,37 @@ WISHES = (
 
 
 def products(seed: int = 0, each: int = 10) -> list[Product]:
-    """Return a generated catalogue, ``each`` products of every one of 30 kinds."""
+    """Return a generated catalogue with ``each`` products of each of 30 types."""
     draw = random.Random(f"products {whole_number('seed', seed, 0)}")
     found: list[Product] = []
-    for category, (kinds, choices, attributes) in SHELVES.items():
-        for kind, number in every(kinds, range(whole_number("each", each, 1))):
+    for category, (types, choices, attributes) in SHELVES.items():
+        for name, number in every(types, range(whole_number("each", each, 1))):
             mine = tuple(draw.sample(attributes, 3))
             options = {
-                name: tuple(sorted(draw.sample(values, len(values) - 1), key=values.index))
-                for name, values in choices.items()
+                option: tuple(sorted(draw.sample(values, len(values) - 1), key=values.index))
+                for option, values in choices.items()
             }
             brand = BRANDS[number % len(BRANDS)]
-            # Only some of what it is stands in its title; the rest is among its features.
-            title = f"{brand} {kind}, {mine[0]}"
+            # The title has only one of its attributes; the others are among its features.
+            title = f"{brand} {name}, {mine[0]}"
             found.append(
                 Product(
                     id=f"B{len(found):04d}",
                     title=title,
-                    query=kind,
-                    categories=(category, kind),
+                    query=name,
+                    categories=(category, name),
                     price=draw.randrange(524, 9000, 25) / 100,
                     attributes=mine,
                     options=options,
-                    bullets=tuple(f"This {kind} is {attribute}." for attribute in mine),
-                    description=f"{kind} by {brand} for every day.",
+                    bullets=tuple(f"This {name} is {attribute}." for attribute in mine),
+                    description=f"{name} by {brand} for every day.",
                 )
             )
     return found
 
 
 def goals(catalogue: list[Product], seed: int = 0) -> list[Goal]:
-    """Return a wish for each product, in an order that the seed decides."""
+    """Return a wish for each product, in an order that depends on the seed."""
     draw = random.Random(f"goals {whole_number('seed', seed, 0)}")
     order = draw.sample(catalogue, len(catalogue))
     return [_goal(item, draw) for item in order]
@@ -170,5 +170,5 @@ def _goal(item: Product, draw: random.Random) -> Goal:
 
 
 def price_limit(price: float, draw: random.Random) -> float:
-    """Return a round price above ``price``, as WebShop adds to its instructions."""
+    """Return a round price limit above ``price``, as in WebShop's instructions."""
     return 10.0 * (int(price // 10) + 1 + draw.randrange(4))

@@ -1,4 +1,4 @@
-"""WebShop's own product files: ``items_shuffle*.json``, ``items_ins_v2*.json``, human wishes."""
+"""Product files of WebShop: ``items_shuffle*.json``, ``items_ins_v2*.json``, human wishes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from m2n2lab.tasks.shopping.catalogue import Goal, Product, price_limit
 from m2n2lab.utils.errors import InputError
 
-UNPRICED = 100.0
-"""Dollars that a product without a price costs, as in WebShop."""
+DEFAULT_PRICE_DOLLARS = 100.0
+"""Price of a product without one, as in WebShop."""
 
 _PRICE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
-def read_json(path: str | Path, kind: type, what: str) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: str | Path, expected: type, what: str) -> Any:
+    """Read a JSON file.
 
     Raises:
-        InputError: missing, damaged, or something else than ``what``.
+        InputError: the file is missing, damaged, empty or not of the expected type.
     """
     path = Path(path)
     try:
@@ -33,21 +33,21 @@ def read_json(path: str | Path, kind: type, what: str) -> Any:
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} could not be read ({error}); get it again.") from error
-    if not isinstance(found, kind) or not found:
-        came = "nothing is in it" if isinstance(found, kind) else f"a {type(found).__name__} came"
-        raise InputError(f"{path} must be {what}, but {came}; get WebShop's own file.")
+    if not isinstance(found, expected) or not found:
+        got = "an empty one" if isinstance(found, expected) else f"a {type(found).__name__}"
+        raise InputError(f"{path} must be {what}, got {got}; get WebShop's own file.")
     return found
 
 
 def read_products(path: str | Path, attributes: str | Path | None = None) -> list[Product]:
-    """Return the products of WebShop's files.
+    """Read the products of WebShop's files.
 
     Args:
         path: ``items_shuffle*.json``, a list of products.
         attributes: ``items_ins_v2*.json``, the attributes of each asin.
 
     Raises:
-        InputError: a file that is missing, damaged, empty or something else.
+        InputError: a file is missing, damaged, empty or in another format.
     """
     rows = read_json(path, list, "a list of products")
     known = {} if attributes is None else read_json(attributes, dict, "attributes by asin")
@@ -55,11 +55,11 @@ def read_products(path: str | Path, attributes: str | Path | None = None) -> lis
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping) or not row.get("asin") or not row.get("name"):
             raise InputError(
-                f"{path} must hold products with an asin and a name, but number {number} is "
-                f"{str(row)[:60]!r}; get WebShop's own file."
+                f"{path} must hold products with an asin and a name, got {str(row)[:60]!r} as "
+                f"number {number}; get WebShop's own file."
             )
         item = _product(row, known.get(row["asin"]))
-        found.setdefault(item.id, item)  # WebShop keeps the first of a number, too
+        found.setdefault(item.id, item)  # like WebShop, keep the first with an id
     return list(found.values())
 
 
@@ -72,7 +72,7 @@ def _product(row: Mapping[str, Any], known: Any) -> Product:
         title=str(row["name"]),
         query=str(row.get("query") or "").casefold().strip(),
         categories=tuple(part.strip() for part in path.split("›") if part.strip()),
-        price=float(prices[0].replace(",", "")) if prices else UNPRICED,
+        price=float(prices[0].replace(",", "")) if prices else DEFAULT_PRICE_DOLLARS,
         attributes=_texts(known, "attributes"),
         options=dict(_options(row.get("customization_options"))),
         bullets=(bullets,) if isinstance(bullets, str) else tuple(map(str, bullets)),
@@ -86,7 +86,7 @@ def _texts(row: Any, key: str) -> tuple[str, ...]:
 
 
 def _options(found: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Return names of options and their values, in small letters as WebShop shows them."""
+    """Return names and values of options, in lower case as WebShop shows them."""
     options = []
     for name, choices in found.items() if isinstance(found, Mapping) else ():
         values = [c.get("value") for c in choices or () if isinstance(c, Mapping)]
@@ -102,21 +102,21 @@ def read_goals(
     human: str | Path | None = None,
     seed: int = 0,
 ) -> list[Goal]:
-    """Return wishes for these products, in an order that the seed decides.
+    """Read wishes for these products, in an order that depends on the seed.
 
     Args:
-        products: what is sold.
+        products: the products for sale.
         attributes: ``items_ins_v2*.json``, with a generated instruction for some products.
-        human: ``items_human_ins*.json``, with instructions that people wrote; taken if given.
-        seed: decides the order, price limits and, for generated instructions, options.
+        human: ``items_human_ins*.json``, with instructions that people wrote; preferred if given.
+        seed: seed of the order, price limits and, for generated instructions, options.
 
     Raises:
-        InputError: no file with wishes, or none for any of these products.
+        InputError: no file is given, or it has no wish for any of these products.
     """
     if human is None and attributes is None:
         raise InputError(
             "WebShop's products need a file with instructions, items_ins_v2*.json or "
-            "items_human_ins*.json, but none came; give attributes=… or human=…."
+            "items_human_ins*.json, got none; give attributes=… or human=…."
         )
     source = human if human is not None else attributes
     assert source is not None
@@ -131,7 +131,7 @@ def read_goals(
     if not found:
         raise InputError(
             f"{source} must hold an instruction for one of the {len(products)} products, but it "
-            f"has none; take files that belong together."
+            f"has none; use files that belong together."
         )
     draw.shuffle(found)
     return found

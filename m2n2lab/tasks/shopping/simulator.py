@@ -1,4 +1,4 @@
-"""The text shop: pages, actions and the reward, as in WebShop (arXiv 2207.01206)."""
+"""Text shop: pages, actions and the reward, as in WebShop (arXiv 2207.01206)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from m2n2lab.tasks.shopping.catalogue import Goal, Product, named
 from m2n2lab.utils.errors import whole_number
 from m2n2lab.utils.extras import missing
 
-PAGE = 10
-"""Products on a page of results, unless something else is asked for."""
+PRODUCTS_PER_PAGE = 10
+"""Products on a page of results by default."""
 
-FOUND = 50
-"""Products that a search gives at most."""
+MAX_RESULTS = 50
+"""Most products that a search returns."""
 
-ALIKE = 85.0
-"""Token-set ratio above which two texts mean the same."""
+MIN_SIMILARITY = 85.0
+"""Token-set ratio above which two texts count as equal."""
 
 BACK, NEXT, PREVIOUS, BUY = "Back to Search", "Next >", "< Prev", "Buy Now"
 PARTS = ("Description", "Features", "Reviews")
@@ -39,7 +39,7 @@ _COMMON = frozenset(
 class Action(NamedTuple):
     """``search[keywords]`` or ``click[value]``."""
 
-    kind: str
+    name: str
     value: str
 
 
@@ -47,7 +47,7 @@ _ACTION = re.compile(r"\b(search|click)\s*\[([^\[\]\n]*)\]", re.IGNORECASE)
 
 
 def parse_action(text: str) -> Action | None:
-    """Return the first action that a model wrote, after ``Action:`` if it wrote that."""
+    """Return the first action in a model's answer, after ``Action:`` if it contains that."""
     _, mark, rest = text.partition("Action:")
     match = _ACTION.search(rest if mark else text)
     return match and Action(match[1].lower(), match[2].strip())
@@ -57,14 +57,14 @@ class Shop:
     """Products and a search over them; one shop serves any number of visits.
 
     Args:
-        products: what is sold.
+        products: the products for sale.
         page: products on a page of results.
 
     Raises:
-        InputError: a page of none; a library that searches or compares texts is not installed.
+        InputError: ``page`` is below 1, or bm25s or rapidfuzz is not installed.
     """
 
-    def __init__(self, products: Sequence[Product], page: int = PAGE) -> None:
+    def __init__(self, products: Sequence[Product], page: int = PRODUCTS_PER_PAGE) -> None:
         self.page = whole_number("page", page, 1)
         for library in ("bm25s", "rapidfuzz"):
             if find_spec(library) is None:
@@ -86,10 +86,10 @@ class Shop:
         if not asked[0]:
             return ()
         ranked, scores = self._index.retrieve(
-            asked, k=min(FOUND, len(self._ids)), show_progress=False
+            asked, k=min(MAX_RESULTS, len(self._ids)), show_progress=False
         )
         pairs = zip(ranked[0].tolist(), scores[0].tolist(), strict=True)
-        # Of equal scores the library's order is not ours to rely on.
+        # The library's order of equal scores is not reliable.
         best = sorted((-score, at) for at, score in pairs if score > 0)
         return tuple(self._ids[at] for _, at in best)
 
@@ -98,7 +98,7 @@ class Shop:
         return nullcontext([Visit(self, goal) for goal in wishes])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the products; the index is made again where it is needed."""
+        """Return the state without the search index, which is built on demand."""
         return {k: v for k, v in self.__dict__.items() if k != "_index"}
 
 
@@ -118,11 +118,11 @@ def _tokens(texts: list[str]) -> list[list[str]]:
 
 
 class Visit:
-    """One person's way through the shop.
+    """One visit to the shop.
 
     Args:
-        shop: where.
-        goal: what they want.
+        shop: the shop.
+        goal: the wish.
     """
 
     def __init__(self, shop: Shop, goal: Goal) -> None:
@@ -137,17 +137,17 @@ class Visit:
 
     @property
     def done(self) -> bool:
-        """Whether something was bought."""
+        """Whether a product was bought."""
         return self.page == "done"
 
     @property
     def bought(self) -> str | None:
-        """The title of what was bought, and the options chosen; ``None`` if nothing."""
+        """The title and chosen options of the product bought; ``None`` if none was."""
         if not self.done or self.item is None:
             return None
         return named(self.item.title, tuple(self.chosen.values()))
 
-    # -- what is seen ------------------------------------------------------------------------------
+    # -- pages -------------------------------------------------------------------------------------
 
     @property
     def observation(self) -> str:
@@ -161,13 +161,16 @@ class Visit:
 
     def _body(self) -> list[str]:
         if self.page == "results":
-            texts = [f"Page {self.number} (Total results: {len(self.results)})", *self._turns()]
-            for id in self._shown():
+            texts = [
+                f"Page {self.number} (Total results: {len(self.results)})",
+                *self._page_links(),
+            ]
+            for id in self._listed():
                 found = self.shop.products[id]
                 texts += [id, found.title, f"${found.price:.2f}"]
             return texts
         item = self.item
-        assert item is not None  # as on every page of an item
+        assert item is not None  # on every page of an item
         if self.part:
             bodies = (item.description, "\n".join(item.bullets), "")
             return [PREVIOUS, dict(zip(PARTS, bodies, strict=True))[self.part] or "None"]
@@ -176,37 +179,37 @@ class Visit:
             texts += [name, *values]
         return [*texts, item.title, f"Price: ${item.price:.2f}", "Rating: N.A.", *PARTS, BUY]
 
-    def _shown(self) -> tuple[str, ...]:
+    def _listed(self) -> tuple[str, ...]:
         page = self.shop.page
         return self.results[(self.number - 1) * page : self.number * page]
 
-    def _turns(self) -> list[str]:
+    def _page_links(self) -> list[str]:
         more = self.number * self.shop.page < len(self.results)
         return [NEXT] * more + [PREVIOUS] * (self.number > 1)
 
     @property
     def clickables(self) -> tuple[str, ...]:
-        """What can be clicked on this page."""
+        """The values that can be clicked on this page."""
         if self.page in ("search", "done"):
             return ()
         if self.page == "results":
-            return (BACK, *self._turns(), *self._shown())
+            return (BACK, *self._page_links(), *self._listed())
         if self.page == "part" or self.item is None:
             return (BACK, PREVIOUS)
         values = (value for values in self.item.options.values() for value in values)
         return (BACK, PREVIOUS, *values, *PARTS, BUY)
 
-    # -- what is done ------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------
 
     def act(self, action: Action | None) -> bool:
-        """Take an action; one that is malformed or not possible here changes nothing.
+        """Take an action; one that is malformed or impossible on this page changes nothing.
 
         Returns:
             Whether it was possible.
         """
         if action is None or self.done:
             return False
-        if action.kind == "search":
+        if action.name == "search":
             if self.page != "search" or not action.value:
                 return False
             self.results, self.number = self.shop.search(action.value), 1
@@ -233,7 +236,7 @@ class Visit:
         elif value in PARTS:
             self.page, self.part = "part", value
         elif value == BUY:
-            assert self.item is not None  # or there is no such button
+            assert self.item is not None  # otherwise there is no such button
             self.reward = reward(self.item, tuple(self.chosen.values()), self.goal)
             self.page = "done"
         else:
@@ -250,7 +253,7 @@ def _joined(texts: Sequence[str]) -> str:
 
 
 def reward(bought: Product, chosen: Sequence[str], goal: Goal) -> float:
-    """Return what a purchase is worth, in [0, 1].
+    """Return the reward of a purchase, in [0, 1].
 
     r_type · (attributes matched + options matched + [price ≤ limit]) / (|A| + |O| + 1), see
     arXiv 2207.01206, §3.
@@ -258,26 +261,28 @@ def reward(bought: Product, chosen: Sequence[str], goal: Goal) -> float:
     texts = (bought.title, bought.description, *bought.bullets)
     prose = "\n".join(texts).casefold()
     attributes = sum(
-        _any_alike(wanted, bought.attributes) or wanted.casefold() in prose
+        _any_similar(wanted, bought.attributes) or wanted.casefold() in prose
         for wanted in goal.attributes
     )
-    options = sum(_any_alike(wanted, chosen) for wanted in goal.options)
+    options = sum(_any_similar(wanted, chosen) for wanted in goal.options)
     price = goal.limit is None or bought.price <= goal.limit
-    parts = len(goal.attributes) + len(goal.options) + 1
-    return kind_reward(bought, goal.product) * (attributes + options + price) / parts
+    total = len(goal.attributes) + len(goal.options) + 1
+    return type_reward(bought, goal.product) * (attributes + options + price) / total
 
 
-def _any_alike(wanted: str, found: Sequence[str]) -> bool:
+def _any_similar(wanted: str, found: Sequence[str]) -> bool:
     from rapidfuzz.fuzz import token_set_ratio
 
-    return any(token_set_ratio(wanted.casefold(), text.casefold()) > ALIKE for text in found)
+    return any(
+        token_set_ratio(wanted.casefold(), text.casefold()) > MIN_SIMILARITY for text in found
+    )
 
 
-def kind_reward(bought: Product, wanted: Product) -> float:
-    """Return r_type: whether it is the right kind of product, in [0, 1].
+def type_reward(bought: Product, wanted: Product) -> float:
+    """Return r_type: how well the type of product matches, in [0, 1].
 
-    WebShop finds the nouns of both titles with spaCy; here they are the words of a title that are
-    neither common ones nor part of its product's attributes and options.
+    WebShop finds the nouns of both titles with spaCy; this simulator takes the words of a title
+    that are neither common ones nor part of the product's attributes and options.
     """
     nouns, mine = _nouns(wanted), _nouns(bought)
     share = len(nouns & mine) / len(nouns) if nouns else 0.2

@@ -1,4 +1,4 @@
-"""WebShop in text: a model searches, picks and buys what an instruction asks for.
+"""WebShop in text: a model searches for, chooses and buys the product of an instruction.
 
 Yao et al., "WebShop: Towards Scalable Real-World Web Interaction with Grounded Language Agents",
 arXiv 2207.01206.
@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.core.task import Sample
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.tasks.language.task import LanguageTask, chat
-from m2n2lab.tasks.registry import remembered
+from m2n2lab.tasks.registry import records_origin
 from m2n2lab.tasks.shopping.agentgym import AgentGym
 from m2n2lab.tasks.shopping.catalogue import goals, products
 from m2n2lab.tasks.shopping.product_files import read_goals, read_products
-from m2n2lab.tasks.shopping.simulator import PAGE, Action, Shop, parse_action
+from m2n2lab.tasks.shopping.simulator import PRODUCTS_PER_PAGE, Action, Shop, parse_action
 from m2n2lab.utils.arrays import Indices
 from m2n2lab.utils.errors import InputError, choose, whole_number
 
@@ -37,7 +37,7 @@ PREAMBLE = (
 
 
 class Wish(Protocol):
-    """What somebody wants, and what would be right, in words."""
+    """A wish and the right purchase, as text."""
 
     @property
     def instruction(self) -> str: ...  # noqa: D102
@@ -47,7 +47,7 @@ class Wish(Protocol):
 
 
 class Trip(Protocol):
-    """A way through a shop; see ``Visit`` and ``agentgym.Trip``."""
+    """A trip through a shop; see ``Visit`` and ``agentgym.Trip``."""
 
     @property
     def observation(self) -> str: ...  # noqa: D102
@@ -64,8 +64,8 @@ class Trip(Protocol):
     def act(self, action: Action | None) -> bool: ...  # noqa: D102
 
 
-class Place(Protocol):
-    """Where trips lead: a ``Shop`` or a server, each with wishes of its own kind."""
+class ShopLike(Protocol):
+    """A ``Shop`` or a server, each with its own class of wishes."""
 
     def visits(  # noqa: D102
         self, wishes: Sequence[Any]
@@ -74,13 +74,13 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """What a member saw and did.
+    """One turn of a trip.
 
     Attributes:
         observation: the page.
-        text: all that the member wrote.
-        action: what was read from it; ``None`` where it holds no action.
-        possible: whether the page allowed it; if not, nothing happened.
+        text: the member's whole answer.
+        action: the action in it; ``None`` if there is none.
+        possible: whether the page allowed the action; if not, nothing happened.
     """
 
     observation: str
@@ -94,9 +94,9 @@ class Episode:
     """One trip to the shop.
 
     Attributes:
-        goal: what was wanted.
-        turns: what happened.
-        bought: what was bought, by its title; ``None`` if nothing.
+        goal: the wish.
+        turns: the turns in order.
+        bought: the title of the product bought; ``None`` if none was.
         reward: in [0, 1].
     """
 
@@ -107,7 +107,7 @@ class Episode:
 
     @property
     def transcript(self) -> str:
-        """All turns as text, with a note where an action was not possible."""
+        """All turns as text, with a note after impossible actions."""
         parts = []
         for turn in self.turns:
             note = "" if turn.possible else "\n(not possible here: nothing happened)"
@@ -120,31 +120,31 @@ class WebShop(LanguageTask):
     """Shopping trips, each with a reward in [0, 1]; all trips of an evaluation advance together.
 
     Args:
-        shop: where.
+        shop: the shop or server.
         goals: the D wishes to search on.
         held_out: wishes that the search never sees.
-        turns: after which a trip ends without a purchase.
-        patience: impossible actions in a row after which it ends too; no limit by default.
+        turns: turns after which a trip ends without a purchase.
+        patience: consecutive impossible actions after which it ends too; no limit by default.
         style: ``"react"``, plain text of thoughts and actions, or ``"chat"``, in which pages and
-            answers are turns of the template that the tokenizer brings.
-        preamble: what every prompt begins with.
-        opener: what an answer begins with in plain text; ``"Action:"`` asks for no thought.
-        history: last turns that a prompt shows; all by default.
-        recall: what it shows of them, ``"pages"`` and answers, or ``"actions"`` only, which keeps
-            prompts short.
-        max_new_tokens: tokens after which an answer is cut.
-        batch: trips asked together.
+            answers are messages in the tokenizer's chat template.
+        preamble: the beginning of every prompt.
+        opener: the beginning of an answer in plain text; ``"Action:"`` asks for no thought.
+        history: number of last turns that a prompt shows; all by default.
+        recall: what a prompt shows of them: ``"pages"`` and answers, or ``"actions"`` only, which
+            keeps prompts short.
+        max_new_tokens: longest answer in tokens.
+        batch: prompts answered together.
         stop: texts at which an answer ends.
         tokenizer: as for ``LanguageTask``.
-        name: what views call the task.
+        name: name of the task in views.
 
     Raises:
-        InputError: no wishes, an unknown style, numbers below 1.
+        InputError: there are no wishes, the style is unknown, or a number is below 1.
     """
 
     def __init__(
         self,
-        shop: Place,
+        shop: ShopLike,
         goals: Sequence[Wish],
         held_out: Sequence[Wish] = (),
         *,
@@ -163,8 +163,8 @@ class WebShop(LanguageTask):
     ) -> None:
         if not goals:
             raise InputError(
-                "WebShop needs at least one wish to search on, but none came; give files with "
-                "wishes, or a larger limit."
+                "WebShop needs at least one wish to search on, got none; give files with wishes, "
+                "or a larger limit."
             )
         super().__init__(
             len(goals),
@@ -184,22 +184,22 @@ class WebShop(LanguageTask):
         self.recall = choose("recall", recall, ("pages", "actions"))
         if self.style == "chat" and self.recall == "actions":
             raise InputError(
-                "In the chat style pages are what the user says, so recall must be 'pages', but "
-                "'actions' came; choose style='react' for it."
+                "recall must be 'pages' in the chat style, whose user messages are pages, got "
+                "'actions'; choose style='react' for it."
             )
 
-    # -- asking ------------------------------------------------------------------------------------
+    # -- prompts and trips -------------------------------------------------------------------------
 
     def prompt(self, turns: Sequence[Turn], observation: str, tokenizer: Any = None) -> str:
-        """Return what a model is asked on a page; only the chat style looks at the tokenizer.
+        """Return the prompt on a page; only the chat style uses the tokenizer.
 
         Raises:
-            InputError: a tokenizer without a chat template.
+            InputError: the tokenizer has no chat template.
         """
         shown = turns if self.history is None else turns[max(len(turns) - self.history, 0) :]
         if self.style == "chat":
-            said = [text for turn in shown for text in (turn.observation, turn.text)]
-            first, *rest = [*said, observation]
+            messages = [text for turn in shown for text in (turn.observation, turn.text)]
+            first, *rest = [*messages, observation]
             return chat(tokenizer, [f"{self.preamble}\n\n{first}", *rest])
         pages = self.recall == "pages"
         past = "".join(
@@ -211,43 +211,43 @@ class WebShop(LanguageTask):
         return f"{head}{past}Observation: {observation}\n{self.opener}"
 
     def _visit(self, model: Any, wishes: Sequence[Wish]) -> list[Episode]:
-        """Return a trip for each wish; those that go on are asked together, turn by turn."""
+        """Return a trip for each wish; unfinished ones advance together, turn by turn."""
         tokenizer = self.tokenizer(model)
         meter = self.meter(len(wishes))
         logs: list[list[Turn]] = [[] for _ in wishes]
         with self.shop.visits(wishes) as visits:
             for number in range(self.turns):
-                going = [k for k, visit in enumerate(visits) if self._goes_on(visit, logs[k])]
-                if not going:
+                active = [k for k, visit in enumerate(visits) if self._continues(visit, logs[k])]
+                if not active:
                     break
-                prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in going]
-                for k, text in zip(going, self.ask(model, prompts, meter, count=0), strict=True):
+                prompts = [self.prompt(logs[k], visits[k].observation, tokenizer) for k in active]
+                for k, text in zip(active, self.ask(model, prompts, meter, count=0), strict=True):
                     action, seen = parse_action(text), visits[k].observation
                     logs[k].append(Turn(seen, text, action, visits[k].act(action)))
                 last = number == self.turns - 1
-                meter.add(sum(last or not self._goes_on(visits[k], logs[k]) for k in going), 0)
+                meter.add(sum(last or not self._continues(visits[k], logs[k]) for k in active), 0)
             return [
                 Episode(wish, tuple(log), visit.bought, visit.reward)
                 for wish, visit, log in zip(wishes, visits, logs, strict=True)
             ]
 
-    def _goes_on(self, visit: Trip, turns: Sequence[Turn]) -> bool:
-        """Return whether another turn of a trip is of any use."""
-        lately = turns[-self.patience :] if self.patience else ()
-        lost = len(lately) == self.patience and not any(turn.possible for turn in lately)
+    def _continues(self, visit: Trip, turns: Sequence[Turn]) -> bool:
+        """Return whether a trip has another turn."""
+        recent = turns[-self.patience :] if self.patience else ()
+        lost = len(recent) == self.patience and not any(turn.possible for turn in recent)
         return not (visit.done or lost)
 
     def episodes(self, model: Any, indices: ArrayLike | None = None) -> list[Episode]:
         """Return a model's trips for the wishes ``indices`` (n,), all of them if ``None``.
 
         Raises:
-            Halted: somebody asked to stop.
-            InputError: indices outside the wishes; a model that cannot be asked.
+            Halted: the evaluation was stopped.
+            InputError: an index is out of range, or the model is no causal language model.
         """
         where = range(self.points) if indices is None else self.checked_indices(indices).tolist()
         return self._visit(model, [self.goals[index] for index in where])
 
-    # -- what a task does --------------------------------------------------------------------------
+    # -- the task's interface ----------------------------------------------------------------------
 
     def score(self, model: Any, indices: Indices | None) -> NDArray[np.float64]:
         """Return the reward of each trip, (n,)."""
@@ -264,7 +264,7 @@ class WebShop(LanguageTask):
         return {self.classes[0]: self.held_out(model)} if self._test else {}
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
-        """Return wishes with what was bought, and the whole transcript."""
+        """Return wishes with purchases and whole transcripts."""
         where = self.checked_indices(indices)
         return [
             Sample(
@@ -279,7 +279,7 @@ class WebShop(LanguageTask):
         ]
 
 
-@remembered
+@records_origin
 def webshop(
     items: str | Path | None = None,
     attributes: str | Path | None = None,
@@ -287,7 +287,7 @@ def webshop(
     limit: int = 100,
     held_out: int | None = None,
     seed: int = 0,
-    page: int = PAGE,
+    page: int = PRODUCTS_PER_PAGE,
     server: str | None = None,
     first: int = 0,
     timeout: float = 60.0,
@@ -296,45 +296,45 @@ def webshop(
     """Return the text shop, with WebShop's own products, a generated catalogue, or a server.
 
     Args:
-        items: ``items_shuffle*.json``; ``None`` sells 300 generated products.
+        items: ``items_shuffle*.json``; ``None`` generates 300 products.
         attributes: ``items_ins_v2*.json``.
         human: ``items_human_ins*.json``, wishes that people wrote.
-        limit: wishes to search on.
-        held_out: wishes held out; by default a quarter as many.
-        seed: decides which wishes, and the generated products.
+        limit: number of wishes to search on.
+        held_out: number of held-out wishes; by default a quarter of ``limit``.
+        seed: seed of the wishes and of generated products.
         page: products on a page of results.
-        server: address of a WebShop server of AgentGym, such as ``"http://127.0.0.1:36001"``; its
-            products and wishes are used, and pages and rewards come from there.
-        first: the server's session that is the first wish; held-out ones follow the others.
-        timeout: seconds after which a request to the server is given up.
+        server: address of a WebShop server of AgentGym, such as ``"http://127.0.0.1:36001"``, which
+            then provides products, wishes, pages and rewards.
+        first: the server's session with the first wish; held-out ones follow the others.
+        timeout: longest wait for an answer of the server in seconds.
         options: as for ``WebShop``.
 
     Raises:
-        InputError: files that are missing, damaged or empty; too few wishes; a server that does
-            not answer.
+        InputError: a file is missing, damaged or empty, there are no wishes, or the server does not
+            answer.
     """
-    many = whole_number("limit", limit, 1)
-    tested = -(-many // 4) if held_out is None else whole_number("held_out", held_out, 0)
+    count = whole_number("limit", limit, 1)
+    tested = -(-count // 4) if held_out is None else whole_number("held_out", held_out, 0)
     if server is not None:
         if not (items is attributes is human is None):
             raise InputError(
-                "A WebShop server has products of its own, but files came too; give server=… or "
-                "items=…, not both."
+                "server cannot be combined with files, since it has its own products; give "
+                "server=… or items=…, not both."
             )
-        there = AgentGym(server, timeout)
-        sessions = there.wishes(whole_number("first", first, 0), many + tested)
-        return WebShop(there, sessions[:many], sessions[many:], **options)
+        gym = AgentGym(server, timeout)
+        sessions = gym.wishes(whole_number("first", first, 0), count + tested)
+        return WebShop(gym, sessions[:count], sessions[count:], **options)
     if items is None:
         if attributes is not None or human is not None:
             raise InputError(
-                "WebShop's instructions need its products, items_shuffle*.json, but only the "
-                "instructions came; give items=…, or neither."
+                "WebShop's instructions need its products, items_shuffle*.json, got only the "
+                "instructions; give items=…, or neither."
             )
         sold = products(seed)
         wishes = goals(sold, seed)
     else:
         sold = read_products(items, attributes)
         wishes = read_goals(sold, attributes, human, seed)
-    # Where there are fewer, a fifth of them is held out.
-    cut = min(many, len(wishes) - min(tested, len(wishes) // 5))
+    # If there are too few wishes for both, a fifth of them is held out.
+    cut = min(count, len(wishes) - min(tested, len(wishes) // 5))
     return WebShop(Shop(sold, page), wishes[:cut], wishes[cut : cut + tested], **options)

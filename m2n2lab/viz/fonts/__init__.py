@@ -1,4 +1,4 @@
-"""A font with which Japanese is shown on any machine, and where others are looked for."""
+"""Fonts: an embedded font for Japanese text on any machine, and paths of fonts of the system."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ OURS = Path(__file__).with_name("BIZUDPGothic-subset.ttf")
 """BIZ UDPGothic (SIL Open Font License), reduced to letters, kana and some 300 kanji."""
 
 ABSENT = "\uffff"
-"""A character that no font has: it is drawn as what stands for a missing one."""
+"""A character that no font has: it is drawn as the glyph for missing characters."""
 
-ELSEWHERE = (
+SYSTEM_FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
@@ -24,7 +24,7 @@ ELSEWHERE = (
     "C:/Windows/Fonts/meiryo.ttc",
     "C:/Windows/Fonts/msgothic.ttc",
 )
-"""Where systems keep Japanese fonts: for prompts with kanji that ours does not have."""
+"""Paths of Japanese fonts of operating systems, for kanji that the embedded font lacks."""
 
 
 @cache
@@ -41,29 +41,29 @@ def covers(font: Any, text: str) -> bool:
 
 
 def font_for(text: str, size: int) -> Any:
-    """Return a font of Pillow for a text: ours, or one of the system where ours lacks a letter."""
-    ours = _font(str(OURS), size)
-    if covers(ours, text):
-        return ours
-    for path in filter(lambda path: Path(path).is_file(), ELSEWHERE):
+    """Return a Pillow font for a text: the embedded one, or the system's if that lacks a letter."""
+    embedded = _font(str(OURS), size)
+    if covers(embedded, text):
+        return embedded
+    for path in filter(lambda path: Path(path).is_file(), SYSTEM_FONTS):
         if covers(found := _font(path, size), text):
             return found
-    return ours
+    return embedded
 
 
-FAMILY = "m2n2lab Japanese"
-"""Name of our font on pages."""
+FONT_FAMILY = "m2n2lab Japanese"
+"""Name of the embedded font on pages."""
 
-LETTERS = f"system-ui, '{FAMILY}', sans-serif"
+FONT_STACK = f"system-ui, '{FONT_FAMILY}', sans-serif"
 """Fonts of text that may be Japanese, as CSS and Bokeh name them."""
 
 
 @cache
 def font_face() -> str:
-    """Return CSS that brings our font to a page, without a request; only Japanese is set in it."""
+    """Return CSS with the embedded font for Japanese text, which needs no request."""
     data = base64.b64encode(OURS.read_bytes()).decode()
     return (
-        f"@font-face {{ font-family: '{FAMILY}'; "
+        f"@font-face {{ font-family: '{FONT_FAMILY}'; "
         f"src: url(data:font/ttf;base64,{data}) format('truetype'); "
         f"unicode-range: U+3000-30FF, U+4E00-9FFF, U+FF00-FFEF; }}"
     )

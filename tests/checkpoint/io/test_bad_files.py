@@ -23,28 +23,31 @@ def here(models, here):
     return here
 
 
-# -- files that are broken or of another kind --------------------------------------------------
+# -- files that are broken or in another format -------------------------------------------------
 
 
 def test_a_missing_shard_is_named_and_nothing_is_concluded_from_it(here, models):
     (copy(models, "sharded", "b") / "model-00002-of-00002.safetensors").unlink()
-    told = refused("a", "b")
-    says(told, "b/model-00002-of-00002.safetensors: expected a shard with 11 tensors, as model.")
-    says(told, "but found no such file; download or copy it as well.")
-    assert len(told.strip().splitlines()) == 1
+    error = refused("a", "b")
+    says(error, "b/model-00002-of-00002.safetensors: expected a shard with 11 tensors, as model.")
+    says(error, "but found no such file; download or copy it as well.")
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_a_missing_index_is_named(here, models):
     (copy(models, "sharded", "b") / "model.safetensors.index.json").unlink()
-    told = refused("a", "b")
-    says(told, "b/model.safetensors.index.json: expected every shard and their index, but found no")
+    error = refused("a", "b")
+    says(
+        error,
+        "b/model.safetensors.index.json: expected every shard and their index, but found no",
+    )
 
 
-def cut_short(data):
+def truncated(data):
     return data[:-100]
 
 
-def added_to(data):
+def appended_to(data):
     return data + b"12345678"
 
 
@@ -63,24 +66,24 @@ def shifted(data):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (cut_short, ["expected 41,344 bytes, as its header says", "41,244 bytes", "cut short"]),
-        (added_to, ["expected 41,344 bytes, as its header says", "41,352 bytes", "added"]),
+        (truncated, ["expected 41,344 bytes, as its header says", "41,244 bytes", "truncated"]),
+        (appended_to, ["expected 41,344 bytes, as its header says", "41,352 bytes", "appended"]),
         (header_too_long, ["a safetensors file"]),
         (garbage, ["a safetensors file", "a header that is not JSON"]),
-        (shifted, ["tensors that lie one behind the other", "tensor "]),
+        (shifted, ["contiguous tensors of the length", "tensor "]),
     ],
 )
 def test_a_damaged_file_is_named_with_what_it_should_be(damage, words, here, models):
     file = copy(models, "b", "b") / "model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    told = refused("a", "b")
-    says(told, "b/model.safetensors", *words)
-    says(told, "download or copy", "again.")
-    assert len(told.strip().splitlines()) == 1
+    error = refused("a", "b")
+    says(error, "b/model.safetensors", *words)
+    says(error, "download or copy", "again.")
+    assert len(error.strip().splitlines()) == 1
 
 
 class Trap:
-    """What runs a command when it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("sprung",)
@@ -95,9 +98,9 @@ def test_pickles_are_refused_with_the_way_to_convert_them_and_never_opened(
     os.rmdir("sprung")
     (copy(models, "b", "b") / "model.safetensors").unlink()
     Path("b", name).write_bytes(pickle.dumps(Trap()))
-    told = refused("a", Path("b", name) if alone else "b")
-    says(told, f"b/{name}: expected safetensors, but found a pickle, which can run any code")
-    says(told, "never opened here", "from_pretrained(", "save_pretrained(")
+    error = refused("a", Path("b", name) if alone else "b")
+    says(error, f"b/{name}: expected safetensors, but found a pickle, which can run any code")
+    says(error, "never opened;", "from_pretrained(", "save_pretrained(")
     assert not Path("sprung").exists()
 
 
@@ -111,10 +114,10 @@ def test_lora_adapters_are_refused_with_the_way_to_merge_them(name, here):
     low = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)}
     tensors("adapter/adapter_model.safetensors", low)
     Path("adapter/adapter_config.json").write_text('{"peft_type": "LORA"}')
-    told = refused("a", name)
-    says(told, "adapter/adapter_", "expected a whole model, but found a LoRA adapter")
-    says(told, "merge_and_unload", "fuse_lora")
-    assert len(told.strip().splitlines()) == 1
+    error = refused("a", name)
+    says(error, "adapter/adapter_", "expected a whole model, but found a LoRA adapter")
+    says(error, "merge_and_unload", "fuse_lora")
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_a_lora_of_a_diffusion_model_is_recognised(here):
@@ -138,27 +141,29 @@ PROJECTION = "model.layers.0.self_attn.q_proj."
 def test_quantised_tensors_are_refused_and_named(quantised, words, here, models):
     file = copy(models, "b", "b") / "model.safetensors"
     change(file, {PROJECTION + name: value for name, value in quantised.items()})
-    told = refused("a", "b")
-    says(told, "b/model.safetensors, tensor " + PROJECTION, "quantised weights", *words)
+    error = refused("a", "b")
+    says(error, "b/model.safetensors, tensor " + PROJECTION, "quantised weights", *words)
     says(
-        told, "expected weights in bfloat16, float16, float32", "use the model before quantisation"
+        error,
+        "expected weights in bfloat16, float16, float32",
+        "use the model before quantisation",
     )
 
 
-def test_a_config_that_says_quantised_is_refused(here, models):
+def test_a_config_with_quantisation_is_refused(here, models):
     file = copy(models, "b", "b") / "config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
-    told = refused("a", "b")
-    says(told, "b/config.json: expected weights in", "quantization_config", "dequantise")
+    error = refused("a", "b")
+    says(error, "b/config.json: expected weights in", "quantization_config", "dequantise")
 
 
 @pytest.mark.parametrize("name", ["b", "b/model-Q4.gguf"])
 def test_gguf_is_refused(name, here):
     Path("b").mkdir()
     Path("b/model-Q4.gguf").write_bytes(b"GGUF" + bytes(100))
-    told = refused("a", name)
-    says(told, "b/model-Q4.gguf: expected safetensors, but found a GGUF file", "it was made from")
+    error = refused("a", name)
+    says(error, "b/model-Q4.gguf: expected safetensors, but found a GGUF file", "it was made from")
 
 
 def test_what_is_not_there_or_empty_is_named(here):
@@ -173,16 +178,16 @@ def test_integers_alone_are_nothing_to_merge(here):
     says(refused("x.safetensors", "y.safetensors"), "x.safetensors: expected weights in", "none")
 
 
-def test_pipelines_and_their_components_are_told_apart(here):
+def test_pipelines_and_their_components_are_distinguished(here):
     pipeline("x")
     pipeline("y", 1)
     says(refused("x", "y/unet"), "y/unet: expected a pipeline of several models, as x is", "one")
-    told = refused("x", "y", "--component", "unett")
-    says(told, "x: expected a component 'unett', but found only", "unet, vae; choose among these")
+    error = refused("x", "y", "--component", "unett")
+    says(error, "x: expected a component 'unett', but found only", "unet, vae; choose among these")
     shutil.rmtree("y/unet")
-    told = refused("x", "y")
-    says(told, "y: expected a component 'unet', as x has, but found only text_encoder", "choose")
-    assert len(told.strip().splitlines()) == 1
+    error = refused("x", "y")
+    says(error, "y: expected a component 'unet', as x has, but found only text_encoder", "choose")
+    assert len(error.strip().splitlines()) == 1
 
 
 # -- what only the weights show ----------------------------------------------------------------
@@ -197,25 +202,25 @@ def test_nan_and_infinity_are_named_by_file_tensor_and_place(dtype, value, here)
         if name == "y":
             weights[51, 3] = value
         tensors(f"{name}.safetensors", {"norm": torch.ones(7, dtype=HALVES[dtype]), "w": weights})
-    told = refused("x.safetensors", "y.safetensors")
-    says(told, "y.safetensors, tensor w: expected finite numbers, but found NaN or infinity at")
-    says(told, "element 2,553 (w row 51)", "repair this checkpoint or leave it out")
-    assert "x.safetensors" not in told
+    error = refused("x.safetensors", "y.safetensors")
+    says(error, "y.safetensors, tensor w: expected finite numbers, but found NaN or infinity at")
+    says(error, "element 2,553 (w row 51)", "repair this checkpoint or leave it out")
+    assert "x.safetensors" not in error
 
 
 def test_nan_in_several_seeds_is_named_for_each(here):
     for name in "xy":
         tensors(f"{name}.safetensors", {"w": torch.tensor([1.0, float("nan")])})
-    told = refused("x.safetensors", "y.safetensors")
-    says(told, "2 problems", "- x.safetensors, tensor w", "- y.safetensors, tensor w", "element 1")
+    error = refused("x.safetensors", "y.safetensors")
+    says(error, "2 problems", "- x.safetensors, tensor w", "- y.safetensors, tensor w", "element 1")
 
 
 def test_what_does_not_fit_into_float16_is_named(here):
     for name in "xy":
         tensors(f"{name}.safetensors", {"w": torch.tensor([1.0, 2.0, 65_519.0, 70_000.0, 5.0])})
-    told = refused("x.safetensors", "y.safetensors", "--dtype", "fp16")
-    says(told, "tensor w: expected numbers within the range of F16, but found a larger one at")
-    says(told, "element 3", "choose a wider dtype")
+    error = refused("x.safetensors", "y.safetensors", "--dtype", "fp16")
+    says(error, "tensor w: expected numbers within the range of F16, but found a larger one at")
+    says(error, "element 3", "choose a wider dtype")
 
 
 # -- defined where SLERP is not ----------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_a_llama_is_opened(saved, name, files):
         "model.embed_tokens.weight",
         ("model.norm.weight", "lm_head.weight"),
     )
-    assert checkpoint.entry("lm_head.weight").kind == ("F64" if name == "double" else "BF16")
+    assert checkpoint.entry("lm_head.weight").dtype == ("F64" if name == "double" else "BF16")
     assert (checkpoint.carried, checkpoint.tied) == ((), {})
 
 
@@ -169,8 +169,8 @@ def test_several_files_that_are_no_shards_are_refused(tmp_path):
     for name in ("b", "a"):
         weights(tmp_path / f"{name}.safetensors", [name])
     assert refused(tmp_path) == (
-        f"{tmp_path}: expected one model, but found several: a.safetensors, b.safetensors; name "
-        f"the one file that is meant."
+        f"{tmp_path}: expected one model, but found several: a.safetensors, b.safetensors; give "
+        f"the path of the file that is meant."
     )
     assert Checkpoint.open(tmp_path / "b.safetensors").merged == ("b",)
 
@@ -259,7 +259,7 @@ def test_a_path_that_is_not_there_is_refused_without_asking_the_hub(tmp_path, mo
     for source in (tmp_path / "none", "none", "a/b/c", "./a"):
         assert refused(source) == (
             f"{source}: expected a folder, a .safetensors file or a hub id, but found no such file "
-            f"or folder here; check the path."
+            f"or folder; check the path."
         )
 
 
@@ -296,7 +296,7 @@ def test_hub_ids_are_found_in_the_local_cache(tmp_path):
     (cache / "refs" / "main").write_text(commit)
     (cache / "refs" / "v1").write_text(old)
     ids = ["me/tiny", "me/tiny@v1", f"me/tiny@{old}", "me/tiny@v2", "me/other"]
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", HUB, *ids],
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         cwd=tmp_path,
@@ -304,7 +304,7 @@ def test_hub_ids_are_found_in_the_local_cache(tmp_path):
         capture_output=True,
         text=True,
     ).stdout
-    *found, no_revision, no_model = map(json.loads, told.splitlines())
+    *found, no_revision, no_model = map(json.loads, printed.splitlines())
     assert found == [
         [id, "transformers", str(cache / "snapshots" / place), names, "mit"]
         for id, place, names in zip(ids, (commit, old, old), (["a"], ["b"], ["b"]), strict=False)
@@ -312,7 +312,7 @@ def test_hub_ids_are_found_in_the_local_cache(tmp_path):
     for id, message in (("me/tiny@v2", no_revision), ("me/other", no_model)):
         assert message.startswith(
             f"{id}: expected a folder, a .safetensors file or a hub id, but found no such file or "
-            f"folder here, and the hub says: "
+            f"folder, and the hub says: "
         )
         assert "HF_HUB_OFFLINE" in message
         assert message.endswith(

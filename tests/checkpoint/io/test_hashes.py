@@ -13,7 +13,13 @@ from helpers.checkpoints import tensors
 
 from m2n2lab import InputError
 from m2n2lab.checkpoint.io import hashes as identity
-from m2n2lab.checkpoint.io.hashes import Hashes, cache_folder, remember, together, when_ready
+from m2n2lab.checkpoint.io.hashes import (
+    Hashes,
+    cache_folder,
+    combined_digest,
+    when_ready,
+    write_cache,
+)
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
 
@@ -27,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def later(monkeypatch):
     """Let files that were just written be old enough to be remembered."""
-    monkeypatch.setattr(identity, "SETTLED", -1.0)
+    monkeypatch.setattr(identity, "SETTLED_SECONDS", -1.0)
 
 
 def write(path, content=b"hello"):
@@ -61,7 +67,7 @@ def test_files_are_known_by_their_sha256(tmp_path):
 def test_files_of_all_lengths_are_hashed_by_any_number_of_threads(
     count, threads, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(identity, "WORKERS", threads)
+    monkeypatch.setattr(identity, "THREADS", threads)
     rng = np.random.default_rng(10 * count + threads)
     contents = {tmp_path / str(i): rng.bytes(int(rng.integers(3000))) for i in range(count)}
     for path, content in contents.items():
@@ -188,7 +194,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path, cache):
     cache.write_text("a file where a folder should be")
     for _ in range(2):
         assert hashed(path) == ([HELLO], 5)
-    remember(cache_folder("gram") / "x", b"x")
+    write_cache(cache_folder("gram") / "x", b"x")
     assert cache.is_file()
 
 
@@ -197,7 +203,7 @@ def test_a_full_disk_leaves_nothing_in_the_cache(cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    remember(cache_folder("gram") / "x", b"x")
+    write_cache(cache_folder("gram") / "x", b"x")
     assert not [*(cache / "gram").iterdir()]
 
 
@@ -222,31 +228,31 @@ def test_something_is_done_once_all_is_known(tmp_path):
     path = write(tmp_path / "a")
     os.utime(path, (1, 1))  # old enough to be remembered
     done = threading.Event()
-    told = []
+    received = []
 
     def tell(digests):
-        told.append(dict(digests))
+        received.append(dict(digests))
         done.set()
 
     when_ready(Hashes([path]), tell)
     assert done.wait(10)
     when_ready(Hashes([path]), tell)  # remembered: at once
-    assert told == [{path: HELLO}] * 2
+    assert received == [{path: HELLO}] * 2
 
 
 def test_nothing_is_done_after_a_file_that_could_not_be_read(tmp_path):
-    hashes, told = Hashes([tmp_path / "none"]), []
+    hashes, received = Hashes([tmp_path / "none"]), []
     with pytest.raises(InputError):
         hashes.wait()
-    when_ready(hashes, told.append)
-    assert told == []
+    when_ready(hashes, received.append)
+    assert received == []
 
 
 # -- several files as one -------------------------------------------------------------------------
 
 
 def test_one_file_keeps_its_own_sha256():
-    assert together({"model.safetensors": HELLO}) == HELLO
+    assert combined_digest({"model.safetensors": HELLO}) == HELLO
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum here")
@@ -260,7 +266,7 @@ def test_several_files_have_the_sha256_of_what_sha256sum_prints(tmp_path):
     ).stdout
     found = Hashes([tmp_path / name for name in names]).wait()
     digests = {name: found[tmp_path / name] for name in reversed(names)}
-    assert together(digests) == hashlib.sha256(lines).hexdigest()
+    assert combined_digest(digests) == hashlib.sha256(lines).hexdigest()
 
 
 # -- several processes ----------------------------------------------------------------------------
@@ -268,7 +274,7 @@ def test_several_files_have_the_sha256_of_what_sha256sum_prints(tmp_path):
 PROCESS = """
 import sys
 from m2n2lab.checkpoint.io import hashes as identity
-identity.SETTLED = -1.0
+identity.SETTLED_SECONDS = -1.0
 from m2n2lab.checkpoint.space import CheckpointSpace
 print("started", flush=True)
 sys.stdin.readline()  # all at once

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from m2n2lab.checkpoint.io.parallel import chunks, spread
+from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 
 
 def test_every_job_is_done_once_and_its_bytes_are_reported_to_the_caller():
@@ -13,7 +13,7 @@ def test_every_job_is_done_once_and_its_bytes_are_reported_to_the_caller():
         reported.append(count)
         callers.add(threading.get_ident())
 
-    spread(range(1000), lambda job: done.append(job) or job, progress)
+    run_in_threads(range(1000), lambda job: done.append(job) or job, progress)
     assert sorted(done) == list(range(1000))
     assert sum(reported) == sum(range(1000))
     assert callers == {threading.get_ident()}
@@ -30,7 +30,7 @@ def test_what_a_job_raises_ends_the_work(error):
         return 1
 
     with pytest.raises(error, match="of the sixth"):
-        spread(iter(range(1_000_000)), work)
+        run_in_threads(iter(range(1_000_000)), work)
     assert len(begun) < 1_000_000
 
 
@@ -46,12 +46,12 @@ def test_what_progress_raises_ends_the_work():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        spread(range(100_000), work, stop)
+        run_in_threads(range(100_000), work, stop)
     assert len(begun) < 100_000
 
 
 def test_no_jobs_are_no_work():
-    spread([], lambda job: 1, lambda count: pytest.fail("nothing was done"))
+    run_in_threads([], lambda job: 1, lambda count: pytest.fail("nothing was done"))
 
 
 def test_stretches_cover_all_and_none_is_too_long():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.stubs import KINDS, file_of, model, refused
+from helpers.stubs import NAMES, file_of, model, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -16,9 +16,15 @@ from safetensors.torch import save_file
 
 from m2n2lab.checkpoint import Problems
 from m2n2lab.checkpoint.io.dtypes import DTYPES
-from m2n2lab.checkpoint.io.folder import headers
+from m2n2lab.checkpoint.io.folder import read_headers
 from m2n2lab.checkpoint.io.problems import Collector
-from m2n2lab.checkpoint.io.tensor_file import BITS, make_header, read_header, reserve, write_at
+from m2n2lab.checkpoint.io.tensor_file import (
+    DTYPE_BITS,
+    make_header,
+    read_header,
+    reserve,
+    write_at,
+)
 
 # -- files ----------------------------------------------------------------------------------------
 
@@ -27,7 +33,7 @@ def test_a_file_is_read_as_the_library_reads_it(tmp_path):
     torch.manual_seed(0)
     contents = {
         f"{dtype}.{size}".removeprefix("torch."): torch.randint(0, 2, shape).to(dtype)
-        for dtype in KINDS
+        for dtype in NAMES
         for size, shape in {"some": (3, 5), "one": (), "none": (0, 4)}.items()
     }
     save_file(contents, tmp_path / "a.safetensors", {"format": "pt", "näme": '"Wert"\n'})
@@ -39,13 +45,13 @@ def test_a_file_is_read_as_the_library_reads_it(tmp_path):
     assert starts == sorted(starts)
     for name, tensor in contents.items():
         entry = file.entries[name]
-        assert (entry.kind, entry.shape) == (KINDS[tensor.dtype], tuple(tensor.shape))
+        assert (entry.dtype, entry.shape) == (NAMES[tensor.dtype], tuple(tensor.shape))
         assert entry.size == tensor.numel()
         plain = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
         assert bytes(file.raw(name)) == plain
-        if entry.kind in DTYPES:
+        if entry.dtype in DTYPES:
             array = file.array(name)
-            assert (array.dtype, array.shape) == (DTYPES[entry.kind], (entry.size,))
+            assert (array.dtype, array.shape) == (DTYPES[entry.dtype], (entry.size,))
             assert array.tobytes() == plain
             assert not array.flags.writeable or not array.size
 
@@ -61,7 +67,7 @@ def test_a_file_is_written_as_the_library_reads_it(tmp_path):
         "b": torch.randn(2, dtype=torch.float64),
     }
     metadata = {"format": "pt", "m2n2lab": '{"a": "ü"}'}
-    tensors = {name: (KINDS[t.dtype], tuple(t.shape)) for name, t in contents.items()}
+    tensors = {name: (NAMES[t.dtype], tuple(t.shape)) for name, t in contents.items()}
     header = make_header(tensors, metadata)
     assert len(header) % 8 == 0
     assert make_header(dict(tensors), dict(metadata)) == header
@@ -93,10 +99,10 @@ def test_a_file_is_written_as_the_library_reads_it(tmp_path):
 )
 def test_what_is_written_is_what_is_read(tmp_path_factory, tensors, metadata):
     path = tmp_path_factory.mktemp("file") / "a.safetensors"
-    sizes = [int(np.prod(shape)) * BITS[kind] // 8 for kind, shape in tensors.values()]
+    sizes = [int(np.prod(shape)) * DTYPE_BITS[dtype] // 8 for dtype, shape in tensors.values()]
     path.write_bytes(make_header(tensors, metadata) + bytes(sum(sizes)))
     file = read_header(path)
-    assert {name: (e.kind, e.shape) for name, e in file.entries.items()} == tensors
+    assert {name: (e.dtype, e.shape) for name, e in file.entries.items()} == tensors
     assert file.metadata == metadata
     with safe_open(path, "np") as theirs:
         assert set(theirs.keys()) == set(tensors)
@@ -125,8 +131,8 @@ def test_headers_may_have_any_length(tmp_path):
 
 
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-ODD = "expected a known kind, a shape and a place"
-APART = "expected tensors that lie one behind the other, as long as their shapes say"
+ODD = "expected a known dtype, a shape and a position"
+APART = "expected contiguous tensors of the length that their shapes imply"
 
 
 def entry(**changes):
@@ -205,7 +211,7 @@ def test_a_malformed_header_is_named(tmp_path, header, sentence):
 
 @pytest.mark.parametrize(
     ("length", "found"),
-    [(7, "79 bytes: the file was cut short"), (0, "cut short"), (9, "81 bytes: something was ad")],
+    [(7, "79 bytes: the file is truncated"), (0, "truncated"), (9, "81 bytes: something was ap")],
 )
 def test_a_file_that_is_not_as_long_as_its_header_says_is_named(tmp_path, length, found):
     # 8 bytes of length, 64 of header and 8 of numbers.
@@ -220,7 +226,7 @@ def test_a_file_that_is_not_as_long_as_its_header_says_is_named(tmp_path, length
 def test_a_header_longer_than_the_format_allows_is_not_read(tmp_path, monkeypatch):
     path = file_of(tmp_path / "a.safetensors", json.dumps(entry()).encode().ljust(64), bytes(8))
     read_header(path)
-    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.LONGEST_HEADER", 63)
+    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.MAX_HEADER_BYTES", 63)
     assert "found a header of 64 bytes in a file of 80 bytes" in refused(path)
 
 
@@ -257,7 +263,7 @@ def test_no_damage_to_a_file_is_more_than_a_problem(tmp_path_factory, at, bytes_
     content = path.read_bytes()
     path.write_bytes(content[:at] + bytes_ + content[at + cut :])
     problems = Collector()
-    for file in headers([path], problems):
+    for file in read_headers([path], problems):
         assert all(len(file.raw(n)) == e.stop - e.start for n, e in file.entries.items())
     assert all(problem.file == str(path) for problem in problems.found)
 

@@ -65,9 +65,9 @@ def test_the_variant_reaches_beyond_parents_only_without_mutation(tiny, tiny_see
 
 def test_trained_networks_are_mutated_by_the_variant_alone():
     wanted = Settings(method="m2n2+", pretrained=True)
-    assert build_evolver(wanted).mutation == Plus.trained_mutation == wanted.usual_mutation > 0.0
-    assert Settings(pretrained=True).usual_mutation == 0.0
-    assert Settings("gsm8k", "m2n2+").usual_mutation == 0.0  # checkpoints cannot be
+    assert build_evolver(wanted).mutation == Plus.trained_mutation == wanted.default_mutation > 0.0
+    assert Settings(pretrained=True).default_mutation == 0.0
+    assert Settings("gsm8k", "m2n2+").default_mutation == 0.0  # checkpoints cannot be
 
 
 def test_the_variant_is_a_method_that_keeps_its_options(tiny, tiny_seeds, tmp_path):

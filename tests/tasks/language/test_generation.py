@@ -125,7 +125,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     letters(folder)
     assert len(LETTERS) > 20
     pair = LlamaForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    with pytest.raises(InputError, match=r"among the model's 20, but token \d+ came; give"):
+    with pytest.raises(InputError, match=r"among the model's 20, got token \d+; give"):
         answers(Generator(4), pair, PROMPTS)
 
 

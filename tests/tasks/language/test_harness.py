@@ -52,7 +52,7 @@ def ready(space, *args, **options):
     return task
 
 
-def told_by_the_harness(path, model, tokenizer, name, shots=0):
+def results_of_the_harness(path, model, tokenizer, name, shots=0):
     """What the harness's own evaluator logs of each document, and the values of a metric."""
     lm, tasks = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4), load(path)
     for task in tasks.values():
@@ -83,7 +83,7 @@ def test_each_documents_score_is_what_the_harness_says_of_it(
 ):
     path = written(kind)
     task = ready(space, path, limit=10, held_out=0, metric=name, shots=shots, batch=3)
-    _, values = told_by_the_harness(path, model, task.tokenizer(model), name, shots)
+    _, values = results_of_the_harness(path, model, task.tokenizer(model), name, shots)
     scores = task.evaluate(model)
     assert scores.dtype == (bool if score is bool else float)
     assert scores == pytest.approx([score(value) for value in values], rel=1e-4)
@@ -96,7 +96,7 @@ def test_each_documents_score_is_what_the_harness_says_of_it(
 def test_answers_in_words_are_filtered_and_matched_as_the_harness_does(space, model, written):
     path = written("words")
     first = ready(space, path, limit=10, held_out=0)
-    samples, _ = told_by_the_harness(path, model, first.tokenizer(model), "exact_match")
+    samples, _ = results_of_the_harness(path, model, first.tokenizer(model), "exact_match")
     answers = {(s["filter"], s["doc_id"]): s for s in samples}
     rows = [
         {**row, "answer": answers["digit", k]["filtered_resps"][0]} for k, row in enumerate(ROWS)
@@ -182,8 +182,8 @@ def test_samples_show_the_question_the_answer_and_the_truth(kind, space, model, 
     task = ready(space, written(kind), limit=8)
     (sample,) = task.samples(model, [4])
     row = ROWS[4]
-    told = {"choice": ("question", "seven"), "text": ("passage", row["passage"])}
-    question, truth = told.get(kind, ("question", row["answer"]))
+    shown = {"choice": ("question", "seven"), "text": ("passage", row["passage"])}
+    question, truth = shown.get(kind, ("question", row["answer"]))
     assert (sample.text, sample.truth) == (row[question], truth)
     assert sample.prompt == (None if kind == "text" else row["question"])
     assert sample.right == (task.evaluate(model, [4])[0] >= 1)
@@ -209,10 +209,10 @@ def test_a_chat_template_is_used_where_it_is_asked_for(space, model, written, fo
 
 def test_a_member_is_asked_once_and_a_stopped_evaluation_goes_on(space, written):
     model = space.materialise(space.merge(*space.seeds, 100, 0.5))
-    halt, told = threading.Event(), []
+    halt, reports = threading.Event(), []
 
     def progress(now):
-        told.append((now.done, now.total))
+        reports.append((now.done, now.total))
         if now.done == 4:
             halt.set()
 
@@ -220,13 +220,13 @@ def test_a_member_is_asked_once_and_a_stopped_evaluation_goes_on(space, written)
     end = task.watch(Watch(progress, halt.is_set))
     with pytest.raises(Halted):
         task.evaluate(model)
-    assert told == [(0, 8), (2, 8), (4, 8)]
+    assert reports == [(0, 8), (2, 8), (4, 8)]
     end()
-    task.watch(Watch(lambda now: told.append((now.done, now.total))))
+    task.watch(Watch(lambda now: reports.append((now.done, now.total))))
     scores = task.evaluate(model)
-    assert told[3:] == [(4, 8), (6, 8), (8, 8)]
+    assert reports[3:] == [(4, 8), (6, 8), (8, 8)]
     assert task.evaluate(model, [3, 1]).tolist() == scores[[3, 1]].tolist()
-    assert told[6:] == [(2, 2)]
+    assert reports[6:] == [(2, 2)]
 
 
 def test_it_goes_to_another_process_and_is_made_again(space, model, written):
@@ -291,7 +291,7 @@ def test_code_beside_a_file_runs_only_if_it_is_trusted(included, space, model, w
     assert pickle.loads(pickle.dumps(task)).evaluate(model).shape == (4,)
 
 
-def test_a_metric_outside_its_bounds_is_told(space, model, written):
+def test_a_metric_outside_its_bounds_is_refused(space, model, written):
     few = written("likely", metric_list=[metric("perplexity", "mean", False)])
-    with pytest.raises(InputError, match=r"perplexity of tiny_likely_\d+ must come to a score in"):
+    with pytest.raises(InputError, match=r"perplexity of tiny_likely_\d+ must give a score in"):
         ready(space, few).evaluate(model)

@@ -16,7 +16,7 @@ def written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"metric_list": [metric("./mine.py")]}, r"the metric \./mine\.py, which the harness does"),
         ({"metric_list": [metric("bleu", hf_evaluate=True)]}, "hf_evaluate: True, which runs"),
@@ -25,8 +25,8 @@ def written(tmp_path):
         ({"dataset_path": "pandas"}, "dataset_path: pandas, which reads pickled"),
     ],
 )
-def test_other_ways_to_code_are_refused(changes, said, written):
-    with pytest.raises(InputError, match=said):
+def test_other_ways_to_code_are_refused(changes, message, written):
+    with pytest.raises(InputError, match=message):
         harness(written(**changes))
 
 
@@ -43,9 +43,9 @@ def test_a_template_reaches_no_python_objects(written):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"metric": "f1"}, "each document, but f1 does so only of all together; choose acc or"),
+        ({"metric": "f1"}, "each document, but f1 is defined only for all together; choose acc or"),
         ({"metric": "ac"}, "no metric of tiny_choice_.*; did you mean 'acc'"),
         ({"metric": "acc,strict"}, "no metric of tiny_choice_"),
         ({"limit": 0}, "limit must be an integer >= 1"),
@@ -53,38 +53,41 @@ def test_a_template_reaches_no_python_objects(written):
         ({"shots": -1}, "shots must be an integer"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused(options, said, written):
+def test_options_that_cannot_be_used_are_refused(options, message, written):
     path = written(metric_list=[metric("f1", "f1"), *KINDS["choice"]["metric_list"]])
-    assert harness(path).metric == "acc"  # the first that says something of one document
-    with pytest.raises(InputError, match=said):
+    assert harness(path).metric == "acc"  # the first that is defined for one document
+    with pytest.raises(InputError, match=message):
         harness(path, **options)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "could not be read .FileNotFoundError.*; check the path and the file"),
         ("a: [", "could not be read"),
         ("- 1\n", "could not be read .ValueError: Expected YAML dict"),
         ("dataset_path: json\n", "with the name of its task .* after 'task:', but it has"),
         ("include: gone.yaml\ntask: x\n", "could not be read .FileNotFoundError"),
-        ("task: x\ndataset_path: json\ntest_split: test\n", "must name the files .* json file of"),
+        (
+            "task: x\ndataset_path: json\ntest_split: test\n",
+            "must name its data files, .* every json file of",
+        ),
         (
             "task: x\ndataset_path: json\ndataset_kwargs: {data_files: gone.jsonl}\n",
             "could not be loaded .FileNotFoundError",
         ),
     ],
 )
-def test_files_that_are_no_tasks_are_told_in_one_sentence(content, said, here):
+def test_files_that_are_no_tasks_are_refused_in_one_sentence(content, message, here):
     path = here / "task.yaml"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         harness(path)
     assert "\n" not in str(caught.value)
 
 
-def test_data_that_are_empty_or_out_of_reach_are_told_in_one_sentence(written, monkeypatch):
+def test_data_that_are_empty_or_out_of_reach_are_refused_in_one_sentence(written, monkeypatch):
     with pytest.raises(InputError, match="tiny_choice") as caught:
         harness(written(rows=[]))
     assert "\n" not in str(caught.value)
@@ -94,8 +97,8 @@ def test_data_that_are_empty_or_out_of_reach_are_told_in_one_sentence(written, m
         raise ConnectionError("Couldn't reach the hub\nwith details")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    said = r"could not be loaded \(ConnectionError: Couldn't reach the hub\); see that"
-    with pytest.raises(InputError, match=said):
+    message = r"could not be loaded \(ConnectionError: Couldn't reach the hub\); check that"
+    with pytest.raises(InputError, match=message):
         harness(path)
 
 

@@ -52,7 +52,7 @@ def written(path, problems):
 # -- prompts and answers ---------------------------------------------------------------------------
 
 
-def test_each_style_asks_in_its_own_words():
+def test_each_style_has_its_own_prompt():
     question, shot = PROBLEMS[3].question, PROBLEMS[1]
     assert quiz().prompt(question) == "Question: what is 3 + 3?\nAnswer:"
     assert quiz(style="alpaca").prompt(question) == (
@@ -78,17 +78,17 @@ def test_the_chat_style_uses_the_models_own_template(folders, tmp_path):
 
 
 def test_scores_are_the_same_for_any_batch_size_and_as_the_answers_say(folders):
-    told = []
+    found = []
     for batch in (1, 3, 32):
         space = CheckpointSpace(*folders)
         task = quiz(batch=batch)
         task.check_space(space)
         model = space.materialise(space.merge(*space.seeds, space.size // 2, 0.4))
         answers = task.answers(model)
-        told.append([(answer.prompt, answer.text, answer.number) for answer in answers])
+        found.append([(answer.prompt, answer.text, answer.number) for answer in answers])
         assert task.evaluate(model).tolist() == [a.number == a.truth for a in answers]
         assert [answer.truth for answer in answers] == [2 * k for k in range(8)]
-    assert told[0] == told[1] == told[2]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("text", ["", "9" * 10_000, "#### " * 2000, "\x00\ufffd<b>", "#### 4"])
@@ -130,10 +130,10 @@ def test_a_member_is_asked_once_and_another_is_asked_anew(space, monkeypatch):
 
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(space):
-    halt, told = threading.Event(), []
+    halt, reports = threading.Event(), []
 
     def progress(now):
-        told.append((now.done, now.total))
+        reports.append((now.done, now.total))
         if now.done == 4:
             halt.set()
 
@@ -144,9 +144,9 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(space):
     with pytest.raises(Halted):
         task.evaluate(model)
     end()
-    task.watch(Watch(lambda now: told.append((now.done, now.total))))
+    task.watch(Watch(lambda now: reports.append((now.done, now.total))))
     task.evaluate(model)
-    assert told == [(0, 8), (2, 8), (4, 8), (4, 8), (6, 8), (8, 8)]
+    assert reports == [(0, 8), (2, 8), (4, 8), (4, 8), (6, 8), (8, 8)]
 
 
 # -- bad input -------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_seeds_without_a_tokenizer_or_with_different_ones_are_refused(folders, t
 
 
 def test_a_model_that_cannot_be_asked_is_refused():
-    with pytest.raises(InputError, match="causal language model of transformers, but a Tensor"):
+    with pytest.raises(InputError, match="causal language model of transformers, got Tensor"):
         quiz().evaluate(torch.zeros(3))
 
 
@@ -187,26 +187,26 @@ def test_files_are_read_in_parts(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        (None, r"must be a folder with train\.jsonl .* there is no a \.jsonl file; check the path"),
+        (None, r"must be a folder with train\.jsonl .* there is no such file; check the path"),
         ("", "must hold problems, but it is empty"),
-        ("{\n", "a JSON object in each line, but line 1 is none"),
-        ('{"question": "q"}\n', "with a question and an answer, but number 1 is"),
-        ('{"question": "q", "answer": "7"}\n', "must end in '#### ' and a number, but '7' came"),
-        ("\x00\n[1]\n", "line 1 is none"),
+        ("{\n", "a JSON object in each line, but line 1 is not one"),
+        ('{"question": "q"}\n', "with a question and an answer, got .* as number 1"),
+        ('{"question": "q", "answer": "7"}\n', "must end in '#### ' and a number, got '7';"),
+        ("\x00\n[1]\n", "line 1 is not one"),
     ],
 )
-def test_files_that_hold_no_problems_are_refused_in_one_sentence(tmp_path, content, said):
+def test_files_that_hold_no_problems_are_refused_in_one_sentence(tmp_path, content, message):
     path = tmp_path / "test.jsonl"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         gsm8k(path)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unreachable_hub_and_a_folder_without_files_are_told_in_one_sentence(
+def test_an_unreachable_hub_and_a_folder_without_files_are_refused_in_one_sentence(
     monkeypatch, tmp_path
 ):
     def unreachable(*_):
@@ -226,15 +226,15 @@ def test_the_hubs_own_form_is_read(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"style": "alpacca"}, "did you mean 'alpaca'"),
         ({"extraction": "loose"}, "no extraction named 'loose'"),
         ({"tokenizer": "nowhere/at-all/x"}, "tokenizer of nowhere/at-all/x could not be loaded"),
     ],
 )
-def test_options_that_do_not_exist_are_refused(options, said):
-    with pytest.raises(InputError, match=said):
+def test_options_that_do_not_exist_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
         quiz(**options)
 
 
@@ -275,9 +275,9 @@ def test_a_small_task_has_the_same_capacity_as_a_large_one():
 def test_shares_that_do_not_fit_and_tasks_that_are_none_are_refused():
     with pytest.raises(InputError, match=r"shares must be one factor for each of the 4"):
         Archive(4, 3, shares=[1, 2])
-    with pytest.raises(InputError, match="but str came among them"):
+    with pytest.raises(InputError, match="got str among them"):
         Tasks(["gsm8k"])
-    with pytest.raises(InputError, match="at least one task, but none came"):
+    with pytest.raises(InputError, match="at least one task, got none"):
         Tasks([])
 
 

@@ -21,7 +21,7 @@ WISHES = goals(SOLD)[:12]
 
 
 class Fake:
-    """What the server does, by path; ``broken`` changes what it answers to one of them."""
+    """The server's answers by path; ``broken`` changes some of them."""
 
     def __init__(self):
         self.shop, self.environments, self.asked, self.broken = Shop(SOLD), {}, [], {}
@@ -77,7 +77,7 @@ def served(fake):
             raw = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             self.send_response(status)
             self.end_headers()
-            with suppress(ConnectionError):  # of somebody who no longer waits
+            with suppress(ConnectionError):  # the client no longer waits
                 self.wfile.write(raw)
 
         def log_message(self, *_):
@@ -115,9 +115,9 @@ def script(wish):
 def test_trips_on_a_server_are_the_same_as_in_the_text_shop(address, fake, monkeypatch):
     task = webshop(server=address, limit=2, held_out=1, turns=9)
     assert list(task.names) == [wish.instruction for wish in WISHES[:2]]
-    here = WebShop(fake.shop, WISHES[:2], WISHES[2:3], turns=9)
+    local_task = WebShop(fake.shop, WISHES[:2], WISHES[2:3], turns=9)
     seen = []
-    for each in (task, here):
+    for each in (task, local_task):
         asked = scripted(each, monkeypatch, script(WISHES[0]))
         seen.append((asked, each.episodes(None), each.held_out(None)))
     assert seen[0][0] == seen[1][0]  # the prompts
@@ -131,7 +131,7 @@ def test_trips_on_a_server_are_the_same_as_in_the_text_shop(address, fake, monke
     assert "(not possible here: nothing happened)" in seen[0][1][0].transcript
 
 
-def test_what_a_page_does_not_allow_is_not_sent(address, fake):
+def test_impossible_actions_are_not_sent(address, fake):
     server = AgentGym(address)
     with server.visits(server.wishes(0, 1)) as (trip,):
         before = trip.observation
@@ -180,57 +180,57 @@ def test_a_sample_shows_the_wish_and_the_trip(address, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "change", "said"),
+    ("path", "change", "message"),
     [
         ("create", lambda _: "x", "environment must be an integer"),
-        ("create", lambda _: b"<html>", "POST /create, but what came is no JSON"),
-        ("observation", lambda _: 7, "GET /observation as AgentGym's WebShop does, but 7 came"),
-        ("observation", lambda _: "a page", "its instruction after 'Instruction:', but 'a page'"),
-        ("available_actions", lambda _: [1], r"available_actions as .* but \[1\] came"),
+        ("create", lambda _: b"<html>", "POST /create, got an answer that is not JSON"),
+        ("observation", lambda _: 7, "GET /observation as AgentGym's WebShop does, got 7;"),
+        ("observation", lambda _: "a page", "its instruction after 'Instruction:', got 'a page'"),
+        ("available_actions", lambda _: [1], r"available_actions as .* got \[1\];"),
         ("step", lambda reply: {**reply, "reward": 7}, "POST /step as AgentGym's"),
         ("step", lambda reply: {**reply, "reward": float("nan")}, "POST /step as AgentGym's"),
         ("step", lambda reply: {**reply, "done": "no"}, "POST /step as AgentGym's"),
-        ("step", lambda _: 1 / 0, "POST /step, but it said 500 Internal Server Error; see"),
+        ("step", lambda _: 1 / 0, "POST /step, got status 500 Internal Server Error; check"),
     ],
 )
-def test_an_answer_that_is_not_webshops_is_told_in_one_sentence(address, fake, path, change, said):
+def test_an_unexpected_answer_is_refused_in_one_sentence(address, fake, path, change, message):
     fake.broken[path] = change
-    with pytest.raises(InputError, match=said) as caught:  # noqa: PT012
+    with pytest.raises(InputError, match=message) as caught:  # noqa: PT012
         server = AgentGym(address)
         with server.visits(server.wishes(0, 1)) as (trip,):
             trip.act(Action("search", "tea"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_server_with_too_few_or_other_wishes_is_told(address, monkeypatch):
-    with pytest.raises(InputError, match="POST /reset, but it said 500"):
+def test_a_server_with_too_few_or_other_wishes_is_refused(address, monkeypatch):
+    with pytest.raises(InputError, match="POST /reset, got status 500"):
         webshop(server=address, limit=12, held_out=1)
     task = webshop(server=address, limit=1)
     monkeypatch.setitem(globals(), "WISHES", WISHES[5:])
-    said = r"Session 0 at .* must be the wish .* make the task again"
-    with pytest.raises(InputError, match=said), task.shop.visits(task.goals):
+    message = r"Session 0 at .* must be the wish .* make the task again"
+    with pytest.raises(InputError, match=message), task.shop.visits(task.goals):
         pass
 
 
-def test_a_server_that_is_slow_or_gone_is_told(fake):
+def test_a_server_that_is_slow_or_gone_is_reported(fake):
     with served(fake) as address:
         task = webshop(server=address, limit=1, held_out=0)
         release = threading.Event()
         fake.broken = {name: lambda _: release.wait(10) for name in ("create", "reset")}
         try:
-            with pytest.raises(InputError, match=r"POST /create, but nothing came in 0\.1 s; see"):
+            with pytest.raises(InputError, match=r"POST /create, got no answer in 0\.1 s; check"):
                 webshop(server=address, limit=1, timeout=0.1)
         finally:
             release.set()
-    said = r"must answer POST /reset, but nothing came .*refused"
-    with pytest.raises(InputError, match=said), task.shop.visits(task.goals):
+    message = r"must answer POST /reset, got no answer .*refused"
+    with pytest.raises(InputError, match=message), task.shop.visits(task.goals):
         pass
 
 
 @pytest.mark.parametrize(
     "server", ["", "127.0.0.1:36001", "file:///etc/passwd", "http://", "http://a:b", "http://[", 7]
 )
-def test_what_is_no_address_is_refused(server):
+def test_a_malformed_address_is_refused(server):
     with pytest.raises(InputError, match="must be the address of a WebShop server"):
         webshop(server=server)
 
