@@ -201,11 +201,14 @@ class Archive:
                 f"point."
             )
         if array.dtype != np.bool_:
+            # Else a mean would be rounded as the task's dtype is, and differ from that of the
+            # same scores read back from a store.
+            array = array.astype(np.float64, copy=False)
             bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
             if len(bad):
                 raise InputError(
-                    f"Scores must be finite and >= 0, got {array[bad[0]]} on data point {bad[0]}; "
-                    f"correct the task, or score such a data point 0."
+                    f"Scores must be finite and >= 0, got {array[bad[0]]:g} on data point "
+                    f"{bad[0]}; correct the task, or score such a data point 0."
                 )
             self._graded = self._graded or bool(((array != 0) & (array != 1)).any())
         return array

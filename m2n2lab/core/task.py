@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from m2n2lab.core.spaces.space import DenseSpace, Space
 from m2n2lab.utils.arrays import Indices
@@ -127,7 +129,10 @@ class Task:
         """
         where = None if indices is None else self.checked_indices(indices)
         scores = self.score(model, where)
-        scores = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores)
+        if isinstance(scores, Tensor):
+            scores = scores.detach().cpu()
+            scores = scores.float() if scores.dtype == torch.bfloat16 else scores  # NumPy has none
+        scores = np.asarray(scores)
         expected = (self.points if where is None else len(where),)
         if scores.shape != expected:
             raise InputError(
