@@ -31,7 +31,8 @@ class Crew(Pool):
         threads: torch threads of each worker.
 
     Attributes:
-        arrivals: the order of asking and telling, for ``Replayed``.
+        arrivals: the order of asking and telling of the last search, for ``Replayed``; another
+            search, or steps taken elsewhere between two runs, begin another record.
         skipped: proposals that were given up.
 
     Raises:
@@ -68,4 +69,6 @@ class Crew(Pool):
             InputError: the task or the space cannot be sent to workers.
         """
         self.load(evolver.task, evolver.space)
+        if not self.arrivals.continues(evolver):
+            self.arrivals = Arrivals()
         return Dispatch(self, evolver, self.arrivals, self.skipped, steps, until)
