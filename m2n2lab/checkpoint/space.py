@@ -132,6 +132,7 @@ class CheckpointSpace:
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {"components": components, "dtype": dtype, "vocab": vocab}
         return _opened, (
+            type(self),
             sources,
             found,
             self.granularity,
@@ -309,6 +310,7 @@ class CheckpointSpace:
 
 
 def _opened(
+    space_type: type[CheckpointSpace],
     sources: Sequence[str],
     options: Mapping[str, Any],
     granularity: Granularity,
@@ -320,6 +322,6 @@ def _opened(
     found = preflight(sources, **options)
     if found.plan is None:
         raise Problems(*found.problems)
-    space = CheckpointSpace.__new__(CheckpointSpace)
+    space = space_type.__new__(space_type)
     space._open(found.plan, granularity, tokenizer, device, module, no_progress, measured=False)
     return space

@@ -112,7 +112,8 @@ class Evolver:
 
     Attributes:
         records: the history, a row of numbers per step.
-        options: the arguments from which an equal evolver can be made.
+        options: the arguments from which an equal evolver can be made; a subclass adds its own, so
+            that a recorded run can be resumed.
         stored: the run that records the search or from which it was resumed, or ``None``.
 
     Raises:
@@ -123,7 +124,9 @@ class Evolver:
     lowest_leaves = True
     """Whether a child is rejected only for the lowest fitness, and its scores have no other use."""
     saves = True
-    """Whether there is a ``state_dict``."""
+    """Whether ``state_dict`` has all that decides the next steps; else a run is resumed by taking
+    its steps again with the recorded scores, as for a subclass with an ``ask`` or ``tell`` of its
+    own."""
     trained_mutation = 0.0
     """Default mutation where the seeds are trained networks (none, arXiv 2508.16204)."""
 
@@ -622,8 +625,12 @@ class Evolver:
     def resume(cls, path: str | Path, run: int | None = None, **given: Any) -> Evolver:
         """Return a recorded run as it was after its last step (see ``m2n2lab.store.resume``).
 
+        The evolver is of the class that was recorded, which is this one or a subclass that is
+        imported already.
+
         Raises:
-            InputError: there is no such store or run, or the task or the seeds are others.
+            InputError: there is no such store or run, or the task, the seeds or the class are
+                others.
         """
         resume: ResumeSearch = extension("resume")
         evolver: Evolver = resume(path, run, kind=cls, **given)

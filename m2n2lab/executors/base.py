@@ -32,7 +32,8 @@ class Crew(Pool):
         threads: torch threads of each worker.
 
     Attributes:
-        arrivals: the order of asking and telling, for ``Replayed``.
+        arrivals: the order of asking and telling of the last search, for ``Replayed``; another
+            search, or steps taken elsewhere between two runs, begin another record.
         skipped: proposals that were given up.
 
     Raises:
@@ -79,5 +80,7 @@ class Crew(Pool):
             InputError: the task or the space cannot be sent to workers.
         """
         self.load(evolver.task, evolver.space)
+        if not self.arrivals.continues(evolver):
+            self.arrivals = Arrivals()
         arrivals, skipped = self.arrivals, self.skipped
         return Dispatch(self, evolver, arrivals, skipped, steps, until, catch, retries)

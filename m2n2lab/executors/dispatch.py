@@ -203,7 +203,7 @@ class Dispatch:
             self._send(worker, evaluation, self._evolver.space.pack(evaluation.genome))
 
     def _ask(self) -> Evaluation:
-        with self._evolver.turn():  # a parent could leave the archive in between
+        with self._arrivals.observing(self._evolver):  # else a parent could leave the archive
             proposal = self._evolver.ask()
             while self._is_in_flight(proposal):  # drawn again, after a step was taken back
                 self._arrivals.dropped(self._arrivals.asked())
@@ -211,7 +211,7 @@ class Dispatch:
             genome = self._evolver.breed(proposal)
             rejection = self._evolver.rejection
             trial = rejection.trial(proposal) if rejection else None
-        evaluation = Evaluation(self._arrivals.asked(), proposal, genome, trial)
+            evaluation = Evaluation(self._arrivals.asked(), proposal, genome, trial)
         if trial is not None:
             evaluation.indices = trial.upcoming()
         return evaluation
@@ -288,17 +288,19 @@ class Dispatch:
                 self._send(worker, evaluation)
                 return
             scores = trial.scores
-        step = self._evolver.generation
+        evolver = self._evolver
         seen = len(scores.indices) if isinstance(scores, Partial) else None
-        try:
-            generation = self._evolver.tell(evaluation.proposal, scores, genome=evaluation.genome)
-        finally:
-            if self._evolver.generation > step:  # also if an observer raised
-                del self._sent[evaluation.number]
-                self._arrivals.told(evaluation.number, seen)
-                self._remaining -= 1
-                self._skipped_in_a_row = 0
-                self.took = time.monotonic() - evaluation.began
+        with self._arrivals.observing(evolver):
+            step = evolver.generation
+            try:
+                generation = evolver.tell(evaluation.proposal, scores, genome=evaluation.genome)
+            finally:
+                if evolver.generation > step:  # also if an observer raised
+                    del self._sent[evaluation.number]
+                    self._arrivals.told(evaluation.number, seen)
+                    self._remaining -= 1
+                    self._skipped_in_a_row = 0
+                    self.took = time.monotonic() - evaluation.began
         if self._until is not None and self._until(generation):
             self._stopping = True
 

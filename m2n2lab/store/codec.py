@@ -31,7 +31,8 @@ def pack_scores(scores: NDArray[Any]) -> bytes:
         bits = np.packbits(scores == 1).tobytes()
         return BITS + bits if known.all() else PARTIAL_BITS + np.packbits(known).tobytes() + bits
     double = scores.astype("<f8")
-    single = double.astype("<f4")
+    with np.errstate(over="ignore"):  # scores beyond float32 become infinite, and are kept whole
+        single = double.astype("<f4")
     if np.array_equal(single, double, equal_nan=True):
         return FLOAT32 + zlib.compress(single.tobytes(), 1)
     return FLOAT64 + zlib.compress(double.tobytes(), 1)

@@ -15,7 +15,8 @@ from m2n2lab.store.catalog import run_number, snapshot
 from m2n2lab.store.codec import unpack_genome, unpack_scores
 from m2n2lab.store.rows import EMPTY, unpack_ids
 from m2n2lab.store.schema import StoreError
-from m2n2lab.store.specs import Seed
+from m2n2lab.store.specs import EvolverSpec, Seed
+from m2n2lab.utils.class_paths import class_name, constructor, is_custom, loaded_class
 from m2n2lab.utils.errors import whole_number
 
 
@@ -23,8 +24,7 @@ class RunInfo(NamedTuple):
     """The part of a run that does not change with its steps, and the last step."""
 
     run: int
-    method: str
-    options: dict[str, Any]
+    evolver: EvolverSpec
     task: dict[str, Any]
     shares: NDArray[np.float64] | None
     space: dict[str, Any]
@@ -51,7 +51,8 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         step: a step, or the step at which the run starts; the last one by default.
 
     Raises:
-        StoreError: there is no such store, run or step.
+        StoreError: there is no such store, run or step; or the run's archive is of a custom class
+            that is not imported or takes other arguments.
     """
     with snapshot(path) as file:
         info = run_info(file, path, run)
@@ -59,8 +60,8 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         members = [id for id in state["ids"] if id != EMPTY]
         known = stored_genomes(file, info.run, members)
     state["genomes"] = [known.get(id) for id in state["ids"]]
-    options = info.options
-    archive = Archive(
+    options = info.evolver.options
+    archive = _archive_type(info)(
         info.task["points"],
         options["archive_size"],
         options["alpha"],
@@ -70,6 +71,20 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
     )
     archive.load_state_dict(state)
     return archive
+
+
+def _archive_type(info: RunInfo) -> type[Archive]:
+    """Return the class of a run's archive, whose fitness may be its own."""
+    path = info.evolver.archive
+    if path is None or not is_custom(path):
+        return Archive
+    found = loaded_class(path)
+    if found is None or constructor(found) is not constructor(Archive):
+        raise StoreError(
+            f"The archive of run {info.run} must be of its class {class_name(path)}, which is not "
+            f"imported here or takes other arguments; use branch(…).archive."
+        )
+    return found
 
 
 # -- shared with restore -----------------------------------------------------------------------
@@ -94,8 +109,7 @@ def run_info(file: sqlite3.Connection, path: str | Path, run: int | None) -> Run
     )
     return RunInfo(
         run=number,
-        method=method,
-        options=json.loads(options),
+        evolver=EvolverSpec.from_json(method, options),
         task=json.loads(task),
         shares=None if shares is None else np.frombuffer(shares, "<f8").astype(float),
         space=json.loads(space),
@@ -187,7 +201,7 @@ def _ids(file: sqlite3.Connection, info: RunInfo, step: int, founders: dict[int,
     if stored:
         at, ids = stored[0], unpack_ids(stored[1])
     else:
-        at, ids = info.start, [EMPTY] * (info.options["archive_size"] + 1)
+        at, ids = info.start, [EMPTY] * (info.evolver.options["archive_size"] + 1)
         for id, row in founders.items():
             ids[row] = id
     births = file.execute(

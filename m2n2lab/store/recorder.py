@@ -19,7 +19,7 @@ from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, p
 from m2n2lab.store.reader import archive_state, run_info, step_state
 from m2n2lab.store.rows import EMPTY, INSERT_STEP, pack_ids, pack_past, row_ids, step_row
 from m2n2lab.store.schema import StoreError
-from m2n2lab.store.specs import describe_space, describe_task
+from m2n2lab.store.specs import EvolverSpec, describe_space, describe_task
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.version import __version__
 
@@ -168,7 +168,7 @@ class Recorder:
                     title or f"{evolver.task.name} · {evolver.method}",
                     f"m2n2lab {__version__}",
                     evolver.method,
-                    json.dumps(evolver.options),
+                    EvolverSpec.of(evolver).to_json(),
                     json.dumps(describe_task(evolver.task)),
                     None if shares is None else shares.astype("<f8").tobytes(),
                     json.dumps(space),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.history import COLUMNS
-from m2n2lab.core.records import Proposal, Stored
+from m2n2lab.core.records import Partial, Proposal, Stored
+from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import Space, Vector
 from m2n2lab.core.task import Task
 from m2n2lab.store.catalog import snapshot
@@ -29,6 +30,7 @@ from m2n2lab.store.reader import (
 from m2n2lab.store.rows import EMPTY, PROPOSAL_COLUMNS, history_rows, proposal_of, unpack_past
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.specs import restore_evolver, restore_space, restore_task
+from m2n2lab.utils.class_paths import class_path
 
 MAX_REPEATED_GENOMES = 256
 """Genomes that are kept while a run is repeated: more than workers have in flight."""
@@ -43,6 +45,7 @@ def resume(
     task: Task | None = None,
     seeds: Seeds | None = None,
     kind: type[Evolver] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Evolver:
     """Return the evolver of a run as it was after its last step; recording it continues the run.
 
@@ -54,13 +57,16 @@ def resume(
         run: the number of a run; the last one by default.
         task: the run's task, if it was made from a custom function or custom data.
         seeds: the run's seeds, if these are torch modules; or its space.
-        kind: the class of evolvers, if it is a custom one.
+        kind: the class of evolvers, if that is a custom one whose module is not imported, or a
+            class of a script, notebook or function.
+        options: the evolver's options that are no plain values, such as functions.
 
     Raises:
-        StoreError: there is no such store or run; the task or the seeds differ; or the method
-            cannot be resumed because it was not recorded from its start.
+        StoreError: there is no such store or run; the task, the seeds or the classes are not
+            those of the run, or not known; or the method cannot be resumed because it was not
+            recorded from its start.
     """
-    return _at(path, run, None, task, seeds, kind, branched=False)
+    return _at(path, run, None, task, seeds, kind, options or {}, branched=False)
 
 
 def branch(
@@ -71,6 +77,7 @@ def branch(
     task: Task | None = None,
     seeds: Seeds | None = None,
     kind: type[Evolver] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Evolver:
     """Return an evolver as it was after any step of a run; recording it begins a new run.
 
@@ -81,13 +88,13 @@ def branch(
         path: the store.
         run: the number of a run; the last one by default.
         step: a step, or the step at which the run starts; the last one by default.
-        task, seeds, kind: as for ``resume``.
+        task, seeds, kind, options: as for ``resume``.
 
     Raises:
         StoreError: as ``resume``; or a child that is bred again differs, because this computer
             rounds differently from the one that recorded the run.
     """
-    return _at(path, run, step, task, seeds, kind, branched=True)
+    return _at(path, run, step, task, seeds, kind, options or {}, branched=True)
 
 
 def _at(
@@ -97,6 +104,7 @@ def _at(
     task: Task | None,
     seeds: Seeds | None,
     kind: type[Evolver] | None,
+    options: Mapping[str, Any],
     branched: bool,
 ) -> Evolver:
     with snapshot(path) as file:
@@ -106,9 +114,12 @@ def _at(
         vectors = [_vector(seed.genome) for seed in info.seeds]
         space = restore_space(info.space, info.seeds, vectors, seeds, task)
         known = _seed_scores(file, info, len(space.seeds))
-        evolver = restore_evolver(info.method, info.options, task, space, known, kind or Evolver)
-        if evolver.saves:
+        evolver = restore_evolver(info.evolver, task, space, known, kind or Evolver, options)
+        if evolver.saves and not _has_own_state(type(evolver)):
             _load(file, info, at, evolver)
+            classes = class_path(type(evolver)), class_path(type(space))
+            if classes != (info.evolver.path, info.space.get("class")):
+                _check_merges(file, info, at, evolver)
         else:
             _repeat(file, info, at, evolver)
         past = unpack_past(info.past)
@@ -118,6 +129,46 @@ def _at(
         evolver.records.restore(table, past.start if len(table) else None, class_means)
     evolver.stored = Stored(Path(path).resolve(), info.run, branched)
     return evolver
+
+
+def _has_own_state(evolver_type: type[Evolver]) -> bool:
+    """Return whether a class changes what a step remembers, so that the run must be repeated."""
+    return any(
+        getattr(evolver_type, name) is not getattr(Evolver, name)
+        for name in ("ask", "tell", "state_dict", "load_state_dict")
+    )
+
+
+def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
+    """Check classes that may be those of a run: they must merge as recorded.
+
+    Breeds the oldest member that can be bred again, if need be along its lineage.
+
+    Raises:
+        StoreError: it differs from the member.
+    """
+    for member in evolver.archive.members:
+        if not member.parents or member.born <= info.start:
+            continue
+        try:
+            bred = _genomes(file, info, step, evolver, [member.id], again=True)[member.id]
+        except StoreError:  # an ancestor was not bred from parents and is no longer stored
+            continue
+        if not _alike(bred, member.genome):
+            raise StoreError(
+                f"Member {member.id} of run {info.run}, bred again by {type(evolver).__name__} in "
+                f"a {type(evolver.space).__name__}, differs from its record; give the classes "
+                f"that made the run as kind= and seeds=."
+            )
+        return
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Return whether two genomes are equal but for the rounding of another computer."""
+    if isinstance(a, Recipe) and isinstance(b, Recipe):
+        return np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
+    x, y = a.values.astype(float), b.values.astype(float)
+    return bool(np.linalg.norm(x - y) <= 1e-4 * np.linalg.norm(y))
 
 
 def _class_means(
@@ -165,7 +216,7 @@ def _load(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) 
     ).fetchone() or (info.born, None, None)
     evolver.load_state_dict(
         {
-            "method": info.method,
+            "method": info.evolver.method,
             "step": step,
             "born": born,
             "tested": None if best is None else (best, float("nan") if test is None else test),
@@ -176,12 +227,27 @@ def _load(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) 
 
 
 def _genomes(
-    file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver, wanted: list[int]
+    file: sqlite3.Connection,
+    info: RunInfo,
+    step: int,
+    evolver: Evolver,
+    wanted: list[int],
+    again: bool = False,
 ) -> dict[int, Any]:
-    """Return the genomes of ``wanted`` members after a step, bred again if they are not stored."""
+    """Return the genomes of ``wanted`` members after a step, bred again if they are not stored.
+
+    Args:
+        file, info, step, evolver: the run, and an evolver of its classes.
+        wanted: their ids.
+        again: breed them again although they are stored, and compare nothing with its record.
+
+    Raises:
+        StoreError: one cannot be bred, or differs from its record.
+    """
     run, seeds = info.run, evolver.space.seeds
     offset = id_offset(file, run)
     stored = {id for (id,) in file.execute("SELECT id FROM genomes WHERE run = ?", (run,))}
+    stored -= set(wanted) if again else set()
     births: dict[int, tuple[Proposal, int]] = {}
     uses: Counter[int] = Counter(wanted)
     known: set[int] = set()
@@ -211,14 +277,14 @@ def _genomes(
         if id in births:
             proposal, expected = births[id]
             genomes[id] = evolver.offspring(proposal, [genomes[p] for p in proposal.parents])
-            if fingerprint(genomes[id]) != expected:
+            if not again and fingerprint(genomes[id]) != expected:
                 raise StoreError(
                     f"Member {id} of run {run}, bred again, differs from its record because this "
                     f"computer rounds differently; branch on the computer that made the run, or "
                     f"resume it."
                 )
             uses.subtract(proposal.parents)
-            for parent in proposal.parents:
+            for parent in set(proposal.parents):  # a member may be merged with itself
                 if uses[parent] == 0:  # else all past members would be in memory at once
                     del genomes[parent]
         elif id in stored:
@@ -235,28 +301,33 @@ def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver
     """Repeat a run up to a step on a new evolver, whose method has no state to load.
 
     Scores are taken from the store; only held-out scores are computed.
+
+    Raises:
+        StoreError: it was not recorded from its start, has external models, or takes another
+            course here.
     """
     if info.start:
         raise StoreError(
-            f"A search by {info.method} can only be resumed if it was recorded from its start, but "
-            f"run {info.run} begins at step {info.start}; record such a search from its start."
+            f"A search by {info.evolver.method} can only be resumed if it was recorded from its "
+            f"start, but run {info.run} begins at step {info.start}; record such a search from its "
+            f"start."
         )
     rows = file.execute(
-        f"SELECT {PROPOSAL_COLUMNS}, rng, scores FROM steps WHERE run = ? AND step <= ? "
-        "ORDER BY step",
+        f"SELECT {PROPOSAL_COLUMNS}, rng, scores, accepted, rival, mark FROM steps "
+        "WHERE run = ? AND step <= ? ORDER BY step",
         (info.run, step),
     )
     recent: OrderedDict[Proposal, Any] = OrderedDict()
     steps = rows.fetchall()
-    proposals = [proposal_of(tuple(columns)) for *columns, _, _ in steps]
+    proposals = [proposal_of(tuple(columns)) for *columns, _, _, _, _, _ in steps]
     evolver.expect([proposal for proposal in proposals if proposal is not None])
-    for number, (proposal, (*_, rng, packed)) in enumerate(
+    for number, (proposal, (*_, rng, packed, accepted, rival, mark)) in enumerate(
         zip(proposals, steps, strict=True), start=1
     ):
         if proposal is None:
             raise StoreError(
                 f"Step {number} of run {info.run} submitted an external model, which a search by "
-                f"{info.method} cannot repeat; start a new one."
+                f"{info.evolver.method} cannot repeat; start a new one."
             )
         if not proposal.by_hand:
             evolver.ask()
@@ -269,6 +340,20 @@ def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver
         recent[proposal] = genome
         if len(recent) > MAX_REPEATED_GENOMES:
             recent.popitem(last=False)
-        evolver.tell(proposal, unpack_scores(packed, info.task["points"]), genome=genome)
+        scores = _observed(unpack_scores(packed, info.task["points"]), evolver.task.top)
+        verdict = evolver.tell(proposal, scores, genome=genome).verdict
+        found = verdict.accepted, verdict.rival, fingerprint(genome) if accepted else None
+        if found != (bool(accepted), rival, mark):
+            raise StoreError(
+                f"Step {number} of run {info.run}, taken again, differs from its record because "
+                f"this computer rounds differently or {type(evolver).__name__} has changed; resume "
+                f"it on the computer and with the code that made the run."
+            )
         # Proposals that were never scored used up random numbers too.
         evolver.rng.bit_generator.state = unpack_rng(rng)
+
+
+def _observed(scores: NDArray[np.float64], top: float) -> NDArray[np.float64] | Partial:
+    """Return scores (D,) as they were observed; those with gaps as early rejection left them."""
+    known = np.flatnonzero(~np.isnan(scores))
+    return scores if len(known) == len(scores) else Partial(known, scores[known], len(scores), top)

@@ -165,6 +165,22 @@ def test_checkpoints_are_sent_to_workers_as_their_paths(models):
     assert other.angle(*other.seeds) == space.angle(*space.seeds)
 
 
+class Keeping(CheckpointSpace):
+    """Gives tasks the recipe itself."""
+
+    def materialise(self, genome):
+        return genome
+
+
+def test_a_custom_space_of_checkpoints_stays_itself_in_workers(models):
+    space = Keeping(models / "a", models / "sharded")
+    task = tasks.from_function(lambda model, indices: model.coef[0, indices] > 0.5, 2)
+    _, other = cloudpickle.loads(pack(task, space))
+    assert type(other) is Keeping
+    search = Evolver(task, space, rng=0).run(4, executor=Scripted(2))
+    assert search.generation == 4
+
+
 # -- real workers ------------------------------------------------------------------------------
 
 

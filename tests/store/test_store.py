@@ -187,6 +187,26 @@ def test_an_external_model_is_kept_for_its_descendants(task, db):
     assert same(evolver, store.resume(db, task=task))
 
 
+def test_a_member_that_was_merged_with_itself_is_bred_again(task, db):
+    evolver, right = search(task), np.ones(task.points, bool)
+
+    def until_it_is_displaced(id):
+        while id in evolver.archive:
+            evolver.tell(evolver.ask(), right)
+
+    with store.record(evolver, db):
+        evolver.run(10)
+        parent = evolver.tell(evolver.ask(), right).child
+        child = evolver.tell(evolver.ask(parents=(parent, parent)), right).child
+        until_it_is_displaced(parent)
+        assert child in evolver.archive
+        middle, then = evolver.generation, evolver.state_dict()
+        until_it_is_displaced(child)
+    found = store.branch(db, step=middle, task=task).state_dict()
+    for mine, its in zip(then["archive"]["genomes"], found["archive"]["genomes"], strict=True):
+        assert (mine is None and its is None) or np.array_equal(mine, its)
+
+
 # -- by hand -----------------------------------------------------------------------------------
 
 

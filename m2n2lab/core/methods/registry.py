@@ -64,16 +64,23 @@ def make_evolver(
                 f"leave it out or choose another method."
             )
     for name in options:
-        choose(f"option of method {method!r}", name, _options_of(evolver_type))
+        choose(f"option of method {method!r}", name, options_of(evolver_type))
     return evolver_type(task, seeds, **{**options, **preset}, method=method)
 
 
-def _options_of(evolver_type: type[Evolver]) -> list[str]:
-    """Return the names of the keyword options of a class of evolvers."""
-    parameters = [
-        parameter
-        for base in (evolver_type, Evolver)
-        for parameter in inspect.signature(base.__init__).parameters.values()
-    ]
-    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+def options_of(evolver_type: type[Evolver]) -> list[str]:
+    """Return the names of the options of a class of evolvers, those of its bases included.
+
+    Options are all named parameters after ``task`` and ``seeds``, except ``method``.
+    """
+    names: dict[str, None] = {}
+    for base in evolver_type.__mro__:
+        if base is object or "__init__" not in vars(base):
+            continue
+        parameters = [*inspect.signature(vars(base)["__init__"]).parameters.values()]
+        positional = [
+            p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        names |= dict.fromkeys(p.name for p in (*positional[3:], *named))  # after self, task, seeds
     return [name for name in names if name != "method"]
