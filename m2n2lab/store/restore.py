@@ -132,11 +132,13 @@ def _at(
 
 
 def _has_own_state(evolver_type: type[Evolver]) -> bool:
-    """Return whether a class changes what a step remembers, so that the run must be repeated."""
-    return any(
-        getattr(evolver_type, name) is not getattr(Evolver, name)
-        for name in ("ask", "tell", "state_dict", "load_state_dict")
-    )
+    """Return whether a class changes what a step remembers, so that the run must be repeated.
+
+    A class that does so and says that it ``saves`` has all of it in its history.
+    """
+    names = {"ask", "tell", "state_dict", "load_state_dict"}
+    bases = evolver_type.__mro__[: evolver_type.__mro__.index(Evolver)]
+    return any(names & vars(base).keys() and "saves" not in vars(base) for base in bases)
 
 
 def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
@@ -329,13 +331,13 @@ def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver
                 f"Step {number} of run {info.run} submitted an external model, which a search by "
                 f"{info.evolver.method} cannot repeat; start a new one."
             )
-        if not proposal.by_hand:
-            evolver.ask()
         # In runs of earlier versions workers could score a solution twice, and return it again
         # after its generation had ended.
         genome = recent.get(proposal)
         if genome is not None:
             evolver.allow_again(proposal)
+        elif not proposal.by_hand:
+            evolver.ask()
         genome = evolver.breed(proposal) if genome is None else genome
         recent[proposal] = genome
         if len(recent) > MAX_REPEATED_GENOMES:

@@ -88,8 +88,8 @@ class Narrow(CmaEs):
 class Crowd(Archive):
     """Members compete harder on the first half of the data points."""
 
-    def _weigh(self, z, scores):
-        weights = super()._weigh(z, scores)
+    def _weigh(self, z, scores, graded):
+        weights = super()._weigh(z, scores, graded)
         weights[: len(weights) // 2] *= 0.5
         return weights
 

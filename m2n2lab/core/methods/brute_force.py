@@ -26,6 +26,7 @@ class BruteForce(Evolver):
     """
 
     method = "brute-force"
+    saves = True
 
     def __init__(
         self,
