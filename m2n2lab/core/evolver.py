@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -66,8 +67,8 @@ class PutBack(NamedTuple):
     """
 
     proposal: Proposal
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] = MappingProxyType({})
 
 
 class Evolver:

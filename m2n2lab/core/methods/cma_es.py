@@ -98,7 +98,7 @@ class CmaEs(Evolver):
             },
         )
         self.options |= {"sigma0": sigma0, "population": population, "covariance": covariance}
-        self._normals = self.rng
+        self._normals: np.random.Generator = self.rng
         self._population = population
         self._generation = 0  # number of the distribution
         self._solutions: list[Floats] = []  # of the current generation

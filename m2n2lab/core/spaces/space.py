@@ -85,7 +85,8 @@ def _near_one(values: Reals) -> Reals:
     largest = float(np.abs(values).max())
     if largest == 0.0:
         return values
-    return np.ldexp(values.astype(np.float64), -np.frexp(largest)[1])
+    scaled: Reals = np.ldexp(values.astype(np.float64), -np.frexp(largest)[1])
+    return scaled
 
 
 def _overflow(step: str) -> InputError:
