@@ -82,6 +82,8 @@ def preflight(
     components: Sequence[str] | None = None,
     dtype: str | None = None,
     vocab: Vocabulary = "refuse",
+    variant: str | None = None,
+    trust_remote_code: bool = False,
     out: str | Path | None = None,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
@@ -92,6 +94,11 @@ def preflight(
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        variant: the variant of files to read where a checkpoint has it, such as ``"fp16"``; the
+            result keeps its names. By default plain files are read, or the only variant's, and the
+            result has plain names.
+        trust_remote_code: whether the class of a pipeline may be code of its own repository;
+            otherwise its counterpart in diffusers is used.
         out: folder that the result will be written to; checked as well if given.
 
     Raises:
@@ -108,7 +115,7 @@ def preflight(
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
         own = Collector()
-        seed = scan(source, components, own)
+        seed = scan(source, components, own, variant)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
@@ -124,7 +131,7 @@ def preflight(
             if whole and not broken & {0, k}:
                 _compare_names(base, other, problems)
                 _compare_shapes(base, other, vocab, problems, notes, cuts)
-        plan = _plan(tuple(opened), wanted, cuts)
+        plan = _plan(tuple(opened), wanted, cuts, variant, trust_remote_code)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
@@ -145,7 +152,13 @@ def _safetensors_dtype(dtype: str) -> str:
     return known[choose("dtype for weights", name, known)]
 
 
-def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, int]) -> Plan:
+def _plan(
+    seeds: tuple[Checkpoint, ...],
+    dtype: str | None,
+    cuts: Mapping[str, int],
+    variant: str | None,
+    trust_remote_code: bool,
+) -> Plan:
     base = seeds[0]
     everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
     shapes = {
@@ -155,7 +168,7 @@ def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, i
     }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
     rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype)
+    return Plan(seeds, Layout(shapes), dtypes, rows, dtype, variant, trust_remote_code)
 
 
 def _compare_parts(
@@ -164,12 +177,21 @@ def _compare_parts(
     """Report differences of the configs; return whether comparing tensors is meaningful."""
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
+        single = other if base.kind == "diffusers" else base
+        pipeline = base if single is other else other
+        same = [
+            part.name
+            for part in pipeline.parts
+            if part.architecture == single.parts[0].architecture
+        ]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
                 found=described[other.kind == "diffusers"],
-                fix="merge pipelines with pipelines, or their components by themselves",
+                fix=f"choose the component that it is (--component {same[0]})"
+                if same
+                else "merge pipelines with pipelines, or their components by themselves",
             )
         )
         return False
@@ -387,7 +409,7 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
         return
     need = 0
     if plan:
-        need = plan.written + sum(path.stat().st_size for path, _ in copied_files(plan, 0))
+        need = plan.written + sum(path.stat().st_size for path, _, _ in copied_files(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from m2n2lab.utils.extras import missing
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
 
+TORCH_DTYPES = {dtype: getattr(torch, name) for name, dtype in FROM_TORCH.items()}
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
 
 
@@ -42,6 +42,11 @@ class LiveModule:
     def __init__(self, plan: Plan, model: Any) -> None:
         self.plan = plan
         self.model = model
+        if plan.rows is not None:
+            for part in plan.base.parts:
+                module = getattr(model, part.name) if part.name else model
+                if hasattr(module, "resize_token_embeddings"):
+                    module.resize_token_embeddings(plan.rows, mean_resizing=False)
         self._targets = dict(_targets(plan, model))
 
     def set_weights(self, recipe: Recipe) -> Any:
@@ -52,15 +57,19 @@ class LiveModule:
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
         """
+        # A pipeline may have moved its modules, such as a VAE to another dtype and back.
+        self._targets = dict(_targets(self.plan, self.model))
 
         def work(job: tuple[str, int, int]) -> int:
             name, start, stop = job
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
-            if flat.device.type == "cpu" and flat is not target:
+            # Rounded as it is saved, so that a saved model is the same in the module's dtype.
+            dtype = TORCH_DTYPES[self.plan.dtypes[name]]
+            if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
                 self.plan.merge_into(recipe, name, start, stop, _numpy(flat))
-            else:  # on a GPU, or scattered in memory
-                stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
+            else:  # on a GPU, scattered in memory, or of another dtype
+                stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
                 self.plan.merge_into(recipe, name, start, stop, _numpy(stage))
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
@@ -90,18 +99,19 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor of the model with its name in the plan."""
     for part in plan.base.parts:
         module = getattr(model, part.name) if part.name else model
-        if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
-            module.resize_token_embeddings(plan.rows, mean_resizing=False)
         state = module.state_dict()
         prefix = f"{getattr(module, 'base_model_prefix', '')}."
+        heads = {key.partition(".")[0] for key in state}
         for file in part.files:
             for name in file.entries:
                 full = part.full(name)
                 if full not in plan.sizes:
                     continue
-                # Tensors of a model saved without its head have no prefix.
-                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
-                tensor = next((value for value in found if value is not None), None)
+                # Tensors of a model saved without its head have no prefix, and libraries have put
+                # parts of models one level deeper or higher since these were saved.
+                known = (name, prefix + name, name.removeprefix(prefix), name.partition(".")[2])
+                keys = (*known, *(f"{head}.{name}" for head in sorted(heads)))
+                tensor = next((state[key] for key in keys if key in state), None)
                 shape = plan.layout.shapes[full]
                 if (
                     tensor is None
@@ -116,27 +126,28 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                 yield full, tensor.detach()
 
 
-def load_module(plan: Plan, device: str) -> Any:
+def load_module(plan: Plan, device: str, texts_from: int = 0) -> Any:
     """Load the base with transformers or diffusers.
+
+    Args:
+        plan: the seeds.
+        device: ``"cpu"`` or ``"cuda"``.
+        texts_from: number of the seed that provides a pipeline's tokenizers, and the text encoders
+            that are not merged.
 
     Raises:
         InputError: the base is a single file, its class is unknown, the device is not available, or
             a library is not installed.
     """
     checked_device(device)
-    dtype = next((key for key, name in SAFETENSORS_DTYPES.items() if name == plan.dtype), "auto")
     base = plan.base
     try:
         if base.kind == "diffusers":
-            import diffusers
+            from m2n2lab.checkpoint.live_pipeline import load_pipeline
 
-            pipeline: Any = diffusers.DiffusionPipeline
-            index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
-            # Components that were absent when it was saved, such as the zoo's VAE, must be named.
-            absent = {name: None for name, about in index.items() if about == [None, None]}
-            torch_dtype = None if dtype == "auto" else dtype
-            loaded = pipeline.from_pretrained(base.path, torch_dtype=torch_dtype, **absent)
-            return loaded.to(device)
+            pipeline = load_pipeline(plan, texts_from)
+            return pipeline if device == "cpu" else pipeline.to(device)
+        dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -25,6 +26,8 @@ class Plan:
         rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
             if the seeds agree.
         dtype: the requested dtype, or ``None`` for those of the base.
+        variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
+        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -32,11 +35,26 @@ class Plan:
     dtypes: Mapping[str, str]
     rows: int | None = None
     dtype: str | None = None
+    variant: str | None = None
+    trust_remote_code: bool = False
 
     @property
     def base(self) -> Checkpoint:
         """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
+
+    def result_name(self, file: str) -> str:
+        """Return the name that a file of weights in a folder has in the result."""
+        name = weight_name(file)
+        return file if name is None or name.variant == self.variant else name.plain
+
+    @property
+    def common_dtype(self) -> str:
+        """The dtype in which most of the result's weights are kept, such as ``"F16"``."""
+        sizes: dict[str, int] = {}
+        for name, size in self.sizes.items():
+            sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+        return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
     def smallest(self) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from m2n2lab.checkpoint.checks import output_conflict
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
-from m2n2lab.checkpoint.io.folder import STEMS
+from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
     PIECE_ELEMENTS,
@@ -33,10 +33,11 @@ from m2n2lab.checkpoint.io.parallel import (
     no_progress,
     run_in_threads,
 )
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
+from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
@@ -82,7 +83,10 @@ def save(
     with _atomic_folder(out) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, _open(folder / plan.base.relative(file.path)))
+            (
+                file,
+                _open((folder / plan.base.relative(file.path)).with_name(_name(plan, file.path))),
+            )
             for part in plan.base.parts
             for file in part.files
         ]
@@ -170,21 +174,53 @@ def _scratch(size: int, dtype: Any) -> Array:
 
 def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
-    for source, name in copied_files(plan, record.tokenizer):
-        if name not in known:  # added to the seed since the merge that is rebuilt
+    for source, name, key in copied_files(plan, record.tokenizer):
+        if key not in known:  # added to the seed since the merge that is rebuilt
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.name != target.name and (of := weight_name(source.name)) and of.index:
+            _write_json(target, _renamed(plan, read_json(source, Collector())))
+        else:
+            shutil.copyfile(source, target)
+    if plan.base.kind == "diffusers":
+        _write_pipeline(plan, record.tokenizer, folder)
     for part in plan.base.parts:
+        if not plan.base.path.is_dir():
+            continue
+        inside = folder / part.folder.relative_to(plan.base.path)
         changed = _config(plan, part)
         if changed != part.config:  # otherwise it was copied
-            _write_json(folder / part.name / "config.json", changed)
-        for stem in STEMS:
-            index = f"{stem}.safetensors.index.json"
-            single = part.files[0].path.name == f"{stem}.safetensors"
-            if (part.folder / index).exists() and not single:
-                _write_json(folder / part.name / index, _index(plan, part))
+            _write_json(inside / "config.json", changed)
+        named = weight_name(part.files[0].path.name)
+        index = index_of(part.folder, named.variant if named else None)
+        if index is not None and (named is None or named.shard):
+            _write_json(inside / _name(plan, index), _index(plan, part))
+
+
+def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
+    """Write what a pipeline has and its first seed has not: another index, an encoder of zeros."""
+    pipeline = describe(plan, texts_from)
+    if pipeline is None or not pipeline.rewritten:
+        return
+    original = read_json(plan.base.path / "model_index.json", Collector())
+    _write_json(folder / "model_index.json", pipeline.index(original))
+    if pipeline.null is not None:
+        from m2n2lab.checkpoint.live_pipeline import null_encoder  # late: it imports torch
+
+        for name, component in null_encoder(pipeline, plan.common_dtype).items():
+            component.save_pretrained(folder / name)
+
+
+def _name(plan: Plan, path: Path) -> str:
+    """Return the name that a weight file of the base has in the result."""
+    return path.name if path == plan.base.path else plan.result_name(path.name)
+
+
+def _renamed(plan: Plan, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the index of shards with the names that they have in the result."""
+    places = {name: plan.result_name(file) for name, file in index["weight_map"].items()}
+    return {**index, "weight_map": places}
 
 
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
@@ -213,7 +249,7 @@ def _index(plan: Plan, part: Part) -> dict[str, Any]:
     total = 0
     for file in part.files:
         for name, (full, *_) in _contents(plan, file).items():
-            places[name] = file.path.name
+            places[name] = _name(plan, file.path)
             total += plan.bytes(full)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 

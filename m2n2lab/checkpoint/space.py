@@ -47,8 +47,14 @@ class CheckpointSpace:
             ``"tensor"``, an angle for each tensor.
         dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
-        tokenizer: number of the seed that provides the tokenizer of saved models; by default the
-            first or, if only common rows are kept, the one with fewest.
+        tokenizer: number of the seed that provides the tokenizer of saved models and, of
+            pipelines, the text encoders that are not merged; by default the first or, if only
+            common rows are kept, the one with fewest.
+        variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
+            keep its names. By default plain files are read, or the only variant's, and saved
+            models have plain names.
+        trust_remote_code: whether code in a pipeline's own repository may be run; otherwise the
+            pipeline is built of the classes of diffusers for its denoiser.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into; by default the first seed is loaded with
             transformers or diffusers when a model is first materialised.
@@ -69,9 +75,18 @@ class CheckpointSpace:
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
+        variant: str | None = None,
+        trust_remote_code: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        found = preflight(
+            seeds,
+            components=components,
+            dtype=dtype,
+            vocab=vocab,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+        )
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -130,7 +145,13 @@ class CheckpointSpace:
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        found = {
+            "components": components,
+            "dtype": dtype,
+            "vocab": vocab,
+            "variant": plan.variant,
+            "trust_remote_code": plan.trust_remote_code,
+        }
         return _opened, (
             type(self),
             sources,
@@ -247,9 +268,9 @@ class CheckpointSpace:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
-                module = (
-                    load_module(self.plan, self.device) if self._module is None else self._module
-                )
+                module = self._module
+                if module is None:
+                    module = load_module(self.plan, self.device, self._tokenizer)
                 self._live = LiveModule(self.plan, module)
         return self._live.set_weights(genome)
 

@@ -87,8 +87,15 @@ def _space_call(settings: Settings) -> Call:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
         return Call("zoo.language_pair", device)
-    components = {"components": settings.components} if settings.components else {}
-    return Call("CheckpointSpace", {**components, **device}, settings.models)
+    given = {
+        "components": settings.components or None,
+        "dtype": settings.dtype,
+        "variant": settings.variant,
+        "tokenizer": settings.text_encoder_from,
+        "trust_remote_code": settings.trust_remote_code or None,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    return Call("CheckpointSpace", {**options, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:

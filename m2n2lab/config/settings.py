@@ -10,6 +10,7 @@ from typing import Any
 
 from m2n2lab.config.names import (
     CHECKPOINT_TASKS,
+    DTYPE_NAMES,
     IMAGE_LIBRARIES,
     IMAGE_TASKS,
     LANGUAGE_LIBRARIES,
@@ -67,6 +68,12 @@ class Settings:
             text encoders. All others are copied from the first model.
         scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
         label: a title that replaces the one made from the settings.
+        dtype: dtype of merged weights and of the model that is scored, such as ``"bf16"``; that of
+            the first model by default.
+        variant: variant of the files to read where a model has it, such as ``"fp16"``.
+        text_encoder_from: number of the model that provides tokenizers, and text encoders that are
+            not merged.
+        trust_remote_code: whether the code of a pipeline's own repository may be run.
     """
 
     task: str = "digits"
@@ -84,6 +91,10 @@ class Settings:
     components: tuple[str, ...] = ()
     scorer: str | None = None
     label: str = ""
+    dtype: str | None = None
+    variant: str | None = None
+    text_encoder_from: int | None = None
+    trust_remote_code: bool = False
 
     @property
     def checkpoints(self) -> bool:
@@ -157,6 +168,10 @@ class Settings:
                 limit=self.limit if models else None,
                 components=(),
                 scorer=None,
+                dtype=self.dtype if models else None,
+                variant=self.variant if models else None,
+                text_encoder_from=None,
+                trust_remote_code=False,
             )
         changed = replace(
             kept,
@@ -238,6 +253,26 @@ class Settings:
                 f"Components and a scorer are only used by image tasks, got {self.task!r}; leave "
                 f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
+        if not self.draws and (self.text_encoder_from is not None or self.trust_remote_code):
+            raise InputError(
+                f"text_encoder_from and trust_remote_code are only used by image tasks, got "
+                f"{self.task!r}; leave them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.models and (
+            self.dtype
+            or self.variant
+            or self.text_encoder_from is not None
+            or self.trust_remote_code
+        ):
+            raise InputError(
+                "dtype, variant, text_encoder_from and trust_remote_code are only used with models "
+                "of your own, got none; name them with --seeds, or leave these options out."
+            )
+        if self.dtype is not None:
+            choose("dtype", self.dtype, DTYPE_NAMES)
+        if self.text_encoder_from is not None:
+            last = len(self.models) - 1
+            real_number("text_encoder_from", self.text_encoder_from, 0, last)
         if self.task not in LANGUAGE_TASKS and self.style is not None:
             raise InputError(
                 f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "

@@ -93,10 +93,13 @@ def sheet_of(evolver: Evolver, many: int = 4) -> bytes:
     task: Any = evolver.task
     space: Any = evolver.space
     prompts = task.exhibits(many)
-    models = [
-        (seed.path.name, genome) for seed, genome in zip(space.plan.seeds, space.seeds, strict=True)
-    ]
-    models.append((f"merged: member {evolver.best.id}", evolver.best.genome))
+    models = list(zip(space.names, space.seeds, strict=True))
+    best = evolver.best
+    title = next(
+        (f"best: the seed {name}" for name, genome in models if genome == best.genome),
+        f"best, merged: member {best.id}",
+    )
+    models.append((title, best.genome))
     return draw_sheet(
         [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in models]
     )

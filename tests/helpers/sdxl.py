@@ -132,3 +132,24 @@ def single_file(folder, file):
     weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     save_file({f"model.diffusion_model.{_single(k)}": v for k, v in weights.items()}, file)
     return file
+
+
+def kept_in(folder, like, dtype="float16", **options):
+    """Save a pipeline again in a dtype; options are ``variant`` and ``max_shard_size``."""
+    from diffusers import DiffusionPipeline
+
+    made = DiffusionPipeline.from_pretrained(like, torch_dtype=getattr(torch, dtype))
+    made.save_pretrained(folder, **options)
+    return folder
+
+
+def hub_keys(folder):
+    """Rename the tensors of CLIP text encoders as files on the hub have them."""
+    from safetensors.torch import load_file, save_file
+
+    for file in folder.glob("text_encoder*/*.safetensors"):
+        kept = load_file(file)
+        if not any(name.startswith("text_model.") for name in kept):
+            renamed = {f"text_model.{name}": value for name, value in kept.items()}
+            save_file(renamed, file, {"format": "pt"})
+    return folder

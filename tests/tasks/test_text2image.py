@@ -149,6 +149,20 @@ def test_a_task_goes_to_another_process_without_its_pictures(space, child):
     assert other.identity() == task.identity()
 
 
+def test_captions_with_all_backgrounds_are_shown_and_both_languages_show_the_same_scenes():
+    task = images.shapes()
+    japanese, english = (
+        [prompt for prompt in task.exhibits(4) if prompt.language == language]
+        for language in ("Japanese", "English")
+    )
+    assert [prompt.seed for prompt in japanese] == [prompt.seed for prompt in english]
+    assert len(english) == 4
+    behind = {prompt.text.rsplit(" ", 1)[1] for prompt in english}
+    assert behind == {"white", "grey", "black"}
+    held_out = {prompt.text for prompt in captions("test", ["Japanese", "English"])}
+    assert {prompt.text for prompt in (*japanese, *english)} <= held_out
+
+
 def test_prompts_are_read_from_a_file(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("a red circle\n\n 赤い円 \nc\nd\ne\n", encoding="utf-8")

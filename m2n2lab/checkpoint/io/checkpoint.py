@@ -101,7 +101,12 @@ class Checkpoint:
     parts: tuple[Part, ...]
 
     @classmethod
-    def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
+    def open(
+        cls,
+        source: str | Path,
+        components: Sequence[str] | None = None,
+        variant: str | None = None,
+    ) -> Checkpoint:
         """Open a checkpoint by its headers; weights stay on the disk.
 
         Args:
@@ -109,12 +114,13 @@ class Checkpoint:
                 on the Hugging Face hub, which is downloaded unless it is in the local cache.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
+            variant: the variant of the files to read where it is there, such as ``"fp16"``.
 
         Raises:
             Problems: the checkpoint cannot be merged; all reasons at once.
         """
         problems = Collector()
-        checkpoint = scan(source, components, problems)
+        checkpoint = scan(source, components, problems, variant)
         problems.check()
         assert checkpoint is not None  # otherwise there were problems
         return checkpoint
@@ -227,7 +233,10 @@ def _is_buffer(name: str, entry: Entry) -> bool:
 
 
 def scan(
-    source: str | Path, components: Sequence[str] | None, problems: Collector
+    source: str | Path,
+    components: Sequence[str] | None,
+    problems: Collector,
+    variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
@@ -237,7 +246,7 @@ def scan(
         if refused := unsupported_format(path) if path.is_file() else adapter_folder(path):
             problems.add(refused)
             return None
-        kind, parts = _open_parts(path, components, problems)
+        kind, parts = _open_parts(path, components, problems, variant)
     except Problems as wrong:
         problems.extend(wrong.problems)
         return None
@@ -252,11 +261,37 @@ def scan(
 
 
 def _open_parts(
-    path: Path, components: Sequence[str] | None, problems: Collector
+    path: Path, components: Sequence[str] | None, problems: Collector, variant: str | None
 ) -> tuple[Kind, tuple[Part, ...]]:
     chosen = [components] if isinstance(components, str) else components
-    index = {} if path.is_file() else read_json(path / "model_index.json", problems)
+    if path.is_file():
+        _require(path, chosen, [], problems)
+        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
+    index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
+    known = known or _component_folders(path)
+    if not known and not index:
+        # The folder of one component is that component where only one is merged.
+        part = _open_part("", path, problems, variant)
+        if chosen and len(set(chosen)) == 1 and "_class_name" in part.config:
+            return "diffusers", (part._replace(name=chosen[0]),)
+        _require(path, chosen, known, problems)
+        return ("transformers" if part.config else "file"), (part,)
+    _require(path, chosen, known, problems)
+    chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
+    if not chosen:
+        problems.add(_nothing_chosen(path, known))
+    return "diffusers", tuple(
+        _open_part(name, path / name, problems, variant)
+        for name in sorted(set(chosen))
+        if name in known
+    )
+
+
+def _require(
+    path: Path, chosen: Sequence[str] | None, known: Sequence[str], problems: Collector
+) -> None:
+    """Report chosen components that a checkpoint does not have."""
     for name in chosen or ():
         if name not in known:
             problems.add(
@@ -267,17 +302,17 @@ def _open_parts(
                     fix="choose among these" if known else "leave components out",
                 )
             )
-    if index:
-        chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
-        if not chosen:
-            problems.add(_nothing_chosen(path, known))
-        return "diffusers", tuple(
-            _open_part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
-        )
-    if path.is_file():
-        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
-    part = _open_part("", path, problems)
-    return ("transformers" if part.config else "file"), (part,)
+
+
+def _component_folders(path: Path) -> list[str]:
+    """Return the components of a repository that has no model_index.json and no model beside them.
+
+    Fine-tuned denoisers are published so: a folder ``unet`` and nothing else.
+    """
+    if any(path.glob("*.safetensors")) or (path / "config.json").exists():
+        return []
+    found = sorted(folder for folder in path.iterdir() if (folder / "config.json").is_file())
+    return [folder.name for folder in found if MERGED_COMPONENTS.fullmatch(folder.name)]
 
 
 def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
@@ -289,9 +324,9 @@ def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
     )
 
 
-def _open_part(name: str, folder: Path, problems: Collector) -> Part:
+def _open_part(name: str, folder: Path, problems: Collector, variant: str | None) -> Part:
     config = read_json(folder / "config.json", problems)
-    return Part(name, folder, config, weight_files(folder, problems))
+    return Part(name, folder, config, weight_files(folder, problems, variant))
 
 
 HUB_PATTERNS = (

@@ -136,19 +136,25 @@ class Painter:
             watch.check()
             return values
 
-        folded = getattr(pipeline, "vae", None) is None
+        vae = getattr(pipeline, "vae", None)
+        folded, vae_dtype = vae is None, getattr(vae, "dtype", None)
         pipeline.set_progress_bar_config(disable=True)
-        made = pipeline(
-            prompt=[prompt.text for prompt in prompts],
-            height=self.size,
-            width=self.size,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            # Noise is drawn on the CPU, so that it is the same on every device.
-            generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
-            output_type="latent" if folded else "np",
-            callback_on_step_end=after_step,
-        ).images
+        try:
+            made = pipeline(
+                prompt=[prompt.text for prompt in prompts],
+                height=self.size,
+                width=self.size,
+                num_inference_steps=self.steps,
+                guidance_scale=self.guidance,
+                # Noise is drawn on the CPU, so that it is the same on every device.
+                generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
+                output_type="latent" if folded else "np",
+                callback_on_step_end=after_step,
+            ).images
+        finally:
+            # Some pipelines decode in single precision, and do not return when interrupted.
+            if vae is not None and vae.dtype != vae_dtype:
+                vae.to(vae_dtype)
         pictures = _unfolded(made) if folded else np.asarray(made)
         # A merge may draw NaN, which is no colour.
         return (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)

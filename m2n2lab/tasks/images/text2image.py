@@ -149,13 +149,23 @@ class Text2Image(CachingTask):
         return [known[key] for key in keys]
 
     def exhibits(self, many: int = 4) -> list[Prompt]:
-        """Return prompts for display: ``many`` of each language, held-out ones first."""
-        every = (*self._test, *self.prompts)
-        return [
-            prompt
-            for language in self.languages
-            for prompt in [p for p in every if p.language == language][:many]
-        ]
+        """Return prompts for display: ``many`` of each language, varied, held-out ones first.
+
+        Prompts of several languages that share their noise are shown together.
+        """
+        chosen: list[Prompt] = []
+        for language in self.languages:
+            mine = [prompt for prompt in self._test if prompt.language == language]
+            others = [prompt for prompt in self.prompts if prompt.language == language]
+            twins = [
+                prompt
+                for seed in dict.fromkeys(prompt.seed for prompt in chosen)
+                for prompt in (*mine, *others)
+                if prompt.seed == seed
+            ]
+            picked = _varied(mine, many, twins[:many])
+            chosen += _varied(others, many, picked)
+        return chosen
 
     # -- the task's interface ----------------------------------------------------------------------
 
@@ -182,6 +192,26 @@ class Text2Image(CachingTask):
         where = self.checked_indices(indices).tolist()
         drawn = self.draw(model, [self.prompts[index] for index in where])
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
+
+
+def _varied(prompts: Sequence[Prompt], count: int, chosen: Sequence[Prompt]) -> list[Prompt]:
+    """Return ``chosen`` and as many prompts as ``count`` leaves, each the one with most new words.
+
+    Texts without spaces, such as Japanese ones, are compared by character.
+    """
+
+    def words(prompt: Prompt) -> set[str]:
+        return set(prompt.text.split() if " " in prompt.text else prompt.text)
+
+    found = list(chosen)
+    left = [prompt for prompt in prompts if prompt not in found]
+    shown = set[str]().union(*map(words, found))
+    while left and len(found) < count:
+        best = max(left, key=lambda prompt: len(words(prompt) - shown)) if shown else left[0]
+        left.remove(best)
+        found.append(best)
+        shown |= words(best)
+    return found
 
 
 def _sample(index: int, drawn: Drawn) -> Sample:
