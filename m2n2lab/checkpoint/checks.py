@@ -202,12 +202,13 @@ def _compare_parts(
             alike &= _compare_configs(part, parts[part.name], problems, notes)
             continue
         alike = False
+        common = [f"--component {both.name}" for both in base.parts if both.name in parts]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"a component {part.name!r}, as {base.id} has",
                 found=f"only {', '.join(parts)}" if parts else "none",
-                fix="choose components that all have (--component)",
+                fix=f"choose components that all have ({' '.join(common) or '--component'})",
             )
         )
     return alike

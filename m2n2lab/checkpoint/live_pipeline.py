@@ -22,6 +22,7 @@ from m2n2lab.checkpoint.pipelines import (
     Pipeline,
     component_class,
     describe,
+    is_plain,
 )
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.utils.errors import InputError
@@ -47,19 +48,22 @@ def load_pipeline(plan: Plan, texts_from: int = 0) -> Any:
             f"The first seed must be a whole pipeline to draw with, but {plan.base.id} has no "
             f"model_index.json; name a pipeline first."
         )
-    dtype = getattr(torch, TORCH_NAMES[plan.common_dtype])
-    if plan.trust_remote_code:
-        return _load_with_its_code(plan, dtype)
     import diffusers
 
-    pipeline_class = getattr(diffusers, pipeline.class_name)
+    dtype = getattr(torch, TORCH_NAMES[plan.common_dtype])
     components: dict[str, Any] = {}
     if pipeline.null is not None:
         components.update(null_encoder(pipeline, plan.common_dtype))
     for name, folder in pipeline.folders.items():
-        component = component_class(*pipeline.components[name])
-        components[name] = _load(component, folder, dtype, plan.variant)
-    absent = set(read_json(plan.base.path / "model_index.json", Collector())) - set(components)
+        library, class_name = pipeline.components[name]
+        if not plan.trust_remote_code or is_plain(library):
+            component = component_class(library, class_name)
+            components[name] = _load(component, folder, dtype, plan.variant)
+    if plan.trust_remote_code:
+        return _load_with_its_code(plan, dtype, components)
+    pipeline_class = getattr(diffusers, pipeline.class_name)
+    index = read_json(plan.base.path / "model_index.json", Collector())
+    absent = (name for name, about in index.items() if about == [None, None])
     optional = {*absent, *getattr(pipeline_class, "_optional_components", ())}
     for name, parameter in inspect.signature(pipeline_class.__init__).parameters.items():
         needed = parameter.default is inspect.Parameter.empty and name != "self"
@@ -96,7 +100,7 @@ def _plain_names(folder: Path, variant: str | None) -> Iterator[Path]:
             if name is not None and name.variant != read:
                 continue
             target = Path(temporary, path.name if name is None else name.plain)
-            if name is not None and name.index:
+            if name is not None and name.is_index:
                 target.write_text(_plain_index(path), encoding="utf-8")
             else:
                 target.symlink_to(path.resolve())
@@ -111,7 +115,8 @@ def _plain_index(path: Path) -> str:
     return json.dumps({**index, "weight_map": places})
 
 
-def _load_with_its_code(plan: Plan, dtype: torch.dtype) -> Any:
+def _load_with_its_code(plan: Plan, dtype: torch.dtype, components: dict[str, Any]) -> Any:
+    """Load a pipeline and those of its components that are code of its own repository."""
     import diffusers
 
     pipeline: Any = diffusers.DiffusionPipeline
@@ -119,9 +124,11 @@ def _load_with_its_code(plan: Plan, dtype: torch.dtype) -> Any:
     index = read_json(base.path / "model_index.json", Collector())
     absent = {name: None for name, about in index.items() if about == [None, None]}
     source = base.path if Path(base.id).exists() else base.id  # its code is on the hub
-    return pipeline.from_pretrained(
-        source, torch_dtype=dtype, variant=plan.variant, trust_remote_code=True, **absent
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+        return pipeline.from_pretrained(
+            source, torch_dtype=dtype, trust_remote_code=True, **{**absent, **components}
+        )
 
 
 def null_encoder(pipeline: Pipeline, dtype: str) -> dict[str, Any]:
@@ -135,7 +142,9 @@ def null_encoder(pipeline: Pipeline, dtype: str) -> dict[str, Any]:
         dtype: dtype of its weights, such as ``"F16"``.
     """
     from tokenizers import Tokenizer, models
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    tokenizer_class: Any = component_class("transformers", "PreTrainedTokenizerFast")
 
     assert pipeline.null is not None
     width, pooled = pipeline.null
@@ -157,7 +166,7 @@ def null_encoder(pipeline: Pipeline, dtype: str) -> dict[str, Any]:
         for parameter in encoder.parameters():
             parameter.zero_()
     words = Tokenizer(models.WordLevel({token: k for k, token in enumerate(NULL_TOKENS)}, "<unk>"))
-    tokenizer: Any = PreTrainedTokenizerFast(
+    tokenizer = tokenizer_class(
         tokenizer_object=words,
         unk_token="<unk>",
         pad_token="<pad>",

@@ -80,11 +80,11 @@ class Pipeline:
 
 
 def has_own_code(index: Mapping[str, Any]) -> bool:
-    """Return whether a model_index.json names a pipeline or a component outside of the libraries."""
+    """Return whether a model_index.json names classes that are not in the libraries."""
     name = index.get("_class_name")
     if not isinstance(name, str):
         return True
-    if any(library is not None and not _is_plain(library) for library, _ in _listed(index)):
+    if any(library is not None and not is_plain(library) for library, _ in _listed(index)):
         return True
     if name == XL or name in PLAIN_CLASSES.values():  # without importing diffusers
         return False
@@ -165,7 +165,7 @@ def _described(folder: Path, own_code: bool) -> Pipeline:
     class_name, denoiser = _plain_class(folder, index)
     accepted = inspect.signature(getattr(_diffusers(), class_name).__init__).parameters
     plain = {
-        name: about for name, about in there.items() if name in accepted and _is_plain(about[0])
+        name: about for name, about in there.items() if name in accepted and is_plain(about[0])
     }
     null = None
     if class_name == XL and "text_encoder" in plain and NULL_ENCODER not in plain:
@@ -237,7 +237,7 @@ def _listed(index: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     ]
 
 
-def _is_plain(library: str) -> bool:
+def is_plain(library: str) -> bool:
     """Return whether a library of model_index.json is one of the installed ones.
 
     Pipelines' own components, such as safety checkers, are listed under the pipeline's package in

@@ -179,7 +179,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.name != target.name and (of := weight_name(source.name)) and of.index:
+        if source.name != target.name and (of := weight_name(source.name)) and of.is_index:
             _write_json(target, _renamed(plan, read_json(source, Collector())))
         else:
             shutil.copyfile(source, target)
@@ -194,7 +194,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
             _write_json(inside / "config.json", changed)
         named = weight_name(part.files[0].path.name)
         index = index_of(part.folder, named.variant if named else None)
-        if index is not None and (named is None or named.shard):
+        if index is not None and (named is None or named.is_shard):
             _write_json(inside / _name(plan, index), _index(plan, part))
 
 

@@ -70,14 +70,14 @@ class WeightName(NamedTuple):
     Attributes:
         plain: the name without the variant, such as ``"model.safetensors"``.
         variant: ``"fp16"`` in ``model.fp16.safetensors``; ``None`` in a plain name.
-        index: whether it is an index.
-        shard: whether it is one of several shards.
+        is_index: whether it is an index.
+        is_shard: whether it is one of several shards.
     """
 
     plain: str
     variant: str | None
-    index: bool
-    shard: bool
+    is_index: bool
+    is_shard: bool
 
 
 def weight_name(name: str) -> WeightName | None:
@@ -150,8 +150,8 @@ def weight_files(
         return _shards(index, problems)
     found = sorted(folder.glob("*.safetensors"))
     named = {path: name for path in found if (name := weight_name(path.name)) is not None}
-    whole = [path for path, name in named.items() if name.variant == variant and not name.shard]
-    parts = [path for path, name in named.items() if name.variant == variant and name.shard]
+    whole = [path for path, name in named.items() if name.variant == variant and not name.is_shard]
+    parts = [path for path, name in named.items() if name.variant == variant and name.is_shard]
     chosen = whole or parts or found
     if any(_SHARD.fullmatch(path.name) for path in chosen):
         problems.extend(_without_index(folder, chosen))
