@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import disagreement
 from m2n2lab.core.spaces.layout import Layout
@@ -34,6 +36,9 @@ SIZE_KEYS = {
 
 BEHAVIOUR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
 """Entries of configs that change the output of the same weights."""
+
+INPUT = re.compile(r"(conv_in|x_embedder|pos_embed\.proj|input_blocks\.0\.0|img_in)\.weight$")
+"""First layers of denoisers, whose width says whether they are for inpainting."""
 
 DISK_BYTES_PER_SECOND = 1e9
 """Speed that estimates assume: a solid-state disk."""
@@ -127,6 +132,8 @@ def preflight(
         cuts: dict[str, int] = {}
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
+            if whole:
+                notes += compare_pictures(base, other)
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 _compare_names(base, other, problems)
@@ -338,12 +345,16 @@ def _compare_shapes(
         )
 
     def odd(name: str) -> Problem:
+        inputs = {base.layout.shapes[name][1:2], shapes[name][1:2]}
+        inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
         return Problem(
             file=str(other.file(name)),
             tensor=name,
             expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
-            found=f"{shapes[name]}",
-            fix="merge models of one architecture and size",
+            found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
+            fix="merge two models for inpainting, or two that are not"
+            if inpainting
+            else "merge models of one architecture and size",
         )
 
     _add_summarised(problems, [name for name in differ if name not in tables], odd)

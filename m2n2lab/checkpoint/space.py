@@ -65,6 +65,9 @@ class CheckpointSpace:
         InputError: an option is unknown.
     """
 
+    notes: tuple[str, ...] = ()
+    """Remarks on what does not belong together in the seeds, although they can be merged."""
+
     def __init__(
         self,
         *seeds: str | Path,
@@ -89,6 +92,7 @@ class CheckpointSpace:
         )
         if found.plan is None:
             raise Problems(*found.problems)
+        self.notes = found.notes
         self._open(found.plan, granularity, tokenizer, device, module, progress)
 
     @classmethod

@@ -105,6 +105,28 @@ class SearchOptions:
         bool,
         typer.Option("--trust-remote-code", help="Run the code in a pipeline's own repository."),
     ] = False
+    size: Annotated[
+        int | None,
+        typer.Option("--size", help="Pixels along a side; that of the pipeline by default."),
+    ] = None
+    steps_per_picture: Annotated[
+        int | None,
+        typer.Option(
+            "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", help="Scale of guidance, 1 is none; that of the pipeline by default."
+        ),
+    ] = None
+    negative: Annotated[
+        str | None, typer.Option("--negative", help="Text that pictures are guided away from.")
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Pictures drawn together; few if large.")
+    ] = None
     executor: Executor = "here"
     workers: Workers = None
     gpus: Gpus = None
@@ -152,6 +174,11 @@ class SearchOptions:
             variant=self.variant,
             text_encoder_from=self.text_encoder_from,
             trust_remote_code=self.trust_remote_code,
+            size=self.size,
+            steps_per_picture=self.steps_per_picture,
+            guidance=self.guidance,
+            negative=self.negative,
+            batch=self.batch,
         )
         settings.check()
         return settings

@@ -45,8 +45,9 @@ def task_calls(settings: Settings) -> list[Call]:
     if settings.task in IMAGE_TASKS:
         scorer = {} if settings.scorer is None else {"scorer": settings.scorer}
         if settings.data is None:
-            return [Call("zoo.shapes", {**limit, **scorer})]
-        return [Call("tasks.text2image", {"data": str(settings.data), **limit, **scorer})]
+            return [Call("zoo.shapes", {**limit, **scorer, **settings.drawing})]
+        given = {"data": str(settings.data), **limit, **scorer, **settings.drawing}
+        return [Call("tasks.text2image", given)]
     if settings.task not in LANGUAGE_TASKS:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
         data = {} if settings.data is None else {"folder": str(settings.data)}

@@ -74,6 +74,12 @@ class Settings:
         text_encoder_from: number of the model that provides tokenizers, and text encoders that are
             not merged.
         trust_remote_code: whether the code of a pipeline's own repository may be run.
+        size: pixels along a side of a picture; the pipeline's own size by default, as with the
+            next two.
+        steps_per_picture: denoising steps.
+        guidance: scale of classifier-free guidance.
+        negative: a text that pictures are guided away from.
+        batch: pictures drawn together.
     """
 
     task: str = "digits"
@@ -95,6 +101,11 @@ class Settings:
     variant: str | None = None
     text_encoder_from: int | None = None
     trust_remote_code: bool = False
+    size: int | None = None
+    steps_per_picture: int | None = None
+    guidance: float | None = None
+    negative: str | None = None
+    batch: int | None = None
 
     @property
     def checkpoints(self) -> bool:
@@ -118,6 +129,18 @@ class Settings:
             default = "the zoo's pair" if self.task in LANGUAGE_TASKS else "the zoo's specialists"
             return f"{len(self.models)} models" if self.models else default
         return "pre-trained" if self.pretrained else "from scratch"
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Options of drawing that are given, by their names in ``Text2Image``."""
+        options = {
+            "size": self.size,
+            "steps": self.steps_per_picture,
+            "guidance": self.guidance,
+            "negative": self.negative,
+            "batch": self.batch,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def title(self) -> str:
@@ -172,6 +195,11 @@ class Settings:
                 variant=self.variant if models else None,
                 text_encoder_from=None,
                 trust_remote_code=False,
+                size=None,
+                steps_per_picture=None,
+                guidance=None,
+                negative=None,
+                batch=None,
             )
         changed = replace(
             kept,
@@ -257,6 +285,11 @@ class Settings:
             raise InputError(
                 f"text_encoder_from and trust_remote_code are only used by image tasks, got "
                 f"{self.task!r}; leave them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.draws and self.drawing:
+            raise InputError(
+                f"{', '.join(self.drawing)} are only used by image tasks, got {self.task!r}; leave "
+                f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
         if not self.models and (
             self.dtype

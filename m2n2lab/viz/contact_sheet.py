@@ -58,7 +58,8 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
             sheet.paste(Image.fromarray(drawn.picture).resize((CELL, CELL), resampling), (x, y))
             pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
             if not np.isnan(drawn.score):
-                _write(pen, x, y + CELL + 2, f"{drawn.score:.2f}", 11, QUIET)
+                score = f"{drawn.score:.2f} {drawn.flaw.partition(':')[0].partition(',')[0]}"
+                _write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
     file = io.BytesIO()
     sheet.quantize(128).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -56,7 +56,7 @@ def test_the_command_of_the_paper_runs_and_its_result_loads_without_code(
         monkeypatch,
         *("--seeds", *map(str, seeds), "--components", "unet", "--text-encoder-from", "0"),
         *("--data", str(file), "--steps", "2", "--archive-size", "5", "--json"),
-        *("--scorer", str(clip(tmp_path / "clip"))),
+        *("--scorer", str(clip(tmp_path / "clip")), "--steps-per-picture", "2"),
         *("--threads", "1", "--out", str(tmp_path / "out")),
     )
     captured = capsys.readouterr()
