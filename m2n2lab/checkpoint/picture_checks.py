@@ -73,8 +73,8 @@ def _schedulers(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
         grave = key in ("prediction_type", "rescale_betas_zero_snr")
         why = "such denoisers are not merged into one that draws" if grave else "it may draw worse"
         yield (
-            f"The scheduler of {other.id} has {key} {b} where that of {base.id} has {a}: {why}; the "
-            f"result keeps the latter."
+            f"The scheduler of {other.id} has {key} {b} where that of {base.id} has {a}: {why}; "
+            f"the result keeps the latter."
         )
     if mine.get("_class_name") != its.get("_class_name"):
         yield (

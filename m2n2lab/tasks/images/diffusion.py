@@ -180,12 +180,10 @@ class Painter:
             if vae is not None and vae.dtype != vae_dtype:
                 vae.to(vae_dtype)
         pictures = _unfolded(made) if folded else np.asarray(made)
-        finite = np.isfinite(pictures).all(axis=(1, 2, 3))
         colours = (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
-        lit = colours.any(axis=(1, 2, 3))
         flaws = [
-            (BLACK if each else "") if whole else NOT_FINITE
-            for whole, each in zip(finite, ~lit, strict=True)
+            (BLACK if not colour.any() else "") if np.isfinite(picture).all() else NOT_FINITE
+            for picture, colour in zip(pictures, colours, strict=True)
         ]
         return colours, tuple(flaws)
 
