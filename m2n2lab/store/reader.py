@@ -77,14 +77,15 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
     return archive
 
 
-def _operators(info: RunInfo) -> dict[str, Operator]:
+def _operators(info: RunInfo) -> dict[str, Any]:
     """Return the operators of a run's archive, if it has any of its own.
 
     Raises:
         StoreError: they are not in the store, or their classes not imported.
     """
-    found: dict[str, Operator] = {}
-    for name, kind in (("competition", Competition), ("replacement", Replacement)):
+    found: dict[str, Any] = {}
+    kinds: dict[str, type[Operator]] = {"competition": Competition, "replacement": Replacement}
+    for name, kind in kinds.items():
         if name in info.evolver.missing:
             raise StoreError(
                 f"The {name} of run {info.run} must be given, because it is not in the store; use "

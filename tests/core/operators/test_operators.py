@@ -433,7 +433,7 @@ def test_a_registered_method_is_made_recorded_and_compared_by_its_name(tmp_path)
         assert evolver.method == "mine"
         assert evolver.crossover.share == 0.5
         assert evolver.archive.alpha == 0.5
-        with pytest.raises(InputError, match="Method 'mine' means alpha=0.5, got alpha=1"):
+        with pytest.raises(InputError, match=r"Method 'mine' means alpha=0\.5, got alpha=1"):
             search("mine", alpha=1)
         whole = evolver.run(10)
         assert (
