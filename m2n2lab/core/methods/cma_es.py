@@ -104,7 +104,7 @@ class CmaEs(Evolver):
                 # From 300 weights on the library's default adapts the step size by comparing two
                 # solutions per generation, whose accuracies are too often equal: it vanishes.
                 "AdaptSigma": CMAAdaptSigmaCSA,
-                "randn": lambda *shape: self._normals.standard_normal(shape),
+                "randn": self._randn,
                 "seed": float("nan"),  # leave NumPy's global generator alone
                 "bounds": [0.0, 1.0] if mixed else [None, None],
                 "verbose": -9,
@@ -121,6 +121,10 @@ class CmaEs(Evolver):
         self._costs: dict[int, float] = {}  # negated scores of this generation, by number
         self._drawn: dict[int, Floats] = {}  # extra solutions, and earlier ones that are not told
         self._expected: defaultdict[int, list[int]] = defaultdict(list)  # extras, by generation
+
+    def _randn(self, *shape: int) -> Floats:
+        """Return normal numbers for the library, from the search's own generator."""
+        return self._normals.standard_normal(shape)
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
         if not self._solutions:

@@ -1,9 +1,13 @@
+import copy
+import pickle
+
 import cma
 import numpy as np
 import pytest
 import torch
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 from helpers.crews import Scripted
+from helpers.stores import small
 
 from m2n2lab import METHODS, DenseSpace, Evolver, InputError, Layout, Proposal, make_evolver, store
 from m2n2lab.core.methods.map_elites import GridArchive
@@ -578,3 +582,14 @@ def test_cma_es_refuses_what_does_not_fit_its_granularity(granularity, options, 
 def test_cma_es_of_mixes_needs_two_seeds(sphere):
     with pytest.raises(InputError, match="CMA-ES of mixes needs two seeds"):
         make_evolver("cma-es", sphere, np.eye(3, 8), granularity="layer")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_can_be_pickled_and_copied_and_goes_on_alike(method):
+    task = small()
+    options = {"mutation": 0.1} | ({} if method == "map-elites" else {"archive_size": 5})
+    evolver = make_evolver(method, task, task.random_seeds(2, rng=0), rng=2, **options).run(30)
+    others = pickle.loads(pickle.dumps(evolver)), copy.deepcopy(evolver)
+    evolver.run(30)
+    for other in others:
+        assert np.array_equal(other.run(30).archive.scores, evolver.archive.scores)
