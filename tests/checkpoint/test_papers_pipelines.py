@@ -252,3 +252,29 @@ def test_a_seed_that_cannot_provide_texts_is_refused(
     given = ("--seeds", *map(str, seeds), "--components", "unet", "--data", str(file))
     assert evolve(monkeypatch, *given, *options) == 2
     assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_runs_are_resumed_with_the_same_files_and_trust_is_given_anew(seeds, tmp_path):
+    from m2n2lab.store import Recorder, resume
+
+    both = kept_in(tmp_path / "both", seeds[1], variant="fp16")
+    shutil.copytree(seeds[1], both, dirs_exist_ok=True)
+    file = tmp_path / "prompts.txt"
+    file.write_text("a\nb\n")
+    task = m2n2lab.tasks.text2image(
+        file, scorer=str(clip(tmp_path / "clip")), steps=1, size=16, guidance=1.0
+    )
+    for number, options in enumerate(({"variant": "fp16"}, {"trust_remote_code": True})):
+        space = m2n2lab.CheckpointSpace(both, seeds[1], components=["unet"], tokenizer=1, **options)
+        store = tmp_path / f"{number}.db"
+        search = m2n2lab.Evolver(task, space, archive_size=3, rng=0)
+        with Recorder(search, store):
+            search.run(1)
+        if "variant" in options:
+            again = resume(store)
+            assert (again.space.plan.variant, again.space._tokenizer) == ("fp16", 1)
+            assert again.space.plan.dtypes == space.plan.dtypes
+        else:
+            with pytest.raises(InputError, match="must be trusted anew"):
+                resume(store)
+            assert resume(store, seeds=space).generation == 1
