@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
@@ -115,14 +116,15 @@ def preflight(
         raise InputError(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
-    sources = unpack_single_files(sources, components)
+    unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in sources:
+    for name, source in zip(sources, unpacked, strict=True):
         own = Collector()
         seed = scan(source, components, own, variant)
         problems.extend(own.found)
         if seed is not None:
+            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
@@ -136,7 +138,7 @@ def preflight(
                 notes += compare_pictures(base, other)
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
-                _compare_names(base, other, problems)
+                _compare_names(base, other, problems, notes)
                 _compare_shapes(base, other, vocab, problems, notes, cuts)
         plan = _plan(tuple(opened), wanted, cuts, variant, trust_remote_code)
         if not plan.layout.size and not problems.found:
@@ -252,8 +254,14 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
     return True
 
 
-def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
+def _compare_names(
+    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+) -> None:
     mine, its = set(base.merged), set(other.merged)
+    if base.is_picture_file and other.is_picture_file:
+        notes += _compare_parts_of_files(base, other)
+        # All but the denoiser may be absent: the result keeps what the first file has.
+        mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
@@ -291,6 +299,24 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
 
     _add_summarised(problems, sorted(its - mine, key=sort_key), extra)
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
+
+
+def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out."""
+    mine, its = set(base.merged), set(other.merged)
+    if kept := sorted(mine - its):
+        yield (
+            f"{other.id} does not have all of {describe_parts(kept)} of {base.id}; the result "
+            f"carries them unchanged."
+        )
+    if left := sorted(its - mine):
+        yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
+    if base.carried:
+        carried = describe_parts(base.carried)
+        yield f"The result carries what is not merged from {base.id}: {carried}."
+    absent = [name for name in other.carried if name not in set(base.carried)]
+    if absent:
+        yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
 
 
 def _ties(seed: Checkpoint) -> bool:
@@ -394,6 +420,11 @@ def _notes(plan: Plan) -> Iterable[str]:
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )
+    if any(map(plan.base.has_broken_positions, plan.base.carried)):
+        yield (
+            f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
+            f"read wrongly; the result has them as the integers from 0."
+        )
     licences = {seed.id: seed.licence for seed in plan.seeds}
     if len(set(licences.values())) > 1 or None in licences.values():
         stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
@@ -401,7 +432,7 @@ def _notes(plan: Plan) -> Iterable[str]:
 
 
 def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
-    if problem := output_conflict(out):
+    if problem := output_conflict(out) or (plan and wrong_form(plan, out)):
         problems.add(problem)
     parent = out.absolute().parent
     while not os.path.exists(parent):  # also false without permission to look
@@ -432,6 +463,23 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
                 fix="free some space or choose another disk",
             )
         )
+
+
+def is_one_file(out: Path) -> bool:
+    """Return whether a result of this name is one file."""
+    return out.suffix in (".safetensors", ".sft")
+
+
+def wrong_form(plan: Plan, out: Path) -> Problem | None:
+    """Return the problem of a result that cannot be one file, or ``None``."""
+    if not is_one_file(out) or plan.base.path.is_file():
+        return None
+    return Problem(
+        file=str(out),
+        expected=f"the name of a folder, as {plan.base.id} is one",
+        found="that of a file",
+        fix=f"choose a folder, such as {out.with_suffix('')}",
+    )
 
 
 def output_conflict(out: Path) -> Problem | None:

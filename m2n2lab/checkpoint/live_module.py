@@ -107,12 +107,14 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                 full = part.full(name)
                 if full not in plan.sizes:
                     continue
-                # Tensors of a model saved without its head have no prefix, and libraries have put
-                # parts of models one level deeper or higher since these were saved.
-                known = (name, prefix + name, name.removeprefix(prefix), name.partition(".")[2])
-                keys = (*known, *(f"{head}.{name}" for head in sorted(heads)))
-                tensor = next((state[key] for key in keys if key in state), None)
                 shape = plan.layout.shapes[full]
+                # Tensors of a model saved without its head have no prefix.
+                keys = [name, prefix + name, name.removeprefix(prefix)]
+                # Libraries have put parts of models one level deeper or higher since some were
+                # saved.
+                moved = (name.partition(".")[2], *(f"{head}.{name}" for head in sorted(heads)))
+                keys += [key for key in moved if key in state and state[key].shape == shape]
+                tensor = next((state[key] for key in keys if key in state), None)
                 if (
                     tensor is None
                     or tuple(tensor.shape) != shape

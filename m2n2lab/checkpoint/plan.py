@@ -79,7 +79,15 @@ class Plan:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.sizes:
             return self.sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+        if self.base.has_broken_positions(name):
+            return self.base.entry(name).size * 8
         return self.base.entry(name).bytes
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of the base's tensors that are copied: no weights, or not in all seeds."""
+        alone = (name for name in self.base.merged if name not in self.sizes)
+        return (*self.base.carried, *alone)
 
     @property
     def read(self) -> int:
@@ -93,12 +101,12 @@ class Plan:
     @property
     def written(self) -> int:
         """Bytes of the result's weights."""
-        return sum(map(self.bytes, (*self.sizes, *self.base.carried)))
+        return sum(map(self.bytes, (*self.sizes, *self.carried)))
 
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self.read + self.written + sum(map(self.bytes, self.base.carried))
+        return self.read + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:

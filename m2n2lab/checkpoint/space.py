@@ -148,7 +148,7 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
@@ -344,7 +344,8 @@ class CheckpointSpace:
 
         Args:
             model: the member or recipe.
-            path: the folder to make; it must not exist, or be empty.
+            path: the folder to make; it must not exist, or be empty. A name that ends in
+                ``.safetensors`` makes one file, if the first seed is one.
             made: origin of the recipe as a sentence, for the card.
             progress: called with the number of bytes read and written since the last call.
 

@@ -56,7 +56,12 @@ Vocab = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder to create; it must be new or empty.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder to create, new or empty; or a new .safetensors file if A is one.",
+    ),
 ]
 
 
@@ -340,7 +345,8 @@ def rebuild(
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    files = [out] if out.is_file() else out.rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
     console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
@@ -19,6 +20,7 @@ from m2n2lab.checkpoint.io.folder import (
     weight_files,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
@@ -54,12 +56,14 @@ class Part(NamedTuple):
         folder: the folder of its config and files.
         config: its config.json.
         files: the files of its weights.
+        names: the common name of each tensor of a picture model's single file; otherwise empty.
     """
 
     name: str
     folder: Path
     config: Mapping[str, Any]
     files: tuple[TensorFile, ...]
+    names: Mapping[str, str] = MappingProxyType({})
 
     @property
     def architecture(self) -> str:
@@ -68,8 +72,8 @@ class Part(NamedTuple):
         return str(classes[0] or self.config.get("model_type") or "")
 
     def full(self, tensor: str) -> str:
-        """Return a tensor's name, prefixed with the component."""
-        return f"{self.name}/{tensor}" if self.name else tensor
+        """Return a tensor's name, prefixed with the component, or its common name."""
+        return f"{self.name}/{tensor}" if self.name else self.names.get(tensor, tensor)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,11 @@ class Checkpoint:
                     found[name] = shapes[self.entry(name).shape]
         return found
 
+    @property
+    def is_picture_file(self) -> bool:
+        """Whether it is a single file of a picture model."""
+        return any(part.names for part in self.parts)
+
     @cached_property
     def merged(self) -> tuple[str, ...]:
         """Names of the tensors of the flat vector, in order."""
@@ -161,6 +170,7 @@ class Checkpoint:
                     and self.entry(name).size
                     and not _is_buffer(name, self.entry(name))
                     and name not in self.tied
+                    and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
                 ),
                 key=sort_key,
             )
@@ -195,6 +205,11 @@ class Checkpoint:
         """Return dtype, shape and position of a tensor."""
         _, file, inside = self._locations[name]
         return file.entries[inside]
+
+    def has_broken_positions(self, name: str) -> bool:
+        """Return whether a tensor holds position ids as floats, as merging programs leave them."""
+        entry = self.entry(name)
+        return name.endswith("position_ids") and entry.dtype in DTYPES and entry.shape[:-1] == (1,)
 
     def file(self, name: str) -> Path:
         """Return the file that holds a tensor."""
@@ -266,7 +281,9 @@ def _open_parts(
     chosen = [components] if isinstance(components, str) else components
     if path.is_file():
         _require(path, chosen, [], problems)
-        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
+        files = read_headers([path], problems)
+        names = common_names(name for file in files for name in file.entries)
+        return "file", (Part("", path.parent, {}, files, names),)
     index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
     known = known or _component_folders(path)

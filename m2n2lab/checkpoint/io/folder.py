@@ -34,6 +34,7 @@ _STEM_NAME = re.compile(
 ``model.safetensors.index.fp16.json``, and the older ``model-00001-of-00002.fp16.safetensors``."""
 _LORA = re.compile(
     r"(^|[._])(lora_(A|B|up|down|unet|te\d?|transformer)|lora\.(up|down))([._]|$)|^lora_"
+    r"|\.(hada_w[12](_[ab])?|lokr_w[12](_[ab])?|lora_mid)\b"
 )
 _QUANTISED = re.compile(
     r"\.(qweight|qzeros|scales_and_zeros|absmax|quant_map|quant_state|SCB|weight_scale|weight_scale_inv)\b"
@@ -295,8 +296,21 @@ def find_unmergeable(
             low = entry.dtype.startswith(("F8_", "F6_", "F4"))
             whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
             if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
-                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers"))
+                scaled = any(_SCALE.search(other) for other in file.entries)
+                cast = entry.dtype in ("F8_E4M3", "F8_E5M2") and not config and not scaled
+                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers", cast))
                 break
+
+
+_SCALE = re.compile(r"\.(scale_weight|scale_input|weight_scale|weight_scale_inv|input_scale)$")
+"""Scales of tensors in 8-bit floats, without which casting them is wrong."""
+
+CAST = (
+    'python -c "from safetensors.torch import load_file as l, save_file as s; '
+    "s({k: v.half() if v.dtype.itemsize == 1 and v.is_floating_point() else v "
+    "for k, v in l('FILE').items()}, 'NEW.safetensors')\""
+)
+"""Command that casts a single file in 8-bit floats without scales."""
 
 
 def adapter_folder(folder: Path) -> Problem | None:
@@ -316,12 +330,14 @@ def _adapter(path: Path, tensor: str | None) -> Problem:
     )
 
 
-def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
+def _quantised(path: Path, tensor: str | None, found: str, cast: bool = False) -> Problem:
     return Problem(
         file=str(path),
         tensor=tensor,
         expected="weights in bfloat16, float16, float32 or float64",
         found=f"quantised weights ({found})",
-        fix="use the model before quantisation, or dequantise it "
+        fix=f"use the model before it was cast, or cast it: {CAST}"
+        if cast
+        else "use the model before quantisation, or dequantise it "
         "(transformers: model.dequantize().save_pretrained(FOLDER))",
     )
