@@ -12,7 +12,7 @@ import numpy as np
 from m2n2lab.core.archive import Capacity
 from m2n2lab.core.evolver import MAX_UNTOLD, Evolver
 from m2n2lab.core.records import Generation, Proposal
-from m2n2lab.core.spaces.space import DenseSpace
+from m2n2lab.core.spaces.space import DenseSpace, Vector
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
@@ -43,7 +43,8 @@ class CmaEs(Evolver):
     N² numbers.
 
     Args:
-        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean.
+        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean, whose
+            buffers all models have.
         sigma0: initial step size.
         population: solutions per generation.
         covariance: the learned part of it: ``"none"``, the ``"diagonal"`` or ``"full"``, which
@@ -81,6 +82,8 @@ class CmaEs(Evolver):
         if covariance is None:
             covariance = "full" if self.space.size <= MAX_FULL_COVARIANCE_WEIGHTS else "none"
         choose("covariance", covariance, ("none", "diagonal", "full"))
+        # Solutions have weights only; buffers are those of the point that the search starts from.
+        self._buffers = self.space.mean_buffers(self.space.seeds)
         start = np.mean([seed.values for seed in self.space.seeds], axis=0, dtype=np.float64)
         self._es = cma.CMAEvolutionStrategy(
             start,
@@ -141,7 +144,7 @@ class CmaEs(Evolver):
     def _make(self, proposal: Proposal) -> Any:
         if proposal.parents:
             return super()._make(proposal)
-        return self.space.genome(self._solution(proposal.seed))
+        return self.space.genome(Vector(self._solution(proposal.seed), self._buffers))
 
     def _solution(self, number: int) -> Floats:
         """Return a solution by number, of this generation or one of those kept from earlier ones.

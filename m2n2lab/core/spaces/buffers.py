@@ -95,12 +95,11 @@ class BufferLayout:
         found = _entries(module)
         for buffer in {**self._entries, **found}:
             mine, its = self._entries.get(buffer), found.get(buffer)
-            floats = mine is not None and its is not None and {mine[0], its[0]} <= {*FLOATS}
-            if mine != its and not (floats and mine and its and mine[1] == its[1]):
+            if _form(mine) != _form(its):
                 raise InputError(
-                    f"All models must have one architecture, but {name} has {_about(its)} "
-                    f"{buffer!r} where seed 0 has {_about(mine)}; merge models of the same "
-                    f"architecture."
+                    f"All models must have one architecture, but {name} has "
+                    f"{_about(buffer, its)} where seed 0 has {_about(buffer, mine)}; merge models "
+                    f"of the same architecture."
                 )
 
     def read(self, module: nn.Module, name: str) -> Buffers:
@@ -208,13 +207,18 @@ def _ends(module: nn.Module) -> dict[str, int]:
     return ends
 
 
+def _form(entry: tuple[torch.dtype, tuple[int, ...]] | None) -> object:
+    """Return what must be equal in all models: buffers of any floating-point dtype are merged."""
+    return None if entry is None else (entry[0] in FLOATS or entry[0], entry[1])
+
+
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
     flat = tensor.detach().cpu().contiguous().view(-1)
     raw: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
     return raw
 
 
-def _about(entry: tuple[torch.dtype, tuple[int, ...]] | None) -> str:
+def _about(name: str, entry: tuple[torch.dtype, tuple[int, ...]] | None) -> str:
     if entry is None:
-        return "no buffer"
-    return f"a {str(entry[0]).removeprefix('torch.')} buffer of shape {entry[1]}"
+        return f"no buffer {name!r}"
+    return f"a buffer {name!r} of {str(entry[0]).removeprefix('torch.')} and shape {entry[1]}"

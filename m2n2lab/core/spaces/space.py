@@ -306,6 +306,11 @@ class DenseSpace:
             return None
         return self.buffers.merge(a.buffers, b.buffers, edges, mixes)
 
+    def mean_buffers(self, models: Sequence[Vector]) -> Buffers | None:
+        """Return the mean of models' floating-point buffers, with the others of the first one."""
+        found = [model.buffers for model in models if model.buffers is not None]
+        return self.buffers.mean(found) if self.buffers is not None and found else None
+
     def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
         """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone.
 
@@ -330,6 +335,11 @@ class DenseSpace:
         except FloatingPointError:
             raise _overflow("mutation") from None
         return Vector(child, genome.buffers)
+
+    @property
+    def recalibrated_on(self) -> str | None:
+        """Checksum of the data, or name of the function, of ``recalibrate``; ``None`` without."""
+        return None if self.recalibration is None else self.recalibration.identity
 
     def materialise(self, genome: Vector) -> Any:
         """Return a tensor (N,) on the device or, where the seeds are modules, a module.
