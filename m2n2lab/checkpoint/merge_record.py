@@ -44,6 +44,7 @@ class Record:
         tokenizer: number of the seed that provided the tokenizer files.
         made: origin of the recipe as a sentence.
         maker: the program and version that first wrote it.
+        buffers: names of buffers that only the module showed to be such (see ``Checkpoint``).
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Record:
     tokenizer: int
     made: str = ""
     maker: str = field(default_factory=lambda: f"m2n2lab {__version__}")
+    buffers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -70,7 +72,8 @@ class Record:
         pipeline = plan.base.kind == "diffusers"
         components = tuple(part.name for part in plan.base.parts) if pipeline else None
         vocab = "refuse" if plan.rows is None else "common"
-        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made)
+        own = plan.base.own_buffers
+        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made, buffers=own)
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
         """Return the record with the SHA-256 of every file."""
@@ -107,6 +110,7 @@ class Record:
             "dtype": self.dtype,
             "vocab": self.vocab,
             "tokenizer": self.tokenizer,
+            **({"buffers": list(self.buffers)} if self.buffers else {}),
             "recipe": self.recipe.to_json(),
         }
         return {**fields, "check": _checksum(fields)}
@@ -157,6 +161,7 @@ class Record:
                 int(data["tokenizer"]),
                 str(data["made"]),
                 str(data["maker"]),
+                tuple(map(str, data.get("buffers", ()))),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -182,9 +187,11 @@ def _indented(value: object) -> str:
 def _lines(recipe: Mapping[str, Any]) -> str:
     """Return a recipe's JSON with one line for each piece."""
     rows = ",\n      ".join(json.dumps(row) for row in recipe["coef"])
+    buffers = recipe.get("buffers")
+    more = "" if buffers is None else f',\n    "buffers": {json.dumps(buffers)}'
     return (
         f'{{\n    "size": {recipe["size"]},\n    "breaks": {json.dumps(recipe["breaks"])},\n'
-        f'    "coef": [\n      {rows}\n    ]\n  }}'
+        f'    "coef": [\n      {rows}\n    ]{more}\n  }}'
     )
 
 

@@ -40,6 +40,10 @@ class CheckpointSpace:
         child = space.merge(*space.seeds, split=space.size // 2, mix=0.3)
         space.save(child, "merged/")
 
+    Floating-point buffers, such as BatchNorm statistics, are merged beside the vector, by lerp (see
+    ``m2n2lab.core.spaces.buffers``); integer tensors and constants are the first seed's. What is
+    scored, in eval mode, is what is saved.
+
     Args:
         seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
         components: components of diffusers pipelines to merge.
@@ -50,7 +54,8 @@ class CheckpointSpace:
         tokenizer: number of the seed that provides the tokenizer of saved models; by default the
             first or, if only common rows are kept, the one with fewest.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
-        module: the module to write weights into; by default the first seed is loaded with
+        module: the module to write weights into, which also says which tensors are buffers,
+            beyond those of torch's own layers; by default the first seed is loaded with
             transformers or diffusers when a model is first materialised.
         progress: called with the number of bytes read since the last call, while seeds are opened.
 
@@ -71,7 +76,9 @@ class CheckpointSpace:
         module: Any = None,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        found = preflight(
+            seeds, components=components, dtype=dtype, vocab=vocab, buffers=_buffers(module)
+        )
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -109,7 +116,9 @@ class CheckpointSpace:
         self.layout = self.plan.layout
         self.size = self.layout.size
         count = len(self.plan.seeds)
-        self.seeds = tuple(Recipe.seed(k, count, self.size) for k in range(count))
+        self.seeds = tuple(
+            Recipe.seed(k, count, self.size, self.plan.buffers.size) for k in range(count)
+        )
         self.device = device_name(device)
         self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
         self.given_module = module is not None
@@ -130,7 +139,8 @@ class CheckpointSpace:
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        buffers = base.known_buffers
+        found = {"components": components, "dtype": dtype, "vocab": vocab, "buffers": buffers}
         return _opened, (
             type(self),
             sources,
@@ -192,10 +202,11 @@ class CheckpointSpace:
                 f"stretch between them, got {list(edges)} with {len(mixes)} mixes; give one edge "
                 f"more than mixes."
             )
+        buffers = self._merge_buffers(a, b, ends, mixes)
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
-            return a.combine(b, edges, factors)
+            return a.combine(b, edges, factors).with_buffers(buffers)
         omegas = self.angles(a, b)
         cuts = np.unique(np.concatenate((self._offsets, ends)))
         tensors = np.searchsorted(self._offsets, cuts[:-1], side="right") - 1
@@ -204,7 +215,18 @@ class CheckpointSpace:
             split_point(omegas[t], mixes[e])[:2]
             for t, e in zip(tensors.tolist(), stretch.tolist(), strict=True)
         ]
-        return a.combine(b, cuts, factors)
+        return a.combine(b, cuts, factors).with_buffers(buffers)
+
+    def _merge_buffers(
+        self, a: Recipe, b: Recipe, edges: NDArray[Any], mixes: Sequence[float]
+    ) -> Recipe | None:
+        """Return the recipe of a child's buffers, by lerp with the mix of each buffer's stretch."""
+        if a.buffers is None or b.buffers is None:
+            return None
+        stretch = np.searchsorted(edges, self.plan.places, side="right") - 1
+        shares = np.clip(np.asarray(mixes, float), 0.0, 1.0)[stretch]
+        factors = np.column_stack((1.0 - shares, shares))
+        return a.buffers.combine(b.buffers, self.plan.buffers.offsets, factors)
 
     def mutate(self, genome: Recipe, sigma: float, seed: int, decay: float = 0.0) -> Recipe:
         """Refuse: noise on every weight cannot be written as a recipe.
@@ -241,8 +263,10 @@ class CheckpointSpace:
         """Write a recipe's weights into the live module or pipeline; return that same object.
 
         Raises:
-            InputError: the module cannot be loaded, or lacks tensors of the seeds.
+            InputError: the module cannot be loaded, or lacks tensors of the seeds; or the recipe
+                lacks their buffers.
         """
+        self._check_buffers(genome)
         with self._loading:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
@@ -259,8 +283,7 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
-        packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
-        recipe = Recipe(**model) if packed else model
+        recipe = _unpacked(model) if isinstance(model, Mapping) else model
         if not isinstance(recipe, Recipe):
             raise InputError(
                 f"A model in this space must be a Recipe of its seeds, got {type(model).__name__}; "
@@ -271,7 +294,17 @@ class CheckpointSpace:
                 f"A recipe in this space must have {self.size:,} parameters and {len(self.seeds)} "
                 f"seeds, got {recipe.size:,} and {recipe.seeds}; use a recipe of these seeds."
             )
+        self._check_buffers(recipe)
         return recipe
+
+    def _check_buffers(self, recipe: Recipe) -> None:
+        found, expected = recipe.buffers, self.plan.buffers.size
+        if (0 if found is None else found.size) != expected:
+            raise InputError(
+                f"A recipe in this space must have {expected:,} entries of buffers, such as "
+                f"BatchNorm statistics, got {'none' if found is None else f'{found.size:,}'}; use "
+                f"space.seeds and space.merge_stretches, or start a run of version 0.1 anew."
+            )
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -284,7 +317,10 @@ class CheckpointSpace:
 
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
         """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse."""
-        return {"breaks": genome.breaks, "coef": genome.coef}
+        packed = {"breaks": genome.breaks, "coef": genome.coef}
+        if genome.buffers is not None:
+            packed |= {f"buffer_{key}": part for key, part in self.pack(genome.buffers).items()}
+        return packed
 
     def save(
         self,
@@ -307,6 +343,26 @@ class CheckpointSpace:
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
         save(self.plan, recipe, path, self._hashes, record, progress)
+
+
+def _buffers(module: Any) -> frozenset[str]:
+    """Return the names of a module's buffers."""
+    if module is None:
+        return frozenset()
+    from m2n2lab.checkpoint.live_module import buffer_names  # torch takes a second to import
+
+    return buffer_names(module)
+
+
+def _unpacked(packed: Mapping[Any, Any]) -> Recipe | Mapping[Any, Any]:
+    """Return the recipe of packed arrays; other mappings as they are."""
+    names, own = {"breaks", "coef"}, {"buffer_breaks", "buffer_coef"}
+    if set(packed) == names:
+        return Recipe(packed["breaks"], packed["coef"])
+    if set(packed) == names | own:
+        buffers = Recipe(packed["buffer_breaks"], packed["buffer_coef"])
+        return Recipe(packed["breaks"], packed["coef"], buffers)
+    return packed
 
 
 def _opened(

@@ -106,7 +106,10 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
 def fingerprint(genome: Any) -> int:
     """Return a checksum of a genome; of a vector, about a thousand of its weights and buffers."""
     if isinstance(genome, Recipe):
-        return zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        checksum = zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        if genome.buffers is None:
+            return checksum
+        return zlib.crc32(fingerprint(genome.buffers).to_bytes(4, "little"), checksum)
     checksum = 0
     for values in (genome.values, *(genome.buffers or ())):
         checksum = zlib.crc32(values[:: max(len(values) // 1024, 1)].tobytes(), checksum)

@@ -168,7 +168,10 @@ def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: E
 def _alike(a: Any, b: Any) -> bool:
     """Return whether two genomes are equal but for the rounding of another computer."""
     if isinstance(a, Recipe) and isinstance(b, Recipe):
-        return np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
+        alike = np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
+        if a.buffers is None or b.buffers is None:
+            return alike and a.buffers is b.buffers
+        return alike and _alike(a.buffers, b.buffers)
     pairs = [(a.values, b.values)]
     if a.buffers is not None and b.buffers is not None:
         pairs.append((a.buffers.merged, b.buffers.merged))

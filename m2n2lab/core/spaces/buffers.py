@@ -6,7 +6,8 @@ would scale variances:
     b = (1 − t)·b_A + t·b_B,  with t = w if i_b < c, else 1 − w, cut to [0, 1]
 
 Here w is the mix, c the split, and i_b the place of the buffer in the flat vector: the index of the
-last parameter of its module or, if that has none, of the modules before it. Entries in which A and
+last parameter of its module or, if that has none, of the modules before it (in checkpoints, whose
+order is that of names, of the tensors before it). Entries in which A and
 B are equal stay as they are. Integer and bool buffers are A's. None of them is part of the vector
 whose angle ω is measured, and none is mutated.
 
