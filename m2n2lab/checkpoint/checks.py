@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.checkpoint import (
+    EMBEDDINGS,
+    HEADS,
+    NOTHING_KNOWN,
+    Checkpoint,
+    Known,
+    Part,
+    scan,
+    sort_key,
+)
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
@@ -83,7 +92,7 @@ def preflight(
     dtype: str | None = None,
     vocab: Vocabulary = "refuse",
     out: str | Path | None = None,
-    buffers: Iterable[str] | None = (),
+    known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -94,8 +103,7 @@ def preflight(
             for the result; that of the first seed by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
         out: folder that the result will be written to; checked as well if given.
-        buffers: names of buffers, to be merged by lerp, beyond those of torch's own modules;
-            ``None`` merges none, as version 0.1 did.
+        known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -107,12 +115,11 @@ def preflight(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
     sources = unpack_single_files(sources, components)
-    known_buffers = None if buffers is None else frozenset(buffers)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
         own = Collector()
-        seed = scan(source, components, own, known_buffers)
+        seed = scan(source, components, own, known)
         problems.extend(own.found)
         if seed is not None:
             if own.found:

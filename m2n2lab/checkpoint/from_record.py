@@ -52,7 +52,7 @@ def rebuild(
         dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Vocabulary", record.vocab),
         out=out,
-        buffers=None if record.recipe.buffers is None else record.buffers,
+        known=record.known,
     )
     if found.plan is None:
         raise Problems(*found.problems)

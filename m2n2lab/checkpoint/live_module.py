@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 from m2n2lab.checkpoint.plan import Plan
@@ -55,7 +56,7 @@ class LiveModule:
         self._targets: dict[str, Tensor] = {}
         carried = set(plan.base.carried)
         for name, tensor in _places(plan, self._parts):
-            if name in plan.merged:
+            if name in plan.merged_sizes:
                 self._targets[name] = _checked(plan, name, tensor).detach()
             elif name in carried and tensor is not None:
                 _carry(plan, name, tensor.detach())
@@ -83,7 +84,7 @@ class LiveModule:
 
         jobs = [
             (name, *piece)
-            for name, size in self.plan.merged.items()
+            for name, size in self.plan.merged_sizes.items()
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
         for module in self._parts:
@@ -144,20 +145,31 @@ def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
     entry = plan.base.entry(name)
     dtype = CARRIED_DTYPES.get(entry.dtype)
     if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
-        tensor.copy_(torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype).view(entry.shape))
+        tensor.copy_(
+            torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype).view(entry.shape)
+        )
 
 
-def buffer_names(module: Any) -> frozenset[str]:
-    """Return the names that a module's floating-point buffers may have in a file."""
+def knowledge(module: Any) -> Known:
+    """Return what a module says of its tensors, under the names that they may have in a file."""
     if not isinstance(module, nn.Module):  # a pipeline: its files know those of torch's modules
-        return frozenset()
-    saved = module.state_dict()
-    return frozenset(
+        return NOTHING_KNOWN
+    saved = module.state_dict().keys()
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    tensors = {**dict(module.named_parameters(remove_duplicate=False)), **buffers}
+    first: dict[int, str] = {}
+    ties: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        main = first.setdefault(id(tensor), name)
+        if main != name and name in saved:
+            ties |= dict(zip(_variants(name, module), _variants(main, module), strict=True))
+    names = {
         variant
-        for name, buffer in module.named_buffers(remove_duplicate=False)
+        for name, buffer in buffers.items()
         if name in saved and buffer.dtype in SAFETENSORS_DTYPES
         for variant in _variants(name, module)
-    )
+    }
+    return Known(frozenset(names), ties)
 
 
 def load_module(plan: Plan, device: str) -> Any:

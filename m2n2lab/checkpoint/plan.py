@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,8 @@ from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
+
+NO_TENSORS = Layout({})
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Plan:
     dtypes: Mapping[str, str]
     rows: int | None = None
     dtype: str | None = None
-    buffers: Layout = Layout({})
+    buffers: Layout = NO_TENSORS
 
     @property
     def base(self) -> Checkpoint:
@@ -65,7 +67,7 @@ class Plan:
         return _sizes(self.buffers)
 
     @cached_property
-    def merged(self) -> dict[str, int]:
+    def merged_sizes(self) -> dict[str, int]:
         """Number of elements of each tensor that is merged, weights and buffers."""
         return {**self.sizes, **self.buffer_sizes}
 
@@ -91,8 +93,8 @@ class Plan:
 
     def bytes(self, name: str) -> int:
         """Return the size in bytes of a tensor of the result, merged or carried."""
-        if name in self.merged:
-            return self.merged[name] * DTYPE_BYTES[self.dtypes[name]]
+        if name in self.merged_sizes:
+            return self.merged_sizes[name] * DTYPE_BYTES[self.dtypes[name]]
         return self.base.entry(name).bytes
 
     @property
@@ -100,29 +102,34 @@ class Plan:
         """Bytes of the merged weights of all seeds."""
         return self._read(self.sizes)
 
-    def _read(self, sizes: Mapping[str, int]) -> int:
+    def _read(self, names: Iterable[str]) -> int:
         return sum(
-            size * DTYPE_BYTES[seed.entry(name).dtype]
-            for name, size in sizes.items()
+            self.merged_sizes[name] * DTYPE_BYTES[seed.entry(name).dtype]
+            for name in names
             for seed in self.seeds
         )
 
     @property
     def written(self) -> int:
         """Bytes of the result's weights."""
-        return sum(map(self.bytes, (*self.merged, *self.base.carried)))
+        return sum(map(self.bytes, (*self._written, *self.base.carried)))
+
+    @property
+    def _written(self) -> tuple[str, ...]:
+        """Names of the merged tensors as often as they are written."""
+        return (*self.merged_sizes, *self.base.aliases.values())
 
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self._read(self.merged) + self.written + sum(map(self.bytes, self.base.carried))
+        return self._read(self._written) + self.written + sum(map(self.bytes, self.base.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
             name: tuple(seed.array(name)[:size] for seed in self.seeds)
-            for name, size in self.merged.items()
+            for name, size in self.merged_sizes.items()
         }
 
     def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:

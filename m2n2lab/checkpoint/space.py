@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
@@ -54,9 +55,9 @@ class CheckpointSpace:
         tokenizer: number of the seed that provides the tokenizer of saved models; by default the
             first or, if only common rows are kept, the one with fewest.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
-        module: the module to write weights into, which also says which tensors are buffers,
-            beyond those of torch's own layers; by default the first seed is loaded with
-            transformers or diffusers when a model is first materialised.
+        module: the module to write weights into, which also says which tensors are buffers, beyond
+            those of torch's own layers, and which are one under two names; by default the first
+            seed is loaded with transformers or diffusers when a model is first materialised.
         progress: called with the number of bytes read since the last call, while seeds are opened.
 
     Raises:
@@ -77,7 +78,7 @@ class CheckpointSpace:
         progress: Progress = no_progress,
     ) -> None:
         found = preflight(
-            seeds, components=components, dtype=dtype, vocab=vocab, buffers=_buffers(module)
+            seeds, components=components, dtype=dtype, vocab=vocab, known=_knowledge(module)
         )
         if found.plan is None:
             raise Problems(*found.problems)
@@ -139,8 +140,8 @@ class CheckpointSpace:
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        buffers = base.known_buffers
-        found = {"components": components, "dtype": dtype, "vocab": vocab, "buffers": buffers}
+        known = base.used_knowledge
+        found = {"components": components, "dtype": dtype, "vocab": vocab, "known": known}
         return _opened, (
             type(self),
             sources,
@@ -345,13 +346,13 @@ class CheckpointSpace:
         save(self.plan, recipe, path, self._hashes, record, progress)
 
 
-def _buffers(module: Any) -> frozenset[str]:
-    """Return the names of a module's buffers."""
+def _knowledge(module: Any) -> Known:
+    """Return what the given module, if any, says of the tensors."""
     if module is None:
-        return frozenset()
-    from m2n2lab.checkpoint.live_module import buffer_names  # torch takes a second to import
+        return NOTHING_KNOWN
+    from m2n2lab.checkpoint.live_module import knowledge  # torch takes a second to import
 
-    return buffer_names(module)
+    return knowledge(module)
 
 
 def _unpacked(packed: Mapping[Any, Any]) -> Recipe | Mapping[Any, Any]:

@@ -2,8 +2,8 @@
 
 It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for none, ``fitness`` (P,),
 ``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Modules with
-buffers have them in ``merged`` (P, M) and ``carried`` (P, C) (see ``Buffers``). Its metadata has one
-JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
+buffers have them in ``merged`` (P, M) and ``carried`` (P, C) (see ``Buffers``). Its metadata has
+one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
 For checkpoints it holds the members' recipes instead of vectors, and the ids of their seeds.
 """
 

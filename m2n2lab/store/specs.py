@@ -212,16 +212,16 @@ def restore_space(
         dense.names = tuple(seed.name for seed in seeds)
         space = dense
     described, found = describe_space(space)
-    for expected, seed in zip(seeds, found, strict=False):
-        if expected.sha256 != seed.sha256:
-            if _lacks_buffers(expected, seed):
+    for before, seed in zip(seeds, found, strict=False):
+        if before.sha256 != seed.sha256:
+            if _lacks_buffers(before, seed):
                 raise StoreError(
                     f"The run's models must have their buffers, such as BatchNorm statistics, but "
-                    f"{expected.name} was recorded without them by an earlier version, which "
+                    f"{before.name} was recorded without them by an earlier version, which "
                     f"scored all models with those of seed 0; start a new run."
                 )
             raise StoreError(
-                f"The run's {expected.name} must have SHA-256 {expected.sha256:.12}…, got "
+                f"The run's {before.name} must have SHA-256 {before.sha256:.12}…, got "
                 f"{seed.sha256:.12}…; give the recorded seeds."
             )
     if len(seeds) != len(found) or space.size != recorded["size"]:
@@ -229,10 +229,11 @@ def restore_space(
             f"The run must have {len(seeds)} seeds of {recorded['size']:,} parameters, got "
             f"{len(found)} of {space.size:,}; give the recorded seeds."
         )
-    if described.get("recalibrate") != recorded.get("recalibrate"):
+    expected, got = (about.get("recalibrate") for about in (recorded, described))
+    if expected != got:
         raise StoreError(
-            f"The run's space must have recalibrate on {recorded.get('recalibrate')!s:.20}, got "
-            f"{described.get('recalibrate')!s:.20}; give as seeds= the space with the recorded data."
+            f"The run's space must have recalibrate on {expected!s:.20}, got {got!s:.20}; give as "
+            f"seeds= the space with the recorded data."
         )
     for name in MERGE_OPTIONS:
         if name in recorded and plain_value(described.get(name)) != recorded[name]:

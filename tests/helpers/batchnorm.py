@@ -39,7 +39,9 @@ def _trained_state(half):
         X, y = X[chosen] * (1 if half == 0 else 2), y[chosen]
         for start in range(0, 600, 50):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(X[start : start + 50]), y[start : start + 50]).backward()
+            nn.functional.cross_entropy(
+                model(X[start : start + 50]), y[start : start + 50]
+            ).backward()
             optimizer.step()
     return model.state_dict()
 

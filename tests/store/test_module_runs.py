@@ -6,8 +6,16 @@ import torch
 from helpers.stores import state
 from torch import nn
 
-from m2n2lab import DenseSpace, Evolver, InputError, ProcessExecutor, load_archive, save_archive
-from m2n2lab import store, tasks
+from m2n2lab import (
+    DenseSpace,
+    Evolver,
+    InputError,
+    ProcessExecutor,
+    load_archive,
+    save_archive,
+    store,
+    tasks,
+)
 from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.space import Vector
 from m2n2lab.executors import Replayed
@@ -118,7 +126,10 @@ def test_vectors_keep_their_form_and_others_are_told_apart():
         assert packed[:1] == MODULE
         again = unpack_genome(packed)
         assert again.values.dtype == again.buffers.merged.dtype == dtype
-        for x, y in ((genome.values, again.values), *zip(genome.buffers, again.buffers, strict=True)):
+        for x, y in (
+            (genome.values, again.values),
+            *zip(genome.buffers, again.buffers, strict=True),
+        ):
             assert np.array_equal(x, y)
         assert fingerprint(again) == fingerprint(genome)
     other = Vector(values, Buffers(merged + 1, carried))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
@@ -58,6 +59,21 @@ EMBEDDINGS = re.compile(
 """Output heads, and the input embeddings whose weights they may share."""
 
 
+class Known(NamedTuple):
+    """What is known of tensors from the module that they are for; names are those within a part.
+
+    Attributes:
+        buffers: floating-point buffers.
+        ties: second names of tensors that the module has once, with the first name.
+    """
+
+    buffers: frozenset[str] = frozenset()
+    ties: Mapping[str, str] = MappingProxyType({})
+
+
+NOTHING_KNOWN = Known()
+
+
 class Part(NamedTuple):
     """One model of a checkpoint: the whole of it, or a component of a pipeline.
 
@@ -106,15 +122,15 @@ class Checkpoint:
         path: the folder or file.
         kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
         parts: the models whose tensors form the flat vector.
-        known_buffers: names of buffers, within a part, beyond those of torch's own modules;
-            ``None`` if no buffers are merged, as version 0.1 did.
+        known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
+            did.
     """
 
     id: str
     path: Path
     kind: Kind
     parts: tuple[Part, ...]
-    known_buffers: frozenset[str] | None = frozenset()
+    known: Known | None = NOTHING_KNOWN
 
     @classmethod
     def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
@@ -160,6 +176,23 @@ class Checkpoint:
         return found
 
     @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Second names of tensors that the module has once: name → first name.
+
+        They are saved as the tensor of the first name, so that files load strictly.
+        """
+        ties, found = (self.known or NOTHING_KNOWN).ties, {}
+        for name, (part, _, inside) in self._locations.items():
+            first = part.full(ties.get(inside, inside))
+            if first == name or first not in self._locations or self.tied.keys() & {name, first}:
+                continue
+            mine, its = self.entry(name), self.entry(first)
+            alike = (mine.dtype, mine.shape) == (its.dtype, its.shape)
+            if alike and mine.dtype in DTYPES and mine.size and not _is_constant(first, its):
+                found[name] = first
+        return found
+
+    @cached_property
     def merged(self) -> tuple[str, ...]:
         """Names of the tensors of the flat vector, in order."""
         buffers = set(self.buffers)
@@ -168,18 +201,23 @@ class Checkpoint:
     @cached_property
     def buffers(self) -> tuple[str, ...]:
         """Names of the buffers that are merged, in the order of the vector."""
-        if self.known_buffers is None:
+        if self.known is None:
             return ()
         return tuple(name for name in self._floats if self._is_buffer(name))
 
     @cached_property
-    def own_buffers(self) -> tuple[str, ...]:
-        """Names of those buffers, within a part, that are not of torch's own modules."""
-        return tuple(self._locations[name][2] for name in self.buffers if not self._is_torchs(name))
+    def used_knowledge(self) -> Known | None:
+        """What is known of the tensors as far as it matters, in a form to be recorded."""
+        if self.known is None:
+            return None
+        own = (self._locations[name][2] for name in self.buffers if not self._is_torchs(name))
+        inside = {name: self._locations[name][2] for name in (*self.aliases, *self._floats)}
+        ties = {inside[name]: inside[first] for name, first in self.aliases.items()}
+        return Known(frozenset(own), ties)
 
     def _is_buffer(self, name: str) -> bool:
-        known = self._locations[name][2] in (self.known_buffers or ())
-        return known or self._is_torchs(name)
+        known = (self.known or NOTHING_KNOWN).buffers
+        return self._locations[name][2] in known or self._is_torchs(name)
 
     def _is_torchs(self, name: str) -> bool:
         """Return whether a tensor is a buffer of torch's own modules, by its name."""
@@ -197,15 +235,16 @@ class Checkpoint:
             and self.entry(name).size
             and not _is_constant(name, self.entry(name))
             and name not in self.tied
+            and name not in self.aliases
         ]
-        if self.known_buffers is None:
+        if self.known is None:
             found = [name for name in found if not STATISTICS.search(name)]
         return tuple(sorted(found, key=sort_key))
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self._floats, *self.tied}
+        merged = {*self._floats, *self.tied, *self.aliases}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -272,7 +311,7 @@ def scan(
     source: str | Path,
     components: Sequence[str] | None,
     problems: Collector,
-    known_buffers: frozenset[str] | None = frozenset(),
+    known: Known | None = NOTHING_KNOWN,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
@@ -293,7 +332,7 @@ def scan(
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
-    return Checkpoint(str(source), path, kind, parts, known_buffers)
+    return Checkpoint(str(source), path, kind, parts, known)
 
 
 def _open_parts(

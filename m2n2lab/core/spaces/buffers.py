@@ -7,9 +7,9 @@ would scale variances:
 
 Here w is the mix, c the split, and i_b the place of the buffer in the flat vector: the index of the
 last parameter of its module or, if that has none, of the modules before it (in checkpoints, whose
-order is that of names, of the tensors before it). Entries in which A and
-B are equal stay as they are. Integer and bool buffers are A's. None of them is part of the vector
-whose angle ω is measured, and none is mutated.
+order is that of names, of the tensors before it). Entries in which A and B are equal stay as they
+are. Integer and bool buffers are A's. None of them is part of the vector whose angle ω is measured,
+and none is mutated.
 
 Only buffers in the state dict count: others (``persistent=False``) stay those of seed 0.
 """
@@ -123,7 +123,10 @@ class BufferLayout:
         Raises:
             InputError: there are more or fewer, or an entry is NaN, infinite or beyond the dtype.
         """
-        sizes = sum(self._sizes), sum(d.itemsize * prod(shape) for d, shape in self.carried.values())
+        sizes = (
+            sum(self._sizes),
+            sum(d.itemsize * prod(shape) for d, shape in self.carried.values()),
+        )
         if (merged.shape, carried.shape) != ((sizes[0],), (sizes[1],)):
             raise InputError(
                 f"The buffers of {name} must have {sizes[0]:,} entries to merge and {sizes[1]:,} "

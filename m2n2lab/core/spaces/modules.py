@@ -118,7 +118,9 @@ def _is_quantised(value: Any) -> bool:
     """Return whether an entry of a state dict has quantised weights, packed or not."""
     if isinstance(value, tuple | list):  # weight and bias, as packed by torch.ao
         return any(map(_is_quantised, value))
-    return isinstance(value, torch.ScriptObject) or (isinstance(value, Tensor) and value.is_quantized)
+    return isinstance(value, torch.ScriptObject) or (
+        isinstance(value, Tensor) and value.is_quantized
+    )
 
 
 def _is_integer(parameter: Tensor) -> bool:

@@ -17,8 +17,9 @@ RecalibrationData: TypeAlias = Iterable[Any] | Callable[[nn.Module], object]
 
 
 class Recalibration:
-    """Forward passes in which only BatchNorm layers learn: the mean over batches of their
-    statistics replaces what they had.
+    """Forward passes in which only BatchNorm layers learn.
+
+    The mean over batches of their statistics replaces what they had.
 
     Args:
         data: batches, or a function (see ``DenseSpace``).

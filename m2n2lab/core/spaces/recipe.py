@@ -52,9 +52,7 @@ class Recipe:
     coef: NDArray[np.float64]
     buffers: Recipe | None
 
-    def __init__(
-        self, breaks: ArrayLike, coef: ArrayLike, buffers: Recipe | None = None
-    ) -> None:
+    def __init__(self, breaks: ArrayLike, coef: ArrayLike, buffers: Recipe | None = None) -> None:
         cuts = _cuts("breaks", breaks)
         table = _table("coef", coef, len(cuts) - 1)
         cuts.flags.writeable = table.flags.writeable = False

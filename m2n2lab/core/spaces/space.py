@@ -212,7 +212,7 @@ class DenseSpace:
             self._check_architecture(model, name)
             parts = [_flat(p.detach().reshape(-1)) for p in model.parameters()]
             values = np.concatenate(parts)
-            buffers = self.buffers and self.buffers.read(model, name)
+            buffers = None if self.buffers is None else self.buffers.read(model, name)
         else:
             values, buffers = self._unpack(model, name)
         if len(values) != self.size:
@@ -242,7 +242,8 @@ class DenseSpace:
                 f"{self.buffers.first_name!r}, but {name} is weights alone; give a module, or the "
                 f"genome Vector(values, space.merge_buffers(a, b, edges, mixes))."
             )
-        return values, self.buffers.checked(*(np.asarray(model[k]) for k in Buffers._fields), name)
+        merged, carried = (np.asarray(model[field]) for field in Buffers._fields)
+        return values, self.buffers.checked(merged, carried, name)
 
     def _check_architecture(self, model: nn.Module, name: str) -> None:
         if self.module is not None:

@@ -111,7 +111,9 @@ BUILDS = {
     "InstanceNorm": lambda: nn.Sequential(
         nn.Linear(8, 6), nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, track_running_stats=True)
     ),
-    "spectral norm": lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(8, 8)), nn.ReLU()),
+    "spectral norm": lambda: nn.Sequential(
+        parametrizations.spectral_norm(nn.Linear(8, 8)), nn.ReLU()
+    ),
     "orthogonal": lambda: parametrizations.orthogonal(nn.Linear(8, 8)),
     "weight norm": lambda: parametrizations.weight_norm(nn.Linear(8, 8)),
     "LayerNorm": lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8)),
@@ -357,7 +359,10 @@ def integers():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: nn.utils.weight_norm(nn.Linear(8, 3)), "'weight' of seed 0 is computed from others"),
+        (
+            lambda: nn.utils.weight_norm(nn.Linear(8, 3)),
+            "'weight' of seed 0 is computed from others",
+        ),
         (lambda: nn.LazyLinear(3), "'weight' of seed 0 is lazy"),
         (lambda: nn.Linear(8, 3, device="meta"), "'weight' of seed 0 is on the meta device"),
         (nn.ReLU, "seed 0, a ReLU, has none"),
