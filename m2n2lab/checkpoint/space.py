@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.inner_products import Gram
@@ -22,7 +22,9 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of
 from m2n2lab.core.spaces.slerp import angle, split_point
+from m2n2lab.core.spaces.space import check_stretches
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -195,15 +197,9 @@ class CheckpointSpace:
         Raises:
             InputError: ``edges`` do not run from 0 to N, or there is not one mix per stretch.
         """
+        check_stretches(edges, len(mixes), self.size)
         ends = np.asarray(edges)
-        runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
-        if not runs or (ends[0], ends[-1]) != (0, self.size) or len(mixes) != len(ends) - 1:
-            raise InputError(
-                f"edges must be non-decreasing integers from 0 to {self.size} with a mix for each "
-                f"stretch between them, got {list(edges)} with {len(mixes)} mixes; give one edge "
-                f"more than mixes."
-            )
-        buffers = self._merge_buffers(a, b, ends, mixes)
+        buffers = self._blend_buffers([a, b], edges, linear_shares(mixes))
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
@@ -218,16 +214,49 @@ class CheckpointSpace:
         ]
         return a.combine(b, cuts, factors).with_buffers(buffers)
 
-    def _merge_buffers(
-        self, a: Recipe, b: Recipe, edges: NDArray[Any], mixes: Sequence[float]
+    def _blend_buffers(
+        self, genomes: Sequence[Recipe], edges: Sequence[int], shares: Floats
     ) -> Recipe | None:
-        """Return the recipe of a child's buffers, by lerp with the mix of each buffer's stretch."""
-        if a.buffers is None or b.buffers is None:
+        """Return the recipe of a child's buffers with shares (E, K) of genomes (K,)."""
+        found = [genome.buffers for genome in genomes if genome.buffers is not None]
+        if len(found) < len(genomes):
             return None
-        stretch = np.searchsorted(edges, self.plan.places, side="right") - 1
-        shares = np.clip(np.asarray(mixes, float), 0.0, 1.0)[stretch]
-        factors = np.column_stack((1.0 - shares, shares))
-        return a.buffers.combine(b.buffers, self.plan.buffers.offsets, factors)
+        rows = shares_at(edges, shares, self.plan.places)
+        return Recipe.blend(found, self.plan.buffers.offsets, rows)
+
+    def blend(
+        self,
+        genomes: Sequence[Recipe],
+        edges: Sequence[int],
+        factors: ArrayLike,
+        shares: Floats | None = None,
+    ) -> Recipe:
+        """Return Σ_k f_ek · recipe_k on each stretch e.
+
+        Args:
+            genomes: (K,) recipes.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            factors: (E, K).
+            shares: (E, K) of their buffers; by default ``shares_of`` the factors.
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, or there is not one row of factors per
+                stretch.
+        """
+        table = np.asarray(factors, np.float64)
+        check_stretches(edges, len(table), self.size)
+        of_buffers = shares_of(table) if shares is None else shares
+        child = Recipe.blend(genomes, edges, table)
+        return child.with_buffers(self._blend_buffers(genomes, edges, of_buffers))
+
+    def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
+        """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
+        starts = [start for start, _ in ranges], [stop for _, stop in ranges]
+        first, last = (np.searchsorted(self._offsets, indices) for indices in starts)
+        inside = np.zeros(len(self._offsets) - 1, bool)
+        for i, j in zip(first.tolist(), last.tolist(), strict=True):
+            inside[i:j] = True
+        return angle(*self._products(a, b)[:, inside].sum(axis=1).tolist())
 
     def mutate(self, genome: Recipe, sigma: float, seed: int, decay: float = 0.0) -> Recipe:
         """Refuse: noise on every weight cannot be written as a recipe.

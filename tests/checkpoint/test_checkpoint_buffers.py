@@ -99,6 +99,23 @@ def test_statistics_stay_between_the_parents_beyond_their_weights():
     assert child.buffers.coef.tolist() == [[0.0, 1.0]]
 
 
+@pytest.mark.parametrize("granularity", ["model", "tensor"])
+@pytest.mark.parametrize("crossover", ["slerp", "lerp", "per-layer", "task-arithmetic"])
+def test_groups_have_the_buffers_of_their_modules(crossover, granularity):
+    space = CheckpointSpace(*halves(), module=network(), granularity=granularity)
+    groups = {"norm": "1.*", "rest": "*"}
+    evolver = Evolver(task(), space, rng=0, crossover=crossover, groups=groups)
+    place = space.plan.places[0]
+    for _ in range(5):
+        proposal = evolver.ask(parents=(0, 1))
+        (t,) = (share for i, j, share, _ in evolver.inheritance(proposal) if i <= place < j)
+        child = evolver.breed(proposal)
+        assert child.buffers.coef == pytest.approx(np.array([[1 - t, t]]))
+    frozen = Evolver(task(), space, rng=0, crossover=crossover, freeze="1.*")
+    child = frozen.breed(frozen.ask(parents=(1, 0)))
+    assert child.buffers.coef.tolist() == [[1.0, 0.0]]
+
+
 # -- which tensors are buffers ---------------------------------------------------------------------
 
 

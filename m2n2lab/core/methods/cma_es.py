@@ -53,6 +53,7 @@ class CmaEs(Evolver):
     """
 
     method = "cma-es"
+    own_operators = ("crossover", "mate", "replacement", "mutation", "warmup", "groups")
     lowest_leaves = False  # every child's mean score updates the distribution
     saves = False
 

@@ -9,7 +9,8 @@ Here w is the mix, c the split, and i_b the place of the buffer in the flat vect
 last parameter of its module or, if that has none, of the modules before it (in checkpoints, whose
 order is that of names, of the tensors before it). Entries in which A and B are equal stay as they
 are. Integer and bool buffers are A's. None of them is part of the vector whose angle ω is measured,
-and none is mutated.
+and none is mutated. Sums of several models that are no SLERP have buffers with ``shares_of`` their
+factors.
 
 Only buffers in the state dict count: others (``persistent=False``) stay those of seed 0.
 """
@@ -25,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m2n2lab.utils.arrays import Reals
+from m2n2lab.core.spaces.shares import shares_at
+from m2n2lab.utils.arrays import Floats, Reals
 from m2n2lab.utils.errors import InputError
 
 _NO_BYTES = np.empty(0, np.uint8)
@@ -145,24 +147,24 @@ class BufferLayout:
             )
         return Buffers(values, carried.astype(np.uint8))
 
-    def merge(
-        self, a: Buffers, b: Buffers, edges: Sequence[int], mixes: Sequence[float]
-    ) -> Buffers:
-        """Return the buffers of a child.
+    def merge(self, models: Sequence[Buffers], edges: Sequence[int], shares: Floats) -> Buffers:
+        """Return the buffers of a child, whose integer and bool ones are the first model's.
 
         Args:
-            a: buffers of parent A.
-            b: buffers of parent B.
+            models: (K,) buffers.
             edges: (E+1,) non-decreasing indices of the flat vector, from 0 to N.
-            mixes: (E,) share of B on each stretch between them; cut to [0, 1].
+            shares: (E, K) of each model on the stretches between them.
         """
-        stretch = np.searchsorted(np.asarray(edges), self.places, side="right") - 1
-        shares = np.clip(np.asarray(mixes, float), 0.0, 1.0)[stretch]
-        t = np.repeat(shares, self._sizes).astype(self.dtype)
-        x, y = a.merged, b.merged
-        with np.errstate(invalid="ignore"):  # infinite entries, which are equal in A and B
-            merged: Reals = np.where(x == y, x, (1 - t) * x + t * y)
-        return Buffers(merged, a.carried)
+        rows = np.repeat(shares_at(edges, shares, self.places), self._sizes, axis=0)  # (M, K)
+        first = models[0].merged
+        total = np.zeros(len(first))
+        equal = np.ones(len(first), bool)
+        with np.errstate(invalid="ignore"):  # infinite entries, which are equal
+            for column, model in zip(rows.T, models, strict=True):
+                total += column * model.merged
+                equal &= model.merged == first
+        merged: Reals = np.where(equal, first, total.astype(self.dtype))
+        return Buffers(merged, models[0].carried)
 
     def mean(self, models: Sequence[Buffers]) -> Buffers:
         """Return the mean of floating-point buffers, and the others of the first model."""

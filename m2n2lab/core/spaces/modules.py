@@ -75,7 +75,7 @@ def copied(module: nn.Module, name: str) -> nn.Module:
                 raise InputError(
                     f"A module must hold its weights as parameters, but "
                     f"{'.'.join(filter(None, (path, key)))!r} of {name} is computed from others, "
-                    f"as by the old torch.nn.utils.weight_norm; use those in "
+                    f"as by the old torch.nn.utils.weight_norm or by pruning; use "
                     f"torch.nn.utils.parametrizations, or remove it first."
                 )
     try:

@@ -265,6 +265,49 @@ def test_every_method_scores_members_with_their_own_buffers(method, tmp_path):
         assert graded.evaluate(fresh).mean() == pytest.approx(member.score, abs=1e-7)
 
 
+CROSSOVERS = ["slerp", "splits", "lerp", "per-layer", "task-arithmetic", "ties", "dare"]
+
+
+@pytest.mark.parametrize("crossover", CROSSOVERS)
+@pytest.mark.parametrize(
+    "parts", [{}, {"groups": {"norm": "1.*", "rest": "*"}}, {"freeze": "1.*"}, {"exclude": "1.*"}]
+)
+def test_every_crossover_merges_buffers_with_the_weights_of_their_module(crossover, parts):
+    build = BUILDS["BatchNorm"]
+    graded = tasks.from_function(right, points=20, graded=True)
+    models = [drawn(build, seed) for seed in range(3)]
+    evolver = Evolver(graded, models, rng=0, crossover=crossover, **parts)
+    seeds = [seed.buffers.merged for seed in evolver.space.seeds]
+    for _ in range(4):
+        proposal = evolver.ask(parents=(1, 2))
+        child = evolver.breed(proposal).buffers.merged
+        if "freeze" in parts:
+            assert np.array_equal(child, seeds[0])
+        elif "exclude" in parts:
+            assert np.array_equal(child, seeds[1])
+        else:
+            low, high = np.minimum(*seeds[1:]), np.maximum(*seeds[1:])
+            assert (child >= low - 1e-6).all()
+            assert (child <= high + 1e-6).all()
+            assert not np.array_equal(child, seeds[1])
+        evolver.tell(proposal)
+
+
+@pytest.mark.parametrize("crossover", ["slerp", "lerp"])
+@pytest.mark.parametrize("groups", [None, {"norm": "1.*", "rest": "*"}])
+def test_buffers_have_the_share_of_b_at_their_place(crossover, groups):
+    graded = tasks.from_function(right, points=20, graded=True)
+    models = [drawn(BUILDS["BatchNorm"], seed) for seed in (0, 1)]
+    evolver = Evolver(graded, models, rng=0, crossover=crossover, groups=groups)
+    a, b = (seed.buffers.merged for seed in evolver.space.seeds)
+    (place, _) = evolver.space.buffers.places
+    for _ in range(5):
+        proposal = evolver.ask(parents=(0, 1))
+        (t,) = (share for i, j, share, _ in evolver.inheritance(proposal) if i <= place < j)
+        merged = evolver.breed(proposal).buffers.merged
+        assert merged == pytest.approx((1 - t) * a + t * b, abs=1e-6)
+
+
 # -- recalibration ---------------------------------------------------------------------------------
 
 
