@@ -234,6 +234,14 @@ class Parts:
         self.frozen = Group("frozen", layout, sorted(frozen)) if frozen else None
         self.size = layout.size
 
+    def beside(self) -> list[tuple[int, int, str]]:
+        """Return what the proposal's split does not move: first index, end, and the reason."""
+        _, *others = self.groups
+        reasons = [(group, f"group {group.name}: a split of its own") for group in others]
+        reasons += [(self.untouched, "stays as in A")] if self.untouched else []
+        reasons += [(self.frozen, "stays as in the first seed")] if self.frozen else []
+        return sorted((i, j, reason) for group, reason in reasons for i, j in group.ranges)
+
     def cuts(self, proposal: Proposal) -> list[Cut]:
         """Return split and mix of each group: the proposal's for the first, else from its seed.
 
