@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -213,6 +214,16 @@ def test_seeds_of_different_dtypes_are_merged_with_their_buffers():
     space.save(space.merge(*space.seeds, 0, 0.5), "out")
     a, b = trained(0)[1].running_mean, trained(1).bfloat16()[1].running_mean.float()
     torch.testing.assert_close(weights("out")["1.running_mean"], (a + b) / 2)
+
+
+def test_a_space_in_another_process_knows_the_same_buffers():
+    paths = [saved(Custom(seed), f"{seed}.safetensors") for seed in (1, 2)]
+    space = CheckpointSpace(*paths, module=Custom(3))
+    again = cloudpickle.loads(cloudpickle.dumps(space))
+    assert again.plan.buffers.shapes == space.plan.buffers.shapes
+    child = space.merge(*space.seeds, 7, 0.25)
+    level = space.materialise(child).level
+    assert torch.equal(again.materialise(again.genome(space.pack(child))).level, level)
 
 
 # -- tensors under two names -----------------------------------------------------------------------

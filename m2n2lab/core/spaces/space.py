@@ -241,8 +241,9 @@ class DenseSpace:
         if not packed:
             raise InputError(
                 f"A model must have the buffers that seed 0 has, such as "
-                f"{self.buffers.first_name!r}, but {name} is weights alone; give a module, or the "
-                f"genome Vector(values, space.merge_buffers(a, b, edges, mixes))."
+                f"{self.buffers.first_name!r}, but {name} is weights alone; give a module or, in a "
+                f"merge of your own, Vector(values, self.merge_buffers(a, b, edges, mixes)) of "
+                f"m2n2lab.core.spaces."
             )
         merged, carried = (np.asarray(model[field]) for field in Buffers._fields)
         return values, self.buffers.checked(merged, carried, name)
