@@ -208,6 +208,17 @@ def test_statistics_keep_their_dtype_where_another_is_asked_for_the_weights():
     assert torch.equal(out["1.running_var"], trained(1)[1].running_var)
 
 
+def test_buffers_that_are_equal_in_all_seeds_stay_bit_for_bit():
+    a, b = trained(0).double(), trained(1).double()
+    same = torch.rand(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for model in (a, b):
+        model[1].running_mean.copy_(same)
+    space = CheckpointSpace(saved(a, "a.safetensors"), saved(b, "b.safetensors"))
+    for mix in np.linspace(0.0, 1.0, 20):
+        space.save(space.merge(*space.seeds, 0, float(mix)), f"{mix}")
+        assert torch.equal(weights(f"{mix}")["1.running_mean"], same)
+
+
 def test_seeds_of_different_dtypes_are_merged_with_their_buffers():
     paths = [saved(trained(0), "a.safetensors"), saved(trained(1).bfloat16(), "b.safetensors")]
     space = CheckpointSpace(*paths)

@@ -179,11 +179,12 @@ def test_variances_stay_between_those_of_the_parents(mix, split):
     assert (child <= np.maximum(a, b) + 1e-6).all()
 
 
-def test_equal_buffers_stay_bit_for_bit_and_integers_are_those_of_a():
+@pytest.mark.parametrize("mix", [0.0, 1 / 3, 1.0])
+def test_equal_buffers_stay_bit_for_bit_and_integers_are_those_of_a(mix):
     a, b = drawn(Odd, 0), drawn(Odd, 1)
     b.low.copy_(a.low)
     space = DenseSpace([a, b])
-    child = space.materialise(space.merge(space.seeds[1], space.seeds[0], 40, 1 / 3))
+    child = space.materialise(space.merge(space.seeds[1], space.seeds[0], 40, mix))
     assert torch.equal(child.low, a.low)
     assert torch.equal(child.mask, a.mask)
     for name in ("order", "flags", "small"):
@@ -306,6 +307,16 @@ def test_buffers_have_the_share_of_b_at_their_place(crossover, groups):
         (t,) = (share for i, j, share, _ in evolver.inheritance(proposal) if i <= place < j)
         merged = evolver.breed(proposal).buffers.merged
         assert merged == pytest.approx((1 - t) * a + t * b, abs=1e-6)
+
+
+def test_cma_es_keeps_the_mean_buffers_of_the_point_it_starts_from():
+    graded = tasks.from_function(right, points=20, graded=True)
+    models = [drawn(BUILDS["BatchNorm"], seed) for seed in (0, 1)]
+    evolver = make_evolver("cma-es", graded, models, rng=0)
+    child = evolver.space.materialise(evolver.breed(evolver.ask()))
+    for name in ("running_mean", "running_var"):
+        mean = sum(getattr(model[1], name) for model in models) / 2
+        torch.testing.assert_close(getattr(child[1], name), mean)
 
 
 # -- recalibration ---------------------------------------------------------------------------------
