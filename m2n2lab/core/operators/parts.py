@@ -264,6 +264,13 @@ class Parts:
             child = crossover(child, b, own, GroupView(space, group), rng)
         return self._with(child, space.seeds[0], self.frozen, space)
 
+    def merge(self, a: Any, b: Any, mixes: Sequence[float], space: Any) -> Any:
+        """Return the SLERP of A and B with a mix for each group, without a split."""
+        child = a
+        for group, mix in zip(self.groups, mixes, strict=True):
+            child = GroupView(space, group).merge_stretches(child, b, [0, group.size], [mix])
+        return self._with(child, space.seeds[0], self.frozen, space)
+
     def _each(self, proposal: Proposal) -> Iterator[tuple[Group, Proposal, np.random.Generator]]:
         """Yield each group, the proposal with its own split and mix, and its random numbers."""
         for number, (group, cut) in enumerate(zip(self.groups, self.cuts(proposal), strict=True)):
