@@ -91,7 +91,7 @@ def test_the_past_is_what_the_store_replays(session, tiny, tmp_path):
             np.testing.assert_array_equal(part, other)
 
 
-@pytest.mark.parametrize("method", ["ga", "map-elites", "cma-es", "brute-force"])
+@pytest.mark.parametrize("method", ["ga", "map-elites", "cycle-qd", "cma-es", "brute-force"])
 def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
     def make():
         return make_evolver(method, tiny, tiny_seeds, rng=0)
