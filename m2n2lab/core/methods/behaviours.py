@@ -96,7 +96,9 @@ class Behaviours:
                 f"axes must be one (name, low, high) for each of the {len(own)} behaviours "
                 f"{behaviours!r}, got {len(given)}; add or leave out some."
             )
-        return cls(GroupMeans(groups), own if given is None else given, scaled=given is None)
+        # One scale fits all axes only if they have one end.
+        scaled = given is None and len({axis.high for axis in own}) == 1
+        return cls(GroupMeans(groups), own if given is None else given, scaled)
 
     def values(self, scores: Floats) -> tuple[float, ...]:
         """Return the behaviours (n,) of a model with scores (D,).
