@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,15 +51,13 @@ class CycleArchive(GridArchive):
 
     def elites(self, grid: int) -> dict[tuple[int, ...], int]:
         """Return the id of each elite of a grid, by cell."""
-        return self._elites(grid, self._member_values(), self._population.scale)
+        return self._elites(grid, self._population.scale)
 
-    def _elites(
-        self, grid: int, values: Mapping[int, Values], scale: float
-    ) -> dict[tuple[int, ...], int]:
-        found: dict[tuple[int, ...], int] = {}
-        for id, mine in values.items():  # oldest first
-            cell = _without(self._cell(mine, scale), grid)
-            if cell not in found or values[found[cell]][grid] < mine[grid]:
+    def _elites(self, grid: int, scale: float) -> dict[tuple[int, ...], int]:
+        values, found = self._member_values(), dict[tuple[int, ...], int]()
+        for id, whole in self._member_cells(scale).items():  # oldest first
+            cell = _without(whole, grid)
+            if cell not in found or values[found[cell]][grid] < values[id][grid]:
                 found[cell] = id
         return found
 
@@ -70,7 +68,7 @@ class CycleArchive(GridArchive):
         self._child = child = self.behaviours.values(population.scores[population.spare])
         whole = self._cell(child, scale)
         grids = [(self.turn + k) % len(child) for k in range(len(child))]
-        elites = {k: self._elites(k, values, scale) for k in grids}
+        elites = {k: self._elites(k, scale) for k in grids}
         rivals = {k: elites[k].get(_without(whole, k)) for k in grids}
         won = [k for k, id in rivals.items() if id is None or child[k] > values[id][k]]
         if not won:

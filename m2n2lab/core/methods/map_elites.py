@@ -40,6 +40,7 @@ class GridArchive(Archive):
     ) -> None:
         self.behaviours, self.sides = behaviours, tuple(sides)
         self._values: dict[int, tuple[float, ...]] = {}  # behaviours of the members, by id
+        self._cells: tuple[float, dict[int, tuple[int, ...]]] = (top, {})  # on a scale, by id
         super().__init__(points, self.cells_of(self.sides), alpha=0.0, top=top)
 
     @staticmethod
@@ -74,16 +75,27 @@ class GridArchive(Archive):
         }
         return self._values
 
+    def _member_cells(self, scale: float) -> dict[int, tuple[int, ...]]:
+        """Return the cells of the members by id, each computed once for a scale."""
+        known_scale, known = self._cells
+        known = known if scale == known_scale else {}
+        cells = {
+            id: known.get(id) or self._cell(values, scale)
+            for id, values in self._member_values().items()
+        }
+        self._cells = scale, cells
+        return cells
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue as ``Archive.load_state_dict``; values by id of the old members are dropped."""
-        self._values = {}
+        """Continue as ``Archive.load_state_dict``; all that is known of old members is dropped."""
+        self._values, self._cells = {}, (self.top, {})
         super().load_state_dict(state)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
         """Accept a child if its cell is empty or its cell's worst member has a lower score."""
         population = self._population
         rows, scale = population.row_of, self._child_scale()
-        cells = {id: self._cell(values, scale) for id, values in self._member_values().items()}
+        cells = self._member_cells(scale)
         child = self.behaviours.values(population.scores[population.spare])
         mine = self._cell(child, scale)
         rivals = [rows[id] for id, cell in cells.items() if cell == mine]
