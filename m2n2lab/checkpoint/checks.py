@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.checkpoint import (
+    EMBEDDINGS,
+    HEADS,
+    NOTHING_KNOWN,
+    Checkpoint,
+    Known,
+    Part,
+    scan,
+    sort_key,
+)
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
@@ -91,6 +100,7 @@ def preflight(
     variant: str | None = None,
     trust_remote_code: bool = False,
     out: str | Path | None = None,
+    known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -106,6 +116,7 @@ def preflight(
         trust_remote_code: whether the class of a pipeline may be code of its own repository;
             otherwise its counterpart in diffusers is used.
         out: folder that the result will be written to; checked as well if given.
+        known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -121,7 +132,7 @@ def preflight(
     opened, broken = list[Checkpoint](), set[int]()
     for name, source in zip(sources, unpacked, strict=True):
         own = Collector()
-        seed = scan(source, components, own, variant)
+        seed = scan(source, components, own, known, variant)
         problems.extend(own.found)
         if seed is not None:
             seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
@@ -175,9 +186,25 @@ def _plan(
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
+    buffers = {
+        name: base.entry(name).shape
+        for name in base.buffers
+        if all(name in seed.buffers for seed in seeds)
+    }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
+    # Statistics are few, and more exact than weights need to be.
+    dtypes |= {name: base.entry(name).dtype for name in buffers}
     rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype, variant, trust_remote_code)
+    return Plan(
+        seeds,
+        Layout(shapes),
+        dtypes,
+        rows,
+        dtype,
+        Layout(buffers),
+        variant=variant,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _compare_parts(
@@ -257,7 +284,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 def _compare_names(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> None:
-    mine, its = set(base.merged), set(other.merged)
+    mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
     if base.is_picture_file and other.is_picture_file:
         notes += _compare_parts_of_files(base, other)
         # All but the denoiser may be absent: the result keeps what the first file has.
@@ -333,22 +360,20 @@ def _compare_shapes(
     notes: list[str],
     cuts: dict[str, int],
 ) -> None:
-    shapes = other.layout.shapes
-    differ = [
-        name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
-    ]
+    shapes, expected = _shapes(other), _shapes(base)
+    differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     tables = [
         name
         for name in differ
         if (EMBEDDINGS.search(name) or HEADS.search(name))
-        and base.layout.shapes[name][1:] == shapes[name][1:]
+        and expected[name][1:] == shapes[name][1:]
     ]
-    common = min((min(base.layout.shapes[n][0], shapes[n][0]) for n in tables), default=None)
+    common = min((min(expected[n][0], shapes[n][0]) for n in tables), default=None)
     clash = disagreement(base, other, common)
     if clash and not tables:
         notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
     for name in tables:
-        mine, its = base.layout.shapes[name][0], shapes[name][0]
+        mine, its = expected[name][0], shapes[name][0]
         if vocab == "common" and not clash:
             rows = min(mine, its)
             cuts[name] = min(rows, cuts.get(name, rows))
@@ -371,12 +396,12 @@ def _compare_shapes(
         )
 
     def odd(name: str) -> Problem:
-        inputs = {base.layout.shapes[name][1:2], shapes[name][1:2]}
+        inputs = {expected[name][1:2], shapes[name][1:2]}
         inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
         return Problem(
             file=str(other.file(name)),
             tensor=name,
-            expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
+            expected=f"shape {expected[name]}, as in {base.id}",
             found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
             fix="merge two models for inpainting, or two that are not"
             if inpainting
@@ -384,6 +409,11 @@ def _compare_shapes(
         )
 
     _add_summarised(problems, [name for name in differ if name not in tables], odd)
+
+
+def _shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that are merged."""
+    return {name: seed.entry(name).shape for name in (*seed.merged, *seed.buffers)}
 
 
 def _add_summarised(
@@ -416,7 +446,7 @@ def _notes(plan: Plan) -> Iterable[str]:
     }
     if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
         dtypes = ", ".join(f"{dtype} ({id})" for dtype, id in sorted(mixed.items()))
-        result = ", ".join(sorted(set(plan.dtypes.values())))
+        result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )

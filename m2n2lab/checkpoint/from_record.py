@@ -54,6 +54,7 @@ def rebuild(
         variant=record.variant,
         trust_remote_code=record.trust_remote_code,
         out=out,
+        known=record.known,
     )
     if found.plan is None:
         raise Problems(*found.problems)

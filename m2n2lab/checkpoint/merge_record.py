@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
 from m2n2lab.checkpoint.io.folder import (
     PICKLE_SUFFIXES,
     TRAINING_FILES,
@@ -51,6 +51,8 @@ class Record:
             encoders that were not merged.
         made: origin of the recipe as a sentence.
         maker: the program and version that first wrote it.
+        known: what the module said of the tensors (see ``Checkpoint``); ``None`` in recipes of
+            version 0.1 for models with buffers, which it did not merge.
         variant: the requested variant of the files, or ``None``.
         trust_remote_code: whether a pipeline's class of its own was kept.
     """
@@ -63,6 +65,7 @@ class Record:
     tokenizer: int
     made: str = ""
     maker: str = field(default_factory=lambda: f"m2n2lab {__version__}")
+    known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
 
@@ -89,6 +92,7 @@ class Record:
             vocab,
             tokenizer,
             made,
+            known=plan.base.used_knowledge,
             variant=plan.variant,
             trust_remote_code=plan.trust_remote_code,
         )
@@ -131,6 +135,7 @@ class Record:
             # Absent unless given, so that the bytes of all other merges stay as they were.
             **({} if self.variant is None else {"variant": self.variant}),
             **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **_known_json(self.known),
             "recipe": self.recipe.to_json(),
         }
         return {**fields, "check": _checksum(fields)}
@@ -181,6 +186,7 @@ class Record:
                 int(data["tokenizer"]),
                 str(data["made"]),
                 str(data["maker"]),
+                _known(data, recipe),
                 None if data.get("variant") is None else str(data["variant"]),
                 data.get("trust_remote_code") is True,
             )
@@ -197,6 +203,19 @@ class Record:
         return record
 
 
+def _known_json(known: Known | None) -> dict[str, Any]:
+    """Return what a module said of the tensors as plain values; nothing for most models."""
+    found = {"buffers": sorted(known.buffers), "ties": dict(known.ties)} if known else {}
+    return {key: value for key, value in found.items() if value}
+
+
+def _known(data: Mapping[str, Any], recipe: Recipe) -> Known | None:
+    ties = {str(name): str(first) for name, first in dict(data.get("ties", {})).items()}
+    if recipe.buffers is None and not ties:  # without buffers both versions do the same
+        return None
+    return Known(frozenset(map(str, data.get("buffers", ()))), ties)
+
+
 def _checksum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
@@ -208,9 +227,11 @@ def _indented(value: object) -> str:
 def _lines(recipe: Mapping[str, Any]) -> str:
     """Return a recipe's JSON with one line for each piece."""
     rows = ",\n      ".join(json.dumps(row) for row in recipe["coef"])
+    buffers = recipe.get("buffers")
+    more = "" if buffers is None else f',\n    "buffers": {json.dumps(buffers)}'
     return (
         f'{{\n    "size": {recipe["size"]},\n    "breaks": {json.dumps(recipe["breaks"])},\n'
-        f'    "coef": [\n      {rows}\n    ]\n  }}'
+        f'    "coef": [\n      {rows}\n    ]{more}\n  }}'
     )
 
 
