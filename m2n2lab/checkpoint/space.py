@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from m2n2lab.checkpoint.save import save
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.slerp import angle, split_point
+from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -41,7 +43,7 @@ class CheckpointSpace:
         space.save(child, "merged/")
 
     Args:
-        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
+        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -61,7 +63,7 @@ class CheckpointSpace:
 
     def __init__(
         self,
-        *seeds: str | Path,
+        *seeds: str | Path | Sequence[str | Path],
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
@@ -71,7 +73,9 @@ class CheckpointSpace:
         module: Any = None,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
+        sources: Any = seeds[0] if listed else seeds
+        found = preflight(sources, components=components, dtype=dtype, vocab=vocab)
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -259,6 +263,7 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
+        model = model.genome if isinstance(model, Member) else model
         packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
         recipe = Recipe(**model) if packed else model
         if not isinstance(recipe, Recipe):
@@ -272,6 +277,20 @@ class CheckpointSpace:
                 f"seeds, got {recipe.size:,} and {recipe.seeds}; use a recipe of these seeds."
             )
         return recipe
+
+    def model(self, genome: Recipe, device: str = "cpu") -> Any:
+        """Return a module or pipeline of the caller's own: loaded again, or a copy of the given.
+
+        Raises:
+            InputError: as ``materialise``; or there is no such device.
+        """
+        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+
+        if self._module is None:
+            return LiveModule(self.plan, load_module(self.plan, device)).set_weights(genome)
+        with self._loading:
+            module = copy.deepcopy(self._module)
+        return LiveModule(self.plan, module.to(checked_device(device))).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.

@@ -82,6 +82,7 @@ class CmaEs(Evolver):
             covariance = "full" if self.space.size <= MAX_FULL_COVARIANCE_WEIGHTS else "none"
         choose("covariance", covariance, ("none", "diagonal", "full"))
         start = np.mean([seed.values for seed in self.space.seeds], axis=0, dtype=np.float64)
+        self._normals: np.random.Generator = self.rng
         self._es = cma.CMAEvolutionStrategy(
             start,
             real_number("sigma0", sigma0, 1e-12),
@@ -92,13 +93,12 @@ class CmaEs(Evolver):
                 # From 300 weights on the library's default adapts the step size by comparing two
                 # solutions per generation, whose accuracies are too often equal: it vanishes.
                 "AdaptSigma": CMAAdaptSigmaCSA,
-                "randn": lambda *shape: self._normals.standard_normal(shape),
+                "randn": self._standard_normal,
                 "seed": float("nan"),  # leave NumPy's global generator alone
                 "verbose": -9,
             },
         )
         self.options |= {"sigma0": sigma0, "population": population, "covariance": covariance}
-        self._normals: np.random.Generator = self.rng
         self._population = population
         self._generation = 0  # number of the distribution
         self._solutions: list[Floats] = []  # of the current generation
@@ -107,6 +107,9 @@ class CmaEs(Evolver):
         self._costs: dict[int, float] = {}  # negated scores of this generation, by number
         self._drawn: dict[int, Floats] = {}  # extra solutions, and earlier ones that are not told
         self._expected: defaultdict[int, list[int]] = defaultdict(list)  # extras, by generation
+
+    def _standard_normal(self, *shape: int) -> Floats:
+        return self._normals.standard_normal(shape)
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
         if not self._solutions:

@@ -6,7 +6,7 @@ A *genome* is a space's representation of a model, opaque to the evolver.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.slerp import angle, split_point
-from m2n2lab.utils.errors import InputError, choose, device_name
+from m2n2lab.core.spaces.vectors import flat_vector, listed_models
+from m2n2lab.utils.errors import InputError, choose, described, device_name
 from m2n2lab.utils.files import write_atomically
 
 
@@ -124,11 +125,14 @@ class DenseSpace:
     same seed also gives the same models on any device.
 
     Args:
-        seeds: at least two models: vectors (N,) or (K, N), or torch modules of one architecture,
-            whose parameters in ``named_parameters`` order are the vector.
+        seeds: at least two models: vectors (N,) or (K, N), torch modules of one architecture, whose
+            parameters in ``named_parameters`` order are the vector, or their state dicts. Members
+            of another search count as vectors.
         layout: names and shapes along the vector; those of the modules by default.
         device: where models are scored, ``"cpu"`` or ``"cuda"``.
         dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
+        module: a module of the models' architecture, where none of the seeds is one; tasks score a
+            copy of it with a model's weights.
 
     Attributes:
         names: (K,) names of the seeds in views; empty by default.
@@ -144,28 +148,32 @@ class DenseSpace:
         layout: Layout | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        module: nn.Module | None = None,
     ) -> None:
         self.names: tuple[str, ...] = ()
         self.device = checked_device(device)
         self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
-        if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
+        seeds = listed_models(seeds)
+        if layout is not None and not isinstance(layout, Layout):
             raise InputError(
-                f"A merge needs at least two seeds in a list or a matrix, got "
-                f"{type(seeds).__name__}; list the models."
-            )
-        if len(seeds) < 2:
-            raise InputError(
-                f"A merge needs at least two seeds, got {len(seeds)}; add another model."
+                f"layout must be a Layout, got {described(layout)}; make one of names and shapes: "
+                f"m2n2lab.Layout({{'weight': (2, 3)}})."
             )
         self.module: nn.Module | None = None
-        first = seeds[0]
-        if isinstance(first, nn.Module):
+        if module is None:
+            module = next((seed for seed in seeds if isinstance(seed, nn.Module)), None)
+        if module is not None:
+            if not isinstance(module, nn.Module):
+                raise InputError(
+                    f"module must be a torch module, got {described(module)}; give one of the "
+                    f"seeds' architecture, or leave it out."
+                )
             # A copy, so that showing a child never changes the caller's model.
-            self.module = copy.deepcopy(first).to(self.device).eval()
-            layout = layout or Layout({n: p.shape for n, p in first.named_parameters()})
+            self.module = copy.deepcopy(module).to(self.device).eval()
+            layout = layout or Layout({n: p.shape for n, p in module.named_parameters()})
             self.size = layout.size
         else:
-            self.size = len(_flat(first))
+            self.size = len(flat_vector(_weights(seeds[0])))
         self.layout = layout or Layout({"vector": (self.size,)})
         if self.layout.size != self.size:
             raise InputError(
@@ -175,17 +183,24 @@ class DenseSpace:
         self.seeds = tuple(self.genome(seed, f"seed {i}") for i, seed in enumerate(seeds))
 
     def genome(self, model: Any, name: str = "the model") -> Vector:
-        """Return the genome of an external model (a copy of its weights).
+        """Return the genome of an external model (a copy of its weights), or of a member.
 
         Raises:
             InputError: the model has another size or architecture, or NaN or infinite weights.
         """
+        model = model.genome if isinstance(model, Member) else model
+        if isinstance(model, Vector):
+            if len(model.values) == self.size and model.values.dtype == self.dtype:
+                return model
+            model = model.values
+        if isinstance(model, Mapping) and self.module is not None:
+            model = self._loaded(model, name)
         if isinstance(model, nn.Module):
             self._check_architecture(model, name)
-            parts = [_flat(p.detach().reshape(-1)) for p in model.parameters()]
+            parts = [flat_vector(p.detach().reshape(-1)) for p in model.parameters()]
             values = np.concatenate(parts)
         else:
-            values = _flat(model)
+            values = flat_vector(model)
         if len(values) != self.size:
             raise InputError(
                 f"All models must have {self.size} parameters as seed 0 has, but {name} has "
@@ -200,6 +215,19 @@ class DenseSpace:
                 f"({self.layout.locate(int(bad[0]))}); repair or leave out this model."
             )
         return Vector(values)
+
+    def _loaded(self, state: Mapping[str, Any], name: str) -> nn.Module:
+        """Return a copy of the module with the tensors of a state dict."""
+        module = copy.deepcopy(self.module)
+        assert module is not None  # as its caller has checked
+        try:
+            module.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"A state dict must have the tensors of the {type(module).__name__}, but {name} "
+                f"does not ({' '.join(str(error).split())}); give one of the same architecture."
+            ) from error
+        return module
 
     def _check_architecture(self, model: nn.Module, name: str) -> None:
         expected = self.layout.shapes
@@ -283,6 +311,20 @@ class DenseSpace:
                 parameter.copy_(part)
         return self.module
 
+    def model(self, genome: Vector, device: str = "cpu") -> Any:
+        """Return a model of the caller's own: a module or, without modules, a tensor (N,).
+
+        Raises:
+            InputError: there is no such device.
+        """
+        own = copy.copy(self)
+        own.device = checked_device(device)
+        if self.module is None:
+            tensor: Tensor = own.materialise(genome)
+            return tensor.clone()
+        own.module = copy.deepcopy(self.module).to(own.device)
+        return own.materialise(genome)
+
     def pack(self, genome: Vector) -> Reals:
         """Return the vector (N,), of which the method ``genome`` makes an equal genome."""
         return genome.values
@@ -301,24 +343,10 @@ class DenseSpace:
         )
 
 
-def _flat(model: Any) -> NDArray[Any]:
-    """Return a vector-like model as a flat array."""
-    if isinstance(model, Tensor):
-        # NumPy has no bfloat16; float64 is kept, to be checked before it is rounded.
-        model = model.detach().cpu()
-        model = model.float() if model.dtype == torch.bfloat16 else model
-    array = np.asarray(model)
-    if array.dtype.kind == "c":
-        raise InputError(
-            f"Weights must be real numbers, got {array.dtype}; give real and imaginary parts as "
-            f"weights of their own, for example by torch.view_as_real."
-        )
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
-        raise InputError(
-            f"A model must be one flat vector of numbers or a torch module, got "
-            f"{type(model).__name__} of shape {array.shape}; flatten its weights."
-        )
-    return array
+def _weights(model: Any) -> Any:
+    """Return the vector of a member or its genome; other models as they are."""
+    genome = model.genome if isinstance(model, Member) else model
+    return genome.values if isinstance(genome, Vector) else genome
 
 
 def checked_device(name: str) -> torch.device:
