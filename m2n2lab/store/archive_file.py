@@ -55,8 +55,8 @@ class SavedArchive:
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), or modules where one was given, which ``Evolver`` takes as seeds; or recipes, which ``tell`` of
-            an evolver in the space of the same checkpoints takes.
+        models: (P,) vectors (N,), or modules where one was given, which ``Evolver`` takes as seeds;
+            or recipes, which ``tell`` of an evolver in the space of the same checkpoints takes.
         layout: names and shapes along a vector.
         about: method, task, step and maker, as plain values; for recipes also ``seeds``.
     """
@@ -136,7 +136,8 @@ def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArch
             then copies of it with the members' weights, to be scored by the same task.
 
     Raises:
-        InputError: ``module`` has another architecture, or the file does not exist, or holds no complete archive.
+        InputError: ``module`` has another architecture, or the file does not exist or holds no
+            complete archive.
     """
     path = file_path("path", path)
     try:
