@@ -378,7 +378,7 @@ BAD = {
         "9 is not in the archive; choose one of: 0, 1",
     ),
     "one parent": (lambda e: e.ask(parents=(0,)), r"two ids .* got \(0,\)"),
-    "a bare id": (lambda e: e.ask(parents=0.5), "two ids .* got 1"),
+    "a bare id": (lambda e: e.ask(parents=0.5), "two ids .* got 0.5"),
     "split above": (lambda e: e.ask(split=83), r"in \[0, 82\] .* got 83"),
     "split of floats": (lambda e: e.ask(split=3.0), "integer .* got 3.0"),
     "mix above": (lambda e: e.ask(mix=1.01), r"mix .* in \[0, 1\], got 1.01"),
