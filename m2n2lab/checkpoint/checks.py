@@ -31,7 +31,7 @@ from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import disagreement
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.errors import InputError, choose
+from m2n2lab.utils.errors import InputError, choose, described
 
 Vocabulary = Literal["refuse", "common"]
 
@@ -123,10 +123,21 @@ def preflight(
     """
     choose("way to treat vocabularies", vocab, ("refuse", "common"))
     wanted = None if dtype is None else _safetensors_dtype(dtype)
-    if isinstance(sources, (str, Path)) or len(sources) < 2:
+    if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
+        raise InputError(
+            f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
+            f"their paths."
+        )
+    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
         raise InputError(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
+    for source in sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(
+                f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
+                f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
+            )
     unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
