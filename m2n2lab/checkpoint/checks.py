@@ -5,23 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part, scan, sort_key
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
-from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
+from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.tokenizers import disagreement
+from m2n2lab.checkpoint.tokenizers import (
+    Tokens,
+    encoding_difference,
+    first_clash,
+    has_tokenizer,
+    read_tokens,
+    says_clash,
+)
+from m2n2lab.checkpoint.vocabulary import (
+    MODES,
+    CannotArrangeError,
+    Mode,
+    Vocabulary,
+    arrange,
+    end_tokens,
+)
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose
-
-Vocabulary = Literal["refuse", "common"]
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -81,8 +97,9 @@ def preflight(
     *,
     components: Sequence[str] | None = None,
     dtype: str | None = None,
-    vocab: Vocabulary = "refuse",
+    vocab: Mode = "refuse",
     out: str | Path | None = None,
+    progress: Progress = no_progress,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -91,13 +108,16 @@ def preflight(
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
-        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        vocab: for vocabularies that differ, ``"refuse"``, or merge the rows that all seeds have
+            and keep no others (``"common"``), all that any seed has (``"union"``) or those of
+            the ``"first"``.
         out: folder that the result will be written to; checked as well if given.
+        progress: called with the number of bytes of pickles converted since the last call.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
     """
-    choose("way to treat vocabularies", vocab, ("refuse", "common"))
+    choose("way to treat vocabularies", vocab, MODES)
     wanted = None if dtype is None else _safetensors_dtype(dtype)
     if isinstance(sources, (str, Path)) or len(sources) < 2:
         raise InputError(
@@ -108,7 +128,7 @@ def preflight(
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
         own = Collector()
-        seed = scan(source, components, own)
+        seed = scan(source, components, own, progress)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
@@ -117,17 +137,21 @@ def preflight(
     plan = None
     if len(opened) > 1:
         base, *others = opened
-        cuts: dict[str, int] = {}
+        comparable = [base]
+        tables = set[str]()
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
+                comparable.append(other)
                 _compare_names(base, other, problems)
-                _compare_shapes(base, other, vocab, problems, notes, cuts)
-        plan = _plan(tuple(opened), wanted, cuts)
+                tables |= _compare_shapes(base, other, problems)
+        arranged = _arrange(comparable, tables, vocab, problems, notes)
+        plan = _plan(tuple(opened), wanted, arranged)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
+        plan = replace(plan, notes=tuple(dict.fromkeys(notes)))
     if out is not None:
         _check_output(Path(out), plan, problems)
     if problems.found or len(opened) < len(sources):
@@ -145,17 +169,25 @@ def _safetensors_dtype(dtype: str) -> str:
     return known[choose("dtype for weights", name, known)]
 
 
-def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, int]) -> Plan:
+class _Arranged(NamedTuple):
+    """How tables of tokens are merged: the rows of those that differ, and disagreements."""
+
+    tables: frozenset[str] = frozenset()
+    rows: Vocabulary | None = None
+    clash: str | None = None
+
+
+def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, arranged: _Arranged) -> Plan:
     base = seeds[0]
+    common = arranged.rows.common if arranged.rows else 0
     everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
     shapes = {
-        name: (cuts[name], *shape[1:]) if name in cuts else shape
+        name: (common, *shape[1:]) if name in arranged.tables else shape
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
-    rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype)
+    return Plan(seeds, Layout(shapes), dtypes, arranged.rows, dtype, arranged.clash)
 
 
 def _compare_parts(
@@ -269,50 +301,17 @@ def _ties(seed: Checkpoint) -> bool:
     return False not in tied and any(map(EMBEDDINGS.search, seed.merged))
 
 
-def _compare_shapes(
-    base: Checkpoint,
-    other: Checkpoint,
-    vocab: Vocabulary,
-    problems: Collector,
-    notes: list[str],
-    cuts: dict[str, int],
-) -> None:
+def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) -> set[str]:
+    """Report tensors of different shape; return the tables of tokens that differ in their rows."""
     shapes = other.layout.shapes
     differ = [
         name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
     ]
-    tables = [
+    tables = {
         name
         for name in differ
-        if (EMBEDDINGS.search(name) or HEADS.search(name))
-        and base.layout.shapes[name][1:] == shapes[name][1:]
-    ]
-    common = min((min(base.layout.shapes[n][0], shapes[n][0]) for n in tables), default=None)
-    clash = disagreement(base, other, common)
-    if clash and not tables:
-        notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
-    for name in tables:
-        mine, its = base.layout.shapes[name][0], shapes[name][0]
-        if vocab == "common" and not clash:
-            rows = min(mine, its)
-            cuts[name] = min(rows, cuts.get(name, rows))
-            notes.append(
-                f"{name} has {mine:,} rows in {base.id} and {its:,} in {other.id}: the {rows:,} "
-                f"common rows are merged, the others left out."
-            )
-            continue
-        problems.add(
-            Problem(
-                file=str(other.file(name)),
-                tensor=name,
-                expected=f"a vocabulary of {mine:,} rows, as in {base.id}",
-                found=f"{its:,} rows" + (f", and {clash}" if clash else ""),
-                fix="use models with one tokenizer"
-                if clash
-                else f"keep the {min(mine, its):,} common rows with vocab='common' "
-                f"(--vocab common), or use models with one tokenizer",
-            )
-        )
+        if TABLES.search(name) and base.layout.shapes[name][1:] == shapes[name][1:]
+    }
 
     def odd(name: str) -> Problem:
         return Problem(
@@ -324,6 +323,166 @@ def _compare_shapes(
         )
 
     _add_summarised(problems, [name for name in differ if name not in tables], odd)
+    return tables
+
+
+# -- tables of tokens --------------------------------------------------------------------------
+
+
+def _arrange(
+    seeds: Sequence[Checkpoint],
+    differing: set[str],
+    vocab: Mode,
+    problems: Collector,
+    notes: list[str],
+) -> _Arranged:
+    """Decide which rows of the tables of tokens are merged, and report disagreements."""
+    base = seeds[0]
+    tokens = [_tokens(seed) for seed in seeds]
+    clash = _clash(seeds, tokens, notes)
+    if not differing and (clash is None or vocab == "refuse"):
+        if clash is not None:
+            notes.append(clash.note)
+        return _Arranged(clash=clash.found if clash else None)
+    tables = differing or {
+        name
+        for name in base.merged
+        if EMBEDDINGS.search(name) and all(name in seed.merged for seed in seeds)
+    }
+    sizes = [min((s.entry(n).shape[0] for n in tables if n in s.merged), default=0) for s in seeds]
+    every = tables | {
+        name
+        for name in base.merged
+        if TABLES.search(name)
+        and all(
+            name in seed.merged and seed.entry(name).shape[0] == size
+            for seed, size in zip(seeds, sizes, strict=True)
+        )
+    }
+    every = {name for name in every if all(name in seed.merged for seed in seeds)}
+    reason = None
+    if vocab != "refuse":
+        try:
+            rows = arrange(sizes, tokens, vocab)
+        except CannotArrangeError as error:
+            reason = str(error)
+        else:
+            notes += _says_rows(seeds, sorted(every, key=sort_key), rows)
+            other = clash if clash is not None and clash.at is None else None
+            notes += [other.note] if other else []
+            return _Arranged(frozenset(every), rows, other.found if other else None)
+    if not differing:
+        notes += [clash.note] if clash else []
+        return _Arranged(clash=clash.found if clash else None)
+    for seed, its in zip(seeds[1:], tokens[1:], strict=True):
+        _refuse_tables(base, seed, differing, tokens[0], its, reason, problems)
+    return _Arranged()
+
+
+class _Clash(NamedTuple):
+    """A disagreement of two tokenizers.
+
+    Attributes:
+        found: what they disagree on, and which they are.
+        note: the same as a sentence.
+        at: the id that stands for other tokens; ``None`` if texts are encoded differently.
+    """
+
+    found: str
+    note: str
+    at: int | None
+
+
+def _tokens(seed: Checkpoint) -> Tokens | None:
+    return read_tokens(seed.path) if seed.kind == "transformers" else None
+
+
+def _clash(
+    seeds: Sequence[Checkpoint], tokens: Sequence[Tokens | None], notes: list[str]
+) -> _Clash | None:
+    """Return the first disagreement of the seeds' tokenizers with the first one's."""
+    base, mine = seeds[0], tokens[0]
+    for seed, its in zip(seeds[1:], tokens[1:], strict=True):
+        if base.kind != "transformers" or seed.kind != "transformers":
+            continue
+        if not (has_tokenizer(base.path) and has_tokenizer(seed.path)):
+            continue
+        pair = f"The tokenizers of {base.id} and {seed.id}"
+        at = first_clash(mine, its) if mine and its else None
+        if at is not None and mine and its:
+            found = says_clash(mine, its, at)
+            return _Clash(f"{found} ({base.id} and {seed.id})", f"{pair} differ: {found}.", at)
+        try:
+            difference = encoding_difference(base.path, seed.path)
+        except (OSError, ValueError):
+            notes.append(
+                f"{pair} could not be compared by what they encode; see that they are the same."
+            )
+            continue
+        if difference is not None:
+            found = f"{difference} ({base.id} and {seed.id})"
+            return _Clash(found, f"{pair} differ: {difference}.", None)
+        if mine and its and (extra := mine.ids.keys() ^ its.ids.keys()):
+            listed = ", ".join(map(repr, sorted(extra)[:4])) + (" …" if len(extra) > 4 else "")
+            notes.append(f"{pair} differ in added tokens: only one of them has {listed}.")
+    return None
+
+
+def _says_rows(seeds: Sequence[Checkpoint], tables: Sequence[str], rows: Vocabulary) -> list[str]:
+    """Return a note for each table and seed whose rows differ from the first one's."""
+    base, further = seeds[0], rows.total - rows.common
+    rest = "the others left out"
+    if further:
+        rest = f"{further:,} further ones are kept from the seeds that have their tokens"
+    if rows.mode == "first" and further:
+        rest = f"the {further:,} further ones of {base.id} are kept"
+    return [
+        f"{name} has {rows.sizes[0]:,} rows in {base.id} and {size:,} in {seed.id}: the "
+        f"{rows.common:,} common rows are merged, {rest}."
+        for name in tables
+        for seed, size in zip(seeds[1:], rows.sizes[1:], strict=True)
+        if size != rows.sizes[0] or further or rows.common < size
+    ]
+
+
+def _refuse_tables(
+    base: Checkpoint,
+    other: Checkpoint,
+    tables: set[str],
+    mine: Tokens | None,
+    its: Tokens | None,
+    reason: str | None,
+    problems: Collector,
+) -> None:
+    """Report tables whose rows differ, with a way to merge them if there is one."""
+    for name in sorted(tables, key=sort_key):
+        if name not in other.merged:
+            continue
+        rows, found = base.layout.shapes[name][0], other.layout.shapes[name][0]
+        if rows == found:
+            continue
+        least = min(rows, found)
+        at = first_clash(mine, its, least) if mine and its else None
+        added = mine is not None and its is not None and at is not None
+        added = added and at >= max(mine.base, its.base)  # type: ignore[operator,union-attr]
+        clash = reason or (says_clash(mine, its, at) if mine and its and at is not None else None)
+        fix = "use models with one tokenizer"
+        if added and not reason:
+            fix = f"keep all tokens with vocab='union' (--vocab union), or {fix}"
+        elif clash is None:
+            fix = (
+                f"keep the {least:,} common rows with vocab='common' (--vocab common), all of them "
+                f"with 'union' or {base.id}'s with 'first', or {fix}"
+            )
+        problems.add(
+            Problem(
+                file=str(other.file(name)),
+                tensor=name,
+                expected=f"a vocabulary of {rows:,} rows, as in {base.id}",
+                found=f"{found:,} rows" + (f", and {clash}" if clash else ""),
+                fix=fix,
+            )
+        )
 
 
 def _add_summarised(
@@ -348,7 +507,14 @@ def _nothing_to_merge(base: Checkpoint) -> Problem:
 
 
 def _notes(plan: Plan) -> Iterable[str]:
-    """Yield remarks on dtypes and licences."""
+    """Yield remarks on conversions, settings, dtypes and licences."""
+    for seed in plan.seeds:
+        if seed.source is not None:
+            yield (
+                f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
+                f"converted once into {seed.path}."
+            )
+    yield from _differences_of_use(plan)
     mixed = {
         dtype: seed.id
         for seed in reversed(plan.seeds)
@@ -364,6 +530,54 @@ def _notes(plan: Plan) -> Iterable[str]:
     if len(set(licences.values())) > 1 or None in licences.values():
         stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
         yield f"The seeds' licences differ or are missing ({stated}); check which apply."
+
+
+def _differences_of_use(plan: Plan) -> Iterable[str]:
+    """Yield remarks on end tokens, chat templates and settings for generation that differ."""
+    base, *others = plan.seeds
+    if base.kind != "transformers":
+        return
+    mine = _use(base)
+    for seed in others:
+        its = _use(seed)
+        for what, own in mine.items():
+            if its[what] != own:
+                yield (
+                    f"{what} of {base.id} and {seed.id} differ"
+                    + (
+                        f": {_short(own)} and {_short(its[what])}"
+                        if what != "The chat templates"
+                        else ""
+                        if own and its[what]
+                        else ": only one of them has one"
+                    )
+                    + "."
+                )
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return (text[:80] + "…" if len(text) > 80 else text) or "none"
+
+
+def _use(seed: Checkpoint) -> dict[str, Any]:
+    """Return how a checkpoint is used: its end tokens, chat template and generation settings."""
+    about = read_json(seed.path / "tokenizer_config.json", Collector())
+    template: Any = about.get("chat_template")
+    with suppress(OSError, UnicodeDecodeError):
+        template = (seed.path / "chat_template.jinja").read_text(encoding="utf-8")
+    settings = read_json(seed.path / "generation_config.json", Collector())
+    others = {
+        key: value
+        for key, value in settings.items()
+        if not key.endswith("_token_id")
+        and key not in ("transformers_version", "_from_model_config")
+    }
+    return {
+        "The tokens that end an answer": end_tokens(seed),
+        "The chat templates": template,
+        "The settings for generation": dict(sorted(others.items())),
+    }
 
 
 def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:

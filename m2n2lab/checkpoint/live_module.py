@@ -15,6 +15,7 @@ from torch import Tensor
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.vocabulary import all_ends
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
@@ -43,6 +44,7 @@ class LiveModule:
         self.plan = plan
         self.model = model
         self._targets = dict(_targets(plan, model))
+        _add_ends(plan, model)
 
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
@@ -67,7 +69,7 @@ class LiveModule:
 
         jobs = [
             (name, *piece)
-            for name, size in self.plan.sizes.items()
+            for name, size in ((name, self.plan.elements(name)) for name in self.plan.sizes)
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
         self.model.recipe = None  # an interrupted model must not pass for a complete one
@@ -102,7 +104,7 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                 # Tensors of a model saved without its head have no prefix.
                 found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
                 tensor = next((value for value in found if value is not None), None)
-                shape = plan.layout.shapes[full]
+                shape = plan.shape(full)
                 if (
                     tensor is None
                     or tuple(tensor.shape) != shape
@@ -114,6 +116,17 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                         f"{got}; give the module that {plan.base.id} is loaded into."
                     )
                 yield full, tensor.detach()
+
+
+def _add_ends(plan: Plan, model: Any) -> None:
+    """Let the tokens that end an answer of any seed end those of the model."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None or plan.base.kind != "transformers":
+        return
+    own = settings.eos_token_id
+    listed = own if isinstance(own, list) else [] if own is None else [own]
+    ends = list(dict.fromkeys([*listed, *all_ends(plan)]))
+    settings.eos_token_id = ends or None
 
 
 def load_module(plan: Plan, device: str) -> Any:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
-from m2n2lab.checkpoint.io.folder import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.version import __version__
@@ -23,10 +24,6 @@ VERSION = 1
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_TOKENIZER = re.compile(
-    r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece).*"
-    r"|.*\.(model|tiktoken|spm|jinja)"
-)
 _SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
@@ -69,8 +66,7 @@ class Record:
         )
         pipeline = plan.base.kind == "diffusers"
         components = tuple(part.name for part in plan.base.parts) if pipeline else None
-        vocab = "refuse" if plan.rows is None else "common"
-        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made)
+        return cls(recipe, seeds, components, plan.dtype, plan.vocab, tokenizer, made)
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
         """Return the record with the SHA-256 of every file."""
@@ -215,8 +211,10 @@ def copied_files(plan: Plan, tokenizer: int) -> list[tuple[Path, str]]:
             and _is_copied(name := path.relative_to(base.path).as_posix(), merged)
         ]
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not _TOKENIZER.fullmatch(p.name)]
-    its = [p for p in _side_files(chosen) if chosen is not base and _TOKENIZER.fullmatch(p.name)]
+    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
+    its = [
+        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    ]
     return [(path, path.name) for path in (*mine, *its)]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
@@ -22,16 +26,20 @@ class Plan:
         seeds: the K checkpoints; the first is the base.
         layout: names and shapes along the flat vector (N,).
         dtypes: dtypes of the result's tensors by name, such as ``"BF16"``.
-        rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
-            if the seeds agree.
+        vocabulary: rows of tables of tokens if the seeds' vocabularies differ, or ``None``. The
+            flat vector has those common to all; further ones follow in the result.
         dtype: the requested dtype, or ``None`` for those of the base.
+        clash: on what the seeds' tokenizers disagree, or ``None``.
+        notes: remarks on the result.
     """
 
     seeds: tuple[Checkpoint, ...]
     layout: Layout
     dtypes: Mapping[str, str]
-    rows: int | None = None
+    vocabulary: Vocabulary | None = None
     dtype: str | None = None
+    clash: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def base(self) -> Checkpoint:
@@ -39,10 +47,14 @@ class Plan:
         return self.seeds[0]
 
     @property
-    def smallest(self) -> int:
-        """Number of the seed with fewest rows, whose tokenizer fits the common ones."""
-        totals = [sum(seed.entry(name).size for name in self.sizes) for seed in self.seeds]
-        return totals.index(min(totals))
+    def rows(self) -> int | None:
+        """Rows of the result's tables of tokens if vocabularies differ, or ``None``."""
+        return None if self.vocabulary is None else self.vocabulary.total
+
+    @property
+    def vocab(self) -> str:
+        """What is done with vocabularies that differ; ``"refuse"`` if they do not."""
+        return "refuse" if self.vocabulary is None else self.vocabulary.mode
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -57,10 +69,37 @@ class Plan:
             name: end - start for (name, start), end in zip(self.offsets.items(), ends, strict=True)
         }
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a merged tensor of the result, with rows that not all seeds have."""
+        shape = self.layout.shapes[name]
+        if self.vocabulary is None or name not in self._tables:
+            return shape
+        return (self.vocabulary.total, *shape[1:])
+
+    def elements(self, name: str) -> int:
+        """Return the number of elements of a merged tensor of the result."""
+        return math.prod(self.shape(name))
+
+    @cached_property
+    def _tables(self) -> frozenset[str]:
+        """Names of the tables of tokens whose rows differ."""
+        rows = self.vocabulary
+        assert rows is not None  # it is only asked for then
+        return frozenset(
+            name
+            for name, shape in self.layout.shapes.items()
+            if TABLES.search(name)
+            and shape[:1] == (rows.common,)
+            and all(
+                seed.entry(name).shape[0] == size
+                for seed, size in zip(self.seeds, rows.sizes, strict=True)
+            )
+        )
+
     def bytes(self, name: str) -> int:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.sizes:
-            return self.sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+            return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
         return self.base.entry(name).bytes
 
     @property
@@ -97,9 +136,18 @@ class Plan:
     def merge_into(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
+        Elements beyond the flat vector's are rows for tokens that not all seeds have.
+
         Raises:
             Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
         """
+        size = self.sizes[name]
+        if stop > size:
+            low = max(start, size)
+            self._merge_further_rows(recipe, name, low, stop, out[low - start :])
+            if start >= size:
+                return
+            out, stop = out[: size - start], size
         # Imported late: numba takes a second, and reading headers does not need it.
         from m2n2lab.checkpoint.kernels import blend
 
@@ -111,16 +159,45 @@ class Plan:
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)
-                dtype = next(name for name, held in DTYPES.items() if held == part.dtype)
-                raise Problems(
-                    Problem(
-                        file="the result",
-                        tensor=name,
-                        expected=f"numbers within the range of {dtype}",
-                        found=f"a larger one at element {low + (not_finite(part) or 0):,}",
-                        fix="choose a wider dtype for the output, such as bf16 or fp32",
-                    )
-                )
+                raise _too_large(name, low, part)
+
+    def _merge_further_rows(
+        self, recipe: Recipe, name: str, start: int, stop: int, out: Array
+    ) -> None:
+        """Write elements beyond those that all seeds have: rows of the seeds that have them.
+
+        Several seeds that have a row are averaged by their shares at the last common one.
+        """
+        from m2n2lab.checkpoint.kernels import blend  # late, as above
+
+        assert self.vocabulary is not None  # otherwise there are no such elements
+        width = math.prod(self.layout.shapes[name][1:])
+        last = self.offsets[name] + self.sizes[name] - 1
+        (_, _, coef), *_ = recipe.pieces(last, last + 1)
+        for run in self.vocabulary.runs:
+            low, high = run.start * width, (run.start + run.rows) * width
+            low, high = max(low, start), min(high, stop)
+            if low >= high:
+                continue
+            shares = [max(float(coef[seed]), 0.0) for seed, _ in run.owners]
+            if not sum(shares):
+                shares = [1.0] * len(shares)
+            sources = [
+                self.seeds[seed].array(name)[
+                    low + (first - run.start) * width : high + (first - run.start) * width
+                ]
+                for seed, first in run.owners
+            ]
+            used = [k for k, share in enumerate(shares) if share]
+            part = out[low - start : high - start]
+            weights = [shares[k] / sum(shares) for k in used]
+            if not blend([sources[k] for k in used], weights, part):
+                bad = [k for k in used if not_finite(sources[k]) is not None]
+                if bad:
+                    seed = self.seeds[run.owners[bad[0]][0]]
+                    at = low + (not_finite(sources[bad[0]]) or 0)
+                    raise Problems(_not_finite(seed.file(name), name, f"{at:,}"))
+                raise _too_large(name, low, part)
 
     def check_finite(self, name: str, start: int, stop: int) -> None:
         """Check that elements ``start..stop`` of a tensor are finite in all seeds.
@@ -132,15 +209,30 @@ class Plan:
         for seed, source in zip(self.seeds, self.sources(name, start, stop), strict=True):
             at = not_finite(source)
             if at is not None:
-                found.append(
-                    Problem(
-                        file=str(seed.file(name)),
-                        tensor=name,
-                        expected="finite numbers",
-                        found=f"NaN or infinity at element {start + at:,} "
-                        f"({self.layout.locate(self.offsets[name] + start + at)})",
-                        fix="repair this checkpoint or leave it out",
-                    )
-                )
+                where = self.layout.locate(self.offsets[name] + start + at)
+                found.append(_not_finite(seed.file(name), name, f"{start + at:,} ({where})"))
         if found:
             raise Problems(*found)
+
+
+def _not_finite(file: Path, name: str, where: str) -> Problem:
+    return Problem(
+        file=str(file),
+        tensor=name,
+        expected="finite numbers",
+        found=f"NaN or infinity at element {where}",
+        fix="repair this checkpoint or leave it out",
+    )
+
+
+def _too_large(name: str, low: int, part: Array) -> Problems:
+    dtype = next(name for name, held in DTYPES.items() if held == part.dtype)
+    return Problems(
+        Problem(
+            file="the result",
+            tensor=name,
+            expected=f"numbers within the range of {dtype}",
+            found=f"a larger one at element {low + (not_finite(part) or 0):,}",
+            fix="choose a wider dtype for the output, such as bf16 or fp32",
+        )
+    )

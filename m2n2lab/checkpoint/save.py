@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from m2n2lab.checkpoint.checks import output_conflict
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
-from m2n2lab.checkpoint.io.folder import STEMS
+from m2n2lab.checkpoint.io.folder import STEMS, read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
     PIECE_ELEMENTS,
@@ -33,14 +33,19 @@ from m2n2lab.checkpoint.io.parallel import (
     no_progress,
     run_in_threads,
 )
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.tokenizers import extend
+from m2n2lab.checkpoint.vocabulary import with_token_ids
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+
+MAX_OPEN_FILES = 64
+"""Files written at the same time: a process may open few, and large models have many."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +87,36 @@ def save(
     with _atomic_folder(out) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, _open(folder / plan.base.relative(file.path)))
+            (file, folder / plan.base.relative(file.path))
             for part in plan.base.parts
             for file in part.files
         ]
-        try:
-            draft = record.text  # as long as the complete one, thanks to its placeholders
-            pieces = [
-                piece for file, handle in files for piece in _lay_out(plan, file, handle, draft)
-            ]
-            run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
-            full = record.complete(plan, hashes.wait())
-            for file, handle in files:
+        draft = record.text  # as long as the complete one, thanks to its placeholders
+        for k in range(0, len(files), MAX_OPEN_FILES):
+            with ExitStack() as opened:
+                pieces = [
+                    piece
+                    for file, path in files[k : k + MAX_OPEN_FILES]
+                    for piece in _lay_out(plan, file, opened.enter_context(_open(path)), draft)
+                ]
+                run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
+        full = record.complete(plan, hashes.wait())
+        for file, path in files:
+            with _open(path) as handle:
                 write_at(handle, _header(plan, file, full.text), 0)
-        finally:
-            for _, handle in files:
-                os.close(handle)
         (folder / "recipe.json").write_text(full.pretty, encoding="utf-8")
         (folder / "README.md").write_text(card(plan, recipe, full), encoding="utf-8")
     return out
 
 
-def _open(path: Path) -> int:
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[int, ...], bool]]:
@@ -115,7 +126,7 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     for name, entry in file.entries.items():
         full = part.full(name)
         if full in plan.sizes:
-            found[name] = (full, plan.dtypes[full], plan.layout.shapes[full], True)
+            found[name] = (full, plan.dtypes[full], plan.shape(full), True)
         elif full not in plan.base.tied:
             found[name] = (full, entry.dtype, entry.shape, False)
     return found
@@ -177,7 +188,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     for part in plan.base.parts:
-        changed = _config(plan, part)
+        changed = with_token_ids(plan, record.tokenizer, _config(plan, part), "config.json")
         if changed != part.config:  # otherwise it was copied
             _write_json(folder / part.name / "config.json", changed)
         for stem in STEMS:
@@ -185,15 +196,29 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
             single = part.files[0].path.name == f"{stem}.safetensors"
             if (part.folder / index).exists() and not single:
                 _write_json(folder / part.name / index, _index(plan, part))
+    _fit_tokens(plan, record.tokenizer, folder)
+
+
+def _fit_tokens(plan: Plan, tokenizer: int, folder: Path) -> None:
+    """Let the settings for generation and the tokenizer name the tokens that the result has."""
+    if plan.base.kind != "transformers":
+        return
+    name = "generation_config.json"
+    own = read_json(folder / name, Collector())
+    if own and (changed := with_token_ids(plan, tokenizer, own, name)) != own:
+        _write_json(folder / name, changed)
+    rows = plan.vocabulary
+    if rows is not None and rows.added and tokenizer == rows.tokenizer:
+        extend(folder, rows.added)
 
 
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
     """Return a part's config with the dtype and the size of the vocabulary that the merge has."""
     cut = {
-        plan.base.entry(name).shape[0]: plan.layout.shapes[name][0]
+        plan.base.entry(name).shape[0]: plan.shape(name)[0]
         for file in part.files
         for name in map(part.full, file.entries)
-        if name in plan.sizes and plan.layout.shapes[name] != plan.base.entry(name).shape
+        if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
     dtype = TORCH_NAMES.get(plan.dtype or "")
 

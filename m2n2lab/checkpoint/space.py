@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from m2n2lab.checkpoint.checks import Vocabulary, preflight
+from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.tokenizers import extended_tokenizer
+from m2n2lab.checkpoint.vocabulary import Mode, checked_tokenizer, with_token_ids
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.slerp import angle, split_point
@@ -46,13 +49,16 @@ class CheckpointSpace:
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
         dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
-        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        vocab: for vocabularies that differ, ``"refuse"``, or merge the rows that all seeds have
+            and keep no others (``"common"``), all that any seed has (``"union"``) or those of
+            the ``"first"``.
         tokenizer: number of the seed that provides the tokenizer of saved models; by default the
-            first or, if only common rows are kept, the one with fewest.
+            first or, if vocabularies differ, the one whose tokens the result has.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into; by default the first seed is loaded with
             transformers or diffusers when a model is first materialised.
-        progress: called with the number of bytes read since the last call, while seeds are opened.
+        progress: called with the number of bytes converted or read since the last call, while
+            seeds are opened.
 
     Raises:
         Problems: the checkpoints cannot be merged; all reasons at once.
@@ -65,13 +71,13 @@ class CheckpointSpace:
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
-        vocab: Vocabulary = "refuse",
+        vocab: Mode = "refuse",
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab, progress=progress)
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -111,12 +117,16 @@ class CheckpointSpace:
         count = len(self.plan.seeds)
         self.seeds = tuple(Recipe.seed(k, count, self.size) for k in range(count))
         self.device = device_name(device)
-        self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
+        self._tokenizer = checked_tokenizer(self.plan, tokenizer)
         self.given_module = module is not None
         self._module = module
         self._live: LiveModule | None = None
         self._loading = threading.Lock()
         files = used_files(self.plan, self._tokenizer)
+        if self.plan.base.kind == "transformers":  # refused before any weight is read
+            for name in ("config.json", "generation_config.json"):
+                settings = read_json(self.plan.base.path / name, Collector())
+                with_token_ids(self.plan, self._tokenizer, settings, name)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._kept_gram: Gram | None = None
         if measured:
@@ -126,11 +136,10 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
-        vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        found = {"components": components, "dtype": dtype, "vocab": plan.vocab}
         return _opened, (
             type(self),
             sources,
@@ -163,8 +172,11 @@ class CheckpointSpace:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The path of the seed whose tokenizer encodes prompts and decodes answers."""
-        return self.plan.seeds[self._tokenizer].path
+        """The folder of the tokenizer that encodes prompts and decodes answers."""
+        folder, rows = self.plan.seeds[self._tokenizer].path, self.plan.vocabulary
+        if rows is None or not rows.added or self._tokenizer != rows.tokenizer:
+            return folder
+        return extended_tokenizer(folder, rows.added)
 
     def merge(self, a: Recipe, b: Recipe, split: int, mix: float) -> Recipe:
         """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""

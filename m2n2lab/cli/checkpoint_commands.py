@@ -1,4 +1,4 @@
-"""Commands for checkpoints: ``inspect``, ``merge`` and ``rebuild``."""
+"""Commands for checkpoints: ``inspect``, ``merge``, ``rebuild`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ Components = Annotated[
 Vocab = Annotated[
     str,
     typer.Option(
-        "--vocab", help="Vocabularies of different sizes: refuse, or common to merge common rows."
+        "--vocab",
+        help="Vocabularies that differ: refuse; common, only the rows that all have; union, those "
+        "that any has; first, those of A.",
     ),
 ]
 Out = Annotated[
@@ -67,7 +69,7 @@ def inspect(
     """
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab))
+    first, found = _check(sources, components or None, _vocab(vocab), as_json)
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -84,22 +86,27 @@ def inspect(
 
 
 def _check(
-    sources: list[str], components: list[str] | None, vocab: Any
+    sources: list[str], components: list[str] | None, vocab: Any, quiet: bool
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
 
-    if len(sources) > 1:
-        found = preflight(sources, components=components, vocab=vocab)
-        return found.plan.base if found.plan else None, found
     try:
-        return Checkpoint.open(sources[0], components), Preflight((), (), None)
+        with _bars(quiet) as bar:
+            bar.next("opening", 0)
+            if len(sources) > 1:
+                found = preflight(sources, components=components, vocab=vocab, progress=bar.advance)
+                return found.plan.base if found.plan else None, found
+            opened = Checkpoint.open(sources[0], components, bar.advance)
+            return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
 
 
 def _vocab(vocab: str) -> Any:
-    return choose("way to treat vocabularies", vocab, ("refuse", "common"))
+    from m2n2lab.checkpoint.vocabulary import MODES
+
+    return choose("way to treat vocabularies", vocab, MODES)
 
 
 def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
@@ -220,6 +227,7 @@ def merge(
     The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
+    from m2n2lab.checkpoint.vocabulary import checked_tokenizer
 
     if len(sources) != 2:
         raise InputError(
@@ -229,11 +237,18 @@ def merge(
     mix = real_number("mix", mix, 0.0, 1.0)
     number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
-    options = {"components": components or None, "dtype": dtype, "vocab": _vocab(vocab)}
-    found = preflight(sources, out=out, **options)
+    options: dict[str, Any] = {
+        "components": components or None,
+        "dtype": dtype,
+        "vocab": _vocab(vocab),
+    }
+    with _bars(quiet=False) as bar:
+        bar.next("opening", 0)
+        found = preflight(sources, out=out, progress=bar.advance, **options)
     if found.plan is None:
         raise Problems(*found.problems)
     console = Console(stderr=True)
+    checked_tokenizer(found.plan, number)
     at = _split_index(split, found.plan.layout)
     tensor = found.plan.layout.locate(at)
     for note in found.notes:
@@ -299,6 +314,27 @@ def rebuild(
             bar.advance,
             starting=lambda plan: bar.next("merging", plan.cost),
         )
+    _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Folder, file or hub id with pickled weights.")
+    ],
+    out: Out,
+) -> None:
+    """Convert pickled weights (.bin, .pt, .ckpt) into a folder with safetensors, tensors only.
+
+    Merges do so by themselves, once, in the user's cache.
+    """
+    from m2n2lab.checkpoint.io.hub import from_hub
+    from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
+
+    began = time.perf_counter()
+    place = Path(source) if Path(source).exists() else from_hub(source)
+    with _bars(quiet=False) as bar:
+        bar.next("converting", pickled_bytes(place))
+        convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 

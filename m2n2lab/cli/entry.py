@@ -155,6 +155,7 @@ def serve(
 app.command()(checkpoint_commands.inspect)
 app.command()(checkpoint_commands.merge)
 app.command()(checkpoint_commands.rebuild)
+app.command()(checkpoint_commands.convert)
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)

@@ -277,7 +277,7 @@ def test_all_problems_are_collected_at_once(here, models):
         "cut/model.safetensors: expected 41,344 bytes",
         "wide/config.json: expected width",
         "words/model.safetensors, tensor lm_head.weight: expected a vocabulary",
-        "pickle/model.bin: expected safetensors",
+        "pickle/model.bin: expected a file that torch.save wrote",
         "nowhere: expected a folder",
         "a: expected a new or empty folder",
     ):

@@ -14,7 +14,7 @@ from m2n2lab.utils.extras import missing
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
+    from m2n2lab.checkpoint import CheckpointSpace
     from m2n2lab.core.spaces.space import Space
 
 TOKENIZER_FILES = (
@@ -169,13 +169,9 @@ def check_tokenizers(space: CheckpointSpace) -> None:
     Raises:
         InputError: two of them disagree on a token.
     """
-    from m2n2lab.checkpoint.tokenizers import disagreement
-
-    base: Checkpoint = space.plan.base
-    for other in space.plan.seeds[1:]:
-        clash = disagreement(base, other, space.plan.rows)
-        if clash:
-            raise InputError(
-                f"The seeds must have one tokenizer for prompts in text, but {clash} ({base.id} "
-                f"and {other.id}); merge models that were fine-tuned from one base."
-            )
+    if space.plan.clash:
+        raise InputError(
+            f"The seeds must have one tokenizer for prompts in text, but {space.plan.clash}; "
+            f"merge models that were fine-tuned from one base, or, where they differ in added "
+            f"tokens, choose vocab='union'."
+        )
