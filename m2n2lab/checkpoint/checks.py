@@ -433,9 +433,8 @@ def _says_rows(seeds: Sequence[Checkpoint], tables: Sequence[str], rows: Vocabul
     base, further = seeds[0], rows.total - rows.common
     rest = "the others left out"
     if further:
-        rest = f"{further:,} further ones are kept from the seeds that have their tokens"
-    if rows.mode == "first" and further:
-        rest = f"the {further:,} further ones of {base.id} are kept"
+        kept = "1 further one is" if further == 1 else f"{further:,} further ones are"
+        rest = f"{kept} kept from the seeds that have their tokens"
     return [
         f"{name} has {rows.sizes[0]:,} rows in {base.id} and {size:,} in {seed.id}: the "
         f"{rows.common:,} common rows are merged, {rest}."

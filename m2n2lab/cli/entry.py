@@ -14,7 +14,7 @@ from rich.text import Text
 
 from m2n2lab.cli import checkpoint_commands, run_commands
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
-from m2n2lab.cli.search_options import SearchOptions, with_options
+from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -37,7 +37,7 @@ def _version(
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @with_options(SearchOptions)
 def evolve(
     search: SearchOptions,
@@ -75,6 +75,7 @@ def evolve(
     torch.set_num_threads(settings.threads)
     with reported(settings.title, last) as report:
         evolver = report.build(settings)
+        report.show_notes(evolver)
         began = time.perf_counter()
         with (
             executor_options.opened() as executor,
@@ -116,7 +117,7 @@ def evolve(
         raise typer.Exit(INTERRUPTED_STATUS)
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @with_options(SearchOptions)
 def serve(
     search: SearchOptions,

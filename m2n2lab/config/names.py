@@ -20,6 +20,12 @@ TASKS = (*NETWORK_TASKS, *CHECKPOINT_TASKS)
 PROMPT_STYLES = ("plain", "alpaca", "chat")
 """Prompt styles of language models; ``plain`` is ReAct in the shop."""
 
+VOCABULARIES = ("refuse", "common", "union", "first")
+"""What to do with language models whose vocabularies differ."""
+
+DEFAULT_VOCAB = "union"
+"""What a search does with them: nothing that any model knows is lost."""
+
 LINK_OPTIONS = ("archive_size", "alpha", "mutation")
 """Options of a method that a link may set."""
 

@@ -146,3 +146,44 @@ def change(path, changes):
     """Overwrite some of a safetensors file's tensors; ``None`` removes one."""
     found = {**load_file(path), **changes}
     return tensors(path, {k: v for k, v in found.items() if v is not None}, {"format": "pt"})
+
+
+TEXT_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *map(chr, range(33, 127)), " ", "\n")
+TEXT_TOKENS = (*TEXT_TOKENS, *(f"w{k}" for k in range(128 - len(TEXT_TOKENS))))
+"""128 tokens of a tokenizer that reads letter by letter."""
+
+
+def reader(folder, added=(), pad=None, eos="</s>", template=None):
+    """Save a tokenizer of 128 tokens and the added ones, as fine-tuned models have them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    each = Tokenizer(
+        models.WordLevel({text: id for id, text in enumerate(TEXT_TOKENS)}, unk_token="<unk>")
+    )
+    each.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    each.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=each, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    if added:
+        fast.add_special_tokens({"additional_special_tokens": list(added)})
+    fast.pad_token, fast.eos_token = pad or "<pad>", eos
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return Path(folder)
+
+
+def chatter(folder, seed=0, added=(), pad=None, eos="</s>", template=None, **config):
+    """Save a Llama with a row for each of 128 tokens and the added ones, and its tokenizer."""
+    ids = {text: id for id, text in enumerate((*TEXT_TOKENS, *added))}
+    settings = {
+        "vocab_size": len(ids),
+        "bos_token_id": 1,
+        "eos_token_id": ids[eos],
+        "pad_token_id": ids[pad or "<pad>"],
+        "initializer_range": 0.3,
+        **config,
+    }
+    llama(folder, seed, **settings)
+    return reader(folder, added, pad, eos, template)
