@@ -187,3 +187,22 @@ def chatter(folder, seed=0, added=(), pad=None, eos="</s>", template=None, **con
     }
     llama(folder, seed, **settings)
     return reader(folder, added, pad, eos, template)
+
+
+def pickled(folder, shards=1, name="pytorch_model", nest=lambda tensors: tensors, **options):
+    """Turn a folder's safetensors into what ``torch.save`` writes, in so many files."""
+    found = sorted(Path(folder).glob("*.safetensors"))
+    tensors = {name: tensor for path in found for name, tensor in load_file(path).items()}
+    for path in Path(folder).glob("model*.safetensors*"):
+        path.unlink()
+    if shards == 1:
+        torch.save(nest(tensors), Path(folder, f"{name}.bin"), **options)
+        return Path(folder)
+    places = {}
+    for k, chosen in enumerate(np.array_split(list(tensors), shards)):
+        file = f"{name}-{k + 1:05d}-of-{shards:05d}.bin"
+        torch.save({str(each): tensors[each] for each in chosen}, Path(folder, file))
+        places.update(dict.fromkeys(map(str, chosen), file))
+    index = {"metadata": {}, "weight_map": places}
+    Path(folder, f"{name}.bin.index.json").write_text(json.dumps(index))
+    return Path(folder)

@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from helpers.checkpoints import llama, tokenizer
+from helpers.checkpoints import llama, pickled, tokenizer
 from helpers.merges import copy, equal, merged, run, says, sha256, weights
 from safetensors.torch import load_file
 
@@ -26,24 +25,6 @@ def here(here, monkeypatch):
     """A folder to work in, with a cache of its own."""
     monkeypatch.setenv("M2N2LAB_CACHE", str(here / "cache"))
     return here
-
-
-def pickled(folder, shards=1, name="pytorch_model", nest=lambda tensors: tensors, **options):
-    """Turn a folder's safetensors into what ``torch.save`` writes, in so many files."""
-    tensors = weights(folder)
-    for path in Path(folder).glob("model*.safetensors*"):
-        path.unlink()
-    if shards == 1:
-        torch.save(nest(tensors), Path(folder, f"{name}.bin"), **options)
-        return Path(folder)
-    places = {}
-    for k, chosen in enumerate(np.array_split(list(tensors), shards)):
-        file = f"{name}-{k + 1:05d}-of-{shards:05d}.bin"
-        torch.save({str(each): tensors[each] for each in chosen}, Path(folder, file))
-        places.update(dict.fromkeys(map(str, chosen), file))
-    index = {"metadata": {}, "weight_map": places}
-    Path(folder, f"{name}.bin.index.json").write_text(json.dumps(index))
-    return Path(folder)
 
 
 def opened(source):
