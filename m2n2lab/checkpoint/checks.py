@@ -170,11 +170,10 @@ def _safetensors_dtype(dtype: str) -> str:
 
 
 class _Arranged(NamedTuple):
-    """How tables of tokens are merged: the rows of those that differ, and disagreements."""
+    """Tables of tokens whose rows differ, and what is done with them."""
 
     tables: frozenset[str] = frozenset()
     rows: Vocabulary | None = None
-    clash: str | None = None
 
 
 def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, arranged: _Arranged) -> Plan:
@@ -187,7 +186,7 @@ def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, arranged: _Arranged)
         if name in set(everywhere)
     }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
-    return Plan(seeds, Layout(shapes), dtypes, arranged.rows, dtype, arranged.clash)
+    return Plan(seeds, Layout(shapes), dtypes, arranged.rows, dtype)
 
 
 def _compare_parts(
@@ -343,7 +342,7 @@ def _arrange(
     if not differing and (clash is None or vocab == "refuse"):
         if clash is not None:
             notes.append(clash.note)
-        return _Arranged(clash=clash.found if clash else None)
+        return _Arranged()
     tables = differing or {
         name
         for name in base.merged
@@ -368,12 +367,11 @@ def _arrange(
             reason = str(error)
         else:
             notes += _says_rows(seeds, sorted(every, key=sort_key), rows)
-            other = clash if clash is not None and clash.at is None else None
-            notes += [other.note] if other else []
-            return _Arranged(frozenset(every), rows, other.found if other else None)
+            notes += [clash.note] if clash is not None and clash.at is None else []
+            return _Arranged(frozenset(every), rows)
     if not differing:
         notes += [clash.note] if clash else []
-        return _Arranged(clash=clash.found if clash else None)
+        return _Arranged()
     for seed, its in zip(seeds[1:], tokens[1:], strict=True):
         _refuse_tables(base, seed, differing, tokens[0], its, reason, problems)
     return _Arranged()
@@ -426,6 +424,17 @@ def _clash(
             listed = ", ".join(map(repr, sorted(extra)[:4])) + (" …" if len(extra) > 4 else "")
             notes.append(f"{pair} differ in added tokens: only one of them has {listed}.")
     return None
+
+
+def tokenizers_clash(plan: Plan) -> str | None:
+    """Return on what the tokenizers of a merge's seeds disagree; ``None`` if on nothing.
+
+    Added tokens that have rows of their own in the merge are no disagreement.
+    """
+    found = _clash(plan.seeds, [_tokens(seed) for seed in plan.seeds], [])
+    if found is None or (plan.vocabulary is not None and found.at is not None):
+        return None
+    return found.found
 
 
 def _says_rows(seeds: Sequence[Checkpoint], tables: Sequence[str], rows: Vocabulary) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
@@ -95,16 +96,22 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
         if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
             module.resize_token_embeddings(plan.rows, mean_resizing=False)
         state = module.state_dict()
+        as_saved = _as_in_files(module, state)
         prefix = f"{getattr(module, 'base_model_prefix', '')}."
         for file in part.files:
             for name in file.entries:
                 full = part.full(name)
                 if full not in plan.sizes:
                     continue
-                # Tensors of a model saved without its head have no prefix.
-                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
-                tensor = next((value for value in found if value is not None), None)
                 shape = plan.shape(full)
+                # Tensors of a model saved without its head have no prefix.
+                found = [
+                    as_saved.get(name),
+                    *(state.get(key) for key in (name, prefix + name, name.removeprefix(prefix))),
+                    state.get(_renamed(module, name, state)),
+                ]
+                there = [tensor for tensor in found if tensor is not None]
+                tensor = next((t for t in there if tuple(t.shape) == shape), *there[:1] or [None])
                 if (
                     tensor is None
                     or tuple(tensor.shape) != shape
@@ -116,6 +123,52 @@ def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
                         f"{got}; give the module that {plan.base.id} is loaded into."
                     )
                 yield full, tensor.detach()
+
+
+class _WithoutCopies(TorchFunctionMode):
+    """Operations on tensors, of which ``contiguous`` copies nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.contiguous:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a module's tensors by their names in files, as views into the module's memory.
+
+    A module of transformers may have other names and forms than its files: the experts of a
+    mixture, say, are one tensor. Transformers' own conversion for saving, without copies,
+    yields the parts of it that each tensor of a file belongs to.
+    """
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # an earlier version, whose modules are as their files
+        return {}
+    if not hasattr(module, "base_model_prefix"):
+        return {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    with _WithoutCopies():
+        found = revert_weight_conversion(module, dict(state))
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in own
+    }
+
+
+def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
+    """Return the name that transformers loads a file's tensor under, if it keeps its form."""
+    conversions = getattr(module, "_weight_conversions", None)
+    if not conversions:
+        return name
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+    others = [each for each in conversions if not isinstance(each, WeightRenaming)]
+    prefix = getattr(module, "base_model_prefix", None)
+    found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
+    return name if converter else str(found)
 
 
 def _add_ends(plan: Plan, model: Any) -> None:

@@ -29,7 +29,6 @@ class Plan:
         vocabulary: rows of tables of tokens if the seeds' vocabularies differ, or ``None``. The
             flat vector has those common to all; further ones follow in the result.
         dtype: the requested dtype, or ``None`` for those of the base.
-        clash: on what the seeds' tokenizers disagree, or ``None``.
         notes: remarks on the result.
     """
 
@@ -38,7 +37,6 @@ class Plan:
     dtypes: Mapping[str, str]
     vocabulary: Vocabulary | None = None
     dtype: str | None = None
-    clash: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,9 @@ def load_tokenizer(source: str | Path) -> Any:
             f"{where} must hold a tokenizer, such as tokenizer.json, for prompts in text, but it "
             f"has none; copy it from the model's base, or give tokenizer=…."
         )
+    pieces = folder.is_dir() and not (folder / "tokenizer.json").is_file()
+    if pieces and any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
+        raise missing(f"The tokenizer of {source}", "sentencepiece", "llm")
     try:
         from transformers import AutoTokenizer
 
@@ -169,9 +173,11 @@ def check_tokenizers(space: CheckpointSpace) -> None:
     Raises:
         InputError: two of them disagree on a token.
     """
-    if space.plan.clash:
+    from m2n2lab.checkpoint.checks import tokenizers_clash
+
+    if clash := tokenizers_clash(space.plan):
         raise InputError(
-            f"The seeds must have one tokenizer for prompts in text, but {space.plan.clash}; "
+            f"The seeds must have one tokenizer for prompts in text, but {clash}; "
             f"merge models that were fine-tuned from one base, or, where they differ in added "
             f"tokens, choose vocab='union'."
         )

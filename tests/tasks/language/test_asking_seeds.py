@@ -1,5 +1,6 @@
 """What a checkpoint's own settings may do to scores: its end tokens count, and nothing else."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,9 +9,12 @@ from helpers.checkpoints import chatter, reader
 from helpers.merges import says
 
 from m2n2lab import CheckpointSpace, InputError, preflight
+from m2n2lab.checkpoint.checks import tokenizers_clash
+from m2n2lab.checkpoint.tokenizers import read_tokens
 from m2n2lab.tasks import GSM8K
 from m2n2lab.tasks.language.generation import end_tokens, padding, rows_of
 from m2n2lab.tasks.language.gsm8k_data import Problem
+from m2n2lab.tasks.language.task import load_tokenizer
 
 PROBLEMS = [Problem(f"what is {k} + {k}?", f"#### {2 * k}") for k in range(3)]
 
@@ -144,7 +148,7 @@ def test_the_same_tokenizer_in_two_forms_is_one(here):
         Path("a", name).unlink(missing_ok=True)
     assert Path("a/tokenizer.json").is_file()
     found = preflight(["a", "b"])
-    assert found.plan.clash is None, found.plan.clash
+    assert not [note for note in found.notes if "tokenizers" in note]
     quiz().check_space(CheckpointSpace("a", "b"))
 
 
@@ -176,6 +180,40 @@ def test_tokens_are_read_from_models_without_their_libraries(form, here):
     says(notes, "The tokenizers of a and b differ: token 2 is 'x' in one and 'y' in the other.")
 
 
+def test_models_with_a_sentencepiece_model_alone_are_asked(here):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["Question: what is 3 + 4?", "Answer: 7, no 12 but 568 or 90."] * 9),
+        model_writer=trained,
+        vocab_size=90,
+        model_type="bpe",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    about = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
+    for k, name in enumerate("ab"):
+        chatter(name, k)
+        Path(name, "tokenizer.json").unlink()
+        Path(name, "tokenizer.model").write_bytes(trained.getvalue())
+        Path(name, "tokenizer_config.json").write_text(json.dumps({**about, "unk_token": "<unk>"}))
+    space, task = CheckpointSpace("a", "b"), quiz()
+    task.check_space(space)
+    words = task.tokenizer(space.materialise(space.seeds[0]))
+    read = read_tokens(Path("a")).by_id
+    assert len(read) > 50
+    assert read == {id: words.convert_ids_to_tokens(id) for id in read}
+    assert len(task.answers(space.materialise(space.seeds[0]))) == 3
+
+
+def test_a_sentencepiece_model_without_the_library_says_what_to_install(here, monkeypatch):
+    Path("a").mkdir()
+    Path("a/tokenizer.model").write_bytes(b"")
+    monkeypatch.setattr("m2n2lab.tasks.language.task.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"The tokenizer of a needs sentencepiece.*\[llm\]"):
+        load_tokenizer("a")
+
+
 def test_tokenizers_that_cannot_be_compared_are_told(here):
     for k, name in enumerate("ab"):
         chatter(name, k)
@@ -188,5 +226,5 @@ def test_added_tokens_that_one_alone_has_are_told(here):
         chatter(name, k, vocab_size=132)
     reader("b", added=["<think>"])
     found = preflight(["a", "b"])
-    assert found.plan.clash is None
+    assert tokenizers_clash(found.plan) is None
     says(" ".join(found.notes), "differ in added tokens: only one of them has '<think>'")
