@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.config_differences import behaviour_differences
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part, scan, sort_key
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.folder import read_json
@@ -47,9 +48,6 @@ SIZE_KEYS = {
     "key-value heads": ("num_key_value_heads",),
 }
 """Entries of configs that must agree for models to have one architecture."""
-
-BEHAVIOUR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
-"""Entries of configs that change the output of the same weights."""
 
 DISK_BYTES_PER_SECOND = 1e9
 """Speed that estimates assume: a solid-state disk."""
@@ -236,20 +234,20 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
             )
         )
 
-    if a.architecture and b.architecture and a.architecture != b.architecture:
-        differ("the architecture", a.architecture, b.architecture)
+    named = all(part.config.get("architectures", "_class_name" in part.config) for part in (a, b))
+    mine, its = (part.architecture if named else part.config.get("model_type") for part in (a, b))
+    if mine and its and mine != its:
+        differ("the architecture", mine, its)
         return False
     for what, keys in SIZE_KEYS.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
             if mine is not None and its is not None and mine != its:
                 differ(f"{what} ({key})", mine, its)
-    for key in BEHAVIOUR_KEYS:
-        mine, its = a.config.get(key), b.config.get(key)
-        if mine is not None and its is not None and mine != its:
-            notes.append(
-                f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
-            )
+    for key, (mine, its) in behaviour_differences(a, b).items():
+        notes.append(
+            f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
+        )
     return True
 
 

@@ -218,6 +218,8 @@ def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     if is_diffusers:
         options = {} if dtype == "auto" else {"torch_dtype": dtype}
     model_class = getattr(library, name, None) if name else None
+    if not is_diffusers and not part.config.get("architectures") and "model_type" in part.config:
+        model_class = library.AutoModelForCausalLM  # a config that names a family, but no class
     if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +53,7 @@ class LanguageTask(CachingTask):
     # -- models and their tokenizers ---------------------------------------------------------------
 
     def check_space(self, space: Space) -> None:
-        """Check that the seeds have a tokenizer, and all the same one.
+        """Check that the seeds can go on with a prompt and have one tokenizer.
 
         Raises:
             InputError: they do not.
@@ -61,6 +61,7 @@ class LanguageTask(CachingTask):
         from m2n2lab.checkpoint import CheckpointSpace
 
         if isinstance(space, CheckpointSpace):
+            check_answers(space)
             check_tokenizers(space)
             if self._given is None:
                 folder = space.tokenizer_folder
@@ -165,6 +166,41 @@ def chat(tokenizer: Any, messages: Sequence[str]) -> str:
     roles = ("user", "assistant")
     turns = [{"role": roles[k % 2], "content": text} for k, text in enumerate(messages)]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def check_answers(space: CheckpointSpace) -> None:
+    """Check that the seeds are causal language models, before any of them is loaded.
+
+    Raises:
+        InputError: they are not: encoders, classifiers, or models that read a prompt by itself.
+    """
+    base = space.plan.base
+    if space.given_module or base.kind != "transformers":
+        return
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing("A language model", error.name or "transformers", "llm") from error
+    name, config = base.parts[0].architecture, base.parts[0].config
+    model_class = getattr(transformers, name, None)
+    if model_class is None:  # of the checkpoint's own, which loading it refuses
+        return
+    pair = config.get("is_encoder_decoder", False) or _is_encoder_decoder(config)
+    if pair or not (hasattr(model_class, "can_generate") and model_class.can_generate()):
+        kind = "an encoder with a decoder" if pair else "a model that generates no text"
+        raise InputError(
+            f"The seeds must be causal language models, which go on with a prompt, got {name}, "
+            f"{kind}; choose seeds such as LlamaForCausalLM, or merge these without a search."
+        )
+
+
+def _is_encoder_decoder(config: Mapping[str, Any]) -> bool:
+    from transformers import AutoConfig
+
+    try:
+        return bool(AutoConfig.for_model(**config).is_encoder_decoder)
+    except Exception:  # a config that transformers does not know
+        return False
 
 
 def check_tokenizers(space: CheckpointSpace) -> None:

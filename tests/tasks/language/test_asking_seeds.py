@@ -98,6 +98,31 @@ def test_tokens_without_rows_neither_pad_nor_end(here):
     assert len(task.answers(model)) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("T5ForConditionalGeneration", "an encoder with a decoder"),
+        ("BertForMaskedLM", "a model that generates no text"),
+        ("LlamaForSequenceClassification", "a model that generates no text"),
+    ],
+)
+def test_models_that_cannot_go_on_with_a_prompt_are_refused(name, kind, here, monkeypatch):
+    import transformers
+
+    sizes = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 4, "intermediate_size": 32}
+    if name.startswith("T5"):
+        sizes = {"vocab_size": 128, "d_model": 32, "num_layers": 1, "d_ff": 32, "num_heads": 4}
+    model_class = getattr(transformers, name)
+    for folder in "ab":
+        model_class(model_class.config_class(**sizes)).save_pretrained(folder)
+        reader(folder)
+    space = CheckpointSpace("a", "b")
+    monkeypatch.setattr(space, "materialise", None)  # nothing is loaded
+    with pytest.raises(InputError, match=f"causal language models, .*got {name}, {kind}"):
+        quiz().check_space(space)
+
+
 # -- tokenizers in other forms -----------------------------------------------------------------
 
 
