@@ -1,6 +1,6 @@
 """Ideas that might make M2N2 better, each to be switched on by itself; shared by the benchmarks.
 
-What pays goes into ``m2n2lab/variant.py``; the rest stays here, with its numbers.
+What pays goes into ``m2n2lab/core/methods/m2n2_plus.py``; the rest stays here, with its numbers.
 """
 
 from __future__ import annotations
@@ -139,8 +139,9 @@ class Ideas(Plus):
     def _cut(self, a: Any, b: Any, cuts: list[int], mix: float) -> Any:
         """Return a child whose mix changes sides at every cut."""
         if len(cuts) == 1:
-            return self.merge(a, b, cuts[0], mix)
-        first, second = (self.merge(a, b, at, mix).values for at in (self.space.size, 0))
+            return self.crossed(a, b, Proposal((0, 1), cuts[0], mix, 0))
+        ends = (Proposal((0, 1), at, mix, 0) for at in (self.space.size, 0))
+        first, second = (self.crossed(a, b, end).values for end in ends)
         changed = np.searchsorted(cuts, np.arange(self.space.size), side="right") % 2 == 1
         return Vector(np.where(changed, second, first))
 

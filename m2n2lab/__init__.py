@@ -42,18 +42,23 @@ _HOMES = {
     "Archive": "m2n2lab.core.archive",
     "Checkpoint": "m2n2lab.checkpoint",
     "CheckpointSpace": "m2n2lab.checkpoint",
+    "Competition": "m2n2lab.core.operators.competition",
     "Console": "m2n2lab.widgets.notebook",
+    "Crossover": "m2n2lab.core.operators.crossover",
     "DenseSpace": "m2n2lab.core.spaces.space",
     "Evolver": "m2n2lab.core.evolver",
     "Generation": "m2n2lab.core.records",
     "InputError": "m2n2lab.utils.errors",
     "Layout": "m2n2lab.core.spaces.layout",
     "METHODS": "m2n2lab.core.methods.registry",
+    "MateChoice": "m2n2lab.core.operators.mate_choice",
     "Member": "m2n2lab.core.population",
+    "Mutation": "m2n2lab.core.operators.mutation",
     "ProcessExecutor": "m2n2lab.executors",
     "Proposal": "m2n2lab.core.records",
     "RayExecutor": "m2n2lab.executors",
     "Recipe": "m2n2lab.core.spaces.recipe",
+    "Replacement": "m2n2lab.core.operators.replacement",
     "Replayed": "m2n2lab.executors",
     "Sample": "m2n2lab.tasks",
     "Task": "m2n2lab.tasks",
@@ -66,6 +71,7 @@ _HOMES = {
     "make_evolver": "m2n2lab.core.methods.registry",
     "preflight": "m2n2lab.checkpoint",
     "rebuild": "m2n2lab.checkpoint",
+    "register_method": "m2n2lab.core.methods.registry",
     "save_archive": "m2n2lab.store.archive_file",
     "store": "m2n2lab.store",
     "tasks": "m2n2lab.tasks",
@@ -79,7 +85,12 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
     from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
-    from m2n2lab.core.methods.registry import METHODS, make_evolver
+    from m2n2lab.core.methods.registry import METHODS, make_evolver, register_method
+    from m2n2lab.core.operators.competition import Competition
+    from m2n2lab.core.operators.crossover import Crossover
+    from m2n2lab.core.operators.mate_choice import MateChoice
+    from m2n2lab.core.operators.mutation import Mutation
+    from m2n2lab.core.operators.replacement import Replacement
     from m2n2lab.core.population import Member
     from m2n2lab.core.records import Generation, Proposal, Verdict
     from m2n2lab.core.spaces.layout import Layout

@@ -103,8 +103,8 @@ class Landscape:
             return False
         row, column, reach = self._left[0]
         space, task = self._evolver.space, self._evolver.task
-        at = int(self._splits[column]), float(self._mixes[row])
-        child = self._evolver.merge(self._a, self._b, *at)
+        at = Proposal(self.parents, int(self._splits[column]), float(self._mixes[row]), 0)
+        child = self._evolver.crossed(self._a, self._b, at)
         score = float(np.mean(task.evaluate(space.materialise(child))))
         self._left.popleft()  # only now, because an evaluation can be stopped
         self._exact[row, column] = score

@@ -118,6 +118,7 @@ class Lineage:
         self.now = evolver.generation if began is None else began
         self.lanes = 0
         self._archive = evolver.archive
+        self._inheritance = evolver.inheritance
         self._size = evolver.space.size
         self._columns: dict[str, array[Any]] = {n: array(code) for n, code in _COLUMNS.items()}
         self._shares = array("d")  # K + 1 a row
@@ -180,7 +181,8 @@ class Lineage:
         mix = proposal.mix if proposal else None
         of_b = 0.0
         if b != MISSING and split is not None and mix is not None:
-            of_b = (split * mix + (self._size - split) * (1.0 - mix)) / self._size
+            stretches = self._inheritance(proposal) if proposal else []
+            of_b = sum((j - i) * share for i, j, share, _ in stretches) / self._size
         values = (
             *(id, born, MISSING, a, b, row_a, row_b, of_b, 0, lane),
             *(MISSING if split is None else split, math.nan if mix is None else mix, score),
@@ -272,7 +274,8 @@ class Lineage:
         a, *others = (self._parent_painting(parent) for parent in proposal.parents)
         if not others or proposal.split is None or proposal.mix is None:
             return a
-        return merged_painting(a, others[0], proposal.split, proposal.mix, self._size)
+        origins = self._inheritance(proposal)
+        return merged_painting(a, others[0], self._pure[0], origins, self._size)
 
     def _parent_painting(self, id: int) -> Floats:
         """Return the painting of a parent, which with brute force may be a displaced seed."""
@@ -413,23 +416,32 @@ def _recipe_painting(recipe: Recipe) -> Floats:
     return np.column_stack((shares, 1.0 - shares.sum(axis=1)))
 
 
-def merged_painting(a: Floats, b: Floats, split: int, mix: float, size: int) -> Floats:
+def merged_painting(
+    a: Floats,
+    b: Floats,
+    frozen: Floats,
+    stretches: Iterable[tuple[int, int, float, bool]],
+    size: int,
+) -> Floats:
     """Return the painting (BINS, K + 1) of a child of A and B with these paintings.
 
-    The share of B is ``mix`` before the split and ``1 - mix`` from it on; in the interval with the
-    split it is their mean, weighted by length.
+    Intervals with parts of several stretches have their mean, weighted by length.
 
     Args:
         a, b: (BINS, K + 1) of the parents.
-        split: index in [0, size].
-        mix: w in [0, 1].
+        frozen: (BINS, K + 1) of the model whose frozen tensors every child has.
+        stretches: first index, end, share of B, whether frozen, as ``Evolver.inheritance``; the
+            rest is A's.
         size: N, length of the flat vector.
     """
-    where = split * BINS / size
-    whole = int(where)
-    of_b = np.full((BINS, 1), 1.0 - mix)
-    of_b[:whole] = mix
-    if whole < BINS:
-        of_b[whole] += (where - whole) * (2.0 * mix - 1.0)
-    child: Floats = (1.0 - of_b) * a + of_b * b
+    of_b, of_frozen = np.zeros((BINS, 1)), np.zeros((BINS, 1))
+    bins = np.arange(BINS)
+    for start, stop, share, is_frozen in stretches:
+        ends = np.minimum(stop * BINS / size, bins + 1.0)
+        part = np.maximum(ends - np.maximum(start * BINS / size, bins), 0.0)[:, None]
+        if is_frozen:
+            of_frozen += part
+        else:
+            of_b += share * part
+    child: Floats = (1.0 - of_b - of_frozen) * a + of_b * b + of_frozen * frozen
     return child

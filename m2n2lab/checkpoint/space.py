@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.inner_products import Gram
@@ -25,6 +25,7 @@ from m2n2lab.checkpoint.vocabulary import Mode, checked_tokenizer, with_token_id
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.slerp import angle, split_point
+from m2n2lab.core.spaces.space import check_stretches
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -64,6 +65,9 @@ class CheckpointSpace:
         Problems: the checkpoints cannot be merged; all reasons at once.
         InputError: an option is unknown.
     """
+
+    can_mutate = False
+    """Noise on every weight cannot be written as a recipe."""
 
     def __init__(
         self,
@@ -196,14 +200,8 @@ class CheckpointSpace:
         Raises:
             InputError: ``edges`` do not run from 0 to N, or there is not one mix per stretch.
         """
+        check_stretches(edges, len(mixes), self.size)
         ends = np.asarray(edges)
-        runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
-        if not runs or (ends[0], ends[-1]) != (0, self.size) or len(mixes) != len(ends) - 1:
-            raise InputError(
-                f"edges must be non-decreasing integers from 0 to {self.size} with a mix for each "
-                f"stretch between them, got {list(edges)} with {len(mixes)} mixes; give one edge "
-                f"more than mixes."
-            )
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
@@ -217,6 +215,31 @@ class CheckpointSpace:
             for t, e in zip(tensors.tolist(), stretch.tolist(), strict=True)
         ]
         return a.combine(b, cuts, factors)
+
+    def blend(self, genomes: Sequence[Recipe], edges: Sequence[int], factors: ArrayLike) -> Recipe:
+        """Return Σ_k f_ek · recipe_k on each stretch e.
+
+        Args:
+            genomes: (K,) recipes.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            factors: (E, K).
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, or there is not one row of factors per
+                stretch.
+        """
+        table = np.asarray(factors, np.float64)
+        check_stretches(edges, len(table), self.size)
+        return Recipe.blend(genomes, edges, table)
+
+    def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
+        """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
+        starts = [start for start, _ in ranges], [stop for _, stop in ranges]
+        first, last = (np.searchsorted(self._offsets, indices) for indices in starts)
+        inside = np.zeros(len(self._offsets) - 1, bool)
+        for i, j in zip(first.tolist(), last.tolist(), strict=True):
+            inside[i:j] = True
+        return angle(*self._products(a, b)[:, inside].sum(axis=1).tolist())
 
     def mutate(self, genome: Recipe, sigma: float, seed: int, decay: float = 0.0) -> Recipe:
         """Refuse: noise on every weight cannot be written as a recipe.

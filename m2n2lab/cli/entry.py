@@ -89,7 +89,7 @@ def evolve(
         "seed": settings.seed,
         "pretrained": settings.pretrained,
         "models": list(settings.models),
-        "options": {"mutation": evolver.mutation, **settings.options},
+        "options": {"mutation": evolver.options["mutation"], **settings.options},
         "executor": executor_options.executor,
         "skipped": len(executor.skipped) if executor else 0,
     }

@@ -7,6 +7,7 @@ member k on data point j, z_j = Σ_k s_kj, c_j the capacity of data point j.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, Literal
@@ -15,13 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.core.extensions import extension
+from m2n2lab.core.operators.competition import Competition, Range
+from m2n2lab.core.operators.replacement import Contest, Replacement
 from m2n2lab.core.population import Member, Population, weighted_sums
 from m2n2lab.core.records import Partial, Standing, Verdict
 from m2n2lab.core.scores import MAX_SCORE, as_scores, scale_of
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
-Capacity = Literal["one", "max"]
+Capacity = Literal["one", "max", "range"]
 
 MIN_CROWD = 1e-150
 """Lowest z^α that weighs graded scores, which keeps 1 / z^α in the range of doubles."""
@@ -63,9 +66,12 @@ class Archive:
         alpha: α of the competition; 1 is the paper's, 0 makes it a plain genetic algorithm.
         capacity: ``"one"`` for right/wrong scores (c_j = 1), ``"max"`` for graded ones
             (c_j = max_k s_kj), ``None`` for the one that the observed scores need. While all
-            scores are 0 or 1, both give the same fitness.
+            scores are 0 or 1, both give the same fitness. ``"range"`` subtracts the worst score on
+            each data point first (see ``operators.competition.Range``).
         shares: (D,) factors of c_j, and of a score in the mean, 1 on average; ``None`` for all 1.
         top: the highest score that a data point can get, for ``entropy``.
+        competition: weighs data points otherwise; α and the capacity have no effect then.
+        replacement: decides who leaves, if not the member with the lowest fitness.
 
     Raises:
         InputError: a size is below 1, α is negative or not finite, the capacity is unknown, or
@@ -80,13 +86,18 @@ class Archive:
         capacity: Capacity | None = "one",
         shares: ArrayLike | None = None,
         top: float = 1.0,
+        competition: Competition | None = None,
+        replacement: Replacement | None = None,
     ) -> None:
         self.points = whole_number("points", points, 1)
         self.size = whole_number("archive_size", size, 1)
         # Beyond 10, z^α of small graded scores leaves the range of doubles.
         self.alpha = real_number("alpha", alpha, 0.0, 10.0)
-        self._capacity = capacity and choose("capacity", capacity, ("one", "max"))
+        self._capacity = capacity and choose("capacity", capacity, ("one", "max", "range"))
         self.top = top
+        if capacity == "range" and competition is None:
+            competition = Range(self.alpha)
+        self.competition, self.replacement = competition, replacement
         self.shares = None if shares is None else np.asarray(shares, float)
         if self.shares is not None and self.shares.shape != (self.points,):
             raise InputError(
@@ -108,6 +119,8 @@ class Archive:
     @property
     def capacity(self) -> Capacity:
         """The capacity that holds for the scores observed so far."""
+        if self._capacity == "range":
+            return "range"
         return "max" if self._is_max(self._graded) else "one"
 
     def _is_max(self, graded: bool) -> bool:
@@ -129,6 +142,37 @@ class Archive:
         weights: Floats = capacity / crowd
         return weights if self.shares is None else weights * self.shares
 
+    def _compete(
+        self, z: Floats, scores: Floats, alive: Sequence[int], graded: bool
+    ) -> tuple[Floats, Floats]:
+        """Return the weights (D,) and the fitness (P + 1,) of all rows, 0 in empty ones.
+
+        Args:
+            z: (D,) totals over the rows.
+            scores: (P + 1, D), 0 in empty rows.
+            alive: rows that are not empty.
+            graded: whether a score is neither 0 nor 1.
+        """
+        if self.competition is None:
+            weights = self._weigh(z, scores, graded)
+            return weights, weighted_sums(scores, weights)
+        fitness = np.zeros(len(scores))
+        if not alive:
+            return np.ones(self.points), fitness
+        compared = scores[alive]
+        base = self.competition.base(compared)
+        compared = compared if base is None else compared - base
+        weights = np.asarray(self.competition.weights(compared), float)
+        if weights.shape != (self.points,) or not (weights >= 0.0).all():
+            raise InputError(
+                f"A competition must give one weight >= 0 for each of the {self.points} data "
+                f"points, got shape {weights.shape} with {weights.min():g} as the lowest; correct "
+                f"{type(self.competition).__name__}.weights."
+            )
+        weights = weights if self.shares is None else weights * self.shares
+        fitness[alive] = weighted_sums(compared, weights)
+        return weights, fitness
+
     def _mean(self, scores: NDArray[Any]) -> float:
         """Return the mean of scores (D,), each data point with its share."""
         if self.shares is None:
@@ -139,8 +183,8 @@ class Archive:
         """Return the population of the members in ``rows``; clears the scores of empty rows."""
         scores[[member is None for member in rows]] = 0.0
         z = scores.sum(axis=0)
-        weights = self._weigh(z, scores, self._graded)
-        fitness = weighted_sums(scores, weights)
+        alive = [r for r, member in enumerate(rows) if member is not None]
+        weights, fitness = self._compete(z, scores, alive, self._graded)
         scale = scale_of(float(scores.max()), self.top) if self._graded else self.top
         return Population(rows, rows.index(None), scores, z, weights, fitness, scale)
 
@@ -151,6 +195,8 @@ class Archive:
             Whether it is accepted, and the row of the member it displaces or had to beat.
         """
         population = self._population
+        if self.replacement is not None:
+            return self._replace(self.replacement, fitness)
         if len(self) < self.size:
             return True, None
         others = [*fitness[: population.spare], math.inf, *fitness[population.spare + 1 :]]
@@ -160,6 +206,29 @@ class Archive:
             ties = ((m.id, r) for r, m in enumerate(population.rows) if m and fitness[r] == lowest)
             row = min(ties)[1]
         return fitness[population.spare] >= lowest, row  # at a draw the child stays
+
+    def _replace(self, replacement: Replacement, fitness: list[float]) -> tuple[bool, int | None]:
+        """Return the decision of a replacement of its own kind, as ``_contest``."""
+        population = self._population
+        order = population.order
+        values = np.array(fitness)
+        contest = Contest(
+            ids=np.array(list(population.row_of), np.int64),
+            fitness=values[order],
+            scores=population.scores[order],
+            child_fitness=fitness[population.spare],
+            child_scores=population.scores[population.spare].copy(),
+            has_room=len(self) < self.size,
+        )
+        accepted, rival = replacement(contest)
+        if rival is None and contest.has_room:
+            return bool(accepted), None
+        if rival not in population.row_of:
+            raise InputError(
+                f"A replacement must name a member, got {rival!r}; give an id of contest.ids, or "
+                f"None while contest.has_room."
+            )
+        return bool(accepted), population.row_of[int(rival)]
 
     def judge(self, scores: ArrayLike | Partial) -> Verdict:
         """Return the verdict on a child with ``scores`` (D,); nothing changes.
@@ -184,9 +253,10 @@ class Archive:
         )
         self._judged_graded = graded
         child[:] = given
-        weights = self._weigh(population.z + child, population.scores, graded)
+        alive = [*population.row_of.values(), population.spare]
+        _, competed = self._compete(population.z + child, population.scores, alive, graded)
         # A list, because Python is faster than NumPy on a handful of numbers.
-        fitness: list[float] = weighted_sums(population.scores, weights).tolist()
+        fitness: list[float] = competed.tolist()
         accepted, row = self._contest(fitness)
         mine = fitness[population.spare]
         rival = None if row is None else population.rows[row]
@@ -287,7 +357,7 @@ class Archive:
         population = self._population
         row = self._row(parent)
         mine = population.scores[row]
-        if self._graded:
+        if self._graded or self.competition is not None:
             gains = np.maximum(population.scores - mine, 0.0)
             gains[population.spare] = 0.0
             sums = np.cumsum(population.weights * gains.sum(axis=0))

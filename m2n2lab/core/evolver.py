@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,19 @@ from m2n2lab.core.early_rejection import Rejection
 from m2n2lab.core.extensions import RecordSearch, ResumeSearch, SearchPlots, extension
 from m2n2lab.core.history import History
 from m2n2lab.core.observers import Observer, Observers
+from m2n2lab.core.operators.competition import Competition
+from m2n2lab.core.operators.crossover import Crossover, MergeSpace, Slerp
+from m2n2lab.core.operators.mate_choice import MateChoice
+from m2n2lab.core.operators.mutation import Mutation
+from m2n2lab.core.operators.operator import Operator
+from m2n2lab.core.operators.parts import (
+    Parts,
+    Patterns,
+    crossover_rng,
+    has_patterns,
+    plain_patterns,
+)
+from m2n2lab.core.operators.replacement import Replacement
 from m2n2lab.core.population import Member
 from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.scores import as_scores
@@ -47,6 +60,10 @@ class Executor(Protocol):
 
         With ``catch`` or ``retries`` in ``Evolver.run``, it is called with these too.
         """
+
+
+def _or_default(crossover: Any) -> Any:
+    return "slerp" if crossover is True else crossover
 
 
 def log_failure(proposal: Proposal, reason: str, tries_left: int) -> None:
@@ -99,12 +116,25 @@ class Evolver:
             them.
         archive_size: P, maximum number of members.
         alpha: α of the competition; 0 is a plain genetic algorithm.
-        capacity: ``"one"`` or ``"max"`` (see ``Archive``); by default ``"max"`` for graded tasks,
-            and for tasks whose scores turn out to be graded.
-        crossover: merge two parents; otherwise the child is parent A (and needs mutation).
+        capacity: ``"one"``, ``"max"`` or ``"range"`` (see ``Archive``); by default ``"max"`` for
+            graded tasks, and for tasks whose scores turn out to be graded.
+        crossover: merge two parents, by split-point SLERP or by another ``Crossover``, given by
+            name (``"ties"``, ``"ties:density=0.3"``) or as an object; if ``False``, the child is
+            parent A (and needs mutation).
         split_point: exchange the shares of A and B at a random index; otherwise one SLERP for all.
         attraction: choose B for what it can do that A lacks; otherwise by fitness, as A.
-        mutation: standard deviation of the normal noise added to a child; 0 for none.
+        mutation: standard deviation of the normal noise added to a child, 0 for none; or another
+            ``Mutation``.
+        mate: a ``MateChoice`` in place of attraction, by name or as an object.
+        competition: a ``Competition`` in place of the archive's, by name or as an object.
+        replacement: a ``Replacement`` of another kind than the lowest fitness, likewise.
+        warmup: number of steps at the beginning in which seeds merge at random among themselves
+            (arXiv 2508.16204 takes at most 50 for language and image models).
+        groups: patterns of tensors by name of a group; each group is merged as a vector of its own,
+            with an angle, a split and a mix of its own (see ``operators.parts.Parts``).
+        include: patterns of the tensors that are merged; all by default.
+        exclude: patterns of tensors that stay as they are in parent A.
+        freeze: patterns of tensors that stay as they are in the first seed.
         rng: seed of all random numbers.
         chunk: number of data points scored at a time, until it is certain that the child is
             rejected; the results are the same. All at once by default.
@@ -128,6 +158,8 @@ class Evolver:
     """Whether ``state_dict`` has all that decides the next steps; else a run is resumed by taking
     its steps again with the recorded scores, as for a subclass with an ``ask`` or ``tell`` of its
     own."""
+    own_operators: tuple[str, ...] = ()
+    """Operators, and options of them, that the method has of its own and does not take."""
     trained_mutation = 0.0
     """Default mutation where the seeds are trained networks (none, arXiv 2508.16204)."""
 
@@ -139,14 +171,22 @@ class Evolver:
         archive_size: int = 20,
         alpha: float = 1.0,
         capacity: Capacity | None = None,
-        crossover: bool = True,
+        crossover: bool | str | Mapping[str, Any] | Crossover = True,
         split_point: bool = True,
         attraction: bool = True,
-        mutation: float = 0.0,
+        mutation: float | str | Mapping[str, Any] | Mutation = 0.0,
         rng: int = 0,
         chunk: int | None = None,
         known: ArrayLike | None = None,
         method: str | None = None,
+        mate: str | Mapping[str, Any] | MateChoice | None = None,
+        competition: str | Mapping[str, Any] | Competition | None = None,
+        replacement: str | Mapping[str, Any] | Replacement | None = None,
+        warmup: int = 0,
+        groups: Mapping[str, Patterns] | None = None,
+        include: Patterns = (),
+        exclude: Patterns = (),
+        freeze: Patterns = (),
     ) -> None:
         if method is not None:
             self.method = method
@@ -156,22 +196,57 @@ class Evolver:
         self.task = task
         self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
         task.check_space(self.space)
-        self.crossover = crossover
+        given = {
+            "crossover": crossover not in (True, False),
+            "mate": mate is not None,
+            "competition": competition is not None,
+            "replacement": replacement is not None,
+            "mutation": not isinstance(mutation, (int, float, np.number)),
+            "warmup": bool(warmup),
+            "groups": bool(groups) or any(map(has_patterns, (include, exclude, freeze))),
+        }
+        self._check_operators([name for name, is_given in given.items() if is_given])
+        self.crossover = None if crossover is False else Crossover.of(_or_default(crossover))
         self.split_point = split_point
         self.attraction = attraction
-        self.mutation = real_number("mutation", mutation, 0.0)
-        if not crossover and self.mutation == 0.0:
+        self.mate = None if mate is None else MateChoice.of(mate)
+        if self.mate is not None and not attraction:
+            raise InputError(
+                f"mate and attraction=False exclude each other, got both; leave attraction out, "
+                f"{self.mate!r} chooses parent B."
+            )
+        self.mutation: float | Mutation = (
+            Mutation.of(mutation)
+            if isinstance(mutation, (str, Mapping, Mutation))
+            else real_number("mutation", mutation, 0.0)
+        )
+        if not getattr(self.space, "can_mutate", True):
+            self._check_without_mutation(mutation)
+        if not self.crossover and self.mutation == 0.0:
             raise InputError(
                 "Without crossover and mutation every child would be a copy of its parent, got "
                 "crossover=False and mutation=0; set mutation, for example to 0.01."
             )
+        self.competition = None if competition is None else Competition.of(competition)
+        self.replacement = None if replacement is None else Replacement.of(replacement)
+        self.warmup = whole_number("warmup", warmup, 0)
+        if self.warmup and not self.crossover:
+            raise InputError(
+                f"A warm-up merges seeds, got warmup={warmup} without crossover; leave it out."
+            )
+        self.parts = None
+        if given["groups"]:
+            self.parts = Parts(self.space.layout, groups, include, exclude, freeze)
+        needs_blend = self.parts is not None or not isinstance(self.crossover, (Slerp, type(None)))
+        if needs_blend and not hasattr(self.space, "blend"):
+            raise InputError(
+                f"Crossovers and parts of models need a space that blends genomes, got a "
+                f"{type(self.space).__name__}; add the methods of operators.MergeSpace to it."
+            )
         capacity = capacity or ("max" if task.graded else None)
         self.archive = self._new_archive(archive_size, alpha, capacity)
-        if chunk is not None and not self.lowest_leaves:
-            raise InputError(
-                f"Method {self.method} needs all scores of every child, got chunk={chunk}; "
-                f"leave chunk out."
-            )
+        if chunk is not None:
+            self._check_can_reject_early(chunk)
         self.rejection = (
             None if chunk is None else Rejection(self.archive, task, chunk, self.space.size)
         )
@@ -180,13 +255,14 @@ class Evolver:
             "archive_size": archive_size,
             "alpha": alpha,
             "capacity": capacity,
-            "crossover": crossover,
+            "crossover": crossover if isinstance(crossover, bool) else self.crossover,
             "split_point": split_point,
             "attraction": attraction,
             "mutation": self.mutation,
             "rng": rng,
             "chunk": chunk,
         }
+        self._add_options(groups, include, exclude, freeze)
         self.stored: Stored | None = None
         self._step = 0
         self._next_id = 0
@@ -197,6 +273,9 @@ class Evolver:
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._recorded_best: int | None = None  # the last best member in ``records``
         self._graded_is_known = task.graded or capacity is not None
+        self._founders = tuple(
+            Member(id, 0, (), genome, float("nan")) for id, genome in enumerate(self.space.seeds)
+        )
         for k, genome in enumerate(self.space.seeds):
             scores = as_scores(self._score(genome) if known is None else np.asarray(known)[k])
             verdict = self.archive.judge(scores)
@@ -204,9 +283,86 @@ class Evolver:
             self.archive.admit(self._new_id(), genome, verdict, born=0, parents=())
         self._record_best()
 
+    def _check_without_mutation(self, mutation: object) -> None:
+        """Check that nothing needs mutation, which the space does not have.
+
+        Raises:
+            InputError: something does.
+        """
+        kind = type(self.space).__name__
+        if not self.crossover:
+            raise InputError(
+                f"Method {self.method!r} makes children by mutation alone, which a {kind} does not "
+                f"have; choose a method with crossover, or a DenseSpace for models small enough "
+                f"to be kept whole."
+            )
+        if self.mutation:
+            raise InputError(
+                f"mutation must be 0 for checkpoints, got {mutation}; use mutation=0, or a "
+                f"DenseSpace for models small enough to be kept whole."
+            )
+
+    def _check_operators(self, given: Sequence[str]) -> None:
+        """Check that the method takes the operators that are given.
+
+        Raises:
+            InputError: it has one of its own.
+        """
+        for name in given:
+            if name in self.own_operators:
+                raise InputError(
+                    f"Method {self.method!r} takes no {name}, because it has one of its own or "
+                    f"none; leave it out, or choose another method."
+                )
+        if {"crossover", "groups"} & {*given} and type(self).merge is not Evolver.merge:
+            raise InputError(
+                f"{type(self).__name__} has a merge of its own, got {' and '.join(given)}; make it "
+                f"a Crossover and leave the method merge out."
+            )
+
+    def _add_options(
+        self,
+        groups: Mapping[str, Patterns] | None,
+        include: Patterns,
+        exclude: Patterns,
+        freeze: Patterns,
+    ) -> None:
+        """Add operators and parts to ``options``, all as they are recorded."""
+        limits = {"include": include, "exclude": exclude, "freeze": freeze}
+        self.options |= {
+            "mate": self.mate,
+            "competition": self.competition,
+            "replacement": self.replacement,
+            "warmup": self.warmup,
+            "groups": groups and {name: plain_patterns(p) for name, p in groups.items()},
+            **{name: plain_patterns(patterns) for name, patterns in limits.items()},
+        }
+        self.options = {
+            name: value.description if isinstance(value, Operator) else value
+            for name, value in self.options.items()
+        }
+
+    def _check_can_reject_early(self, chunk: int) -> None:
+        """Check that the outcome for a child can be bounded before it is scored in full.
+
+        Raises:
+            InputError: the method, the competition or the replacement needs all scores.
+        """
+        needing: Any = None
+        if not self.lowest_leaves:
+            needing = f"Method {self.method}"
+        elif self.archive.competition is not None and not self.archive.competition.can_bound:
+            needing = f"Competition {self.archive.competition!r}"
+        elif self.replacement is not None and not self.replacement.lowest_leaves:
+            needing = f"Replacement {self.replacement!r}"
+        if needing is not None:
+            raise InputError(
+                f"{needing} needs all scores of every child, got chunk={chunk}; leave chunk out."
+            )
+
     def _new_archive(self, size: int, alpha: float, capacity: Capacity | None) -> Archive:
-        task = self.task
-        return Archive(task.points, size, alpha, capacity, task.shares, task.top)
+        task, operators = self.task, (self.competition, self.replacement)
+        return Archive(task.points, size, alpha, capacity, task.shares, task.top, *operators)
 
     def _new_id(self) -> int:
         self._next_id += 1
@@ -297,6 +453,8 @@ class Evolver:
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
         """Return the method's proposal from four uniform numbers in [0, 1) and a seed."""
+        if self._step < self.warmup:
+            return self._warm_up(u_a, u_b, u_split, u_mix, seed)
         a = self.archive.draw_parent(u_a)
         if not self.crossover:
             return Proposal((a,), None, None, seed)
@@ -306,9 +464,28 @@ class Evolver:
         self, a: int, b: int | None, u_b: float, u_split: float, u_mix: float, seed: int
     ) -> Proposal:
         if b is None:
-            b = self.archive.draw_mate(a, u_b) if self.attraction else self.archive.draw_parent(u_b)
-        split = int(u_split * self.space.size) if self.split_point else self.space.size
-        return Proposal((a, b), split, u_mix, seed)
+            b = self._choose_mate(a, u_b)
+        return Proposal((a, b), self._split_at(u_split), u_mix, seed)
+
+    def _choose_mate(self, a: int, u: float) -> int:
+        if self.mate is not None:
+            return self.archive[self.mate(self.archive, a, u)].id
+        return self.archive.draw_mate(a, u) if self.attraction else self.archive.draw_parent(u)
+
+    def _split_at(self, u: float) -> int:
+        """Return the split for a uniform number in [0, 1), an index of the whole vector."""
+        if not self.split_point:
+            return self.space.size
+        if self.parts is None:
+            return int(u * self.space.size)
+        first = self.parts.groups[0]
+        return first.whole(int(u * first.size))
+
+    def _warm_up(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
+        """Return a proposal of two different seeds, each pair with the same chance."""
+        count = len(self.space.seeds)
+        a, b = int(u_a * count), int(u_b * (count - 1))
+        return Proposal((a, b + (b >= a)), self._split_at(u_split), u_mix, seed)
 
     def check(self, proposal: Proposal) -> tuple[Member, ...]:
         """Check that a proposal, edited by hand or old, can be made, and return its parents.
@@ -329,7 +506,13 @@ class Evolver:
         return parents
 
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
-        return tuple([self.archive[parent] for parent in proposal.parents])
+        return tuple([self._parent(id) for id in proposal.parents])
+
+    def _parent(self, id: int) -> Member:
+        """Return a member, or a seed that has left during the warm-up."""
+        if self._step < self.warmup and id not in self.archive and id in range(len(self._founders)):
+            return self._founders[id]
+        return self.archive[id]
 
     def _kept_parents(self, proposal: Proposal) -> tuple[Member, ...]:
         """Return the parents of a proposal, also those that have left since it was asked for."""
@@ -361,18 +544,47 @@ class Evolver:
         """Return the genome of a child of these genomes, which need not be members' any more."""
         genome = parents[0]
         if len(parents) == 2:
-            assert proposal.split is not None  # as checked
-            assert proposal.mix is not None
             a, b = parents
-            genome = self.merge(a, b, int(proposal.split), float(proposal.mix))
-        return self.mutate(genome, proposal.seed) if self.mutation else genome
+            genome = self.crossed(a, b, proposal)
+        if not self.mutation:
+            return genome
+        mutated = self.mutate(genome, proposal.seed)
+        return mutated if self.parts is None else self.parts.keep(mutated, genome, self.space)
+
+    def crossed(self, a: Any, b: Any, proposal: Proposal) -> Any:
+        """Return the genome of a child of two genomes by a proposal, before any mutation."""
+        crossover = self.crossover or Slerp()  # parents that are chosen by hand are merged
+        if self.parts is not None:
+            return self.parts.cross(crossover, a, b, proposal, self.space)
+        if isinstance(crossover, Slerp):
+            mix = crossover.stretched(float(proposal.mix or 0.0))
+            return self.merge(a, b, int(proposal.split or 0), mix)
+        space = cast("MergeSpace", self.space)  # as checked
+        return crossover(a, b, proposal, space, crossover_rng(proposal))
+
+    def inheritance(self, proposal: Proposal) -> list[tuple[int, int, float, bool]]:
+        """Return what the proposed child has from whom, mutation left aside, for views.
+
+        Returns:
+            First index and end of stretches of the flat vector, the share of B on each, and whether
+            it is frozen, that is the first seed's; what is left is parent A's.
+        """
+        if len(proposal.parents) != 2:
+            return []
+        crossover = self.crossover or Slerp()
+        if self.parts is not None:
+            return self.parts.inheritance(crossover, proposal)
+        edges, shares = crossover.shares(proposal, self.space.layout, crossover_rng(proposal))
+        return [(i, j, share, False) for i, j, share in zip(edges, edges[1:], shares, strict=False)]
 
     def mutate(self, genome: Any, seed: int) -> Any:
         """Return the genome with the method's mutation, a function of ``seed`` alone."""
+        if isinstance(self.mutation, Mutation):
+            return self.mutation(genome, self.space, seed)
         return self.space.mutate(genome, self.mutation, seed)
 
     def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
-        """Return the genome of a child of two genomes before any mutation."""
+        """Return the split-point SLERP of two genomes, before any mutation."""
         return self.space.merge(a, b, split, mix)
 
     @in_turn

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.core.archive import Archive
+from m2n2lab.core.operators.competition import Competition
+from m2n2lab.core.operators.operator import Operator
+from m2n2lab.core.operators.replacement import Replacement
 from m2n2lab.store.catalog import run_number, snapshot
 from m2n2lab.store.codec import unpack_genome, unpack_scores
 from m2n2lab.store.rows import EMPTY, unpack_ids
@@ -68,9 +71,29 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         options["capacity"],
         info.shares,
         info.task.get("top", 1.0),  # runs of earlier versions have none
+        **_operators(info),
     )
     archive.load_state_dict(state)
     return archive
+
+
+def _operators(info: RunInfo) -> dict[str, Any]:
+    """Return the operators of a run's archive, if it has any of its own.
+
+    Raises:
+        StoreError: they are not in the store, or their classes not imported.
+    """
+    found: dict[str, Any] = {}
+    kinds: dict[str, type[Operator]] = {"competition": Competition, "replacement": Replacement}
+    for name, kind in kinds.items():
+        if name in info.evolver.missing:
+            raise StoreError(
+                f"The {name} of run {info.run} must be given, because it is not in the store; use "
+                f"branch(…, options={{{name!r}: …}}).archive."
+            )
+        if (recorded := info.evolver.options.get(name)) is not None:
+            found[name] = kind.of(recorded)
+    return found
 
 
 def _archive_type(info: RunInfo) -> type[Archive]:

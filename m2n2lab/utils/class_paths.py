@@ -21,6 +21,11 @@ def is_custom(path: str) -> bool:
     return path.partition(":")[0] != PACKAGE
 
 
+def is_lasting(cls: type) -> bool:
+    """Return whether another process finds a class by its path, once its module is imported."""
+    return cls.__module__ != "__main__" and "<locals>" not in cls.__qualname__
+
+
 def class_name(path: str) -> str:
     """Return the name of a class by its path."""
     return path.rpartition(":")[2].rpartition(".")[2]

@@ -33,13 +33,19 @@ class Search:
         self.alive = list(range(seeds))
         self.born, self.step = seeds, 0
         space = SimpleNamespace(seeds=(None,) * seeds, size=size)
-        self.lineage = Lineage(SimpleNamespace(space=space, archive=self, generation=0))
+        self.size = size
+        search = {"space": space, "archive": self, "generation": 0, "inheritance": self.inheritance}
+        self.lineage = Lineage(SimpleNamespace(**search))
 
     def __contains__(self, id):
         return id in self.genomes
 
     def __getitem__(self, id):
         return SimpleNamespace(genome=self.genomes[id])
+
+    def inheritance(self, proposal):
+        split, mix = proposal.split, proposal.mix
+        return [(0, split, mix, False), (split, self.size, 1.0 - mix, False)]
 
     def reject(self, parents=(0, 1)):
         return self.tell(Proposal(parents, 0, 0.5, 1), accepted=False)
@@ -121,9 +127,11 @@ def test_paintings_are_the_hand_computed_ones(family):
 
 def test_a_split_inside_an_interval_has_each_parent_in_proportion():
     a, b = np.eye(2)[[0] * BINS], np.eye(2)[[1] * BINS]
-    child = merged_painting(a, b, 25, 0.9, SIZE)  # one of the two weights of interval 12
+    child = merged_painting(
+        a, b, a, [(0, 25, 0.9, False), (25, SIZE, 0.1, False)], SIZE
+    )  # one of the two weights of interval 12
     np.testing.assert_allclose(child[[11, 12, 13], 1], [0.9, 0.5, 0.1])
-    whole = merged_painting(a, b, 7, 1.0, 10)  # weights longer than intervals
+    whole = merged_painting(a, b, a, [(0, 7, 1.0, False)], 10)  # weights longer than intervals
     assert whole[:33, 1].tolist() == [1.0] * 33
     assert whole[33, 1] == pytest.approx(0.6)  # 33.6 intervals
     assert whole[34:, 1].tolist() == [0.0] * 14

@@ -26,6 +26,7 @@ class BruteForce(Evolver):
     """
 
     method = "brute-force"
+    own_operators = ("mate", "warmup")
     saves = True
 
     def __init__(

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.operators.crossover import Slerp
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import real_number
 
@@ -42,6 +43,7 @@ class Plus(Evolver):
     """
 
     method = "m2n2+"
+    own_operators = ("mutation",)
     trained_mutation = 0.01
 
     def __init__(
@@ -58,17 +60,11 @@ class Plus(Evolver):
         self.decay = real_number("decay", decay, 0.0, 1.0)
         self.reach = real_number("reach", reach, 0.0, 10.0)
         super().__init__(task, seeds, **options)
+        if isinstance(self.crossover, Slerp):
+            self.crossover = Slerp(self.reach)
         self.options |= {"decay": self.decay, "reach": self.reach}
 
     def mutate(self, genome: Any, seed: int) -> Any:
         """Return (1 − λ)·genome + N(0, σ²), a function of ``seed`` alone."""
+        assert isinstance(self.mutation, float)  # it takes no other
         return self.space.mutate(genome, self.mutation, seed, self.decay)
-
-    def merge(self, a: Any, b: Any, split: int, mix: float) -> Any:
-        """Return the split-point SLERP with the stretched ``mix``."""
-        return self.space.merge(a, b, split, stretched(mix, self.reach))
-
-
-def stretched(mix: float, reach: float) -> float:
-    """Return a mix in [0, 1] stretched to [−reach, 1 + reach]; 0.5 stays."""
-    return mix + reach * (2.0 * mix - 1.0)

@@ -94,6 +94,7 @@ class MapElites(Evolver):
     """
 
     method = "map-elites"
+    own_operators = ("mate", "competition", "replacement")
     lowest_leaves = False  # the cell's elite leaves
 
     def __init__(

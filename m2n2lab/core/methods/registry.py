@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from m2n2lab.core.methods.brute_force import BruteForce
 from m2n2lab.core.methods.cma_es import CmaEs
 from m2n2lab.core.methods.m2n2_plus import Plus
 from m2n2lab.core.methods.map_elites import MapElites
+from m2n2lab.core.operators import KINDS, Operator
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import InputError, choose
@@ -43,6 +44,8 @@ METHODS = {
 }
 """All methods by name, in the order of views."""
 
+_SHIPPED = tuple(METHODS)
+
 
 def make_evolver(
     method: str, task: Task, seeds: Sequence[Any] | NDArray[Any] | Space, **options: Any
@@ -58,7 +61,7 @@ def make_evolver(
     """
     evolver_type, preset, _ = METHODS[choose("method", method, METHODS)]
     for name in preset.keys() & options.keys():
-        if options[name] != preset[name]:
+        if _plain(name, options[name]) != _plain(name, preset[name]):
             raise InputError(
                 f"Method {method!r} means {name}={preset[name]!r}, got {name}={options[name]!r}; "
                 f"leave it out or choose another method."
@@ -66,6 +69,49 @@ def make_evolver(
     for name in options:
         choose(f"option of method {method!r}", name, options_of(evolver_type))
     return evolver_type(task, seeds, **{**options, **preset}, method=method)
+
+
+def register_method(
+    name: str, kind: type[Evolver] = Evolver, *, description: str = "", **options: Any
+) -> None:
+    """Register a method, so that it can be chosen by name: in Python, the command line, the page.
+
+    ::
+
+        m2n2lab.register_method("mine", crossover="ties", mate="random", alpha=0.5)
+        m2n2lab.make_evolver("mine", task, seeds)
+
+    Registered again, it is replaced. A run records what the method is made of, so it can be resumed
+    where the name is not registered, if classes of its own are imported.
+
+    Args:
+        name: its name; the lab's own cannot be taken.
+        kind: class of its evolver.
+        description: what it does, in a few words.
+        options: the options that make the method, such as operators.
+
+    Raises:
+        InputError: the name is taken or no text, the class is no Evolver, or it has no such option.
+    """
+    if not isinstance(name, str) or not name or name in _SHIPPED:
+        raise InputError(
+            f"The name of a method must be a text other than {', '.join(_SHIPPED)}, got {name!r}; "
+            f"choose another."
+        )
+    if not (isinstance(kind, type) and issubclass(kind, Evolver)):
+        raise InputError(
+            f"kind must be Evolver or a subclass of it, got {kind!r}; give operators as options."
+        )
+    for option in options:
+        choose(f"option of {kind.__name__}", option, options_of(kind))
+    METHODS[name] = Method(kind, options, description or f"{kind.__name__} with {options}")
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return the value of an option as it is recorded."""
+    if name in KINDS and isinstance(value, (str, Mapping, Operator)):
+        return KINDS[name].of(value).description
+    return value
 
 
 def options_of(evolver_type: type[Evolver]) -> list[str]:

@@ -8,7 +8,7 @@ combination: a child of a 7B model is a few kilobytes, and its weights are made 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,17 +102,35 @@ class Recipe:
         Raises:
             InputError: ``other`` has other seeds or another size; edges or factors are malformed.
         """
-        if (other.size, other.seeds) != (self.size, self.seeds):
-            raise InputError(
-                f"other must have {self._extent()}, got {other._extent()}; combine recipes of the "
-                f"same seeds."
-            )
-        ends = _cuts("edges", edges, self.size, may_repeat=True)
-        table = _table("factors", factors, len(ends) - 1, 2)
-        cuts = np.unique(np.concatenate((self.breaks, other.breaks, ends)))
-        factor = table[_floor(ends, cuts[:-1])]  # (S', 2)
-        coef = factor[:, :1] * self._rows(cuts[:-1]) + factor[:, 1:] * other._rows(cuts[:-1])
-        return Recipe(cuts, coef).simplify()
+        return Recipe.blend([self, other], edges, factors)
+
+    @classmethod
+    def blend(cls, recipes: Sequence[Recipe], edges: ArrayLike, factors: ArrayLike) -> Recipe:
+        """Return the sum of recipes with factors for each interval, simplified.
+
+        Args:
+            recipes: (M,) recipes of the same seeds.
+            edges: (E+1,) integers from 0 to N, non-decreasing; empty intervals are dropped.
+            factors: (E, M), the factor of each recipe on each interval.
+
+        Raises:
+            InputError: the recipes have different seeds or sizes; edges or factors are malformed.
+        """
+        first, *others = recipes
+        for other in others:
+            if (other.size, other.seeds) != (first.size, first.seeds):
+                raise InputError(
+                    f"other must have {first._extent()}, got {other._extent()}; combine recipes of "
+                    f"the same seeds."
+                )
+        ends = _cuts("edges", edges, first.size, may_repeat=True)
+        table = _table("factors", factors, len(ends) - 1, len(recipes))
+        cuts = np.unique(np.concatenate((*(recipe.breaks for recipe in recipes), ends)))
+        factor = table[_floor(ends, cuts[:-1])]  # (S', M)
+        coef = factor[:, :1] * first._rows(cuts[:-1])
+        for m, other in enumerate(others, start=1):
+            coef = coef + factor[:, m : m + 1] * other._rows(cuts[:-1])
+        return cls(cuts, coef).simplify()
 
     def refine(self, breaks: ArrayLike) -> NDArray[np.float64]:
         """Return the coefficients (S', K) on finer pieces, cut at ``breaks`` (S'+1,).

@@ -6,19 +6,20 @@ A *genome* is a space's representation of a model, opaque to the evolver.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.core.spaces.slerp import angle, split_point
+from m2n2lab.core.spaces.slerp import angle, slerp, split_point
+from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.errors import InputError, choose, device_name
 from m2n2lab.utils.files import write_atomically
 
@@ -242,6 +243,94 @@ class DenseSpace:
             raise _overflow("a merge") from None
         return Vector(child)
 
+    def merge_stretches(
+        self, a: Vector, b: Vector, edges: Sequence[int], mixes: Sequence[float]
+    ) -> Vector:
+        """Return the SLERP of two genomes with a mix for each stretch.
+
+        Args:
+            a: parent A.
+            b: parent B.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            mixes: (E,) share of B on each stretch, in [0, 1].
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, there is not one mix per stretch, or a
+                weight leaves the range of the dtype.
+        """
+        omega = self.angle(a, b)
+        return self.blend([a, b], edges, [slerp(omega, mix) for mix in mixes])
+
+    def blend(self, genomes: Sequence[Vector], edges: Sequence[int], factors: ArrayLike) -> Vector:
+        """Return Σ_k f_ek · genome_k on each stretch e.
+
+        Args:
+            genomes: (K,) genomes.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            factors: (E, K).
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, there is not one row of factors per
+                stretch, or a weight leaves the range of the dtype.
+        """
+        table = np.asarray(factors, np.float64)
+        check_stretches(edges, len(table), self.size)
+        child = np.zeros_like(genomes[0].values)
+        try:
+            with np.errstate(**OVERFLOW_RAISES):
+                for start, stop, row in zip(edges, edges[1:], table.tolist(), strict=False):
+                    for genome, factor in zip(genomes, row, strict=True):
+                        if factor == 1.0 and row.count(0.0) == len(row) - 1:
+                            child[start:stop] = genome.values[start:stop]  # exactly, -0.0 as well
+                        elif factor != 0.0:
+                            child[start:stop] += genome.values[start:stop] * factor
+        except FloatingPointError:
+            raise _overflow("a merge") from None
+        return Vector(child)
+
+    def angle_within(self, a: Vector, b: Vector, ranges: Sequence[tuple[int, int]]) -> float:
+        """Return the angle ω in radians between two genomes' weights in ranges of the vector."""
+        x, y = (
+            Vector(np.concatenate([genome.values[i:j] for i, j in ranges])) for genome in (a, b)
+        )
+        return self.angle(x, y)
+
+    def per_tensor(
+        self,
+        rule: TensorRule,
+        genomes: Sequence[Vector],
+        edges: Sequence[int],
+        mixes: Sequence[float],
+        seed: int,
+        tensors: Collection[str] | None = None,
+    ) -> Vector:
+        """Return the genome whose tensors a rule computes from those of ``genomes``.
+
+        Args:
+            rule: computes a tensor, in float64.
+            genomes: its inputs.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            mixes: (E,) share of B on each stretch.
+            seed: of the rule's random numbers.
+            tensors: names of those that are computed, by default all; others are the first
+                genome's.
+
+        Raises:
+            InputError: as ``blend``.
+        """
+        check_stretches(edges, len(mixes), self.size)
+        share = np.repeat(np.asarray(mixes, np.float64), np.diff(edges))
+        child = genomes[0].values.copy()
+        offsets = self.layout.offsets
+        for number, (name, start, stop) in enumerate(
+            zip(self.layout.shapes, offsets, offsets[1:], strict=False)
+        ):
+            if tensors is None or name in tensors:
+                values = [genome.values[start:stop].astype(np.float64) for genome in genomes]
+                rng = np.random.default_rng((seed, number))
+                child[start:stop] = finite(rule.tensor(values, share[start:stop], rng), self.dtype)
+        return Vector(child)
+
     def mutate(self, genome: Vector, sigma: float, seed: int, decay: float = 0.0) -> Vector:
         """Return (1 − decay)·genome + N(0, sigma²); the noise is a function of ``seed`` alone.
 
@@ -299,6 +388,35 @@ class DenseSpace:
         write_atomically(
             path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"})
         )
+
+
+def check_stretches(edges: Sequence[int], count: int, size: int) -> None:
+    """Check that edges (E+1,) are non-decreasing from 0 to ``size``, for ``count`` stretches.
+
+    Raises:
+        InputError: they are not.
+    """
+    ends = np.asarray(edges)
+    runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
+    if not runs or (ends[0], ends[-1]) != (0, size) or count != len(ends) - 1:
+        raise InputError(
+            f"edges must be non-decreasing integers from 0 to {size} with a mix for each "
+            f"stretch between them, got {list(edges)} with {count} mixes; give one edge more than "
+            f"mixes."
+        )
+
+
+def finite(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values of a merge as another dtype.
+
+    Raises:
+        InputError: one is beyond its range.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(values).astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise _overflow("a merge")
+    return rounded
 
 
 def _flat(model: Any) -> NDArray[Any]:

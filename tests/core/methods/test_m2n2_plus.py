@@ -8,7 +8,8 @@ from m2n2lab import Evolver, InputError, Proposal, make_evolver, store
 from m2n2lab.analysis.landscape import landscape_data
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.core.methods.m2n2_plus import REACH, Plus, stretched
+from m2n2lab.core.methods.m2n2_plus import REACH, Plus
+from m2n2lab.core.operators import Slerp
 
 
 def picture(evolver):
@@ -16,8 +17,8 @@ def picture(evolver):
 
 
 def test_a_stretched_mix_keeps_its_middle_and_goes_beyond_both_ends():
-    assert [stretched(mix, 0.5) for mix in (0.0, 0.25, 0.5, 1.0)] == [-0.5, 0.0, 0.5, 1.5]
-    assert [stretched(mix, 0.0) for mix in (0.0, 0.3, 1.0)] == [0.0, 0.3, 1.0]
+    assert [Slerp(0.5).stretched(mix) for mix in (0.0, 0.25, 0.5, 1.0)] == [-0.5, 0.0, 0.5, 1.5]
+    assert [Slerp().stretched(mix) for mix in (0.0, 0.3, 1.0)] == [0.0, 0.3, 1.0]
 
 
 def test_children_of_the_variant_lie_beyond_their_parents(tiny, tiny_seeds):

@@ -1,11 +1,15 @@
+import copy
+import pickle
+
 import cma
 import numpy as np
 import pytest
 import torch
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 from helpers.crews import Scripted
+from helpers.stores import small
 
-from m2n2lab import METHODS, Evolver, InputError, Proposal, make_evolver, store
+from m2n2lab import METHODS, DenseSpace, Evolver, InputError, Layout, Proposal, make_evolver, store
 from m2n2lab.core.methods.map_elites import GridArchive
 from m2n2lab.tasks import Classify, from_function
 
@@ -492,7 +496,7 @@ BAD = {
         {"covariance": "half"},
         "no covariance named 'half'; choose one of: none, diagonal, full",
     ),
-    "no vectors": (("cma-es",), {"seeds": Odd()}, "models that are vectors, got a Odd"),
+    "no vectors": (("cma-es",), {"seeds": Odd()}, "a space that merges stretches, got 2 in a Odd"),
 }
 
 
@@ -508,3 +512,84 @@ def test_bad_input_is_answered_in_a_sentence(case):
 def test_the_state_of_cma_es_cannot_be_saved(start):
     with pytest.raises(InputError, match=r"CMA-ES cannot be saved.*same rng"):
         start("cma-es").state_dict()
+
+
+# -- CMA-ES of mixes ---------------------------------------------------------------------------
+
+
+LAYERS = Layout({"0.weight": (3,), "0.bias": (1,), "1.weight": (3,), "1.bias": (1,)})
+
+
+def mixes_of(evolver, member):
+    """Return the shares of the second seed in each weight of a member, which lie on one line."""
+    a, b = (seed.values for seed in evolver.space.seeds)
+    return (member.genome.values - a) / (b - a)
+
+
+def layered(granularity, sphere, **options):
+    # Antiparallel seeds: SLERP is a lerp, so that mixes can be read off the weights.
+    seeds = DenseSpace([np.ones(8), -np.ones(8)], LAYERS, dtype="float64")
+    return make_evolver("cma-es", sphere, seeds, granularity=granularity, rng=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "starts", "options"),
+    [
+        ("layer", [0, 0, 0, 0, 1, 1, 1, 1], {}),
+        ("tensor", [0, 0, 0, 1, 2, 2, 2, 3], {}),
+        ("group", [0, 0, 0, 1, 0, 0, 0, 1], {"groups": {"weights": "*weight", "biases": "*bias"}}),
+    ],
+)
+def test_cma_es_has_one_mix_for_each(granularity, starts, options, sphere):
+    evolver = layered(granularity, sphere, population=4, archive_size=30, **options).run(20)
+    members = [member for member in evolver.archive.members if member.born]
+    for member in members:
+        found = mixes_of(evolver, member)
+        assert ((found >= 0.0) & (found <= 1.0)).all()
+        first = [starts.index(start) for start in starts]
+        np.testing.assert_allclose(found, found[first], atol=1e-12)
+    assert len({tuple(mixes_of(evolver, m).round(6)) for m in members}) == len(members)
+
+
+def test_cma_es_of_mixes_keeps_what_is_frozen(sphere):
+    groups = {"weights": "*weight"}
+    evolver = layered("group", sphere, groups=groups, freeze="0.bias", exclude="1.bias").run(10)
+    for member in evolver.archive.members[2:]:
+        np.testing.assert_array_equal(mixes_of(evolver, member)[[3, 7]], [0.0, 0.0])
+
+
+def test_cma_es_of_mixes_is_resumed_as_uninterrupted(sphere, tmp_path):
+    whole = layered("layer", sphere, population=4).run(30)
+    layered("layer", sphere, population=4).run(17, store=tmp_path / "runs.db")
+    again = store.resume(tmp_path / "runs.db", task=sphere).run(13)
+    assert np.array_equal(whole.records.table(), again.records.table(), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "options", "words"),
+    [
+        ("layers", {}, "no granularity named 'layers'"),
+        ("group", {}, "granularity='group' needs groups of tensors"),
+        ("layer", {"exclude": "*bias"}, "granularity='layer' mixes all tensors"),
+        ("weights", {"exclude": "*bias"}, "CMA-ES of weights changes all of them"),
+    ],
+)
+def test_cma_es_refuses_what_does_not_fit_its_granularity(granularity, options, words, sphere):
+    with pytest.raises(InputError, match=words):
+        layered(granularity, sphere, **options)
+
+
+def test_cma_es_of_mixes_needs_two_seeds(sphere):
+    with pytest.raises(InputError, match="CMA-ES of mixes needs two seeds"):
+        make_evolver("cma-es", sphere, np.eye(3, 8), granularity="layer")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_can_be_pickled_and_copied_and_goes_on_alike(method):
+    task = small()
+    options = {"mutation": 0.1} | ({} if method == "map-elites" else {"archive_size": 5})
+    evolver = make_evolver(method, task, task.random_seeds(2, rng=0), rng=2, **options).run(30)
+    others = pickle.loads(pickle.dumps(evolver)), copy.deepcopy(evolver)
+    evolver.run(30)
+    for other in others:
+        assert np.array_equal(other.run(30).archive.scores, evolver.archive.scores)
