@@ -235,7 +235,9 @@ def merge(
             f"the result."
         )
     mix = real_number("mix", mix, 0.0, 1.0)
-    number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    number = None
+    if tokenizer is not None:
+        number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
     options: dict[str, Any] = {
         "components": components or None,

@@ -54,12 +54,12 @@ class _Job(NamedTuple):
     Attributes:
         folder: the folder, relative to the model's.
         files: the files to write by the pickles that they are made from.
-        index: the index of shards to write, or ``None``.
+        shard_index: the index of shards to write, or ``None``.
     """
 
     folder: str
     files: Mapping[Path, str]
-    index: str | None
+    shard_index: str | None
 
 
 def as_safetensors(source: Path, progress: Progress = no_progress) -> Path:
@@ -296,9 +296,11 @@ def _convert(
             results[relative] = _write(tensors, folder / name, progress)
             places.update(dict.fromkeys(tensors, name))
             total += sum(tensor.nbytes for tensor in tensors.values())
-        if job.index:
+        if job.shard_index:
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-            (folder / job.index).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            (folder / job.shard_index).write_text(
+                json.dumps(index, indent=2) + "\n", encoding="utf-8"
+            )
     digests = hashes.wait()
     return {
         "source": str(source.absolute()),
@@ -474,10 +476,10 @@ def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview | bytes]:
         if not tensor.numel():
             continue
         if tensor.is_contiguous():
-            data = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+            data = tensor.reshape(-1).view(torch.uint8).numpy().data
             yield from (data[k : k + PIECE_BYTES] for k in range(0, len(data), PIECE_BYTES))
             continue
         rows = max(PIECE_BYTES * len(tensor) // tensor.nbytes, 1)
         for k in range(0, len(tensor), rows):  # scattered in memory: some rows at a time
             part = tensor[k : k + rows].contiguous()
-            yield memoryview(part.reshape(-1).view(torch.uint8).numpy())
+            yield part.reshape(-1).view(torch.uint8).numpy().data
