@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
+
+UNRELATED_DEGREES = 80.0
+"""Angle from which models pass for unrelated; fine-tuned ones are within a few degrees."""
+
+OPPOSITE_DEGREES = 150.0
+"""Angle from which models cancel each other."""
 
 
 class CheckpointSpace:
@@ -259,6 +266,34 @@ class CheckpointSpace:
     def angles(self, a: Recipe, b: Recipe) -> list[float]:
         """Return the angle of each tensor (T,) in radians, in the layout's order."""
         return [angle(*row) for row in self._products(a, b).T.tolist()]
+
+    def distances(self, a: Recipe, b: Recipe) -> list[float]:
+        """Return ‖B − A‖ / ‖A‖ of each tensor (T,), in the layout's order; ∞ where A is 0."""
+        found = []
+        for aa, bb, ab in self._products(a, b).T.tolist():
+            square = max(aa + bb - 2 * ab, 0.0)
+            found.append(math.sqrt(square / aa) if aa else math.inf if bb else 0.0)
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on merges of the seeds: on their files, and on angles that promise little."""
+        found = list(self.plan.notes)
+        base, *others = self.seeds
+        for seed, recipe in zip(self.plan.seeds[1:], others, strict=True):
+            degrees = math.degrees(self.angle(base, recipe))
+            pair = f"{self.plan.base.id} and {seed.id}"
+            if degrees > OPPOSITE_DEGREES:
+                found.append(
+                    f"The weights of {pair} are opposite (ω = {degrees:.1f}°), so a merge cancels "
+                    f"them: it is near zero."
+                )
+            elif degrees > UNRELATED_DEGREES:
+                found.append(
+                    f"The weights of {pair} are unrelated (ω = {degrees:.1f}°): these models were "
+                    f"hardly fine-tuned from one base, and a merge is seldom of use."
+                )
+        return tuple(found)
 
     def _products(self, a: Recipe, b: Recipe) -> Floats:
         """Return ⟨A,A⟩, ⟨B,B⟩ and ⟨A,B⟩ of each tensor, (3, T)."""

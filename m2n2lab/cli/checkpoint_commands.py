@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab.utils.errors import InputError, choose, real_number
+from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -61,12 +61,24 @@ def inspect(
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
     ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", help="Only so many tensors, those that differ most."),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option("--sort", help="Order of tensors: file, difference, angle or parameters."),
+    ] = "file",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the tensors of checkpoints, their cosines, and all reasons why a merge would fail.
+    """List the tensors of checkpoints, how they differ, and all reasons why a merge would fail.
 
-    The exit status is 1 if they cannot be merged.
+    The difference of a tensor is the norm of B - A, as a share of that of A. The exit status is 1
+    if they cannot be merged.
     """
+    if top is not None:
+        whole_number("top", top, 1)
+    choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
     first, found = _check(sources, components or None, _vocab(vocab), as_json)
@@ -74,9 +86,12 @@ def inspect(
     omega = None
     if found.plan and not headers:
         try:
-            omega = _compare(found.plan, sources[1:], rows, quiet=as_json)
+            omega, notes = _compare(found.plan, sources[1:], rows, quiet=as_json)
+            found = replace(found, notes=notes)
         except Problems as error:  # such as NaN, which only the weights themselves show
             found = replace(found, problems=error.problems)
+    if top is not None or sort != "file":
+        rows = _sorted(rows, sort if sort != "file" else "difference")[:top]
     if as_json:
         typer.echo(json.dumps(_inspection(sources, found, rows, omega), indent=2))
     else:
@@ -126,19 +141,38 @@ def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[d
     ]
 
 
+def _sorted(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Return the rows of tensors, the largest first."""
+    key = {"angle": "angle_degrees"}.get(by, by)
+
+    def size(row: dict[str, Any]) -> float:
+        value = row.get(key, 0.0)
+        return max(value.values()) if isinstance(value, dict) else float(value)
+
+    return sorted(rows, key=size, reverse=True)
+
+
 def _compare(
     plan: Plan, names: list[str], rows: list[dict[str, Any]], quiet: bool
-) -> dict[str, float]:
-    """Add each tensor's cosines with the first seed; return the models' angles in degrees."""
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Add to each tensor how it differs from the first seed's.
+
+    Returns:
+        The models' angles in degrees, and remarks.
+    """
     with _open_space(plan, quiet) as (space, _):
         first, *others = space.seeds
         for source, other in zip(names, others, strict=True):
-            for row, omega in zip(rows, space.angles(first, other), strict=True):
+            angles, distances = space.angles(first, other), space.distances(first, other)
+            for row, omega, distance in zip(rows, angles, distances, strict=True):
+                row.setdefault("difference", {})[source] = distance
+                row.setdefault("angle_degrees", {})[source] = math.degrees(omega)
                 row.setdefault("cosine", {})[source] = math.cos(omega)
-        return {
+        found = {
             source: math.degrees(space.angle(first, other))
             for source, other in zip(names, others, strict=True)
         }
+        return found, space.notes
 
 
 def _inspection(
@@ -170,12 +204,22 @@ def _print_inspection(
         for name in ("dtype", "shape", "parameters", "begins at"):
             table.add_column(name, justify="right")
         for source in omega or {}:
+            table.add_column(Text(f"difference from {source}"), justify="right")
+            table.add_column(Text("angle"), justify="right")
             table.add_column(Text(f"cosine with {source}"), justify="right")
         for row in rows:
-            cosines = [f"{value:.4f}" for value in row.get("cosine", {}).values()]
+            compared = [
+                text
+                for source in omega or {}
+                for text in (
+                    f"{row['difference'][source]:.3g}",
+                    f"{row['angle_degrees'][source]:.3g}°",
+                    f"{row['cosine'][source]:.7f}",
+                )
+            ]
             shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
-            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *cosines)
+            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *compared)
         console.print(table)
         total = sum(row["parameters"] for row in rows)
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
@@ -270,6 +314,8 @@ def merge(
         description += f" before parameter {at:,} ({tensor}) and {1.0 - mix:g} from it on"
     description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
+        for note in space.notes[len(found.plan.notes) :]:
+            console.print(Text(f"Note: {note}"), soft_wrap=True)
         a, b = space.seeds
         child = space.merge(a, b, at, mix)
         bar.next("merging", found.plan.cost)

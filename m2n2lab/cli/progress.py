@@ -81,7 +81,7 @@ class Report:
 
     def show_notes(self, evolver: Evolver) -> None:
         """Print remarks on the merge of checkpoints, such as on their tokenizers."""
-        for note in getattr(getattr(evolver.space, "plan", None), "notes", ()):
+        for note in getattr(evolver.space, "notes", ()):
             self.progress.console.print(Text(f"Note: {note}"), soft_wrap=True)
 
     def _show_bytes(self) -> Callable[[int], None]:
