@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.config_differences import behaviour_differences
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.checkpoint import (
+    NOTHING_KNOWN,
+    Checkpoint,
+    Known,
+    Part,
+    scan,
+    sort_key,
+)
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
@@ -98,6 +105,7 @@ def preflight(
     vocab: Mode = "refuse",
     out: str | Path | None = None,
     progress: Progress = no_progress,
+    known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -111,6 +119,7 @@ def preflight(
             the ``"first"``.
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
+        known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -126,7 +135,7 @@ def preflight(
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
         own = Collector()
-        seed = scan(source, components, own, progress)
+        seed = scan(source, components, own, progress, known)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
@@ -183,8 +192,15 @@ def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, arranged: _Arranged)
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
+    buffers = {
+        name: base.entry(name).shape
+        for name in base.buffers
+        if all(name in seed.buffers for seed in seeds)
+    }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
-    return Plan(seeds, Layout(shapes), dtypes, arranged.rows, dtype)
+    # Statistics are few, and more exact than weights need to be.
+    dtypes |= {name: base.entry(name).dtype for name in buffers}
+    return Plan(seeds, Layout(shapes), dtypes, arranged.rows, dtype, Layout(buffers))
 
 
 def _compare_parts(
@@ -252,7 +268,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 
 def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
-    mine, its = set(base.merged), set(other.merged)
+    mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
@@ -300,21 +316,21 @@ def _ties(seed: Checkpoint) -> bool:
 
 def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) -> set[str]:
     """Report tensors of different shape; return the tables of tokens that differ in their rows."""
-    shapes = other.layout.shapes
-    differ = [
-        name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
-    ]
+    shapes, expected = _shapes(other), _shapes(base)
+    differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     tables = {
         name
         for name in differ
-        if TABLES.search(name) and base.layout.shapes[name][1:] == shapes[name][1:]
+        if TABLES.search(name)
+        and name in base.layout.shapes
+        and expected[name][1:] == shapes[name][1:]
     }
 
     def odd(name: str) -> Problem:
         return Problem(
             file=str(other.file(name)),
             tensor=name,
-            expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
+            expected=f"shape {expected[name]}, as in {base.id}",
             found=f"{shapes[name]}",
             fix="merge models of one architecture and size",
         )
@@ -491,6 +507,11 @@ def _refuse_tables(
         )
 
 
+def _shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that are merged."""
+    return {name: seed.entry(name).shape for name in (*seed.merged, *seed.buffers)}
+
+
 def _add_summarised(
     problems: Collector, names: list[str], problem: Callable[[str], Problem]
 ) -> None:
@@ -528,7 +549,7 @@ def _notes(plan: Plan) -> Iterable[str]:
     }
     if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
         dtypes = ", ".join(f"{dtype} ({id})" for dtype, id in sorted(mixed.items()))
-        result = ", ".join(sorted(set(plan.dtypes.values())))
+        result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )

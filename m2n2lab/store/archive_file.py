@@ -1,7 +1,8 @@
 """Archive file: an archive as one safetensors file, which NumPy and PyTorch open by themselves.
 
 It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for none, ``fitness`` (P,),
-``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Its metadata has
+``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Modules with
+buffers have them in ``merged`` (P, M) and ``carried`` (P, C) (see ``Buffers``). Its metadata has
 one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
 For checkpoints it holds the members' recipes instead of vectors, and the ids of their seeds.
 """
@@ -19,8 +20,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.space import Vector
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.version import __version__
@@ -38,6 +41,8 @@ _DTYPES = {
     "fitness": ("F64",),
     "scores": ("BOOL", "F64"),
     "vectors": ("F32", "F64"),
+    "merged": ("F32", "F64"),
+    "carried": ("U8",),
 }
 """Tensors of the file, and the safetensors dtypes that each may have."""
 
@@ -52,8 +57,8 @@ class SavedArchive:
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, which ``tell`` of
-            an evolver in the space of the same checkpoints takes.
+        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, or genomes of
+            modules with buffers, which ``tell`` of an evolver in the same space takes.
         layout: names and shapes along a vector.
         about: method, task, step and maker, as plain values; for recipes also ``seeds``.
     """
@@ -100,13 +105,19 @@ def archive_bytes(evolver: Evolver) -> bytes:
         metadata["recipes"] = [genome.to_json() for genome in genomes]
         metadata["seeds"] = [seed.id for seed in space.plan.seeds] if hasattr(space, "plan") else []
     else:
-        vectors = [np.asarray(space.pack(genome)) for genome in genomes]
+        buffers = [genome.buffers for genome in genomes if getattr(genome, "buffers", None)]
+        vectors = [
+            genome.values if buffers else np.asarray(space.pack(genome)) for genome in genomes
+        ]
         if any(v.shape != (space.size,) or v.dtype.kind != "f" for v in vectors):
             raise InputError(
                 f"Exported models must be vectors or recipes, got models of a "
                 f"{type(space).__name__}; save each with the space's own save."
             )
         tensors["vectors"] = np.array(vectors)
+        if buffers:
+            tensors["merged"] = np.array([each.merged for each in buffers])
+            tensors["carried"] = np.array([each.carried for each in buffers])
     return safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(metadata)})
 
 
@@ -177,13 +188,16 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
     count = len(tensors["ids"]) if tensors["ids"].ndim == 1 else 0
     shapes = {"ids": (), "born": (), "parents": (2,), "fitness": (), "vectors": (layout.size,)}
     for name, tensor in tensors.items():
-        rest = tensor.shape[-1:] if name == "scores" else shapes[name]
+        rest = shapes.get(name, tensor.shape[-1:])
         if count == 0 or tensor.shape != (count, *rest):
             raise ValueError(f"an archive with {name} of shape {tensor.shape}")
     recipes = about.pop("recipes", None)
     models: list[Any]
     if recipes is None:
         models = list(tensors["vectors"])
+        if "merged" in tensors:
+            rows = zip(models, tensors["merged"], tensors["carried"], strict=True)
+            models = [Vector(values, Buffers(*found)) for values, *found in rows]
     else:
         models = _recipes(recipes)
         if len(models) != count or any(recipe.size != layout.size for recipe in models):

@@ -18,3 +18,6 @@ Floats: TypeAlias = NDArray[np.float64]
 
 Indices: TypeAlias = NDArray[np.intp]
 """An array of intp: positions in another array."""
+
+Reals: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+"""An array of float32 or of float64."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.brute_force import BruteForce
 from m2n2lab.core.methods.cma_es import CmaEs
+from m2n2lab.core.methods.cycle_qd import CycleQd
 from m2n2lab.core.methods.m2n2_plus import Plus
 from m2n2lab.core.methods.map_elites import MapElites
 from m2n2lab.core.operators import KINDS, Operator
@@ -38,6 +39,7 @@ METHODS = {
     "ga": Method(Evolver, _GA, "genetic algorithm: no competition, no attraction"),
     "ga-no-crossover": Method(Evolver, {**_GA, "crossover": False}, "GA by mutation alone"),
     "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
+    "cycle-qd": Method(CycleQd, {}, "a grid for each task, whose scores take turns as quality"),
     "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
     "m2n2+": Method(Plus, {}, "the lab's variant: M2N2 with weight decay and reach"),
