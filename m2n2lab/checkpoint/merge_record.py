@@ -12,6 +12,7 @@ from typing import Any
 
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
 from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
@@ -34,7 +35,8 @@ class Record:
 
     Attributes:
         recipe: the combination of the seeds.
-        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used.
+        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
+            of those from the hub the commit too.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
@@ -61,6 +63,7 @@ class Record:
         seeds = tuple(
             {
                 "id": seed.id,
+                **({"commit": commit} if (commit := hub_commit(seed.source or seed.path)) else {}),
                 "sha256": UNKNOWN_SHA256,
                 "licence": seed.licence,
                 "files": dict.fromkeys(names, UNKNOWN_SHA256),

@@ -101,6 +101,9 @@ def test_the_papers_pair_is_searched_by_one_command(papers):
     record = json.loads(Path("out/recipe.json").read_text())
     assert [seed["id"] for seed in record["seeds"]] == list(PAPER[4:])
     assert record["vocab"] == "union"
+    assert [seed["commit"] for seed in record["seeds"]] == [COMMIT] * 2
+    card = Path("out/README.md").read_text().split("---")[1]
+    says(card, '- "WizardLM/WizardMath-7B-V1.0"\n- "AgentGym/AgentEvol-7B"', "text-generation")
 
 
 def test_a_recorded_search_of_the_pair_goes_on(papers):

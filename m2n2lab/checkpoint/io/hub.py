@@ -102,3 +102,10 @@ def needed_files(listed: Iterable[str]) -> list[str]:
 
 def _matches(file: str, patterns: Sequence[str]) -> bool:
     return any(PurePosixPath(file).match(pattern) for pattern in patterns)
+
+
+def hub_commit(path: Path) -> str | None:
+    """Return the commit of a local copy from the hub; ``None`` for other folders."""
+    place = path.absolute()
+    from_cache = place.parent.name == "snapshots" and place.parents[1].name.startswith("models--")
+    return place.name if from_cache else None
