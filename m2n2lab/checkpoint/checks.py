@@ -45,7 +45,7 @@ from m2n2lab.checkpoint.vocabulary import (
     end_tokens,
 )
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.errors import InputError, choose
+from m2n2lab.utils.errors import InputError, choose, described
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -126,10 +126,21 @@ def preflight(
     """
     choose("way to treat vocabularies", vocab, MODES)
     wanted = None if dtype is None else _safetensors_dtype(dtype)
-    if isinstance(sources, (str, Path)) or len(sources) < 2:
+    if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
+        raise InputError(
+            f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
+            f"their paths."
+        )
+    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
         raise InputError(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
+    for source in sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(
+                f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
+                f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
+            )
     sources = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class CheckpointSpace:
     scored, in eval mode, is what is saved.
 
     Args:
-        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
+        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -85,7 +86,7 @@ class CheckpointSpace:
 
     def __init__(
         self,
-        *seeds: str | Path,
+        *seeds: str | Path | Sequence[str | Path],
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
@@ -95,8 +96,10 @@ class CheckpointSpace:
         module: Any = None,
         progress: Progress = no_progress,
     ) -> None:
+        listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
+        sources: Any = seeds[0] if listed else seeds
         found = preflight(
-            seeds,
+            sources,
             components=components,
             dtype=dtype,
             vocab=vocab,
@@ -368,6 +371,7 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
+        model = model.genome if isinstance(model, Member) else model
         recipe = _unpacked(model) if isinstance(model, Mapping) else model
         if not isinstance(recipe, Recipe):
             raise InputError(
@@ -390,6 +394,22 @@ class CheckpointSpace:
                 f"BatchNorm statistics, got {'none' if found is None else f'{found.size:,}'}; use "
                 f"space.seeds and space.merge_stretches, or start a run of version 0.1 anew."
             )
+
+    def model(self, genome: Recipe, device: str = "cpu") -> Any:
+        """Return a module or pipeline of the caller's own: loaded again, or a copy of the given.
+
+        Raises:
+            InputError: as ``materialise``; or there is no such device.
+        """
+        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+
+        if self._module is None:
+            return LiveModule(self.plan, load_module(self.plan, device)).set_weights(genome)
+        from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
+
+        with self._loading:
+            module = copy.deepcopy(self._module)
+        return LiveModule(self.plan, module.to(checked_device(device))).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.

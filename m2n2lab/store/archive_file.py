@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,14 @@ from safetensors import SafetensorError, safe_open
 from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
-from m2n2lab.core.spaces.space import Vector
-from m2n2lab.utils.errors import InputError
+from m2n2lab.core.spaces.space import DenseSpace, Vector
+from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from m2n2lab.core.evolver import Evolver
 
 FORMAT, VERSION = "m2n2lab archive", 1
@@ -57,8 +59,9 @@ class SavedArchive:
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, or genomes of
-            modules with buffers, which ``tell`` of an evolver in the same space takes.
+        models: (P,) vectors (N,), or modules where one was given, which ``Evolver`` takes as seeds;
+            or recipes, or genomes of modules with buffers, which ``tell`` of an evolver in the
+            same space takes.
         layout: names and shapes along a vector.
         about: method, task, step and maker, as plain values; for recipes also ``seeds``.
     """
@@ -130,7 +133,7 @@ def save_archive(evolver: Evolver, path: str | Path) -> None:
     write_atomically(path, archive_bytes(evolver))
 
 
-def load_archive(path: str | Path) -> SavedArchive:
+def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArchive:
     """Read an archive that ``save_archive`` wrote.
 
     ::
@@ -138,11 +141,18 @@ def load_archive(path: str | Path) -> SavedArchive:
         saved = m2n2lab.load_archive("archive.safetensors")
         evolver = m2n2lab.Evolver(task, saved.models, mutation=0.01, rng=1)
 
+    Args:
+        path: the file.
+        module: a module of the search's architecture, if its models are modules; ``models`` are
+            then copies of it with the members' weights, to be scored by the same task.
+
     Raises:
-        InputError: the file does not exist, or holds no complete archive.
+        InputError: ``module`` has another architecture, or the file does not exist or holds no
+            complete archive.
     """
+    path = file_path("path", path)
     try:
-        with Path(path).open("rb"):  # its error says why, which that of safetensors does not
+        with path.open("rb"):  # its error says why, which that of safetensors does not
             pass
         with safe_open(path, "numpy") as file:
             about = json.loads((file.metadata() or {}).get("m2n2lab", "null"))
@@ -152,7 +162,7 @@ def load_archive(path: str | Path) -> SavedArchive:
                 raise ValueError(f"an archive of version {about.get('version')!r}")
             names = set(file.keys())
             tensors = {name: _tensor(file, name) for name in _DTYPES if name in names}
-        return _archive(about, tensors)
+        saved = _archive(about, tensors)
     except OSError as error:
         raise InputError(
             f"{path} could not be read: {error.strerror or error}; choose an exported file."
@@ -167,6 +177,23 @@ def load_archive(path: str | Path) -> SavedArchive:
             f"{path} must be an archive exported by m2n2lab {__version__}, got {found}; "
             f"export it again."
         ) from error
+    return saved if module is None else replace(saved, models=_modules(saved, module))
+
+
+def _modules(saved: SavedArchive, module: nn.Module) -> list[nn.Module]:
+    """Return copies of a module with the weights of each saved model.
+
+    Raises:
+        InputError: it has another architecture.
+    """
+    space = DenseSpace([*saved.models, *saved.models], module=module)  # also of one member
+    if len(saved.layout.shapes) > 1 and saved.layout.shapes != space.layout.shapes:
+        raise InputError(
+            f"module must have the tensors of the archive's models "
+            f"({', '.join(saved.layout.shapes)}), got "
+            f"{', '.join(space.layout.shapes)}; give a module of the search's architecture."
+        )
+    return [space.model(genome) for genome in space.seeds[: len(saved.models)]]
 
 
 def _tensor(file: Any, name: str) -> NDArray[Any]:

@@ -39,6 +39,9 @@ DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "vocab")
 """Fields of a space's description that decide what a merge is."""
 
+OF_SEEDS = ("known", "device")
+"""Options of evolvers that the space or the recorded scores of the seeds stand for."""
+
 
 @dataclass(frozen=True)
 class Seed:
@@ -133,7 +136,7 @@ class EvolverSpec(NamedTuple):
             options,
             class_path(type(evolver)),
             class_path(type(evolver.archive)),
-            tuple(name for name in named if name not in options and name != "known"),
+            tuple(name for name in named if name not in options and name not in OF_SEEDS),
         )
 
     def to_json(self) -> str:

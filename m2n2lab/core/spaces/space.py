@@ -5,6 +5,7 @@ A *genome* is a space's representation of a model, opaque to the evolver.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -24,8 +25,9 @@ from m2n2lab.core.spaces.shares import linear_shares, shares_of
 from m2n2lab.core.spaces.slerp import angle, slerp, split_point
 from m2n2lab.core.spaces.stretches import check_stretches
 from m2n2lab.core.spaces.tensor_rule import TensorRule
+from m2n2lab.core.spaces.vectors import flat_vector, listed_models
 from m2n2lab.utils.arrays import Floats, Reals
-from m2n2lab.utils.errors import InputError, choose, device_name
+from m2n2lab.utils.errors import InputError, choose, described, device_name
 from m2n2lab.utils.files import write_atomically
 
 
@@ -136,8 +138,9 @@ class DenseSpace:
     in eval mode, and saved as it was scored.
 
     Args:
-        seeds: at least two models: vectors (N,) or (K, N), or torch modules of one architecture,
-            whose parameters in ``named_parameters`` order are the vector.
+        seeds: at least two models: vectors (N,) or (K, N), torch modules of one architecture, whose
+            parameters in ``named_parameters`` order are the vector, or their state dicts. Members
+            of another search count as vectors.
         layout: names and shapes along the vector; those of the modules by default.
         device: where models are scored, ``"cpu"`` or ``"cuda"``.
         dtype: of the vectors and their arithmetic, ``"float32"`` or, slower, ``"float64"``.
@@ -145,6 +148,8 @@ class DenseSpace:
             computed anew before it is scored or saved: batches of inputs (of which the first
             element is taken if they are tuples, such as those of a DataLoader with targets), read
             once; or a function that runs the module it is given on such data.
+        module: a module of the models' architecture, where none of the seeds is one; tasks score a
+            copy of it with a model's weights.
 
     Attributes:
         names: (K,) names of the seeds in views; empty by default.
@@ -162,31 +167,38 @@ class DenseSpace:
         device: str = "cpu",
         dtype: str = "float32",
         recalibrate: RecalibrationData | None = None,
+        module: nn.Module | None = None,
     ) -> None:
         self.names: tuple[str, ...] = ()
         self.device = checked_device(device)
         self.dtype = np.dtype(choose("dtype for vectors", dtype, ("float32", "float64")))
-        if not isinstance(seeds, (Sequence, np.ndarray, Tensor)):
+        seeds = listed_models(seeds)
+        if layout is not None and not isinstance(layout, Layout):
             raise InputError(
-                f"A merge needs at least two seeds in a list or a matrix, got "
-                f"{type(seeds).__name__}; list the models."
-            )
-        if len(seeds) < 2:
-            raise InputError(
-                f"A merge needs at least two seeds, got {len(seeds)}; add another model."
+                f"layout must be a Layout, got {described(layout)}; make one of names and shapes: "
+                f"m2n2lab.Layout({{'weight': (2, 3)}})."
             )
         self.module: nn.Module | None = None
         self.buffers: BufferLayout | None = None
-        first = seeds[0]
-        if isinstance(first, nn.Module):
-            check_module(first, "seed 0")
+        name = "the module"
+        if module is None:
+            found = ((k, seed) for k, seed in enumerate(seeds) if isinstance(seed, nn.Module))
+            number, module = next(found, (None, None))
+            name = f"seed {number}"
+        if module is not None:
+            if not isinstance(module, nn.Module):
+                raise InputError(
+                    f"module must be a torch module, got {described(module)}; give one of the "
+                    f"seeds' architecture, or leave it out."
+                )
+            check_module(module, name)
             # A copy, so that showing a child never changes the caller's model.
-            self.module = copied(first, "seed 0").to(self.device).eval()
-            self.buffers = BufferLayout(first, self.dtype) or None
-            layout = layout or Layout({n: p.shape for n, p in first.named_parameters()})
+            self.module = copied(module, name).to(self.device).eval()
+            self.buffers = BufferLayout(module, self.dtype) or None
+            layout = layout or Layout({n: p.shape for n, p in module.named_parameters()})
             self.size = layout.size
         else:
-            self.size = len(_flat(first))
+            self.size = len(flat_vector(_weights(seeds[0])))
         self.layout = layout or Layout({"vector": (self.size,)})
         if self.layout.size != self.size:
             raise InputError(
@@ -202,18 +214,21 @@ class DenseSpace:
         """Return the genome of an external model (a copy of its weights and buffers).
 
         Args:
-            model: a module; a vector (N,), where modules have no buffers; the result of ``pack``;
-                or a genome, which is checked.
+            model: a module or its state dict; a vector (N,), where modules have no buffers; the
+                result of ``pack``; a member, or a genome, which is checked.
             name: its name in errors.
 
         Raises:
             InputError: the model has another size or architecture, or NaN or infinite weights.
         """
+        model = model.genome if isinstance(model, Member) else model
         if isinstance(model, Vector):
             model = self.pack(model)
+        if isinstance(model, Mapping) and self.module is not None and not _is_packed(model):
+            model = self._loaded(model, name)
         if isinstance(model, nn.Module):
             self._check_architecture(model, name)
-            parts = [_flat(p.detach().reshape(-1)) for p in model.parameters()]
+            parts = [flat_vector(p.detach().reshape(-1)) for p in model.parameters()]
             values = np.concatenate(parts)
             buffers = None if self.buffers is None else self.buffers.read(model, name)
         else:
@@ -235,8 +250,8 @@ class DenseSpace:
 
     def _unpack(self, model: Any, name: str) -> tuple[NDArray[Any], Buffers | None]:
         """Return the weights (N,) and buffers of a vector or of packed arrays (see ``pack``)."""
-        packed = isinstance(model, Mapping) and set(model) == {"values", *Buffers._fields}
-        values = _flat(model["values"] if packed else model)
+        packed = _is_packed(model)
+        values = flat_vector(model["values"] if packed else model)
         if self.buffers is None:
             return values, None
         if not packed:
@@ -248,6 +263,19 @@ class DenseSpace:
             )
         merged, carried = (np.asarray(model[field]) for field in Buffers._fields)
         return values, self.buffers.checked(merged, carried, name)
+
+    def _loaded(self, state: Mapping[str, Any], name: str) -> nn.Module:
+        """Return a copy of the module with the tensors of a state dict."""
+        assert self.module is not None  # as its caller has checked
+        module = copied(self.module, "the module")
+        try:
+            module.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"A state dict must have the tensors of the {type(module).__name__}, but {name} "
+                f"does not ({' '.join(str(error).split())}); give one of the same architecture."
+            ) from error
+        return module
 
     def _check_architecture(self, model: nn.Module, name: str) -> None:
         if self.module is not None:
@@ -479,6 +507,20 @@ class DenseSpace:
             self.recalibration.apply(module)
         return module
 
+    def model(self, genome: Vector, device: str = "cpu") -> Any:
+        """Return a model of the caller's own: a module or, without modules, a tensor (N,).
+
+        Raises:
+            InputError: there is no such device.
+        """
+        own = copy.copy(self)
+        own.device = checked_device(device)
+        if self.module is None:
+            tensor: Tensor = own.materialise(genome)
+            return tensor.clone()
+        own.module = copied(self.module, "the module").to(own.device)
+        return own.materialise(genome)
+
     def pack(self, genome: Vector) -> Any:
         """Return the vector (N,), or a dictionary of arrays: ``values`` and those of ``Buffers``.
 
@@ -523,24 +565,15 @@ def finite(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return rounded
 
 
-def _flat(model: Any) -> NDArray[Any]:
-    """Return a vector-like model as a flat array."""
-    if isinstance(model, Tensor):
-        # NumPy has no bfloat16; float64 is kept, to be checked before it is rounded.
-        model = model.detach().cpu()
-        model = model.float() if model.dtype == torch.bfloat16 else model
-    array = np.asarray(model)
-    if array.dtype.kind == "c":
-        raise InputError(
-            f"Weights must be real numbers, got {array.dtype}; give real and imaginary parts as "
-            f"weights of their own, for example by torch.view_as_real."
-        )
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.number):
-        raise InputError(
-            f"A model must be one flat vector of numbers or a torch module, got "
-            f"{type(model).__name__} of shape {array.shape}; flatten its weights."
-        )
-    return array
+def _is_packed(model: Any) -> bool:
+    """Return whether a model is packed arrays of weights and buffers (see ``DenseSpace.pack``)."""
+    return isinstance(model, Mapping) and set(model) == {"values", *Buffers._fields}
+
+
+def _weights(model: Any) -> Any:
+    """Return the vector of a member or its genome; other models as they are."""
+    genome = model.genome if isinstance(model, Member) else model
+    return genome.values if isinstance(genome, Vector) else genome
 
 
 def checked_device(name: str) -> torch.device:
