@@ -28,6 +28,7 @@ from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
     Tokens,
     encoding_difference,
@@ -36,14 +37,7 @@ from m2n2lab.checkpoint.tokenizers import (
     read_tokens,
     says_clash,
 )
-from m2n2lab.checkpoint.vocabulary import (
-    MODES,
-    CannotArrangeError,
-    Mode,
-    Vocabulary,
-    arrange,
-    end_tokens,
-)
+from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose, described
 

@@ -38,8 +38,8 @@ from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, 
 from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import with_token_ids
 from m2n2lab.checkpoint.tokenizers import extend
-from m2n2lab.checkpoint.vocabulary import with_token_ids
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError

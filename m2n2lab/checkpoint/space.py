@@ -23,8 +23,9 @@ from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
 from m2n2lab.checkpoint.tokenizers import extended_tokenizer
-from m2n2lab.checkpoint.vocabulary import Mode, checked_tokenizer, with_token_ids
+from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of

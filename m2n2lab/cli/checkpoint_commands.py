@@ -271,7 +271,7 @@ def merge(
     The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
-    from m2n2lab.checkpoint.vocabulary import checked_tokenizer
+    from m2n2lab.checkpoint.special_tokens import checked_tokenizer
 
     if len(sources) != 2:
         raise InputError(
