@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import all_ends
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
@@ -62,6 +64,7 @@ class LiveModule:
         for name, tensor in _places(plan, self._parts):
             if name in carried and tensor is not None:
                 _carry(plan, name, tensor.detach())
+        _add_ends(plan, model)
 
     def _found_targets(self) -> dict[str, Tensor]:
         """Return the tensors that weights are written into, by name."""
@@ -98,7 +101,7 @@ class LiveModule:
 
         jobs = [
             (name, *piece)
-            for name, size in self.plan.merged_sizes.items()
+            for name, size in ((name, self.plan.elements(name)) for name in self.plan.merged_sizes)
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
         for module in self._parts:
@@ -124,6 +127,7 @@ def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | 
     """Yield the name of each tensor of the base, and its tensor in the modules of the parts."""
     for part, module in zip(plan.base.parts, modules, strict=True):
         state = module.state_dict()
+        as_saved = _as_in_files(module, state)
         heads = sorted({key.partition(".")[0] for key in state})
         for file in part.files:
             for name, entry in file.entries.items():
@@ -132,11 +136,15 @@ def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | 
                 # Libraries have put parts of models one level deeper or higher since some were
                 # saved.
                 moved = (name.partition(".")[2], *(f"{head}.{name}" for head in heads))
-                keys = (
-                    *_variants(name, module),
-                    *(key for key in moved if key in state and state[key].shape == shape),
-                )
-                yield full, next((state[key] for key in keys if key in state), None)
+                found = [
+                    as_saved.get(name),
+                    *(state.get(key) for key in _variants(name, module)),
+                    state.get(_renamed(module, name, state)),
+                ]
+                there = [tensor for tensor in found if tensor is not None]
+                there += [state[key] for key in moved if key in state and state[key].shape == shape]
+                fits = (tensor for tensor in there if tuple(tensor.shape) == shape)
+                yield full, next(fits, there[0] if there else None)
 
 
 def _variants(name: str, module: Any) -> tuple[str, ...]:
@@ -195,6 +203,63 @@ def knowledge(module: Any) -> Known:
     return Known(frozenset(names), ties)
 
 
+class _WithoutCopies(TorchFunctionMode):
+    """Operations on tensors, of which ``contiguous`` copies nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.contiguous:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a module's tensors by their names in files, as views into the module's memory.
+
+    A module of transformers may have other names and forms than its files: the experts of a
+    mixture, say, are one tensor. Transformers' own conversion for saving, without copies,
+    yields the parts of it that each tensor of a file belongs to.
+    """
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # an earlier version, whose modules are as their files
+        return {}
+    if not hasattr(module, "base_model_prefix"):
+        return {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    with _WithoutCopies():
+        found = revert_weight_conversion(module, dict(state))
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in own
+    }
+
+
+def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
+    """Return the name that transformers loads a file's tensor under, if it keeps its form."""
+    conversions = getattr(module, "_weight_conversions", None)
+    if not conversions:
+        return name
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+    others = [each for each in conversions if not isinstance(each, WeightRenaming)]
+    prefix = getattr(module, "base_model_prefix", None)
+    found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
+    return name if converter else str(found)
+
+
+def _add_ends(plan: Plan, model: Any) -> None:
+    """Let the tokens that end an answer of any seed end those of the model."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None or plan.base.kind != "transformers":
+        return
+    own = settings.eos_token_id
+    listed = own if isinstance(own, list) else [] if own is None else [own]
+    ends = list(dict.fromkeys([*listed, *all_ends(plan)]))
+    settings.eos_token_id = ends or None
+
+
 def load_module(plan: Plan, device: str, texts_from: int = 0) -> Any:
     """Load the base with transformers or diffusers.
 
@@ -232,6 +297,8 @@ def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     if is_diffusers:
         options = {} if dtype == "auto" else {"torch_dtype": dtype}
     model_class = getattr(library, name, None) if name else None
+    if not is_diffusers and not part.config.get("architectures") and "model_type" in part.config:
+        model_class = library.AutoModelForCausalLM  # a config that names a family, but no class
     if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "

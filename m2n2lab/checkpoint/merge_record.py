@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
-from m2n2lab.checkpoint.io.folder import (
-    PICKLE_SUFFIXES,
-    TRAINING_FILES,
-    chosen_variant,
-    weight_name,
-)
+from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.io.hub import hub_commit
+from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.version import __version__
@@ -29,10 +27,6 @@ VERSION = 1
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_TOKENIZER = re.compile(
-    r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece).*"
-    r"|.*\.(model|tiktoken|spm|jinja)"
-)
 _SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
@@ -43,7 +37,8 @@ class Record:
 
     Attributes:
         recipe: the combination of the seeds.
-        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used.
+        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
+            of those from the hub the commit too.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
@@ -75,6 +70,7 @@ class Record:
         seeds = tuple(
             {
                 "id": seed.id,
+                **({"commit": commit} if (commit := hub_commit(seed.source or seed.path)) else {}),
                 "sha256": UNKNOWN_SHA256,
                 "licence": seed.licence,
                 "files": dict.fromkeys(names, UNKNOWN_SHA256),
@@ -83,13 +79,12 @@ class Record:
         )
         pipeline = plan.base.kind == "diffusers"
         components = tuple(part.name for part in plan.base.parts) if pipeline else None
-        vocab = "refuse" if plan.rows is None else "common"
         return cls(
             recipe,
             seeds,
             components,
             plan.dtype,
-            vocab,
+            plan.vocab,
             tokenizer,
             made,
             known=plan.base.used_knowledge,
@@ -269,8 +264,10 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if base.kind == "diffusers":
         return list(_copied_of_pipeline(plan, describe(plan, tokenizer)))
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not _TOKENIZER.fullmatch(p.name)]
-    its = [p for p in _side_files(chosen) if chosen is not base and _TOKENIZER.fullmatch(p.name)]
+    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
+    its = [
+        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    ]
     return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
 
 

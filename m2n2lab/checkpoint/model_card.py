@@ -22,7 +22,16 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
         head.append(f"license: {json.dumps(licences[0])}")
-    head += ["base_model:", *(f"- {json.dumps(id)}" for id in ids), "tags:", "- merge", "- m2n2"]
+    if plan.base.kind != "file":
+        head.append(f"library_name: {plan.base.kind}")
+    if plan.base.parts[0].architecture.endswith("ForCausalLM"):
+        head.append("pipeline_tag: text-generation")
+    # The hub refuses a card that names a local folder.
+    hub = [
+        id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
+    ]
+    head += ["base_model:", *(f"- {json.dumps(id)}" for id in hub)] if hub else []
+    head += ["tags:", "- merge", "- m2n2"]
     head += ["---", ""]
     share = recipe.ancestry
     lines = [

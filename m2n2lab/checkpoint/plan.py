@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
+from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
@@ -28,9 +32,10 @@ class Plan:
         seeds: the K checkpoints; the first is the base.
         layout: names and shapes along the flat vector (N,).
         dtypes: dtypes of the result's tensors by name, such as ``"BF16"``.
-        rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
-            if the seeds agree.
+        vocabulary: rows of tables of tokens if the seeds' vocabularies differ, or ``None``. The
+            flat vector has those common to all; further ones follow in the result.
         dtype: the requested dtype, or ``None`` for those of the base.
+        notes: remarks on the result.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
         trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
@@ -39,9 +44,10 @@ class Plan:
     seeds: tuple[Checkpoint, ...]
     layout: Layout
     dtypes: Mapping[str, str]
-    rows: int | None = None
+    vocabulary: Vocabulary | None = None
     dtype: str | None = None
     buffers: Layout = NO_TENSORS
+    notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
 
@@ -64,10 +70,14 @@ class Plan:
         return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
-    def smallest(self) -> int:
-        """Number of the seed with fewest rows, whose tokenizer fits the common ones."""
-        totals = [sum(seed.entry(name).size for name in self.sizes) for seed in self.seeds]
-        return totals.index(min(totals))
+    def rows(self) -> int | None:
+        """Rows of the result's tables of tokens if vocabularies differ, or ``None``."""
+        return None if self.vocabulary is None else self.vocabulary.total
+
+    @property
+    def vocab(self) -> str:
+        """What is done with vocabularies that differ; ``"refuse"`` if they do not."""
+        return "refuse" if self.vocabulary is None else self.vocabulary.mode
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -89,10 +99,6 @@ class Plan:
         """Number of elements of each tensor that is merged, weights and buffers."""
         return {**self.sizes, **self.buffer_sizes}
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor that is merged."""
-        return (self.buffers if name in self.buffer_sizes else self.layout).shapes[name]
-
     @cached_property
     def places(self) -> tuple[int, ...]:
         """Index i_b in [0, N) of each buffer: its mix is that of the vector there.
@@ -109,10 +115,39 @@ class Plan:
             places.append(max(own.get(name.rpartition(".")[0], before) - 1, 0))
         return tuple(places)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that is merged, with rows that not all seeds have."""
+        if name in self.buffer_sizes:
+            return self.buffers.shapes[name]
+        shape = self.layout.shapes[name]
+        if self.vocabulary is None or name not in self._tables:
+            return shape
+        return (self.vocabulary.total, *shape[1:])
+
+    def elements(self, name: str) -> int:
+        """Return the number of elements of a merged tensor of the result."""
+        return math.prod(self.shape(name))
+
+    @cached_property
+    def _tables(self) -> frozenset[str]:
+        """Names of the tables of tokens whose rows differ."""
+        rows = self.vocabulary
+        assert rows is not None  # it is only asked for then
+        return frozenset(
+            name
+            for name, shape in self.layout.shapes.items()
+            if TABLES.search(name)
+            and shape[:1] == (rows.common,)
+            and all(
+                seed.entry(name).shape[0] == size
+                for seed, size in zip(self.seeds, rows.sizes, strict=True)
+            )
+        )
+
     def bytes(self, name: str) -> int:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.merged_sizes:
-            return self.merged_sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+            return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
         if self.base.has_broken_positions(name):
             return self.base.entry(name).size * 8
         return self.base.entry(name).bytes
@@ -165,9 +200,18 @@ class Plan:
     def merge_into(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
+        Elements beyond the flat vector's are rows for tokens that not all seeds have.
+
         Raises:
             Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
         """
+        size = self.merged_sizes[name]
+        if stop > size:
+            low = max(start, size)
+            self._merge_further_rows(recipe, name, low, stop, out[low - start :])
+            if start >= size:
+                return
+            out, stop = out[: size - start], size
         # Imported late: numba takes a second, and reading headers does not need it.
         from m2n2lab.checkpoint.kernels import blend
 
@@ -211,6 +255,44 @@ class Plan:
             self.check_finite(name, start, stop)
             raise _too_large(name, out, start + bad)
 
+    def _merge_further_rows(
+        self, recipe: Recipe, name: str, start: int, stop: int, out: Array
+    ) -> None:
+        """Write elements beyond those that all seeds have: rows of the seeds that have them.
+
+        Several seeds that have a row are averaged by their shares at the last common one.
+        """
+        from m2n2lab.checkpoint.kernels import blend  # late, as above
+
+        assert self.vocabulary is not None  # otherwise there are no such elements
+        width = math.prod(self.layout.shapes[name][1:])
+        last = self.offsets[name] + self.sizes[name] - 1
+        (_, _, coef), *_ = recipe.pieces(last, last + 1)
+        for run in self.vocabulary.runs:
+            low, high = run.start * width, (run.start + run.rows) * width
+            low, high = max(low, start), min(high, stop)
+            if low >= high:
+                continue
+            shares = [max(float(coef[seed]), 0.0) for seed, _ in run.owners]
+            if not sum(shares):
+                shares = [1.0] * len(shares)
+            sources = [
+                self.seeds[seed].array(name)[
+                    low + (first - run.start) * width : high + (first - run.start) * width
+                ]
+                for seed, first in run.owners
+            ]
+            used = [k for k, share in enumerate(shares) if share]
+            part = out[low - start : high - start]
+            weights = [shares[k] / sum(shares) for k in used]
+            if not blend([sources[k] for k in used], weights, part):
+                bad = [k for k in used if not_finite(sources[k]) is not None]
+                if bad:
+                    seed = self.seeds[run.owners[bad[0]][0]]
+                    at = low + (not_finite(sources[bad[0]]) or 0)
+                    raise Problems(_not_finite(seed.file(name), name, f"{at:,}"))
+                raise _too_large(name, part, low + (not_finite(part) or 0))
+
     def check_finite(self, name: str, start: int, stop: int) -> None:
         """Check that elements ``start..stop`` of a tensor are finite in all seeds.
 
@@ -221,16 +303,8 @@ class Plan:
         for seed, source in zip(self.seeds, self.sources(name, start, stop), strict=True):
             at = not_finite(source)
             if at is not None:
-                found.append(
-                    Problem(
-                        file=str(seed.file(name)),
-                        tensor=name,
-                        expected="finite numbers",
-                        found=f"NaN or infinity at element {start + at:,} "
-                        f"({self._locate(name, start + at)})",
-                        fix="repair this checkpoint or leave it out",
-                    )
-                )
+                where = self._locate(name, start + at)
+                found.append(_not_finite(seed.file(name), name, f"{start + at:,} ({where})"))
         if found:
             raise Problems(*found)
 
@@ -247,6 +321,16 @@ def _sizes(layout: Layout) -> dict[str, int]:
     return {
         name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
     }
+
+
+def _not_finite(file: Path, name: str, where: str) -> Problem:
+    return Problem(
+        file=str(file),
+        tensor=name,
+        expected="finite numbers",
+        found=f"NaN or infinity at element {where}",
+        fix="repair this checkpoint or leave it out",
+    )
 
 
 def _too_large(name: str, result: Array, index: int) -> Problems:

@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -39,9 +39,14 @@ from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import with_token_ids
+from m2n2lab.checkpoint.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+
+MAX_OPEN_FILES = 64
+"""Files written at the same time: a process may open few, and large models have many."""
 
 STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 """Metadata of the first seed's files that describe its own weights; all other is kept."""
@@ -93,22 +98,23 @@ def save(
     with _atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, _open(folder / (out.name if one_file else _target(plan, file.path))))
+            (file, folder / (out.name if one_file else _target(plan, file.path)))
             for part in plan.base.parts
             for file in part.files
         ]
-        try:
-            draft = record.text  # as long as the complete one, thanks to its placeholders
-            pieces = [
-                piece for file, handle in files for piece in _lay_out(plan, file, handle, draft)
-            ]
-            run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
-            full = record.complete(plan, hashes.wait())
-            for file, handle in files:
+        draft = record.text  # as long as the complete one, thanks to its placeholders
+        for k in range(0, len(files), MAX_OPEN_FILES):
+            with ExitStack() as opened:
+                pieces = [
+                    piece
+                    for file, path in files[k : k + MAX_OPEN_FILES]
+                    for piece in _lay_out(plan, file, opened.enter_context(_open(path)), draft)
+                ]
+                run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
+        full = record.complete(plan, hashes.wait())
+        for file, path in files:
+            with _open(path) as handle:
                 write_at(handle, _header(plan, file, full.text), 0)
-        finally:
-            for _, handle in files:
-                os.close(handle)
         recipe_name, card_name = _names_beside(out) if one_file else ("recipe.json", "README.md")
         (folder / recipe_name).write_text(full.pretty, encoding="utf-8")
         (folder / card_name).write_text(card(plan, recipe, full), encoding="utf-8")
@@ -120,9 +126,14 @@ def _names_beside(out: Path) -> tuple[str, str]:
     return f"{out.stem}.recipe.json", f"{out.stem}.md"
 
 
-def _open(path: Path) -> int:
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[int, ...], bool]]:
@@ -212,13 +223,27 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
         if not plan.base.path.is_dir():
             continue
         inside = folder / part.folder.relative_to(plan.base.path)
-        changed = _config(plan, part)
+        changed = with_token_ids(plan, record.tokenizer, _config(plan, part), "config.json")
         if changed != part.config:  # otherwise it was copied
             _write_json(inside / "config.json", changed)
         named = weight_name(part.files[0].path.name)
         index = index_of(part.folder, named.variant if named else None)
         if index is not None and (named is None or named.is_shard):
             _write_json(inside / _name(plan, index), _index(plan, part))
+    _fit_tokens(plan, record.tokenizer, folder)
+
+
+def _fit_tokens(plan: Plan, tokenizer: int, folder: Path) -> None:
+    """Let the settings for generation and the tokenizer name the tokens that the result has."""
+    if plan.base.kind != "transformers":
+        return
+    name = "generation_config.json"
+    own = read_json(folder / name, Collector())
+    if own and (changed := with_token_ids(plan, tokenizer, own, name)) != own:
+        _write_json(folder / name, changed)
+    rows = plan.vocabulary
+    if rows is not None and rows.added and tokenizer == rows.tokenizer:
+        extend(folder, rows.added)
 
 
 def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
@@ -254,10 +279,10 @@ def _renamed(plan: Plan, index: Mapping[str, Any]) -> dict[str, Any]:
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
     """Return a part's config with the dtype and the size of the vocabulary that the merge has."""
     cut = {
-        plan.base.entry(name).shape[0]: plan.layout.shapes[name][0]
+        plan.base.entry(name).shape[0]: plan.shape(name)[0]
         for file in part.files
         for name in map(part.full, file.entries)
-        if name in plan.sizes and plan.layout.shapes[name] != plan.base.entry(name).shape
+        if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
     dtype = TORCH_NAMES.get(plan.dtype or "")
 

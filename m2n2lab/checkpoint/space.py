@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,21 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.checkpoint.checks import Vocabulary, preflight
+from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
+from m2n2lab.checkpoint.tokenizers import extended_tokenizer
+from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of
 from m2n2lab.core.spaces.slerp import angle, split_point
-from m2n2lab.core.spaces.space import check_stretches, checked_device
+from m2n2lab.core.spaces.stretches import check_stretches
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -33,6 +38,12 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
+
+UNRELATED_DEGREES = 80.0
+"""Angle from which models pass for unrelated; fine-tuned ones are within a few degrees."""
+
+OPPOSITE_DEGREES = 150.0
+"""Angle from which models cancel each other."""
 
 
 class CheckpointSpace:
@@ -54,10 +65,12 @@ class CheckpointSpace:
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
         dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
-        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        vocab: for vocabularies that differ, ``"refuse"``, or merge the rows that all seeds have
+            and keep no others (``"common"``), all that any seed has (``"union"``) or those of
+            the ``"first"``.
         tokenizer: number of the seed that provides the tokenizer of saved models and, of
-            pipelines, the text encoders that are not merged; by default the first or, if only
-            common rows are kept, the one with fewest.
+            pipelines, the text encoders that are not merged; by default the first or, if
+            vocabularies differ, the one whose tokens the result has.
         variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
             keep its names. By default plain files are read, or the only variant's, and saved
             models have plain names.
@@ -67,15 +80,14 @@ class CheckpointSpace:
         module: the module to write weights into, which also says which tensors are buffers, beyond
             those of torch's own layers, and which are one under two names; by default the first
             seed is loaded with transformers or diffusers when a model is first materialised.
-        progress: called with the number of bytes read since the last call, while seeds are opened.
+        progress: called with the number of bytes converted or read since the last call, while
+            seeds are opened.
 
     Raises:
         Problems: the checkpoints cannot be merged; all reasons at once.
         InputError: an option is unknown.
     """
 
-    notes: tuple[str, ...] = ()
-    """Remarks on what does not belong together in the seeds, although they can be merged."""
     can_mutate = False
     """Noise on every weight cannot be written as a recipe."""
 
@@ -85,7 +97,7 @@ class CheckpointSpace:
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
-        vocab: Vocabulary = "refuse",
+        vocab: Mode = "refuse",
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
@@ -100,13 +112,13 @@ class CheckpointSpace:
             components=components,
             dtype=dtype,
             vocab=vocab,
+            progress=progress,
             variant=variant,
             trust_remote_code=trust_remote_code,
             known=_knowledge(module),
         )
         if found.plan is None:
             raise Problems(*found.problems)
-        self.notes = found.notes
         self._open(found.plan, granularity, tokenizer, device, module, progress)
 
     @classmethod
@@ -146,12 +158,16 @@ class CheckpointSpace:
             Recipe.seed(k, count, self.size, self.plan.buffers.size) for k in range(count)
         )
         self.device = device_name(device)
-        self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
+        self._tokenizer = checked_tokenizer(self.plan, tokenizer)
         self.given_module = module is not None
         self._module = module
         self._live: LiveModule | None = None
         self._loading = threading.Lock()
         files = used_files(self.plan, self._tokenizer)
+        if self.plan.base.kind == "transformers":  # refused before any weight is read
+            for name in ("config.json", "generation_config.json"):
+                settings = read_json(self.plan.base.path / name, Collector())
+                with_token_ids(self.plan, self._tokenizer, settings, name)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._kept_gram: Gram | None = None
         if measured:
@@ -163,12 +179,11 @@ class CheckpointSpace:
         plan, base = self.plan, self.plan.base
         sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
-        vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {
             "components": components,
             "dtype": dtype,
-            "vocab": vocab,
+            "vocab": plan.vocab,
             "variant": plan.variant,
             "trust_remote_code": plan.trust_remote_code,
             "known": base.used_knowledge,
@@ -205,8 +220,11 @@ class CheckpointSpace:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The path of the seed whose tokenizer encodes prompts and decodes answers."""
-        return self.plan.seeds[self._tokenizer].path
+        """The folder of the tokenizer that encodes prompts and decodes answers."""
+        folder, rows = self.plan.seeds[self._tokenizer].path, self.plan.vocabulary
+        if rows is None or not rows.added or self._tokenizer != rows.tokenizer:
+            return folder
+        return extended_tokenizer(folder, rows.added)
 
     def merge(self, a: Recipe, b: Recipe, split: int, mix: float) -> Recipe:
         """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
@@ -306,6 +324,34 @@ class CheckpointSpace:
         """Return the angle of each tensor (T,) in radians, in the layout's order."""
         return [angle(*row) for row in self._products(a, b).T.tolist()]
 
+    def distances(self, a: Recipe, b: Recipe) -> list[float]:
+        """Return ‖B − A‖ / ‖A‖ of each tensor (T,), in the layout's order; ∞ where A is 0."""
+        found = []
+        for aa, bb, ab in self._products(a, b).T.tolist():
+            square = max(aa + bb - 2 * ab, 0.0)
+            found.append(math.sqrt(square / aa) if aa else math.inf if bb else 0.0)
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on merges of the seeds: on their files, and on angles that promise little."""
+        found = list(self.plan.notes)
+        base, *others = self.seeds
+        for seed, recipe in zip(self.plan.seeds[1:], others, strict=True):
+            degrees = math.degrees(self.angle(base, recipe))
+            pair = f"{self.plan.base.id} and {seed.id}"
+            if degrees > OPPOSITE_DEGREES:
+                found.append(
+                    f"The weights of {pair} are opposite (ω = {degrees:.1f}°), so a merge cancels "
+                    f"them: it is near zero."
+                )
+            elif degrees > UNRELATED_DEGREES:
+                found.append(
+                    f"The weights of {pair} are unrelated (ω = {degrees:.1f}°): these models were "
+                    f"hardly fine-tuned from one base, and a merge is seldom of use."
+                )
+        return tuple(found)
+
     def _products(self, a: Recipe, b: Recipe) -> Floats:
         """Return ⟨A,A⟩, ⟨B,B⟩ and ⟨A,B⟩ of each tensor, (3, T)."""
         cuts = np.unique(np.concatenate((a.breaks, b.breaks, self._offsets)))
@@ -376,6 +422,8 @@ class CheckpointSpace:
 
         if self._module is None:
             return LiveModule(self.plan, load_module(self.plan, device)).set_weights(genome)
+        from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
+
         with self._loading:
             module = copy.deepcopy(self._module)
         return LiveModule(self.plan, module.to(checked_device(device))).set_weights(genome)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -60,15 +61,27 @@ class Report:
         task = build_task(settings)
         unwatch = task.watch(Watch(self._show_evaluation, lambda: self.interrupt.pressed))
         try:
-            return build_evolver(settings, task)
+            return build_evolver(settings, task, self._show_bytes())
         except Halted:
             raise KeyboardInterrupt from None
         finally:
             unwatch()
 
-    def note(self, text: str) -> None:
-        """Print a remark above the line."""
-        self.progress.console.print(Text(f"Note: {text}"), soft_wrap=True)
+    def show_notes(self, evolver: Evolver) -> None:
+        """Print remarks on the merge of checkpoints, such as on their tokenizers."""
+        for note in getattr(evolver.space, "notes", ()):
+            self.progress.console.print(Text(f"Note: {note}"), soft_wrap=True)
+
+    def _show_bytes(self) -> Callable[[int], None]:
+        """Return a function that shows how many bytes of the seeds were converted or read."""
+        total = 0
+
+        def show(done: int) -> None:
+            nonlocal total
+            total += done
+            self.progress.update(self.bar, status=f"opening the seeds: {decimal(total)}")
+
+        return show
 
     def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
         """Run up to step ``last``; return whether Ctrl-C ended it early."""

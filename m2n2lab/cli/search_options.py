@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
 from m2n2lab.config.settings import Settings
@@ -32,9 +33,6 @@ Own = ParamSpec("Own")
 class SearchOptions:
     """Options of the search and of the executor that scores children."""
 
-    more: Annotated[
-        list[str] | None, typer.Argument(help="Further models of --seeds.", show_default=False)
-    ] = None
     task: Annotated[
         str,
         typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image."),
@@ -119,8 +117,19 @@ class SearchOptions:
         ),
     ] = field(default_factory=list)
     models: Annotated[
-        list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
+        list[str],
+        typer.Option(
+            "--seeds", metavar="A B …", help="Models to start from: folders, files or hub ids."
+        ),
     ] = field(default_factory=list)
+    vocab: Annotated[
+        str | None,
+        typer.Option(
+            "--vocab",
+            help="Vocabularies that differ: union (the default), all rows that any model has; "
+            "common, only those that all have; first, those of A; or refuse.",
+        ),
+    ] = None
     limit: Annotated[
         int | None, typer.Option("--limit", help="Number of data points, for checkpoints.")
     ] = None
@@ -219,7 +228,8 @@ class SearchOptions:
             device=self.device,
             threads=threads if self.threads is None else self.threads,
             options={name: value for name, value in given.items() if value is not None},
-            models=(*self.models, *(self.more or ())),
+            models=tuple(self.models),
+            vocab=self.vocab,
             limit=self.limit,
             style=self.style,
             components=tuple(self.components),
@@ -236,6 +246,32 @@ class SearchOptions:
         )
         settings.check()
         return settings
+
+
+class SeveralValues(TyperCommand):
+    """A command whose repeatable options take several values in a row: ``--seeds A B``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name such an option before each of its values, as the parser of options expects."""
+        several = {
+            name
+            for option in self.params
+            if getattr(option, "multiple", False)
+            for name in option.opts
+        }
+        expanded, current, given = list[str](), "", 0
+        for k, text in enumerate(args):
+            if text == "--":
+                expanded += args[k:]
+                break
+            if text.startswith("-") and len(text) > 1:
+                name, equals, _ = text.partition("=")
+                current, given = (name, int(bool(equals))) if name in several else ("", 0)
+            elif current:
+                expanded += [current] if given else []
+                given += 1
+            expanded.append(text)
+        return super().parse_args(ctx, expanded)
 
 
 def named_patterns(texts: Sequence[str]) -> dict[str, list[str]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from m2n2lab.config.names import IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
+from m2n2lab.config.names import DEFAULT_VOCAB, IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
 
 if TYPE_CHECKING:
+    from m2n2lab.checkpoint.io.parallel import Progress
     from m2n2lab.config.settings import Settings
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
@@ -33,10 +34,10 @@ class Call(NamedTuple):
         arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
         return f"lab.{self.name}({', '.join(arguments)})"
 
-    def make(self) -> Any:
-        """Make the call and return its result."""
+    def make(self, **more: Any) -> Any:
+        """Make the call, with further arguments that are not part of it; return its result."""
         module, _, function = f"m2n2lab.{self.name}".rpartition(".")
-        return getattr(importlib.import_module(module), function)(*self.args, **self.kwargs)
+        return getattr(importlib.import_module(module), function)(*self.args, **self.kwargs, **more)
 
 
 def task_calls(settings: Settings) -> list[Call]:
@@ -88,12 +89,14 @@ def _space_call(settings: Settings) -> Call:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
         return Call("zoo.language_pair", device)
+    vocab = None if settings.task in IMAGE_TASKS else settings.vocab or DEFAULT_VOCAB
     given = {
         "components": settings.components or None,
         "dtype": settings.dtype,
         "variant": settings.variant,
         "tokenizer": settings.text_encoder_from,
         "trust_remote_code": settings.trust_remote_code or None,
+        "vocab": vocab,
     }
     options = {name: value for name, value in given.items() if value is not None}
     return Call("CheckpointSpace", {**options, **device}, settings.models)
@@ -107,10 +110,18 @@ def seeds_code(settings: Settings) -> str:
     return str(_space_call(settings))
 
 
-def build_seeds(settings: Settings, task: Any) -> Any:
-    """Return the seeds of a search on ``task``, or a space with them."""
+def build_seeds(settings: Settings, task: Any, progress: Progress | None = None) -> Any:
+    """Return the seeds of a search on ``task``, or a space with them.
+
+    Args:
+        settings: the search.
+        task: its task.
+        progress: called with the number of bytes of checkpoints converted or read since the last
+            call.
+    """
     if settings.task not in NETWORK_TASKS:
-        return _space_call(settings).make()
+        reports = progress is not None and bool(settings.models)
+        return _space_call(settings).make(**({"progress": progress} if reports else {}))
     if not settings.pretrained:
         return task.random_seeds(rng=settings.seed)
     space = task.space(task.trained_seeds(rng=settings.seed))
@@ -127,12 +138,15 @@ def method_options(settings: Settings) -> dict[str, Any]:
     return {"mutation": settings.default_mutation, **settings.options}
 
 
-def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
+def build_evolver(
+    settings: Settings, task: Task | None = None, progress: Progress | None = None
+) -> Evolver:
     """Return the evolver of a search.
 
     Args:
         settings: the search.
         task: a task from ``build_task``; searches can share it.
+        progress: as for ``build_seeds``.
 
     Raises:
         InputError: the task, the seeds or the options of the method cannot be used.
@@ -140,7 +154,7 @@ def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
     from m2n2lab.core.methods.registry import make_evolver  # late, because it imports torch
 
     task = task or build_task(settings)
-    seeds = build_seeds(settings, task)
+    seeds = build_seeds(settings, task, progress)
     return make_evolver(settings.method, task, seeds, rng=settings.seed, **method_options(settings))
 
 

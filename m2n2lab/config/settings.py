@@ -20,6 +20,7 @@ from m2n2lab.config.names import (
     NETWORK_TASKS,
     PROMPT_STYLES,
     TASKS,
+    VOCABULARIES,
 )
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.processors import default_threads
@@ -64,6 +65,8 @@ class Settings:
             and the problems or captions that they were made for.
         limit: number of data points of each task whose models are checkpoints.
         style: prompt style of language models (see ``names.PROMPT_STYLES``).
+        vocab: what to do with language models whose vocabularies differ, one of ``VOCABULARIES``;
+            by default ``"union"``.
         components: components of image pipelines that are merged; by default the denoiser and the
             text encoders. All others are copied from the first model.
         scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
@@ -94,6 +97,7 @@ class Settings:
     models: tuple[str, ...] = ()
     limit: int | None = None
     style: str | None = None
+    vocab: str | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
     label: str = ""
@@ -210,6 +214,7 @@ class Settings:
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
             style=kept.style if kept.models else None,
+            vocab=kept.vocab if kept.models else None,
             label="",
         )
         changed.check()
@@ -275,6 +280,8 @@ class Settings:
             )
         if self.style is not None:
             choose("prompt style", self.style, PROMPT_STYLES)
+        if self.vocab is not None:
+            choose("way to treat vocabularies", self.vocab, VOCABULARIES)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
         if not self.draws and (self.components or self.scorer is not None):
@@ -311,6 +318,11 @@ class Settings:
             raise InputError(
                 f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "
                 f"or choose one of {', '.join(LANGUAGE_TASKS)}."
+            )
+        if self.task not in LANGUAGE_TASKS and self.vocab is not None:
+            raise InputError(
+                f"A way to treat vocabularies is only used by language tasks, got {self.task!r}; "
+                f"leave it out or choose one of {', '.join(LANGUAGE_TASKS)}."
             )
         if self.checkpoints:
             self._check_checkpoints()
@@ -349,8 +361,9 @@ class Settings:
                 f"A merge needs at least two models, got only {self.models[0]!r}; give another one "
                 f"of the same architecture."
             )
-        if not self.models and (self.data or self.style or self.components):
+        if not self.models and (self.data or self.style or self.components or self.vocab):
             raise InputError(
-                "Data, a prompt style and components cannot be used with the zoo's models, which "
-                "only know their own problems and prompts; give seeds of your own with them."
+                "Data, a prompt style, a way to treat vocabularies and components cannot be used "
+                "with the zoo's models, which only know their own problems and prompts; give seeds "
+                "of your own with them."
             )

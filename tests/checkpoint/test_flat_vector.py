@@ -161,7 +161,7 @@ def test_opening_reads_headers_alone(tmp_path, monkeypatch):
     def mapped(*args, **options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.mmap.mmap", mapped)
+    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.map_file", mapped)
     checkpoint = Checkpoint.open(path)
     assert (checkpoint.layout.size, checkpoint.carried, checkpoint.tied) == (1 << 32, (), {})
     assert checkpoint.layout.locate((1 << 31) - 1) == "a.weight row 32767"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,15 @@ from m2n2lab.checkpoint.io.folder import (
     unsupported_format,
     weight_files,
 )
+from m2n2lab.checkpoint.io.hub import from_hub
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
+from m2n2lab.checkpoint.io.parallel import Progress, no_progress
+from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
-from m2n2lab.utils.extras import install_command
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -52,12 +55,6 @@ SPECTRAL_NORM = re.compile(r"(.*)_[uv]$")
 
 CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
 """Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
-
-HEADS = re.compile(r"(^|/)(lm_head|embed_out|output_projection)\.weight$")
-EMBEDDINGS = re.compile(
-    r"(embed_tokens|wte|word_embeddings|embed_in|shared|token_embedding|tok_embeddings)\.weight$"
-)
-"""Output heads, and the input embeddings whose weights they may share."""
 
 
 class Known(NamedTuple):
@@ -125,6 +122,7 @@ class Checkpoint:
         path: the folder or file.
         kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
         parts: the models whose tensors form the flat vector.
+        source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
         known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
             did.
     """
@@ -133,6 +131,7 @@ class Checkpoint:
     path: Path
     kind: Kind
     parts: tuple[Part, ...]
+    source: Path | None = None
     known: Known | None = NOTHING_KNOWN
 
     @classmethod
@@ -140,22 +139,25 @@ class Checkpoint:
         cls,
         source: str | Path,
         components: Sequence[str] | None = None,
+        progress: Progress = no_progress,
         variant: str | None = None,
     ) -> Checkpoint:
         """Open a checkpoint by its headers; weights stay on the disk.
 
         Args:
-            source: a folder, a ``.safetensors`` file, or ``owner/name`` (``owner/name@revision``)
-                on the Hugging Face hub, which is downloaded unless it is in the local cache.
+            source: a folder, a file, or ``owner/name`` (``owner/name@revision``) on the Hugging
+                Face hub, which is downloaded unless it is in the local cache. Pickles
+                (``pytorch_model.bin``, ``.pt``, ``.ckpt``) are converted into safetensors once.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
+            progress: called with the number of bytes converted since the last call.
             variant: the variant of the files to read where it is there, such as ``"fp16"``.
 
         Raises:
             Problems: the checkpoint cannot be merged; all reasons at once.
         """
         problems = Collector()
-        checkpoint = scan(source, components, problems, variant=variant)
+        checkpoint = scan(source, components, problems, progress, variant=variant)
         problems.check()
         assert checkpoint is not None  # otherwise there were problems
         return checkpoint
@@ -331,6 +333,7 @@ def scan(
     source: str | Path,
     components: Sequence[str] | None,
     problems: Collector,
+    progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
     variant: str | None = None,
 ) -> Checkpoint | None:
@@ -338,8 +341,12 @@ def scan(
     path = Path(source)
     try:
         if not path.exists():
-            path = _from_hub(str(source))
-        if refused := unsupported_format(path) if path.is_file() else adapter_folder(path):
+            path = from_hub(str(source))
+        if path.is_dir() and (refused := adapter_folder(path)):
+            problems.add(refused)
+            return None
+        given, path = path, as_safetensors(path, progress)
+        if path.is_file() and (refused := unsupported_format(path)):
             problems.add(refused)
             return None
         kind, parts = _open_parts(path, components, problems, variant)
@@ -353,7 +360,8 @@ def scan(
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
-    return Checkpoint(str(source), path, kind, parts, known)
+    source_of = None if path == given else given
+    return Checkpoint(str(source), path, kind, parts, source_of, known)
 
 
 def _open_parts(
@@ -425,49 +433,3 @@ def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
 def _open_part(name: str, folder: Path, problems: Collector, variant: str | None) -> Part:
     config = read_json(folder / "config.json", problems)
     return Part(name, folder, config, weight_files(folder, problems, variant))
-
-
-HUB_PATTERNS = (
-    "*.safetensors",
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.md",
-    "LICENSE*",
-    "NOTICE*",
-)
-"""Files of a checkpoint on the hub that are downloaded."""
-
-
-def _from_hub(id: str) -> Path:
-    """Return the local copy of a checkpoint on the Hugging Face hub.
-
-    Raises:
-        Problems: there is no such path or checkpoint, or it cannot be downloaded.
-    """
-    name, _, revision = id.partition("@")
-    found = "no such file or folder"
-    fix = "check the path"
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        try:
-            from huggingface_hub import snapshot_download
-
-            return Path(
-                snapshot_download(
-                    name, revision=revision or None, allow_patterns=list(HUB_PATTERNS)
-                )
-            )
-        except ImportError:
-            fix = f"check the path or, for hub ids, run: {install_command('llm')}"
-        except Exception as error:  # the network and the hub raise many classes
-            found += f", and the hub says: {_first_line(error)}"
-            fix = "check the name and the connection, or give the path of a local copy"
-    raise Problems(
-        Problem(file=id, expected="a folder, a .safetensors file or a hub id", found=found, fix=fix)
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__).rstrip(".")

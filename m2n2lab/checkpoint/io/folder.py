@@ -8,21 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
 
 STEMS = ("model", "diffusion_pytorch_model")
 """File names of weights in transformers and diffusers, without suffix."""
-
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-TRAINING_FILES = (
-    "training_args.bin",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "optimizer.bin",
-)
-"""Pickles that training leaves beside the weights; they are ignored."""
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)?\.safetensors")
 _STEM_NAME = re.compile(
@@ -268,9 +259,7 @@ def unsupported_format(path: Path) -> Problem | None:
             file=str(path),
             expected="safetensors",
             found="a pickle, which can run any code when loaded and is never opened",
-            fix='if you trust where it comes from, convert it once: python -c "from transformers '
-            "import AutoModelForCausalLM as M; "
-            "M.from_pretrained('FOLDER').save_pretrained('NEW')\"",
+            fix="load it where you trust it, and save its tensors with safetensors.torch.save_file",
         )
     if suffix == ".gguf":
         return Problem(

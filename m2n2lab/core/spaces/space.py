@@ -23,6 +23,7 @@ from m2n2lab.core.spaces.modules import check_module, copied, state_tensors
 from m2n2lab.core.spaces.recalibration import Recalibration, RecalibrationData
 from m2n2lab.core.spaces.shares import linear_shares, shares_of
 from m2n2lab.core.spaces.slerp import angle, slerp, split_point
+from m2n2lab.core.spaces.stretches import check_stretches
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.core.spaces.vectors import flat_vector, listed_models
 from m2n2lab.utils.arrays import Floats, Reals
@@ -548,22 +549,6 @@ class DenseSpace:
             tensors = state_tensors(self._fill(copied(self.module, "the module"), genome))
         write_atomically(
             path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"})
-        )
-
-
-def check_stretches(edges: Sequence[int], count: int, size: int) -> None:
-    """Check that edges (E+1,) are non-decreasing from 0 to ``size``, for ``count`` stretches.
-
-    Raises:
-        InputError: they are not.
-    """
-    ends = np.asarray(edges)
-    runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
-    if not runs or (ends[0], ends[-1]) != (0, size) or count != len(ends) - 1:
-        raise InputError(
-            f"edges must be non-decreasing integers from 0 to {size} with a mix for each "
-            f"stretch between them, got {list(edges)} with {count} mixes; give one edge more than "
-            f"mixes."
         )
 
 
