@@ -20,6 +20,7 @@ from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
@@ -125,6 +126,12 @@ def load_module(plan: Plan, device: str) -> Any:
     """
     checked_device(device)
     dtype = next((key for key, name in SAFETENSORS_DTYPES.items() if name == plan.dtype), "auto")
+    base = plan.base
+    with loading(f"loading {base.path.name}"):
+        return _load(plan, device, dtype)
+
+
+def _load(plan: Plan, device: str, dtype: Any) -> Any:
     base = plan.base
     try:
         if base.kind == "diffusers":

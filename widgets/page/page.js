@@ -50,6 +50,23 @@ const show_tab = (name, shown) => {
   tab.hidden = !shown
   if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
 }
+// Shows what is being loaded in the place of the panels, and for how long; nothing if there is no
+// text.
+const show_loading = (text) => {
+  const wait = document.querySelector(".wait"), bar = wait.querySelector("progress")
+  const [, done, all] = text.match(/(\d[\d,]*) of (\d[\d,]*)/) ?? []
+  document.body.classList.toggle("loading", text !== "")
+  if (text && wait.hidden) wait.dataset.since = performance.now()
+  wait.hidden = !text
+  bar.removeAttribute("value")
+  if (all) Object.assign(bar, { max: parseInt(all), value: parseInt(done) })
+  const say = () => {
+    const seconds = Math.round((performance.now() - wait.dataset.since) / 1000)
+    wait.firstElementChild.textContent = `${text} · ${seconds} s`
+  }
+  clearInterval(show_loading.clock)
+  if (text) { say(); show_loading.clock = setInterval(say, 1000) }
+}
 // Tabs with the usual arrow keys.
 addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll("[role=tablist]")) {

@@ -11,6 +11,7 @@ from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
@@ -130,9 +131,10 @@ def load_tokenizer(source: str | Path) -> Any:
             f"has none; copy it from the model's base, or give tokenizer=…."
         )
     try:
-        from transformers import AutoTokenizer
+        with loading("loading the tokenizer"):
+            from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(source))
+            return AutoTokenizer.from_pretrained(str(source))
     except ImportError as error:
         raise missing("A tokenizer", error.name or "transformers", "llm") from error
     except Exception as error:  # files and the hub raise many classes
