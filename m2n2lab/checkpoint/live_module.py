@@ -48,7 +48,7 @@ class LiveModule:
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
-        The model's attribute ``recipe`` is set to the recipe.
+        The model's attribute ``recipe`` is set to the recipe, and ``plan`` to the seeds' plan.
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
@@ -74,7 +74,7 @@ class LiveModule:
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             run_in_threads(jobs, work)
-        self.model.recipe = recipe
+        self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 
 

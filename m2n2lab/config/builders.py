@@ -140,12 +140,13 @@ def used_options(settings: Settings) -> dict[str, Any]:
     return {**default_options(settings.method), **method_options(settings), **fixed}
 
 
-def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
+def build_evolver(settings: Settings, task: Task | None = None, seeds: Any = None) -> Evolver:
     """Return the evolver of a search.
 
     Args:
         settings: the search.
         task: a task from ``build_task``; searches can share it.
+        seeds: seeds from ``build_seeds``, which no other search uses.
 
     Raises:
         InputError: the task, the seeds or the options of the method cannot be used.
@@ -154,8 +155,9 @@ def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
 
     report_loading("reading the data")
     task = task or build_task(settings)
-    report_loading("reading the models" if settings.checkpoints else "making the networks")
-    seeds = build_seeds(settings, task)
+    if seeds is None:
+        report_loading("reading the models" if settings.checkpoints else "making the networks")
+        seeds = build_seeds(settings, task)
     with _reported(task):
         options = method_options(settings)
         return make_evolver(settings.method, task, seeds, rng=settings.seed, **options)

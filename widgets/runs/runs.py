@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded
 from ..session.session import Session
 from ..session.stepper import no_workers
+from .shared_models import build_shared
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
@@ -66,7 +66,7 @@ class Runs:
     tasks: Mapping[str, Task] = field(default_factory=dict)
     store: Path | None = None
     recorded: bool = True
-    build: Callable[[Settings, Task | None], Evolver] = build_evolver
+    build: Callable[[Settings, Task | None], Evolver] = build_shared
     executor: Callable[[Settings], Crew | None] = no_workers
     all: tuple[Run, ...] = ()
     _count: int = 0
