@@ -134,7 +134,9 @@ class Page:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self.request_refresh, theme)
+        self.transport = TransportView(
+            self.orders, self._reset, self._undo_reset, self.request_refresh, theme
+        )
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -206,6 +208,13 @@ class Page:
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
         self.show(self.browser_session.runs.restart(self.run))
+
+    def _undo_reset(self) -> None:
+        """Show the run again that was replaced last."""
+        run = self.browser_session.runs.undo_replace()
+        if run is not None:
+            self.show(run)
+            self.address.value = urlencode(run.settings.query())
 
     def _branch(self, step: int) -> None:
         """Branch from a step of the run on the page, and show the new run."""
@@ -343,7 +352,10 @@ class Page:
         phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
         snapshot = replace(snapshot, phase=phase)
         self.figures.update(snapshot.seen)
-        self.transport.update(snapshot)
+        replaced = self.browser_session.runs.replaced
+        self.transport.update(
+            snapshot, replaced[0] if replaced and replaced[1] is self.run else None
+        )
         known = snapshot.landscape
         if known is None:
             self.map.visible = False
