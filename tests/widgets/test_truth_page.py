@@ -118,7 +118,7 @@ def test_setup_shows_what_will_be_used(page, lab):
     for method, expected in {
         "m2n2": ("20", "1", "0.01"),
         "ga": ("20", "0", "0.01"),
-        "map-elites": ("100", "0", "0.01"),
+        "map-elites": ("the method’s own", "0", "0.01"),
     }.items():
         page.get_by_label("Method").select_option(method)
         for field, value in zip((size, alpha, mutation), expected, strict=True):

@@ -159,7 +159,9 @@ class SetupView:
 
 def _number(value: Any) -> str:
     """Return the value of an option as it could be typed."""
-    return f"{value:g}" if isinstance(value, (int, float)) else "" if value is None else str(value)
+    if value is None:
+        return "the method’s own"
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _typed(widget: pn.widgets.TextInput) -> str:
