@@ -91,6 +91,8 @@ def test_a_merged_child_stays_on_the_bench_until_the_search_goes_on(page, lab):
     for _ in range(3):
         button(page, "×10").click()
     expect(figure(page, "step")).to_have_text("30")
+    expect(figure(page, "phase")).to_have_text("paused")
+    page.wait_for_timeout(1_000)  # for the pair of the last step
     expect(button(page, "Merge")).to_be_enabled()
     shown = [figure(page, f"score-{name}").inner_text() for name in ("a", "b", "child")]
     pair = [page.get_by_label(f"Parent {name}").input_value() for name in "AB"]

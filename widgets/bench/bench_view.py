@@ -9,6 +9,7 @@ from typing import Any
 
 import panel as pn
 
+from m2n2lab.analysis.merge_preview import BenchData
 from m2n2lab.viz.theme import Theme
 
 from ..controls.number_field import NumberField
@@ -32,6 +33,7 @@ class BenchView:
         self._session = session
         self._updating = False  # while the page itself sets widgets
         self._shown: tuple[object, ...] = ()
+        self._data: BenchData | None = None  # on the page: the session may be further on already
         self._theme = theme
         html: dict[str, Any] = {
             "stylesheets": [BENCH_CSS, host_css(theme)],
@@ -98,8 +100,8 @@ class BenchView:
         self._choose(split=split, mix=mix)
 
     def _command(self, name: str) -> None:
-        data = self._session().snapshot.bench
-        self._session().orders.command(name, data.proposal if name == "merge" and data else None)
+        data = self._data if name == "merge" else None
+        self._session().orders.command(name, data.proposal if data else None)
         if name == "preview":
             self.preview.disabled = True  # until it is made
             self._shown = ()
@@ -107,7 +109,7 @@ class BenchView:
     def _choose(self, **fields: Any) -> None:
         if self._updating:
             return
-        data, orders = self._session().snapshot.bench, self._session().orders
+        data, orders = self._data, self._session().orders
         if data is not None and orders.choice.a is None and fields.keys() & {"a", "b"}:
             # A change of one parent of a pair keeps the other.
             a, b = data.proposal.parents
@@ -149,7 +151,7 @@ class BenchView:
         )
         if shown == self._shown:
             return
-        self._shown = shown
+        self._shown, self._data = shown, data
         ready = data is not None and snapshot.phase != "closed"
         unshown = snapshot.stale or snapshot.pending or snapshot.merged is not None
         self.merge.disabled = not ready or unshown
