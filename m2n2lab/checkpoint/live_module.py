@@ -22,6 +22,7 @@ from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
@@ -77,7 +78,8 @@ class LiveModule:
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
-        The model is in eval mode then, and its attribute ``recipe`` is set to the recipe.
+        The model is in eval mode then, and its attributes ``recipe`` and ``plan`` are the recipe
+        and that of the seeds.
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
@@ -110,7 +112,7 @@ class LiveModule:
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             run_in_threads(jobs, work)
-        self.model.recipe = recipe
+        self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 
 
@@ -274,6 +276,12 @@ def load_module(plan: Plan, device: str, texts_from: int = 0) -> Any:
             a library is not installed.
     """
     checked_device(device)
+    base = plan.base
+    with loading(f"loading {base.path.name}"):
+        return _load(plan, device, texts_from)
+
+
+def _load(plan: Plan, device: str, texts_from: int) -> Any:
     base = plan.base
     try:
         if base.kind == "diffusers":

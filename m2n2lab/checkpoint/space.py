@@ -174,6 +174,15 @@ class CheckpointSpace:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
 
+    def twin(self) -> CheckpointSpace:
+        """Return a space of the same seeds, which are not read again, with a module of its own.
+
+        Both can be used at once by different threads. A module that was given is shared.
+        """
+        twin = type(self).__new__(type(self))  # a copy would be pickled, and read the seeds again
+        twin.__dict__.update(self.__dict__, _live=None, _loading=threading.Lock())
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base

@@ -139,6 +139,10 @@ def serve(
         Path | None,
         typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
     ] = None,
+    keep: Annotated[
+        float,
+        typer.Option("--keep", min=0.0, help="Minutes that the runs of a closed page are kept."),
+    ] = 30.0,
 ) -> None:
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
@@ -149,7 +153,16 @@ def serve(
     # One core is left for the browser, which usually runs on the same machine.
     settings = search.settings(max(default_threads() - 1, 1))
     serve_dashboard(
-        settings, host, port, origin, show, window, shared, store, lambda _: options.make_executor()
+        settings,
+        host,
+        port,
+        origin,
+        show,
+        window,
+        shared,
+        store,
+        lambda _: options.make_executor(),
+        keep,
     )
 
 

@@ -61,7 +61,7 @@ class Report:
         task = build_task(settings)
         unwatch = task.watch(Watch(self._show_evaluation, lambda: self.interrupt.pressed))
         try:
-            return build_evolver(settings, task, self._show_bytes())
+            return build_evolver(settings, task, progress=self._show_bytes())
         except Halted:
             raise KeyboardInterrupt from None
         finally:

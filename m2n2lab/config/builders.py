@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m2n2lab.config.names import DEFAULT_VOCAB, IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
+from m2n2lab.utils.loading import report_loading
+from m2n2lab.utils.progress import Progress, Watch
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.io.parallel import Progress
+    from m2n2lab.checkpoint.io.parallel import Progress as ShowBytes
     from m2n2lab.config.settings import Settings
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
@@ -110,7 +115,7 @@ def seeds_code(settings: Settings) -> str:
     return str(_space_call(settings))
 
 
-def build_seeds(settings: Settings, task: Any, progress: Progress | None = None) -> Any:
+def build_seeds(settings: Settings, task: Any, progress: ShowBytes | None = None) -> Any:
     """Return the seeds of a search on ``task``, or a space with them.
 
     Args:
@@ -134,18 +139,38 @@ def build_seeds(settings: Settings, task: Any, progress: Progress | None = None)
 def method_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the method, with defaults for such a search."""
     if settings.checkpoints:
-        return {**CHECKPOINT_OPTIONS, **settings.options}
+        return {**_small_archive(settings.method), **settings.options}
     return {"mutation": settings.default_mutation, **settings.options}
 
 
+def _small_archive(method: str) -> dict[str, Any]:
+    """Return ``CHECKPOINT_OPTIONS``, unless the method has an archive of a size of its own."""
+    from m2n2lab.core.methods.registry import default_options
+
+    own = default_options(method)["archive_size"] != default_options("m2n2")["archive_size"]
+    return {} if own else CHECKPOINT_OPTIONS
+
+
+def used_options(settings: Settings) -> dict[str, Any]:
+    """Return the values of all options of a search, as far as the method names a default."""
+    from m2n2lab.core.methods.registry import METHODS, default_options
+
+    fixed = METHODS[settings.method].options
+    return {**default_options(settings.method), **method_options(settings), **fixed}
+
+
 def build_evolver(
-    settings: Settings, task: Task | None = None, progress: Progress | None = None
+    settings: Settings,
+    task: Task | None = None,
+    seeds: Any = None,
+    progress: ShowBytes | None = None,
 ) -> Evolver:
     """Return the evolver of a search.
 
     Args:
         settings: the search.
         task: a task from ``build_task``; searches can share it.
+        seeds: seeds from ``build_seeds``, which no other search uses.
         progress: as for ``build_seeds``.
 
     Raises:
@@ -153,9 +178,30 @@ def build_evolver(
     """
     from m2n2lab.core.methods.registry import make_evolver  # late, because it imports torch
 
+    report_loading("reading the data")
     task = task or build_task(settings)
-    seeds = build_seeds(settings, task, progress)
-    return make_evolver(settings.method, task, seeds, rng=settings.seed, **method_options(settings))
+    if seeds is None:
+        report_loading("reading the models" if settings.checkpoints else "making the networks")
+        seeds = build_seeds(settings, task, progress)
+    with _reported(task):
+        options = method_options(settings)
+        return make_evolver(settings.method, task, seeds, rng=settings.seed, **options)
+
+
+@contextmanager
+def _reported(task: Task) -> Iterator[None]:
+    """Report how far the models that a search starts from have been scored."""
+    mine = threading.get_ident()
+
+    def report(progress: Progress) -> None:
+        if threading.get_ident() == mine:  # a task may be shared
+            report_loading(f"scoring the models, {progress.words}")
+
+    end = task.watch(Watch(report))
+    try:
+        yield
+    finally:
+        end()
 
 
 def code_of(settings: Settings, steps: int) -> str:

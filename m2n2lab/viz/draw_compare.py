@@ -12,7 +12,7 @@ from m2n2lab.analysis.comparison import MIN_LABEL_GAP, CompareData, compare_data
 from m2n2lab.analysis.maps import curves_data
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.utils.errors import InputError, described
-from m2n2lab.viz.draw_maps import Hook, font_hook, sized, theme_hook
+from m2n2lab.viz.draw_maps import Hook, column_hook, font_hook, sized, theme_hook
 from m2n2lab.viz.theme import LIGHT, Theme
 
 X_RANGE_FACTOR = 1.3
@@ -72,7 +72,7 @@ def draw_compare(
     curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(
         color="colour",
         line_width=2.2,
-        hooks=[_coloured(columns["runs"], "line_color"), *hooks],
+        hooks=[column_hook(columns["runs"], line_color="colour"), *hooks],
         **options,
     )
     names = columns["names"]
@@ -86,7 +86,7 @@ def draw_compare(
         text_font_size="11px",
         text_align="left",
         text_baseline="middle",
-        hooks=[font_hook, _coloured(names, "text_color"), *hooks],
+        hooks=[font_hook, column_hook(names, text_color="colour"), *hooks],
         **options,
     )
     low, high = data.bounds
@@ -101,19 +101,6 @@ def draw_compare(
         xlabel="forward passes",
         ylabel=ylabel,
     )
-
-
-def _coloured(columns: Columns, attribute: str) -> Hook:
-    """Return a hook that takes each mark's colour from the source.
-
-    HoloViews omits the column if all marks have one colour, as those of a single run.
-    """
-
-    def hook(plot: Any, element: Any) -> None:
-        plot.handles["source"].data = columns
-        setattr(plot.handles["glyph"], attribute, "colour")
-
-    return hook
 
 
 def compare(

@@ -7,8 +7,9 @@ import pytest
 
 import m2n2lab
 from m2n2lab import InputError
-from m2n2lab.config.builders import build_evolver, code_of
+from m2n2lab.config.builders import build_evolver, code_of, used_options
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.methods.registry import METHODS
 
 
 def test_a_link_sets_a_search_whose_own_query_makes_it_again():
@@ -105,3 +106,20 @@ def test_the_code_of_a_language_search_names_its_models_and_tasks():
     assert "vocab='first'" in code_of(replace(settings, vocab="first"), 1)
     assert "lab.zoo.word_problems()" in code_of(Settings("gsm8k"), 1)
     assert "lab.zoo.language_pair()" in code_of(Settings("gsm8k"), 1)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "cycle-qd"])
+def test_the_options_that_are_shown_are_those_that_a_search_uses(method, digits):
+    settings = Settings(method=method)
+    used, evolver = used_options(settings), build_evolver(settings, digits)
+    own = method == "map-elites"  # its cells follow from its axes
+    assert used["archive_size"] == (None if own else evolver.archive.size)
+    assert used["alpha"] == evolver.archive.alpha
+    assert used["mutation"] == evolver.mutation
+
+
+def test_searches_over_checkpoints_have_a_small_archive_unless_the_method_has_its_own():
+    assert used_options(Settings("gsm8k"))["archive_size"] == 10
+    assert used_options(Settings("gsm8k", "map-elites"))["archive_size"] is None
+    assert used_options(Settings("gsm8k", options={"archive_size": 7}))["archive_size"] == 7
+    assert used_options(Settings("gsm8k", "ga"))["alpha"] == 0.0

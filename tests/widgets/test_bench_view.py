@@ -87,6 +87,17 @@ def test_a_fast_task_has_no_preview_button_and_can_be_merged(ready):
     assert session.orders.now.commands == (("merge", data.proposal),)
 
 
+def test_merge_asks_for_the_child_that_the_page_shows_not_for_one_that_it_does_not_show_yet(ready):
+    view, session, data = ready
+    newer = replace(data, proposal=data.proposal.edit(split=7, mix=0.75))
+    session.snapshot = replace(session.snapshot, bench=newer)
+    view.merge.clicks += 1
+    shown_on(view, session)
+    view.merge.clicks += 1
+    ordered = [proposal for _, proposal in session.orders.now.commands]
+    assert ordered == [data.proposal, newer.proposal]
+
+
 def test_a_slow_task_shows_what_was_chosen_and_keeps_the_last_preview_apart(ready):
     view, session, data = ready
     a, b = data.proposal.parents

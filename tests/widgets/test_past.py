@@ -351,7 +351,7 @@ def test_a_branched_run_that_is_reset_begins_where_it_branched():
     begun = wait_for(third.session, lambda s: s.phase == "paused")
     assert (begun.step, begun.first) == (7, 7)
     assert third.title.endswith("from run 1, step 7")
-    assert second.session.join(PATIENCE)
+    assert runs.replaced == (second, third)
     third.session.orders.step(3)
     again = wait_for(third.session, lambda s: s.step == 10 and s.phase == "paused")
     assert again.niches.ids == shown.niches.ids
@@ -368,7 +368,8 @@ def test_a_branched_run_can_be_reset_again_before_it_has_begun():
         past.append(run)
         run = runs.restart(run)
     assert wait_for(run.session, lambda s: s.phase in ("paused", "failed")).step == 4
-    assert all(old.session.join(PATIENCE) for old in past)
+    assert runs.replaced == (past[0], run)  # none of the others had begun
+    assert all(old.session.join(PATIENCE) for old in past[1:])
     assert runs.all == (first, run)
     runs.close()
 

@@ -109,6 +109,17 @@ def register_method(
     METHODS[name] = Method(kind, options, description or f"{kind.__name__} with {options}")
 
 
+def default_options(method: str) -> dict[str, Any]:
+    """Return the values that a method gives to options which are left out, where it names them."""
+    evolver_type, preset, _ = METHODS[choose("method", method, METHODS)]
+    defaults: dict[str, Any] = {}
+    for base in reversed(evolver_type.__mro__):
+        if base is not object and "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: defaults[name] for name in options_of(evolver_type) if name in defaults} | preset
+
+
 def _plain(name: str, value: Any) -> Any:
     """Return the value of an option as it is recorded."""
     if name in KINDS and isinstance(value, (str, Mapping, Operator)):

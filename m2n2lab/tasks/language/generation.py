@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -11,7 +12,16 @@ import torch
 from torch import Tensor
 
 from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Watch
+
+
+@cache
+def _config_class() -> Any:
+    with loading("loading transformers"):
+        import transformers
+
+        return transformers.GenerationConfig
 
 
 class Batch(NamedTuple):
@@ -111,15 +121,12 @@ class Generator:
         self, model: Any, tokenizer: Any, ids: list[list[int]], new: int, watch: Watch
     ) -> tuple[list[str], int]:
         """Return the answers to a batch of prompts, and the number of generated tokens."""
-        import transformers
-
         ends = end_tokens(model, tokenizer)
         pad = padding(model, tokenizer)
         width = max(map(len, ids))
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-        settings: Any = transformers.GenerationConfig
-        config = settings(
+        config = _config_class()(
             do_sample=False,
             num_beams=1,
             max_new_tokens=new,

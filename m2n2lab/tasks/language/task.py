@@ -12,6 +12,7 @@ from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
@@ -135,9 +136,10 @@ def load_tokenizer(source: str | Path) -> Any:
     if pieces and any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
         raise missing(f"The tokenizer of {source}", "sentencepiece", "llm")
     try:
-        from transformers import AutoTokenizer
+        with loading("loading the tokenizer"):
+            from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(source))
+            return AutoTokenizer.from_pretrained(str(source))
     except ImportError as error:
         raise missing("A tokenizer", error.name or "transformers", "llm") from error
     except Exception as error:  # files and the hub raise many classes
