@@ -430,7 +430,9 @@ class CheckpointSpace:
         from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
         if self._module is None:
-            return LiveModule(self.plan, load_module(self.plan, device)).set_weights(genome)
+            return LiveModule(
+                self.plan, load_module(self.plan, device, self._tokenizer)
+            ).set_weights(genome)
         from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
 
         with self._loading:
