@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
-from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
+from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
@@ -34,13 +35,15 @@ class LiveModule:
         plan: the seeds.
         model: a module with the tensors of the flat vector under their names, or an object with
             a module for each component; its weights are overwritten in place.
+        derived: makes the tensors of derived vectors.
 
     Raises:
         InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
-    def __init__(self, plan: Plan, model: Any) -> None:
+    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors) -> None:
         self.plan = plan
+        self._derived = derived
         self.model = model
         self._targets = dict(_targets(plan, model))
 
@@ -51,17 +54,18 @@ class LiveModule:
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
+            InputError: a derived vector cannot be made.
         """
 
-        def work(job: tuple[str, int, int]) -> int:
+        def work(job: tuple[str, int, int], derived: Sequence[Array]) -> int:
             name, start, stop = job
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
             if flat.device.type == "cpu" and flat is not target:
-                self.plan.merge_into(recipe, name, start, stop, _numpy(flat))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived)
             else:  # on a GPU, or scattered in memory
                 stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
-                self.plan.merge_into(recipe, name, start, stop, _numpy(stage))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived)
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -72,7 +76,7 @@ class LiveModule:
         ]
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
-            run_in_threads(jobs, work)
+            self._derived.run(recipe, jobs, lambda job: job[0], work)
         self.model.recipe = recipe
         return self.model
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
@@ -20,9 +22,11 @@ from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.core.population import Member
+from m2n2lab.core.spaces.derived import Derived
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.core.spaces.space import check_stretches
+from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
+
+MAX_CACHED_PRODUCTS = 256
+"""Pairs of recipes with derived vectors whose inner products are kept."""
 
 
 class CheckpointSpace:
@@ -123,6 +130,9 @@ class CheckpointSpace:
         if measured:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
+        self._derived = DerivedTensors(self.plan)
+        self._products_lock = threading.Lock()
+        self._kept_products: OrderedDict[tuple[Recipe, Recipe], Floats] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
@@ -217,6 +227,43 @@ class CheckpointSpace:
         check_stretches(edges, len(table), self.size)
         return Recipe.blend(genomes, edges, table)
 
+    def per_tensor(
+        self,
+        rule: TensorRule,
+        genomes: Sequence[Recipe],
+        edges: Sequence[int],
+        mixes: Sequence[float],
+        seed: int,
+        tensors: Collection[str] | None = None,
+    ) -> Recipe:
+        """Return the recipe of a derived vector, whose tensors a rule computes when they are needed.
+
+        The recipe describes how: by the rule's name and parameters, and by the arguments. Memory
+        for the largest tensor of every input in float64 is needed then, beyond a cache and what the
+        rule needs itself (see ``DerivedTensors``).
+
+        Args:
+            rule: a crossover with a name or a class that can be imported; computes a tensor.
+            genomes: its inputs.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            mixes: (E,) share of B on each stretch.
+            seed: of the rule's random numbers.
+            tensors: names of those that are computed, by default all; others are the first
+                genome's.
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, there is not one mix per stretch, or the
+                rule could not be made again from a recipe.
+        """
+        check_stretches(edges, len(mixes), self.size)
+        chosen = [tensors is None or name in tensors for name in self.layout.shapes]
+        names = None
+        if tensors is not None:
+            names = [name for name, is_in in zip(self.layout.shapes, chosen, strict=True) if is_in]
+        made = Recipe.of(Derived(described(rule), genomes, edges, mixes, seed, names))
+        factors = [[0.0, 1.0] if is_in else [1.0, 0.0] for is_in in chosen]
+        return Recipe.blend([genomes[0], made], self._offsets, factors)
+
     def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
         """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
         starts = [start for start, _ in ranges], [stop for _, stop in ranges]
@@ -247,9 +294,36 @@ class CheckpointSpace:
 
     def _products(self, a: Recipe, b: Recipe) -> Floats:
         """Return ⟨A,A⟩, ⟨B,B⟩ and ⟨A,B⟩ of each tensor, (3, T)."""
+        if not a.derived and not b.derived:
+            return self._seed_products(a, b)
+        with self._products_lock:
+            kept = self._kept_products.get((a, b))
+        if kept is None:
+            kept = self._all_products(a, b)
+            with self._products_lock:
+                self._kept_products[a, b] = kept
+                if len(self._kept_products) > MAX_CACHED_PRODUCTS:
+                    self._kept_products.popitem(last=False)
+        return kept
+
+    def _all_products(self, a: Recipe, b: Recipe) -> Floats:
+        """Return ``_products``; weights are made for tensors in which derived vectors are used."""
+        from m2n2lab.checkpoint.kernels import products  # takes a second to import
+
+        sums = self._seed_products(a, b)
+        for number, name in enumerate(self.layout.shapes):
+            ends = self._offsets[number : number + 2].tolist()
+            if a.derived_between(*ends) or b.derived_between(*ends):
+                x, y = self._derived.merged(a, name), self._derived.merged(b, name)
+                (xx, xy), (_, yy) = products([x, y]).tolist()
+                sums[:, number] = xx, yy, xy
+        return sums
+
+    def _seed_products(self, a: Recipe, b: Recipe) -> Floats:
+        """Return ``_products`` of the parts of recipes that are no derived vectors."""
         cuts = np.unique(np.concatenate((a.breaks, b.breaks, self._offsets)))
         gram = self._gram.between(cuts)
-        x, y = a.refine(cuts), b.refine(cuts)
+        x, y = (recipe.refine(cuts)[:, : recipe.seeds] for recipe in (a, b))
         rows = [np.einsum("sk,skl,sl->s", p, gram, q) for p, q in ((x, x), (y, y), (x, y))]
         starts = np.searchsorted(cuts, self._offsets[:-1])
         sums = np.add.reduceat(np.array(rows), starts, axis=1)
@@ -270,7 +344,7 @@ class CheckpointSpace:
                 module = (
                     load_module(self.plan, self.device) if self._module is None else self._module
                 )
-                self._live = LiveModule(self.plan, module)
+                self._live = LiveModule(self.plan, module, self._derived)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -279,6 +353,8 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
+        if isinstance(model, Mapping) and "vectors" in model:
+            model = Recipe.from_json(model)
         packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
         recipe = Recipe(**model) if packed else model
         if not isinstance(recipe, Recipe):
@@ -302,8 +378,13 @@ class CheckpointSpace:
         record = Record.of(self.plan, genome, self._tokenizer, made)
         return record.complete(self.plan, self._hashes.wait())
 
-    def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
-        """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse."""
+    def pack(self, genome: Recipe) -> dict[str, Any]:
+        """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse.
+
+        With derived vectors, return what ``Recipe.to_json`` does.
+        """
+        if genome.derived:
+            return genome.to_json()
         return {"breaks": genome.breaks, "coef": genome.coef}
 
     def save(
@@ -326,7 +407,7 @@ class CheckpointSpace:
         """
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
-        save(self.plan, recipe, path, self._hashes, record, progress)
+        save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
 
 
 def _opened(
