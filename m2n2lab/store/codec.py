@@ -13,8 +13,9 @@ from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import Vector
 from m2n2lab.utils.errors import InputError
 
-BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE = b"b", b"s", b"f", b"d", b"r"
-"""First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON."""
+BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE, DERIVED = b"b", b"s", b"f", b"d", b"r", b"v"
+"""First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON, and
+with derived vectors, whose ancestry may be long, as compressed JSON."""
 
 FLOAT_DTYPES: dict[bytes, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT64: np.dtype("<f8")}
 
@@ -63,7 +64,8 @@ def pack_genome(genome: Any) -> bytes:
         InputError: the genome of a custom space is neither.
     """
     if isinstance(genome, Recipe):
-        return RECIPE + json.dumps(genome.to_json()).encode()
+        text = json.dumps(genome.to_json()).encode()
+        return DERIVED + zlib.compress(text, 1) if genome.derived else RECIPE + text
     if isinstance(genome, Vector):
         tag = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
         return tag + genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
@@ -78,6 +80,8 @@ def unpack_genome(packed: bytes) -> Recipe | Vector:
     tag, rest = packed[:1], packed[1:]
     if tag == RECIPE:
         return Recipe.from_json(json.loads(rest))
+    if tag == DERIVED:
+        return Recipe.from_json(json.loads(zlib.decompress(rest)))
     values = np.frombuffer(rest, FLOAT_DTYPES[tag])
     return Vector(values.astype(values.dtype.newbyteorder("=")))  # a copy that torch may view
 
@@ -85,7 +89,10 @@ def unpack_genome(packed: bytes) -> Recipe | Vector:
 def fingerprint(genome: Any) -> int:
     """Return a checksum of a genome; for a vector, of about a thousand of its weights."""
     if isinstance(genome, Recipe):
-        return zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        mark = zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        for vector in genome.derived:
+            mark = zlib.crc32(vector.key.encode(), mark)
+        return mark
     values = genome.values
     return zlib.crc32(values[:: max(len(values) // 1024, 1)].tobytes())
 

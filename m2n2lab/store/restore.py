@@ -168,9 +168,20 @@ def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: E
 def _alike(a: Any, b: Any) -> bool:
     """Return whether two genomes are equal but for the rounding of another computer."""
     if isinstance(a, Recipe) and isinstance(b, Recipe):
-        return np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
+        return _alike_fields(a.to_json(), b.to_json())
     x, y = a.values.astype(float), b.values.astype(float)
     return bool(np.linalg.norm(x - y) <= 1e-4 * np.linalg.norm(y))
+
+
+def _alike_fields(a: Any, b: Any) -> bool:
+    """Return whether two plain values are equal but for the rounding of their numbers."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike_fields(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike_fields, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return bool(np.isclose(a, b, atol=1e-4))
+    return bool(a == b)
 
 
 def _class_means(
