@@ -67,6 +67,9 @@ class CheckpointSpace:
         InputError: an option is unknown.
     """
 
+    can_mutate = False
+    """Noise on every weight cannot be written as a recipe."""
+
     def __init__(
         self,
         *seeds: str | Path,

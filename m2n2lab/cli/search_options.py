@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -13,6 +13,16 @@ import typer
 
 from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.errors import InputError
+
+OPTIONS = (
+    *("archive_size", "alpha", "mutation", "chunk"),
+    *("crossover", "mate", "capacity", "replacement", "warmup"),
+)
+"""Options of a method that have an option of the command line with the same name."""
+
+PATTERNS = ("include", "exclude", "freeze")
+"""Options that are patterns of names of tensors."""
 
 Options = TypeVar("Options")
 Own = ParamSpec("Own")
@@ -65,6 +75,49 @@ class SearchOptions:
             "--chunk", help="Data points scored at a time; hopeless children are rejected early."
         ),
     ] = None
+    crossover: Annotated[
+        str | None,
+        typer.Option(
+            "--crossover",
+            help="slerp, splits, lerp, per-layer, task-arithmetic, ties or dare; with parameters: "
+            "ties:density=0.3,base=1.",
+        ),
+    ] = None
+    mate: Annotated[
+        str | None, typer.Option("--mate", help="Choice of parent B: attraction, fitness, random.")
+    ] = None
+    capacity: Annotated[
+        str | None,
+        typer.Option("--capacity", help="Capacity of a data point: one, max or range."),
+    ] = None
+    replacement: Annotated[
+        str | None, typer.Option("--replacement", help="Who leaves: lowest or crowding.")
+    ] = None
+    warmup: Annotated[
+        int | None,
+        typer.Option("--warmup", help="Steps at the beginning in which seeds merge at random."),
+    ] = None
+    groups: Annotated[
+        list[str],
+        typer.Option(
+            "--groups",
+            help="NAME=PATTERN of tensors that are merged with a split of their own; repeatable.",
+        ),
+    ] = field(default_factory=list)
+    include: Annotated[
+        list[str],
+        typer.Option("--include", help="Pattern of tensors that are merged; repeatable."),
+    ] = field(default_factory=list)
+    exclude: Annotated[
+        list[str],
+        typer.Option("--exclude", help="Pattern of tensors that stay as in parent A; repeatable."),
+    ] = field(default_factory=list)
+    freeze: Annotated[
+        list[str],
+        typer.Option(
+            "--freeze", help="Pattern of tensors that stay as in the first seed; repeatable."
+        ),
+    ] = field(default_factory=list)
     models: Annotated[
         list[str], typer.Option("--seeds", help="Models to start from: folders or hub ids.")
     ] = field(default_factory=list)
@@ -110,8 +163,9 @@ class SearchOptions:
         Raises:
             InputError: the settings cannot be used.
         """
-        names = ("archive_size", "alpha", "mutation", "chunk")
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in OPTIONS}
+        given |= {name: getattr(self, name) or None for name in PATTERNS}
+        given["groups"] = named_patterns(self.groups) or None
         settings = Settings(
             task=self.task,
             method=self.method,
@@ -130,6 +184,24 @@ class SearchOptions:
         )
         settings.check()
         return settings
+
+
+def named_patterns(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the patterns of each group from texts such as ``attention=*attn*``.
+
+    Raises:
+        InputError: a text is written otherwise.
+    """
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        if not (name and equals and pattern):
+            raise InputError(
+                f"--groups must be NAME=PATTERN, got {text!r}; write, for example, "
+                f"--groups 'attention=*attn*' --groups 'rest=*'."
+            )
+        groups.setdefault(name, []).append(pattern)
+    return groups
 
 
 def with_options(

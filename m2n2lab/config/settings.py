@@ -221,6 +221,7 @@ class Settings:
 
         choose("task", self.task, TASKS)
         choose("method", self.method, METHODS)
+        self._check_operators()
         whole_number("seed", self.seed, 0)
         whole_number("threads", self.threads, 1)
         readers = ("mnist", "gsm8k", "gsm8k+webshop", *IMAGE_TASKS)
@@ -250,6 +251,18 @@ class Settings:
                 f"Models and a limit are only used by tasks on checkpoints, got {self.task!r}; "
                 f"leave them out or choose one of {', '.join(CHECKPOINT_TASKS)}."
             )
+
+    def _check_operators(self) -> None:
+        """Check the operators among the options, as far as they are known by name.
+
+        Raises:
+            InputError: one is unknown, or has no such parameter.
+        """
+        from m2n2lab.core.operators import KINDS
+
+        for name, kind in KINDS.items():
+            if isinstance(value := self.options.get(name), str):
+                kind.of(value)
 
     def _check_checkpoints(self) -> None:
         """Check the settings of a search over checkpoints.

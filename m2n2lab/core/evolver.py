@@ -220,6 +220,8 @@ class Evolver:
             if isinstance(mutation, (str, Mapping, Mutation))
             else real_number("mutation", mutation, 0.0)
         )
+        if not getattr(self.space, "can_mutate", True):
+            self._check_without_mutation(mutation)
         if not self.crossover and self.mutation == 0.0:
             raise InputError(
                 "Without crossover and mutation every child would be a copy of its parent, got "
@@ -280,6 +282,25 @@ class Evolver:
             self._check_declared(scores)
             self.archive.admit(self._new_id(), genome, verdict, born=0, parents=())
         self._record_best()
+
+    def _check_without_mutation(self, mutation: object) -> None:
+        """Check that nothing needs mutation, which the space does not have.
+
+        Raises:
+            InputError: something does.
+        """
+        kind = type(self.space).__name__
+        if not self.crossover:
+            raise InputError(
+                f"Method {self.method!r} makes children by mutation alone, which a {kind} does not "
+                f"have; choose a method with crossover, or a DenseSpace for models small enough "
+                f"to be kept whole."
+            )
+        if self.mutation:
+            raise InputError(
+                f"mutation must be 0 for checkpoints, got {mutation}; use mutation=0, or a "
+                f"DenseSpace for models small enough to be kept whole."
+            )
 
     def _check_operators(self, given: Sequence[str]) -> None:
         """Check that the method takes the operators that are given.

@@ -328,3 +328,20 @@ def test_the_buttons_stay_in_sight_however_long_the_verdict_is(page, lab):
                  return at.textContent }""",
             middle,
         )
+
+
+def test_what_the_split_does_not_move_is_hatched_with_its_reason(tiny, tiny_seeds, page):
+    groups = {"first": "W1", "rest": "*"}
+    evolver = Evolver(tiny, tiny_seeds, groups=groups, exclude="b1", freeze="b2", rng=0)
+    view, _, data = made(evolver)
+    offsets = dict(zip(evolver.space.layout.shapes, evolver.space.layout.offsets, strict=False))
+    found = {reason: start for start, _, reason in data.beside}
+    assert found == {
+        "stays as in A": offsets["b1"],
+        "group rest: a split of its own": offsets["W2"],
+        "stays as in the first seed": offsets["b2"],
+    }
+    with serving(lambda: view.split) as address:
+        page.goto(address)
+        for reason in found:
+            expect(page.get_by_role("img", name=reason)).to_be_visible()

@@ -123,7 +123,7 @@ def test_answers_can_be_filtered_although_a_parent_has_died():
 # -- merges by hand ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["m2n2", "ga", "map-elites", "brute-force"])
+@pytest.mark.parametrize("method", ["m2n2", "ga", "map-elites", "cycle-qd", "brute-force"])
 def test_a_merge_by_hand_is_described_and_undone(method, tiny, tiny_seeds):
     evolver = make_evolver(method, tiny, tiny_seeds, mutation=0.05, rng=0).run(10)
     bench = bench_of(evolver)

@@ -220,6 +220,14 @@ class Parts:
         self.frozen = Group("frozen", layout, sorted(frozen)) if frozen else None
         self.size = layout.size
 
+    def beside(self) -> list[tuple[int, int, str]]:
+        """Return what the proposal's split does not move: first index, end, and the reason."""
+        _, *others = self.groups
+        reasons = [(group, f"group {group.name}: a split of its own") for group in others]
+        reasons += [(self.untouched, "stays as in A")] if self.untouched else []
+        reasons += [(self.frozen, "stays as in the first seed")] if self.frozen else []
+        return sorted((i, j, reason) for group, reason in reasons for i, j in group.ranges)
+
     def cuts(self, proposal: Proposal) -> list[Cut]:
         """Return split and mix of each group: the proposal's for the first, else from its seed.
 
@@ -240,6 +248,13 @@ class Parts:
         child = a
         for group, own, rng in self._each(proposal):
             child = crossover(child, b, own, GroupView(space, group), rng)
+        return self._with(child, space.seeds[0], self.frozen, space)
+
+    def merge(self, a: Any, b: Any, mixes: Sequence[float], space: Any) -> Any:
+        """Return the SLERP of A and B with a mix for each group, without a split."""
+        child = a
+        for group, mix in zip(self.groups, mixes, strict=True):
+            child = GroupView(space, group).merge_stretches(child, b, [0, group.size], [mix])
         return self._with(child, space.seeds[0], self.frozen, space)
 
     def _each(self, proposal: Proposal) -> Iterator[tuple[Group, Proposal, np.random.Generator]]:
