@@ -32,11 +32,13 @@ class DerivedTensors:
     """Tensors of derived vectors in float64, not rounded, one tensor of the model at a time.
 
     A tensor is computed from whole tensors of the rule's inputs, of which those that are derived
-    themselves are computed first. Beyond ``CACHED_BYTES``, memory is needed for one tensor of each
-    of the rule's inputs and for what the rule itself makes of them, all in float64, and in later
-    generations for one tensor of each derived vector that is still to be used. A child takes one
-    computation for each vector of its ancestry that is not in the cache: of models beyond it, save
-    some and open them as seeds from time to time.
+    themselves are computed first.
+
+    Memory, in float64: one tensor of each input of the rule, at most the largest times their
+    number; what the rule makes of them (about twice as much for TIES); one tensor of each derived
+    vector of the ancestry that is still to be used, in later generations; and a cache of
+    ``CACHED_BYTES``. Time: one computation for each vector of the ancestry that is not in the
+    cache. Where models are too large for it, save members and open them as seeds from time to time.
 
     Args:
         plan: the seeds.

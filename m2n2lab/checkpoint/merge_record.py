@@ -132,8 +132,8 @@ class Record:
         known = [(FORMAT, VERSION), (FORMAT, DERIVED_VERSION)]
         if not isinstance(data, dict) or (data.get("format"), data.get("version")) not in known:
             raise InputError(
-                f"{path} must be a recipe.json of version {VERSION} or {DERIVED_VERSION} that m2n2lab wrote, but it is "
-                f"not; give the one in a folder that m2n2lab merge made."
+                f"{path} must be a recipe.json of version {VERSION} or {DERIVED_VERSION} that "
+                f"m2n2lab wrote, but it is not; give the one in a folder that m2n2lab merge made."
             )
         if data.pop("check", None) != _checksum(data):
             raise InputError(

@@ -113,9 +113,8 @@ def _stretches(vector: Derived) -> str:
 
 def _sum(recipe: Recipe, names: Sequence[str]) -> str:
     """Return what a recipe consists of as a sum."""
-    used = recipe.coef.any(axis=0).tolist()
-    found = [name for name, is_used in zip(names, used, strict=True) if is_used]
-    return " + ".join(found) or "0"
+    _, columns = np.nonzero(recipe.coef)
+    return " + ".join(names[column] for column in np.unique(columns).tolist()) or "0"
 
 
 def _piece_table(plan: Plan, recipe: Recipe, names: Sequence[str]) -> list[str]:

@@ -23,9 +23,9 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.derived import Derived
+from m2n2lab.core.spaces.layout import check_stretches
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.slerp import angle, split_point
-from m2n2lab.core.spaces.space import check_stretches
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
@@ -239,11 +239,11 @@ class CheckpointSpace:
         seed: int,
         tensors: Collection[str] | None = None,
     ) -> Recipe:
-        """Return the recipe of a derived vector, whose tensors a rule computes when they are needed.
+        """Return the recipe of a derived vector, whose tensors a rule computes on demand.
 
-        The recipe describes how: by the rule's name and parameters, and by the arguments. Memory
-        for the largest tensor of every input in float64 is needed then, beyond a cache and what the
-        rule needs itself (see ``DerivedTensors``).
+        The recipe describes how: by the rule's name and parameters, and by the arguments. On
+        demand, memory for the largest tensor of every input in float64 is needed, beyond a cache
+        and what the rule needs itself (see ``DerivedTensors``).
 
         Args:
             rule: a crossover with a name or a class that can be imported; computes a tensor.

@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from m2n2lab.cli.search_options import named_patterns
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -314,8 +315,9 @@ def _check_count(sources: list[str], rule: Crossover) -> None:
             f"the result."
         )
     raise InputError(
-        f"A merge by {rule!r} takes {needed} checkpoints, A and B, and those up to its base (number "
-        f"{base}, counted from 0), got {len(sources)}; give a base as third one with base=2."
+        f"A merge by {rule!r} takes {needed} checkpoints, A and B, and those up to its base "
+        f"(number {base}, counted from 0), got {len(sources)}; give a base as the third one with "
+        f"base=2."
     )
 
 
@@ -323,15 +325,7 @@ def _parts(layout: Layout, groups: list[str], **limits: list[str]) -> Parts | No
     """Return the parts of a merge that options name; ``None`` without any."""
     from m2n2lab.core.operators.parts import Parts
 
-    named: dict[str, list[str]] = {}
-    for text in groups:
-        name, equals, pattern = text.partition("=")
-        if not equals or not name:
-            raise InputError(
-                f"groups must be written as NAME=PATTERN, got {text!r}; for example "
-                f"--groups 'attention=*attn*' --groups 'rest=*'."
-            )
-        named.setdefault(name, []).append(pattern)
+    named = named_patterns(groups)
     if not named and not any(limits.values()):
         return None
     return Parts(layout, named or None, **limits)
@@ -362,9 +356,7 @@ def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
     )
 
 
-def _description(
-    rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None
-) -> str:
+def _description(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
     """Return how a merge is made as a sentence."""
     from m2n2lab.core.operators import Slerp
 
@@ -380,12 +372,11 @@ def _description(
 
 
 def _tensor_memory(plan: Plan, rule: Crossover) -> int:
-    """Return the bytes that a rule for whole tensors needs, at most about six of the largest."""
+    """Return the bytes that TIES, or another rule for whole tensors, needs for the largest."""
     from m2n2lab.core.operators import TensorRule
 
-    if not isinstance(rule, TensorRule):
-        return 0
-    return 8 * 2 * 3 * max(plan.sizes.values())
+    # In float64 three inputs, the shares, and up to five arrays that TIES makes of them.
+    return 8 * 9 * max(plan.sizes.values()) if isinstance(rule, TensorRule) else 0
 
 
 def _split_index(split: str, layout: Layout) -> int:

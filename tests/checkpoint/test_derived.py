@@ -1,8 +1,9 @@
-"""Children that no coefficients can express, over checkpoints: TIES, DARE and rules of one's own."""
+"""Children of checkpoints that no coefficients express: by TIES, DARE and rules of one's own."""
 
 import copy
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from m2n2lab.core.operators.parts import Parts, crossover_rng
 from m2n2lab.core.spaces.derived import lineage
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.store.codec import fingerprint, pack_genome, unpack_genome
+from m2n2lab.store.restore import _alike
 
 SHAPES = {"h.0.attn": (4, 6), "h.0.mlp": (30,), "h.1.attn": (4, 6), "h.1.mlp": (30,), "head": (9,)}
 PARTS = {
@@ -385,6 +387,25 @@ def test_paintings_and_previews_of_a_search_are_of_seeds(spaces):
         assert "seed 2" in member.genome._repr_html_()
 
 
+def test_members_bred_again_are_alike_but_for_rounding(spaces):
+    member = tower(spaces[0], Ties(base=2), 5)[-1]
+
+    def changed(field, by):
+        data = json.loads(json.dumps(member.to_json()))
+        if field == "coef":
+            data["vectors"][-1]["inputs"][0]["coef"][0][0] += by
+        else:
+            data["vectors"][0][field] = by
+        return Recipe.from_json(data)
+
+    assert _alike(member, changed("coef", 1e-9))
+    assert changed("coef", 1e-9) != member
+    assert not _alike(member, changed("coef", 0.1))
+    assert not _alike(member, changed("seed", 99))
+    assert not _alike(member, changed("rule", Ties(base=1).description))
+    assert not _alike(member, member.derived[0].inputs[0])
+
+
 # -- rules of one's own ------------------------------------------------------------------------
 
 
@@ -400,7 +421,7 @@ def test_a_rule_of_one_s_own_is_rebuilt_where_it_is_known_and_refused_elsewhere(
     rebuild(tmp_path / "out" / "recipe.json", tmp_path / "again")
     assert same(tmp_path / "out", tmp_path / "again")
     monkeypatch.delitem(lab.Crossover.named, "middle")
-    with pytest.raises(InputError, match="crossover must be one that is known, got .*'middle'"):
+    with pytest.raises(InputError, match=r"crossover must be one that is known, got .*'middle'"):
         rebuild(tmp_path / "out" / "recipe.json", tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
@@ -463,3 +484,42 @@ def test_damaged_vectors_are_refused(field, value, spaces):
     vector = whole["vectors"][0] | {field: value}
     with pytest.raises(InputError):
         Recipe.from_json(whole | {"vectors": [vector]})
+
+
+# -- angles and memory ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("granularity", ["model", "tensor"])
+def test_slerp_of_derived_children_takes_the_angles_that_are_asked_for(granularity, spaces):
+    files = [seed.path for seed in spaces[0].plan.seeds]
+    space = CheckpointSpace(*files, granularity=granularity)
+    *_, a, b = tower(space, Ties(base=2), 3)
+    child = space.merge(a, b, space.size, 0.3)
+    for name, omega in zip(SHAPES, space.angles(a, b), strict=True):
+        x, y, z = (space._derived.merged(one, name) for one in (a, b, child))
+        omega = omega if granularity == "tensor" else space.angle(a, b)
+        f, g = (np.sin(t * omega) / np.sin(omega) for t in (0.7, 0.3))
+        np.testing.assert_allclose(z, f * x + g * y, rtol=1e-12)
+
+
+def test_one_tensor_of_each_input_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    """And what the rule makes of it, whatever the number of tensors."""
+    size, count = 200_000, 12
+    rng = np.random.default_rng(0)
+    files = [
+        tensors(
+            tmp_path / f"{k}.safetensors",
+            {f"t{i}": rng.normal(size=size).astype(np.float32) for i in range(count)},
+        )
+        for k in range(3)
+    ]
+    monkeypatch.setattr("m2n2lab.checkpoint.derived_tensors.CACHED_BYTES", 0)
+    monkeypatch.setattr("m2n2lab.checkpoint.derived_tensors.CHUNK_ELEMENTS", size)
+    space = CheckpointSpace(*files)
+    child = Ties(base=2)(*space.seeds[:2], Proposal((0, 1), 0, 0.3, 0), space, rng)
+    space.save(child, tmp_path / "first")  # compiles
+    tracemalloc.start()
+    space.save(child, tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 12 * size  # 3 inputs, shares, 5 of TIES, the last tensor

@@ -56,9 +56,7 @@ class Recipe:
     coef: NDArray[np.float64]
     derived: tuple[Derived, ...]
 
-    def __init__(
-        self, breaks: ArrayLike, coef: ArrayLike, derived: Sequence[Derived] = ()
-    ) -> None:
+    def __init__(self, breaks: ArrayLike, coef: ArrayLike, derived: Sequence[Derived] = ()) -> None:
         cuts = _cuts("breaks", breaks)
         table = _table("coef", coef, len(cuts) - 1)
         cuts.flags.writeable = table.flags.writeable = False
@@ -176,11 +174,9 @@ class Recipe:
         Derived vectors without a coefficient are left out; the others stay in their order.
         """
         if self.derived:
-            used = self.coef[:, self.seeds :].any(axis=0)
-            if not used.all():
-                kept = [v for v, is_used in zip(self.derived, used, strict=True) if is_used]
-                columns = np.concatenate((np.ones(self.seeds, bool), used))
-                return Recipe(self.breaks, self.coef[:, columns], kept).simplify()
+            kept = self.derived_between(0, self.size)
+            if len(kept) < len(self.derived):
+                return Recipe(self.breaks, self._rows(self.breaks[:-1], kept), kept).simplify()
         starts = np.concatenate(([True], np.any(self.coef[1:] != self.coef[:-1], axis=1)))
         if starts.all():
             return self
@@ -212,8 +208,8 @@ class Recipe:
         if not self.derived:
             return ()
         first, end = int(_floor(self.breaks, start)), int(np.searchsorted(self.breaks, stop))
-        used = self.coef[first:end, self.seeds :].any(axis=0).tolist()
-        return tuple(v for v, is_used in zip(self.derived, used, strict=True) if is_used)
+        _, columns = np.nonzero(self.coef[first:end, self.seeds :])
+        return tuple(self.derived[column] for column in np.unique(columns).tolist())
 
     def paint(self, bins: int) -> NDArray[np.float64]:
         """Return the share of each seed in ``bins`` equal intervals of the vector, (bins, K).
@@ -346,9 +342,11 @@ class Recipe:
         if derived is None or derived == self.derived:
             return rows
         places = {vector: self.seeds + place for place, vector in enumerate(derived)}
-        columns = [*range(self.seeds), *(places[vector] for vector in self.derived)]
         wide = np.zeros((len(rows), self.seeds + len(derived)))
-        wide[:, columns] = rows
+        wide[:, : self.seeds] = rows[:, : self.seeds]
+        for column, vector in enumerate(self.derived, start=self.seeds):
+            if vector in places:
+                wide[:, places[vector]] = rows[:, column]
         return wide
 
     def _extent(self) -> str:

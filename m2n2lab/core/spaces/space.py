@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from m2n2lab.core.population import Member
-from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.layout import Layout, check_stretches
 from m2n2lab.core.spaces.slerp import angle, slerp, split_point
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.errors import InputError, choose, device_name
@@ -387,22 +387,6 @@ class DenseSpace:
         tensors = {name: part.contiguous() for name, part in parts.items()}
         write_atomically(
             path, safetensors.torch.save(tensors, {"format": "pt", "made_by": "m2n2lab"})
-        )
-
-
-def check_stretches(edges: Sequence[int], count: int, size: int) -> None:
-    """Check that edges (E+1,) are non-decreasing from 0 to ``size``, for ``count`` stretches.
-
-    Raises:
-        InputError: they are not.
-    """
-    ends = np.asarray(edges)
-    runs = ends.ndim == 1 and len(ends) > 1 and bool((np.diff(ends) >= 0).all())
-    if not runs or (ends[0], ends[-1]) != (0, size) or count != len(ends) - 1:
-        raise InputError(
-            f"edges must be non-decreasing integers from 0 to {size} with a mix for each "
-            f"stretch between them, got {list(edges)} with {count} mixes; give one edge more than "
-            f"mixes."
         )
 
 
