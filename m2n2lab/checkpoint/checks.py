@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.io.checkpoint import (
+    EMBEDDINGS,
+    HEADS,
+    NOTHING_KNOWN,
+    Checkpoint,
+    Known,
+    Part,
+    scan,
+    sort_key,
+)
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
@@ -19,7 +28,7 @@ from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import disagreement
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.errors import InputError, choose
+from m2n2lab.utils.errors import InputError, choose, described
 
 Vocabulary = Literal["refuse", "common"]
 
@@ -83,6 +92,7 @@ def preflight(
     dtype: str | None = None,
     vocab: Vocabulary = "refuse",
     out: str | Path | None = None,
+    known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -93,22 +103,34 @@ def preflight(
             for the result; that of the first seed by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
         out: folder that the result will be written to; checked as well if given.
+        known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
     """
     choose("way to treat vocabularies", vocab, ("refuse", "common"))
     wanted = None if dtype is None else _safetensors_dtype(dtype)
-    if isinstance(sources, (str, Path)) or len(sources) < 2:
+    if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
+        raise InputError(
+            f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
+            f"their paths."
+        )
+    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
         raise InputError(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
+    for source in sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(
+                f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
+                f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
+            )
     sources = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
     for source in sources:
         own = Collector()
-        seed = scan(source, components, own)
+        seed = scan(source, components, own, known)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
@@ -153,9 +175,16 @@ def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, i
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
+    buffers = {
+        name: base.entry(name).shape
+        for name in base.buffers
+        if all(name in seed.buffers for seed in seeds)
+    }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
+    # Statistics are few, and more exact than weights need to be.
+    dtypes |= {name: base.entry(name).dtype for name in buffers}
     rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype)
+    return Plan(seeds, Layout(shapes), dtypes, rows, dtype, Layout(buffers))
 
 
 def _compare_parts(
@@ -223,7 +252,7 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 
 def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
-    mine, its = set(base.merged), set(other.merged)
+    mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
@@ -277,22 +306,20 @@ def _compare_shapes(
     notes: list[str],
     cuts: dict[str, int],
 ) -> None:
-    shapes = other.layout.shapes
-    differ = [
-        name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
-    ]
+    shapes, expected = _shapes(other), _shapes(base)
+    differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     tables = [
         name
         for name in differ
         if (EMBEDDINGS.search(name) or HEADS.search(name))
-        and base.layout.shapes[name][1:] == shapes[name][1:]
+        and expected[name][1:] == shapes[name][1:]
     ]
-    common = min((min(base.layout.shapes[n][0], shapes[n][0]) for n in tables), default=None)
+    common = min((min(expected[n][0], shapes[n][0]) for n in tables), default=None)
     clash = disagreement(base, other, common)
     if clash and not tables:
         notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
     for name in tables:
-        mine, its = base.layout.shapes[name][0], shapes[name][0]
+        mine, its = expected[name][0], shapes[name][0]
         if vocab == "common" and not clash:
             rows = min(mine, its)
             cuts[name] = min(rows, cuts.get(name, rows))
@@ -318,12 +345,17 @@ def _compare_shapes(
         return Problem(
             file=str(other.file(name)),
             tensor=name,
-            expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
+            expected=f"shape {expected[name]}, as in {base.id}",
             found=f"{shapes[name]}",
             fix="merge models of one architecture and size",
         )
 
     _add_summarised(problems, [name for name in differ if name not in tables], odd)
+
+
+def _shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that are merged."""
+    return {name: seed.entry(name).shape for name in (*seed.merged, *seed.buffers)}
 
 
 def _add_summarised(
@@ -356,7 +388,7 @@ def _notes(plan: Plan) -> Iterable[str]:
     }
     if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
         dtypes = ", ".join(f"{dtype} ({id})" for dtype, id in sorted(mixed.items()))
-        result = ", ".join(sorted(set(plan.dtypes.values())))
+        result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )

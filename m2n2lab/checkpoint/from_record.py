@@ -54,6 +54,7 @@ def rebuild(
         dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Vocabulary", record.vocab),
         out=out,
+        known=record.known,
     )
     if found.plan is None:
         raise Problems(*found.problems)

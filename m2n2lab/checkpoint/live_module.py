@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
 
+CARRIED_DTYPES = {
+    **{dtype: key for key, dtype in SAFETENSORS_DTYPES.items()},
+    **{"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16},
+    **{"I32": torch.int32, "I64": torch.int64, "C64": torch.complex64},
+}
+"""Dtypes of tensors that are carried, by their names in safetensors."""
+
 
 class LiveModule:
     """A module, or a pipeline of modules, that can be given the weights of any recipe.
@@ -35,22 +43,31 @@ class LiveModule:
         plan: the seeds.
         model: a module with the tensors of the flat vector under their names, or an object with
             a module for each component; its weights are overwritten in place.
-        derived: makes the tensors of derived vectors.
+        derived: makes the tensors of derived vectors; new by default.
 
     Raises:
         InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
-    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors) -> None:
+    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors | None = None) -> None:
         self.plan = plan
-        self._derived = derived
+        self._derived = derived or DerivedTensors(plan)
         self.model = model
-        self._targets = dict(_targets(plan, model))
+        self._parts = [
+            getattr(model, part.name) if part.name else model for part in plan.base.parts
+        ]
+        self._targets: dict[str, Tensor] = {}
+        carried = set(plan.base.carried)
+        for name, tensor in _places(plan, self._parts):
+            if name in plan.merged_sizes:
+                self._targets[name] = _checked(plan, name, tensor).detach()
+            elif name in carried and tensor is not None:
+                _carry(plan, name, tensor.detach())
 
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
-        The model's attribute ``recipe`` is set to the recipe.
+        The model is in eval mode then, and its attribute ``recipe`` is set to the recipe.
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
@@ -71,9 +88,12 @@ class LiveModule:
 
         jobs = [
             (name, *piece)
-            for name, size in self.plan.sizes.items()
+            for name, size in self.plan.merged_sizes.items()
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
+        for module in self._parts:
+            if isinstance(module, nn.Module):
+                module.eval()  # a task may have changed that
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             self._derived.run(recipe, jobs, lambda job: job[0], work)
@@ -90,34 +110,70 @@ def _numpy(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor of the model with its name in the plan."""
-    for part in plan.base.parts:
-        module = getattr(model, part.name) if part.name else model
+def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | None]]:
+    """Yield the name of each tensor of the base, and its tensor in the modules of the parts."""
+    for part, module in zip(plan.base.parts, modules, strict=True):
         if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
             module.resize_token_embeddings(plan.rows, mean_resizing=False)
         state = module.state_dict()
-        prefix = f"{getattr(module, 'base_model_prefix', '')}."
         for file in part.files:
             for name in file.entries:
-                full = part.full(name)
-                if full not in plan.sizes:
-                    continue
-                # Tensors of a model saved without its head have no prefix.
-                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
-                tensor = next((value for value in found if value is not None), None)
-                shape = plan.layout.shapes[full]
-                if (
-                    tensor is None
-                    or tuple(tensor.shape) != shape
-                    or tensor.dtype not in SAFETENSORS_DTYPES
-                ):
-                    got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-                    raise InputError(
-                        f"The module must have a tensor {name} of shape {shape}, got "
-                        f"{got}; give the module that {plan.base.id} is loaded into."
-                    )
-                yield full, tensor.detach()
+                found = (state.get(key) for key in _variants(name, module))
+                yield part.full(name), next((value for value in found if value is not None), None)
+
+
+def _variants(name: str, module: Any) -> tuple[str, ...]:
+    """Return a tensor's possible names: those of a model saved without its head have no prefix."""
+    prefix = f"{getattr(module, 'base_model_prefix', '')}."
+    return name, prefix + name, name.removeprefix(prefix)
+
+
+def _checked(plan: Plan, name: str, tensor: Tensor | None) -> Tensor:
+    """Return the tensor to write into.
+
+    Raises:
+        InputError: there is none, or it has another shape or dtype.
+    """
+    shape = plan.shape(name)
+    if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in SAFETENSORS_DTYPES:
+        got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise InputError(
+            f"The module must have a tensor {name.rpartition('/')[2]} of shape {shape}, got "
+            f"{got}; give the module that {plan.base.id} is loaded into."
+        )
+    return tensor
+
+
+def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
+    """Write a tensor that is carried, as it is saved, into the module; where it fits."""
+    entry = plan.base.entry(name)
+    dtype = CARRIED_DTYPES.get(entry.dtype)
+    if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
+        tensor.copy_(
+            torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype).view(entry.shape)
+        )
+
+
+def knowledge(module: Any) -> Known:
+    """Return what a module says of its tensors, under the names that they may have in a file."""
+    if not isinstance(module, nn.Module):  # a pipeline: its files know those of torch's modules
+        return NOTHING_KNOWN
+    saved = module.state_dict().keys()
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    tensors = {**dict(module.named_parameters(remove_duplicate=False)), **buffers}
+    first: dict[int, str] = {}
+    ties: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        main = first.setdefault(id(tensor), name)
+        if main != name and name in saved:
+            ties |= dict(zip(_variants(name, module), _variants(main, module), strict=True))
+    names = {
+        variant
+        for name, buffer in buffers.items()
+        if name in saved and buffer.dtype in SAFETENSORS_DTYPES
+        for variant in _variants(name, module)
+    }
+    return Known(frozenset(names), ties)
 
 
 def load_module(plan: Plan, device: str) -> Any:

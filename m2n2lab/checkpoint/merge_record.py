@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
 from m2n2lab.checkpoint.io.folder import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.plan import Plan
@@ -46,6 +46,8 @@ class Record:
         tokenizer: number of the seed that provided the tokenizer files.
         made: origin of the recipe as a sentence.
         maker: the program and version that first wrote it.
+        known: what the module said of the tensors (see ``Checkpoint``); ``None`` in recipes of
+            version 0.1 for models with buffers, which it did not merge.
     """
 
     recipe: Recipe
@@ -56,6 +58,7 @@ class Record:
     tokenizer: int
     made: str = ""
     maker: str = field(default_factory=lambda: f"m2n2lab {__version__}")
+    known: Known | None = NOTHING_KNOWN
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -72,7 +75,8 @@ class Record:
         pipeline = plan.base.kind == "diffusers"
         components = tuple(part.name for part in plan.base.parts) if pipeline else None
         vocab = "refuse" if plan.rows is None else "common"
-        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made)
+        known = plan.base.used_knowledge
+        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made, known=known)
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
         """Return the record with the SHA-256 of every file."""
@@ -109,6 +113,7 @@ class Record:
             "dtype": self.dtype,
             "vocab": self.vocab,
             "tokenizer": self.tokenizer,
+            **_known_json(self.known),
             "recipe": self.recipe.to_json(),
         }
         return {**fields, "check": _checksum(fields)}
@@ -157,6 +162,7 @@ class Record:
                 int(data["tokenizer"]),
                 str(data["made"]),
                 str(data["maker"]),
+                _known(data, recipe),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -169,6 +175,19 @@ class Record:
                 f"{recipe.seeds}; use an unedited copy."
             )
         return record
+
+
+def _known_json(known: Known | None) -> dict[str, Any]:
+    """Return what a module said of the tensors as plain values; nothing for most models."""
+    found = {"buffers": sorted(known.buffers), "ties": dict(known.ties)} if known else {}
+    return {key: value for key, value in found.items() if value}
+
+
+def _known(data: Mapping[str, Any], recipe: Recipe) -> Known | None:
+    ties = {str(name): str(first) for name, first in dict(data.get("ties", {})).items()}
+    if recipe.buffers is None and not ties:  # without buffers both versions do the same
+        return None
+    return Known(frozenset(map(str, data.get("buffers", ()))), ties)
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:
@@ -186,9 +205,11 @@ def _lines(recipe: Mapping[str, Any]) -> str:
         f'{{\n    "size": {recipe["size"]},\n    "breaks": {json.dumps(recipe["breaks"])},\n'
         f'    "coef": [\n      {rows}\n    ]'
     )
+    for name in ("derived", "buffers"):  # in the order of to_json, which the checksum covers
+        if name in recipe:
+            text += f',\n    "{name}": {json.dumps(recipe[name])}'
     if "vectors" in recipe:
         vectors = ",\n      ".join(json.dumps(vector) for vector in recipe["vectors"])
-        text += f',\n    "derived": {json.dumps(recipe["derived"])}'
         text += f',\n    "vectors": [\n      {vectors}\n    ]'
     return text + "\n  }"
 

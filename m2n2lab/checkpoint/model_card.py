@@ -56,12 +56,25 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     if recipe.derived:
         lines += ["", "## Derived vectors", "", *_vector_list(recipe)]
     lines += ["", "## Share of each seed along the model", "", *_share_table(plan, recipe)]
+    dtypes = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
     lines += [
         "",
-        f"Weights are {', '.join(sorted(set(plan.dtypes.values())))}, each rounded once. With the "
-        "seeds at hand, `m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
+        *_buffer_lines(recipe),
+        f"Weights are {dtypes}, each rounded once. With the seeds at hand, "
+        "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
+
+
+def _buffer_lines(recipe: Recipe) -> list[str]:
+    """Return a paragraph on buffers, if there are any."""
+    if recipe.buffers is None:
+        return []
+    return [
+        f"The {recipe.buffers.size:,} entries of floating-point buffers, such as BatchNorm "
+        f"statistics, are merged linearly, without SLERP; their shares are in recipe.json.",
+        "",
+    ]
 
 
 def _letter(k: int) -> str:

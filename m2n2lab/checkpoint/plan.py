@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+import numpy as np
+
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
+
+NO_TENSORS = Layout({})
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Plan:
         rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
             if the seeds agree.
         dtype: the requested dtype, or ``None`` for those of the base.
+        buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -32,6 +38,7 @@ class Plan:
     dtypes: Mapping[str, str]
     rows: int | None = None
     dtype: str | None = None
+    buffers: Layout = NO_TENSORS
 
     @property
     def base(self) -> Checkpoint:
@@ -51,43 +58,78 @@ class Plan:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Number of elements of each tensor."""
-        ends = self.layout.offsets[1:]
-        return {
-            name: end - start for (name, start), end in zip(self.offsets.items(), ends, strict=True)
-        }
+        """Number of elements of each tensor of the flat vector."""
+        return _sizes(self.layout)
+
+    @cached_property
+    def buffer_sizes(self) -> dict[str, int]:
+        """Number of elements of each buffer that is merged."""
+        return _sizes(self.buffers)
+
+    @cached_property
+    def merged_sizes(self) -> dict[str, int]:
+        """Number of elements of each tensor that is merged, weights and buffers."""
+        return {**self.sizes, **self.buffer_sizes}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that is merged."""
+        return (self.buffers if name in self.buffer_sizes else self.layout).shapes[name]
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """Index i_b in [0, N) of each buffer: its mix is that of the vector there.
+
+        It is the last index of the weights in the buffer's own module or, if that has none, of
+        the weights before it in the order of names.
+        """
+        ends = dict(zip(self.sizes, self.layout.offsets[1:], strict=True))
+        own = {name.rpartition(".")[0]: end for name, end in ends.items()}
+        keys = [sort_key(name) for name in self.sizes]
+        places = []
+        for name in self.buffers.shapes:
+            before = self.layout.offsets[bisect_left(keys, sort_key(name))]
+            places.append(max(own.get(name.rpartition(".")[0], before) - 1, 0))
+        return tuple(places)
 
     def bytes(self, name: str) -> int:
         """Return the size in bytes of a tensor of the result, merged or carried."""
-        if name in self.sizes:
-            return self.sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+        if name in self.merged_sizes:
+            return self.merged_sizes[name] * DTYPE_BYTES[self.dtypes[name]]
         return self.base.entry(name).bytes
 
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
+        return self._read(self.sizes)
+
+    def _read(self, names: Iterable[str]) -> int:
         return sum(
-            size * DTYPE_BYTES[seed.entry(name).dtype]
-            for name, size in self.sizes.items()
+            self.merged_sizes[name] * DTYPE_BYTES[seed.entry(name).dtype]
+            for name in names
             for seed in self.seeds
         )
 
     @property
     def written(self) -> int:
         """Bytes of the result's weights."""
-        return sum(map(self.bytes, (*self.sizes, *self.base.carried)))
+        return sum(map(self.bytes, (*self._written, *self.base.carried)))
+
+    @property
+    def _written(self) -> tuple[str, ...]:
+        """Names of the merged tensors as often as they are written."""
+        return (*self.merged_sizes, *self.base.aliases.values())
 
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self.read + self.written + sum(map(self.bytes, self.base.carried))
+        return self._read(self._written) + self.written + sum(map(self.bytes, self.base.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
             name: tuple(seed.array(name)[:size] for seed in self.seeds)
-            for name, size in self.sizes.items()
+            for name, size in self.merged_sizes.items()
         }
 
     def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
@@ -120,6 +162,9 @@ class Plan:
         # Imported late: numba takes a second, and reading headers does not need it.
         from m2n2lab.checkpoint.kernels import blend
 
+        if name in self.buffer_sizes:
+            self._merge_buffer(recipe, name, start, stop, out)
+            return
         base = self.offsets[name]
         for low, high, coef in recipe.pieces(base + start, base + stop):
             low, high = low - base, high - base
@@ -129,16 +174,34 @@ class Plan:
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)
-                dtype = next(name for name, held in DTYPES.items() if held == part.dtype)
-                raise Problems(
-                    Problem(
-                        file="the result",
-                        tensor=name,
-                        expected=f"numbers within the range of {dtype}",
-                        found=f"a larger one at element {low + (not_finite(part) or 0):,}",
-                        fix="choose a wider dtype for the output, such as bf16 or fp32",
-                    )
-                )
+                raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
+        """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
+
+        Raises:
+            Problems: as ``merge_into``.
+        """
+        from m2n2lab.checkpoint.kernels import blend
+
+        offset = self.buffers.offsets[list(self.buffers.shapes).index(name)]
+        assert recipe.buffers is not None  # as the space has checked
+        sources = self.sources(name, start, stop)
+        constant = np.empty_like(out)
+        blend(sources[:1], [1.0], constant)
+        values = np.empty((len(sources), stop - start))  # exact, whatever the seeds' dtypes
+        for source, row in zip(sources, values, strict=True):
+            blend([source], [1.0], row)
+        same = (values == values[0]).all(axis=0)
+        for low, high, coef in recipe.buffers.pieces(offset + start, offset + stop):
+            here = slice(low - offset - start, high - offset - start)
+            needed = np.flatnonzero(coef)
+            blend([sources[k][here] for k in needed], coef[needed].tolist(), out[here])
+        out[same] = constant[same]  # infinite ones too, as in masks of attention
+        bad = not_finite(np.where(same, np.zeros_like(out), out))
+        if bad is not None:
+            self.check_finite(name, start, stop)
+            raise _too_large(name, out, start + bad)
 
     def check_finite(self, name: str, start: int, stop: int) -> None:
         """Check that elements ``start..stop`` of a tensor are finite in all seeds.
@@ -156,9 +219,36 @@ class Plan:
                         tensor=name,
                         expected="finite numbers",
                         found=f"NaN or infinity at element {start + at:,} "
-                        f"({self.layout.locate(self.offsets[name] + start + at)})",
+                        f"({self._locate(name, start + at)})",
                         fix="repair this checkpoint or leave it out",
                     )
                 )
         if found:
             raise Problems(*found)
+
+    def _locate(self, name: str, index: int) -> str:
+        """Return an element of a tensor that is merged as text."""
+        if name in self.sizes:
+            return self.layout.locate(self.offsets[name] + index)
+        return Layout({name: self.shape(name)}).locate(index)
+
+
+def _sizes(layout: Layout) -> dict[str, int]:
+    """Return the number of elements of each tensor."""
+    starts, ends = layout.offsets, layout.offsets[1:]
+    return {
+        name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
+    }
+
+
+def _too_large(name: str, result: Array, index: int) -> Problems:
+    dtype = next(name for name, held in DTYPES.items() if held == result.dtype)
+    return Problems(
+        Problem(
+            file="the result",
+            tensor=name,
+            expected=f"numbers within the range of {dtype}",
+            found=f"a larger one at element {index:,}",
+            fix="choose a wider dtype for the output, such as bf16 or fp32",
+        )
+    )

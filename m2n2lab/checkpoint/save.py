@@ -124,8 +124,9 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     found = {}
     for name, entry in file.entries.items():
         full = part.full(name)
-        if full in plan.sizes:
-            found[name] = (full, plan.dtypes[full], plan.layout.shapes[full], True)
+        full = plan.base.aliases.get(full, full)
+        if full in plan.merged_sizes:
+            found[name] = (full, plan.dtypes[full], plan.shape(full), True)
         elif full not in plan.base.tied:
             found[name] = (full, entry.dtype, entry.shape, False)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from m2n2lab.checkpoint.checks import Vocabulary, preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
@@ -25,6 +27,7 @@ from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.derived import Derived
 from m2n2lab.core.spaces.layout import check_stretches
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of
 from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
@@ -48,8 +51,12 @@ class CheckpointSpace:
         child = space.merge(*space.seeds, split=space.size // 2, mix=0.3)
         space.save(child, "merged/")
 
+    Floating-point buffers, such as BatchNorm statistics, are merged beside the vector, by lerp (see
+    ``m2n2lab.core.spaces.buffers``); integer tensors and constants are the first seed's. What is
+    scored, in eval mode, is what is saved.
+
     Args:
-        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
+        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -58,8 +65,9 @@ class CheckpointSpace:
         tokenizer: number of the seed that provides the tokenizer of saved models; by default the
             first or, if only common rows are kept, the one with fewest.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
-        module: the module to write weights into; by default the first seed is loaded with
-            transformers or diffusers when a model is first materialised.
+        module: the module to write weights into, which also says which tensors are buffers, beyond
+            those of torch's own layers, and which are one under two names; by default the first
+            seed is loaded with transformers or diffusers when a model is first materialised.
         progress: called with the number of bytes read since the last call, while seeds are opened.
 
     Raises:
@@ -72,7 +80,7 @@ class CheckpointSpace:
 
     def __init__(
         self,
-        *seeds: str | Path,
+        *seeds: str | Path | Sequence[str | Path],
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
@@ -82,7 +90,11 @@ class CheckpointSpace:
         module: Any = None,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
+        sources: Any = seeds[0] if listed else seeds
+        found = preflight(
+            sources, components=components, dtype=dtype, vocab=vocab, known=_knowledge(module)
+        )
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -120,7 +132,9 @@ class CheckpointSpace:
         self.layout = self.plan.layout
         self.size = self.layout.size
         count = len(self.plan.seeds)
-        self.seeds = tuple(Recipe.seed(k, count, self.size) for k in range(count))
+        self.seeds = tuple(
+            Recipe.seed(k, count, self.size, self.plan.buffers.size) for k in range(count)
+        )
         self.device = device_name(device)
         self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
         self.given_module = module is not None
@@ -144,7 +158,8 @@ class CheckpointSpace:
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        known = base.used_knowledge
+        found = {"components": components, "dtype": dtype, "vocab": vocab, "known": known}
         return _opened, (
             type(self),
             sources,
@@ -200,10 +215,11 @@ class CheckpointSpace:
         """
         check_stretches(edges, len(mixes), self.size)
         ends = np.asarray(edges)
+        buffers = self._blend_buffers([a, b], edges, linear_shares(mixes))
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
-            return a.combine(b, edges, factors)
+            return a.combine(b, edges, factors).with_buffers(buffers)
         omegas = self.angles(a, b)
         cuts = np.unique(np.concatenate((self._offsets, ends)))
         tensors = np.searchsorted(self._offsets, cuts[:-1], side="right") - 1
@@ -212,15 +228,32 @@ class CheckpointSpace:
             split_point(omegas[t], mixes[e])[:2]
             for t, e in zip(tensors.tolist(), stretch.tolist(), strict=True)
         ]
-        return a.combine(b, cuts, factors)
+        return a.combine(b, cuts, factors).with_buffers(buffers)
 
-    def blend(self, genomes: Sequence[Recipe], edges: Sequence[int], factors: ArrayLike) -> Recipe:
+    def _blend_buffers(
+        self, genomes: Sequence[Recipe], edges: Sequence[int], shares: Floats
+    ) -> Recipe | None:
+        """Return the recipe of a child's buffers with shares (E, K) of genomes (K,)."""
+        found = [genome.buffers for genome in genomes if genome.buffers is not None]
+        if len(found) < len(genomes):
+            return None
+        rows = shares_at(edges, shares, self.plan.places)
+        return Recipe.blend(found, self.plan.buffers.offsets, rows)
+
+    def blend(
+        self,
+        genomes: Sequence[Recipe],
+        edges: Sequence[int],
+        factors: ArrayLike,
+        shares: Floats | None = None,
+    ) -> Recipe:
         """Return Σ_k f_ek · recipe_k on each stretch e.
 
         Args:
             genomes: (K,) recipes.
             edges: (E+1,) non-decreasing indices from 0 to N.
             factors: (E, K).
+            shares: (E, K) of their buffers; by default ``shares_of`` the factors.
 
         Raises:
             InputError: ``edges`` do not run from 0 to N, or there is not one row of factors per
@@ -228,7 +261,9 @@ class CheckpointSpace:
         """
         table = np.asarray(factors, np.float64)
         check_stretches(edges, len(table), self.size)
-        return Recipe.blend(genomes, edges, table)
+        of_buffers = shares_of(table) if shares is None else shares
+        child = Recipe.blend(genomes, edges, table)
+        return child.with_buffers(self._blend_buffers(genomes, edges, of_buffers))
 
     def per_tensor(
         self,
@@ -263,9 +298,12 @@ class CheckpointSpace:
         names = None
         if tensors is not None:
             names = [name for name, is_in in zip(self.layout.shapes, chosen, strict=True) if is_in]
-        made = Recipe.of(Derived(described(rule), genomes, edges, mixes, seed, names))
+        inputs = [genome.with_buffers(None) for genome in genomes]
+        made = Recipe.of(Derived(described(rule), inputs, edges, mixes, seed, names))
         factors = [[0.0, 1.0] if is_in else [1.0, 0.0] for is_in in chosen]
-        return Recipe.blend([genomes[0], made], self._offsets, factors)
+        child = Recipe.blend([inputs[0], made], self._offsets, factors)
+        parents = [genomes[0], genomes[:2][-1]]
+        return child.with_buffers(self._blend_buffers(parents, edges, linear_shares(mixes)))
 
     def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
         """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
@@ -338,8 +376,10 @@ class CheckpointSpace:
         """Write a recipe's weights into the live module or pipeline; return that same object.
 
         Raises:
-            InputError: the module cannot be loaded, or lacks tensors of the seeds.
+            InputError: the module cannot be loaded, or lacks tensors of the seeds; or the recipe
+                lacks their buffers.
         """
+        self._check_buffers(genome)
         with self._loading:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
@@ -356,10 +396,8 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
-        if isinstance(model, Mapping) and "vectors" in model:
-            model = Recipe.from_json(model)
-        packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
-        recipe = Recipe(**model) if packed else model
+        model = model.genome if isinstance(model, Member) else model
+        recipe = _unpacked(model) if isinstance(model, Mapping) else model
         if not isinstance(recipe, Recipe):
             raise InputError(
                 f"A model in this space must be a Recipe of its seeds, got {type(model).__name__}; "
@@ -370,7 +408,35 @@ class CheckpointSpace:
                 f"A recipe in this space must have {self.size:,} parameters and {len(self.seeds)} "
                 f"seeds, got {recipe.size:,} and {recipe.seeds}; use a recipe of these seeds."
             )
+        self._check_buffers(recipe)
         return recipe
+
+    def _check_buffers(self, recipe: Recipe) -> None:
+        found, expected = recipe.buffers, self.plan.buffers.size
+        if (0 if found is None else found.size) != expected:
+            raise InputError(
+                f"A recipe in this space must have {expected:,} entries of buffers, such as "
+                f"BatchNorm statistics, got {'none' if found is None else f'{found.size:,}'}; use "
+                f"space.seeds and space.merge_stretches, or start a run of version 0.1 anew."
+            )
+
+    def model(self, genome: Recipe, device: str = "cpu") -> Any:
+        """Return a module or pipeline of the caller's own: loaded again, or a copy of the given.
+
+        Raises:
+            InputError: as ``materialise``; or there is no such device.
+        """
+        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+
+        if self._module is None:
+            module = load_module(self.plan, device)
+            return LiveModule(self.plan, module, self._derived).set_weights(genome)
+        from m2n2lab.core.spaces.space import checked_device  # torch takes a second to import
+
+        with self._loading:
+            module = copy.deepcopy(self._module)
+        module = module.to(checked_device(device))
+        return LiveModule(self.plan, module, self._derived).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -388,7 +454,10 @@ class CheckpointSpace:
         """
         if genome.derived:
             return genome.to_json()
-        return {"breaks": genome.breaks, "coef": genome.coef}
+        packed: dict[str, Any] = {"breaks": genome.breaks, "coef": genome.coef}
+        if genome.buffers is not None:
+            packed |= {f"buffer_{key}": part for key, part in self.pack(genome.buffers).items()}
+        return packed
 
     def save(
         self,
@@ -411,6 +480,28 @@ class CheckpointSpace:
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
         save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
+
+
+def _knowledge(module: Any) -> Known:
+    """Return what the given module, if any, says of the tensors."""
+    if module is None:
+        return NOTHING_KNOWN
+    from m2n2lab.checkpoint.live_module import knowledge  # torch takes a second to import
+
+    return knowledge(module)
+
+
+def _unpacked(packed: Mapping[Any, Any]) -> Recipe | Mapping[Any, Any]:
+    """Return the recipe of packed arrays; other mappings as they are."""
+    if "vectors" in packed:
+        return Recipe.from_json(packed)
+    names, own = {"breaks", "coef"}, {"buffer_breaks", "buffer_coef"}
+    if set(packed) == names:
+        return Recipe(packed["breaks"], packed["coef"])
+    if set(packed) == names | own:
+        buffers = Recipe(packed["buffer_breaks"], packed["buffer_coef"])
+        return Recipe(packed["breaks"], packed["coef"], buffers)
+    return packed
 
 
 def _opened(

@@ -26,7 +26,8 @@ any part of it exchanged               ``operators``: crossover, mate, competiti
 =====================================  ========================================================
 
 ``early_rejection`` stops scoring a child once its rejection is certain, with the same outcome;
-``task`` scores models; ``history`` and ``observers`` record and report the search.
+``task`` scores models; ``history`` and ``observers`` record and report the search;
+``spaces.buffers`` merges what torch modules have beside weights, such as BatchNorm statistics.
 
 Glossary, in the order of one merge:
 

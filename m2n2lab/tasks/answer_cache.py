@@ -61,13 +61,13 @@ class CachingTask(Task):
         self._watch = Watches()
         self._clear_cache()
 
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
+    def space(self, seeds: Sequence[Any] | NDArray[Any], device: str | None = None) -> Space:
         """Return a space of checkpoints (folders or hub ids) or of modules."""
         from m2n2lab.checkpoint import CheckpointSpace
 
-        if all(isinstance(seed, str | Path) for seed in seeds):
-            return CheckpointSpace(*seeds)
-        return super().space(seeds)
+        if isinstance(seeds, (list, tuple)) and all(isinstance(s, str | Path) for s in seeds):
+            return CheckpointSpace(*seeds, device="cpu" if device is None else device)
+        return super().space(seeds, device)
 
     def watch(self, watch: Watch) -> Callable[[], None]:
         """Let ``watch`` follow all evaluations; return a function that ends this."""

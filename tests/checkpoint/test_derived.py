@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.batchnorm import network, trained
 from helpers.checkpoints import llama, tensors
 from helpers.merges import same, weights
 from hypothesis import given, settings
@@ -523,3 +524,40 @@ def test_one_tensor_of_each_input_is_in_memory_at_a_time(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 12 * size  # 3 inputs, shares, 5 of TIES, the last tensor
+
+
+# -- buffers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [None, {"norm": "1.*", "rest": "*"}])
+def test_buffers_of_derived_children_are_merged_as_in_dense_models(groups, here):
+    for half in (0, 1):
+        tensors(f"{half}.safetensors", trained(half).state_dict())
+    space = CheckpointSpace("0.safetensors", "1.safetensors", module=network())
+    dense = DenseSpace([trained(0), trained(1)])
+    parts = None if groups is None else {"groups": groups}
+    states = []
+    for each in (space, dense):
+        a, b = each.seeds
+        # The order of their vectors differs, so the split is at the end.
+        proposal = Proposal((0, 1), each.size, 0.3, 5)
+        child = cross(each, Ties(base=0, density=0.5), parts, a, b, proposal)
+        child = cross(each, Ties(base=1, density=0.5), parts, b, child, proposal)
+        states.append({k: v.clone() for k, v in each.materialise(child).state_dict().items()})
+        if each is space:
+            recipe = child
+    for name, value in states[1].items():
+        torch.testing.assert_close(states[0][name], value, rtol=1e-5, atol=1e-6)
+    assert recipe.buffers is not None
+    for again in (
+        pickle.loads(pickle.dumps(recipe)),
+        space.genome(space.pack(recipe)),
+        unpack_genome(pack_genome(recipe)),
+        Recipe.from_json(json.loads(json.dumps(recipe.to_json()))),
+    ):
+        assert again == recipe
+        assert again.buffers == recipe.buffers
+    space.save(recipe, "out")
+    assert all(torch.equal(states[0][name], value) for name, value in weights("out").items())
+    rebuild("out/recipe.json", "again")
+    assert same("out", "again")

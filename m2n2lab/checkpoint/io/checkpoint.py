@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
@@ -30,11 +31,23 @@ MERGED_COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|de
 """Components of a pipeline that are merged by default; the rest, such as the VAE that all SDXL
 models share, is taken from the first seed."""
 
-BUFFERS = re.compile(
+CONSTANTS = re.compile(
     r"(^|[./])(inv_freq|original_inv_freq|masked_bias|causal_mask|position_ids"
-    r"|num_batches_tracked|running_mean|running_var|relative_position_index)$"
+    r"|num_batches_tracked|relative_position_index)$"
 )
 """Names of tensors that are no weights whatever their dtype: they are carried, not merged."""
+
+BUFFERS = re.compile(
+    r"(^|[./])(running_mean|running_var|parametrizations\.\w+\.\d+\.(_u|_v|base))$"
+)
+"""Names of the floating-point buffers of torch: BatchNorm, and spectral and orthogonal
+parametrisations. They are merged by lerp."""
+
+STATISTICS = re.compile(r"(^|[./])running_(mean|var)$")
+"""Names of buffers that were carried, not merged, by version 0.1."""
+
+SPECTRAL_NORM = re.compile(r"(.*)_[uv]$")
+"""Names that are buffers of the old spectral norm if there is a tensor with ``_orig`` too."""
 
 CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
 """Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
@@ -44,6 +57,21 @@ EMBEDDINGS = re.compile(
     r"(embed_tokens|wte|word_embeddings|embed_in|shared|token_embedding|tok_embeddings)\.weight$"
 )
 """Output heads, and the input embeddings whose weights they may share."""
+
+
+class Known(NamedTuple):
+    """What is known of tensors from the module that they are for; names are those within a part.
+
+    Attributes:
+        buffers: floating-point buffers.
+        ties: second names of tensors that the module has once, with the first name.
+    """
+
+    buffers: frozenset[str] = frozenset()
+    ties: Mapping[str, str] = MappingProxyType({})
+
+
+NOTHING_KNOWN = Known()
 
 
 class Part(NamedTuple):
@@ -78,9 +106,10 @@ class Checkpoint:
 
     Its flat vector is the concatenation of all tensors that can be merged, sorted by component and
     by name, with numbers in numerical order (``layers.2`` before ``layers.10``) and the output head
-    last, whatever their order in the files. Integer tensors and buffers are *carried*: copied,
-    never merged. A head that shares its weights with the embedding appears once, as the
-    embedding.
+    last, whatever their order in the files. Integer tensors and constants such as masks are
+    *carried*: copied, never merged. Floating-point buffers such as BatchNorm statistics are merged,
+    but no part of the vector. A head that shares its weights with the embedding appears once, as
+    the embedding.
 
     ::
 
@@ -93,12 +122,15 @@ class Checkpoint:
         path: the folder or file.
         kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
         parts: the models whose tensors form the flat vector.
+        known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
+            did.
     """
 
     id: str
     path: Path
     kind: Kind
     parts: tuple[Part, ...]
+    known: Known | None = NOTHING_KNOWN
 
     @classmethod
     def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
@@ -144,26 +176,75 @@ class Checkpoint:
         return found
 
     @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Second names of tensors that the module has once: name → first name.
+
+        They are saved as the tensor of the first name, so that files load strictly.
+        """
+        ties, found = (self.known or NOTHING_KNOWN).ties, {}
+        for name, (part, _, inside) in self._locations.items():
+            first = part.full(ties.get(inside, inside))
+            if first == name or first not in self._locations or self.tied.keys() & {name, first}:
+                continue
+            mine, its = self.entry(name), self.entry(first)
+            alike = (mine.dtype, mine.shape) == (its.dtype, its.shape)
+            if alike and mine.dtype in DTYPES and mine.size and not _is_constant(first, its):
+                found[name] = first
+        return found
+
+    @cached_property
     def merged(self) -> tuple[str, ...]:
         """Names of the tensors of the flat vector, in order."""
-        return tuple(
-            sorted(
-                (
-                    name
-                    for name in self._locations
-                    if self.entry(name).dtype in DTYPES
-                    and self.entry(name).size
-                    and not _is_buffer(name, self.entry(name))
-                    and name not in self.tied
-                ),
-                key=sort_key,
-            )
-        )
+        buffers = set(self.buffers)
+        return tuple(name for name in self._floats if name not in buffers)
+
+    @cached_property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the buffers that are merged, in the order of the vector."""
+        if self.known is None:
+            return ()
+        return tuple(name for name in self._floats if self._is_buffer(name))
+
+    @cached_property
+    def used_knowledge(self) -> Known | None:
+        """What is known of the tensors as far as it matters, in a form to be recorded."""
+        if self.known is None:
+            return None
+        own = (self._locations[name][2] for name in self.buffers if not self._is_torchs(name))
+        inside = {name: self._locations[name][2] for name in (*self.aliases, *self._floats)}
+        ties = {inside[name]: inside[first] for name, first in self.aliases.items()}
+        return Known(frozenset(own), ties)
+
+    def _is_buffer(self, name: str) -> bool:
+        known = (self.known or NOTHING_KNOWN).buffers
+        return self._locations[name][2] in known or self._is_torchs(name)
+
+    def _is_torchs(self, name: str) -> bool:
+        """Return whether a tensor is a buffer of torch's own modules, by its name."""
+        spectral = SPECTRAL_NORM.match(name)
+        old = spectral is not None and f"{spectral[1]}_orig" in self._locations
+        return old or BUFFERS.search(name) is not None
+
+    @cached_property
+    def _floats(self) -> tuple[str, ...]:
+        """Names of the tensors that are merged, as weights or as buffers, in order."""
+        found = [
+            name
+            for name in self._locations
+            if self.entry(name).dtype in DTYPES
+            and self.entry(name).size
+            and not _is_constant(name, self.entry(name))
+            and name not in self.tied
+            and name not in self.aliases
+        ]
+        if self.known is None:
+            found = [name for name in found if not STATISTICS.search(name)]
+        return tuple(sorted(found, key=sort_key))
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self.merged, *self.tied}
+        merged = {*self._floats, *self.tied, *self.aliases}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -222,12 +303,15 @@ def sort_key(name: str) -> tuple[Any, ...]:
     return component, bool(HEADS.search(name)), numbers, name
 
 
-def _is_buffer(name: str, entry: Entry) -> bool:
-    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and CAUSAL_MASKS.search(name)))
+def _is_constant(name: str, entry: Entry) -> bool:
+    return bool(CONSTANTS.search(name) or (len(entry.shape) == 4 and CAUSAL_MASKS.search(name)))
 
 
 def scan(
-    source: str | Path, components: Sequence[str] | None, problems: Collector
+    source: str | Path,
+    components: Sequence[str] | None,
+    problems: Collector,
+    known: Known | None = NOTHING_KNOWN,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
@@ -248,7 +332,7 @@ def scan(
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
-    return Checkpoint(str(source), path, kind, parts)
+    return Checkpoint(str(source), path, kind, parts, known)
 
 
 def _open_parts(

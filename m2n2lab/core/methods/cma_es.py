@@ -13,7 +13,7 @@ from m2n2lab.core.archive import Capacity
 from m2n2lab.core.evolver import MAX_UNTOLD, Evolver
 from m2n2lab.core.operators.crossover import MergeSpace, layer_starts
 from m2n2lab.core.records import Generation, Proposal
-from m2n2lab.core.spaces.space import DenseSpace
+from m2n2lab.core.spaces.space import DenseSpace, Vector
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
@@ -50,7 +50,8 @@ class CmaEs(Evolver):
     N² numbers.
 
     Args:
-        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean.
+        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean, whose
+            buffers all models have where weights are searched.
         sigma0: initial step size, by default 0.01 for weights and 0.2 for mixes.
         granularity: what is searched: the ``"weights"`` (by default in a ``DenseSpace``), or one
             mix for each ``"layer"`` (by default elsewhere), ``"tensor"`` or ``"group"`` of
@@ -177,6 +178,8 @@ class CmaEs(Evolver):
                 "CMA-ES of weights changes all of them, got groups, include, exclude or freeze; "
                 "leave them out, or use granularity='group'."
             )
+        # Solutions have weights only; buffers are those of the point that the search starts from.
+        self._buffers = self.space.mean_buffers(self.space.seeds)
         mean: Floats = np.mean([s.values for s in self.space.seeds], axis=0, dtype=np.float64)
         return mean
 
@@ -217,7 +220,7 @@ class CmaEs(Evolver):
     def _genome(self, solution: Floats) -> Any:
         """Return the genome of a solution: the weights, or the seeds merged with these mixes."""
         if self._granularity == "weights":
-            return self.space.genome(solution)
+            return self.space.genome(Vector(solution, self._buffers))
         a, b = self.space.seeds
         if self.parts is not None:
             return self.parts.merge(a, b, solution.tolist(), self.space)

@@ -45,6 +45,8 @@ class Recipe:
         breaks: (S+1,) int64, increasing from 0 to the number of parameters N; read-only.
         coef: (S, K + V) float64, one row for each piece and one column for each seed, then for each
             derived vector; read-only.
+        buffers: the recipe of the model's M entries of buffers, which are merged otherwise (see
+            ``m2n2lab.core.spaces.buffers``); ``None`` where models have none.
         derived: (V,) the derived vectors; most recipes have none.
 
     Raises:
@@ -54,14 +56,22 @@ class Recipe:
 
     breaks: NDArray[np.int64]
     coef: NDArray[np.float64]
+    buffers: Recipe | None
     derived: tuple[Derived, ...]
 
-    def __init__(self, breaks: ArrayLike, coef: ArrayLike, derived: Sequence[Derived] = ()) -> None:
+    def __init__(
+        self,
+        breaks: ArrayLike,
+        coef: ArrayLike,
+        buffers: Recipe | None = None,
+        derived: Sequence[Derived] = (),
+    ) -> None:
         cuts = _cuts("breaks", breaks)
         table = _table("coef", coef, len(cuts) - 1)
         cuts.flags.writeable = table.flags.writeable = False
         object.__setattr__(self, "breaks", cuts)
         object.__setattr__(self, "coef", table)
+        object.__setattr__(self, "buffers", buffers)
         object.__setattr__(self, "derived", tuple(derived))
         for vector in self.derived:
             if (vector.size, vector.seeds) != (self.size, self.seeds):
@@ -72,20 +82,23 @@ class Recipe:
                 )
 
     @classmethod
-    def seed(cls, k: int, seeds: int, size: int) -> Recipe:
+    def seed(cls, k: int, seeds: int, size: int, buffers: int = 0) -> Recipe:
         """Return the recipe of seed ``k`` in [0, ``seeds``), with ``size`` parameters.
+
+        ``buffers`` is M, the number of entries of its buffers.
 
         Raises:
             InputError: there is no such seed, or the size is below 1.
         """
         row = np.zeros((1, whole_number("seeds", seeds, 1)))
         row[0, _within("k", k, 0, row.shape[1] - 1)] = 1.0
-        return cls([0, whole_number("size", size, 1)], row)
+        own = cls.seed(k, seeds, buffers) if buffers else None
+        return cls([0, whole_number("size", size, 1)], row, own)
 
     @classmethod
     def of(cls, vector: Derived) -> Recipe:
         """Return the recipe that is a derived vector."""
-        return cls([0, vector.size], np.eye(1, vector.seeds + 1, vector.seeds), [vector])
+        return cls([0, vector.size], np.eye(1, vector.seeds + 1, vector.seeds), None, [vector])
 
     @property
     def size(self) -> int:
@@ -108,7 +121,7 @@ class Recipe:
         return self.paint(1).reshape(-1)
 
     def combine(self, other: Recipe, edges: ArrayLike, factors: ArrayLike) -> Recipe:
-        """Return the child of A (this recipe) and B (``other``), simplified.
+        """Return the child of A (this recipe) and B (``other``), simplified and without buffers.
 
         child[i] = f·A[i] + g·B[i] = Σ_k (f·a_k + g·b_k)·θ_k[i], with the factors f and g of the
         interval that contains i; ``split_factors`` has those of the merge in arXiv 2508.16204,
@@ -151,7 +164,7 @@ class Recipe:
         coef = factor[:, :1] * first._rows(cuts[:-1], derived)
         for m, other in enumerate(others, start=1):
             coef = coef + factor[:, m : m + 1] * other._rows(cuts[:-1], derived)
-        return cls(cuts, coef, derived).simplify()
+        return cls(cuts, coef, None, derived).simplify()
 
     def refine(self, breaks: ArrayLike) -> NDArray[np.float64]:
         """Return the coefficients (S', K + V) on finer pieces, cut at ``breaks`` (S'+1,).
@@ -176,11 +189,17 @@ class Recipe:
         if self.derived:
             kept = self.derived_between(0, self.size)
             if len(kept) < len(self.derived):
-                return Recipe(self.breaks, self._rows(self.breaks[:-1], kept), kept).simplify()
+                rows = self._rows(self.breaks[:-1], kept)
+                return Recipe(self.breaks, rows, self.buffers, kept).simplify()
         starts = np.concatenate(([True], np.any(self.coef[1:] != self.coef[:-1], axis=1)))
         if starts.all():
             return self
-        return Recipe(self.breaks[np.append(starts, True)], self.coef[starts], self.derived)
+        breaks, coef = self.breaks[np.append(starts, True)], self.coef[starts]
+        return Recipe(breaks, coef, self.buffers, self.derived)
+
+    def with_buffers(self, buffers: Recipe | None) -> Recipe:
+        """Return the same recipe with other buffers."""
+        return Recipe(self.breaks, self.coef, buffers, self.derived)
 
     def at(self, index: int) -> NDArray[np.float64]:
         """Return the coefficients (K + V,) of one parameter.
@@ -258,10 +277,12 @@ class Recipe:
         return found
 
     def fields(self, numbers: Mapping[Derived, int]) -> dict[str, Any]:
-        """Return breaks, coefficients and the numbers of its derived vectors as plain values."""
-        found = {"breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
+        """Return its parts as plain values, derived vectors as their numbers."""
+        found: dict[str, Any] = {"breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
         if self.derived:
             found["derived"] = [numbers[vector] for vector in self.derived]
+        if self.buffers is not None:
+            found["buffers"] = self.buffers.to_json()
         return found
 
     @classmethod
@@ -299,20 +320,24 @@ class Recipe:
                 f"A recipe's derived must be numbers of its vectors, got {reprlib.repr(numbers)}; "
                 f"give what to_json wrote."
             )
-        return cls(breaks, fields["coef"], [vectors[number] for number in numbers])
+        buffers = fields.get("buffers")
+        return cls(
+            breaks,
+            fields["coef"],
+            None if buffers is None else cls.from_json(buffers),
+            [vectors[number] for number in numbers],
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recipe):
             return NotImplemented
-        return (
-            np.array_equal(self.breaks, other.breaks)
-            and np.array_equal(self.coef, other.coef)
-            and self.derived == other.derived
-        )
+        equal = np.array_equal(self.breaks, other.breaks) and np.array_equal(self.coef, other.coef)
+        return equal and self.buffers == other.buffers and self.derived == other.derived
 
     def __hash__(self) -> int:
         # −0.0 equals 0.0 and must have the same hash; adding 0.0 turns it into 0.0.
-        return hash((self.breaks.tobytes(), (self.coef + 0.0).tobytes(), *self.derived))
+        numbers = self.breaks.tobytes(), (self.coef + 0.0).tobytes()
+        return hash((*numbers, self.buffers, *self.derived))
 
     def __copy__(self) -> Recipe:
         return self
@@ -324,7 +349,7 @@ class Recipe:
         if self.derived:  # as a list: pickle would go as deep as the ancestry
             return Recipe.from_json, (self.to_json(),)
         # Unpickled arrays are writeable; the constructor makes them read-only again.
-        return Recipe, (self.breaks, self.coef)
+        return Recipe, (self.breaks, self.coef, self.buffers)
 
     def _repr_html_(self) -> str:
         html: str = extension("html")(self)
