@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,9 @@ from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import disagreement
 from m2n2lab.core.spaces.layout import Layout
@@ -43,6 +46,9 @@ SIZE_KEYS = {
 
 BEHAVIOUR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
 """Entries of configs that change the output of the same weights."""
+
+INPUT = re.compile(r"(conv_in|x_embedder|pos_embed\.proj|input_blocks\.0\.0|img_in)\.weight$")
+"""First layers of denoisers, whose width says whether they are for inpainting."""
 
 DISK_BYTES_PER_SECOND = 1e9
 """Speed that estimates assume: a solid-state disk."""
@@ -91,6 +97,8 @@ def preflight(
     components: Sequence[str] | None = None,
     dtype: str | None = None,
     vocab: Vocabulary = "refuse",
+    variant: str | None = None,
+    trust_remote_code: bool = False,
     out: str | Path | None = None,
     known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
@@ -102,6 +110,11 @@ def preflight(
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        variant: the variant of files to read where a checkpoint has it, such as ``"fp16"``; the
+            result keeps its names. By default plain files are read, or the only variant's, and the
+            result has plain names.
+        trust_remote_code: whether the class of a pipeline may be code of its own repository;
+            otherwise its counterpart in diffusers is used.
         out: folder that the result will be written to; checked as well if given.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
@@ -125,14 +138,15 @@ def preflight(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
-    sources = unpack_single_files(sources, components)
+    unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in sources:
+    for name, source in zip(sources, unpacked, strict=True):
         own = Collector()
-        seed = scan(source, components, own, known)
+        seed = scan(source, components, own, known, variant)
         problems.extend(own.found)
         if seed is not None:
+            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
@@ -142,11 +156,13 @@ def preflight(
         cuts: dict[str, int] = {}
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
+            if whole:
+                notes += compare_pictures(base, other)
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
-                _compare_names(base, other, problems)
+                _compare_names(base, other, problems, notes)
                 _compare_shapes(base, other, vocab, problems, notes, cuts)
-        plan = _plan(tuple(opened), wanted, cuts)
+        plan = _plan(tuple(opened), wanted, cuts, variant, trust_remote_code)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
@@ -167,7 +183,13 @@ def _safetensors_dtype(dtype: str) -> str:
     return known[choose("dtype for weights", name, known)]
 
 
-def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, int]) -> Plan:
+def _plan(
+    seeds: tuple[Checkpoint, ...],
+    dtype: str | None,
+    cuts: Mapping[str, int],
+    variant: str | None,
+    trust_remote_code: bool,
+) -> Plan:
     base = seeds[0]
     everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
     shapes = {
@@ -184,7 +206,16 @@ def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, i
     # Statistics are few, and more exact than weights need to be.
     dtypes |= {name: base.entry(name).dtype for name in buffers}
     rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype, Layout(buffers))
+    return Plan(
+        seeds,
+        Layout(shapes),
+        dtypes,
+        rows,
+        dtype,
+        Layout(buffers),
+        variant=variant,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _compare_parts(
@@ -193,12 +224,21 @@ def _compare_parts(
     """Report differences of the configs; return whether comparing tensors is meaningful."""
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
+        single = other if base.kind == "diffusers" else base
+        pipeline = base if single is other else other
+        same = [
+            part.name
+            for part in pipeline.parts
+            if part.architecture == single.parts[0].architecture
+        ]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
                 found=described[other.kind == "diffusers"],
-                fix="merge pipelines with pipelines, or their components by themselves",
+                fix=f"choose the component that it is (--component {same[0]})"
+                if same
+                else "merge pipelines with pipelines, or their components by themselves",
             )
         )
         return False
@@ -209,12 +249,13 @@ def _compare_parts(
             alike &= _compare_configs(part, parts[part.name], problems, notes)
             continue
         alike = False
+        common = [f"--component {both.name}" for both in base.parts if both.name in parts]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"a component {part.name!r}, as {base.id} has",
                 found=f"only {', '.join(parts)}" if parts else "none",
-                fix="choose components that all have (--component)",
+                fix=f"choose components that all have ({' '.join(common) or '--component'})",
             )
         )
     return alike
@@ -251,8 +292,14 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
     return True
 
 
-def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
+def _compare_names(
+    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+) -> None:
     mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
+    if base.is_picture_file and other.is_picture_file:
+        notes += _compare_parts_of_files(base, other)
+        # All but the denoiser may be absent: the result keeps what the first file has.
+        mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
@@ -290,6 +337,24 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
 
     _add_summarised(problems, sorted(its - mine, key=sort_key), extra)
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
+
+
+def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out."""
+    mine, its = set(base.merged), set(other.merged)
+    if kept := sorted(mine - its):
+        yield (
+            f"{other.id} does not have all of {describe_parts(kept)} of {base.id}; the result "
+            f"carries them unchanged."
+        )
+    if left := sorted(its - mine):
+        yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
+    if base.carried:
+        carried = describe_parts(base.carried)
+        yield f"The result carries what is not merged from {base.id}: {carried}."
+    absent = [name for name in other.carried if name not in set(base.carried)]
+    if absent:
+        yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
 
 
 def _ties(seed: Checkpoint) -> bool:
@@ -342,12 +407,16 @@ def _compare_shapes(
         )
 
     def odd(name: str) -> Problem:
+        inputs = {expected[name][1:2], shapes[name][1:2]}
+        inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
         return Problem(
             file=str(other.file(name)),
             tensor=name,
             expected=f"shape {expected[name]}, as in {base.id}",
-            found=f"{shapes[name]}",
-            fix="merge models of one architecture and size",
+            found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
+            fix="merge two models for inpainting, or two that are not"
+            if inpainting
+            else "merge models of one architecture and size",
         )
 
     _add_summarised(problems, [name for name in differ if name not in tables], odd)
@@ -392,6 +461,11 @@ def _notes(plan: Plan) -> Iterable[str]:
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
         )
+    if any(map(plan.base.has_broken_positions, plan.base.carried)):
+        yield (
+            f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
+            f"read wrongly; the result has them as the integers from 0."
+        )
     licences = {seed.id: seed.licence for seed in plan.seeds}
     if len(set(licences.values())) > 1 or None in licences.values():
         stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
@@ -399,7 +473,7 @@ def _notes(plan: Plan) -> Iterable[str]:
 
 
 def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
-    if problem := output_conflict(out):
+    if problem := output_conflict(out) or (plan and wrong_form(plan, out)):
         problems.add(problem)
     parent = out.absolute().parent
     while not os.path.exists(parent):  # also false without permission to look
@@ -419,7 +493,7 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
         return
     need = 0
     if plan:
-        need = plan.written + sum(path.stat().st_size for path, _ in copied_files(plan, 0))
+        need = plan.written + sum(path.stat().st_size for path, _, _ in copied_files(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(
@@ -430,6 +504,23 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
                 fix="free some space or choose another disk",
             )
         )
+
+
+def is_one_file(out: Path) -> bool:
+    """Return whether a result of this name is one file."""
+    return out.suffix in (".safetensors", ".sft")
+
+
+def wrong_form(plan: Plan, out: Path) -> Problem | None:
+    """Return the problem of a result that cannot be one file, or ``None``."""
+    if not is_one_file(out) or plan.base.path.is_file():
+        return None
+    return Problem(
+        file=str(out),
+        expected=f"the name of a folder, as {plan.base.id} is one",
+        found="that of a file",
+        fix=f"choose a folder, such as {out.with_suffix('')}",
+    )
 
 
 def output_conflict(out: Path) -> Problem | None:

@@ -53,6 +53,8 @@ def rebuild(
         components=record.components,
         dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Vocabulary", record.vocab),
+        variant=record.variant,
+        trust_remote_code=record.trust_remote_code,
         out=out,
         known=record.known,
     )

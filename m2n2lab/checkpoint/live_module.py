@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from m2n2lab.utils.extras import missing
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
 
+TORCH_DTYPES = {dtype: getattr(torch, name) for name, dtype in FROM_TORCH.items()}
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
 
 CARRIED_DTYPES = {
@@ -56,13 +56,23 @@ class LiveModule:
         self._parts = [
             getattr(model, part.name) if part.name else model for part in plan.base.parts
         ]
-        self._targets: dict[str, Tensor] = {}
+        if plan.rows is not None:
+            for module in self._parts:
+                if hasattr(module, "resize_token_embeddings"):
+                    module.resize_token_embeddings(plan.rows, mean_resizing=False)
         carried = set(plan.base.carried)
+        self._targets = self._found_targets()
         for name, tensor in _places(plan, self._parts):
-            if name in plan.merged_sizes:
-                self._targets[name] = _checked(plan, name, tensor).detach()
-            elif name in carried and tensor is not None:
+            if name in carried and tensor is not None:
                 _carry(plan, name, tensor.detach())
+
+    def _found_targets(self) -> dict[str, Tensor]:
+        """Return the tensors that weights are written into, by name."""
+        return {
+            name: _checked(self.plan, name, tensor).detach()
+            for name, tensor in _places(self.plan, self._parts)
+            if name in self.plan.merged_sizes
+        }
 
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
@@ -73,15 +83,19 @@ class LiveModule:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
             InputError: a derived vector cannot be made.
         """
+        # A pipeline may have moved its modules, such as a VAE to another dtype and back.
+        self._targets = self._found_targets()
 
         def work(job: tuple[str, int, int], derived: Sequence[Array]) -> int:
             name, start, stop = job
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
-            if flat.device.type == "cpu" and flat is not target:
+            # Rounded as it is saved, so that a saved model is the same in the module's dtype.
+            dtype = TORCH_DTYPES[self.plan.dtypes[name]]
+            if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
                 self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived)
-            else:  # on a GPU, or scattered in memory
-                stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
+            else:  # on a GPU, scattered in memory, or of another dtype
+                stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
                 self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived)
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
@@ -113,13 +127,20 @@ def _numpy(tensor: Tensor) -> Array:
 def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | None]]:
     """Yield the name of each tensor of the base, and its tensor in the modules of the parts."""
     for part, module in zip(plan.base.parts, modules, strict=True):
-        if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
-            module.resize_token_embeddings(plan.rows, mean_resizing=False)
         state = module.state_dict()
+        heads = sorted({key.partition(".")[0] for key in state})
         for file in part.files:
-            for name in file.entries:
-                found = (state.get(key) for key in _variants(name, module))
-                yield part.full(name), next((value for value in found if value is not None), None)
+            for name, entry in file.entries.items():
+                full = part.full(name)
+                shape = plan.shape(full) if full in plan.merged_sizes else entry.shape
+                # Libraries have put parts of models one level deeper or higher since some were
+                # saved.
+                moved = (name.partition(".")[2], *(f"{head}.{name}" for head in heads))
+                keys = (
+                    *_variants(name, module),
+                    *(key for key in moved if key in state and state[key].shape == shape),
+                )
+                yield full, next((state[key] for key in keys if key in state), None)
 
 
 def _variants(name: str, module: Any) -> tuple[str, ...]:
@@ -149,9 +170,11 @@ def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
     entry = plan.base.entry(name)
     dtype = CARRIED_DTYPES.get(entry.dtype)
     if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
-        tensor.copy_(
-            torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype).view(entry.shape)
-        )
+        if plan.base.has_broken_positions(name):
+            values = torch.arange(entry.size)
+        else:
+            values = torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype)
+        tensor.copy_(values.view(entry.shape))
 
 
 def knowledge(module: Any) -> Known:
@@ -176,27 +199,28 @@ def knowledge(module: Any) -> Known:
     return Known(frozenset(names), ties)
 
 
-def load_module(plan: Plan, device: str) -> Any:
+def load_module(plan: Plan, device: str, texts_from: int = 0) -> Any:
     """Load the base with transformers or diffusers.
+
+    Args:
+        plan: the seeds.
+        device: ``"cpu"`` or ``"cuda"``.
+        texts_from: number of the seed that provides a pipeline's tokenizers, and the text encoders
+            that are not merged.
 
     Raises:
         InputError: the base is a single file, its class is unknown, the device is not available, or
             a library is not installed.
     """
     checked_device(device)
-    dtype = next((key for key, name in SAFETENSORS_DTYPES.items() if name == plan.dtype), "auto")
     base = plan.base
     try:
         if base.kind == "diffusers":
-            import diffusers
+            from m2n2lab.checkpoint.live_pipeline import load_pipeline
 
-            pipeline: Any = diffusers.DiffusionPipeline
-            index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
-            # Components that were absent when it was saved, such as the zoo's VAE, must be named.
-            absent = {name: None for name, about in index.items() if about == [None, None]}
-            torch_dtype = None if dtype == "auto" else dtype
-            loaded = pipeline.from_pretrained(base.path, torch_dtype=torch_dtype, **absent)
-            return loaded.to(device)
+            pipeline = load_pipeline(plan, texts_from)
+            return pipeline if device == "cpu" else pipeline.to(device)
+        dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"

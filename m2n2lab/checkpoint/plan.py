@@ -11,6 +11,7 @@ import numpy as np
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -31,6 +32,8 @@ class Plan:
             if the seeds agree.
         dtype: the requested dtype, or ``None`` for those of the base.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
+        variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
+        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -39,11 +42,26 @@ class Plan:
     rows: int | None = None
     dtype: str | None = None
     buffers: Layout = NO_TENSORS
+    variant: str | None = None
+    trust_remote_code: bool = False
 
     @property
     def base(self) -> Checkpoint:
         """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
+
+    def result_name(self, file: str) -> str:
+        """Return the name that a file of weights in a folder has in the result."""
+        name = weight_name(file)
+        return file if name is None or name.variant == self.variant else name.plain
+
+    @property
+    def common_dtype(self) -> str:
+        """The dtype in which most of the result's weights are kept, such as ``"F16"``."""
+        sizes: dict[str, int] = {}
+        for name, size in self.sizes.items():
+            sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+        return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
     def smallest(self) -> int:
@@ -95,7 +113,15 @@ class Plan:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.merged_sizes:
             return self.merged_sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+        if self.base.has_broken_positions(name):
+            return self.base.entry(name).size * 8
         return self.base.entry(name).bytes
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of the base's tensors that are copied: no weights, or not in all seeds."""
+        floats = (*self.base.merged, *self.base.buffers)
+        return (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
 
     @property
     def read(self) -> int:
@@ -112,7 +138,7 @@ class Plan:
     @property
     def written(self) -> int:
         """Bytes of the result's weights."""
-        return sum(map(self.bytes, (*self._written, *self.base.carried)))
+        return sum(map(self.bytes, (*self._written, *self.carried)))
 
     @property
     def _written(self) -> tuple[str, ...]:
@@ -122,7 +148,7 @@ class Plan:
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self._read(self._written) + self.written + sum(map(self.bytes, self.base.carried))
+        return self._read(self._written) + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:

@@ -22,11 +22,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import output_conflict
+from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
-from m2n2lab.checkpoint.io.folder import STEMS
+from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
     PIECE_ELEMENTS,
@@ -34,14 +34,18 @@ from m2n2lab.checkpoint.io.parallel import (
     chunks,
     no_progress,
 )
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
+from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+
+STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+"""Metadata of the first seed's files that describe its own weights; all other is kept."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def save(
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make; it does not exist until it is complete.
+        out: the folder to make, or the file if the first seed is one and its name ends so; it does
+            not exist until it is complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
@@ -83,10 +88,16 @@ def save(
             does not fit its dtype.
     """
     out = Path(out)
-    with _atomic_folder(out) as folder:
+    if problem := wrong_form(plan, out):
+        raise Problems(problem)
+    one_file = is_one_file(out)
+    beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
+    if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
+        raise Problems(*conflicts)
+    with _atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, _open(folder / plan.base.relative(file.path)))
+            (file, _open(folder / (out.name if one_file else _target(plan, file.path))))
             for part in plan.base.parts
             for file in part.files
         ]
@@ -108,9 +119,15 @@ def save(
         finally:
             for _, handle in files:
                 os.close(handle)
-        (folder / "recipe.json").write_text(full.pretty, encoding="utf-8")
-        (folder / "README.md").write_text(card(plan, recipe, full), encoding="utf-8")
+        recipe_name, card_name = _names_beside(out) if one_file else ("recipe.json", "README.md")
+        (folder / recipe_name).write_text(full.pretty, encoding="utf-8")
+        (folder / card_name).write_text(card(plan, recipe, full), encoding="utf-8")
     return out
+
+
+def _names_beside(out: Path) -> tuple[str, str]:
+    """Return the names of the recipe and the card beside a result that is one file."""
+    return f"{out.stem}.recipe.json", f"{out.stem}.md"
 
 
 def _open(path: Path) -> int:
@@ -128,13 +145,15 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
         if full in plan.merged_sizes:
             found[name] = (full, plan.dtypes[full], plan.shape(full), True)
         elif full not in plan.base.tied:
-            found[name] = (full, entry.dtype, entry.shape, False)
+            dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
+            found[name] = (full, dtype, entry.shape, False)
     return found
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
     tensors = {name: (dtype, shape) for name, (_, dtype, shape, _) in _contents(plan, file).items()}
-    return make_header(tensors, {"format": file.metadata.get("format", "pt"), "m2n2lab": text})
+    kept = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
+    return make_header(tensors, {"format": "pt", **kept, "m2n2lab": text})
 
 
 def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[_Piece]:
@@ -150,7 +169,7 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
 
 def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
     if not piece.merged:
-        data = plan.base.raw(piece.name)[piece.start : piece.stop]
+        data = _carried(plan, piece.name)[piece.start : piece.stop]
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
@@ -159,6 +178,13 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
+
+
+def _carried(plan: Plan, name: str) -> memoryview:
+    """Return the bytes of a tensor that is copied; position ids are repaired."""
+    if plan.base.has_broken_positions(name):
+        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())
+    return plan.base.raw(name)
 
 
 _thread_memory = threading.local()
@@ -181,21 +207,58 @@ def _scratch(size: int, dtype: Any) -> Array:
 
 def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
-    for source, name in copied_files(plan, record.tokenizer):
-        if name not in known:  # added to the seed since the merge that is rebuilt
+    for source, name, key in copied_files(plan, record.tokenizer):
+        if key not in known:  # added to the seed since the merge that is rebuilt
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.name != target.name and (of := weight_name(source.name)) and of.is_index:
+            _write_json(target, _renamed(plan, read_json(source, Collector())))
+        else:
+            shutil.copyfile(source, target)
+    if plan.base.kind == "diffusers":
+        _write_pipeline(plan, record.tokenizer, folder)
     for part in plan.base.parts:
+        if not plan.base.path.is_dir():
+            continue
+        inside = folder / part.folder.relative_to(plan.base.path)
         changed = _config(plan, part)
         if changed != part.config:  # otherwise it was copied
-            _write_json(folder / part.name / "config.json", changed)
-        for stem in STEMS:
-            index = f"{stem}.safetensors.index.json"
-            single = part.files[0].path.name == f"{stem}.safetensors"
-            if (part.folder / index).exists() and not single:
-                _write_json(folder / part.name / index, _index(plan, part))
+            _write_json(inside / "config.json", changed)
+        named = weight_name(part.files[0].path.name)
+        index = index_of(part.folder, named.variant if named else None)
+        if index is not None and (named is None or named.is_shard):
+            _write_json(inside / _name(plan, index), _index(plan, part))
+
+
+def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
+    """Write what a pipeline has and its first seed has not: another index, an encoder of zeros."""
+    pipeline = describe(plan, texts_from)
+    if pipeline is None or not pipeline.rewritten:
+        return
+    original = read_json(plan.base.path / "model_index.json", Collector())
+    _write_json(folder / "model_index.json", pipeline.index(original))
+    if pipeline.null is not None:
+        from m2n2lab.checkpoint.live_pipeline import null_encoder  # late: it imports torch
+
+        for name, component in null_encoder(pipeline, plan.common_dtype).items():
+            component.save_pretrained(folder / name)
+
+
+def _name(plan: Plan, path: Path) -> str:
+    """Return the name that a weight file of the base has in the result."""
+    return path.name if path == plan.base.path else plan.result_name(path.name)
+
+
+def _target(plan: Plan, path: Path) -> Path:
+    """Return where the result has a weight file of the base."""
+    return Path(plan.base.relative(path)).with_name(_name(plan, path))
+
+
+def _renamed(plan: Plan, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the index of shards with the names that they have in the result."""
+    places = {name: plan.result_name(file) for name, file in index["weight_map"].items()}
+    return {**index, "weight_map": places}
 
 
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
@@ -224,7 +287,7 @@ def _index(plan: Plan, part: Part) -> dict[str, Any]:
     total = 0
     for file in part.files:
         for name, (full, *_) in _contents(plan, file).items():
-            places[name] = file.path.name
+            places[name] = _name(plan, file.path)
             total += plan.bytes(full)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 
@@ -242,8 +305,10 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
+def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
+
+    With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.
 
     Raises:
         InputError: ``out`` is being written already or cannot be written, or the disk is full.
@@ -261,7 +326,11 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
         _remove_leftovers(out, host)
         temporary.mkdir(parents=True)
         yield temporary
-        os.rename(temporary, out)  # an empty folder of that name is replaced
+        if one_file:
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
+                os.rename(path, parent / path.name)
+        else:
+            os.rename(temporary, out)  # an empty folder of that name is replaced
     except OSError as error:
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "

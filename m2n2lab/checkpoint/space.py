@@ -62,8 +62,14 @@ class CheckpointSpace:
             ``"tensor"``, an angle for each tensor.
         dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
         vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
-        tokenizer: number of the seed that provides the tokenizer of saved models; by default the
-            first or, if only common rows are kept, the one with fewest.
+        tokenizer: number of the seed that provides the tokenizer of saved models and, of
+            pipelines, the text encoders that are not merged; by default the first or, if only
+            common rows are kept, the one with fewest.
+        variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
+            keep its names. By default plain files are read, or the only variant's, and saved
+            models have plain names.
+        trust_remote_code: whether code in a pipeline's own repository may be run; otherwise the
+            pipeline is built of the classes of diffusers for its denoiser.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into, which also says which tensors are buffers, beyond
             those of torch's own layers, and which are one under two names; by default the first
@@ -75,6 +81,8 @@ class CheckpointSpace:
         InputError: an option is unknown.
     """
 
+    notes: tuple[str, ...] = ()
+    """Remarks on what does not belong together in the seeds, although they can be merged."""
     can_mutate = False
     """Noise on every weight cannot be written as a recipe."""
 
@@ -88,15 +96,24 @@ class CheckpointSpace:
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
+        variant: str | None = None,
+        trust_remote_code: bool = False,
         progress: Progress = no_progress,
     ) -> None:
         listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
         sources: Any = seeds[0] if listed else seeds
         found = preflight(
-            sources, components=components, dtype=dtype, vocab=vocab, known=_knowledge(module)
+            sources,
+            components=components,
+            dtype=dtype,
+            vocab=vocab,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+            known=_knowledge(module),
         )
         if found.plan is None:
             raise Problems(*found.problems)
+        self.notes = found.notes
         self._open(found.plan, granularity, tokenizer, device, module, progress)
 
     @classmethod
@@ -154,12 +171,18 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        known = base.used_knowledge
-        found = {"components": components, "dtype": dtype, "vocab": vocab, "known": known}
+        found = {
+            "components": components,
+            "dtype": dtype,
+            "vocab": vocab,
+            "variant": plan.variant,
+            "trust_remote_code": plan.trust_remote_code,
+            "known": base.used_knowledge,
+        }
         return _opened, (
             type(self),
             sources,
@@ -384,9 +407,9 @@ class CheckpointSpace:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
-                module = (
-                    load_module(self.plan, self.device) if self._module is None else self._module
-                )
+                module = self._module
+                if module is None:
+                    module = load_module(self.plan, self.device, self._tokenizer)
                 self._live = LiveModule(self.plan, module, self._derived)
         return self._live.set_weights(genome)
 
@@ -470,7 +493,8 @@ class CheckpointSpace:
 
         Args:
             model: the member or recipe.
-            path: the folder to make; it must not exist, or be empty.
+            path: the folder to make; it must not exist, or be empty. A name that ends in
+                ``.safetensors`` makes one file, if the first seed is one.
             made: origin of the recipe as a sentence, for the card.
             progress: called with the number of bytes read and written since the last call.
 

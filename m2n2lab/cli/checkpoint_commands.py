@@ -43,7 +43,15 @@ Sources = Annotated[
 ]
 Components = Annotated[
     list[str],
-    typer.Option("--component", help="Component of diffusers pipelines to merge; repeatable."),
+    typer.Option(
+        "--component", "--components", help="Component of diffusers pipelines to merge; repeatable."
+    ),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", help="Variant of files to read, such as fp16; the result keeps their names."
+    ),
 ]
 Vocab = Annotated[
     str,
@@ -52,7 +60,12 @@ Vocab = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder to create; it must be new or empty.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder to create, new or empty; or a new .safetensors file if A is one.",
+    ),
 ]
 
 
@@ -60,6 +73,7 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = "refuse",
+    variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
     ] = False,
@@ -71,7 +85,7 @@ def inspect(
     """
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab))
+    first, found = _check(sources, components or None, _vocab(vocab), variant)
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -88,16 +102,16 @@ def inspect(
 
 
 def _check(
-    sources: list[str], components: list[str] | None, vocab: Any
+    sources: list[str], components: list[str] | None, vocab: Any, variant: str | None
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
 
     if len(sources) > 1:
-        found = preflight(sources, components=components, vocab=vocab)
+        found = preflight(sources, components=components, vocab=vocab, variant=variant)
         return found.plan.base if found.plan else None, found
     try:
-        return Checkpoint.open(sources[0], components), Preflight((), (), None)
+        return Checkpoint.open(sources[0], components, variant), Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
 
@@ -241,12 +255,27 @@ def merge(
     ] = None,
     components: Components = [],  # noqa: B006  # as above
     vocab: Vocab = "refuse",
+    variant: Variant = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
             "--tokenizer", help="Checkpoint whose tokenizer files are copied: A (default) or B."
         ),
     ] = None,
+    text_encoder_from: Annotated[
+        int | None,
+        typer.Option(
+            "--text-encoder-from",
+            help="0 for A, 1 for B: whose tokenizers and unmerged text encoders a pipeline gets.",
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Keep a pipeline's class of its own repository, and its code.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -265,7 +294,20 @@ def merge(
     mix = real_number("mix", mix, 0.0, 1.0)
     number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
-    options = {"components": components or None, "dtype": dtype, "vocab": _vocab(vocab)}
+    if text_encoder_from is not None:
+        if number is not None:
+            raise InputError(
+                "--tokenizer and --text-encoder-from both choose the tokenizer, got both; give one "
+                "of them."
+            )
+        number = int(real_number("text-encoder-from", text_encoder_from, 0, 1))
+    options: dict[str, Any] = {
+        "components": components or None,
+        "dtype": dtype,
+        "vocab": _vocab(vocab),
+        "variant": variant,
+        "trust_remote_code": trust_remote_code,
+    }
     found = preflight(sources, out=out, **options)
     if found.plan is None:
         raise Problems(*found.problems)
@@ -422,7 +464,8 @@ def rebuild(
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    files = [out] if out.is_file() else out.rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
     console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
 
 

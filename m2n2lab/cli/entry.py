@@ -75,6 +75,8 @@ def evolve(
     torch.set_num_threads(settings.threads)
     with reported(settings.title, last) as report:
         evolver = report.build(settings)
+        for note in getattr(evolver.space, "notes", ()):
+            report.note(note)
         began = time.perf_counter()
         with (
             executor_options.opened() as executor,

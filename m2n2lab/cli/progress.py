@@ -66,6 +66,10 @@ class Report:
         finally:
             unwatch()
 
+    def note(self, text: str) -> None:
+        """Print a remark above the line."""
+        self.progress.console.print(Text(f"Note: {text}"), soft_wrap=True)
+
     def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
         """Run up to step ``last``; return whether Ctrl-C ended it early."""
         from m2n2lab.utils.progress import Halted, Watch

@@ -130,12 +130,55 @@ class SearchOptions:
     components: Annotated[
         list[str],
         typer.Option(
-            "--components", help="Components of image pipelines to merge, such as unet; repeatable."
+            "--components",
+            "--component",
+            help="Component of image pipelines to merge, such as unet; repeatable.",
         ),
     ] = field(default_factory=list)
     scorer: Annotated[
         str | None,
         typer.Option("--scorer", help="CLIP that scores images: a folder or hub id."),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="bf16, fp16 or fp32; that of the first model by default."),
+    ] = None
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="Variant of files to read and to save, such as fp16."),
+    ] = None
+    text_encoder_from: Annotated[
+        int | None,
+        typer.Option(
+            "--text-encoder-from",
+            help="Number of the model, from 0, whose tokenizers and text encoders are used.",
+        ),
+    ] = None
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run the code in a pipeline's own repository."),
+    ] = False
+    size: Annotated[
+        int | None,
+        typer.Option("--size", help="Pixels along a side; that of the pipeline by default."),
+    ] = None
+    steps_per_picture: Annotated[
+        int | None,
+        typer.Option(
+            "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+        ),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", help="Scale of guidance, 1 is none; that of the pipeline by default."
+        ),
+    ] = None
+    negative: Annotated[
+        str | None, typer.Option("--negative", help="Text that pictures are guided away from.")
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Pictures drawn together; few if large.")
     ] = None
     executor: Executor = "here"
     workers: Workers = None
@@ -181,6 +224,15 @@ class SearchOptions:
             style=self.style,
             components=tuple(self.components),
             scorer=self.scorer,
+            dtype=self.dtype,
+            variant=self.variant,
+            text_encoder_from=self.text_encoder_from,
+            trust_remote_code=self.trust_remote_code,
+            size=self.size,
+            steps_per_picture=self.steps_per_picture,
+            guidance=self.guidance,
+            negative=self.negative,
+            batch=self.batch,
         )
         settings.check()
         return settings

@@ -45,8 +45,9 @@ def task_calls(settings: Settings) -> list[Call]:
     if settings.task in IMAGE_TASKS:
         scorer = {} if settings.scorer is None else {"scorer": settings.scorer}
         if settings.data is None:
-            return [Call("zoo.shapes", {**limit, **scorer})]
-        return [Call("tasks.text2image", {"data": str(settings.data), **limit, **scorer})]
+            return [Call("zoo.shapes", {**limit, **scorer, **settings.drawing})]
+        given = {"data": str(settings.data), **limit, **scorer, **settings.drawing}
+        return [Call("tasks.text2image", given)]
     if settings.task not in LANGUAGE_TASKS:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
         data = {} if settings.data is None else {"folder": str(settings.data)}
@@ -87,8 +88,15 @@ def _space_call(settings: Settings) -> Call:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
         return Call("zoo.language_pair", device)
-    components = {"components": settings.components} if settings.components else {}
-    return Call("CheckpointSpace", {**components, **device}, settings.models)
+    given = {
+        "components": settings.components or None,
+        "dtype": settings.dtype,
+        "variant": settings.variant,
+        "tokenizer": settings.text_encoder_from,
+        "trust_remote_code": settings.trust_remote_code or None,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    return Call("CheckpointSpace", {**options, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:

@@ -20,6 +20,9 @@ TASKS = (*NETWORK_TASKS, *CHECKPOINT_TASKS)
 PROMPT_STYLES = ("plain", "alpaca", "chat")
 """Prompt styles of language models; ``plain`` is ReAct in the shop."""
 
+DTYPE_NAMES = ("bf16", "fp16", "fp32", "bfloat16", "float16", "float32")
+"""Dtypes of merged weights."""
+
 LINK_OPTIONS = ("archive_size", "alpha", "mutation")
 """Options of a method that a link may set."""
 

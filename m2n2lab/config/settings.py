@@ -10,6 +10,7 @@ from typing import Any
 
 from m2n2lab.config.names import (
     CHECKPOINT_TASKS,
+    DTYPE_NAMES,
     IMAGE_LIBRARIES,
     IMAGE_TASKS,
     LANGUAGE_LIBRARIES,
@@ -67,6 +68,18 @@ class Settings:
             text encoders. All others are copied from the first model.
         scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
         label: a title that replaces the one made from the settings.
+        dtype: dtype of merged weights and of the model that is scored, such as ``"bf16"``; that of
+            the first model by default.
+        variant: variant of the files to read where a model has it, such as ``"fp16"``.
+        text_encoder_from: number of the model that provides tokenizers, and text encoders that are
+            not merged.
+        trust_remote_code: whether the code of a pipeline's own repository may be run.
+        size: pixels along a side of a picture; the pipeline's own size by default, as with the
+            next two.
+        steps_per_picture: denoising steps.
+        guidance: scale of classifier-free guidance.
+        negative: a text that pictures are guided away from.
+        batch: pictures drawn together.
     """
 
     task: str = "digits"
@@ -84,6 +97,15 @@ class Settings:
     components: tuple[str, ...] = ()
     scorer: str | None = None
     label: str = ""
+    dtype: str | None = None
+    variant: str | None = None
+    text_encoder_from: int | None = None
+    trust_remote_code: bool = False
+    size: int | None = None
+    steps_per_picture: int | None = None
+    guidance: float | None = None
+    negative: str | None = None
+    batch: int | None = None
 
     @property
     def checkpoints(self) -> bool:
@@ -107,6 +129,18 @@ class Settings:
             default = "the zoo's pair" if self.task in LANGUAGE_TASKS else "the zoo's specialists"
             return f"{len(self.models)} models" if self.models else default
         return "pre-trained" if self.pretrained else "from scratch"
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Options of drawing that are given, by their names in ``Text2Image``."""
+        options = {
+            "size": self.size,
+            "steps": self.steps_per_picture,
+            "guidance": self.guidance,
+            "negative": self.negative,
+            "batch": self.batch,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def title(self) -> str:
@@ -157,6 +191,15 @@ class Settings:
                 limit=self.limit if models else None,
                 components=(),
                 scorer=None,
+                dtype=self.dtype if models else None,
+                variant=self.variant if models else None,
+                text_encoder_from=None,
+                trust_remote_code=False,
+                size=None,
+                steps_per_picture=None,
+                guidance=None,
+                negative=None,
+                batch=None,
             )
         changed = replace(
             kept,
@@ -239,6 +282,31 @@ class Settings:
                 f"Components and a scorer are only used by image tasks, got {self.task!r}; leave "
                 f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
+        if not self.draws and (self.text_encoder_from is not None or self.trust_remote_code):
+            raise InputError(
+                f"text_encoder_from and trust_remote_code are only used by image tasks, got "
+                f"{self.task!r}; leave them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.draws and self.drawing:
+            raise InputError(
+                f"{', '.join(self.drawing)} are only used by image tasks, got {self.task!r}; leave "
+                f"them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.models and (
+            self.dtype
+            or self.variant
+            or self.text_encoder_from is not None
+            or self.trust_remote_code
+        ):
+            raise InputError(
+                "dtype, variant, text_encoder_from and trust_remote_code are only used with models "
+                "of your own, got none; name them with --seeds, or leave these options out."
+            )
+        if self.dtype is not None:
+            choose("dtype", self.dtype, DTYPE_NAMES)
+        if self.text_encoder_from is not None:
+            last = len(self.models) - 1
+            real_number("text_encoder_from", self.text_encoder_from, 0, last)
         if self.task not in LANGUAGE_TASKS and self.style is not None:
             raise InputError(
                 f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "

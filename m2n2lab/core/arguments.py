@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError, described, whole_number
-
-if TYPE_CHECKING:
-    from m2n2lab.core.evolver import Executor
 
 SEED_BITS = 53
 """Bits of a drawn seed: a number that JSON and a double hold exactly."""
@@ -109,7 +106,7 @@ def checked_proposal(proposal: Any) -> Proposal:
     return proposal
 
 
-def checked_executor(executor: Any) -> Executor | None:
+def checked_executor(executor: Any) -> Any:
     """Return ``executor``, checked to be one, or ``None``.
 
     Raises:
@@ -122,5 +119,4 @@ def checked_executor(executor: Any) -> Executor | None:
             f"executor must be an executor, got {described(executor)}; give for example "
             f"executor=m2n2lab.ProcessExecutor(workers=2)."
         )
-    checked: Executor | None = executor
-    return checked
+    return executor

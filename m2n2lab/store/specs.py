@@ -36,7 +36,7 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
-MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "vocab")
+MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "variant", "vocab")
 """Fields of a space's description that decide what a merge is."""
 
 OF_SEEDS = ("known", "device")
@@ -89,6 +89,8 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             "granularity": space.granularity,
             "device": space.device,
             **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
+            # Only where they are given, as in the record.
+            **{key: record[key] for key in ("variant", "trust_remote_code") if key in record},
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
@@ -301,6 +303,11 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
             f"The run's space must be given, because the arguments of {space_type.__name__} are "
             f"not in the store; give the space itself, not a list, as seeds=."
         )
+    if recorded.get("trust_remote_code"):
+        raise StoreError(
+            "The run's space must be given, because its pipeline runs code of its own repository, "
+            "which must be trusted anew; give CheckpointSpace(…, trust_remote_code=True) as seeds=."
+        )
     if base is DenseSpace:
         return space_type(models, Layout(recorded["layout"]), recorded["device"], recorded["dtype"])
     return space_type(
@@ -311,6 +318,7 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         vocab=recorded["vocab"],
         tokenizer=recorded["tokenizer"],
         device=recorded["device"],
+        variant=recorded.get("variant"),
     )
 
 

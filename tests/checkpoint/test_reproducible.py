@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +47,12 @@ def fingerprints(task):
 def elsewhere():
     """The same searches in two fresh processes at once, with one and with two threads."""
     runs = [
-        subprocess.Popen([sys.executable, __file__, threads], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, __file__, threads],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
         for threads in ("1", "2")
     ]
     answers = [json.loads(run.communicate(timeout=300)[0]) for run in runs]

@@ -20,6 +20,7 @@ from m2n2lab.checkpoint.io.folder import (
     weight_files,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
@@ -82,12 +83,14 @@ class Part(NamedTuple):
         folder: the folder of its config and files.
         config: its config.json.
         files: the files of its weights.
+        names: the common name of each tensor of a picture model's single file; otherwise empty.
     """
 
     name: str
     folder: Path
     config: Mapping[str, Any]
     files: tuple[TensorFile, ...]
+    names: Mapping[str, str] = MappingProxyType({})
 
     @property
     def architecture(self) -> str:
@@ -96,8 +99,8 @@ class Part(NamedTuple):
         return str(classes[0] or self.config.get("model_type") or "")
 
     def full(self, tensor: str) -> str:
-        """Return a tensor's name, prefixed with the component."""
-        return f"{self.name}/{tensor}" if self.name else tensor
+        """Return a tensor's name, prefixed with the component, or its common name."""
+        return f"{self.name}/{tensor}" if self.name else self.names.get(tensor, tensor)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,12 @@ class Checkpoint:
     known: Known | None = NOTHING_KNOWN
 
     @classmethod
-    def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
+    def open(
+        cls,
+        source: str | Path,
+        components: Sequence[str] | None = None,
+        variant: str | None = None,
+    ) -> Checkpoint:
         """Open a checkpoint by its headers; weights stay on the disk.
 
         Args:
@@ -141,12 +149,13 @@ class Checkpoint:
                 on the Hugging Face hub, which is downloaded unless it is in the local cache.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
+            variant: the variant of the files to read where it is there, such as ``"fp16"``.
 
         Raises:
             Problems: the checkpoint cannot be merged; all reasons at once.
         """
         problems = Collector()
-        checkpoint = scan(source, components, problems)
+        checkpoint = scan(source, components, problems, variant=variant)
         problems.check()
         assert checkpoint is not None  # otherwise there were problems
         return checkpoint
@@ -174,6 +183,11 @@ class Checkpoint:
                 if self.entry(name).shape in shapes:
                     found[name] = shapes[self.entry(name).shape]
         return found
+
+    @property
+    def is_picture_file(self) -> bool:
+        """Whether it is a single file of a picture model."""
+        return any(part.names for part in self.parts)
 
     @cached_property
     def aliases(self) -> dict[str, str]:
@@ -236,6 +250,7 @@ class Checkpoint:
             and not _is_constant(name, self.entry(name))
             and name not in self.tied
             and name not in self.aliases
+            and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
         ]
         if self.known is None:
             found = [name for name in found if not STATISTICS.search(name)]
@@ -270,6 +285,11 @@ class Checkpoint:
         """Return dtype, shape and position of a tensor."""
         _, file, inside = self._locations[name]
         return file.entries[inside]
+
+    def has_broken_positions(self, name: str) -> bool:
+        """Return whether a tensor holds position ids as floats, as merging programs leave them."""
+        entry = self.entry(name)
+        return name.endswith("position_ids") and entry.dtype in DTYPES and entry.shape[:-1] == (1,)
 
     def file(self, name: str) -> Path:
         """Return the file that holds a tensor."""
@@ -312,6 +332,7 @@ def scan(
     components: Sequence[str] | None,
     problems: Collector,
     known: Known | None = NOTHING_KNOWN,
+    variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
@@ -321,7 +342,7 @@ def scan(
         if refused := unsupported_format(path) if path.is_file() else adapter_folder(path):
             problems.add(refused)
             return None
-        kind, parts = _open_parts(path, components, problems)
+        kind, parts = _open_parts(path, components, problems, variant)
     except Problems as wrong:
         problems.extend(wrong.problems)
         return None
@@ -336,11 +357,39 @@ def scan(
 
 
 def _open_parts(
-    path: Path, components: Sequence[str] | None, problems: Collector
+    path: Path, components: Sequence[str] | None, problems: Collector, variant: str | None
 ) -> tuple[Kind, tuple[Part, ...]]:
     chosen = [components] if isinstance(components, str) else components
-    index = {} if path.is_file() else read_json(path / "model_index.json", problems)
+    if path.is_file():
+        _require(path, chosen, [], problems)
+        files = read_headers([path], problems)
+        names = common_names(name for file in files for name in file.entries)
+        return "file", (Part("", path.parent, {}, files, names),)
+    index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
+    known = known or _component_folders(path)
+    if not known and not index:
+        # The folder of one component is that component where only one is merged.
+        part = _open_part("", path, problems, variant)
+        if chosen and len(set(chosen)) == 1 and "_class_name" in part.config:
+            return "diffusers", (part._replace(name=chosen[0]),)
+        _require(path, chosen, known, problems)
+        return ("transformers" if part.config else "file"), (part,)
+    _require(path, chosen, known, problems)
+    chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
+    if not chosen:
+        problems.add(_nothing_chosen(path, known))
+    return "diffusers", tuple(
+        _open_part(name, path / name, problems, variant)
+        for name in sorted(set(chosen))
+        if name in known
+    )
+
+
+def _require(
+    path: Path, chosen: Sequence[str] | None, known: Sequence[str], problems: Collector
+) -> None:
+    """Report chosen components that a checkpoint does not have."""
     for name in chosen or ():
         if name not in known:
             problems.add(
@@ -351,17 +400,17 @@ def _open_parts(
                     fix="choose among these" if known else "leave components out",
                 )
             )
-    if index:
-        chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
-        if not chosen:
-            problems.add(_nothing_chosen(path, known))
-        return "diffusers", tuple(
-            _open_part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
-        )
-    if path.is_file():
-        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
-    part = _open_part("", path, problems)
-    return ("transformers" if part.config else "file"), (part,)
+
+
+def _component_folders(path: Path) -> list[str]:
+    """Return the components of a repository that has no model_index.json and no model beside them.
+
+    Fine-tuned denoisers are published so: a folder ``unet`` and nothing else.
+    """
+    if any(path.glob("*.safetensors")) or (path / "config.json").exists():
+        return []
+    found = sorted(folder for folder in path.iterdir() if (folder / "config.json").is_file())
+    return [folder.name for folder in found if MERGED_COMPONENTS.fullmatch(folder.name)]
 
 
 def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
@@ -373,9 +422,9 @@ def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
     )
 
 
-def _open_part(name: str, folder: Path, problems: Collector) -> Part:
+def _open_part(name: str, folder: Path, problems: Collector, variant: str | None) -> Part:
     config = read_json(folder / "config.json", problems)
-    return Part(name, folder, config, weight_files(folder, problems))
+    return Part(name, folder, config, weight_files(folder, problems, variant))
 
 
 HUB_PATTERNS = (
