@@ -278,7 +278,8 @@ class Plan:
     ) -> None:
         """Write elements beyond those that all seeds have: rows of the seeds that have them.
 
-        Several seeds that have a row are averaged by their shares at the last common one.
+        Several seeds that have a row are averaged by their shares at the last common one; what
+        comes from derived vectors there counts for none of them.
         """
         from m2n2lab.checkpoint.kernels import blend  # late, as above
 
