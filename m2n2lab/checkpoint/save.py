@@ -41,6 +41,7 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import flush, flush_folder
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,9 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
         _remove_leftovers(out, host)
         temporary.mkdir(parents=True)
         yield temporary
+        flush_folder(temporary)  # otherwise a power cut could leave the name without the weights
         os.rename(temporary, out)  # an empty folder of that name is replaced
+        flush(parent)
     except OSError as error:
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -36,6 +37,35 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             f"{target} could not be written ({len(data):,} bytes): {error.strerror or error}; free "
             f"some space or choose another place. Nothing was left behind."
         ) from error
+
+
+def flush(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot flush folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
+            raise
+    finally:
+        os.close(handle)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until all files and folders in a folder are on the disk, the folder itself last.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(Path(parent, name))
+        flush(parent)
 
 
 def writable_folder(path: str | Path) -> Path:

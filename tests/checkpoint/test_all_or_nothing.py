@@ -207,3 +207,34 @@ def test_a_killed_merge_leaves_nothing_or_all_and_the_next_one_cleans_up(here):
         assert after
     assert any(leftover for _, _, leftover, _ in kills)
     assert 2 <= sum(there for there, *_ in kills) <= 18
+
+
+def test_a_merge_gets_its_name_after_all_its_files_are_on_the_disk(seeds, monkeypatch):
+    flushed, at_rename = set(), {}
+    fsync, rename = os.fsync, os.rename
+
+    def record_fsync(handle):
+        flushed.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def record_rename(source, target):
+        at_rename[Path(target).name] = set(flushed)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename)
+    merged()
+    made = [Path("out"), *Path("out").rglob("*")]
+    assert {path.stat().st_ino for path in made} <= at_rename["out"]
+    assert Path().stat().st_ino in flushed
+
+
+def test_a_disk_that_fails_to_flush_is_one_sentence_and_leaves_nothing(seeds, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    before = sorted(os.listdir())
+    with pytest.raises(InputError, match="out could not be written: Input/output error"):
+        merged()
+    assert sorted(os.listdir()) == before
