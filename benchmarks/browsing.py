@@ -174,7 +174,8 @@ def serving_lab(*more: str) -> Iterator[tuple[Lab, Path]]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="dashboard-") as folder:
         log = Path(folder) / "log"
-        with serving([*lab_command(port), *more], port, log) as process:
+        command = [*lab_command(port), "--keep", "0", *more]  # closed pages leave nothing
+        with serving(command, port, log) as process:
             yield Lab(port, process.pid), log
 
 

@@ -24,6 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 provide(
     html="m2n2lab.viz.html:html_of",
     plots="m2n2lab.viz.accessor:Plots",
+    progress="m2n2lab.viz.progress_bar:progress_bar",
     recorder="m2n2lab.store.recorder:Recorder",
     resume="m2n2lab.store.restore:resume",
     task_digits="m2n2lab.tasks.datasets:digits",

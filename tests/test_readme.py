@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-RECIPES = re.findall(r"## (A \w+)\n.*?```python\n(.*?)```", CONTRIBUTING, flags=re.S)
+RECIPES = re.findall(r"## (An? \w+)\n.*?```python\n(.*?)```", CONTRIBUTING, flags=re.S)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[0])
 def test_every_python_example_runs_as_it_is_written(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "METHODS", METHODS.copy())
     monkeypatch.chdir(tmp_path)
     names = {}
     exec("import m2n2lab as lab\n" + block, names)
@@ -43,10 +44,10 @@ def test_all_methods_are_named():
     assert [name for name in METHODS if f"`{name}`" not in README] == []
 
 
-def test_the_three_recipes_of_contributing_run_as_they_are_written(monkeypatch):
+def test_the_recipes_of_contributing_run_as_they_are_written(monkeypatch):
     monkeypatch.setattr(registry, "METHODS", METHODS.copy())
     names = {}
-    assert [title for title, _ in RECIPES] == ["A task", "A method", "A view"]
+    assert [title for title, _ in RECIPES] == ["A task", "An operator", "A method", "A view"]
     for _, block in RECIPES:
         exec(block, names)
     task = names["parity"](bits=4)

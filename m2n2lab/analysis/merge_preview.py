@@ -42,6 +42,8 @@ class BenchData:
         verdict: the outcome for the child.
         paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty without a lineage.
         seeds: (K + 1,) names of the paintings' columns.
+        beside: what the split does not move, as it is not merged or has a split of its own: first
+            index, end, reason.
     """
 
     proposal: Proposal
@@ -56,6 +58,7 @@ class BenchData:
     verdict: Verdict
     paintings: tuple[Floats, ...] = ()
     seeds: tuple[str, ...] = ()
+    beside: tuple[tuple[int, int, str], ...] = ()
 
     @property
     def means(self) -> tuple[float, float, float]:
@@ -115,6 +118,7 @@ def bench_data(
         if lineage is not None
         else (),
         seeds=() if lineage is None else lineage.names,
+        beside=() if evolver.parts is None else tuple(evolver.parts.beside()),
     )
 
 

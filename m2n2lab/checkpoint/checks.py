@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.io.checkpoint import EMBEDDINGS, HEADS, Checkpoint, Part, scan, sort_key
+from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.io.checkpoint import (
+    NOTHING_KNOWN,
+    Checkpoint,
+    Known,
+    Part,
+    scan,
+    sort_key,
+)
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
-from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS
+from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.tokenizers import disagreement
+from m2n2lab.checkpoint.special_tokens import end_tokens
+from m2n2lab.checkpoint.tokenizers import (
+    Tokens,
+    encoding_difference,
+    first_clash,
+    has_tokenizer,
+    read_tokens,
+    says_clash,
+)
+from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.errors import InputError, choose
-
-Vocabulary = Literal["refuse", "common"]
+from m2n2lab.utils.errors import InputError, choose, described
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -32,8 +53,8 @@ SIZE_KEYS = {
 }
 """Entries of configs that must agree for models to have one architecture."""
 
-BEHAVIOUR_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "rms_norm_eps")
-"""Entries of configs that change the output of the same weights."""
+INPUT = re.compile(r"(conv_in|x_embedder|pos_embed\.proj|input_blocks\.0\.0|img_in)\.weight$")
+"""First layers of denoisers, whose width says whether they are for inpainting."""
 
 DISK_BYTES_PER_SECOND = 1e9
 """Speed that estimates assume: a solid-state disk."""
@@ -81,8 +102,12 @@ def preflight(
     *,
     components: Sequence[str] | None = None,
     dtype: str | None = None,
-    vocab: Vocabulary = "refuse",
+    vocab: Mode = "refuse",
+    variant: str | None = None,
+    trust_remote_code: bool = False,
     out: str | Path | None = None,
+    progress: Progress = no_progress,
+    known: Known | None = NOTHING_KNOWN,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -91,43 +116,70 @@ def preflight(
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
-        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
+        vocab: for vocabularies that differ, ``"refuse"``, or merge the rows that all seeds have
+            and keep no others (``"common"``), all that any seed has (``"union"``) or those of
+            the ``"first"``.
+        variant: the variant of files to read where a checkpoint has it, such as ``"fp16"``; the
+            result keeps its names. By default plain files are read, or the only variant's, and the
+            result has plain names.
+        trust_remote_code: whether the class of a pipeline may be code of its own repository;
+            otherwise its counterpart in diffusers is used.
         out: folder that the result will be written to; checked as well if given.
+        progress: called with the number of bytes of pickles converted since the last call.
+        known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
     """
-    choose("way to treat vocabularies", vocab, ("refuse", "common"))
+    choose("way to treat vocabularies", vocab, MODES)
     wanted = None if dtype is None else _safetensors_dtype(dtype)
-    if isinstance(sources, (str, Path)) or len(sources) < 2:
+    if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
+        raise InputError(
+            f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
+            f"their paths."
+        )
+    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
         raise InputError(
             f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
         )
-    sources = unpack_single_files(sources, components)
+    for source in sources:
+        if not isinstance(source, (str, os.PathLike)):
+            raise InputError(
+                f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
+                f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
+            )
+    unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in sources:
+    for name, source in zip(sources, unpacked, strict=True):
         own = Collector()
-        seed = scan(source, components, own)
+        seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
+            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
     plan = None
     if len(opened) > 1:
         base, *others = opened
-        cuts: dict[str, int] = {}
+        comparable = [base]
+        tables = set[str]()
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
+            if whole:
+                notes += compare_pictures(base, other)
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
-                _compare_names(base, other, problems)
-                _compare_shapes(base, other, vocab, problems, notes, cuts)
-        plan = _plan(tuple(opened), wanted, cuts)
+                comparable.append(other)
+                _compare_names(base, other, problems, notes)
+                tables |= _compare_shapes(base, other, problems)
+        arranged = _arrange(comparable, tables, vocab, problems, notes)
+        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
+        plan = replace(plan, notes=tuple(dict.fromkeys(notes)))
     if out is not None:
         _check_output(Path(out), plan, problems)
     if problems.found or len(opened) < len(sources):
@@ -145,17 +197,46 @@ def _safetensors_dtype(dtype: str) -> str:
     return known[choose("dtype for weights", name, known)]
 
 
-def _plan(seeds: tuple[Checkpoint, ...], dtype: str | None, cuts: Mapping[str, int]) -> Plan:
+class _Arranged(NamedTuple):
+    """Tables of tokens whose rows differ, and what is done with them."""
+
+    tables: frozenset[str] = frozenset()
+    rows: Vocabulary | None = None
+
+
+def _plan(
+    seeds: tuple[Checkpoint, ...],
+    dtype: str | None,
+    arranged: _Arranged,
+    variant: str | None,
+    trust_remote_code: bool,
+) -> Plan:
     base = seeds[0]
+    common = arranged.rows.common if arranged.rows else 0
     everywhere = [name for name in base.merged if all(name in seed.merged for seed in seeds)]
     shapes = {
-        name: (cuts[name], *shape[1:]) if name in cuts else shape
+        name: (common, *shape[1:]) if name in arranged.tables else shape
         for name, shape in base.layout.shapes.items()
         if name in set(everywhere)
     }
+    buffers = {
+        name: base.entry(name).shape
+        for name in base.buffers
+        if all(name in seed.buffers for seed in seeds)
+    }
     dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
-    rows = min(cuts.values(), default=None)
-    return Plan(seeds, Layout(shapes), dtypes, rows, dtype)
+    # Statistics are few, and more exact than weights need to be.
+    dtypes |= {name: base.entry(name).dtype for name in buffers}
+    return Plan(
+        seeds,
+        Layout(shapes),
+        dtypes,
+        arranged.rows,
+        dtype,
+        Layout(buffers),
+        variant=variant,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _compare_parts(
@@ -164,12 +245,21 @@ def _compare_parts(
     """Report differences of the configs; return whether comparing tensors is meaningful."""
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
+        single = other if base.kind == "diffusers" else base
+        pipeline = base if single is other else other
+        same = [
+            part.name
+            for part in pipeline.parts
+            if part.architecture == single.parts[0].architecture
+        ]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
                 found=described[other.kind == "diffusers"],
-                fix="merge pipelines with pipelines, or their components by themselves",
+                fix=f"choose the component that it is (--component {same[0]})"
+                if same
+                else "merge pipelines with pipelines, or their components by themselves",
             )
         )
         return False
@@ -180,12 +270,13 @@ def _compare_parts(
             alike &= _compare_configs(part, parts[part.name], problems, notes)
             continue
         alike = False
+        common = [f"--component {both.name}" for both in base.parts if both.name in parts]
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"a component {part.name!r}, as {base.id} has",
                 found=f"only {', '.join(parts)}" if parts else "none",
-                fix="choose components that all have (--component)",
+                fix=f"choose components that all have ({' '.join(common) or '--component'})",
             )
         )
     return alike
@@ -205,25 +296,31 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
             )
         )
 
-    if a.architecture and b.architecture and a.architecture != b.architecture:
-        differ("the architecture", a.architecture, b.architecture)
+    named = all(part.config.get("architectures", "_class_name" in part.config) for part in (a, b))
+    mine, its = (part.architecture if named else part.config.get("model_type") for part in (a, b))
+    if mine and its and mine != its:
+        differ("the architecture", mine, its)
         return False
     for what, keys in SIZE_KEYS.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
             if mine is not None and its is not None and mine != its:
                 differ(f"{what} ({key})", mine, its)
-    for key in BEHAVIOUR_KEYS:
-        mine, its = a.config.get(key), b.config.get(key)
-        if mine is not None and its is not None and mine != its:
-            notes.append(
-                f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
-            )
+    for key, (mine, its) in behaviour_differences(a, b).items():
+        notes.append(
+            f"{file} has {key} {its} where {a.folder} has {mine}; the result keeps the latter."
+        )
     return True
 
 
-def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> None:
-    mine, its = set(base.merged), set(other.merged)
+def _compare_names(
+    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+) -> None:
+    mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
+    if base.is_picture_file and other.is_picture_file:
+        notes += _compare_parts_of_files(base, other)
+        # All but the denoiser may be absent: the result keeps what the first file has.
+        mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
         untied, tied = (base, other) if name in mine else (other, base)
         if not (name in tied.tied or _ties(tied)):
@@ -263,67 +360,230 @@ def _compare_names(base: Checkpoint, other: Checkpoint, problems: Collector) -> 
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
 
 
+def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out."""
+    mine, its = set(base.merged), set(other.merged)
+    if kept := sorted(mine - its):
+        yield (
+            f"{other.id} does not have all of {describe_parts(kept)} of {base.id}; the result "
+            f"carries them unchanged."
+        )
+    if left := sorted(its - mine):
+        yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
+    if base.carried:
+        carried = describe_parts(base.carried)
+        yield f"The result carries what is not merged from {base.id}: {carried}."
+    absent = [name for name in other.carried if name not in set(base.carried)]
+    if absent:
+        yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
+
+
 def _ties(seed: Checkpoint) -> bool:
     """Return whether a checkpoint without a head uses its embedding as one."""
     tied = [part.config.get("tie_word_embeddings") for part in seed.parts]
     return False not in tied and any(map(EMBEDDINGS.search, seed.merged))
 
 
-def _compare_shapes(
-    base: Checkpoint,
-    other: Checkpoint,
-    vocab: Vocabulary,
-    problems: Collector,
-    notes: list[str],
-    cuts: dict[str, int],
-) -> None:
-    shapes = other.layout.shapes
-    differ = [
-        name for name, shape in base.layout.shapes.items() if shapes.get(name, shape) != shape
-    ]
-    tables = [
+def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) -> set[str]:
+    """Report tensors of different shape; return the tables of tokens that differ in their rows."""
+    shapes, expected = _shapes(other), _shapes(base)
+    differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
+    tables = {
         name
         for name in differ
-        if (EMBEDDINGS.search(name) or HEADS.search(name))
-        and base.layout.shapes[name][1:] == shapes[name][1:]
-    ]
-    common = min((min(base.layout.shapes[n][0], shapes[n][0]) for n in tables), default=None)
-    clash = disagreement(base, other, common)
-    if clash and not tables:
-        notes.append(f"The tokenizers of {base.id} and {other.id} differ: {clash}.")
-    for name in tables:
-        mine, its = base.layout.shapes[name][0], shapes[name][0]
-        if vocab == "common" and not clash:
-            rows = min(mine, its)
-            cuts[name] = min(rows, cuts.get(name, rows))
+        if TABLES.search(name)
+        and name in base.layout.shapes
+        and expected[name][1:] == shapes[name][1:]
+    }
+
+    def odd(name: str) -> Problem:
+        inputs = {expected[name][1:2], shapes[name][1:2]}
+        inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
+        return Problem(
+            file=str(other.file(name)),
+            tensor=name,
+            expected=f"shape {expected[name]}, as in {base.id}",
+            found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
+            fix="merge two models for inpainting, or two that are not"
+            if inpainting
+            else "merge models of one architecture and size",
+        )
+
+    _add_summarised(problems, [name for name in differ if name not in tables], odd)
+    return tables
+
+
+# -- tables of tokens --------------------------------------------------------------------------
+
+
+def _arrange(
+    seeds: Sequence[Checkpoint],
+    differing: set[str],
+    vocab: Mode,
+    problems: Collector,
+    notes: list[str],
+) -> _Arranged:
+    """Decide which rows of the tables of tokens are merged, and report disagreements."""
+    base = seeds[0]
+    tokens = [_tokens(seed) for seed in seeds]
+    clash = _clash(seeds, tokens, notes)
+    if not differing and (clash is None or vocab == "refuse"):
+        if clash is not None:
+            notes.append(clash.note)
+        return _Arranged()
+    tables = differing or {
+        name
+        for name in base.merged
+        if EMBEDDINGS.search(name) and all(name in seed.merged for seed in seeds)
+    }
+    sizes = [min((s.entry(n).shape[0] for n in tables if n in s.merged), default=0) for s in seeds]
+    every = tables | {
+        name
+        for name in base.merged
+        if TABLES.search(name)
+        and all(
+            name in seed.merged and seed.entry(name).shape[0] == size
+            for seed, size in zip(seeds, sizes, strict=True)
+        )
+    }
+    every = {name for name in every if all(name in seed.merged for seed in seeds)}
+    reason = None
+    if vocab != "refuse":
+        try:
+            rows = arrange(sizes, tokens, vocab)
+        except CannotArrangeError as error:
+            reason = str(error)
+        else:
+            notes += _says_rows(seeds, sorted(every, key=sort_key), rows)
+            notes += [clash.note] if clash is not None and clash.at is None else []
+            return _Arranged(frozenset(every), rows)
+    if not differing:
+        notes += [clash.note] if clash else []
+        return _Arranged()
+    for seed, its in zip(seeds[1:], tokens[1:], strict=True):
+        _refuse_tables(base, seed, differing, tokens[0], its, reason, problems)
+    return _Arranged()
+
+
+class _Clash(NamedTuple):
+    """A disagreement of two tokenizers.
+
+    Attributes:
+        found: what they disagree on, and which they are.
+        note: the same as a sentence.
+        at: the id that stands for other tokens; ``None`` if texts are encoded differently.
+    """
+
+    found: str
+    note: str
+    at: int | None
+
+
+def _tokens(seed: Checkpoint) -> Tokens | None:
+    return read_tokens(seed.path) if seed.kind == "transformers" else None
+
+
+def _clash(
+    seeds: Sequence[Checkpoint], tokens: Sequence[Tokens | None], notes: list[str]
+) -> _Clash | None:
+    """Return the first disagreement of the seeds' tokenizers with the first one's."""
+    base, mine = seeds[0], tokens[0]
+    for seed, its in zip(seeds[1:], tokens[1:], strict=True):
+        if base.kind != "transformers" or seed.kind != "transformers":
+            continue
+        if not (has_tokenizer(base.path) and has_tokenizer(seed.path)):
+            continue
+        pair = f"The tokenizers of {base.id} and {seed.id}"
+        at = first_clash(mine, its) if mine and its else None
+        if at is not None and mine and its:
+            found = says_clash(mine, its, at)
+            return _Clash(f"{found} ({base.id} and {seed.id})", f"{pair} differ: {found}.", at)
+        try:
+            difference = encoding_difference(base.path, seed.path)
+        except (OSError, ValueError):
             notes.append(
-                f"{name} has {mine:,} rows in {base.id} and {its:,} in {other.id}: the {rows:,} "
-                f"common rows are merged, the others left out."
+                f"{pair} could not be compared by what they encode; see that they are the same."
             )
             continue
+        if difference is not None:
+            found = f"{difference} ({base.id} and {seed.id})"
+            return _Clash(found, f"{pair} differ: {difference}.", None)
+        if mine and its and (extra := mine.ids.keys() ^ its.ids.keys()):
+            listed = ", ".join(map(repr, sorted(extra)[:4])) + (" …" if len(extra) > 4 else "")
+            notes.append(f"{pair} differ in added tokens: only one of them has {listed}.")
+    return None
+
+
+def tokenizers_clash(plan: Plan) -> str | None:
+    """Return on what the tokenizers of a merge's seeds disagree; ``None`` if on nothing.
+
+    Added tokens that have rows of their own in the merge are no disagreement.
+    """
+    found = _clash(plan.seeds, [_tokens(seed) for seed in plan.seeds], [])
+    if found is None or (plan.vocabulary is not None and found.at is not None):
+        return None
+    return found.found
+
+
+def _says_rows(seeds: Sequence[Checkpoint], tables: Sequence[str], rows: Vocabulary) -> list[str]:
+    """Return a note for each table and seed whose rows differ from the first one's."""
+    base, further = seeds[0], rows.total - rows.common
+    rest = "the others left out"
+    if further:
+        kept = "1 further one is" if further == 1 else f"{further:,} further ones are"
+        rest = f"{kept} kept from the seeds that have their tokens"
+    return [
+        f"{name} has {rows.sizes[0]:,} rows in {base.id} and {size:,} in {seed.id}: the "
+        f"{rows.common:,} common rows are merged, {rest}."
+        for name in tables
+        for seed, size in zip(seeds[1:], rows.sizes[1:], strict=True)
+        if size != rows.sizes[0] or further or rows.common < size
+    ]
+
+
+def _refuse_tables(
+    base: Checkpoint,
+    other: Checkpoint,
+    tables: set[str],
+    mine: Tokens | None,
+    its: Tokens | None,
+    reason: str | None,
+    problems: Collector,
+) -> None:
+    """Report tables whose rows differ, with a way to merge them if there is one."""
+    for name in sorted(tables, key=sort_key):
+        if name not in other.merged:
+            continue
+        rows, found = base.layout.shapes[name][0], other.layout.shapes[name][0]
+        if rows == found:
+            continue
+        least = min(rows, found)
+        at = first_clash(mine, its, least) if mine and its else None
+        added = mine is not None and its is not None and at is not None
+        added = added and at >= max(mine.base, its.base)  # type: ignore[operator,union-attr]
+        clash = reason or (says_clash(mine, its, at) if mine and its and at is not None else None)
+        fix = "use models with one tokenizer"
+        if added and not reason:
+            fix = f"keep all tokens with vocab='union' (--vocab union), or {fix}"
+        elif clash is None:
+            fix = (
+                f"keep the {least:,} common rows with vocab='common' (--vocab common), all of them "
+                f"with 'union' or {base.id}'s with 'first', or {fix}"
+            )
         problems.add(
             Problem(
                 file=str(other.file(name)),
                 tensor=name,
-                expected=f"a vocabulary of {mine:,} rows, as in {base.id}",
-                found=f"{its:,} rows" + (f", and {clash}" if clash else ""),
-                fix="use models with one tokenizer"
-                if clash
-                else f"keep the {min(mine, its):,} common rows with vocab='common' "
-                f"(--vocab common), or use models with one tokenizer",
+                expected=f"a vocabulary of {rows:,} rows, as in {base.id}",
+                found=f"{found:,} rows" + (f", and {clash}" if clash else ""),
+                fix=fix,
             )
         )
 
-    def odd(name: str) -> Problem:
-        return Problem(
-            file=str(other.file(name)),
-            tensor=name,
-            expected=f"shape {base.layout.shapes[name]}, as in {base.id}",
-            found=f"{shapes[name]}",
-            fix="merge models of one architecture and size",
-        )
 
-    _add_summarised(problems, [name for name in differ if name not in tables], odd)
+def _shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that are merged."""
+    return {name: seed.entry(name).shape for name in (*seed.merged, *seed.buffers)}
 
 
 def _add_summarised(
@@ -348,7 +608,14 @@ def _nothing_to_merge(base: Checkpoint) -> Problem:
 
 
 def _notes(plan: Plan) -> Iterable[str]:
-    """Yield remarks on dtypes and licences."""
+    """Yield remarks on conversions, settings, dtypes and licences."""
+    for seed in plan.seeds:
+        if seed.source is not None:
+            yield (
+                f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
+                f"converted once into {seed.path}."
+            )
+    yield from _differences_of_use(plan)
     mixed = {
         dtype: seed.id
         for seed in reversed(plan.seeds)
@@ -356,9 +623,14 @@ def _notes(plan: Plan) -> Iterable[str]:
     }
     if len(mixed) > 1 or (plan.dtype and {plan.dtype} != set(mixed)):
         dtypes = ", ".join(f"{dtype} ({id})" for dtype, id in sorted(mixed.items()))
-        result = ", ".join(sorted(set(plan.dtypes.values())))
+        result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
+        )
+    if any(map(plan.base.has_broken_positions, plan.base.carried)):
+        yield (
+            f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
+            f"read wrongly; the result has them as the integers from 0."
         )
     licences = {seed.id: seed.licence for seed in plan.seeds}
     if len(set(licences.values())) > 1 or None in licences.values():
@@ -366,8 +638,56 @@ def _notes(plan: Plan) -> Iterable[str]:
         yield f"The seeds' licences differ or are missing ({stated}); check which apply."
 
 
+def _differences_of_use(plan: Plan) -> Iterable[str]:
+    """Yield remarks on end tokens, chat templates and settings for generation that differ."""
+    base, *others = plan.seeds
+    if base.kind != "transformers":
+        return
+    mine = _use(base)
+    for seed in others:
+        its = _use(seed)
+        for what, own in mine.items():
+            if its[what] != own:
+                yield (
+                    f"{what} of {base.id} and {seed.id} differ"
+                    + (
+                        f": {_short(own)} and {_short(its[what])}"
+                        if what != "The chat templates"
+                        else ""
+                        if own and its[what]
+                        else ": only one of them has one"
+                    )
+                    + "."
+                )
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return (text[:80] + "…" if len(text) > 80 else text) or "none"
+
+
+def _use(seed: Checkpoint) -> dict[str, Any]:
+    """Return how a checkpoint is used: its end tokens, chat template and generation settings."""
+    about = read_json(seed.path / "tokenizer_config.json", Collector())
+    template: Any = about.get("chat_template")
+    with suppress(OSError, UnicodeDecodeError):
+        template = (seed.path / "chat_template.jinja").read_text(encoding="utf-8")
+    settings = read_json(seed.path / "generation_config.json", Collector())
+    others = {
+        key: value
+        for key, value in settings.items()
+        if not key.endswith("_token_id")
+        and key not in ("transformers_version", "_from_model_config")
+    }
+    return {
+        "The tokens that end an answer": end_tokens(seed),
+        "The chat templates": template,
+        "The settings for generation": dict(sorted(others.items())),
+    }
+
+
 def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
-    if problem := output_conflict(out):
+    if problem := output_conflict(out) or (plan and wrong_form(plan, out)):
         problems.add(problem)
     parent = out.absolute().parent
     while not os.path.exists(parent):  # also false without permission to look
@@ -387,7 +707,7 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
         return
     need = 0
     if plan:
-        need = plan.written + sum(path.stat().st_size for path, _ in copied_files(plan, 0))
+        need = plan.written + sum(path.stat().st_size for path, _, _ in copied_files(plan, 0))
     free = shutil.disk_usage(parent).free
     if need > free:
         problems.add(
@@ -398,6 +718,23 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
                 fix="free some space or choose another disk",
             )
         )
+
+
+def is_one_file(out: Path) -> bool:
+    """Return whether a result of this name is one file."""
+    return out.suffix in (".safetensors", ".sft")
+
+
+def wrong_form(plan: Plan, out: Path) -> Problem | None:
+    """Return the problem of a result that cannot be one file, or ``None``."""
+    if not is_one_file(out) or plan.base.path.is_file():
+        return None
+    return Problem(
+        file=str(out),
+        expected=f"the name of a folder, as {plan.base.id} is one",
+        found="that of a file",
+        fix=f"choose a folder, such as {out.with_suffix('')}",
+    )
 
 
 def output_conflict(out: Path) -> Problem | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from m2n2lab.checkpoint.checks import Vocabulary, preflight
+from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
@@ -14,6 +14,7 @@ from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.utils.errors import InputError
 
 
@@ -50,8 +51,11 @@ def rebuild(
         places,
         components=record.components,
         dtype=TORCH_NAMES.get(record.dtype or ""),
-        vocab=cast("Vocabulary", record.vocab),
+        vocab=cast("Mode", record.vocab),
+        variant=record.variant,
+        trust_remote_code=record.trust_remote_code,
         out=out,
+        known=record.known,
     )
     if found.plan is None:
         raise Problems(*found.problems)

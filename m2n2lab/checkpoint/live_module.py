@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import all_ends
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
 
+TORCH_DTYPES = {dtype: getattr(torch, name) for name, dtype in FROM_TORCH.items()}
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
+
+CARRIED_DTYPES = {
+    **{dtype: key for key, dtype in SAFETENSORS_DTYPES.items()},
+    **{"BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16},
+    **{"I32": torch.int32, "I64": torch.int64, "C64": torch.complex64},
+}
+"""Dtypes of tensors that are carried, by their names in safetensors."""
 
 
 class LiveModule:
@@ -42,38 +53,66 @@ class LiveModule:
     def __init__(self, plan: Plan, model: Any) -> None:
         self.plan = plan
         self.model = model
-        self._targets = dict(_targets(plan, model))
+        self._parts = [
+            getattr(model, part.name) if part.name else model for part in plan.base.parts
+        ]
+        if plan.rows is not None:
+            for module in self._parts:
+                if hasattr(module, "resize_token_embeddings"):
+                    module.resize_token_embeddings(plan.rows, mean_resizing=False)
+        carried = set(plan.base.carried)
+        self._targets = self._found_targets()
+        for name, tensor in _places(plan, self._parts):
+            if name in carried and tensor is not None:
+                _carry(plan, name, tensor.detach())
+        _add_ends(plan, model)
+
+    def _found_targets(self) -> dict[str, Tensor]:
+        """Return the tensors that weights are written into, by name."""
+        return {
+            name: _checked(self.plan, name, tensor).detach()
+            for name, tensor in _places(self.plan, self._parts)
+            if name in self.plan.merged_sizes
+        }
 
     def set_weights(self, recipe: Recipe) -> Any:
         """Write a recipe's weights into the model, each rounded once, and return the model.
 
-        The model's attribute ``recipe`` is set to the recipe.
+        The model is in eval mode then, and its attributes ``recipe`` and ``plan`` are the recipe
+        and that of the seeds.
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
         """
+        # A pipeline may have moved its modules, such as a VAE to another dtype and back.
+        self._targets = self._found_targets()
 
         def work(job: tuple[str, int, int]) -> int:
             name, start, stop = job
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
-            if flat.device.type == "cpu" and flat is not target:
+            # Rounded as it is saved, so that a saved model is the same in the module's dtype.
+            dtype = TORCH_DTYPES[self.plan.dtypes[name]]
+            if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
                 self.plan.merge_into(recipe, name, start, stop, _numpy(flat))
-            else:  # on a GPU, or scattered in memory
-                stage = torch.empty(stop - start, dtype=target.dtype, pin_memory=flat.is_cuda)
+            else:  # on a GPU, scattered in memory, or of another dtype
+                stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
                 self.plan.merge_into(recipe, name, start, stop, _numpy(stage))
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
         jobs = [
             (name, *piece)
-            for name, size in self.plan.sizes.items()
+            for name, size in ((name, self.plan.elements(name)) for name in self.plan.merged_sizes)
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
+        for module in self._parts:
+            if isinstance(module, nn.Module):
+                module.eval()  # a task may have changed that
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             run_in_threads(jobs, work)
-        self.model.recipe = recipe
+        self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 
 
@@ -86,57 +125,171 @@ def _numpy(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def _targets(plan: Plan, model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor of the model with its name in the plan."""
-    for part in plan.base.parts:
-        module = getattr(model, part.name) if part.name else model
-        if plan.rows is not None and hasattr(module, "resize_token_embeddings"):
-            module.resize_token_embeddings(plan.rows, mean_resizing=False)
+def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | None]]:
+    """Yield the name of each tensor of the base, and its tensor in the modules of the parts."""
+    for part, module in zip(plan.base.parts, modules, strict=True):
         state = module.state_dict()
-        prefix = f"{getattr(module, 'base_model_prefix', '')}."
+        as_saved = _as_in_files(module, state)
+        heads = sorted({key.partition(".")[0] for key in state})
         for file in part.files:
-            for name in file.entries:
+            for name, entry in file.entries.items():
                 full = part.full(name)
-                if full not in plan.sizes:
-                    continue
-                # Tensors of a model saved without its head have no prefix.
-                found = (state.get(key) for key in (name, prefix + name, name.removeprefix(prefix)))
-                tensor = next((value for value in found if value is not None), None)
-                shape = plan.layout.shapes[full]
-                if (
-                    tensor is None
-                    or tuple(tensor.shape) != shape
-                    or tensor.dtype not in SAFETENSORS_DTYPES
-                ):
-                    got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
-                    raise InputError(
-                        f"The module must have a tensor {name} of shape {shape}, got "
-                        f"{got}; give the module that {plan.base.id} is loaded into."
-                    )
-                yield full, tensor.detach()
+                shape = plan.shape(full) if full in plan.merged_sizes else entry.shape
+                # Libraries have put parts of models one level deeper or higher since some were
+                # saved.
+                moved = (name.partition(".")[2], *(f"{head}.{name}" for head in heads))
+                found = [
+                    as_saved.get(name),
+                    *(state.get(key) for key in _variants(name, module)),
+                    state.get(_renamed(module, name, state)),
+                ]
+                there = [tensor for tensor in found if tensor is not None]
+                there += [state[key] for key in moved if key in state and state[key].shape == shape]
+                fits = (tensor for tensor in there if tuple(tensor.shape) == shape)
+                yield full, next(fits, there[0] if there else None)
 
 
-def load_module(plan: Plan, device: str) -> Any:
+def _variants(name: str, module: Any) -> tuple[str, ...]:
+    """Return a tensor's possible names: those of a model saved without its head have no prefix."""
+    prefix = f"{getattr(module, 'base_model_prefix', '')}."
+    return name, prefix + name, name.removeprefix(prefix)
+
+
+def _checked(plan: Plan, name: str, tensor: Tensor | None) -> Tensor:
+    """Return the tensor to write into.
+
+    Raises:
+        InputError: there is none, or it has another shape or dtype.
+    """
+    shape = plan.shape(name)
+    if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in SAFETENSORS_DTYPES:
+        got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+        raise InputError(
+            f"The module must have a tensor {name.rpartition('/')[2]} of shape {shape}, got "
+            f"{got}; give the module that {plan.base.id} is loaded into."
+        )
+    return tensor
+
+
+def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
+    """Write a tensor that is carried, as it is saved, into the module; where it fits."""
+    entry = plan.base.entry(name)
+    dtype = CARRIED_DTYPES.get(entry.dtype)
+    if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
+        if plan.base.has_broken_positions(name):
+            values = torch.arange(entry.size)
+        else:
+            values = torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype)
+        tensor.copy_(values.view(entry.shape))
+
+
+def knowledge(module: Any) -> Known:
+    """Return what a module says of its tensors, under the names that they may have in a file."""
+    if not isinstance(module, nn.Module):  # a pipeline: its files know those of torch's modules
+        return NOTHING_KNOWN
+    saved = module.state_dict().keys()
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    tensors = {**dict(module.named_parameters(remove_duplicate=False)), **buffers}
+    first: dict[int, str] = {}
+    ties: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        main = first.setdefault(id(tensor), name)
+        if main != name and name in saved:
+            ties |= dict(zip(_variants(name, module), _variants(main, module), strict=True))
+    names = {
+        variant
+        for name, buffer in buffers.items()
+        if name in saved and buffer.dtype in SAFETENSORS_DTYPES
+        for variant in _variants(name, module)
+    }
+    return Known(frozenset(names), ties)
+
+
+class _WithoutCopies(TorchFunctionMode):
+    """Operations on tensors, of which ``contiguous`` copies nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.contiguous:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a module's tensors by their names in files, as views into the module's memory.
+
+    A module of transformers may have other names and forms than its files: the experts of a
+    mixture, say, are one tensor. Transformers' own conversion for saving, without copies,
+    yields the parts of it that each tensor of a file belongs to.
+    """
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # an earlier version, whose modules are as their files
+        return {}
+    if not hasattr(module, "base_model_prefix"):
+        return {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    with _WithoutCopies():
+        found = revert_weight_conversion(module, dict(state))
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in own
+    }
+
+
+def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
+    """Return the name that transformers loads a file's tensor under, if it keeps its form."""
+    conversions = getattr(module, "_weight_conversions", None)
+    if not conversions:
+        return name
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+    others = [each for each in conversions if not isinstance(each, WeightRenaming)]
+    prefix = getattr(module, "base_model_prefix", None)
+    found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
+    return name if converter else str(found)
+
+
+def _add_ends(plan: Plan, model: Any) -> None:
+    """Let the tokens that end an answer of any seed end those of the model."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None or plan.base.kind != "transformers":
+        return
+    own = settings.eos_token_id
+    listed = own if isinstance(own, list) else [] if own is None else [own]
+    ends = list(dict.fromkeys([*listed, *all_ends(plan)]))
+    settings.eos_token_id = ends or None
+
+
+def load_module(plan: Plan, device: str, texts_from: int = 0) -> Any:
     """Load the base with transformers or diffusers.
+
+    Args:
+        plan: the seeds.
+        device: ``"cpu"`` or ``"cuda"``.
+        texts_from: number of the seed that provides a pipeline's tokenizers, and the text encoders
+            that are not merged.
 
     Raises:
         InputError: the base is a single file, its class is unknown, the device is not available, or
             a library is not installed.
     """
     checked_device(device)
-    dtype = next((key for key, name in SAFETENSORS_DTYPES.items() if name == plan.dtype), "auto")
+    base = plan.base
+    with loading(f"loading {base.path.name}"):
+        return _load(plan, device, texts_from)
+
+
+def _load(plan: Plan, device: str, texts_from: int) -> Any:
     base = plan.base
     try:
         if base.kind == "diffusers":
-            import diffusers
+            from m2n2lab.checkpoint.live_pipeline import load_pipeline
 
-            pipeline: Any = diffusers.DiffusionPipeline
-            index = json.loads((base.path / "model_index.json").read_text(encoding="utf-8"))
-            # Components that were absent when it was saved, such as the zoo's VAE, must be named.
-            absent = {name: None for name, about in index.items() if about == [None, None]}
-            torch_dtype = None if dtype == "auto" else dtype
-            loaded = pipeline.from_pretrained(base.path, torch_dtype=torch_dtype, **absent)
-            return loaded.to(device)
+            pipeline = load_pipeline(plan, texts_from)
+            return pipeline if device == "cpu" else pipeline.to(device)
+        dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
@@ -152,6 +305,8 @@ def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     if is_diffusers:
         options = {} if dtype == "auto" else {"torch_dtype": dtype}
     model_class = getattr(library, name, None) if name else None
+    if not is_diffusers and not part.config.get("architectures") and "model_type" in part.config:
+        model_class = library.AutoModelForCausalLM  # a config that names a family, but no class
     if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "

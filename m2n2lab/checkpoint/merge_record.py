@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint
-from m2n2lab.checkpoint.io.folder import PICKLE_SUFFIXES, TRAINING_FILES
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
+from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.io.hub import hub_commit
+from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
+from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.version import __version__
@@ -23,10 +27,6 @@ VERSION = 1
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_TOKENIZER = re.compile(
-    r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece).*"
-    r"|.*\.(model|tiktoken|spm|jinja)"
-)
 _SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
@@ -37,13 +37,19 @@ class Record:
 
     Attributes:
         recipe: the combination of the seeds.
-        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used.
+        seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
+            of those from the hub the commit too.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
-        tokenizer: number of the seed that provided the tokenizer files.
+        tokenizer: number of the seed that provided the tokenizer files and, of pipelines, the text
+            encoders that were not merged.
         made: origin of the recipe as a sentence.
         maker: the program and version that first wrote it.
+        known: what the module said of the tensors (see ``Checkpoint``); ``None`` in recipes of
+            version 0.1 for models with buffers, which it did not merge.
+        variant: the requested variant of the files, or ``None``.
+        trust_remote_code: whether a pipeline's class of its own was kept.
     """
 
     recipe: Recipe
@@ -54,6 +60,9 @@ class Record:
     tokenizer: int
     made: str = ""
     maker: str = field(default_factory=lambda: f"m2n2lab {__version__}")
+    known: Known | None = NOTHING_KNOWN
+    variant: str | None = None
+    trust_remote_code: bool = False
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -61,6 +70,7 @@ class Record:
         seeds = tuple(
             {
                 "id": seed.id,
+                **({"commit": commit} if (commit := hub_commit(seed.source or seed.path)) else {}),
                 "sha256": UNKNOWN_SHA256,
                 "licence": seed.licence,
                 "files": dict.fromkeys(names, UNKNOWN_SHA256),
@@ -69,8 +79,18 @@ class Record:
         )
         pipeline = plan.base.kind == "diffusers"
         components = tuple(part.name for part in plan.base.parts) if pipeline else None
-        vocab = "refuse" if plan.rows is None else "common"
-        return cls(recipe, seeds, components, plan.dtype, vocab, tokenizer, made)
+        return cls(
+            recipe,
+            seeds,
+            components,
+            plan.dtype,
+            plan.vocab,
+            tokenizer,
+            made,
+            known=plan.base.used_knowledge,
+            variant=plan.variant,
+            trust_remote_code=plan.trust_remote_code,
+        )
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
         """Return the record with the SHA-256 of every file."""
@@ -107,6 +127,10 @@ class Record:
             "dtype": self.dtype,
             "vocab": self.vocab,
             "tokenizer": self.tokenizer,
+            # Absent unless given, so that the bytes of all other merges stay as they were.
+            **({} if self.variant is None else {"variant": self.variant}),
+            **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **_known_json(self.known),
             "recipe": self.recipe.to_json(),
         }
         return {**fields, "check": _checksum(fields)}
@@ -157,6 +181,9 @@ class Record:
                 int(data["tokenizer"]),
                 str(data["made"]),
                 str(data["maker"]),
+                _known(data, recipe),
+                None if data.get("variant") is None else str(data["variant"]),
+                data.get("trust_remote_code") is True,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -171,6 +198,19 @@ class Record:
         return record
 
 
+def _known_json(known: Known | None) -> dict[str, Any]:
+    """Return what a module said of the tensors as plain values; nothing for most models."""
+    found = {"buffers": sorted(known.buffers), "ties": dict(known.ties)} if known else {}
+    return {key: value for key, value in found.items() if value}
+
+
+def _known(data: Mapping[str, Any], recipe: Recipe) -> Known | None:
+    ties = {str(name): str(first) for name, first in dict(data.get("ties", {})).items()}
+    if recipe.buffers is None and not ties:  # without buffers both versions do the same
+        return None
+    return Known(frozenset(map(str, data.get("buffers", ()))), ties)
+
+
 def _checksum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
@@ -182,20 +222,36 @@ def _indented(value: object) -> str:
 def _lines(recipe: Mapping[str, Any]) -> str:
     """Return a recipe's JSON with one line for each piece."""
     rows = ",\n      ".join(json.dumps(row) for row in recipe["coef"])
+    buffers = recipe.get("buffers")
+    more = "" if buffers is None else f',\n    "buffers": {json.dumps(buffers)}'
     return (
         f'{{\n    "size": {recipe["size"]},\n    "breaks": {json.dumps(recipe["breaks"])},\n'
-        f'    "coef": [\n      {rows}\n    ]\n  }}'
+        f'    "coef": [\n      {rows}\n    ]{more}\n  }}'
     )
 
 
-def copied_files(plan: Plan, tokenizer: int) -> list[tuple[Path, str]]:
-    """Return the files that are copied into the result: their paths, and their names in it.
+class CopiedFile(NamedTuple):
+    """A file of a seed that is copied into the result.
+
+    Attributes:
+        path: the file.
+        name: its name in the result, relative to it.
+        key: its name in the seed, relative to it.
+    """
+
+    path: Path
+    name: str
+    key: str
+
+
+def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
+    """Return the files that are copied into the result.
 
     These are all text files beside the base's weights, the tokenizer files of the chosen seed and,
     for pipelines, the components that are not merged.
 
     Raises:
-        InputError: ``tokenizer`` is not the number of a seed.
+        InputError: ``tokenizer`` is not the number of a seed, or the pipeline cannot be described.
     """
     if tokenizer not in range(len(plan.seeds)):
         raise InputError(
@@ -206,18 +262,60 @@ def copied_files(plan: Plan, tokenizer: int) -> list[tuple[Path, str]]:
     if not base.path.is_dir():
         return []
     if base.kind == "diffusers":
-        merged = {part.name for part in base.parts}
-        return [
-            (path, name)
-            for path in sorted(base.path.rglob("*"))
-            if path.is_file()
-            and not any(piece.startswith(".") for piece in path.relative_to(base.path).parts)
-            and _is_copied(name := path.relative_to(base.path).as_posix(), merged)
-        ]
+        return list(_copied_of_pipeline(plan, describe(plan, tokenizer)))
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not _TOKENIZER.fullmatch(p.name)]
-    its = [p for p in _side_files(chosen) if chosen is not base and _TOKENIZER.fullmatch(p.name)]
-    return [(path, path.name) for path in (*mine, *its)]
+    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
+    its = [
+        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    ]
+    return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
+
+
+def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[CopiedFile]:
+    base = plan.base.path
+    merged = {
+        part.folder.relative_to(base).as_posix().removeprefix(".") for part in plan.base.parts
+    }
+    rewritten = pipeline is not None and pipeline.rewritten
+    for path in _visible(base):
+        name = path.relative_to(base).as_posix()
+        component, _, rest = name.partition("/")
+        if not _is_copied(name, merged) or _is_other_variant(plan, path, base):
+            continue
+        if rewritten and (
+            (pipeline.folders.get(component) != base / component)  # type: ignore[union-attr]
+            if rest
+            else (name == "model_index.json" or path.suffix == ".py")
+        ):
+            continue
+        yield _copied(plan, path, base)
+    for component, folder in (pipeline.folders if pipeline else {}).items():
+        if folder.parent == base or component in merged:
+            continue
+        for path in _visible(folder):
+            if _is_kept(path) and not _is_other_variant(plan, path, folder.parent):
+                yield _copied(plan, path, folder.parent)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and below it, without hidden ones."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(piece.startswith(".") for piece in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
+            yield path
+
+
+def _is_other_variant(plan: Plan, path: Path, top: Path) -> bool:
+    """Return whether a component's file holds weights of a variant that is not read."""
+    name = weight_name(path.name)
+    if name is None or path.parent == top:
+        return False
+    return name.variant != chosen_variant(path.parent, plan.variant)
+
+
+def _copied(plan: Plan, path: Path, seed: Path) -> CopiedFile:
+    key = path.relative_to(seed)
+    return CopiedFile(path, key.with_name(plan.result_name(path.name)).as_posix(), key.as_posix())
 
 
 def _side_files(seed: Checkpoint) -> Iterator[Path]:
@@ -237,8 +335,11 @@ def _is_copied(name: str, merged: Sequence[str] | set[str]) -> bool:
     folder, _, file = name.rpartition("/")
     if folder in merged or not folder:
         return bool(_SIDE_FILE.fullmatch(file)) and not _NOT_SIDE_FILE.fullmatch(file)
-    suffix = Path(file).suffix
-    return suffix not in PICKLE_SUFFIXES and file not in TRAINING_FILES
+    return _is_kept(Path(file))
+
+
+def _is_kept(path: Path) -> bool:
+    return path.suffix not in PICKLE_SUFFIXES and path.name not in TRAINING_FILES
 
 
 def used_files(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
@@ -250,9 +351,9 @@ def used_files(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
     found: list[dict[str, Path]] = [
         {seed.relative(file.path): file.path for file in seed.files} for seed in plan.seeds
     ]
-    for path, name in copied_files(plan, tokenizer):
+    for path, _, key in copied_files(plan, tokenizer):
         for seed, files in zip(plan.seeds, found, strict=True):
-            if path.is_relative_to(seed.path):
-                files[name] = path
+            if path == seed.path / key:
+                files[key] = path
                 break
     return found

@@ -22,7 +22,16 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
         head.append(f"license: {json.dumps(licences[0])}")
-    head += ["base_model:", *(f"- {json.dumps(id)}" for id in ids), "tags:", "- merge", "- m2n2"]
+    if plan.base.kind != "file":
+        head.append(f"library_name: {plan.base.kind}")
+    if plan.base.parts[0].architecture.endswith("ForCausalLM"):
+        head.append("pipeline_tag: text-generation")
+    # The hub refuses a card that names a local folder.
+    hub = [
+        id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
+    ]
+    head += ["base_model:", *(f"- {json.dumps(id)}" for id in hub)] if hub else []
+    head += ["tags:", "- merge", "- m2n2"]
     head += ["---", ""]
     share = recipe.ancestry
     lines = [
@@ -44,12 +53,25 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
     lines += ["", "## Recipe", "", *_piece_table(plan, recipe)]
     lines += ["", "## Share of each seed along the model", "", *_share_table(plan, recipe)]
+    dtypes = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
     lines += [
         "",
-        f"Weights are {', '.join(sorted(set(plan.dtypes.values())))}, each rounded once. With the "
-        "seeds at hand, `m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
+        *_buffer_lines(recipe),
+        f"Weights are {dtypes}, each rounded once. With the seeds at hand, "
+        "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
+
+
+def _buffer_lines(recipe: Recipe) -> list[str]:
+    """Return a paragraph on buffers, if there are any."""
+    if recipe.buffers is None:
+        return []
+    return [
+        f"The {recipe.buffers.size:,} entries of floating-point buffers, such as BatchNorm "
+        f"statistics, are merged linearly, without SLERP; their shares are in recipe.json.",
+        "",
+    ]
 
 
 def _letter(k: int) -> str:

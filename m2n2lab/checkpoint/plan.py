@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from m2n2lab.checkpoint.io.checkpoint import Checkpoint
+import numpy as np
+
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.folder import weight_name
+from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
+
+NO_TENSORS = Layout({})
 
 
 @dataclass(frozen=True)
@@ -22,27 +32,52 @@ class Plan:
         seeds: the K checkpoints; the first is the base.
         layout: names and shapes along the flat vector (N,).
         dtypes: dtypes of the result's tensors by name, such as ``"BF16"``.
-        rows: rows of the result's vocabulary if only those common to all seeds are kept; ``None``
-            if the seeds agree.
+        vocabulary: rows of tables of tokens if the seeds' vocabularies differ, or ``None``. The
+            flat vector has those common to all; further ones follow in the result.
         dtype: the requested dtype, or ``None`` for those of the base.
+        notes: remarks on the result.
+        buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
+        variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
+        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
     """
 
     seeds: tuple[Checkpoint, ...]
     layout: Layout
     dtypes: Mapping[str, str]
-    rows: int | None = None
+    vocabulary: Vocabulary | None = None
     dtype: str | None = None
+    buffers: Layout = NO_TENSORS
+    notes: tuple[str, ...] = ()
+    variant: str | None = None
+    trust_remote_code: bool = False
 
     @property
     def base(self) -> Checkpoint:
         """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
 
+    def result_name(self, file: str) -> str:
+        """Return the name that a file of weights in a folder has in the result."""
+        name = weight_name(file)
+        return file if name is None or name.variant == self.variant else name.plain
+
     @property
-    def smallest(self) -> int:
-        """Number of the seed with fewest rows, whose tokenizer fits the common ones."""
-        totals = [sum(seed.entry(name).size for name in self.sizes) for seed in self.seeds]
-        return totals.index(min(totals))
+    def common_dtype(self) -> str:
+        """The dtype in which most of the result's weights are kept, such as ``"F16"``."""
+        sizes: dict[str, int] = {}
+        for name, size in self.sizes.items():
+            sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+        return max(sizes, key=lambda dtype: sizes[dtype])
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the result's tables of tokens if vocabularies differ, or ``None``."""
+        return None if self.vocabulary is None else self.vocabulary.total
+
+    @property
+    def vocab(self) -> str:
+        """What is done with vocabularies that differ; ``"refuse"`` if they do not."""
+        return "refuse" if self.vocabulary is None else self.vocabulary.mode
 
     @cached_property
     def offsets(self) -> dict[str, int]:
@@ -51,43 +86,111 @@ class Plan:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Number of elements of each tensor."""
-        ends = self.layout.offsets[1:]
-        return {
-            name: end - start for (name, start), end in zip(self.offsets.items(), ends, strict=True)
-        }
+        """Number of elements of each tensor of the flat vector."""
+        return _sizes(self.layout)
+
+    @cached_property
+    def buffer_sizes(self) -> dict[str, int]:
+        """Number of elements of each buffer that is merged."""
+        return _sizes(self.buffers)
+
+    @cached_property
+    def merged_sizes(self) -> dict[str, int]:
+        """Number of elements of each tensor that is merged, weights and buffers."""
+        return {**self.sizes, **self.buffer_sizes}
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """Index i_b in [0, N) of each buffer: its mix is that of the vector there.
+
+        It is the last index of the weights in the buffer's own module or, if that has none, of
+        the weights before it in the order of names.
+        """
+        ends = dict(zip(self.sizes, self.layout.offsets[1:], strict=True))
+        own = {name.rpartition(".")[0]: end for name, end in ends.items()}
+        keys = [sort_key(name) for name in self.sizes]
+        places = []
+        for name in self.buffers.shapes:
+            before = self.layout.offsets[bisect_left(keys, sort_key(name))]
+            places.append(max(own.get(name.rpartition(".")[0], before) - 1, 0))
+        return tuple(places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that is merged, with rows that not all seeds have."""
+        if name in self.buffer_sizes:
+            return self.buffers.shapes[name]
+        shape = self.layout.shapes[name]
+        if self.vocabulary is None or name not in self._tables:
+            return shape
+        return (self.vocabulary.total, *shape[1:])
+
+    def elements(self, name: str) -> int:
+        """Return the number of elements of a merged tensor of the result."""
+        return math.prod(self.shape(name))
+
+    @cached_property
+    def _tables(self) -> frozenset[str]:
+        """Names of the tables of tokens whose rows differ."""
+        rows = self.vocabulary
+        assert rows is not None  # it is only asked for then
+        return frozenset(
+            name
+            for name, shape in self.layout.shapes.items()
+            if TABLES.search(name)
+            and shape[:1] == (rows.common,)
+            and all(
+                seed.entry(name).shape[0] == size
+                for seed, size in zip(self.seeds, rows.sizes, strict=True)
+            )
+        )
 
     def bytes(self, name: str) -> int:
         """Return the size in bytes of a tensor of the result, merged or carried."""
-        if name in self.sizes:
-            return self.sizes[name] * DTYPE_BYTES[self.dtypes[name]]
+        if name in self.merged_sizes:
+            return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
+        if self.base.has_broken_positions(name):
+            return self.base.entry(name).size * 8
         return self.base.entry(name).bytes
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of the base's tensors that are copied: no weights, or not in all seeds."""
+        floats = (*self.base.merged, *self.base.buffers)
+        return (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
 
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
+        return self._read(self.sizes)
+
+    def _read(self, names: Iterable[str]) -> int:
         return sum(
-            size * DTYPE_BYTES[seed.entry(name).dtype]
-            for name, size in self.sizes.items()
+            self.merged_sizes[name] * DTYPE_BYTES[seed.entry(name).dtype]
+            for name in names
             for seed in self.seeds
         )
 
     @property
     def written(self) -> int:
         """Bytes of the result's weights."""
-        return sum(map(self.bytes, (*self.sizes, *self.base.carried)))
+        return sum(map(self.bytes, (*self._written, *self.carried)))
+
+    @property
+    def _written(self) -> tuple[str, ...]:
+        """Names of the merged tensors as often as they are written."""
+        return (*self.merged_sizes, *self.base.aliases.values())
 
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self.read + self.written + sum(map(self.bytes, self.base.carried))
+        return self._read(self._written) + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
             name: tuple(seed.array(name)[:size] for seed in self.seeds)
-            for name, size in self.sizes.items()
+            for name, size in self.merged_sizes.items()
         }
 
     def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
@@ -97,12 +200,24 @@ class Plan:
     def merge_into(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
+        Elements beyond the flat vector's are rows for tokens that not all seeds have.
+
         Raises:
             Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
         """
+        size = self.merged_sizes[name]
+        if stop > size:
+            low = max(start, size)
+            self._merge_further_rows(recipe, name, low, stop, out[low - start :])
+            if start >= size:
+                return
+            out, stop = out[: size - start], size
         # Imported late: numba takes a second, and reading headers does not need it.
         from m2n2lab.checkpoint.kernels import blend
 
+        if name in self.buffer_sizes:
+            self._merge_buffer(recipe, name, start, stop, out)
+            return
         base = self.offsets[name]
         for low, high, coef in recipe.pieces(base + start, base + stop):
             low, high = low - base, high - base
@@ -111,16 +226,72 @@ class Plan:
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)
-                dtype = next(name for name, held in DTYPES.items() if held == part.dtype)
-                raise Problems(
-                    Problem(
-                        file="the result",
-                        tensor=name,
-                        expected=f"numbers within the range of {dtype}",
-                        found=f"a larger one at element {low + (not_finite(part) or 0):,}",
-                        fix="choose a wider dtype for the output, such as bf16 or fp32",
-                    )
-                )
+                raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
+        """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
+
+        Raises:
+            Problems: as ``merge_into``.
+        """
+        from m2n2lab.checkpoint.kernels import blend
+
+        offset = self.buffers.offsets[list(self.buffers.shapes).index(name)]
+        assert recipe.buffers is not None  # as the space has checked
+        sources = self.sources(name, start, stop)
+        constant = np.empty_like(out)
+        blend(sources[:1], [1.0], constant)
+        values = np.empty((len(sources), stop - start))  # exact, whatever the seeds' dtypes
+        for source, row in zip(sources, values, strict=True):
+            blend([source], [1.0], row)
+        same = (values == values[0]).all(axis=0)
+        for low, high, coef in recipe.buffers.pieces(offset + start, offset + stop):
+            here = slice(low - offset - start, high - offset - start)
+            needed = np.flatnonzero(coef)
+            blend([sources[k][here] for k in needed], coef[needed].tolist(), out[here])
+        out[same] = constant[same]  # infinite ones too, as in masks of attention
+        bad = not_finite(np.where(same, np.zeros_like(out), out))
+        if bad is not None:
+            self.check_finite(name, start, stop)
+            raise _too_large(name, out, start + bad)
+
+    def _merge_further_rows(
+        self, recipe: Recipe, name: str, start: int, stop: int, out: Array
+    ) -> None:
+        """Write elements beyond those that all seeds have: rows of the seeds that have them.
+
+        Several seeds that have a row are averaged by their shares at the last common one.
+        """
+        from m2n2lab.checkpoint.kernels import blend  # late, as above
+
+        assert self.vocabulary is not None  # otherwise there are no such elements
+        width = math.prod(self.layout.shapes[name][1:])
+        last = self.offsets[name] + self.sizes[name] - 1
+        (_, _, coef), *_ = recipe.pieces(last, last + 1)
+        for run in self.vocabulary.runs:
+            low, high = run.start * width, (run.start + run.rows) * width
+            low, high = max(low, start), min(high, stop)
+            if low >= high:
+                continue
+            shares = [max(float(coef[seed]), 0.0) for seed, _ in run.owners]
+            if not sum(shares):
+                shares = [1.0] * len(shares)
+            sources = [
+                self.seeds[seed].array(name)[
+                    low + (first - run.start) * width : high + (first - run.start) * width
+                ]
+                for seed, first in run.owners
+            ]
+            used = [k for k, share in enumerate(shares) if share]
+            part = out[low - start : high - start]
+            weights = [shares[k] / sum(shares) for k in used]
+            if not blend([sources[k] for k in used], weights, part):
+                bad = [k for k in used if not_finite(sources[k]) is not None]
+                if bad:
+                    seed = self.seeds[run.owners[bad[0]][0]]
+                    at = low + (not_finite(sources[bad[0]]) or 0)
+                    raise Problems(_not_finite(seed.file(name), name, f"{at:,}"))
+                raise _too_large(name, part, low + (not_finite(part) or 0))
 
     def check_finite(self, name: str, start: int, stop: int) -> None:
         """Check that elements ``start..stop`` of a tensor are finite in all seeds.
@@ -132,15 +303,44 @@ class Plan:
         for seed, source in zip(self.seeds, self.sources(name, start, stop), strict=True):
             at = not_finite(source)
             if at is not None:
-                found.append(
-                    Problem(
-                        file=str(seed.file(name)),
-                        tensor=name,
-                        expected="finite numbers",
-                        found=f"NaN or infinity at element {start + at:,} "
-                        f"({self.layout.locate(self.offsets[name] + start + at)})",
-                        fix="repair this checkpoint or leave it out",
-                    )
-                )
+                where = self._locate(name, start + at)
+                found.append(_not_finite(seed.file(name), name, f"{start + at:,} ({where})"))
         if found:
             raise Problems(*found)
+
+    def _locate(self, name: str, index: int) -> str:
+        """Return an element of a tensor that is merged as text."""
+        if name in self.sizes:
+            return self.layout.locate(self.offsets[name] + index)
+        return Layout({name: self.shape(name)}).locate(index)
+
+
+def _sizes(layout: Layout) -> dict[str, int]:
+    """Return the number of elements of each tensor."""
+    starts, ends = layout.offsets, layout.offsets[1:]
+    return {
+        name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
+    }
+
+
+def _not_finite(file: Path, name: str, where: str) -> Problem:
+    return Problem(
+        file=str(file),
+        tensor=name,
+        expected="finite numbers",
+        found=f"NaN or infinity at element {where}",
+        fix="repair this checkpoint or leave it out",
+    )
+
+
+def _too_large(name: str, result: Array, index: int) -> Problems:
+    dtype = next(name for name, held in DTYPES.items() if held == result.dtype)
+    return Problems(
+        Problem(
+            file="the result",
+            tensor=name,
+            expected=f"numbers within the range of {dtype}",
+            found=f"a larger one at element {index:,}",
+            fix="choose a wider dtype for the output, such as bf16 or fp32",
+        )
+    )

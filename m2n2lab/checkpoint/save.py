@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import output_conflict
+from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
-from m2n2lab.checkpoint.io.folder import STEMS
+from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
     PIECE_ELEMENTS,
@@ -33,15 +33,24 @@ from m2n2lab.checkpoint.io.parallel import (
     no_progress,
     run_in_threads,
 )
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
 from m2n2lab.checkpoint.merge_record import Record, copied_files
 from m2n2lab.checkpoint.model_card import card
+from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.special_tokens import with_token_ids
+from m2n2lab.checkpoint.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import flush, flush_folder
+
+MAX_OPEN_FILES = 64
+"""Files written at the same time: a process may open few, and large models have many."""
+
+STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+"""Metadata of the first seed's files that describe its own weights; all other is kept."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ def save(
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make; it does not exist until it is complete.
+        out: the folder to make, or the file if the first seed is one and its name ends so; it does
+            not exist until it is complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
@@ -80,33 +90,51 @@ def save(
             does not fit its dtype.
     """
     out = Path(out)
-    with _atomic_folder(out) as folder:
+    if problem := wrong_form(plan, out):
+        raise Problems(problem)
+    one_file = is_one_file(out)
+    beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
+    if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
+        raise Problems(*conflicts)
+    with _atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, _open(folder / plan.base.relative(file.path)))
+            (file, folder / (out.name if one_file else _target(plan, file.path)))
             for part in plan.base.parts
             for file in part.files
         ]
-        try:
-            draft = record.text  # as long as the complete one, thanks to its placeholders
-            pieces = [
-                piece for file, handle in files for piece in _lay_out(plan, file, handle, draft)
-            ]
-            run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
-            full = record.complete(plan, hashes.wait())
-            for file, handle in files:
+        draft = record.text  # as long as the complete one, thanks to its placeholders
+        for k in range(0, len(files), MAX_OPEN_FILES):
+            with ExitStack() as opened:
+                pieces = [
+                    piece
+                    for file, path in files[k : k + MAX_OPEN_FILES]
+                    for piece in _lay_out(plan, file, opened.enter_context(_open(path)), draft)
+                ]
+                run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
+        full = record.complete(plan, hashes.wait())
+        for file, path in files:
+            with _open(path) as handle:
                 write_at(handle, _header(plan, file, full.text), 0)
-        finally:
-            for _, handle in files:
-                os.close(handle)
-        (folder / "recipe.json").write_text(full.pretty, encoding="utf-8")
-        (folder / "README.md").write_text(card(plan, recipe, full), encoding="utf-8")
+        recipe_name, card_name = _names_beside(out) if one_file else ("recipe.json", "README.md")
+        (folder / recipe_name).write_text(full.pretty, encoding="utf-8")
+        (folder / card_name).write_text(card(plan, recipe, full), encoding="utf-8")
     return out
 
 
-def _open(path: Path) -> int:
+def _names_beside(out: Path) -> tuple[str, str]:
+    """Return the names of the recipe and the card beside a result that is one file."""
+    return f"{out.stem}.recipe.json", f"{out.stem}.md"
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[int, ...], bool]]:
@@ -115,16 +143,19 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     found = {}
     for name, entry in file.entries.items():
         full = part.full(name)
-        if full in plan.sizes:
-            found[name] = (full, plan.dtypes[full], plan.layout.shapes[full], True)
+        full = plan.base.aliases.get(full, full)
+        if full in plan.merged_sizes:
+            found[name] = (full, plan.dtypes[full], plan.shape(full), True)
         elif full not in plan.base.tied:
-            found[name] = (full, entry.dtype, entry.shape, False)
+            dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
+            found[name] = (full, dtype, entry.shape, False)
     return found
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
     tensors = {name: (dtype, shape) for name, (_, dtype, shape, _) in _contents(plan, file).items()}
-    return make_header(tensors, {"format": file.metadata.get("format", "pt"), "m2n2lab": text})
+    kept = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
+    return make_header(tensors, {"format": "pt", **kept, "m2n2lab": text})
 
 
 def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[_Piece]:
@@ -140,7 +171,7 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
 
 def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
     if not piece.merged:
-        data = plan.base.raw(piece.name)[piece.start : piece.stop]
+        data = _carried(plan, piece.name)[piece.start : piece.stop]
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
@@ -149,6 +180,13 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
+
+
+def _carried(plan: Plan, name: str) -> memoryview:
+    """Return the bytes of a tensor that is copied; position ids are repaired."""
+    if plan.base.has_broken_positions(name):
+        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())
+    return plan.base.raw(name)
 
 
 _thread_memory = threading.local()
@@ -171,30 +209,81 @@ def _scratch(size: int, dtype: Any) -> Array:
 
 def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
-    for source, name in copied_files(plan, record.tokenizer):
-        if name not in known:  # added to the seed since the merge that is rebuilt
+    for source, name, key in copied_files(plan, record.tokenizer):
+        if key not in known:  # added to the seed since the merge that is rebuilt
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.name != target.name and (of := weight_name(source.name)) and of.is_index:
+            _write_json(target, _renamed(plan, read_json(source, Collector())))
+        else:
+            shutil.copyfile(source, target)
+    if plan.base.kind == "diffusers":
+        _write_pipeline(plan, record.tokenizer, folder)
     for part in plan.base.parts:
-        changed = _config(plan, part)
+        if not plan.base.path.is_dir():
+            continue
+        inside = folder / part.folder.relative_to(plan.base.path)
+        changed = with_token_ids(plan, record.tokenizer, _config(plan, part), "config.json")
         if changed != part.config:  # otherwise it was copied
-            _write_json(folder / part.name / "config.json", changed)
-        for stem in STEMS:
-            index = f"{stem}.safetensors.index.json"
-            single = part.files[0].path.name == f"{stem}.safetensors"
-            if (part.folder / index).exists() and not single:
-                _write_json(folder / part.name / index, _index(plan, part))
+            _write_json(inside / "config.json", changed)
+        named = weight_name(part.files[0].path.name)
+        index = index_of(part.folder, named.variant if named else None)
+        if index is not None and (named is None or named.is_shard):
+            _write_json(inside / _name(plan, index), _index(plan, part))
+    _fit_tokens(plan, record.tokenizer, folder)
+
+
+def _fit_tokens(plan: Plan, tokenizer: int, folder: Path) -> None:
+    """Let the settings for generation and the tokenizer name the tokens that the result has."""
+    if plan.base.kind != "transformers":
+        return
+    name = "generation_config.json"
+    own = read_json(folder / name, Collector())
+    if own and (changed := with_token_ids(plan, tokenizer, own, name)) != own:
+        _write_json(folder / name, changed)
+    rows = plan.vocabulary
+    if rows is not None and rows.added and tokenizer == rows.tokenizer:
+        extend(folder, rows.added)
+
+
+def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
+    """Write what a pipeline has and its first seed has not: another index, an encoder of zeros."""
+    pipeline = describe(plan, texts_from)
+    if pipeline is None or not pipeline.rewritten:
+        return
+    original = read_json(plan.base.path / "model_index.json", Collector())
+    _write_json(folder / "model_index.json", pipeline.index(original))
+    if pipeline.null is not None:
+        from m2n2lab.checkpoint.live_pipeline import null_encoder  # late: it imports torch
+
+        for name, component in null_encoder(pipeline, plan.common_dtype).items():
+            component.save_pretrained(folder / name)
+
+
+def _name(plan: Plan, path: Path) -> str:
+    """Return the name that a weight file of the base has in the result."""
+    return path.name if path == plan.base.path else plan.result_name(path.name)
+
+
+def _target(plan: Plan, path: Path) -> Path:
+    """Return where the result has a weight file of the base."""
+    return Path(plan.base.relative(path)).with_name(_name(plan, path))
+
+
+def _renamed(plan: Plan, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the index of shards with the names that they have in the result."""
+    places = {name: plan.result_name(file) for name, file in index["weight_map"].items()}
+    return {**index, "weight_map": places}
 
 
 def _config(plan: Plan, part: Part) -> dict[str, Any]:
     """Return a part's config with the dtype and the size of the vocabulary that the merge has."""
     cut = {
-        plan.base.entry(name).shape[0]: plan.layout.shapes[name][0]
+        plan.base.entry(name).shape[0]: plan.shape(name)[0]
         for file in part.files
         for name in map(part.full, file.entries)
-        if name in plan.sizes and plan.layout.shapes[name] != plan.base.entry(name).shape
+        if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
     dtype = TORCH_NAMES.get(plan.dtype or "")
 
@@ -214,7 +303,7 @@ def _index(plan: Plan, part: Part) -> dict[str, Any]:
     total = 0
     for file in part.files:
         for name, (full, *_) in _contents(plan, file).items():
-            places[name] = file.path.name
+            places[name] = _name(plan, file.path)
             total += plan.bytes(full)
     return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 
@@ -232,8 +321,10 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
+def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
+
+    With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.
 
     Raises:
         InputError: ``out`` is being written already or cannot be written, or the disk is full.
@@ -252,8 +343,13 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         flush_folder(temporary)  # otherwise a power cut could leave the name without the weights
-        os.rename(temporary, out)  # an empty folder of that name is replaced
-        flush(parent)
+        if one_file:
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
+                os.rename(path, parent / path.name)
+        else:
+            os.rename(temporary, out)  # an empty folder of that name is replaced
+        with suppress(OSError):  # after a power cut it is whole or absent in any case
+            flush(parent)
     except OSError as error:
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,19 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from m2n2lab.checkpoint.checks import Vocabulary, preflight
+from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
-from m2n2lab.checkpoint.io.problems import Problems
+from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
+from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
+from m2n2lab.checkpoint.tokenizers import extended_tokenizer
+from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of
 from m2n2lab.core.spaces.slerp import angle, split_point
-from m2n2lab.core.spaces.space import check_stretches
+from m2n2lab.core.spaces.stretches import check_stretches
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -30,6 +38,12 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
+
+UNRELATED_DEGREES = 80.0
+"""Angle from which models pass for unrelated; fine-tuned ones are within a few degrees."""
+
+OPPOSITE_DEGREES = 150.0
+"""Angle from which models cancel each other."""
 
 
 class CheckpointSpace:
@@ -41,38 +55,68 @@ class CheckpointSpace:
         child = space.merge(*space.seeds, split=space.size // 2, mix=0.3)
         space.save(child, "merged/")
 
+    Floating-point buffers, such as BatchNorm statistics, are merged beside the vector, by lerp (see
+    ``m2n2lab.core.spaces.buffers``); integer tensors and constants are the first seed's. What is
+    scored, in eval mode, is what is saved.
+
     Args:
-        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids.
+        seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
         dtype: dtype of results, such as ``"bfloat16"``; the first seed's by default.
-        vocab: for vocabularies of different size, ``"refuse"``, or keep the ``"common"`` rows.
-        tokenizer: number of the seed that provides the tokenizer of saved models; by default the
-            first or, if only common rows are kept, the one with fewest.
+        vocab: for vocabularies that differ, ``"refuse"``, or merge the rows that all seeds have
+            and keep no others (``"common"``), all that any seed has (``"union"``) or those of
+            the ``"first"``.
+        tokenizer: number of the seed that provides the tokenizer of saved models and, of
+            pipelines, the text encoders that are not merged; by default the first or, if
+            vocabularies differ, the one whose tokens the result has.
+        variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
+            keep its names. By default plain files are read, or the only variant's, and saved
+            models have plain names.
+        trust_remote_code: whether code in a pipeline's own repository may be run; otherwise the
+            pipeline is built of the classes of diffusers for its denoiser.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
-        module: the module to write weights into; by default the first seed is loaded with
-            transformers or diffusers when a model is first materialised.
-        progress: called with the number of bytes read since the last call, while seeds are opened.
+        module: the module to write weights into, which also says which tensors are buffers, beyond
+            those of torch's own layers, and which are one under two names; by default the first
+            seed is loaded with transformers or diffusers when a model is first materialised.
+        progress: called with the number of bytes converted or read since the last call, while
+            seeds are opened.
 
     Raises:
         Problems: the checkpoints cannot be merged; all reasons at once.
         InputError: an option is unknown.
     """
 
+    can_mutate = False
+    """Noise on every weight cannot be written as a recipe."""
+
     def __init__(
         self,
-        *seeds: str | Path,
+        *seeds: str | Path | Sequence[str | Path],
         components: Sequence[str] | None = None,
         granularity: Granularity = "model",
         dtype: str | None = None,
-        vocab: Vocabulary = "refuse",
+        vocab: Mode = "refuse",
         tokenizer: int | None = None,
         device: str = "cpu",
         module: Any = None,
+        variant: str | None = None,
+        trust_remote_code: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        found = preflight(seeds, components=components, dtype=dtype, vocab=vocab)
+        listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
+        sources: Any = seeds[0] if listed else seeds
+        found = preflight(
+            sources,
+            components=components,
+            dtype=dtype,
+            vocab=vocab,
+            progress=progress,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+            known=_knowledge(module),
+        )
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
@@ -110,28 +154,49 @@ class CheckpointSpace:
         self.layout = self.plan.layout
         self.size = self.layout.size
         count = len(self.plan.seeds)
-        self.seeds = tuple(Recipe.seed(k, count, self.size) for k in range(count))
+        self.seeds = tuple(
+            Recipe.seed(k, count, self.size, self.plan.buffers.size) for k in range(count)
+        )
         self.device = device_name(device)
-        self._tokenizer = self.plan.smallest if tokenizer is None else tokenizer
+        self._tokenizer = checked_tokenizer(self.plan, tokenizer)
         self.given_module = module is not None
         self._module = module
         self._live: LiveModule | None = None
         self._loading = threading.Lock()
         files = used_files(self.plan, self._tokenizer)
+        if self.plan.base.kind == "transformers":  # refused before any weight is read
+            for name in ("config.json", "generation_config.json"):
+                settings = read_json(self.plan.base.path / name, Collector())
+                with_token_ids(self.plan, self._tokenizer, settings, name)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._kept_gram: Gram | None = None
         if measured:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
 
+    def twin(self) -> CheckpointSpace:
+        """Return a space of the same seeds, which are not read again, with a module of its own.
+
+        Both can be used at once by different threads. A module that was given is shared.
+        """
+        twin = type(self).__new__(type(self))  # a copy would be pickled, and read the seeds again
+        twin.__dict__.update(self.__dict__, _live=None, _loading=threading.Lock())
+        return twin
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(s.path.absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
-        vocab = "refuse" if plan.rows is None else "common"
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
-        found = {"components": components, "dtype": dtype, "vocab": vocab}
+        found = {
+            "components": components,
+            "dtype": dtype,
+            "vocab": plan.vocab,
+            "variant": plan.variant,
+            "trust_remote_code": plan.trust_remote_code,
+            "known": base.used_knowledge,
+        }
         return _opened, (
             type(self),
             sources,
@@ -164,8 +229,11 @@ class CheckpointSpace:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The path of the seed whose tokenizer encodes prompts and decodes answers."""
-        return self.plan.seeds[self._tokenizer].path
+        """The folder of the tokenizer that encodes prompts and decodes answers."""
+        folder, rows = self.plan.seeds[self._tokenizer].path, self.plan.vocabulary
+        if rows is None or not rows.added or self._tokenizer != rows.tokenizer:
+            return folder
+        return extended_tokenizer(folder, rows.added)
 
     def merge(self, a: Recipe, b: Recipe, split: int, mix: float) -> Recipe:
         """Return the split-point SLERP: f_mix before ``split``, f_{1−mix} from it on."""
@@ -187,10 +255,11 @@ class CheckpointSpace:
         """
         check_stretches(edges, len(mixes), self.size)
         ends = np.asarray(edges)
+        buffers = self._blend_buffers([a, b], edges, linear_shares(mixes))
         if self.granularity == "model":
             omega = self.angle(a, b)
             factors = [split_point(omega, mix)[:2] for mix in mixes]
-            return a.combine(b, edges, factors)
+            return a.combine(b, edges, factors).with_buffers(buffers)
         omegas = self.angles(a, b)
         cuts = np.unique(np.concatenate((self._offsets, ends)))
         tensors = np.searchsorted(self._offsets, cuts[:-1], side="right") - 1
@@ -199,15 +268,32 @@ class CheckpointSpace:
             split_point(omegas[t], mixes[e])[:2]
             for t, e in zip(tensors.tolist(), stretch.tolist(), strict=True)
         ]
-        return a.combine(b, cuts, factors)
+        return a.combine(b, cuts, factors).with_buffers(buffers)
 
-    def blend(self, genomes: Sequence[Recipe], edges: Sequence[int], factors: ArrayLike) -> Recipe:
+    def _blend_buffers(
+        self, genomes: Sequence[Recipe], edges: Sequence[int], shares: Floats
+    ) -> Recipe | None:
+        """Return the recipe of a child's buffers with shares (E, K) of genomes (K,)."""
+        found = [genome.buffers for genome in genomes if genome.buffers is not None]
+        if len(found) < len(genomes):
+            return None
+        rows = shares_at(edges, shares, self.plan.places)
+        return Recipe.blend(found, self.plan.buffers.offsets, rows)
+
+    def blend(
+        self,
+        genomes: Sequence[Recipe],
+        edges: Sequence[int],
+        factors: ArrayLike,
+        shares: Floats | None = None,
+    ) -> Recipe:
         """Return Σ_k f_ek · recipe_k on each stretch e.
 
         Args:
             genomes: (K,) recipes.
             edges: (E+1,) non-decreasing indices from 0 to N.
             factors: (E, K).
+            shares: (E, K) of their buffers; by default ``shares_of`` the factors.
 
         Raises:
             InputError: ``edges`` do not run from 0 to N, or there is not one row of factors per
@@ -215,7 +301,9 @@ class CheckpointSpace:
         """
         table = np.asarray(factors, np.float64)
         check_stretches(edges, len(table), self.size)
-        return Recipe.blend(genomes, edges, table)
+        of_buffers = shares_of(table) if shares is None else shares
+        child = Recipe.blend(genomes, edges, table)
+        return child.with_buffers(self._blend_buffers(genomes, edges, of_buffers))
 
     def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
         """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
@@ -245,6 +333,34 @@ class CheckpointSpace:
         """Return the angle of each tensor (T,) in radians, in the layout's order."""
         return [angle(*row) for row in self._products(a, b).T.tolist()]
 
+    def distances(self, a: Recipe, b: Recipe) -> list[float]:
+        """Return ‖B − A‖ / ‖A‖ of each tensor (T,), in the layout's order; ∞ where A is 0."""
+        found = []
+        for aa, bb, ab in self._products(a, b).T.tolist():
+            square = max(aa + bb - 2 * ab, 0.0)
+            found.append(math.sqrt(square / aa) if aa else math.inf if bb else 0.0)
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on merges of the seeds: on their files, and on angles that promise little."""
+        found = list(self.plan.notes)
+        base, *others = self.seeds
+        for seed, recipe in zip(self.plan.seeds[1:], others, strict=True):
+            degrees = math.degrees(self.angle(base, recipe))
+            pair = f"{self.plan.base.id} and {seed.id}"
+            if degrees > OPPOSITE_DEGREES:
+                found.append(
+                    f"The weights of {pair} are opposite (ω = {degrees:.1f}°), so a merge cancels "
+                    f"them: it is near zero."
+                )
+            elif degrees > UNRELATED_DEGREES:
+                found.append(
+                    f"The weights of {pair} are unrelated (ω = {degrees:.1f}°): these models were "
+                    f"hardly fine-tuned from one base, and a merge is seldom of use."
+                )
+        return tuple(found)
+
     def _products(self, a: Recipe, b: Recipe) -> Floats:
         """Return ⟨A,A⟩, ⟨B,B⟩ and ⟨A,B⟩ of each tensor, (3, T)."""
         cuts = np.unique(np.concatenate((a.breaks, b.breaks, self._offsets)))
@@ -261,15 +377,17 @@ class CheckpointSpace:
         """Write a recipe's weights into the live module or pipeline; return that same object.
 
         Raises:
-            InputError: the module cannot be loaded, or lacks tensors of the seeds.
+            InputError: the module cannot be loaded, or lacks tensors of the seeds; or the recipe
+                lacks their buffers.
         """
+        self._check_buffers(genome)
         with self._loading:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
-                module = (
-                    load_module(self.plan, self.device) if self._module is None else self._module
-                )
+                module = self._module
+                if module is None:
+                    module = load_module(self.plan, self.device, self._tokenizer)
                 self._live = LiveModule(self.plan, module)
         return self._live.set_weights(genome)
 
@@ -279,8 +397,8 @@ class CheckpointSpace:
         Raises:
             InputError: ``model`` is no recipe of these seeds.
         """
-        packed = isinstance(model, Mapping) and set(model) == {"breaks", "coef"}
-        recipe = Recipe(**model) if packed else model
+        model = model.genome if isinstance(model, Member) else model
+        recipe = _unpacked(model) if isinstance(model, Mapping) else model
         if not isinstance(recipe, Recipe):
             raise InputError(
                 f"A model in this space must be a Recipe of its seeds, got {type(model).__name__}; "
@@ -291,7 +409,35 @@ class CheckpointSpace:
                 f"A recipe in this space must have {self.size:,} parameters and {len(self.seeds)} "
                 f"seeds, got {recipe.size:,} and {recipe.seeds}; use a recipe of these seeds."
             )
+        self._check_buffers(recipe)
         return recipe
+
+    def _check_buffers(self, recipe: Recipe) -> None:
+        found, expected = recipe.buffers, self.plan.buffers.size
+        if (0 if found is None else found.size) != expected:
+            raise InputError(
+                f"A recipe in this space must have {expected:,} entries of buffers, such as "
+                f"BatchNorm statistics, got {'none' if found is None else f'{found.size:,}'}; use "
+                f"space.seeds and space.merge_stretches, or start a run of version 0.1 anew."
+            )
+
+    def model(self, genome: Recipe, device: str = "cpu") -> Any:
+        """Return a module or pipeline of the caller's own: loaded again, or a copy of the given.
+
+        Raises:
+            InputError: as ``materialise``; or there is no such device.
+        """
+        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+
+        if self._module is None:
+            return LiveModule(
+                self.plan, load_module(self.plan, device, self._tokenizer)
+            ).set_weights(genome)
+        from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
+
+        with self._loading:
+            module = copy.deepcopy(self._module)
+        return LiveModule(self.plan, module.to(checked_device(device))).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -304,7 +450,10 @@ class CheckpointSpace:
 
     def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
         """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse."""
-        return {"breaks": genome.breaks, "coef": genome.coef}
+        packed = {"breaks": genome.breaks, "coef": genome.coef}
+        if genome.buffers is not None:
+            packed |= {f"buffer_{key}": part for key, part in self.pack(genome.buffers).items()}
+        return packed
 
     def save(
         self,
@@ -317,7 +466,8 @@ class CheckpointSpace:
 
         Args:
             model: the member or recipe.
-            path: the folder to make; it must not exist, or be empty.
+            path: the folder to make; it must not exist, or be empty. A name that ends in
+                ``.safetensors`` makes one file, if the first seed is one.
             made: origin of the recipe as a sentence, for the card.
             progress: called with the number of bytes read and written since the last call.
 
@@ -327,6 +477,26 @@ class CheckpointSpace:
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
         save(self.plan, recipe, path, self._hashes, record, progress)
+
+
+def _knowledge(module: Any) -> Known:
+    """Return what the given module, if any, says of the tensors."""
+    if module is None:
+        return NOTHING_KNOWN
+    from m2n2lab.checkpoint.live_module import knowledge  # torch takes a second to import
+
+    return knowledge(module)
+
+
+def _unpacked(packed: Mapping[Any, Any]) -> Recipe | Mapping[Any, Any]:
+    """Return the recipe of packed arrays; other mappings as they are."""
+    names, own = {"breaks", "coef"}, {"buffer_breaks", "buffer_coef"}
+    if set(packed) == names:
+        return Recipe(packed["breaks"], packed["coef"])
+    if set(packed) == names | own:
+        buffers = Recipe(packed["buffer_breaks"], packed["buffer_coef"])
+        return Recipe(packed["breaks"], packed["coef"], buffers)
+    return packed
 
 
 def _opened(

@@ -1,4 +1,4 @@
-"""Commands for checkpoints: ``inspect``, ``merge`` and ``rebuild``."""
+"""Commands for checkpoints: ``inspect``, ``merge``, ``rebuild`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab.utils.errors import InputError, choose, real_number
+from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -39,16 +39,31 @@ Sources = Annotated[
 ]
 Components = Annotated[
     list[str],
-    typer.Option("--component", help="Component of diffusers pipelines to merge; repeatable."),
+    typer.Option(
+        "--component", "--components", help="Component of diffusers pipelines to merge; repeatable."
+    ),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", help="Variant of files to read, such as fp16; the result keeps their names."
+    ),
 ]
 Vocab = Annotated[
     str,
     typer.Option(
-        "--vocab", help="Vocabularies of different sizes: refuse, or common to merge common rows."
+        "--vocab",
+        help="Vocabularies that differ: refuse; common, only the rows that all have; union, those "
+        "that any has; first, those of A.",
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder to create; it must be new or empty.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder to create, new or empty; or a new .safetensors file if A is one.",
+    ),
 ]
 
 
@@ -56,25 +71,41 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = "refuse",
+    variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
     ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", help="Only so many tensors, those that differ most."),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option("--sort", help="Order of tensors: file, difference, angle or parameters."),
+    ] = "file",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the tensors of checkpoints, their cosines, and all reasons why a merge would fail.
+    """List the tensors of checkpoints, how they differ, and all reasons why a merge would fail.
 
-    The exit status is 1 if they cannot be merged.
+    The difference of a tensor is the norm of B - A, as a share of that of A. The exit status is 1
+    if they cannot be merged.
     """
+    if top is not None:
+        whole_number("top", top, 1)
+    choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab))
+    first, found = _check(sources, components or None, _vocab(vocab), variant, as_json)
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
         try:
-            omega = _compare(found.plan, sources[1:], rows, quiet=as_json)
+            omega, notes = _compare(found.plan, sources[1:], rows, quiet=as_json)
+            found = replace(found, notes=notes)
         except Problems as error:  # such as NaN, which only the weights themselves show
             found = replace(found, problems=error.problems)
+    if top is not None or sort != "file":
+        rows = _sorted(rows, sort if sort != "file" else "difference")[:top]
     if as_json:
         typer.echo(json.dumps(_inspection(sources, found, rows, omega), indent=2))
     else:
@@ -84,22 +115,37 @@ def inspect(
 
 
 def _check(
-    sources: list[str], components: list[str] | None, vocab: Any
+    sources: list[str],
+    components: list[str] | None,
+    vocab: Any,
+    variant: str | None,
+    quiet: bool,
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
 
-    if len(sources) > 1:
-        found = preflight(sources, components=components, vocab=vocab)
-        return found.plan.base if found.plan else None, found
     try:
-        return Checkpoint.open(sources[0], components), Preflight((), (), None)
+        with _bars(quiet) as bar:
+            bar.next("opening", 0)
+            if len(sources) > 1:
+                found = preflight(
+                    sources,
+                    components=components,
+                    vocab=vocab,
+                    variant=variant,
+                    progress=bar.advance,
+                )
+                return found.plan.base if found.plan else None, found
+            opened = Checkpoint.open(sources[0], components, bar.advance, variant)
+            return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
 
 
 def _vocab(vocab: str) -> Any:
-    return choose("way to treat vocabularies", vocab, ("refuse", "common"))
+    from m2n2lab.checkpoint.vocabulary import MODES
+
+    return choose("way to treat vocabularies", vocab, MODES)
 
 
 def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
@@ -119,19 +165,38 @@ def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[d
     ]
 
 
+def _sorted(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Return the rows of tensors, the largest first."""
+    key = {"angle": "angle_degrees"}.get(by, by)
+
+    def size(row: dict[str, Any]) -> float:
+        value = row.get(key, 0.0)
+        return max(value.values()) if isinstance(value, dict) else float(value)
+
+    return sorted(rows, key=size, reverse=True)
+
+
 def _compare(
     plan: Plan, names: list[str], rows: list[dict[str, Any]], quiet: bool
-) -> dict[str, float]:
-    """Add each tensor's cosines with the first seed; return the models' angles in degrees."""
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Add to each tensor how it differs from the first seed's.
+
+    Returns:
+        The models' angles in degrees, and remarks.
+    """
     with _open_space(plan, quiet) as (space, _):
         first, *others = space.seeds
         for source, other in zip(names, others, strict=True):
-            for row, omega in zip(rows, space.angles(first, other), strict=True):
+            angles, distances = space.angles(first, other), space.distances(first, other)
+            for row, omega, distance in zip(rows, angles, distances, strict=True):
+                row.setdefault("difference", {})[source] = distance
+                row.setdefault("angle_degrees", {})[source] = math.degrees(omega)
                 row.setdefault("cosine", {})[source] = math.cos(omega)
-        return {
+        found = {
             source: math.degrees(space.angle(first, other))
             for source, other in zip(names, others, strict=True)
         }
+        return found, space.notes
 
 
 def _inspection(
@@ -163,12 +228,22 @@ def _print_inspection(
         for name in ("dtype", "shape", "parameters", "begins at"):
             table.add_column(name, justify="right")
         for source in omega or {}:
+            table.add_column(Text(f"difference from {source}"), justify="right")
+            table.add_column(Text("angle"), justify="right")
             table.add_column(Text(f"cosine with {source}"), justify="right")
         for row in rows:
-            cosines = [f"{value:.4f}" for value in row.get("cosine", {}).values()]
+            compared = [
+                text
+                for source in omega or {}
+                for text in (
+                    f"{row['difference'][source]:.3g}",
+                    f"{row['angle_degrees'][source]:.3g}°",
+                    f"{row['cosine'][source]:.7f}",
+                )
+            ]
             shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
-            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *cosines)
+            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *compared)
         console.print(table)
         total = sum(row["parameters"] for row in rows)
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
@@ -204,12 +279,27 @@ def merge(
     ] = None,
     components: Components = [],  # noqa: B006  # as above
     vocab: Vocab = "refuse",
+    variant: Variant = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
             "--tokenizer", help="Checkpoint whose tokenizer files are copied: A (default) or B."
         ),
     ] = None,
+    text_encoder_from: Annotated[
+        int | None,
+        typer.Option(
+            "--text-encoder-from",
+            help="0 for A, 1 for B: whose tokenizers and unmerged text encoders a pipeline gets.",
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Keep a pipeline's class of its own repository, and its code.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -220,6 +310,7 @@ def merge(
     The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
+    from m2n2lab.checkpoint.special_tokens import checked_tokenizer
 
     if len(sources) != 2:
         raise InputError(
@@ -227,13 +318,31 @@ def merge(
             f"the result."
         )
     mix = real_number("mix", mix, 0.0, 1.0)
-    number = tokenizer and ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    number = None
+    if tokenizer is not None:
+        number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
-    options = {"components": components or None, "dtype": dtype, "vocab": _vocab(vocab)}
-    found = preflight(sources, out=out, **options)
+    if text_encoder_from is not None:
+        if number is not None:
+            raise InputError(
+                "--tokenizer and --text-encoder-from both choose the tokenizer, got both; give one "
+                "of them."
+            )
+        number = int(real_number("text-encoder-from", text_encoder_from, 0, 1))
+    options: dict[str, Any] = {
+        "components": components or None,
+        "dtype": dtype,
+        "vocab": _vocab(vocab),
+        "variant": variant,
+        "trust_remote_code": trust_remote_code,
+    }
+    with _bars(quiet=False) as bar:
+        bar.next("opening", 0)
+        found = preflight(sources, out=out, progress=bar.advance, **options)
     if found.plan is None:
         raise Problems(*found.problems)
     console = Console(stderr=True)
+    checked_tokenizer(found.plan, number)
     at = _split_index(split, found.plan.layout)
     tensor = found.plan.layout.locate(at)
     for note in found.notes:
@@ -253,6 +362,8 @@ def merge(
         description += f" before parameter {at:,} ({tensor}) and {1.0 - mix:g} from it on"
     description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
+        for note in space.notes[len(found.plan.notes) :]:
+            console.print(Text(f"Note: {note}"), soft_wrap=True)
         a, b = space.seeds
         child = space.merge(a, b, at, mix)
         bar.next("merging", found.plan.cost)
@@ -302,8 +413,30 @@ def rebuild(
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Folder, file or hub id with pickled weights.")
+    ],
+    out: Out,
+) -> None:
+    """Convert pickled weights (.bin, .pt, .ckpt) into a folder with safetensors, tensors only.
+
+    Merges do so by themselves, once, in the user's cache.
+    """
+    from m2n2lab.checkpoint.io.hub import from_hub
+    from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
+
+    began = time.perf_counter()
+    place = Path(source) if Path(source).exists() else from_hub(source)
+    with _bars(quiet=False) as bar:
+        bar.next("converting", pickled_bytes(place))
+        convert(place, out, bar.advance)
+    _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
 def _print_done(console: Console, out: Path, seconds: float) -> None:
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    files = [out] if out.is_file() else out.rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
     console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
 
 

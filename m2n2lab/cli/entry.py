@@ -14,7 +14,7 @@ from rich.text import Text
 
 from m2n2lab.cli import checkpoint_commands, run_commands
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
-from m2n2lab.cli.search_options import SearchOptions, with_options
+from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -37,7 +37,7 @@ def _version(
         raise typer.Exit
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @with_options(SearchOptions)
 def evolve(
     search: SearchOptions,
@@ -75,6 +75,7 @@ def evolve(
     torch.set_num_threads(settings.threads)
     with reported(settings.title, last) as report:
         evolver = report.build(settings)
+        report.show_notes(evolver)
         began = time.perf_counter()
         with (
             executor_options.opened() as executor,
@@ -116,7 +117,7 @@ def evolve(
         raise typer.Exit(INTERRUPTED_STATUS)
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 @with_options(SearchOptions)
 def serve(
     search: SearchOptions,
@@ -138,6 +139,10 @@ def serve(
         Path | None,
         typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
     ] = None,
+    keep: Annotated[
+        float,
+        typer.Option("--keep", min=0.0, help="Minutes that the runs of a closed page are kept."),
+    ] = 30.0,
 ) -> None:
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
@@ -148,13 +153,23 @@ def serve(
     # One core is left for the browser, which usually runs on the same machine.
     settings = search.settings(max(default_threads() - 1, 1))
     serve_dashboard(
-        settings, host, port, origin, show, window, shared, store, lambda _: options.make_executor()
+        settings,
+        host,
+        port,
+        origin,
+        show,
+        window,
+        shared,
+        store,
+        lambda _: options.make_executor(),
+        keep,
     )
 
 
 app.command()(checkpoint_commands.inspect)
 app.command()(checkpoint_commands.merge)
 app.command()(checkpoint_commands.rebuild)
+app.command()(checkpoint_commands.convert)
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)

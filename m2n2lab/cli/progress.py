@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +18,9 @@ from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.utils.interrupts import Latch, interrupt_latch
 from m2n2lab.utils.text import percent
 from m2n2lab.utils.version import __version__
+from m2n2lab.viz.progress_bar import REFRESH_SECONDS, status_text, terminal_bars
 
 if TYPE_CHECKING:
-    from rich.progress import Task as Bar
     from rich.progress import TaskID
 
     from m2n2lab.config.settings import Settings
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C, as in shells."""
-
-REFRESH_SECONDS = 0.1
-"""Shortest time between two updates of the progress line."""
-
-
-class _Rate(ProgressColumn):
-    """Steps per second, or seconds per step if that is more than one."""
-
-    def render(self, bar: Bar) -> Text:
-        speed = bar.speed or 0.0
-        text = f"{1 / speed:.1f} s a step" if 0.0 < speed < 1.0 else f"{speed:,.0f} steps/s"
-        return Text(text, style="progress.data.speed")
 
 
 @dataclass
@@ -72,11 +61,27 @@ class Report:
         task = build_task(settings)
         unwatch = task.watch(Watch(self._show_evaluation, lambda: self.interrupt.pressed))
         try:
-            return build_evolver(settings, task)
+            return build_evolver(settings, task, progress=self._show_bytes())
         except Halted:
             raise KeyboardInterrupt from None
         finally:
             unwatch()
+
+    def show_notes(self, evolver: Evolver) -> None:
+        """Print remarks on the merge of checkpoints, such as on their tokenizers."""
+        for note in getattr(evolver.space, "notes", ()):
+            self.progress.console.print(Text(f"Note: {note}"), soft_wrap=True)
+
+    def _show_bytes(self) -> Callable[[int], None]:
+        """Return a function that shows how many bytes of the seeds were converted or read."""
+        total = 0
+
+        def show(done: int) -> None:
+            nonlocal total
+            total += done
+            self.progress.update(self.bar, status=f"opening the seeds: {decimal(total)}")
+
+        return show
 
     def run(self, evolver: Evolver, last: int, executor: Executor | None = None) -> bool:
         """Run up to step ``last``; return whether Ctrl-C ended it early."""
@@ -110,10 +115,7 @@ class Report:
         self.progress.update(self.bar, status=f"{self.status} {evaluation.words}".strip())
 
     def _show_step(self, evolver: Evolver, accepted: int) -> None:
-        self.status = (
-            f"best {percent(evolver.best.score)} train, {percent(evolver.test)} test, "
-            f"{percent(accepted / max(len(evolver.records), 1))} accepted"
-        )
+        self.status = status_text(evolver, accepted)
         if evolver.rejection is not None:
             self.status += f", {percent(_saved(evolver))} of scores saved"
         self.progress.update(self.bar, completed=evolver.generation, status=self.status)
@@ -122,18 +124,10 @@ class Report:
 @contextmanager
 def reported(title: str, last: int) -> Iterator[Report]:
     """Show a progress line in the terminal for a search that runs up to step ``last``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )
     console = Console(stderr=True)
     with (
         interrupt_latch(override=True) as interrupt,
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        terminal_bars(console, hidden=not console.is_terminal) as progress,
     ):
         yield Report(progress, progress.add_task(title, total=last, status=""), interrupt)
 

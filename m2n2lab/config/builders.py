@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from m2n2lab.config.names import IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
+from m2n2lab.config.names import DEFAULT_VOCAB, IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
+from m2n2lab.utils.loading import report_loading
+from m2n2lab.utils.progress import Progress, Watch
 
 if TYPE_CHECKING:
+    from m2n2lab.checkpoint.io.parallel import Progress as ShowBytes
     from m2n2lab.config.settings import Settings
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
@@ -33,10 +39,10 @@ class Call(NamedTuple):
         arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
         return f"lab.{self.name}({', '.join(arguments)})"
 
-    def make(self) -> Any:
-        """Make the call and return its result."""
+    def make(self, **more: Any) -> Any:
+        """Make the call, with further arguments that are not part of it; return its result."""
         module, _, function = f"m2n2lab.{self.name}".rpartition(".")
-        return getattr(importlib.import_module(module), function)(*self.args, **self.kwargs)
+        return getattr(importlib.import_module(module), function)(*self.args, **self.kwargs, **more)
 
 
 def task_calls(settings: Settings) -> list[Call]:
@@ -45,8 +51,9 @@ def task_calls(settings: Settings) -> list[Call]:
     if settings.task in IMAGE_TASKS:
         scorer = {} if settings.scorer is None else {"scorer": settings.scorer}
         if settings.data is None:
-            return [Call("zoo.shapes", {**limit, **scorer})]
-        return [Call("tasks.text2image", {"data": str(settings.data), **limit, **scorer})]
+            return [Call("zoo.shapes", {**limit, **scorer, **settings.drawing})]
+        given = {"data": str(settings.data), **limit, **scorer, **settings.drawing}
+        return [Call("tasks.text2image", given)]
     if settings.task not in LANGUAGE_TASKS:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
         data = {} if settings.data is None else {"folder": str(settings.data)}
@@ -87,8 +94,17 @@ def _space_call(settings: Settings) -> Call:
             return Call("zoo.image_specialists", device)
     elif not settings.models:
         return Call("zoo.language_pair", device)
-    components = {"components": settings.components} if settings.components else {}
-    return Call("CheckpointSpace", {**components, **device}, settings.models)
+    vocab = None if settings.task in IMAGE_TASKS else settings.vocab or DEFAULT_VOCAB
+    given = {
+        "components": settings.components or None,
+        "dtype": settings.dtype,
+        "variant": settings.variant,
+        "tokenizer": settings.text_encoder_from,
+        "trust_remote_code": settings.trust_remote_code or None,
+        "vocab": vocab,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    return Call("CheckpointSpace", {**options, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:
@@ -99,10 +115,18 @@ def seeds_code(settings: Settings) -> str:
     return str(_space_call(settings))
 
 
-def build_seeds(settings: Settings, task: Any) -> Any:
-    """Return the seeds of a search on ``task``, or a space with them."""
+def build_seeds(settings: Settings, task: Any, progress: ShowBytes | None = None) -> Any:
+    """Return the seeds of a search on ``task``, or a space with them.
+
+    Args:
+        settings: the search.
+        task: its task.
+        progress: called with the number of bytes of checkpoints converted or read since the last
+            call.
+    """
     if settings.task not in NETWORK_TASKS:
-        return _space_call(settings).make()
+        reports = progress is not None and bool(settings.models)
+        return _space_call(settings).make(**({"progress": progress} if reports else {}))
     if not settings.pretrained:
         return task.random_seeds(rng=settings.seed)
     space = task.space(task.trained_seeds(rng=settings.seed))
@@ -115,25 +139,69 @@ def build_seeds(settings: Settings, task: Any) -> Any:
 def method_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the method, with defaults for such a search."""
     if settings.checkpoints:
-        return {**CHECKPOINT_OPTIONS, **settings.options}
+        return {**_small_archive(settings.method), **settings.options}
     return {"mutation": settings.default_mutation, **settings.options}
 
 
-def build_evolver(settings: Settings, task: Task | None = None) -> Evolver:
+def _small_archive(method: str) -> dict[str, Any]:
+    """Return ``CHECKPOINT_OPTIONS``, unless the method has an archive of a size of its own."""
+    from m2n2lab.core.methods.registry import default_options
+
+    own = default_options(method)["archive_size"] != default_options("m2n2")["archive_size"]
+    return {} if own else CHECKPOINT_OPTIONS
+
+
+def used_options(settings: Settings) -> dict[str, Any]:
+    """Return the values of all options of a search, as far as the method names a default."""
+    from m2n2lab.core.methods.registry import METHODS, default_options
+
+    fixed = METHODS[settings.method].options
+    return {**default_options(settings.method), **method_options(settings), **fixed}
+
+
+def build_evolver(
+    settings: Settings,
+    task: Task | None = None,
+    seeds: Any = None,
+    progress: ShowBytes | None = None,
+) -> Evolver:
     """Return the evolver of a search.
 
     Args:
         settings: the search.
         task: a task from ``build_task``; searches can share it.
+        seeds: seeds from ``build_seeds``, which no other search uses.
+        progress: as for ``build_seeds``.
 
     Raises:
         InputError: the task, the seeds or the options of the method cannot be used.
     """
     from m2n2lab.core.methods.registry import make_evolver  # late, because it imports torch
 
+    report_loading("reading the data")
     task = task or build_task(settings)
-    seeds = build_seeds(settings, task)
-    return make_evolver(settings.method, task, seeds, rng=settings.seed, **method_options(settings))
+    if seeds is None:
+        report_loading("reading the models" if settings.checkpoints else "making the networks")
+        seeds = build_seeds(settings, task, progress)
+    with _reported(task):
+        options = method_options(settings)
+        return make_evolver(settings.method, task, seeds, rng=settings.seed, **options)
+
+
+@contextmanager
+def _reported(task: Task) -> Iterator[None]:
+    """Report how far the models that a search starts from have been scored."""
+    mine = threading.get_ident()
+
+    def report(progress: Progress) -> None:
+        if threading.get_ident() == mine:  # a task may be shared
+            report_loading(f"scoring the models, {progress.words}")
+
+    end = task.watch(Watch(report))
+    try:
+        yield
+    finally:
+        end()
 
 
 def code_of(settings: Settings, steps: int) -> str:

@@ -20,6 +20,15 @@ TASKS = (*NETWORK_TASKS, *CHECKPOINT_TASKS)
 PROMPT_STYLES = ("plain", "alpaca", "chat")
 """Prompt styles of language models; ``plain`` is ReAct in the shop."""
 
+DTYPE_NAMES = ("bf16", "fp16", "fp32", "bfloat16", "float16", "float32")
+"""Dtypes of merged weights."""
+
+VOCABULARIES = ("refuse", "common", "union", "first")
+"""What to do with language models whose vocabularies differ."""
+
+DEFAULT_VOCAB = "union"
+"""What a search does with them: nothing that any model knows is lost."""
+
 LINK_OPTIONS = ("archive_size", "alpha", "mutation")
 """Options of a method that a link may set."""
 

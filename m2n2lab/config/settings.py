@@ -10,6 +10,7 @@ from typing import Any
 
 from m2n2lab.config.names import (
     CHECKPOINT_TASKS,
+    DTYPE_NAMES,
     IMAGE_LIBRARIES,
     IMAGE_TASKS,
     LANGUAGE_LIBRARIES,
@@ -19,6 +20,7 @@ from m2n2lab.config.names import (
     NETWORK_TASKS,
     PROMPT_STYLES,
     TASKS,
+    VOCABULARIES,
 )
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.processors import default_threads
@@ -63,10 +65,24 @@ class Settings:
             and the problems or captions that they were made for.
         limit: number of data points of each task whose models are checkpoints.
         style: prompt style of language models (see ``names.PROMPT_STYLES``).
+        vocab: what to do with language models whose vocabularies differ, one of ``VOCABULARIES``;
+            by default ``"union"``.
         components: components of image pipelines that are merged; by default the denoiser and the
             text encoders. All others are copied from the first model.
         scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
         label: a title that replaces the one made from the settings.
+        dtype: dtype of merged weights and of the model that is scored, such as ``"bf16"``; that of
+            the first model by default.
+        variant: variant of the files to read where a model has it, such as ``"fp16"``.
+        text_encoder_from: number of the model that provides tokenizers, and text encoders that are
+            not merged.
+        trust_remote_code: whether the code of a pipeline's own repository may be run.
+        size: pixels along a side of a picture; the pipeline's own size by default, as with the
+            next two.
+        steps_per_picture: denoising steps.
+        guidance: scale of classifier-free guidance.
+        negative: a text that pictures are guided away from.
+        batch: pictures drawn together.
     """
 
     task: str = "digits"
@@ -81,9 +97,19 @@ class Settings:
     models: tuple[str, ...] = ()
     limit: int | None = None
     style: str | None = None
+    vocab: str | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
     label: str = ""
+    dtype: str | None = None
+    variant: str | None = None
+    text_encoder_from: int | None = None
+    trust_remote_code: bool = False
+    size: int | None = None
+    steps_per_picture: int | None = None
+    guidance: float | None = None
+    negative: str | None = None
+    batch: int | None = None
 
     @property
     def checkpoints(self) -> bool:
@@ -107,6 +133,18 @@ class Settings:
             default = "the zoo's pair" if self.task in LANGUAGE_TASKS else "the zoo's specialists"
             return f"{len(self.models)} models" if self.models else default
         return "pre-trained" if self.pretrained else "from scratch"
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Options of drawing that are given, by their names in ``Text2Image``."""
+        options = {
+            "size": self.size,
+            "steps": self.steps_per_picture,
+            "guidance": self.guidance,
+            "negative": self.negative,
+            "batch": self.batch,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     @property
     def title(self) -> str:
@@ -157,6 +195,15 @@ class Settings:
                 limit=self.limit if models else None,
                 components=(),
                 scorer=None,
+                dtype=self.dtype if models else None,
+                variant=self.variant if models else None,
+                text_encoder_from=None,
+                trust_remote_code=False,
+                size=None,
+                steps_per_picture=None,
+                guidance=None,
+                negative=None,
+                batch=None,
             )
         changed = replace(
             kept,
@@ -167,6 +214,7 @@ class Settings:
             and given.get("pretrained", "1" if self.pretrained else "0") == "1",
             options=options,
             style=kept.style if kept.models else None,
+            vocab=kept.vocab if kept.models else None,
             label="",
         )
         changed.check()
@@ -221,6 +269,7 @@ class Settings:
 
         choose("task", self.task, TASKS)
         choose("method", self.method, METHODS)
+        self._check_operators()
         whole_number("seed", self.seed, 0)
         whole_number("threads", self.threads, 1)
         readers = ("mnist", "gsm8k", "gsm8k+webshop", *IMAGE_TASKS)
@@ -231,6 +280,8 @@ class Settings:
             )
         if self.style is not None:
             choose("prompt style", self.style, PROMPT_STYLES)
+        if self.vocab is not None:
+            choose("way to treat vocabularies", self.vocab, VOCABULARIES)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
         if not self.draws and (self.components or self.scorer is not None):
@@ -238,10 +289,40 @@ class Settings:
                 f"Components and a scorer are only used by image tasks, got {self.task!r}; leave "
                 f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
+        if not self.draws and (self.text_encoder_from is not None or self.trust_remote_code):
+            raise InputError(
+                f"text_encoder_from and trust_remote_code are only used by image tasks, got "
+                f"{self.task!r}; leave them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.draws and self.drawing:
+            raise InputError(
+                f"{', '.join(self.drawing)} are only used by image tasks, got {self.task!r}; leave "
+                f"them out or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if not self.models and (
+            self.dtype
+            or self.variant
+            or self.text_encoder_from is not None
+            or self.trust_remote_code
+        ):
+            raise InputError(
+                "dtype, variant, text_encoder_from and trust_remote_code are only used with models "
+                "of your own, got none; name them with --seeds, or leave these options out."
+            )
+        if self.dtype is not None:
+            choose("dtype", self.dtype, DTYPE_NAMES)
+        if self.text_encoder_from is not None:
+            last = len(self.models) - 1
+            real_number("text_encoder_from", self.text_encoder_from, 0, last)
         if self.task not in LANGUAGE_TASKS and self.style is not None:
             raise InputError(
                 f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "
                 f"or choose one of {', '.join(LANGUAGE_TASKS)}."
+            )
+        if self.task not in LANGUAGE_TASKS and self.vocab is not None:
+            raise InputError(
+                f"A way to treat vocabularies is only used by language tasks, got {self.task!r}; "
+                f"leave it out or choose one of {', '.join(LANGUAGE_TASKS)}."
             )
         if self.checkpoints:
             self._check_checkpoints()
@@ -250,6 +331,18 @@ class Settings:
                 f"Models and a limit are only used by tasks on checkpoints, got {self.task!r}; "
                 f"leave them out or choose one of {', '.join(CHECKPOINT_TASKS)}."
             )
+
+    def _check_operators(self) -> None:
+        """Check the operators among the options, as far as they are known by name.
+
+        Raises:
+            InputError: one is unknown, or has no such parameter.
+        """
+        from m2n2lab.core.operators import KINDS
+
+        for name, kind in KINDS.items():
+            if isinstance(value := self.options.get(name), str):
+                kind.of(value)
 
     def _check_checkpoints(self) -> None:
         """Check the settings of a search over checkpoints.
@@ -268,8 +361,9 @@ class Settings:
                 f"A merge needs at least two models, got only {self.models[0]!r}; give another one "
                 f"of the same architecture."
             )
-        if not self.models and (self.data or self.style or self.components):
+        if not self.models and (self.data or self.style or self.components or self.vocab):
             raise InputError(
-                "Data, a prompt style and components cannot be used with the zoo's models, which "
-                "only know their own problems and prompts; give seeds of your own with them."
+                "Data, a prompt style, a way to treat vocabularies and components cannot be used "
+                "with the zoo's models, which only know their own problems and prompts; give seeds "
+                "of your own with them."
             )

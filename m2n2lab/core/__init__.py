@@ -17,11 +17,17 @@ fitness_k = Σ_j c_j s_kj / z_j^α
 mutation: N(0, σ²) added to a child    ``spaces.space.DenseSpace.mutate``
 §3, one step of the loop               ``evolver.Evolver.ask``, ``evaluate``, ``tell``; ``step``
 coverage, entropy (figures)            ``population.Population.coverage``, ``entropy``
+§4, warm-up: seeds merge at random     ``evolver.Evolver``, its ``warmup``
+§4, chromosomes: attention layers      ``operators.parts.Parts``
+merged apart
+§4, capacity of image tasks            ``operators.competition.Range``
 §4, baselines and ablations            ``methods.registry.METHODS``, one algorithm a file
+any part of it exchanged               ``operators``: crossover, mate, competition, …
 =====================================  ========================================================
 
 ``early_rejection`` stops scoring a child once its rejection is certain, with the same outcome;
-``task`` scores models; ``history`` and ``observers`` record and report the search.
+``task`` scores models; ``history`` and ``observers`` record and report the search;
+``spaces.buffers`` merges what torch modules have beside weights, such as BatchNorm statistics.
 
 Glossary, in the order of one merge:
 
@@ -30,6 +36,9 @@ Glossary, in the order of one merge:
 - **genome**: the space's representation of a model: a vector, or a *recipe* (the seeds'
   coefficients along the vector). It is opaque outside the space.
 - **task**: data points, and how a model scores on them.
+- **operator**: an exchangeable part of the method: crossover, mate choice, competition,
+  replacement, mutation.
+- **group**: tensors that are merged as a vector of their own, with an angle, a split and a mix.
 - **member**: a model in the archive, with an id that is never reused.
 - **proposal**: a child that could be made: ids of its parents, split, mix, seed of its mutation.
 - **child**: the model of a proposal, or an external model submitted without one.

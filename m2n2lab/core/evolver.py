@@ -8,17 +8,31 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.core.archive import Archive, Capacity
+from m2n2lab.core.arguments import (
+    checked_executor,
+    checked_proposal,
+    checked_space,
+    checked_task,
+    drawn_seed,
+    known_scores,
+)
 from m2n2lab.core.early_rejection import Rejection
-from m2n2lab.core.extensions import RecordSearch, ResumeSearch, SearchPlots, extension
+from m2n2lab.core.extensions import (
+    RecordSearch,
+    ResumeSearch,
+    SearchPlots,
+    ShowProgress,
+    extension,
+)
 from m2n2lab.core.history import History
 from m2n2lab.core.observers import Observer, Observers
 from m2n2lab.core.operators.competition import Competition
@@ -39,7 +53,16 @@ from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.scores import as_scores
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
-from m2n2lab.utils.errors import InputError, exception_classes, real_number, whole_number
+from m2n2lab.utils.errors import (
+    InputError,
+    checked_flag,
+    checked_function,
+    described,
+    exception_classes,
+    file_path,
+    real_number,
+    whole_number,
+)
 from m2n2lab.utils.fair_locks import FairLock, in_turn
 from m2n2lab.utils.progress import Halted
 
@@ -135,11 +158,14 @@ class Evolver:
         include: patterns of the tensors that are merged; all by default.
         exclude: patterns of tensors that stay as they are in parent A.
         freeze: patterns of tensors that stay as they are in the first seed.
-        rng: seed of all random numbers.
+        rng: seed of all random numbers; ``None`` for another one each time, or a NumPy
+            ``Generator``, from which one is drawn. The seed is ``options["rng"]``, and recorded.
         chunk: number of data points scored at a time, until it is certain that the child is
             rejected; the results are the same. All at once by default.
         known: (K, D) scores of the seeds, if known; evaluated otherwise.
         method: name of the method, if not that of the class.
+        device: where modules or vectors are scored, ``"cpu"`` or ``"cuda"``, if the seeds are no
+            space; that of the task by default.
 
     Attributes:
         records: the history, a row of numbers per step.
@@ -175,7 +201,7 @@ class Evolver:
         split_point: bool = True,
         attraction: bool = True,
         mutation: float | str | Mapping[str, Any] | Mutation = 0.0,
-        rng: int = 0,
+        rng: int | np.random.Generator | None = 0,
         chunk: int | None = None,
         known: ArrayLike | None = None,
         method: str | None = None,
@@ -187,14 +213,16 @@ class Evolver:
         include: Patterns = (),
         exclude: Patterns = (),
         freeze: Patterns = (),
+        device: str | None = None,
     ) -> None:
+        task = checked_task(task, seeds)
         if method is not None:
             self.method = method
         self.turn = FairLock()
         self.records = History()
         self._observers = Observers()
         self.task = task
-        self.space: Space = seeds if isinstance(seeds, Space) else task.space(seeds)
+        self.space: Space = checked_space(task, seeds, device)
         task.check_space(self.space)
         given = {
             "crossover": crossover not in (True, False),
@@ -220,6 +248,8 @@ class Evolver:
             if isinstance(mutation, (str, Mapping, Mutation))
             else real_number("mutation", mutation, 0.0)
         )
+        if not getattr(self.space, "can_mutate", True):
+            self._check_without_mutation(mutation)
         if not self.crossover and self.mutation == 0.0:
             raise InputError(
                 "Without crossover and mutation every child would be a copy of its parent, got "
@@ -243,12 +273,14 @@ class Evolver:
             )
         capacity = capacity or ("max" if task.graded else None)
         self.archive = self._new_archive(archive_size, alpha, capacity)
+        self.archive.space = self.space
         if chunk is not None:
             self._check_can_reject_early(chunk)
         self.rejection = (
             None if chunk is None else Rejection(self.archive, task, chunk, self.space.size)
         )
-        self.rng = np.random.default_rng(whole_number("rng", rng, 0))
+        seed = drawn_seed(rng)
+        self.rng = np.random.default_rng(seed)
         self.options: dict[str, Any] = {
             "archive_size": archive_size,
             "alpha": alpha,
@@ -257,7 +289,7 @@ class Evolver:
             "split_point": split_point,
             "attraction": attraction,
             "mutation": self.mutation,
-            "rng": rng,
+            "rng": seed,
             "chunk": chunk,
         }
         self._add_options(groups, include, exclude, freeze)
@@ -271,15 +303,35 @@ class Evolver:
         self._tested: tuple[int, float] | None = None  # the best member and its held-out score
         self._recorded_best: int | None = None  # the last best member in ``records``
         self._graded_is_known = task.graded or capacity is not None
+        known = known_scores(known, len(self.space.seeds), task.points)
         self._founders = tuple(
             Member(id, 0, (), genome, float("nan")) for id, genome in enumerate(self.space.seeds)
         )
         for k, genome in enumerate(self.space.seeds):
-            scores = as_scores(self._score(genome) if known is None else np.asarray(known)[k])
+            scores = as_scores(self._score(genome) if known is None else known[k])
             verdict = self.archive.judge(scores)
             self._check_declared(scores)
             self.archive.admit(self._new_id(), genome, verdict, born=0, parents=())
         self._record_best()
+
+    def _check_without_mutation(self, mutation: object) -> None:
+        """Check that nothing needs mutation, which the space does not have.
+
+        Raises:
+            InputError: something does.
+        """
+        kind = type(self.space).__name__
+        if not self.crossover:
+            raise InputError(
+                f"Method {self.method!r} makes children by mutation alone, which a {kind} does not "
+                f"have; choose a method with crossover, or a DenseSpace for models small enough "
+                f"to be kept whole."
+            )
+        if self.mutation:
+            raise InputError(
+                f"mutation must be 0 for checkpoints, got {mutation}; use mutation=0, or a "
+                f"DenseSpace for models small enough to be kept whole."
+            )
 
     def _check_operators(self, given: Sequence[str]) -> None:
         """Check that the method takes the operators that are given.
@@ -376,27 +428,61 @@ class Evolver:
 
     # -- one step, in three parts --------------------------------------------------------------
 
+    @overload
     @in_turn
     def ask(
         self,
+        n: None = None,
+        *,
         parents: tuple[int, int | None] | None = None,
         split: int | None = None,
         mix: float | None = None,
-    ) -> Proposal:
-        """Return a proposal: given values are kept, the others are drawn.
+    ) -> Proposal: ...
+
+    @overload
+    @in_turn
+    def ask(
+        self,
+        n: int,
+        *,
+        parents: tuple[int, int | None] | None = None,
+        split: int | None = None,
+        mix: float | None = None,
+    ) -> list[Proposal]: ...
+
+    @in_turn
+    def ask(
+        self,
+        n: int | None = None,
+        *,
+        parents: tuple[int, int | None] | None = None,
+        split: int | None = None,
+        mix: float | None = None,
+    ) -> Proposal | list[Proposal]:
+        """Return a proposal, or a list of n: given values are kept, the others are drawn.
 
         Any number of proposals can be asked for before they are told, in any order. The same random
         numbers are consumed whatever is given, so that a choice by hand does not change later draws
         (but for CMA-ES, whose solutions are drawn from the same stream).
 
         Args:
+            n: number of proposals, as a list; a single one, and no list, by default.
             parents: ids of A and B; ``(4190, None)`` draws a mate for 4190.
             split: index in [0, N] of the flat vector at which the shares of A and B are exchanged.
             mix: w in [0, 1], the share of B before the split.
 
         Raises:
-            InputError: a parent is not in the archive, or the split or mix is out of bounds.
+            InputError: n is no number, a parent is not in the archive, or the split or mix is out
+                of bounds.
         """
+        if isinstance(n, (tuple, list)):
+            raise InputError(
+                f"n must be a number of proposals, got {n!r}; give parents as "
+                f"ask(parents=({', '.join(map(str, n))}))."
+            )
+        if n is not None:
+            count = whole_number("n in ask(n)", n, 1)
+            return [self.ask(parents=parents, split=split, mix=mix) for _ in range(count)]
         drawn_by_method = parents is None and split is None and mix is None
         again = self._put_back.popleft() if drawn_by_method and self._put_back else None
         if again is not None and again.before == self.rng.bit_generator.state:
@@ -420,6 +506,7 @@ class Evolver:
     @in_turn
     def put_back(self, proposal: Proposal) -> None:
         """Let a later ``ask`` without choices by hand return this proposal, which was not told."""
+        proposal = checked_proposal(proposal)
         self._untold[proposal.seed] = self._untold.pop(proposal.seed, ())
         self._put_back.append(PutBack(proposal))
 
@@ -473,6 +560,7 @@ class Evolver:
             InputError: a parent is not in the archive, the split lies outside [0, N] or the mix
                 outside [0, 1].
         """
+        proposal = checked_proposal(proposal)
         return self._checked(proposal, self._parents(proposal))
 
     def _checked(self, proposal: Proposal, parents: tuple[Member, ...]) -> tuple[Member, ...]:
@@ -509,6 +597,7 @@ class Evolver:
 
         Its parents are members, or were when it was asked for; else it raises as ``check``.
         """
+        proposal = checked_proposal(proposal)
         if self._bred is not None and self._bred[0] == proposal:
             return self._bred[1]
         genome = self._make(proposal)
@@ -592,7 +681,7 @@ class Evolver:
 
         Args:
             child: a proposal, or an external model that was never proposed (a vector, a torch
-                module).
+                module or its state dict, a member of this or another search).
             scores: (D,) its scores; evaluated by default.
             genome: the result of ``breed``; made by default.
 
@@ -608,7 +697,8 @@ class Evolver:
                 f"({proposal}); ask for another, or edit it."
             )
         if genome is None:
-            genome = self.space.genome(child) if proposal is None else self.breed(proposal)
+            model = child.genome if isinstance(child, Member) else child
+            genome = self.space.genome(model) if proposal is None else self.breed(proposal)
         if not isinstance(scores, Partial):
             scores = as_scores(self._score(genome) if scores is None else scores)
         before = self.archive.standing
@@ -712,6 +802,7 @@ class Evolver:
         store: str | Path | None = None,
         catch: type[Exception] | tuple[type[Exception], ...] = (),
         retries: int = 0,
+        progress: bool = False,
     ) -> Evolver:
         """Take up to ``steps`` steps, stopping after one for which ``until`` is true.
 
@@ -727,14 +818,23 @@ class Evolver:
             catch: exceptions at which the child is skipped instead, which is logged and counts as
                 one of the steps.
             retries: number of times that a child is tried again first, whatever was raised.
+            progress: show a progress bar, in a terminal or a notebook.
 
         Raises:
             InputError: ``steps`` is negative, or the store cannot be written; as the executor.
         """
         count = whole_number("steps", steps, 0)
         caught, retries = exception_classes("catch", catch), whole_number("retries", retries, 0)
-        recorder: RecordSearch | None = None if store is None else extension("recorder")
-        with nullcontext() if store is None or recorder is None else recorder(self, store):
+        executor = checked_executor(executor)
+        if until is not None:
+            checked_function("until", until, "a generation")
+        with ExitStack() as during:
+            if store is not None:
+                recorder: RecordSearch = extension("recorder")
+                during.enter_context(recorder(self, file_path("store", store)))
+            if checked_flag("progress", progress):
+                show: ShowProgress = extension("progress")
+                during.enter_context(show(self, count))
             if executor is not None:
                 # Only where they are asked for: executors of one's own need not know them.
                 more: dict[str, Any] = {"catch": caught, "retries": retries}
@@ -768,7 +868,13 @@ class Evolver:
                 search and the other observers go on.
             undo: called when the last step is taken back.
             strict: let ``tell`` raise the observer's error; the step is complete all the same.
+
+        Raises:
+            InputError: a function cannot be called.
         """
+        checked_function("observer", observer, "a generation")
+        if undo is not None:
+            checked_function("undo", undo, "no arguments")
         return self._observers.subscribe(observer, undo, strict)
 
     @property
@@ -850,8 +956,13 @@ class Evolver:
         """Continue exactly, bit for bit, from a state of the same method, task and options.
 
         Raises:
-            InputError: the state is from another method or has another shape.
+            InputError: the state is from another method or has another shape, or is none.
         """
+        if not isinstance(state, Mapping) or not {"method", "step", "archive"} <= state.keys():
+            raise InputError(
+                f"A state must come from state_dict() of an evolver, got {described(state)}; "
+                f"weights of a model are submitted with tell(model)."
+            )
         if state["method"] != self.method:
             raise InputError(
                 f"The state must be of method {self.method!r}, got {state['method']!r}; load it "

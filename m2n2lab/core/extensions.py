@@ -1,8 +1,8 @@
 """Extension slots: names in core for objects that packages above it provide.
 
-``evolver.plot``, ``evolver.run(store=…)``, ``Evolver.resume`` and ``_repr_html_`` need drawings and
-stores, which are built on core. Core names a slot for each; ``m2n2lab/__init__.py``, which Python
-runs before any module of the package, in worker processes too, fills them once.
+``evolver.plot``, ``evolver.run(store=…, progress=…)``, ``Evolver.resume`` and ``_repr_html_`` need
+drawings and stores, which are built on core. Core names a slot for each; ``m2n2lab/__init__.py``,
+which Python runs before any module of the package, in worker processes too, fills them once.
 """
 
 from __future__ import annotations
@@ -63,6 +63,13 @@ class RecordSearch(Protocol):
 
     def __call__(self, evolver: Any, path: str | Path) -> AbstractContextManager[Any]:
         """Begin to record."""
+
+
+class ShowProgress(Protocol):
+    """Slot ``progress``: shows a progress bar of a search during a ``with`` block."""
+
+    def __call__(self, evolver: Any, steps: int) -> AbstractContextManager[Any]:
+        """Begin to show it."""
 
 
 class ResumeSearch(Protocol):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.core.records import Standing
 from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.errors import InputError
 
 MAX_DOT_LENGTH = 8192
 """Longest dot product that is left to BLAS: from 10,000 numbers on it uses threads of its own,
@@ -31,9 +34,24 @@ def weighted_sums(scores: Floats, weights: Floats) -> Floats:
     return sums
 
 
+class ModelMaker(Protocol):
+    """A space, as far as its members need it; ``model`` is optional."""
+
+    def materialise(self, genome: Any) -> Any:
+        """Return the model that a task scores; valid until the next call."""
+
+    def save(self, model: Any, path: str | Path) -> None:
+        """Write the model of a member to a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One model of the archive.
+
+    ::
+
+        net = evolver.best.model()            # a module, or a tensor of weights, of your own
+        evolver.best.save("best.safetensors")
 
     Attributes:
         id: never reused.
@@ -41,6 +59,8 @@ class Member:
         parents: ids of its parents; empty for seeds and external models.
         genome: its space's representation of the model (a vector, a recipe).
         score: its mean score over the data points.
+        space: the space that makes its model; not part of comparisons, and left out when a member
+            is pickled.
     """
 
     id: int
@@ -48,6 +68,42 @@ class Member:
     parents: tuple[int, ...]
     genome: Any = field(repr=False)
     score: float
+    space: ModelMaker | None = field(default=None, repr=False, compare=False)
+
+    def model(self, device: str = "cpu") -> Any:
+        """Return its model: a copy of the caller's own, which the search does not change.
+
+        Args:
+            device: where its weights are, ``"cpu"`` or ``"cuda"``.
+
+        Raises:
+            InputError: there is no such device, the model cannot be loaded, or the member was
+                unpickled alone.
+        """
+        space = self._checked_space()
+        if hasattr(space, "model"):
+            return space.model(self.genome, device)
+        model = copy.deepcopy(space.materialise(self.genome))
+        return model.to(device) if hasattr(model, "to") else model
+
+    def save(self, path: str | Path) -> None:
+        """Write its model to ``path`` as its space does: a safetensors file, or a folder.
+
+        Raises:
+            InputError: it cannot be written, or the member was unpickled alone.
+        """
+        self._checked_space().save(self, path)
+
+    def _checked_space(self) -> ModelMaker:
+        if self.space is None:
+            raise InputError(
+                f"Member {self.id} must belong to a search to have a model, got one without its "
+                f"space, as from a pickle; use space.materialise(member.genome) of its search."
+            )
+        return self.space
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Member, (self.id, self.born, self.parents, self.genome, self.score)
 
 
 @dataclass(frozen=True)
@@ -85,8 +141,19 @@ class Population:
 
     @cached_property
     def best(self) -> Member:
-        """The member with the highest mean score; the oldest of equals."""
+        """The member with the highest mean score; the oldest of equals.
+
+        Raises:
+            InputError: there are no members.
+        """
+        if not self.members:
+            raise InputError("The best of an archive must be a member, got none; add one first.")
         return max(self.members, key=lambda member: member.score)
+
+    def in_space(self, space: ModelMaker | None) -> Population:
+        """Return the population with members whose models ``space`` makes."""
+        rows = (None if member is None else replace(member, space=space) for member in self.rows)
+        return replace(self, rows=tuple(rows))
 
     @cached_property
     def standing(self) -> Standing:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.utils.arrays import tensor_array
+
 MAX_SCORE = 1e100
 """Highest score that is accepted: with it, sums of weighted scores stay in the range of doubles."""
 
@@ -18,16 +20,22 @@ def as_scores(scores: Any) -> NDArray[Any]:
     a store. Anything that holds no real numbers stays as it is, for the archive to refuse.
 
     Args:
-        scores: an array, a list, or a torch tensor of any dtype, with a gradient or on a GPU.
+        scores: an array, a list, or a torch tensor of any dtype, with a gradient or on a GPU; a
+            list may hold such tensors.
+
+    Raises:
+        InputError: a tensor has no numbers.
     """
     if hasattr(scores, "detach"):
-        scores = scores.detach().cpu()
-        if scores.is_floating_point():
-            scores = scores.double()  # NumPy has no bfloat16
+        scores = tensor_array(scores)
+    elif isinstance(scores, (list, tuple)) and any(hasattr(score, "detach") for score in scores):
+        scores = [tensor_array(score) if hasattr(score, "detach") else score for score in scores]
     try:
         array = np.asarray(scores)
     except ValueError:  # rows of different lengths
         array = np.asarray(scores, dtype=object)
+    except TypeError:  # an object that refuses to be an array
+        array = np.empty((), dtype=object)
     return array.astype(np.float64, copy=False) if array.dtype.kind in "iuf" else array
 
 

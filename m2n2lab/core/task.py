@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.core.scores import MAX_SCORE, as_scores
 from m2n2lab.core.spaces.space import DenseSpace, Space
 from m2n2lab.utils.arrays import Indices
-from m2n2lab.utils.errors import InputError, real_number, whole_number
+from m2n2lab.utils.errors import (
+    InputError,
+    checked_flag,
+    checked_function,
+    described,
+    real_number,
+    whole_number,
+)
 from m2n2lab.utils.progress import Watch
 
 MIN_TOP = 1e-300
@@ -60,8 +67,15 @@ class Task:
         classes: names of the groups of data points.
         groups: (D,) index into ``classes`` for each data point; all 0 by default.
         names: (D,) names of the data points; their numbers by default.
+        low: the lowest score that a data point can get. Competition needs scores >= 0, so
+            ``evaluate`` subtracts it from all, and all means are above it. It is declared rather
+            than taken from the models seen so far, which would change earlier scores whenever a
+            worse one comes, and with them the outcome of every step.
+        shares: (D,) weights of the data points in capacity and mean score, scaled to 1 on average;
+            equal by default.
 
     Attributes:
+        top: the highest score above ``low``, which ``evaluate`` can return.
         shares: (D,) weight of each data point, 1 on average; ``None`` for equal weights.
         origin: arguments with which ``tasks.make_again`` makes the task; ``None`` for other tasks.
 
@@ -71,6 +85,7 @@ class Task:
 
     shares: NDArray[np.float64] | None = None
     top: float = 1.0
+    low: float = 0.0
     origin: Mapping[str, Any] | None = None
 
     def __init__(
@@ -83,29 +98,34 @@ class Task:
         classes: Sequence[str] = ("all",),
         groups: ArrayLike | None = None,
         names: Sequence[str] | None = None,
+        low: float | None = None,
+        shares: ArrayLike | None = None,
     ) -> None:
         self.points = whole_number("points", points, 1)
-        self.name = name
-        self.graded = graded
+        self.name = str(name)
+        self.graded = checked_flag("graded", graded)
+        if low is not None:
+            self.low = real_number("low", low, -MAX_SCORE, MAX_SCORE)
         if top is not None:
-            self.top = real_number("top", top, MIN_TOP, MAX_SCORE)
-        self.classes = tuple(map(str, classes))
-        numbers = np.zeros(self.points, np.intp) if groups is None else np.asarray(groups)
-        self.names = names
-        for argument, length in (
-            ("groups", len(numbers)),
-            ("names", len(names) if names is not None else points),
-        ):
-            if length != self.points:
-                raise InputError(
-                    f"{argument} must have one entry for each of the {self.points} data points, "
-                    f"got {length}; leave {argument} out or give all."
-                )
+            self.top = real_number("top", top, self.low + MIN_TOP, MAX_SCORE)
+        self.top -= self.low
+        if self.top <= 0.0:
+            raise InputError(
+                f"top must be above low={self.low:g}, got {self.top + self.low:g}; give the "
+                f"highest and the lowest score that a data point can get."
+            )
+        self.classes = tuple(map(str, _entries("classes", classes, None)))
+        numbers = np.zeros(self.points, np.intp)
+        if groups is not None:
+            numbers = np.asarray(_entries("groups", groups, self.points))
+        self.names = None if names is None else _entries("names", names, self.points)
         if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
             raise InputError(
                 f"groups must be a list of integers, got {numbers.dtype} values of shape "
                 f"{numbers.shape}; number the classes from 0."
             )
+        if shares is not None:
+            self.shares = _shares(shares, self.points)
         self.groups = numbers.astype(np.intp)
         if self.groups.min() < 0 or self.groups.max() >= len(self.classes):
             raise InputError(
@@ -140,7 +160,19 @@ class Task:
                 f"Task {self.name!r} must give one score per data point, shape {expected}, got "
                 f"shape {scores.shape}; return one number for each index."
             )
-        return scores
+        return self._above_low(scores) if self.low else scores
+
+    def _above_low(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return scores (n,) less ``low``; anything but numbers as it is, to be refused later."""
+        if scores.dtype.kind not in "bf":
+            return scores
+        above: NDArray[Any] = scores - self.low
+        if (below := above < 0.0).any():
+            raise InputError(
+                f"Task {self.name!r} must give scores >= {self.low:g}, its low, got "
+                f"{scores[int(np.argmax(below))]:g}; declare a lower low."
+            )
+        return above
 
     def checked_indices(self, indices: ArrayLike) -> Indices:
         """Return indices (n,) as an array, checked to be data points.
@@ -148,7 +180,10 @@ class Task:
         Raises:
             InputError: ``indices`` is not a list of integers in [0, D).
         """
-        where = np.asarray(indices)
+        try:
+            where = np.asarray(indices)
+        except ValueError:  # rows of different lengths
+            where = np.asarray(indices, dtype=object)
         integer = where.ndim == 1 and (where.size == 0 or np.issubdtype(where.dtype, np.integer))
         if not integer or (where.size and not 0 <= where.min() <= where.max() < self.points):
             raise InputError(
@@ -158,7 +193,10 @@ class Task:
         return where.astype(np.intp)
 
     def held_out(self, model: Any) -> float:
-        """Return the model's mean score on data that the search does not use; NaN without any."""
+        """Return the model's mean score on data that the search does not use; NaN without any.
+
+        It is above ``low``, as the mean of ``evaluate``'s scores is.
+        """
         return float("nan")
 
     def held_out_by_class(self, model: Any) -> dict[str, float]:
@@ -180,6 +218,10 @@ class Task:
         names = None if self.names is None else list(map(str, self.names))
         digest = hashlib.sha256(json.dumps([about, names]).encode())
         digest.update(self.groups.astype("<i8").tobytes())
+        if self.low:
+            digest.update(f"low {self.low!r}".encode())
+        if self.shares is not None:
+            digest.update(self.shares.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
@@ -208,13 +250,17 @@ class Task:
         """Return both tasks as one, each with half of the capacity."""
         return Tasks([self, other])
 
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
+    def space(self, seeds: Sequence[Any] | NDArray[Any], device: str | None = None) -> Space:
         """Return the space in which these seeds are merged, where none is given.
 
+        Args:
+            seeds: the models.
+            device: where they are scored; the CPU by default.
+
         Raises:
-            InputError: the seeds cannot be merged.
+            InputError: the seeds cannot be merged, or there is no such device.
         """
-        return DenseSpace(seeds)
+        return DenseSpace(seeds, device="cpu" if device is None else device)
 
 
 class Tasks(Task):
@@ -317,9 +363,11 @@ class Tasks(Task):
         for task in self.tasks:
             task.check_space(space)
 
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
+    def space(self, seeds: Sequence[Any] | NDArray[Any], device: str | None = None) -> Space:
         """Return the first task's space of these seeds."""
-        return self.tasks[0].space(seeds)
+        if device is None:
+            return self.tasks[0].space(seeds)
+        return self.tasks[0].space(seeds, device=device)
 
     def watch(self, watch: Watch) -> Callable[[], None]:
         """Let ``watch`` observe every task's evaluations; return a function that ends this."""
@@ -342,6 +390,40 @@ def _distinct(names: Sequence[str]) -> list[str]:
             unique = f"{name} {number}"
         found.append(unique)
     return found
+
+
+def _entries(argument: str, values: Any, count: int | None) -> Any:
+    """Return the values of a list, checked to be ``count`` unless that is ``None``.
+
+    Raises:
+        InputError: it is no list, or has another length.
+    """
+    if not hasattr(values, "__len__"):
+        raise InputError(f"{argument} must be a list, got {described(values)}; list the entries.")
+    if count is not None and len(values) != count:
+        raise InputError(
+            f"{argument} must have one entry for each of the {count} data points, got "
+            f"{len(values)}; leave {argument} out or give all."
+        )
+    return values
+
+
+def _shares(shares: ArrayLike, points: int) -> NDArray[np.float64]:
+    """Return weights (D,) scaled to 1 on average.
+
+    Raises:
+        InputError: there is not one finite number >= 0 for each data point, or all are 0.
+    """
+    weights = as_scores(shares)
+    fits = weights.shape == (points,) and weights.dtype.kind in "bf"
+    if not fits or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+        raise InputError(
+            f"shares must be a finite number >= 0 for each of the {points} data points and not all "
+            f"0, got {described(shares)} with shape {weights.shape}; give one each, or leave "
+            f"shares out."
+        )
+    scaled: NDArray[np.float64] = weights * (points / float(weights.sum()))
+    return scaled
 
 
 Name = TypeVar("Name")
@@ -384,7 +466,9 @@ class _FunctionTask(Task):
         return self._function(model, self._all if indices is None else indices)
 
     def held_out(self, model: Any) -> float:
-        return super().held_out(model) if self._held_out is None else float(self._held_out(model))
+        if self._held_out is None:
+            return super().held_out(model)
+        return float(self._held_out(model)) - self.low
 
     def samples(self, model: Any, indices: ArrayLike) -> list[Sample]:
         return self._samples(model, self.checked_indices(indices)) if self._samples else []
@@ -396,7 +480,14 @@ def from_function(
     *,
     held_out: Callable[[Any], float] | None = None,
     samples: Callable[[Any, Indices], list[Sample]] | None = None,
-    **known: Any,
+    name: str = "task",
+    graded: bool = False,
+    top: float | None = None,
+    low: float | None = None,
+    classes: Sequence[str] = ("all",),
+    groups: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    shares: ArrayLike | None = None,
 ) -> Task:
     """Return a task that scores models with one function.
 
@@ -406,9 +497,40 @@ def from_function(
         points: D, number of data points.
         held_out: ``model → float``, mean score on data that the search does not use.
         samples: ``(model, indices) → list of Sample`` for display.
-        known: ``name``, ``graded``, ``top``, ``classes``, ``groups``, ``names``, as for ``Task``.
+        name: name of the task in views.
+        graded: whether scores are graded, in [low, top], rather than right or wrong.
+        top: the highest score that a data point can get; 1 by default.
+        low: the lowest score that a data point can get, if that is not 0, as for rewards; it is
+            subtracted from all scores (see ``Task``).
+        classes: names of the groups of data points.
+        groups: (D,) index into ``classes`` for each data point; all 0 by default.
+        names: (D,) names of the data points; their numbers by default.
+        shares: (D,) weights of the data points; equal by default.
 
     Raises:
-        InputError: the lengths do not fit together.
+        InputError: a function cannot be called, or the lengths do not fit together.
     """
-    return _FunctionTask(function, points, held_out, samples, **known)
+    if isinstance(function, int) and callable(points):
+        raise InputError(
+            f"from_function must get the function first, got points={described(function)} before "
+            f"it; swap them."
+        )
+    checked_function("function", function, "(model, indices)")
+    if held_out is not None:
+        checked_function("held_out", held_out, "a model")
+    if samples is not None:
+        checked_function("samples", samples, "(model, indices)")
+    return _FunctionTask(
+        function,
+        points,
+        held_out,
+        samples,
+        name=name,
+        graded=graded,
+        top=top,
+        low=low,
+        classes=classes,
+        groups=groups,
+        names=names,
+        shares=shares,
+    )

@@ -151,6 +151,7 @@ def describe_run(evolver: Evolver) -> dict[str, Any]:
         "class": class_path(type(evolver)),
         "task": evolver.task.identity(),
         "space": class_path(type(space)),
+        "recalibrate": getattr(space, "recalibrated_on", None),
         "seeds": seeds.hexdigest(),
         "options": plain_values(evolver.options),
         "step": evolver.generation,

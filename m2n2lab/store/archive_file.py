@@ -1,7 +1,8 @@
 """Archive file: an archive as one safetensors file, which NumPy and PyTorch open by themselves.
 
 It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for none, ``fitness`` (P,),
-``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Its metadata has
+``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Modules with
+buffers have them in ``merged`` (P, M) and ``carried`` (P, C) (see ``Buffers``). Its metadata has
 one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
 For checkpoints it holds the members' recipes instead of vectors, and the ids of their seeds.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,17 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
-from m2n2lab.utils.errors import InputError
+from m2n2lab.core.spaces.space import DenseSpace, Vector
+from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from m2n2lab.core.evolver import Evolver
 
 FORMAT, VERSION = "m2n2lab archive", 1
@@ -38,6 +43,8 @@ _DTYPES = {
     "fitness": ("F64",),
     "scores": ("BOOL", "F64"),
     "vectors": ("F32", "F64"),
+    "merged": ("F32", "F64"),
+    "carried": ("U8",),
 }
 """Tensors of the file, and the safetensors dtypes that each may have."""
 
@@ -52,8 +59,9 @@ class SavedArchive:
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), which ``Evolver`` takes as seeds; or recipes, which ``tell`` of
-            an evolver in the space of the same checkpoints takes.
+        models: (P,) vectors (N,), or modules where one was given, which ``Evolver`` takes as seeds;
+            or recipes, or genomes of modules with buffers, which ``tell`` of an evolver in the
+            same space takes.
         layout: names and shapes along a vector.
         about: method, task, step and maker, as plain values; for recipes also ``seeds``.
     """
@@ -100,13 +108,19 @@ def archive_bytes(evolver: Evolver) -> bytes:
         metadata["recipes"] = [genome.to_json() for genome in genomes]
         metadata["seeds"] = [seed.id for seed in space.plan.seeds] if hasattr(space, "plan") else []
     else:
-        vectors = [np.asarray(space.pack(genome)) for genome in genomes]
+        buffers = [genome.buffers for genome in genomes if getattr(genome, "buffers", None)]
+        vectors = [
+            genome.values if buffers else np.asarray(space.pack(genome)) for genome in genomes
+        ]
         if any(v.shape != (space.size,) or v.dtype.kind != "f" for v in vectors):
             raise InputError(
                 f"Exported models must be vectors or recipes, got models of a "
                 f"{type(space).__name__}; save each with the space's own save."
             )
         tensors["vectors"] = np.array(vectors)
+        if buffers:
+            tensors["merged"] = np.array([each.merged for each in buffers])
+            tensors["carried"] = np.array([each.carried for each in buffers])
     return safetensors.numpy.save(tensors, {"m2n2lab": json.dumps(metadata)})
 
 
@@ -119,7 +133,7 @@ def save_archive(evolver: Evolver, path: str | Path) -> None:
     write_atomically(path, archive_bytes(evolver))
 
 
-def load_archive(path: str | Path) -> SavedArchive:
+def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArchive:
     """Read an archive that ``save_archive`` wrote.
 
     ::
@@ -127,11 +141,18 @@ def load_archive(path: str | Path) -> SavedArchive:
         saved = m2n2lab.load_archive("archive.safetensors")
         evolver = m2n2lab.Evolver(task, saved.models, mutation=0.01, rng=1)
 
+    Args:
+        path: the file.
+        module: a module of the search's architecture, if its models are modules; ``models`` are
+            then copies of it with the members' weights, to be scored by the same task.
+
     Raises:
-        InputError: the file does not exist, or holds no complete archive.
+        InputError: ``module`` has another architecture, or the file does not exist or holds no
+            complete archive.
     """
+    path = file_path("path", path)
     try:
-        with Path(path).open("rb"):  # its error says why, which that of safetensors does not
+        with path.open("rb"):  # its error says why, which that of safetensors does not
             pass
         with safe_open(path, "numpy") as file:
             about = json.loads((file.metadata() or {}).get("m2n2lab", "null"))
@@ -141,7 +162,7 @@ def load_archive(path: str | Path) -> SavedArchive:
                 raise ValueError(f"an archive of version {about.get('version')!r}")
             names = set(file.keys())
             tensors = {name: _tensor(file, name) for name in _DTYPES if name in names}
-        return _archive(about, tensors)
+        saved = _archive(about, tensors)
     except OSError as error:
         raise InputError(
             f"{path} could not be read: {error.strerror or error}; choose an exported file."
@@ -156,6 +177,23 @@ def load_archive(path: str | Path) -> SavedArchive:
             f"{path} must be an archive exported by m2n2lab {__version__}, got {found}; "
             f"export it again."
         ) from error
+    return saved if module is None else replace(saved, models=_modules(saved, module))
+
+
+def _modules(saved: SavedArchive, module: nn.Module) -> list[nn.Module]:
+    """Return copies of a module with the weights of each saved model.
+
+    Raises:
+        InputError: it has another architecture.
+    """
+    space = DenseSpace([*saved.models, *saved.models], module=module)  # also of one member
+    if len(saved.layout.shapes) > 1 and saved.layout.shapes != space.layout.shapes:
+        raise InputError(
+            f"module must have the tensors of the archive's models "
+            f"({', '.join(saved.layout.shapes)}), got "
+            f"{', '.join(space.layout.shapes)}; give a module of the search's architecture."
+        )
+    return [space.model(genome) for genome in space.seeds[: len(saved.models)]]
 
 
 def _tensor(file: Any, name: str) -> NDArray[Any]:
@@ -177,13 +215,16 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
     count = len(tensors["ids"]) if tensors["ids"].ndim == 1 else 0
     shapes = {"ids": (), "born": (), "parents": (2,), "fitness": (), "vectors": (layout.size,)}
     for name, tensor in tensors.items():
-        rest = tensor.shape[-1:] if name == "scores" else shapes[name]
+        rest = shapes.get(name, tensor.shape[-1:])
         if count == 0 or tensor.shape != (count, *rest):
             raise ValueError(f"an archive with {name} of shape {tensor.shape}")
     recipes = about.pop("recipes", None)
     models: list[Any]
     if recipes is None:
         models = list(tensors["vectors"])
+        if "merged" in tensors:
+            rows = zip(models, tensors["merged"], tensors["carried"], strict=True)
+            models = [Vector(values, Buffers(*found)) for values, *found in rows]
     else:
         models = _recipes(recipes)
         if len(models) != count or any(recipe.size != layout.size for recipe in models):

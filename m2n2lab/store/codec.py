@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import Vector
 from m2n2lab.utils.errors import InputError
 
-BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE = b"b", b"s", b"f", b"d", b"r"
-"""First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON."""
+BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE, MODULE = b"b", b"s", b"f", b"d", b"r", b"m"
+"""First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON,
+vector with the buffers of a module."""
+
+MODULE_HEAD = struct.Struct("<cQQ")
+"""Of a vector with buffers: ``FLOAT32`` or ``FLOAT64``, N, and the number M of merged entries."""
 
 FLOAT_DTYPES: dict[bytes, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT64: np.dtype("<f8")}
 
@@ -66,7 +72,13 @@ def pack_genome(genome: Any) -> bytes:
         return RECIPE + json.dumps(genome.to_json()).encode()
     if isinstance(genome, Vector):
         tag = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
-        return tag + genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
+        weights = genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
+        if genome.buffers is None:
+            return tag + weights
+        merged, carried = genome.buffers
+        head = MODULE_HEAD.pack(tag, len(genome.values), len(merged))
+        entries = merged.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
+        return b"".join((MODULE, head, weights, entries, carried.tobytes()))
     raise InputError(
         f"Stored models must be vectors or recipes, got {type(genome).__name__}; "
         f"save each with the space's own save."
@@ -78,16 +90,30 @@ def unpack_genome(packed: bytes) -> Recipe | Vector:
     tag, rest = packed[:1], packed[1:]
     if tag == RECIPE:
         return Recipe.from_json(json.loads(rest))
-    values = np.frombuffer(rest, FLOAT_DTYPES[tag])
-    return Vector(values.astype(values.dtype.newbyteorder("=")))  # a copy that torch may view
+    if tag != MODULE:
+        return Vector(_native(np.frombuffer(rest, FLOAT_DTYPES[tag])))
+    tag, size, count = MODULE_HEAD.unpack_from(rest)
+    floats = np.frombuffer(rest, FLOAT_DTYPES[tag], size + count, MODULE_HEAD.size)
+    carried = np.frombuffer(rest, np.uint8, offset=MODULE_HEAD.size + floats.nbytes).copy()
+    return Vector(_native(floats[:size]), Buffers(_native(floats[size:]), carried))
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy in this computer's byte order, which torch may view."""
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def fingerprint(genome: Any) -> int:
-    """Return a checksum of a genome; for a vector, of about a thousand of its weights."""
+    """Return a checksum of a genome; of a vector, about a thousand of its weights and buffers."""
     if isinstance(genome, Recipe):
-        return zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
-    values = genome.values
-    return zlib.crc32(values[:: max(len(values) // 1024, 1)].tobytes())
+        checksum = zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        if genome.buffers is None:
+            return checksum
+        return zlib.crc32(fingerprint(genome.buffers).to_bytes(4, "little"), checksum)
+    checksum = 0
+    for values in (genome.values, *(genome.buffers or ())):
+        checksum = zlib.crc32(values[:: max(len(values) // 1024, 1)].tobytes(), checksum)
+    return checksum
 
 
 def pack_rng(rng: np.random.Generator) -> bytes:

@@ -168,9 +168,20 @@ def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: E
 def _alike(a: Any, b: Any) -> bool:
     """Return whether two genomes are equal but for the rounding of another computer."""
     if isinstance(a, Recipe) and isinstance(b, Recipe):
-        return np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
-    x, y = a.values.astype(float), b.values.astype(float)
-    return bool(np.linalg.norm(x - y) <= 1e-4 * np.linalg.norm(y))
+        alike = np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
+        if a.buffers is None or b.buffers is None:
+            return alike and a.buffers is b.buffers
+        return alike and _alike(a.buffers, b.buffers)
+    pairs = [(a.values, b.values)]
+    if a.buffers is not None and b.buffers is not None:
+        pairs.append((a.buffers.merged, b.buffers.merged))
+    return all(_near(x.astype(float), y.astype(float)) for x, y in pairs)
+
+
+def _near(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    # Infinite entries are equal, as in masks of attention.
+    differences = np.where(x == y, 0.0, x - y)
+    return bool(np.linalg.norm(differences) <= 1e-4 * np.linalg.norm(y))
 
 
 def _class_means(

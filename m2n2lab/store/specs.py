@@ -20,7 +20,7 @@ from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import DenseSpace, Space, Vector
 from m2n2lab.core.task import Task
-from m2n2lab.store.codec import pack_genome
+from m2n2lab.store.codec import FLOAT_DTYPES, MODULE, pack_genome
 from m2n2lab.store.schema import StoreError
 from m2n2lab.tasks.registry import make_again
 from m2n2lab.utils.class_paths import (
@@ -36,8 +36,11 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
-MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "vocab")
+MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "variant", "vocab")
 """Fields of a space's description that decide what a merge is."""
+
+OF_SEEDS = ("known", "device")
+"""Options of evolvers that the space or the recorded scores of the seeds stand for."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             "granularity": space.granularity,
             "device": space.device,
             **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
+            # Only where they are given, as in the record.
+            **{key: record[key] for key in ("variant", "trust_remote_code") if key in record},
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
@@ -93,7 +98,7 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
         Seed(names[k], hashlib.sha256(genome[1:]).hexdigest(), genome)
         for k, genome in enumerate(packed)
     ]
-    module = getattr(space, "module", None)
+    module, data = getattr(space, "module", None), getattr(space, "recalibrated_on", None)
     return {
         "kind": "dense" if type(space) is DenseSpace else "own",
         "class": class_path(type(space)),
@@ -102,6 +107,7 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
         "layout": {name: list(shape) for name, shape in space.layout.shapes.items()},
         "device": str(getattr(space, "device", "cpu")),
         "dtype": str(getattr(space, "dtype", "float32")),
+        **({} if data is None else {"recalibrate": data}),
     }, seeds
 
 
@@ -132,7 +138,7 @@ class EvolverSpec(NamedTuple):
             options,
             class_path(type(evolver)),
             class_path(type(evolver.archive)),
-            tuple(name for name in named if name not in options and name != "known"),
+            tuple(name for name in named if name not in options and name not in OF_SEEDS),
         )
 
     def to_json(self) -> str:
@@ -211,16 +217,28 @@ def restore_space(
         dense.names = tuple(seed.name for seed in seeds)
         space = dense
     described, found = describe_space(space)
-    for expected, seed in zip(seeds, found, strict=False):
-        if expected.sha256 != seed.sha256:
+    for before, seed in zip(seeds, found, strict=False):
+        if before.sha256 != seed.sha256:
+            if _lacks_buffers(before, seed):
+                raise StoreError(
+                    f"The run's models must have their buffers, such as BatchNorm statistics, but "
+                    f"{before.name} was recorded without them by an earlier version, which "
+                    f"scored all models with those of seed 0; start a new run."
+                )
             raise StoreError(
-                f"The run's {expected.name} must have SHA-256 {expected.sha256:.12}…, got "
+                f"The run's {before.name} must have SHA-256 {before.sha256:.12}…, got "
                 f"{seed.sha256:.12}…; give the recorded seeds."
             )
     if len(seeds) != len(found) or space.size != recorded["size"]:
         raise StoreError(
             f"The run must have {len(seeds)} seeds of {recorded['size']:,} parameters, got "
             f"{len(found)} of {space.size:,}; give the recorded seeds."
+        )
+    expected, got = (about.get("recalibrate") for about in (recorded, described))
+    if expected != got:
+        raise StoreError(
+            f"The run's space must have recalibrate on {expected!s:.20}, got {got!s:.20}; give as "
+            f"seeds= the space with the recorded data."
         )
     for name in MERGE_OPTIONS:
         if name in recorded and plain_value(described.get(name)) != recorded[name]:
@@ -229,6 +247,12 @@ def restore_space(
                 f"{described.get(name)!r}; give a space with the recorded options."
             )
     return space
+
+
+def _lacks_buffers(recorded: Seed, given: Seed) -> bool:
+    """Return whether a seed is a vector where the given one has buffers."""
+    tags = [seed.genome[:1] if seed.genome else b"" for seed in (recorded, given)]
+    return tags[1] == MODULE and tags[0] in FLOAT_DTYPES
 
 
 def _space_path(recorded: dict[str, Any]) -> str | None:
@@ -279,6 +303,11 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
             f"The run's space must be given, because the arguments of {space_type.__name__} are "
             f"not in the store; give the space itself, not a list, as seeds=."
         )
+    if recorded.get("trust_remote_code"):
+        raise StoreError(
+            "The run's space must be given, because its pipeline runs code of its own repository, "
+            "which must be trusted anew; give CheckpointSpace(…, trust_remote_code=True) as seeds=."
+        )
     if base is DenseSpace:
         return space_type(models, Layout(recorded["layout"]), recorded["device"], recorded["dtype"])
     return space_type(
@@ -289,6 +318,7 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         vocab=recorded["vocab"],
         tokenizer=recorded["tokenizer"],
         device=recorded["device"],
+        variant=recorded.get("variant"),
     )
 
 

@@ -61,13 +61,13 @@ class CachingTask(Task):
         self._watch = Watches()
         self._clear_cache()
 
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> Space:
+    def space(self, seeds: Sequence[Any] | NDArray[Any], device: str | None = None) -> Space:
         """Return a space of checkpoints (folders or hub ids) or of modules."""
         from m2n2lab.checkpoint import CheckpointSpace
 
-        if all(isinstance(seed, str | Path) for seed in seeds):
-            return CheckpointSpace(*seeds)
-        return super().space(seeds)
+        if isinstance(seeds, (list, tuple)) and all(isinstance(s, str | Path) for s in seeds):
+            return CheckpointSpace(*seeds, device="cpu" if device is None else device)
+        return super().space(seeds, device)
 
     def watch(self, watch: Watch) -> Callable[[], None]:
         """Let ``watch`` follow all evaluations; return a function that ends this."""
@@ -83,8 +83,23 @@ class CachingTask(Task):
         if recipe is None:
             return {}
         members = self._cache.setdefault(model, OrderedDict())
-        known = members.setdefault(recipe, {})
+        if recipe not in members:
+            members[recipe] = self._answers_of_a_twin(model, recipe)
+        known = members[recipe]
         members.move_to_end(recipe)
         while len(members) > MAX_CACHED_MEMBERS:
             members.popitem(last=False)
         return known
+
+    def _answers_of_a_twin(self, model: Any, recipe: Any) -> Answers:
+        """Return the answers that another live model of the same seeds gave with this recipe."""
+        plan = getattr(model, "plan", None)
+        if plan is None:
+            return {}
+        for reference in self._cache.keyrefs():  # not by items(): other threads add some
+            other = reference()
+            if other is not None and getattr(other, "plan", None) is plan:
+                found: Answers | None = self._cache[other].get(recipe)
+                if found is not None:
+                    return dict(found)
+        return {}

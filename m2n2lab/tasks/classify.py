@@ -111,8 +111,17 @@ class Classify(Task):
                 f"{space.size}; use task.space(seeds)."
             )
 
-    def space(self, seeds: Sequence[Any] | NDArray[Any]) -> DenseSpace:
-        """Return the space of this network's vectors."""
+    def space(self, seeds: Sequence[Any] | NDArray[Any], device: str | None = None) -> DenseSpace:
+        """Return the space of this network's vectors.
+
+        Raises:
+            InputError: the seeds cannot be merged, or ``device`` is not that of the data.
+        """
+        if device is not None and checked_device(device) != self.device:
+            raise InputError(
+                f"device must be that of the task, {str(self.device)!r}, got {device!r}; make the "
+                f"task with device={device!r}."
+            )
         return DenseSpace(seeds, self.layout, str(self.device))
 
     def logits(self, model: Tensor, x: Tensor) -> Tensor:

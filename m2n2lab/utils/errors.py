@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 
 class InputError(ValueError):
     """Input that cannot be used; the message is one sentence meant for a person."""
+
+
+MAX_REPR_CHARS = 60
+"""Longest value that is quoted in a message."""
+
+
+def described(value: object) -> str:
+    """Return what a value is, as text for a message: ``None``, ``'abc'``, ``a list``."""
+    if value is None or isinstance(value, (str, int, float, os.PathLike)):
+        text = repr(value)
+        return text if len(text) <= MAX_REPR_CHARS else f"{text[: MAX_REPR_CHARS - 1]}…"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    shape = getattr(value, "shape", None)
+    of = f" of shape {tuple(shape)}" if isinstance(shape, tuple) else ""
+    return f"{'an' if name[0] in 'AEIOUaeio' else 'a'} {name}{of}"
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
@@ -80,14 +99,64 @@ def exception_classes(name: str, value: Any) -> tuple[type[Exception], ...]:
     return classes
 
 
+def checked_flag(name: str, value: Any) -> bool:
+    """Return ``value``, checked to be true or false.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    # By name: NumPy's booleans count, and NumPy is not imported here.
+    is_flag = type(value).__name__ in ("bool", "bool_") or (
+        isinstance(value, int) and value in (0, 1)
+    )
+    if not is_flag:
+        raise InputError(
+            f"{name} must be True or False, got {described(value)}; choose one of them."
+        )
+    return bool(value)
+
+
+def checked_function(name: str, value: Any, takes: str) -> Callable[..., Any]:
+    """Return ``value`` if it can be called.
+
+    Args:
+        name: its name as an argument.
+        value: the function.
+        takes: what it is called with, such as ``"a generation"``.
+
+    Raises:
+        InputError: it cannot be called.
+    """
+    if not callable(value):
+        raise InputError(
+            f"{name} must be a function of {takes}, got {described(value)}; give a function, or "
+            f"leave {name} out."
+        )
+    function: Callable[..., Any] = value
+    return function
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return ``value``, text or a path, as a path.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(
+            f"{name} must be a path, got {described(value)}; give it as text, such as 'runs.db'."
+        )
+    return Path(value)
+
+
 def device_name(name: object) -> str:
-    """Return ``name`` if a device can have it; whether the device exists is checked on use.
+    """Return the name of a device, given as text or by torch; it is checked on use if it exists.
 
     Raises:
         InputError: anything but ``"cpu"``, ``"cuda"`` and ``"cuda:1"``.
     """
-    if isinstance(name, str) and re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        return name
+    if re.fullmatch(r"cpu|cuda(:\d+)?", text := str(name)):
+        return text
     raise InputError(f"A device must be 'cpu' or 'cuda', got {name!r}; choose one of them.")
 
 

@@ -58,7 +58,8 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
             sheet.paste(Image.fromarray(drawn.picture).resize((CELL, CELL), resampling), (x, y))
             pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
             if not np.isnan(drawn.score):
-                _write(pen, x, y + CELL + 2, f"{drawn.score:.2f}", 11, QUIET)
+                score = f"{drawn.score:.2f} {drawn.flaw.partition(':')[0].partition(',')[0]}"
+                _write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
     file = io.BytesIO()
     sheet.quantize(128).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -93,10 +94,13 @@ def sheet_of(evolver: Evolver, many: int = 4) -> bytes:
     task: Any = evolver.task
     space: Any = evolver.space
     prompts = task.exhibits(many)
-    models = [
-        (seed.path.name, genome) for seed, genome in zip(space.plan.seeds, space.seeds, strict=True)
-    ]
-    models.append((f"merged: member {evolver.best.id}", evolver.best.genome))
+    models = list(zip(space.names, space.seeds, strict=True))
+    best = evolver.best
+    title = next(
+        (f"best: the seed {name}" for name, genome in models if genome == best.genome),
+        f"best, merged: member {best.id}",
+    )
+    models.append((title, best.genome))
     return draw_sheet(
         [Row(name, task.draw(space.materialise(genome), prompts)) for name, genome in models]
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
+import numpy as np
 
 from m2n2lab.analysis.comparison import MIN_LABEL_GAP, CompareData, compare_data, label_heights
 from m2n2lab.analysis.maps import curves_data
 from m2n2lab.core.evolver import Evolver
-from m2n2lab.utils.errors import InputError
-from m2n2lab.viz.draw_maps import Hook, font_hook, sized, theme_hook
+from m2n2lab.utils.errors import InputError, described
+from m2n2lab.viz.draw_maps import Hook, column_hook, font_hook, sized, theme_hook
 from m2n2lab.viz.theme import LIGHT, Theme
 
 X_RANGE_FACTOR = 1.3
@@ -55,7 +56,11 @@ def _short(name: str) -> str:
 
 
 def draw_compare(
-    data: CompareData, theme: Theme, hooks: tuple[Hook, ...] = (), apart: float = MIN_LABEL_GAP
+    data: CompareData,
+    theme: Theme,
+    hooks: tuple[Hook, ...] = (),
+    apart: float = MIN_LABEL_GAP,
+    ylabel: str = "per cent",
 ) -> Any:
     """Draw the curves over the forward passes, with names ``apart`` (see ``label_heights``)."""
     columns = compare_columns(data, theme, apart)
@@ -67,7 +72,7 @@ def draw_compare(
     curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(
         color="colour",
         line_width=2.2,
-        hooks=[_coloured(columns["runs"], "line_color"), *hooks],
+        hooks=[column_hook(columns["runs"], line_color="colour"), *hooks],
         **options,
     )
     names = columns["names"]
@@ -81,7 +86,7 @@ def draw_compare(
         text_font_size="11px",
         text_align="left",
         text_baseline="middle",
-        hooks=[font_hook, _coloured(names, "text_color"), *hooks],
+        hooks=[font_hook, column_hook(names, text_color="colour"), *hooks],
         **options,
     )
     low, high = data.bounds
@@ -94,25 +99,14 @@ def draw_compare(
         ylim=(low, high),
         xformatter="%d",
         xlabel="forward passes",
-        ylabel="per cent",
+        ylabel=ylabel,
     )
 
 
-def _coloured(columns: Columns, attribute: str) -> Hook:
-    """Return a hook that takes each mark's colour from the source.
-
-    HoloViews omits the column if all marks have one colour, as those of a single run.
-    """
-
-    def hook(plot: Any, element: Any) -> None:
-        plot.handles["source"].data = columns
-        setattr(plot.handles["glyph"], attribute, "colour")
-
-    return hook
-
-
 def compare(
-    runs: Mapping[str, Evolver], metric: str = "best, held out", theme: Theme = LIGHT
+    runs: Mapping[str, Evolver] | Sequence[Evolver],
+    metric: str | None = None,
+    theme: Theme = LIGHT,
 ) -> Any:
     """Return one plot of several searches over their forward passes (a HoloViews object).
 
@@ -124,16 +118,48 @@ def compare(
         m2n2lab.compare(runs)
 
     Args:
-        runs: the searches by name.
-        metric: ``"best, held out"``, ``"best, train"`` or ``"covered"``.
+        runs: the searches by name; those of a list have the names of their methods.
+        metric: ``"best, held out"``, ``"best, train"`` or ``"covered"``; by default the held-out
+            score, or the training score if a search has no held-out data.
         theme: colours.
 
     Raises:
-        InputError: there are no runs, or the metric is unknown.
+        InputError: there are no runs, one is no search, or the metric is unknown.
     """
+    named = _named(runs)
+    curves = {name: curves_data(evolver) for name, evolver in named.items()}
+    if metric is None:
+        tested = all(not np.isnan(each.test).all() for each in curves.values())
+        metric = "best, held out" if tested else "best, train"
+    data = compare_data(curves, metric)
+    return sized(draw_compare(data, theme.on_paper, ylabel=f"{metric}, per cent"), 380)
+
+
+def _named(runs: Any) -> dict[str, Evolver]:
+    """Return searches by name; those of a list by their methods, numbered where these are equal.
+
+    Raises:
+        InputError: there are none, or one is no search.
+    """
+    if isinstance(runs, Evolver):
+        runs = [runs]
+    if isinstance(runs, (list, tuple)):
+        named: dict[str, Any] = {}
+        for each in runs:
+            name, number = str(getattr(each, "method", each)), 1
+            while (unique := name if number == 1 else f"{name} {number}") in named:
+                number += 1
+            named[unique] = each
+        runs = named
+    values = [*runs.values()] if isinstance(runs, Mapping) else [runs]
+    wrong = [each for each in values if not isinstance(each, Evolver)]
+    if wrong:
+        raise InputError(
+            f"compare needs searches by name, got {described(wrong[0])}; give them as "
+            f'{{"m2n2": evolver, …}}.'
+        )
     if not runs:
         raise InputError(
             'compare needs at least one run, got none; give them by name, as {"m2n2": evolver, …}.'
         )
-    curves = {name: curves_data(evolver) for name, evolver in runs.items()}
-    return sized(draw_compare(compare_data(curves, metric), theme.on_paper), 380)
+    return dict(runs)

@@ -17,6 +17,7 @@ from m2n2lab.utils.text import percent
 from m2n2lab.viz.draw_maps import (
     Hook,
     Ticks,
+    column_hook,
     element_options,
     legend,
     member_ticks,
@@ -178,8 +179,11 @@ def _segments(columns: Columns, label: str, hooks: tuple[Hook, ...]) -> Any:
     """Return lines, drawn in order, whose colours and widths are columns too."""
     names = list(columns)
     looks = {name: name for name in ("color", "line_width")}
+    read = column_hook(
+        {name: columns[name] for name in looks}, line_color="color", line_width="line_width"
+    )
     return hv.Segments(tuple(columns.values()), names[:4], names[4:], label=label).opts(
-        show_legend=False, **element_options(*hooks), **looks
+        show_legend=False, **element_options(read, *hooks), **looks
     )
 
 

@@ -7,12 +7,13 @@ through a hook, because HoloViews' own theme is global, and two pages may have d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 from bokeh.core.properties import value
+from bokeh.model import Model
 from bokeh.models import CustomJSTickFormatter, FixedTicker
 from numpy.typing import NDArray
 
@@ -65,6 +66,31 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
 def font_hook(plot: Any, element: Any) -> None:
     """Set the font of a text; HoloViews takes the option for the name of a column."""
     plot.handles["glyph"].text_font = {"value": FONT_STACK}
+
+
+GLYPHS = ("glyph", "selection_glyph", "nonselection_glyph", "hover_glyph", "muted_glyph")
+"""Attributes of a renderer that hold its marks, in each of their states."""
+
+
+def column_hook(columns: Mapping[str, Any], **looks: str) -> Hook:
+    """Return a hook that draws the looks of a mark from columns of its source.
+
+    HoloViews makes one constant of a column whose values are all alike, which would then hold for
+    whatever is shown later.
+
+    Args:
+        columns: columns of the source.
+        looks: for each attribute of the mark, the name of its column.
+    """
+
+    def hook(plot: Any, element: Any) -> None:
+        renderer = plot.handles["glyph_renderer"]
+        plot.handles["source"].data.update(columns)
+        for glyph in (getattr(renderer, state, None) for state in GLYPHS):
+            if isinstance(glyph, Model):  # not "auto"
+                glyph.update(**looks)
+
+    return hook
 
 
 def element_options(*hooks: Hook) -> dict[str, Any]:
@@ -159,18 +185,13 @@ def class_ticks(data: NichesData) -> Ticks:
 
 def _frames(boxes: Boxes, theme: Theme, hooks: tuple[Hook, ...]) -> Any:
     """Draw frames around the rows and columns of the parents A and B."""
-
-    def coloured(plot: Any, element: Any) -> None:
-        # HoloViews makes no column of colours if there are no boxes yet.
-        plot.handles["source"].data["line_color"] = [box[-1] for box in boxes]
-        plot.handles["glyph"].line_color = "line_color"
-
+    colours = {"line_color": [box[-1] for box in boxes]}
     return hv.Rectangles(boxes, vdims=["colour"], label="pair").opts(
         fill_alpha=0.0,
         line_color="colour",
         line_width=2,
         show_legend=False,
-        **element_options(coloured, *hooks),
+        **element_options(column_hook(colours, line_color="line_color"), *hooks),
     )
 
 
@@ -427,11 +448,12 @@ def draw_curves(data: CurvesData, theme: Theme, hooks: tuple[Hook, ...] = ()) ->
             data.lines().items(), curve_looks(theme, len(data.classes)), strict=True
         )
     ]
-    start, waiting = (tuple(c.values()) for c in start_columns(data, theme).values())
-    dots = hv.Points(start, ["step", "value"], ["color"], label="start").opts(
-        color="color", size=7, show_legend=False, **element_options(*hooks)
+    start, waiting = start_columns(data, theme).values()
+    coloured = column_hook(start, line_color="color", fill_color="color", hatch_color="color")
+    dots = hv.Points(tuple(start.values()), ["step", "value"], ["color"], label="start").opts(
+        color="color", size=7, show_legend=False, **element_options(coloured, *hooks)
     )
-    note = hv.Labels(waiting, vdims=["text"], label="waiting").opts(
+    note = hv.Labels(tuple(waiting.values()), vdims=["text"], label="waiting").opts(
         text_color=theme.quiet, text_font_size="12px", **element_options(font_hook, *hooks)
     )
     return hv.Overlay([*curves, dots, note]).opts(

@@ -22,6 +22,10 @@ SPECIALISTS = ("japanese", "english-round", "english-straight", "english-pointed
 the shapes each from English ones."""
 
 
+STEPS, GUIDANCE = 6, 2.0
+"""Denoising steps and guidance that the zoo's models were made for."""
+
+
 def captions(part: Part, languages: Sequence[Language], limit: int | None = None) -> list[Prompt]:
     """Return the captions of a part in each language; both languages have the same noise.
 
@@ -49,14 +53,15 @@ def shapes(
         limit: number of scenes to search on, at most 50.
         held_out: number of held-out scenes in both languages, at most 48.
         languages: languages of the captions to search on.
-        options: as for ``Text2Image``.
+        options: as for ``Text2Image``; 6 steps at guidance 2 by default, as these models were made
+            for.
 
     Raises:
         InputError: a language is unknown, or a number below 1.
     """
     asked = captions("search", languages, limit)
     tested = captions("test", LANGUAGES, held_out) if held_out else []
-    return Text2Image(asked, tested, **options)
+    return Text2Image(asked, tested, **{"steps": STEPS, "guidance": GUIDANCE, **options})
 
 
 def trained() -> bool:

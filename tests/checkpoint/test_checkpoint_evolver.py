@@ -6,7 +6,7 @@ import torch
 from helpers.checkpoints import llama
 from transformers import LlamaForCausalLM
 
-from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, tasks
+from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, make_evolver, tasks
 
 POINTS = 60
 
@@ -135,9 +135,17 @@ def test_a_module_with_other_tensors_is_refused(folders):
 def test_mutation_is_refused_before_anything_is_written(folders):
     space = CheckpointSpace(*folders[:2])
     task = tasks.from_function(lambda module, indices: np.ones(len(indices), bool), 3)
-    evolver = Evolver(task, space, mutation=0.1, rng=0)
-    with pytest.raises(InputError, match=r"mutation must be 0 for checkpoints, got 0\.1"):
-        evolver.step()
+    for mutation in (0.1, "noise"):
+        with pytest.raises(InputError, match="mutation must be 0 for checkpoints, got"):
+            Evolver(task, space, mutation=mutation, rng=0)
+
+
+@pytest.mark.parametrize("method", ["m2n2-no-crossover", "ga-no-crossover"])
+@pytest.mark.parametrize("options", [{}, {"mutation": 0.01}])
+def test_a_method_by_mutation_alone_is_refused_with_another_way(folders, method, options):
+    task = tasks.from_function(lambda module, indices: np.ones(len(indices), bool), 3)
+    with pytest.raises(InputError, match="makes children by mutation alone, which a CheckpointS"):
+        make_evolver(method, task, CheckpointSpace(*folders[:2]), **options)
 
 
 def test_a_search_over_checkpoints_is_saved_and_goes_on_exactly(folders, questions):

@@ -57,7 +57,7 @@ def test_any_names_have_an_order(names):
     assert sorted(backwards, key=sort_key) == order
 
 
-def test_integers_and_buffers_are_carried(tmp_path):
+def test_integers_and_constants_are_carried_and_statistics_are_no_part_of_the_vector(tmp_path):
     contents = {
         "h.0.attn.bias": torch.ones(1, 1, 4, 4),  # a causal mask
         "h.0.attn.masked_bias": torch.tensor(-1e4),
@@ -85,7 +85,8 @@ def test_integers_and_buffers_are_carried(tmp_path):
         "scale",
         "vit.attention.bias",
     )
-    assert set(checkpoint.carried) == set(contents) - set(checkpoint.merged)
+    assert checkpoint.buffers == ("bn.running_mean", "bn.running_var")
+    assert set(checkpoint.carried) == set(contents) - {*checkpoint.merged, *checkpoint.buffers}
     assert checkpoint.layout.size == 12 + 16 + 2 + 1 + 4
     assert bytes(checkpoint.raw("ids")) == torch.arange(3).numpy().tobytes()
     assert len(checkpoint.raw("none")) == 0
@@ -160,7 +161,7 @@ def test_opening_reads_headers_alone(tmp_path, monkeypatch):
     def mapped(*args, **options):
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.mmap.mmap", mapped)
+    monkeypatch.setattr("m2n2lab.checkpoint.io.tensor_file.map_file", mapped)
     checkpoint = Checkpoint.open(path)
     assert (checkpoint.layout.size, checkpoint.carried, checkpoint.tied) == (1 << 32, (), {})
     assert checkpoint.layout.locate((1 << 31) - 1) == "a.weight row 32767"

@@ -208,6 +208,94 @@ def test_a_config_that_changes_what_weights_do_is_noted(here):
     says(error, "b/config.json has rope_parameters", "500000.0", "the result keeps the latter")
 
 
+@pytest.mark.parametrize(
+    ("mine", "its", "words"),
+    [
+        ({"rope_theta": 1e4}, {"rope_theta": 1e6}, "rope_theta 1000000.0 where a has 10000.0"),
+        ({}, {"rope_theta": 1e6}, "rope_theta 1000000.0 where a has 10000.0"),
+        (
+            {"rope_theta": 1e4},
+            {"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
+            "rope_theta 1000000.0 where a has 10000.0",
+        ),
+        (
+            {"rope_scaling": None},
+            {"rope_scaling": {"type": "linear", "factor": 4.0}},
+            "rope_type linear where a has default",
+        ),
+        ({"rms_norm_eps": 1e-6}, {"rms_norm_eps": 1e-5}, "rms_norm_eps 1e-05 where a has 1e-06"),
+        ({"hidden_act": "silu"}, {"hidden_act": "gelu"}, "hidden_act gelu where a has silu"),
+        ({}, {"max_position_embeddings": 99}, "max_position_embeddings 99 where a has 2048"),
+        (
+            {"model_type": "mistral", "sliding_window": 4096},
+            {"model_type": "mistral", "sliding_window": None},
+            "sliding_window None where a has 4096",
+        ),
+        (
+            {"model_type": "mixtral", "num_experts_per_tok": 2},
+            {"model_type": "mixtral", "num_experts_per_tok": 1},
+            "num_experts_per_tok 1 where a has 2",
+        ),
+        (
+            {"model_type": "gemma2"},
+            {"model_type": "gemma2", "final_logit_softcapping": 10.0},
+            "final_logit_softcapping 10.0 where a has 30.0",
+        ),
+        (
+            {"model_type": "unknown", "text_config": {"rope_theta": 1e4}},
+            {"model_type": "unknown", "text_config": {"rope_theta": 1e6}},
+            "text_config.rope_theta 1000000.0 where a has 10000.0",
+        ),
+        (
+            {"id2label": {"0": "no", "1": "yes"}},
+            {"id2label": {"0": "yes", "1": "no"}},
+            "id2label.0 yes where a has no",
+        ),
+    ],
+)
+def test_entries_of_configs_are_compared_with_their_defaults(mine, its, words, here, models):
+    copy(models, "b", "b")
+    for name, entries in (("a", mine), ("b", its)):
+        path = Path(name, "config.json")
+        config = json.loads(path.read_text())
+        for key in ("rope_parameters", "rope_theta", "rope_scaling"):
+            config.pop(key, None)
+        path.write_text(json.dumps({**config, **entries}))
+    notes = [note for note in preflight(["a", "b"]).notes if "b/config.json" in note]
+    says(" ".join(notes), words)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"rope_theta": 10000.0},
+        {"rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+        {"torch_dtype": "float16", "use_cache": False, "transformers_version": "4.31.0"},
+        {"attention_dropout": 0.5, "_name_or_path": "somewhere"},
+        {"hidden_act": "silu", "mlp_bias": False},
+    ],
+)
+def test_entries_that_say_the_same_or_do_nothing_are_not_told(entries, here, models):
+    path = copy(models, "b", "b") / "config.json"
+    config = json.loads(path.read_text())
+    for key in ("rope_parameters", "hidden_act", "mlp_bias"):
+        config.pop(key, None)
+    path.write_text(json.dumps({**config, **entries}))
+    assert not [note for note in preflight(["a", "b"]).notes if "b/config.json" in note]
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_config_without_a_class_is_of_its_family(order, here, models):
+    path = copy(models, "b", "b") / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "architectures": None}))
+    assert preflight(order).problems == ()
+    space = CheckpointSpace(*order)
+    assert type(space.materialise(space.seeds[0])).__name__ == "LlamaForCausalLM"
+    path.write_text(json.dumps({**config, "architectures": None, "model_type": "mistral"}))
+    says(refused("a", "b"), "expected the architecture llama, as in a, but found mistral")
+
+
 def test_licences_that_differ_are_noted(here, models):
     copy(models, "b", "b")
     Path("a/README.md").write_text("---\nlicense: mit\n---\n")
@@ -277,7 +365,7 @@ def test_all_problems_are_collected_at_once(here, models):
         "cut/model.safetensors: expected 41,344 bytes",
         "wide/config.json: expected width",
         "words/model.safetensors, tensor lm_head.weight: expected a vocabulary",
-        "pickle/model.bin: expected safetensors",
+        "pickle/model.bin: expected a file that torch.save wrote",
         "nowhere: expected a folder",
         "a: expected a new or empty folder",
     ):

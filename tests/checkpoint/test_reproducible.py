@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.grids import GRIDS
 
 from m2n2lab import METHODS, Evolver, make_evolver, tasks
 from m2n2lab.tasks.classify import to_onednn
@@ -44,7 +47,12 @@ def fingerprints(task):
 def elsewhere():
     """The same searches in two fresh processes at once, with one and with two threads."""
     runs = [
-        subprocess.Popen([sys.executable, __file__, threads], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, __file__, threads],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
         for threads in ("1", "2")
     ]
     answers = [json.loads(run.communicate(timeout=300)[0]) for run in runs]
@@ -97,7 +105,7 @@ def test_how_a_search_is_cut_into_runs_does_not_matter(digits):
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "cma-es"])
 def test_a_restored_search_goes_on_bit_for_bit(method, tiny):
     # CMA-ES alone cannot be saved. MAP-Elites' archive is a grid of 100 cells.
-    options = {"mutation": 0.2} | ({} if method == "map-elites" else {"archive_size": 6})
+    options = {"mutation": 0.2} | ({} if method in GRIDS else {"archive_size": 6})
     old = make_evolver(method, tiny, tiny.random_seeds(2, rng=1), **options).run(60)
     state = old.state_dict()
     old.run(40)

@@ -352,7 +352,12 @@ def front(folder):
 def test_the_card_names_seeds_licences_and_the_recipe(seeds):
     assert run("merge", "a", "b", "--split", "lm_head", "--mix", 0.3, "-o", "out")[0] == 0
     head, text = front("out")
-    assert head == {"license": "mit", "base_model": ["a", "b"], "tags": ["merge", "m2n2"]}
+    assert head == {
+        "license": "mit",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["merge", "m2n2"],  # folders are no models of the hub
+    }
     assert "19,616 parameters each" in text
     assert "mix 0.3 before parameter 17,568 (lm_head.weight row 0) and 0.7 from it on" in text
     for name in "ab":
@@ -392,7 +397,7 @@ def test_names_cannot_break_out_of_the_cards_tables(here):
     space = CheckpointSpace(evil, "b")
     space.save(space.seeds[0], "out", f"by {evil}")
     head, text = front("out")
-    assert head["base_model"] == [evil, "b"]
+    assert head == {"tags": ["merge", "m2n2"]}
     assert "<" not in text
     assert "](" not in text
     assert "\n# t" not in text

@@ -104,3 +104,26 @@ def test_other_denoisers_and_text_encoders_of_another_width_are_refused(pipeline
     wide = sdxl(tmp_path / "wide", 3, texts=(16, 32))
     with pytest.raises(InputError, match=r"cross_attention_dim"):
         m2n2lab.CheckpointSpace(pipelines[0], wide)
+
+
+def test_a_single_file_is_named_as_itself_and_rebuilt_without_the_cache(
+    pipelines, tmp_path, monkeypatch
+):
+    import shutil
+
+    import cloudpickle
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = single_file(pipelines[1], tmp_path / "b.sft")
+    space = m2n2lab.CheckpointSpace(pipelines[0], file, components=["unet"])
+    assert space.names[1] == "b.sft"
+    space.save(space.merge(*space.seeds, space.size, 0.3), tmp_path / "merged")
+    assert str(file) in (tmp_path / "merged" / "README.md").read_text()
+    shutil.rmtree(tmp_path / "cache")
+    m2n2lab.rebuild(tmp_path / "merged" / "recipe.json", tmp_path / "again")
+    for path in (tmp_path / "merged").rglob("*.safetensors"):
+        again = tmp_path / "again" / path.relative_to(tmp_path / "merged")
+        assert path.read_bytes() == again.read_bytes()
+    shutil.rmtree(tmp_path / "cache")
+    other = cloudpickle.loads(cloudpickle.dumps(space))
+    assert other.names == space.names

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import change, llama, pipeline, tensors
-from helpers.merges import run, weights
+from helpers.merges import copy, run, weights
+from safetensors.torch import load_file
 
 HEAD = 17_568
 """Index at which the output head begins."""
@@ -57,8 +58,12 @@ def test_inspect_lists_tensors_in_order_with_their_cosines(workdir):
     for name, row in rows.items():
         shape = " × ".join(map(str, x[name].shape)).split()
         assert row[: 1 + len(shape)] == ["BF16", *shape]
-        assert float(row[-1]) == pytest.approx(cosine(x[name], y[name]), abs=6e-5)
-    assert rows["lm_head.weight"][-3:-1] == ["2,048", "17,568"]
+        assert float(row[-1]) == pytest.approx(cosine(x[name], y[name]), abs=6e-8)
+        degrees = math.degrees(math.acos(cosine(x[name], y[name])))
+        assert float(row[-2].removesuffix("°")) == pytest.approx(degrees, rel=6e-3)
+        a, b = x[name].double(), y[name].double()
+        assert float(row[-3]) == pytest.approx(float((b - a).norm() / a.norm()), rel=6e-3)
+    assert rows["lm_head.weight"][-5:-3] == ["2,048", "17,568"]
     assert "cosine with b" in out
     assert "19,616 parameters in 21 tensors" in out
     vector = [torch.cat([seed[name].flatten() for name in names]) for seed in (x, y)]
@@ -358,3 +363,52 @@ def test_a_process_can_import_scipy_and_collects_garbage_after_a_merge(workdir):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True"
+
+
+def test_small_differences_are_told_and_sorted(here, models):
+    copy(models, "a", "a")
+    file = copy(models, "a", "b") / "model.safetensors"
+    tensors = load_file(file)
+    changes = {"model.norm.weight": 1e-2, "lm_head.weight": 2e-2, "model.embed_tokens.weight": 0.3}
+    for name, share in changes.items():
+        noise = torch.randn(tensors[name].shape, generator=torch.Generator().manual_seed(0))
+        noise *= share * tensors[name].float().norm() / noise.norm()
+        changes[name] = (tensors[name].float() + noise).to(tensors[name].dtype)
+    change(file, changes)
+    status, out, _ = run("inspect", "a", "b", "--json", "--top", 4)
+    assert status == 0
+    rows = json.loads(out)["tensors"]
+    names = ["model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"]
+    assert [row["tensor"] for row in rows[:3]] == names
+    assert len(rows) == 4
+    for row in rows[:3]:
+        a, b = tensors[row["tensor"]].double(), changes[row["tensor"]].double()
+        assert row["difference"]["b"] == pytest.approx(float((b - a).norm() / a.norm()), rel=1e-6)
+        expected = math.degrees(math.acos(cosine(a, b)))
+        assert row["angle_degrees"]["b"] == pytest.approx(expected, rel=1e-4)
+    assert rows[3]["difference"]["b"] == pytest.approx(0, abs=1e-7)
+    _, out, _ = run("inspect", "a", "b", "--json", "--sort", "parameters")
+    sizes = [row["parameters"] for row in json.loads(out)["tensors"]]
+    assert sizes == sorted(sizes, reverse=True)
+    status, _, error = run("inspect", "a", "b", "--sort", "size")
+    assert (status, "no order of tensors named 'size'" in error) == (2, True)
+
+
+def test_unrelated_and_opposite_models_are_told(here, models):
+    copy(models, "a", "a")
+    file = copy(models, "a", "opposite") / "model.safetensors"
+    change(file, {name: -tensor for name, tensor in load_file(file).items()})
+    for command in (("inspect", "a", "opposite"), ("merge", "a", "opposite", "-o", "out")):
+        status, out, error = run(*command)
+        assert status == 0
+        assert "a and opposite are opposite (ω = 180.0°), so a merge cancels" in out + error
+    for kind, (name, spread) in {"unrelated": ("far", 1e3), "": ("near", 0.0)}.items():
+        file = copy(models, "a", name) / "model.safetensors"
+        draw = torch.Generator().manual_seed(1)
+        tensors = {
+            key: (tensor.float() + spread * torch.randn(tensor.shape, generator=draw)).bfloat16()
+            for key, tensor in load_file(file).items()
+        }
+        change(file, tensors)
+        _, out, _ = run("inspect", "a", name)
+        assert ("unrelated (ω = " in out) == bool(kind)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from m2n2lab import make_evolver, tasks
 from m2n2lab.cli import main
+from m2n2lab.core.operators import Ties
 
 RUN = [sys.executable, "-m", "m2n2lab"]
 
@@ -85,6 +87,12 @@ def test_the_closing_table_shows_classes_coverage_and_entropy():
         (["--method", "m2n2-no-crossover", "--pretrained"], "Without crossover and mutation"),
         (["--data", "here"], "Data is only read by the tasks mnist, gsm8k, gsm8k+web"),
         (["--task", "mnist", "--data", "no/such/folder"], "there is no such folder"),
+        (["--crossover", "tie"], "no crossover named 'tie'; did you mean 'ties'?"),
+        (["--crossover", "ties:density=2"], "density must be a number in [1e-06, 1], got 2"),
+        (["--groups", "attention"], "--groups must be NAME=PATTERN, got 'attention'"),
+        (["--exclude", "*attn*"], "exclude must fit a tensor, but '*attn*' fits none of 4"),
+        (["--method", "cma-es", "--mate", "random"], "Method 'cma-es' takes no mate"),
+        (["--capacity", "range", "--chunk", "9"], "needs all scores of every child, got chunk=9"),
         (["--out", "/proc/m2n2lab"], "must be a folder that can be written to"),
     ],
 )
@@ -98,6 +106,22 @@ def test_bad_input_is_one_sentence(arguments, sentence, monkeypatch, capfd):
     assert printed.err.startswith("Error: ")
     assert sentence in printed.err
     assert len(printed.err.strip().splitlines()) == 1
+
+
+def test_operators_and_parts_are_options_of_the_method():
+    done = call(
+        *("evolve", "--steps", 30, "--threads", 1, "--json", "--crossover", "ties:density=0.4"),
+        *("--mate", "random", "--capacity", "range", "--replacement", "crowding", "--warmup", 5),
+        *("--groups", "first=*1", "--groups", "second=W2", "--exclude", "b2", "--freeze", "b1"),
+    )
+    assert done.returncode == 0, done.stderr
+    options = json.loads(done.stdout)["options"]
+    digits = tasks.digits()
+    evolver = make_evolver("m2n2", digits, digits.random_seeds(2, rng=0), rng=0, **options)
+    assert evolver.crossover == Ties(density=0.4)
+    assert [group.name for group in evolver.parts.groups] == ["first", "second"]
+    evolver.run(30)
+    assert evolver.best.score == json.loads(done.stdout)["best"]["train"]
 
 
 def test_truncated_mnist_files_are_named(tmp_path):

@@ -1,12 +1,15 @@
 """Settings: parameters of links, refused combinations, and code that repeats a search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import m2n2lab
 from m2n2lab import InputError
-from m2n2lab.config.builders import build_evolver, code_of
+from m2n2lab.config.builders import build_evolver, code_of, used_options
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.methods.registry import METHODS
 
 
 def test_a_link_sets_a_search_whose_own_query_makes_it_again():
@@ -74,8 +77,11 @@ def test_language_tasks_are_available_if_there_are_models_for_them(monkeypatch):
     [
         (Settings("digits", models=("a", "b")), "Models and a limit .* checkpoints, got 'digits';"),
         (Settings("digits", style="chat"), "only used by language tasks, got 'digits';"),
+        (Settings("digits", vocab="union"), "only used by language tasks, got 'digits';"),
+        (Settings("gsm8k", models=("a", "b"), vocab="comon"), "did you mean 'common'"),
+        (Settings("gsm8k", vocab="union"), "components cannot be used with the zoo"),
         (Settings("gsm8k", components=("unet",)), "only used by image tasks, got 'gsm8k';"),
-        (Settings("text2image", components=("unet",)), "components cannot be used with the zoo's"),
+        (Settings("text2image", components=("unet",)), "components cannot be used with"),
         (Settings("gsm8k", models=("a",)), "needs at least two models, got only 'a'"),
         (Settings("gsm8k", pretrained=True), "always starts from trained models"),
         (Settings("gsm8k", style="alpaca"), "only know their own problems and prompts"),
@@ -93,9 +99,27 @@ def test_the_code_of_a_language_search_names_its_models_and_tasks():
     assert code_of(settings, 40) == (
         "import m2n2lab as lab\n\n"
         "task = lab.tasks.gsm8k(limit=9, style='alpaca') + lab.tasks.webshop(limit=9)\n"
-        "seeds = lab.CheckpointSpace('org/a', 'b')\n"
+        "seeds = lab.CheckpointSpace('org/a', 'b', vocab='union')\n"
         'evolver = lab.make_evolver("m2n2", task, seeds, rng=3, archive_size=10)\n'
         "evolver.run(40)\n"
     )
+    assert "vocab='first'" in code_of(replace(settings, vocab="first"), 1)
     assert "lab.zoo.word_problems()" in code_of(Settings("gsm8k"), 1)
     assert "lab.zoo.language_pair()" in code_of(Settings("gsm8k"), 1)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "cycle-qd"])
+def test_the_options_that_are_shown_are_those_that_a_search_uses(method, digits):
+    settings = Settings(method=method)
+    used, evolver = used_options(settings), build_evolver(settings, digits)
+    own = method == "map-elites"  # its cells follow from its axes
+    assert used["archive_size"] == (None if own else evolver.archive.size)
+    assert used["alpha"] == evolver.archive.alpha
+    assert used["mutation"] == evolver.mutation
+
+
+def test_searches_over_checkpoints_have_a_small_archive_unless_the_method_has_its_own():
+    assert used_options(Settings("gsm8k"))["archive_size"] == 10
+    assert used_options(Settings("gsm8k", "map-elites"))["archive_size"] is None
+    assert used_options(Settings("gsm8k", options={"archive_size": 7}))["archive_size"] == 7
+    assert used_options(Settings("gsm8k", "ga"))["alpha"] == 0.0

@@ -378,6 +378,7 @@ BAD = {
         "9 is not in the archive; choose one of: 0, 1",
     ),
     "one parent": (lambda e: e.ask(parents=(0,)), r"two ids .* got \(0,\)"),
+    "parents without their name": (lambda e: e.ask((0, 1)), r"give parents as ask\(parents="),
     "a bare id": (lambda e: e.ask(parents=1), "two ids .* got 1"),
     "split above": (lambda e: e.ask(split=83), r"in \[0, 82\] .* got 83"),
     "split of floats": (lambda e: e.ask(split=3.0), "integer .* got 3.0"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.crews import LOST, Scripted
+from helpers.grids import GRIDS
 from helpers.merges import same_search
 from helpers.stores import same, search, small
 
@@ -39,7 +40,7 @@ class Fragile(tasks.Task):
 
 def start(method="m2n2", failures=(), **options):
     task = Fragile()
-    if method != "map-elites":
+    if method not in GRIDS:
         options = {"archive_size": 6} | options
     if method == "cma-es":
         options = {"population": 5} | options

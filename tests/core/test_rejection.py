@@ -432,7 +432,7 @@ def test_brute_force_may_reject_early_and_methods_that_need_all_scores_may_not(t
         for chunk in (None, 10)
     )
     assert same_search(full, early)
-    for method in ("map-elites", "cma-es"):
+    for method in ("map-elites", "cycle-qd", "cma-es"):
         with pytest.raises(InputError, match=f"{method} needs all scores .* chunk=10"):
             make_evolver(method, tiny, tiny_seeds, chunk=10)
 

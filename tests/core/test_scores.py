@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers.grids import GRIDS
 from helpers.merges import same_search
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m2n2lab import METHODS, Archive, Evolver, InputError, make_evolver, tasks
+from m2n2lab.core.methods.behaviours import Axis, Behaviours, GroupMeans
 from m2n2lab.core.methods.map_elites import GridArchive
 from m2n2lab.core.scores import as_scores, scale_of
 
@@ -238,7 +240,7 @@ def test_scores_whose_powers_leave_the_range_of_doubles_are_searched(case, grade
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "cma-es"])
 @pytest.mark.parametrize("factor", [2.0**7, 2.0**-12])
 def test_every_method_finds_the_same_on_a_declared_scale(method, factor):
-    options = {} if method == "map-elites" else {"archive_size": 6}
+    options = {} if method in GRIDS else {"archive_size": 6}
     found = []
     for scale in (1.0, factor):
         task = tasks.from_function(
@@ -271,15 +273,22 @@ def test_the_scale_is_the_top_unless_no_score_fits_it():
         assert highest <= scale <= 2 * highest or scale == highest
 
 
+def two_points(side, top):
+    """Return the archive of a square grid over the scores on two data points."""
+    axes = [Axis("odd", 0.0, top), Axis("even", 0.0, top)]
+    groups = GroupMeans([np.array([True, False]), np.array([False, True])])
+    return GridArchive(2, Behaviours(groups, axes, scaled=True), (side, side), top)
+
+
 @pytest.mark.parametrize(("top", "halves"), [(1.0, (0.25, 0.75)), (8.0, (2.0, 6.0))])
 def test_a_cell_is_a_share_of_the_top(top, halves):
-    archive = GridArchive(np.array([True, False]), 10, top)
+    archive = two_points(10, top)
     archive.add(0, None, halves)
     assert archive.cell(np.array(halves)) == (2, 7)
 
 
 def test_members_that_share_a_cell_once_the_scale_has_grown_make_room_for_other_cells():
-    archive = GridArchive(np.array([True, False]), 2)
+    archive = two_points(2, 1.0)
     for id, row in enumerate([(0.01, 0.01), (0.01, 0.03), (0.03, 0.01), (0.03, 0.035)]):
         assert archive.add(id, None, row).accepted
     assert len(archive) == 4

@@ -31,9 +31,9 @@ def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, 
     def score(model, at):
         return model[at].sigmoid() if graded else model[at] > 0
 
-    # Three classes, so that MAP-Elites has cells, and an archive that fills up on the way.
+    # Three classes, so that grids have cells, and an archive that fills up on the way.
     task = tasks.from_function(score, 40, graded=graded, classes="abc", groups=np.arange(40) % 3)
-    size = {"map-elites": 100}.get(method, 5)
+    size = {"map-elites": 100, "cycle-qd": 300}.get(method, 5)
     evolver = make_evolver(method, task, tiny_seeds, archive_size=size, mutation=0.3, rng=0)
     seen = set()
     for _ in range(60):

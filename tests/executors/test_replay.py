@@ -197,7 +197,9 @@ def test_a_replay_goes_on_with_its_own_search_only(task, arrivals):
         first.run(5, executor=replay)
 
 
-@pytest.mark.parametrize("method", ["ga", "map-elites", "cma-es", "brute-force", "m2n2+"])
+@pytest.mark.parametrize(
+    "method", ["ga", "map-elites", "cycle-qd", "cma-es", "brute-force", "m2n2+"]
+)
 def test_every_method_is_replayed_and_refuses_another_seed(method, task):
     def make(rng):
         return make_evolver(method, task, task.random_seeds(2, scale=0.5), mutation=0.2, rng=rng)

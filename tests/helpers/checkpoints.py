@@ -146,3 +146,63 @@ def change(path, changes):
     """Overwrite some of a safetensors file's tensors; ``None`` removes one."""
     found = {**load_file(path), **changes}
     return tensors(path, {k: v for k, v in found.items() if v is not None}, {"format": "pt"})
+
+
+TEXT_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *map(chr, range(33, 127)), " ", "\n")
+TEXT_TOKENS = (*TEXT_TOKENS, *(f"w{k}" for k in range(128 - len(TEXT_TOKENS))))
+"""128 tokens of a tokenizer that reads letter by letter."""
+
+
+def reader(folder, added=(), pad=None, eos="</s>", template=None):
+    """Save a tokenizer of 128 tokens and the added ones, as fine-tuned models have them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    each = Tokenizer(
+        models.WordLevel({text: id for id, text in enumerate(TEXT_TOKENS)}, unk_token="<unk>")
+    )
+    each.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    each.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=each, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    if added:
+        fast.add_special_tokens({"additional_special_tokens": list(added)})
+    fast.pad_token, fast.eos_token = pad or "<pad>", eos
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return Path(folder)
+
+
+def chatter(folder, seed=0, added=(), pad=None, eos="</s>", template=None, **config):
+    """Save a Llama with a row for each of 128 tokens and the added ones, and its tokenizer."""
+    ids = {text: id for id, text in enumerate((*TEXT_TOKENS, *added))}
+    settings = {
+        "vocab_size": len(ids),
+        "bos_token_id": 1,
+        "eos_token_id": ids[eos],
+        "pad_token_id": ids[pad or "<pad>"],
+        "initializer_range": 0.3,
+        **config,
+    }
+    llama(folder, seed, **settings)
+    return reader(folder, added, pad, eos, template)
+
+
+def pickled(folder, shards=1, name="pytorch_model", nest=lambda tensors: tensors, **options):
+    """Turn a folder's safetensors into what ``torch.save`` writes, in so many files."""
+    found = sorted(Path(folder).glob("*.safetensors"))
+    tensors = {name: tensor for path in found for name, tensor in load_file(path).items()}
+    for path in Path(folder).glob("model*.safetensors*"):
+        path.unlink()
+    if shards == 1:
+        torch.save(nest(tensors), Path(folder, f"{name}.bin"), **options)
+        return Path(folder)
+    places = {}
+    for k, chosen in enumerate(np.array_split(list(tensors), shards)):
+        file = f"{name}-{k + 1:05d}-of-{shards:05d}.bin"
+        torch.save({str(each): tensors[each] for each in chosen}, Path(folder, file))
+        places.update(dict.fromkeys(map(str, chosen), file))
+    index = {"metadata": {}, "weight_map": places}
+    Path(folder, f"{name}.bin.index.json").write_text(json.dumps(index))
+    return Path(folder)

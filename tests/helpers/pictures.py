@@ -26,3 +26,34 @@ def scribbled(home, names):
 def brightness(pictures, prompts):
     """Score pictures by how bright they are, which every scribble is in a way of its own."""
     return pictures.mean(axis=(1, 2, 3)) / 255
+
+
+def clip(folder):
+    """Save a tiny random CLIP with its tokenizer and image processor; return its folder."""
+    import json
+
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(0)
+    words = ["<|startoftext|>", "<|endoftext|>", *"ab", "a</w>", "b</w>", "ab</w>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: id for id, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    narrow = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    shape = {**narrow, "num_hidden_layers": 1}
+    config = CLIPConfig(
+        text_config={**shape, "vocab_size": 32, "max_position_embeddings": 16, "eos_token_id": 1},
+        vision_config={**shape, "image_size": 16, "patch_size": 8},
+        projection_dim=8,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=16)
+    sizes = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    CLIPProcessor(CLIPImageProcessor(**sizes), tokenizer).save_pretrained(folder)
+    return folder

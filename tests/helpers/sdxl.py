@@ -132,3 +132,98 @@ def single_file(folder, file):
     weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     save_file({f"model.diffusion_model.{_single(k)}": v for k, v in weights.items()}, file)
     return file
+
+
+def kept_in(folder, like, dtype="float16", **options):
+    """Save a pipeline again in a dtype; options are ``variant`` and ``max_shard_size``."""
+    from diffusers import DiffusionPipeline
+
+    made = DiffusionPipeline.from_pretrained(like, torch_dtype=getattr(torch, dtype))
+    made.save_pretrained(folder, **options)
+    return folder
+
+
+def hub_keys(folder):
+    """Rename the tensors of CLIP text encoders as files on the hub have them."""
+    from safetensors.torch import load_file, save_file
+
+    for file in folder.glob("text_encoder*/*.safetensors"):
+        kept = load_file(file)
+        if not any(name.startswith("text_model.") for name in kept):
+            renamed = {f"text_model.{name}": value for name, value in kept.items()}
+            save_file(renamed, file, {"format": "pt"})
+    return folder
+
+
+RAN = "OWN_CODE_OF_A_PIPELINE_RAN"
+"""Environment variable that the code of ``japanese`` sets."""
+
+OWN_CODE = f"""
+import os
+
+from diffusers import DiffusionPipeline
+
+os.environ["{RAN}"] = "1"
+
+
+class JapanesePipeline(DiffusionPipeline):
+    def __init__(self, vae, text_encoder, tokenizer, unet, scheduler):
+        super().__init__()
+        self.register_modules(
+            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+        )
+"""
+
+
+def japanese(folder, seed=0, dtype="float16"):
+    """Save a pipeline in the shape of Japanese SDXL; return its folder.
+
+    It has a pipeline class of its own, one text encoder with a projection, its own vocabulary, a
+    component of its own without weights, and fp16 variants alone.
+    """
+    import shutil
+
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    sdxl(folder, seed)
+    torch.manual_seed(seed + 100)
+    config = CLIPTextConfig(
+        vocab_size=40,
+        hidden_size=TEXTS[0],
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=TEXTS[0],
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    half = kept_in(folder.with_name(f"{folder.name}-half"), folder, dtype, variant="fp16")
+    shutil.rmtree(folder)
+    half.rename(folder)
+    for name in ("text_encoder", "text_encoder_2", "tokenizer_2"):
+        shutil.rmtree(folder / name)
+    encoder = CLIPTextModelWithProjection(config).to(getattr(torch, dtype))
+    encoder.save_pretrained(folder / "text_encoder", variant="fp16")
+    index = json.loads((folder / "model_index.json").read_text())
+    for name in ("text_encoder_2", "tokenizer_2", "feature_extractor", "image_encoder"):
+        del index[name]
+    index["_class_name"] = ["pipeline_japanese", "JapanesePipeline"]
+    index["text_encoder"] = ["transformers", "CLIPTextModelWithProjection"]
+    index["null_encoder"] = ["modeling_clipnull", "CLIPNullTextModel"]
+    (folder / "null_encoder").mkdir()
+    (folder / "null_encoder" / "config.json").write_text('{"hidden_size": 24}')
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for name in ("pipeline_japanese.py", "modeling_clipnull.py"):
+        (folder / name).write_text(OWN_CODE)
+    return folder
+
+
+def denoiser_alone(folder, like):
+    """Save the denoiser of a pipeline as a repository with ``unet/`` alone."""
+    import shutil
+
+    shutil.copytree(like / "unet", folder / "unet")
+    (folder / "README.md").write_text("---\nlicense: openrail++\n---\n")
+    return folder

@@ -108,7 +108,7 @@ def test_graded_scores_and_double_vectors_are_kept_to_the_last_bit(tmp_path):
     assert saved.models[0].dtype == np.float64
 
 
-@pytest.mark.parametrize("method", ["map-elites", "cma-es", "brute-force"])
+@pytest.mark.parametrize("method", ["map-elites", "cycle-qd", "cma-es", "brute-force"])
 def test_every_method_can_be_exported(method, tiny, tiny_seeds, tmp_path):
     evolver = make_evolver(method, tiny, tiny_seeds, rng=0).run(30)
     save_archive(evolver, tmp_path / "a")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.grids import GRIDS
 from helpers.stores import same
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ SPACES = {
 
 def check_resume(method, task, space, path, **options):
     """Compare a run that was stopped, resumed and branched with one that was not."""
-    options = {} if method == "map-elites" else {"archive_size": 5, **options}
+    options = {} if method in GRIDS else {"archive_size": 5, **options}
     whole, half = (make_evolver(method, task, space(), rng=1, **options) for _ in range(2))
     whole.run(STEPS)
     half.run(AT, store=path)

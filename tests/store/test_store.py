@@ -5,6 +5,7 @@ import sqlite3
 import numpy as np
 import pytest
 import torch
+from helpers.grids import GRIDS
 from helpers.stores import same, same_archive, search
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ def recorded(task, tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_continues_bit_for_bit(method, task, db):
-    options = {"mutation": 0.2} | ({} if method == "map-elites" else {"archive_size": 6})
+    options = {"mutation": 0.2} | ({} if method in GRIDS else {"archive_size": 6})
     whole, half = (
         make_evolver(method, task, task.random_seeds(2, rng=4, scale=0.5), rng=4, **options)
         for _ in range(2)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from m2n2lab import InputError
 from m2n2lab.cli import main
 from m2n2lab.tasks import Halted, Text2Image, Watch, text2image
 from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
-from m2n2lab.tasks.images.diffusion import MAX_PROMPT_CHARS, Painter, Prompt
+from m2n2lab.tasks.images.diffusion import MAX_PROMPT_CHARS, Painter, Prompt, default_batch
 from m2n2lab.zoo import images
 from m2n2lab.zoo.images import captions
 
@@ -147,6 +148,124 @@ def test_a_task_goes_to_another_process_without_its_pictures(space, child):
     other.evaluate(space.materialise(child))
     assert [progress.done for progress in reports] == [0, 2]
     assert other.identity() == task.identity()
+
+
+class Plain:
+    """A pipeline that draws one grey and records how it was called."""
+
+    def __init__(self, value=0.5):
+        self.value, self.vae, self.asked = value, SimpleNamespace(dtype=None), []
+
+    def set_progress_bar_config(self, **options):
+        pass
+
+    def draw(self, **options):
+        self.asked.append(options)
+        count = len(options["prompt"])
+        values = self.value if isinstance(self.value, list) else [self.value] * count
+        pictures = np.stack([np.full((8, 8, 3), value, np.float32) for value in values[:count]])
+        return type("Output", (), {"images": pictures})()
+
+
+class Guided(Plain):
+    def __call__(
+        self, prompt, generator, output_type, num_inference_steps=50, guidance_scale=5.0,
+        negative_prompt=None, height=None, width=None, callback_on_step_end=None,
+    ):  # fmt: skip
+        return self.draw(**{k: v for k, v in locals().items() if k not in ("self", "generator")})
+
+
+class ByNegative(Plain):
+    def __call__(
+        self, prompt, generator, output_type, num_inference_steps=50, guidance_scale=None,
+        true_cfg_scale=4.0, negative_prompt=None, height=None, width=None,
+        callback_on_step_end=None,
+    ):  # fmt: skip
+        return self.draw(**{k: v for k, v in locals().items() if k not in ("self", "generator")})
+
+
+class OldCallback(Plain):
+    def __call__(
+        self, prompt, generator, output_type, num_inference_steps=20, height=None, width=None,
+        callback=None, callback_steps=1,
+    ):  # fmt: skip
+        callback(0, 0, None)
+        return self.draw(**{k: v for k, v in locals().items() if k not in ("self", "generator")})
+
+
+def asked(pipeline, **options):
+    next(Painter(**options).batches(pipeline, [Prompt("a"), Prompt("b")]))
+    return pipeline.asked[-1]
+
+
+def test_a_pipeline_draws_with_its_own_defaults_unless_others_are_given():
+    own = asked(Guided())
+    assert (own["num_inference_steps"], own["guidance_scale"], own["height"]) == (50, 5.0, None)
+    assert own["negative_prompt"] is None
+    given = asked(Guided(), steps=7, guidance=3.0, size=64, negative="blurred")
+    assert (given["num_inference_steps"], given["guidance_scale"]) == (7, 3.0)
+    assert (given["height"], given["width"]) == (64, 64)
+    assert given["negative_prompt"] == ["blurred"] * 2
+
+
+def test_a_pipeline_whose_guidance_needs_a_negative_prompt_gets_one():
+    own = asked(ByNegative())
+    assert (own["true_cfg_scale"], own["negative_prompt"]) == (4.0, [" "] * 2)
+    given = asked(ByNegative(), guidance=2.5, negative="dark")
+    assert (given["true_cfg_scale"], given["guidance_scale"]) == (2.5, None)
+    assert given["negative_prompt"] == ["dark"] * 2
+
+
+def test_pipelines_with_the_older_callback_can_be_stopped_too():
+    assert asked(OldCallback())["num_inference_steps"] == 20
+    with pytest.raises(Halted):
+        list(Painter(batch=1).batches(OldCallback(), [Prompt("a")], stopping_at(2)))
+    with pytest.raises(InputError, match="must have the argument negative_prompt"):
+        asked(OldCallback(), negative="dark")
+
+
+def stopping_at(count):
+    """Return a watch that stops when it is asked for the ``count``-th time."""
+    times = []
+
+    def halted():
+        times.append(1)
+        return len(times) >= count
+
+    return Watch(halted=halted)
+
+
+def test_pictures_of_nan_or_black_score_0_and_say_why():
+    task = task_of(4, batch=4, scorer=lambda pictures, prompts: np.ones(len(prompts)))
+    pipeline = Guided([0.5, float("nan"), 0.0, 1.0])
+    assert task.evaluate(pipeline).tolist() == [1.0, 0.0, 0.0, 1.0]
+    shown = [sample.prediction for sample in task.samples(pipeline, range(4))]
+    assert (shown[0], shown[3]) == ("1.00", "1.00")
+    assert shown[1].startswith("0.00 (NaN: numbers too large for the dtype")
+    assert shown[2].startswith("0.00 (all black")
+
+
+def test_large_pictures_are_drawn_one_by_one_and_small_ones_together():
+    def pipeline(latents):
+        denoiser = SimpleNamespace(config=SimpleNamespace(sample_size=latents))
+        return SimpleNamespace(unet=denoiser, vae=object(), vae_scale_factor=8)
+
+    assert [default_batch(pipeline(side)) for side in (4, 64, 128, 256)] == [24, 8, 2, 1]
+    assert default_batch(pipeline(128), 512) == 8
+
+
+def test_captions_with_all_backgrounds_are_shown_and_both_languages_show_the_same_scenes():
+    task = images.shapes()
+    japanese, english = (
+        [prompt for prompt in task.exhibits(4) if prompt.language == language]
+        for language in ("Japanese", "English")
+    )
+    assert [prompt.seed for prompt in japanese] == [prompt.seed for prompt in english]
+    assert len(english) == 4
+    behind = {prompt.text.rsplit(" ", 1)[1] for prompt in english}
+    assert behind == {"white", "grey", "black"}
+    held_out = {prompt.text for prompt in captions("test", ["Japanese", "English"])}
+    assert {prompt.text for prompt in (*japanese, *english)} <= held_out
 
 
 def test_prompts_are_read_from_a_file(tmp_path):

@@ -4,13 +4,18 @@ import io
 
 import numpy as np
 import pytest
+from helpers.pictures import brightness, scribbled
 from PIL import Image, ImageFont
 
+import m2n2lab
+from m2n2lab.tasks import Text2Image
 from m2n2lab.tasks.images.diffusion import Prompt
 from m2n2lab.tasks.images.shapes import LANGUAGES, scenes
 from m2n2lab.tasks.images.text2image import Drawn
-from m2n2lab.viz.contact_sheet import CELL, GAP, HEAD, SIDE, Row, draw_sheet
+from m2n2lab.viz import contact_sheet
+from m2n2lab.viz.contact_sheet import CELL, GAP, HEAD, SIDE, Row, draw_sheet, sheet_of
 from m2n2lab.viz.fonts import ABSENT, OURS, covers, font_face, font_for
+from m2n2lab.zoo.images import captions
 
 RED = np.zeros((32, 32, 3), np.uint8) + np.array([250, 0, 0], np.uint8)
 
@@ -64,3 +69,28 @@ def test_long_prompts_stay_above_their_own_column(text):
     assert changed[:HEAD, SIDE:right].any()
     assert not changed[:, right:].any()
     assert not changed[HEAD:].any()
+
+
+def test_the_last_row_says_whether_the_best_member_is_a_seed_or_merged(tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(contact_sheet, "draw_sheet", lambda given: rows.extend(given) or b"")
+    space = scribbled(tmp_path, ("a", "b"))
+    task = Text2Image(captions("search", ["English"], 2), scorer=brightness, steps=1)
+    search = m2n2lab.Evolver(task, space, archive_size=4, rng=0)
+    sheet_of(search)
+    best = ("a", "b")[search.best.id]
+    assert [row.name for row in rows] == ["a", "b", f"best: the seed {best}"]
+    # A child that is better than both.
+    task = Text2Image(
+        captions("search", ["English"], 2),
+        scorer=lambda pictures, prompts: [1.0 if child else 0.0 for _ in prompts],
+        steps=1,
+    )
+    child = False
+    search = m2n2lab.Evolver(task, space, archive_size=4, rng=0)
+    child = True
+    search.run(3)
+    rows.clear()
+    sheet_of(search)
+    assert rows[-1].name == f"best, merged: member {search.best.id}"
+    assert search.best.id > 1

@@ -87,6 +87,17 @@ def test_a_fast_task_has_no_preview_button_and_can_be_merged(ready):
     assert session.orders.now.commands == (("merge", data.proposal),)
 
 
+def test_merge_asks_for_the_child_that_the_page_shows_not_for_one_that_it_does_not_show_yet(ready):
+    view, session, data = ready
+    newer = replace(data, proposal=data.proposal.edit(split=7, mix=0.75))
+    session.snapshot = replace(session.snapshot, bench=newer)
+    view.merge.clicks += 1
+    shown_on(view, session)
+    view.merge.clicks += 1
+    ordered = [proposal for _, proposal in session.orders.now.commands]
+    assert ordered == [data.proposal, newer.proposal]
+
+
 def test_a_slow_task_shows_what_was_chosen_and_keeps_the_last_preview_apart(ready):
     view, session, data = ready
     a, b = data.proposal.parents
@@ -328,3 +339,20 @@ def test_the_buttons_stay_in_sight_however_long_the_verdict_is(page, lab):
                  return at.textContent }""",
             middle,
         )
+
+
+def test_what_the_split_does_not_move_is_hatched_with_its_reason(tiny, tiny_seeds, page):
+    groups = {"first": "W1", "rest": "*"}
+    evolver = Evolver(tiny, tiny_seeds, groups=groups, exclude="b1", freeze="b2", rng=0)
+    view, _, data = made(evolver)
+    offsets = dict(zip(evolver.space.layout.shapes, evolver.space.layout.offsets, strict=False))
+    found = {reason: start for start, _, reason in data.beside}
+    assert found == {
+        "stays as in A": offsets["b1"],
+        "group rest: a split of its own": offsets["W2"],
+        "stays as in the first seed": offsets["b2"],
+    }
+    with serving(lambda: view.split) as address:
+        page.goto(address)
+        for reason in found:
+            expect(page.get_by_role("img", name=reason)).to_be_visible()

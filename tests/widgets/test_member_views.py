@@ -104,6 +104,27 @@ def test_a_row_chosen_on_the_page_is_reported_and_one_chosen_elsewhere_is_not(me
     assert chosen == [members.ids[2]] * 2
 
 
+def test_lines_that_were_alike_at_first_take_the_colours_and_widths_of_later_ones(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1)
+    lineage = Lineage(evolver)
+    evolver.subscribe(lineage.observe)
+    view = LineageView(LIGHT, lambda member: None)
+    view.update(lineage_data(lineage, evolver.best.id))
+    source = drawn(view)
+    evolver.run(60)
+    data = lineage_data(lineage, evolver.best.id)
+    view.update(data)
+    for name, columns in (
+        ("edges", edge_columns(data, LIGHT)),
+        ("lines", life_columns(data, LIGHT)),
+    ):
+        assert len(set(columns["color"])) > 1
+        assert list(source(name)["color"]) == list(columns["color"])
+        renderer = view.handles[name]["glyph_renderer"]
+        for mark in (renderer.glyph, renderer.nonselection_glyph, renderer.selection_glyph):
+            assert (mark.line_color, mark.line_width) == ("color", "line_width")
+
+
 def test_a_painting_is_a_strip_of_stacked_shares():
     painting = np.zeros((BINS, 3))
     painting[:24] = [1.0, 0.0, 0.0]

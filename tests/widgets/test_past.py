@@ -26,6 +26,7 @@ from m2n2lab.widgets.session.snapshot import Past
 from m2n2lab import Evolver, InputError, make_evolver, store
 from m2n2lab.analysis.maps import niches_data
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.methods.map_elites import MapElites
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
 
@@ -91,7 +92,7 @@ def test_the_past_is_what_the_store_replays(session, tiny, tmp_path):
             np.testing.assert_array_equal(part, other)
 
 
-@pytest.mark.parametrize("method", ["ga", "map-elites", "cma-es", "brute-force"])
+@pytest.mark.parametrize("method", ["ga", "map-elites", "cycle-qd", "cma-es", "brute-force"])
 def test_every_method_can_be_looked_back_at(tiny, tiny_seeds, method):
     def make():
         return make_evolver(method, tiny, tiny_seeds, rng=0)
@@ -159,6 +160,31 @@ def test_a_branch_is_the_uninterrupted_run_bit_for_bit(session, make):
     stepped(session, 50)
     for step in (0, 23, 50):
         same(session.recording.branch(step).run(30), make().run(step + 30))
+
+
+def test_options_that_are_functions_and_classes_of_a_notebook_go_along_into_a_branch(
+    tiny, tiny_seeds
+):
+    class Grid(MapElites):
+        pass
+
+    def make():
+        return Grid(
+            tiny,
+            tiny_seeds,
+            mutation=0.05,
+            behaviours=lambda scores: (scores[:20].mean(), scores[20:].mean()),
+            axes=(("easy", 0, 1), ("hard", 0, 1)),
+        )
+
+    session = Session(make, record=partial(start_recorder, title="mine"))
+    session.start()
+    stepped(session, 20)
+    branched = session.recording.branch(7)
+    assert type(branched) is Grid
+    same(branched.run(30), make().run(37))
+    session.close()
+    assert session.join(PATIENCE)
 
 
 def test_a_run_branches_beside_another_and_goes_its_own_way():
@@ -325,7 +351,7 @@ def test_a_branched_run_that_is_reset_begins_where_it_branched():
     begun = wait_for(third.session, lambda s: s.phase == "paused")
     assert (begun.step, begun.first) == (7, 7)
     assert third.title.endswith("from run 1, step 7")
-    assert second.session.join(PATIENCE)
+    assert runs.replaced == (second, third)
     third.session.orders.step(3)
     again = wait_for(third.session, lambda s: s.step == 10 and s.phase == "paused")
     assert again.niches.ids == shown.niches.ids
@@ -342,7 +368,8 @@ def test_a_branched_run_can_be_reset_again_before_it_has_begun():
         past.append(run)
         run = runs.restart(run)
     assert wait_for(run.session, lambda s: s.phase in ("paused", "failed")).step == 4
-    assert all(old.session.join(PATIENCE) for old in past)
+    assert runs.replaced == (past[0], run)  # none of the others had begun
+    assert all(old.session.join(PATIENCE) for old in past[1:])
     assert runs.all == (first, run)
     runs.close()
 

@@ -9,9 +9,11 @@ import pytest
 from helpers.figures import drawn, same, tick_names, watched
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import Choice
+from m2n2lab.widgets.views.landscape import LandscapeView
 from m2n2lab.widgets.views.maps import ORDERS, AttractionView, CurvesView, NichesView
 
 from m2n2lab import Evolver
+from m2n2lab.analysis.landscape import Landscape
 from m2n2lab.analysis.maps import (
     attraction_data,
     cluster_order,
@@ -20,6 +22,7 @@ from m2n2lab.analysis.maps import (
     niches_geometry,
 )
 from m2n2lab.analysis.merge_preview import bench_data
+from m2n2lab.viz.draw_landscape import best_cell
 from m2n2lab.viz.draw_maps import start_columns
 from m2n2lab.viz.theme import LIGHT
 
@@ -50,6 +53,40 @@ def test_a_niche_map_shows_newer_members_in_place(evolver):
     assert list(source("Area")["x"]) == [*x, x[-1], 0]
     names = tick_names(view.handles["Image"]["plot"].yaxis[0])
     assert [names[place] for place in sorted(names, reverse=True)] == list(map(str, data.ids))
+
+
+def test_a_column_that_no_mark_has_is_refused(evolver):
+    view = NichesView(LIGHT)
+    view.update(niches(evolver))
+    drawn(view)
+    with pytest.raises(KeyError, match=r"got \['size'\]"):
+        view.fill("Rectangles", left=[0.0], size=[1.0])
+
+
+def test_the_landscape_marks_the_split_and_mix_of_the_bench_and_the_best_cell(evolver):
+    view = LandscapeView(LIGHT, lambda split, mix: None)
+    pair = evolver.archive.ids[:2]
+    mapped = Landscape(evolver, pair, cells=5)
+
+    def show(split, mix):
+        bench = bench_data(evolver, evolver.ask(parents=pair, split=split, mix=mix))
+        view.update(Snapshot(bench=bench, landscape=mapped.data()))
+
+    for _ in range(4):
+        mapped.advance()
+    show(41, 0.5)
+    source = drawn(view)
+    renderer = view.handles["bench"]["glyph_renderer"]
+    for split, mix in ((20, 0.34), (82, 1.0), (0, 0.0)):
+        show(split, mix)
+        column = source("bench")
+        assert (column[renderer.glyph.x], column[renderer.glyph.y]) == ([split / 82], [mix])
+    while mapped.advance():
+        pass
+    show(41, 0.5)
+    best = best_cell(mapped.data())
+    glyph = view.handles["best"]["glyph_renderer"].glyph
+    assert {"x": source("best")[glyph.x], "y": source("best")[glyph.y]} == best
 
 
 def test_only_what_has_changed_is_sent(evolver):

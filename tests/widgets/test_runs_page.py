@@ -150,6 +150,71 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     expect(figure(page, "step")).to_have_text("0")
 
 
+def test_a_reset_can_be_undone(page, lab):
+    opened(page, lab)
+    expect(button(page, "Undo reset")).to_be_hidden()
+    stepped(page, 3)
+    best = figure(page, "test").inner_text()
+    button(page, "Reset").click()
+    expect(figure(page, "step")).to_have_text("0")
+    button(page, "Step").click()
+    expect(figure(page, "step")).to_have_text("1")
+    button(page, "Undo reset").click()
+    expect(figure(page, "step")).to_have_text("30")
+    expect(figure(page, "test")).to_have_text(best)
+    expect(button(page, "Undo reset")).to_be_hidden()
+    button(page, "Step").click()
+    expect(figure(page, "step")).to_have_text("31")
+
+
+def test_back_and_forward_come_back_to_the_same_run(page, lab):
+    opened(page, lab)
+    stepped(page, 2)
+    page.goto("about:blank")
+    page.wait_for_timeout(5_000)  # longer than a page takes to be loaded again
+    page.go_back()
+    expect(figure(page, "step")).to_have_text("20")
+    page.get_by_label("light or dark").click()
+    expect(page).to_have_url(re.compile("theme=dark"))
+    expect(figure(page, "step")).to_have_text("20")
+    button(page, "×10").click()
+    expect(figure(page, "step")).to_have_text("30")
+    page.go_back()
+    expect(figure(page, "step")).to_have_text("30")
+    page.go_forward()
+    expect(figure(page, "step")).to_have_text("30")
+
+
+def test_a_lost_connection_comes_back_by_itself_to_the_run_and_the_tab(browser, lab):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page, sockets, cut = context.new_page(), [], []
+
+    def connect(socket):
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    page.route_web_socket(re.compile("/ws"), connect)
+    page.route("**/bokeh.min.js*", lambda route: route.abort() if cut else route.continue_())
+    opened(page, lab)
+    stepped(page, 2)
+    page.get_by_role("tab", name="Members").click()
+    alert = page.get_by_role("alert").filter(has_text="your clicks have no effect")
+    expect(alert).to_be_hidden()
+    cut.append(True)
+    for socket in sockets:
+        socket.close()
+    expect(alert).to_be_visible()
+    page.wait_for_timeout(6_000)
+    expect(alert).to_be_visible()
+    cut.clear()
+    expect(alert).to_be_hidden()
+    expect(figure(page, "step")).to_have_text("20")
+    expect(page.get_by_role("tab", name="Members")).to_have_attribute("aria-selected", "true")
+    button(page, "Step").click()
+    expect(figure(page, "step")).to_have_text("21")
+    context.close()
+
+
 def test_two_pages_have_searches_of_their_own(page, context, lab):
     opened(page, lab)
     other = context.new_page()

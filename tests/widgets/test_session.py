@@ -206,11 +206,13 @@ def test_undo_is_refused_once_the_search_has_gone_on(rested):
 def test_the_next_proposal_can_be_edited_before_it_is_submitted(rested, make):
     rested.orders.command("propose")
     expected = make().run(40).ask()
-    shown = wait_for(rested, lambda s: s.bench.proposal.parents == expected.parents)
-    assert (shown.bench.proposal.split, shown.bench.proposal.mix, shown.bench.proposal.seed) == (
+    # The pair alone may be on the bench already.
+    shown = wait_for(rested, lambda s: s.bench.proposal.seed == expected.seed)
+    proposal = shown.bench.proposal
+    assert (proposal.parents, proposal.split, proposal.mix) == (
+        expected.parents,
         expected.split,
         expected.mix,
-        expected.seed,
     )
     edited = previewed(rested, mix=0.25).bench.proposal
     assert (edited.parents, edited.split) == (expected.parents, expected.split)
@@ -218,12 +220,58 @@ def test_the_next_proposal_can_be_edited_before_it_is_submitted(rested, make):
     assert wait_for(rested, lambda s: s.step == 41).undoable
 
 
-def test_a_dead_parent_is_named_and_the_last_preview_stays(rested):
-    before = rested.snapshot.bench
-    rested.orders.choose(a=999)
-    shown = wait_for(rested, lambda s: "999" in s.note)
-    assert shown.note.startswith("Member 999 is not in the archive")
-    assert shown.bench is before
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"a": 999}, "Member 999 is not in the archive"),
+        ({"b": 999}, "Member 999 is not in the archive"),
+        ({"split": 10**9}, "A split must be an integer in [0, 82]"),
+        ({"mix": 1.5}, "mix must be a number in [0, 1], got 1.5"),
+    ],
+)
+def test_what_cannot_be_on_the_bench_is_named_and_it_keeps_what_it_shows(rested, wrong, said):
+    a, b = rested.snapshot.niches.ids[:2]
+    before = previewed(rested, a=a, b=b, split=40, mix=0.79)
+    kept = rested.orders.choice
+    rested.orders.choose(**wrong)
+    shown = wait_for(rested, lambda s: s.note and rested.orders.choice == kept)
+    assert shown.note.startswith(said)
+    assert shown.bench is before.bench
+    rested.orders.command("merge", shown.bench.proposal)
+    merged = wait_for(rested, lambda s: s.step == 41 and s.merged).merged
+    made = merged.proposal
+    assert (made.parents, made.split, made.mix) == ((a, b), 40, 0.79)
+
+
+def test_a_verdict_follows_the_archive_although_the_pair_stays(rested, make):
+    a, b = rested.snapshot.niches.ids[:2]
+    shown = previewed(rested, a=a, b=b, split=40, mix=0.79)
+    evolver = make().run(40)
+    child = evolver.evaluate(shown.bench.proposal)
+    moved = 0
+    for step in range(41, 60):
+        before = shown.bench.verdict
+        rested.orders.step()
+        shown = wait_for(rested, lambda s, n=step: s.step == n and s.phase == "paused")
+        evolver.step()
+        if shown.stale:
+            break
+        assert shown.bench.verdict == evolver.verdict(child)
+        moved += shown.bench.verdict != before
+    assert moved
+
+
+def test_a_merge_stays_on_the_bench_until_the_search_goes_on(rested):
+    pair = rested.snapshot.bench.proposal.parents
+    rested.orders.command("merge")
+    merged = wait_for(rested, lambda s: s.step == 41 and s.phase == "paused")
+    assert merged.merged.child == merged.merged.step + 1
+    assert merged.bench.proposal.parents == pair == merged.merged.parents
+    assert merged.note == merged.merged.outcome
+    rested.orders.step(10)
+    later = wait_for(rested, lambda s: s.step == 51 and s.phase == "paused" and not s.merged)
+    assert later.note == ""
+    assert later.bench.verdict != merged.bench.verdict
 
 
 def test_a_landscape_is_filled_in_at_rest_and_its_best_cell_is_real(rested, make):

@@ -123,7 +123,7 @@ def test_answers_can_be_filtered_although_a_parent_has_died():
 # -- merges by hand ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["m2n2", "ga", "map-elites", "brute-force"])
+@pytest.mark.parametrize("method", ["m2n2", "ga", "map-elites", "cycle-qd", "brute-force"])
 def test_a_merge_by_hand_is_described_and_undone(method, tiny, tiny_seeds):
     evolver = make_evolver(method, tiny, tiny_seeds, mutation=0.05, rng=0).run(10)
     bench = bench_of(evolver)
@@ -137,6 +137,48 @@ def test_a_merge_by_hand_is_described_and_undone(method, tiny, tiny_seeds):
     assert bench.undo()
     assert evolver.archive.ids == before
     assert bench.note == "The merge is taken back."
+
+
+def test_a_merged_child_is_no_preview_and_another_follows_when_asked(tiny, tiny_seeds):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(10)
+    bench = bench_of(evolver)
+    a, b = evolver.archive.ids[-2:]
+    bench.show(Choice(a, b, 30, 0.7), Filter())
+    first = bench.data.proposal
+    generation = bench.merge()
+    assert bench.merged is generation
+    assert bench.data.proposal == first
+    bench.judge()  # the verdict was about the archive before
+    assert bench.data.verdict == generation.verdict
+    assert bench.merge() is None
+    assert "merged already" in bench.note
+    assert evolver.generation == 11
+    bench.show(Choice(a, b, 30, 0.7), Filter())
+    assert bench.merged is None
+    assert bench.data.proposal.seed != first.seed  # or the same child would be proposed again
+    assert bench.merge() is not None
+
+
+def test_a_verdict_is_about_the_archive_as_it_is_and_the_child_is_not_scored_again(
+    tiny, tiny_seeds
+):
+    evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=0).run(3)
+    bench = bench_of(evolver)
+    a, b = evolver.archive.ids[-2:]
+    bench.show(Choice(a, b, 30, 0.7), Filter())
+    scores, answers = bench.data.scores, bench.answers
+    while a in evolver.archive and b in evolver.archive and evolver.generation < 200:
+        evolver.step()
+        stale, before = bench.stale, bench.data
+        bench.judge()
+        if stale:
+            assert bench.data is before  # no such child can be made any more
+        else:
+            assert bench.data.verdict == evolver.verdict(scores[2])
+    assert evolver.generation > 4
+    assert bench.data.scores is scores
+    bench.answer(Filter())
+    assert bench.answers is answers
 
 
 def test_a_merge_that_cannot_be_taken_back_says_so(tiny, tiny_seeds):

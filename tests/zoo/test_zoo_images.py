@@ -74,7 +74,7 @@ def test_a_picture_of_a_trained_model_does_not_depend_on_its_batch(shown):
     model = space.materialise(space.merge(*space.seeds[:2], space.size // 2, 0.4))
     prompts = captions("test", LANGUAGES, 4)
     one, four = (
-        np.concatenate([p.pictures for p in Painter(batch=batch).batches(model, prompts)])
+        np.concatenate([p.pictures for p in Painter(6, 2.0, batch).batches(model, prompts)])
         for batch in (1, 8)
     )
     assert abs(one.astype(int) - four.astype(int)).max() <= 1

@@ -9,8 +9,10 @@ from typing import Any
 
 import panel as pn
 
+from m2n2lab.analysis.merge_preview import BenchData
 from m2n2lab.viz.theme import Theme
 
+from ..controls.number_field import NumberField
 from ..html.bench import BENCH_CSS, note_html, scores_html, verdict_html
 from ..session.session import Session
 from ..session.snapshot import Snapshot
@@ -31,6 +33,7 @@ class BenchView:
         self._session = session
         self._updating = False  # while the page itself sets widgets
         self._shown: tuple[object, ...] = ()
+        self._data: BenchData | None = None  # on the page: the session may be further on already
         self._theme = theme
         html: dict[str, Any] = {
             "stylesheets": [BENCH_CSS, host_css(theme)],
@@ -39,13 +42,9 @@ class BenchView:
         }
         self._scores = pn.pane.HTML("", **html)
         self._verdict = pn.pane.HTML("", **html)
-        # The arrow keys count up and down; buttons would be six more stops of the Tab key.
-        css = f".bk-spin-btn {{ display: none !important; }} {self._focus('.bk-input')}"
-        number: dict[str, Any] = {"width": 66, "margin": (0, 3), "disabled": True}
-        number["stylesheets"] = [css]
-        self.a = pn.widgets.IntInput(name="Parent A", **number)
-        self.b = pn.widgets.IntInput(name="Parent B", **number)
-        self.at = pn.widgets.IntInput(name="Split at", **{**number, "width": 80})
+        self.a = NumberField.themed(theme, label="Parent A", width=66, margin=(0, 3))
+        self.b = NumberField.themed(theme, label="Parent B", width=66, margin=(0, 3))
+        self.at = NumberField.themed(theme, label="Split at", width=80, margin=(0, 3))
         self.mix = MixSlider.themed(theme, styles={"flex": "1 1 110px"}, margin=(0, 8))
         self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
         self.preview = self._button("Preview", 82, theme.text, visible=False)
@@ -101,8 +100,8 @@ class BenchView:
         self._choose(split=split, mix=mix)
 
     def _command(self, name: str) -> None:
-        data = self._session().snapshot.bench
-        self._session().orders.command(name, data.proposal if name == "merge" and data else None)
+        data = self._data if name == "merge" else None
+        self._session().orders.command(name, data.proposal if data else None)
         if name == "preview":
             self.preview.disabled = True  # until it is made
             self._shown = ()
@@ -110,7 +109,7 @@ class BenchView:
     def _choose(self, **fields: Any) -> None:
         if self._updating:
             return
-        data, orders = self._session().snapshot.bench, self._session().orders
+        data, orders = self._data, self._session().orders
         if data is not None and orders.choice.a is None and fields.keys() & {"a", "b"}:
             # A change of one parent of a pair keeps the other.
             a, b = data.proposal.parents
@@ -148,25 +147,28 @@ class BenchView:
         choice, data = self._session().orders.choice, snapshot.bench
         shown = (
             *(data, choice, snapshot.note, snapshot.stale, snapshot.undoable),
-            *(snapshot.slow, snapshot.pending, snapshot.phase),
+            *(snapshot.slow, snapshot.pending, snapshot.merged, snapshot.phase),
         )
         if shown == self._shown:
             return
-        self._shown = shown
+        self._shown, self._data = shown, data
         ready = data is not None and snapshot.phase != "closed"
-        self.merge.disabled = not ready or snapshot.stale or snapshot.pending
+        unshown = snapshot.stale or snapshot.pending or snapshot.merged is not None
+        self.merge.disabled = not ready or unshown
         self.undo.disabled = not snapshot.undoable
         self.propose.disabled = snapshot.niches is None
         self.preview.param.update(visible=snapshot.slow, disabled=not ready)
         if data is None:
-            self._verdict.object = note_html(snapshot.note)
+            self._scores.object, self._verdict.object = "", note_html(snapshot.note)
+            for widget in (self.a, self.b, self.at, self.mix):
+                widget.disabled = True
             return
         proposal = data.proposal
         a, b = proposal.parents
         with self._without_orders():
             for widget in (self.a, self.b, self.at, self.mix):
                 widget.disabled = not ready
-            self.at.param.update(start=0, end=data.size)
+            self.at.last = data.size
             self.mix.angle = math.degrees(data.omega)
             self.split.present(data, self._theme)
             self._set(
@@ -177,5 +179,5 @@ class BenchView:
                     proposal.mix if choice.mix is None else choice.mix,
                 )
             )
-        self._scores.object = scores_html(data, self._theme, snapshot.pending)
+        self._scores.object = scores_html(data, self._theme, snapshot.pending or snapshot.stale)
         self._verdict.object = verdict_html(data, snapshot)

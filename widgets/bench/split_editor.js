@@ -15,6 +15,7 @@ export default {
         <div class="strip">
           <div class="part a before"></div><div class="part b before"></div>
           <div class="part a after"></div><div class="part b after"></div>
+          <div class="beside"></div>
           <div class="borders"></div>
         </div>
         <div class="handle" role="slider" tabindex="0" aria-label="split point"></div>
@@ -22,8 +23,8 @@ export default {
       <div class="ends" aria-hidden="true"><span></span><span></span></div>`
     el.append(root)
     const find = (name) => root.querySelector(name)
-    const [map, place, strip, handle, borders] =
-      [".map", ".place", ".strip", ".handle", ".borders"].map(find)
+    const [map, place, strip, handle, borders, beside] =
+      [".map", ".place", ".strip", ".handle", ".borders", ".beside"].map(find)
     const parts = [...root.querySelectorAll(".part")]
     const ends = [...root.querySelectorAll(".ends span")]
 
@@ -74,6 +75,19 @@ export default {
       draw()
     }
 
+    const drawBeside = () => {
+      const size = Math.max(get("size"), 1)
+      beside.replaceChildren(...get("beside").map(([start, end, reason]) => {
+        const part = document.createElement("i")
+        part.style.left = `${100 * start / size}%`
+        part.style.width = `${100 * (end - start) / size}%`
+        part.title = reason
+        part.setAttribute("role", "img")
+        part.setAttribute("aria-label", reason)
+        return part
+      }))
+    }
+
     const drawMade = () => {
       const made = get("made")
       root.classList.toggle("painted", made.length > 0)
@@ -120,13 +134,17 @@ export default {
       move(to)
     })
 
-    const watched = { split: draw, mix: draw, size: drawBorders, borders: drawBorders,
-                      names: drawBorders, rows: draw, made: drawMade }
+    const drawSize = () => {
+      drawBeside()
+      drawBorders()
+    }
+    const watched = { split: draw, mix: draw, size: drawSize, borders: drawBorders,
+                      names: drawBorders, rows: draw, made: drawMade, beside: drawBeside }
     for (const [name, react] of Object.entries(watched)) model.on(`change:${name}`, react)
     const sized = new ResizeObserver(draw)
     sized.observe(strip)
     drawMade()
-    drawBorders()
+    drawSize()
     return () => {
       sized.disconnect()
       for (const [name, react] of Object.entries(watched)) model.off(`change:${name}`, react)

@@ -32,6 +32,7 @@ class SplitEditor(Themed):
     names = param.List(default=[""], doc="Name of each tensor.")
     rows = param.List(default=[0], doc="Entries of a row of each tensor, 0 if it has none.")
 
+    beside = param.List(default=[], doc="What the split does not move: first index, end, reason.")
     made = param.List(default=[], doc="Paintings of A and B: dicts of a data URI and words.")
 
     def present(self, data: BenchData, theme: Theme) -> None:
@@ -41,6 +42,7 @@ class SplitEditor(Themed):
             "borders": list(data.borders),
             "names": list(short_names(data.tensors)),
             "rows": list(data.rows),
+            "beside": [list(part) for part in data.beside],
             "made": [
                 {
                     "uri": painting_uri(painting, theme),

@@ -10,8 +10,8 @@ from typing import Any
 
 import panel as pn
 
-from m2n2lab.config.builders import code_of
-from m2n2lab.config.names import LINK_OPTIONS
+from m2n2lab.config.builders import code_of, used_options
+from m2n2lab.config.names import LINK_OPTIONS, NETWORK_TASKS
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.methods.registry import METHODS
 from m2n2lab.utils.errors import InputError
@@ -54,10 +54,12 @@ class SetupView:
         self.method = pn.widgets.Select(name="Method", options=list(METHODS), **wide)
         self.seed = pn.widgets.TextInput(name="Seed", **wide)
         self.start = pn.widgets.Select(name="Start from", options=list(START), **wide)
-        archive = pn.widgets.TextInput(name="Archive size", placeholder="20", **wide)
-        alpha = pn.widgets.TextInput(name="α, competition", placeholder="1", **wide)
-        self.mutation = pn.widgets.TextInput(name="Mutation", **wide)
-        self.options = dict(zip(LINK_OPTIONS, (archive, alpha, self.mutation), strict=True))
+        self._pretrained = "0"  # where there is a choice
+        labels = ("Archive size", "α, competition", "Mutation")
+        self.options = {
+            name: pn.widgets.TextInput(name=label, **wide)
+            for name, label in zip(LINK_OPTIONS, labels, strict=True)
+        }
         self.anew = pn.widgets.Button(name="Start anew", button_type="primary", **wide)
         self.beside = pn.widgets.Button(name="Start beside", **wide)
         css = [_CSS + host_css(theme)]
@@ -75,7 +77,7 @@ class SetupView:
         self.anew.on_click(lambda event: self._start(beside=False))
         self.beside.on_click(lambda event: self._start(beside=True))
         for choice in (self.task, self.method, self.start):
-            choice.param.watch(lambda event: self._hint(), "value")
+            choice.param.watch(lambda event: self._show_defaults(), "value")
         self.pane = pn.Column(
             pn.Row(self.task, self.method, margin=0, sizing_mode="stretch_width"),
             pn.Row(self.seed, self.start, margin=0, sizing_mode="stretch_width"),
@@ -93,16 +95,35 @@ class SetupView:
         self.task.param.update(options=list(settings.tasks), value=settings.task)
         self.method.value = settings.method
         self.seed.value = asked["seed"]
-        self.start.value = next(k for k, v in START.items() if v == asked.get("pretrained", "0"))
+        self._pretrained = asked.get("pretrained", "0")
         for name, widget in self.options.items():
             widget.value = asked.get(name, "")
         self._show_message("Start anew replaces the run on the page; start beside keeps it.")
-        self._hint()
+        self._show_defaults()
 
-    def _hint(self) -> None:
-        pretrained = START[self.start.value] == "1"
-        chosen = Settings(self.task.value, self.method.value, pretrained=pretrained)
-        self.mutation.placeholder = f"{chosen.default_mutation:g}"
+    def _show_defaults(self) -> None:
+        """Show what is used for all that is left open, with the task and method filled in."""
+        asked = {"task": self.task.value, "method": self.method.value}
+        try:
+            chosen = replace(self._kept(), pretrained=False).with_query(asked)
+        except InputError:  # by an option of the server's; the button shows it
+            chosen = Settings(self.task.value, self.method.value)
+        if chosen.task in NETWORK_TASKS:
+            self._pretrained = START.get(self.start.value, self._pretrained)
+            name = next(name for name, value in START.items() if value == self._pretrained)
+            self.start.param.update(options=list(START), value=name, disabled=False)
+            chosen = replace(chosen, pretrained=self._pretrained == "1")
+        else:
+            self.start.param.update(options=[chosen.start], value=chosen.start, disabled=True)
+        used, fixed = used_options(chosen), METHODS[chosen.method].options
+        for name, widget in self.options.items():
+            widget.param.update(placeholder=_number(used.get(name)), disabled=name in fixed)
+
+    def _kept(self) -> Settings:
+        """Return the settings of the run on the page without the options of this form."""
+        old = self._run().settings
+        kept = {name: value for name, value in old.options.items() if name not in LINK_OPTIONS}
+        return replace(old, options=kept)
 
     def query(self) -> dict[str, str]:
         """Return what is filled in, as the query of an address."""
@@ -110,15 +131,13 @@ class SetupView:
             "task": self.task.value,
             "method": self.method.value,
             "seed": _typed(self.seed),
-            "pretrained": START[self.start.value],
-            **{name: _typed(widget) for name, widget in self.options.items()},
+            "pretrained": START.get(self.start.value, "0"),
+            **{n: _typed(widget) for n, widget in self.options.items() if not widget.disabled},
         }
 
     def _start(self, beside: bool) -> None:
-        old = self._run().settings
-        kept = {name: value for name, value in old.options.items() if name not in LINK_OPTIONS}
         try:
-            self._begin(replace(old, options=kept).with_query(self.query()), beside)
+            self._begin(self._kept().with_query(self.query()), beside)
         except InputError as error:
             self._show_message(str(error), wrong=True)
 
@@ -136,6 +155,13 @@ class SetupView:
     def _code(self) -> io.StringIO:
         run = self._run()
         return io.StringIO(code_of(run.settings, run.session.snapshot.step))
+
+
+def _number(value: Any) -> str:
+    """Return the value of an option as it could be typed."""
+    if value is None:
+        return "the method’s own"
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _typed(widget: pn.widgets.TextInput) -> str:

@@ -10,6 +10,7 @@ import panel as pn
 from m2n2lab.viz.theme import Theme
 
 from ..html.figures import PHASES
+from ..runs.runs import Run
 from ..session.orders import PACES, Mailbox
 from ..session.snapshot import Snapshot
 from ..views.styles import SELECT, primary
@@ -21,6 +22,7 @@ class TransportView:
     Args:
         orders: returns those of the search on the page.
         reset: called to start the same search again.
+        undo: called to have back the run that was on the page before.
         ordered: called when an order was given, to show it before the worker follows it.
         theme: colours.
     """
@@ -29,6 +31,7 @@ class TransportView:
         self,
         orders: Callable[[], Mailbox],
         reset: Callable[[], None],
+        undo: Callable[[], None],
         ordered: Callable[[], object],
         theme: Theme,
     ) -> None:
@@ -39,6 +42,7 @@ class TransportView:
         self.step = pn.widgets.Button(name="Step", width=56, **close)
         self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
         self.reset = pn.widgets.Button(name="Reset", width=60, **close)
+        self.undo = pn.widgets.Button(name="Undo reset", width=92, margin=(2, 3), visible=False)
         self.pace = pn.widgets.Select(
             options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
         )
@@ -49,12 +53,14 @@ class TransportView:
         self.step.on_click(lambda event: orders().step())
         self.step_ten.on_click(lambda event: orders().step(10))
         self.reset.on_click(lambda event: reset())
+        self.undo.on_click(lambda event: undo())
         self.pace.param.watch(lambda event: orders().pace(event.new), "value")
         self.pane = pn.Row(
             self.go,
             self.step,
             self.step_ten,
             self.reset,
+            self.undo,
             self.pace,
             margin=0,
             styles={"flex-wrap": "wrap"},
@@ -64,8 +70,10 @@ class TransportView:
         self._orders().toggle()
         self._ordered()
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Enable what can be done with the search."""
+    def update(self, snapshot: Snapshot, replaced: Run | None) -> None:
+        """Enable what can be done with the search, and with the run that it has replaced."""
+        lost = 0 if replaced is None else replaced.session.snapshot.step
+        self.undo.param.update(visible=lost > 0, description=f"Back to step {lost:,}")
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         name = "Pause" if snapshot.phase == "running" else "Run"
         self.go.param.update(name=name, disabled=not ready)

@@ -7,6 +7,7 @@ import re
 from html import escape
 
 from m2n2lab.analysis.merge_preview import BenchData, describe_verdict
+from m2n2lab.core.records import Generation
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
 
@@ -34,7 +35,7 @@ BARS_WIDTH, BARS_HEIGHT = 440, 54
 
 
 def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
-    """Return the scores of the pair and child, and the most that a child could score.
+    """Return the scores of the pair and child, and what A and B solve together.
 
     Args:
         data: the previewed pair and child.
@@ -48,15 +49,18 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
         f'<span data-testid="score-a">{percent(mine)}</span></span>'
         f'<span><b class="b">B {b}</b> <span data-testid="score-b">{percent(its)}</span></span>'
         f'<span><b class="child">child</b> <span data-testid="score-child">{percent(child)}</span>'
-        f'</span><span class="most" title="right by A or by B: the most a merge could hope for">'
+        f'</span><span class="most" title="solved by A or by B; a child may solve more than both">'
         f'A or B <span data-testid="either">{percent(data.either)}</span>'
         f"</span></div>{_bars(data, theme)}</div>"
     )
 
 
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
-    """Return the verdict on the child, and the note on the last merge."""
+    """Return the verdict on the child or, once it is merged, the outcome; and the note."""
     note = note_html(snapshot.note)
+    if snapshot.merged is not None:
+        waits = _waits(data) if snapshot.pending else ""
+        return waits + _outcome(snapshot.merged, snapshot.note, old=snapshot.pending)
     if snapshot.pending:
         return _waits(data) + _verdict(data, old=True) + note
     if snapshot.stale:
@@ -83,6 +87,19 @@ def _waits(data: BenchData) -> str:
         '<div class="note waits" role="status" data-testid="waits">The last preview, '
         f'<b class="a">{a}</b> × <b class="b">{b}</b>, split {split:,}, mix {mix:.2f}. '
         "What you chose can be merged once it is previewed.</div>"
+    )
+
+
+def _outcome(merged: Generation, note: str, old: bool) -> str:
+    """Return the outcome of a merge in the place of its verdict."""
+    text = note or (
+        f"Child {merged.child} was merged at step {merged.step:,}. Change the pair, the split or "
+        f"the mix, or preview again, for another child."
+    )
+    css = f"verdict{'' if merged.accepted else ' dies'}{' old' if old else ''}"
+    return (
+        f'<div class="{css}" data-testid="outcome"><span role="status" data-testid="note">'
+        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span></div>"
     )
 
 

@@ -75,6 +75,10 @@ class MembersView:
         self._fixed = fixed
         self.pane.rows = rows
 
+    def clear(self) -> None:
+        """Show nobody: those shown are of another search."""
+        self._shown, self._fixed, self.pane.rows = None, {}, []
+
     def choose(self, id: int | None) -> None:
         """Mark a member that was chosen elsewhere, or none."""
         self._marked = -1 if id is None else id

@@ -1,12 +1,15 @@
-// Settles what is asked for once: a reloaded page keeps its browser session, and colours are dark
+// Whether the page was there before: it was reloaded, found by Back or Forward, or is opened again
+// by its own script, which names the session.
+const returned = new URL(window.location).searchParams.has("browser_session") ||
+  ["reload", "back_forward"].includes(performance.getEntriesByType("navigation")[0]?.type)
+// Settles what is asked for once: a page that returns keeps its browser session, and colours are dark
 // where the system is dark and nothing else was chosen.
 {
   const here = new URL(window.location), asked = here.searchParams
-  const again = performance.getEntriesByType("navigation")[0]?.type === "reload"
   const kept = SESSION_KEY && sessionStorage.getItem("browser_session")
   const dark = matchMedia("(prefers-color-scheme: dark)").matches
   const given = asked.has("browser_session")
-  const key = given ? asked.get("browser_session") : again ? kept : null
+  const key = given ? asked.get("browser_session") : returned ? kept : null
   if ((key && !given) || (!asked.has("theme") && dark)) {
     if (key) asked.set("browser_session", key)
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
@@ -50,6 +53,23 @@ const show_tab = (name, shown) => {
   tab.hidden = !shown
   if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
 }
+// Shows what is being loaded in the place of the panels, and for how long; nothing if there is no
+// text.
+const show_loading = (text) => {
+  const wait = document.querySelector(".wait"), bar = wait.querySelector("progress")
+  const [, done, all] = text.match(/(\d[\d,]*) of (\d[\d,]*)/) ?? []
+  document.body.classList.toggle("loading", text !== "")
+  if (text && wait.hidden) wait.dataset.since = performance.now()
+  wait.hidden = !text
+  bar.removeAttribute("value")
+  if (all) Object.assign(bar, { max: parseInt(all), value: parseInt(done) })
+  const say = () => {
+    const seconds = Math.round((performance.now() - wait.dataset.since) / 1000)
+    wait.firstElementChild.textContent = `${text} · ${seconds} s`
+  }
+  clearInterval(show_loading.clock)
+  if (text) { say(); show_loading.clock = setInterval(say, 1000) }
+}
 // Tabs with the usual arrow keys.
 addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll("[role=tablist]")) {
@@ -63,6 +83,7 @@ addEventListener("DOMContentLoaded", () => {
           .setAttribute("aria-hidden", !on)
       }
       tell("tab", chosen.getAttribute("aria-controls"))
+      sessionStorage.setItem("tab", chosen.id)
     }
     tabs.forEach((tab) => {
       tab.addEventListener("click", () => select(tab))
@@ -75,15 +96,36 @@ addEventListener("DOMContentLoaded", () => {
         next.focus()
       })
     })
-    select(tabs[0])
+    const kept = returned && tabs.find((tab) => tab.id === sessionStorage.getItem("tab"))
+    select(kept && !kept.hidden ? kept : tabs[0])
+    const again = () => { // once there is a widget to set
+      if (!window.Bokeh?.documents.some((made) => made.get_model_by_name("tab")))
+        return setTimeout(again, 100)
+      tabs.find((tab) => tab.getAttribute("aria-selected") === "true").click()
+    }
+    if (kept && !kept.hidden) again()
   }
 })
-// Shows an alert when the server is gone: buttons have no effect then.
+// Shows an alert when the connection is lost: buttons have no effect then. As soon as the server
+// answers the page is loaded again, and shows the run as it is by then.
 addEventListener("DOMContentLoaded", () => {
+  const RETRY_MILLISECONDS = 2000
+  const notice = document.querySelector(".lost")
+  let retrying = null
+  const retry = async () => {
+    const asked = new URL("static/js/bokeh.min.js", document.baseURI)
+    const answer = await fetch(asked, { method: "HEAD", cache: "no-store" }).catch(() => null)
+    if (answer?.ok && !notice.hidden) return window.location.reload()
+    if (!notice.hidden) retrying = setTimeout(retry, RETRY_MILLISECONDS)
+  }
   const watch = () => {
-    const made = window.Bokeh?.documents[0], notice = document.querySelector(".lost")
+    const made = window.Bokeh?.documents[0]
     if (!made) return setTimeout(watch, 250)
-    made.on_event("connection_lost", () => { notice.hidden = false })
+    made.on_event("connection_lost", () => {
+      notice.hidden = false
+      clearTimeout(retrying)
+      retrying = setTimeout(retry, RETRY_MILLISECONDS)
+    })
     made.on_event("client_reconnected", () => { notice.hidden = true })
   }
   watch()

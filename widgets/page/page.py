@@ -60,6 +60,9 @@ MAX_PLOT_AGE_SECONDS = 2.0
 """Most time between two refreshes of all plots, whatever share of the time they take. It is
 multiplied by the number of open pages, or their server would do nothing else."""
 
+LOADING_SECONDS = 0.4
+"""Time after which a run that is still being loaded is announced: most take less."""
+
 TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
 """One is visible, and only that one is kept up to date."""
 
@@ -89,6 +92,8 @@ class Page:
         self._refresh_requested = False  # whether a person waits for anything else
         self._due = 0.0  # when plots may be refreshed again
         self._loaded = False  # before, plots would delay a browser that loads the page
+        self._shown_at = 0.0  # when the run was put on the page
+        self._blank = False  # whether all that another run had shown is cleared
         self._unsubscribe: Callable[[], None] = lambda: None
         self._scheduler: RefreshScheduler | None = None
         self.niches = NichesView(theme)
@@ -108,15 +113,10 @@ class Page:
         self.compare = CompareView(
             theme, browser_session.runs, lambda: self.run, self.show, self.request_redraw
         )
-        drawings = (
-            self.niches,
-            self.attraction,
-            self.curves,
-            self.landscape,
-            self.lives,
-            self.shares,
-            self.compare,
+        self._views = (
+            *(self.niches, self.attraction, self.curves, self.landscape, self.lives, self.shares),
         )
+        drawings = (*self._views, self.compare)
         self.plots = PlotRotation(
             (
                 lambda snapshot: self.attraction.update(snapshot.seen),
@@ -134,7 +134,9 @@ class Page:
         self.title = pn.pane.HTML(
             "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
         )
-        self.transport = TransportView(self.orders, self._reset, self.request_refresh, theme)
+        self.transport = TransportView(
+            self.orders, self._reset, self._undo_reset, self.request_refresh, theme
+        )
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
         self.mode = pn.widgets.RadioButtonGroup(
@@ -148,6 +150,9 @@ class Page:
         # Whether there is a gallery: its tab is shown by the page's script.
         self.draws = pn.widgets.TextInput(name="draws", visible=False)
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
+        # What is being loaded: shown by the page's script in the place of all panels.
+        self.loading = pn.widgets.TextInput(name="loading", visible=False)
+        self.loading.jscallback(value="show_loading(cb_obj.value)")
         self.map.on_click(lambda event: self._map())
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
         self.tab.param.watch(lambda event: self._on_tab(), "value")
@@ -204,16 +209,24 @@ class Page:
         """Restart the search of the run on the page."""
         self.show(self.browser_session.runs.restart(self.run))
 
+    def _undo_reset(self) -> None:
+        """Show the run again that was replaced last."""
+        run = self.browser_session.runs.undo_replace()
+        if run is not None:
+            self.show(run)
+            self.address.value = urlencode(run.settings.query())
+
     def _branch(self, step: int) -> None:
         """Branch from a step of the run on the page, and show the new run."""
         self.show(self.browser_session.runs.branch(self.run, step))
 
     def show(self, run: Run) -> None:
         """Put a run on the page."""
-        if run.settings.task != self.run.settings.task:
-            for view in (self.niches, self.attraction, self.landscape, self.lives, self.shares):
-                view.redraw()
+        another = run.settings.task != self.run.settings.task
         self.run = self.browser_session.shown = run
+        self._shown_at, self._blank = time.monotonic(), False
+        if another:
+            self._clear()
         self._unsubscribe()
         # Called in the worker, so a refresh is only scheduled.
         self._unsubscribe = run.session.subscribe(self.request_refresh)
@@ -225,6 +238,29 @@ class Page:
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self.request_redraw()
+
+    def _clear(self) -> None:
+        """Show nothing of another search."""
+        with pn.io.hold():
+            for view in self._views:
+                view.clear()
+            self.members.clear()
+            self.member.update(None)
+            self.bench.update(Snapshot())
+            self.answers.update(Snapshot())
+        self._blank = True
+
+    def _update_loading(self, snapshot: Snapshot) -> None:
+        """Show that the run on the page is being loaded, if that takes longer than a moment."""
+        waits = snapshot.niches is None
+        late = self._blank or time.monotonic() - self._shown_at > LOADING_SECONDS
+        if waits and late and not self._blank:
+            self._clear()
+        words = ""
+        if waits and late and snapshot.phase == "starting":
+            words = f"Loading {self.run.settings.task}: {snapshot.loading or 'starting'}"
+        if self._loaded and self.loading.value != words:  # before, the script would miss it
+            self.loading.value = words
 
     # -- refreshing ----------------------------------------------------------------------------
 
@@ -277,6 +313,7 @@ class Page:
             self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
+        self._update_loading(snapshot)
         self.tour.update(snapshot)
         compared = self.tab.value == "compare" and len(runs) > 1
         idle = (snapshot is self.plots.shown and not compared) or self.backpressure.waiting
@@ -315,7 +352,10 @@ class Page:
         phase = ordered.get((snapshot.phase, self.orders().running), snapshot.phase)
         snapshot = replace(snapshot, phase=phase)
         self.figures.update(snapshot.seen)
-        self.transport.update(snapshot)
+        replaced = self.browser_session.runs.replaced
+        self.transport.update(
+            snapshot, replaced[0] if replaced and replaced[1] is self.run else None
+        )
         known = snapshot.landscape
         if known is None:
             self.map.visible = False
@@ -397,6 +437,7 @@ class Page:
             "tab": self.tab,
             "draws": self.draws,
             "address": self.address,
+            "loading": self.loading,
             "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
             "curves": self.curves.pane,

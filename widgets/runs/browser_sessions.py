@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from .runs import Run, Runs
 
 RELOAD_GRACE_SECONDS = 3.0
-"""Time that a browser session without pages is kept: long enough to reload its page."""
+"""Time without pages after which searches pause, or end if nothing was done: enough to reload."""
+
+KEEP_SECONDS = 1_800.0
+"""Time that a browser session in which something was done is kept for its page to come back."""
+
+MAX_KEPT = 32
+"""Browser sessions without pages that are kept; of more, those end that were left first."""
 
 
 @dataclass(eq=False)
@@ -30,10 +36,21 @@ class BrowserSession:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     _pages: set[object] = field(default_factory=set)
     _last_closed: float = field(default_factory=time.monotonic)
+    _resting: tuple[Run, ...] = ()  # paused because all pages were gone
 
     def connect(self, page: object) -> None:
-        """Count a page that shows this session."""
+        """Count a page that shows this session; searches go on that rested without one."""
         self._pages.add(page)
+        resting, self._resting = self._resting, ()
+        for run in resting:
+            run.session.orders.run()
+
+    def rest(self) -> None:
+        """Pause the searches: nobody sees them."""
+        running = tuple(run for run in self.runs.all if run.session.orders.now.running)
+        self._resting += running
+        for run in running:
+            run.session.orders.pause()
 
     def disconnect(self, page: object) -> None:
         """Stop counting a page."""
@@ -47,17 +64,25 @@ class BrowserSession:
         return len(self._pages)
 
     @property
-    def abandoned(self) -> bool:
-        """Whether no page has shown it for ``RELOAD_GRACE_SECONDS``."""
-        if self.shared or self._pages:
-            return False
-        return time.monotonic() - self._last_closed > RELOAD_GRACE_SECONDS
+    def abandoned_seconds(self) -> float:
+        """Time for which no page has shown it; 0 if that does not matter."""
+        return 0.0 if self.shared or self._pages else time.monotonic() - self._last_closed
+
+    @property
+    def used(self) -> bool:
+        """Whether something was done in it that would be lost."""
+        return any(run.session.snapshot.step for run in self.runs.all)
 
 
 class BrowserSessions:
-    """The browser sessions of one server."""
+    """The browser sessions of one server.
+
+    Attributes:
+        keep_seconds: time that a session in which something was done is kept without pages.
+    """
 
     def __init__(self) -> None:
+        self.keep_seconds = KEEP_SECONDS
         self._sessions: dict[str, BrowserSession] = {}
         self._lock = threading.Lock()
 
@@ -79,12 +104,22 @@ class BrowserSessions:
         return sum(session.pages for session in tuple(self._sessions.values()))
 
     def close_abandoned(self) -> None:
-        """End the searches of abandoned sessions; returns at once."""
+        """Pause the searches of abandoned sessions, or end them; returns at once."""
         with self._lock:
-            abandoned = [session for session in self._sessions.values() if session.abandoned]
-            for session in abandoned:
+            left = [
+                session
+                for session in self._sessions.values()
+                if session.abandoned_seconds > RELOAD_GRACE_SECONDS
+            ]
+            left.sort(key=lambda session: session.abandoned_seconds)
+            used = [s for s in left if s.used and s.abandoned_seconds <= self.keep_seconds]
+            kept = used[:MAX_KEPT]
+            ended = [session for session in left if session not in kept]
+            for session in ended:
                 del self._sessions[session.key]
-        for session in abandoned:
+        for session in kept:
+            session.rest()
+        for session in ended:
             session.runs.close()
 
 

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded
 from ..session.session import Session
 from ..session.stepper import no_workers
+from .shared_models import build_shared
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
@@ -61,14 +61,16 @@ class Runs:
         build: makes the evolver of one run, on a task that is made already, if any.
         executor: makes the workers of one run, if children are not scored in its own thread.
         all: the runs, the oldest first; replaced as a whole.
+        replaced: the run that was replaced last, paused, and the one in its place.
     """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
     store: Path | None = None
     recorded: bool = True
-    build: Callable[[Settings, Task | None], Evolver] = build_evolver
+    build: Callable[[Settings, Task | None], Evolver] = build_shared
     executor: Callable[[Settings], Crew | None] = no_workers
     all: tuple[Run, ...] = ()
+    replaced: tuple[Run, Run] | None = None
     _count: int = 0
     _started: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -146,21 +148,44 @@ class Runs:
         return start_recorder(evolver, title, self.store)
 
     def renew(self, old: Run, settings: Settings) -> Run:
-        """Replace an old run, which ends, by a new one; returns that."""
+        """Replace an old run, which pauses, by a new one; returns that (see ``undo_replace``)."""
         with self._lock:
             run = self._make(settings)
             self._replace(old, run)
-        old.session.close()
         return run
 
+    def undo_replace(self) -> Run | None:
+        """Put the run that was replaced last in its place again; returns it, if there is one."""
+        with self._lock:
+            if self.replaced is None:
+                return None
+            old, run = self.replaced
+            self.replaced = None
+            self.all = tuple(old if each is run else each for each in self.all)
+        run.session.close()
+        return old
+
+    def _forget_replaced(self) -> None:
+        if self.replaced is not None:
+            self.replaced[0].session.close()
+            self.replaced = None
+
     def _replace(self, old: Run, run: Run) -> None:
+        if self.replaced and self.replaced[1] is old and not old.session.snapshot.step:
+            # Reset was pressed twice: what is worth having back is the run before.
+            old.session.close()
+            self.replaced = self.replaced[0], run
+        else:
+            self._forget_replaced()
+            old.session.orders.pause()
+            self.replaced = old, run
         if old in self.all:
             self.all = tuple(run if each is old else each for each in self.all)
         else:  # removed on another page meanwhile
             self.all = (*self.all, run)
 
     def restart(self, old: Run) -> Run:
-        """Replace a run, which ends, by the same search from its beginning; returns that.
+        """Replace a run, which pauses, by the same search from its beginning; returns that.
 
         A branched run begins again where it branched, by its own record or, if it failed before it
         had one, by the other's.
@@ -176,8 +201,6 @@ class Runs:
                 if parent is None:
                     raise
                 return parent.session.recording.branch(step)
-            finally:
-                old.session.close()
 
         number, step = old.origin
         with self._lock:
@@ -191,10 +214,13 @@ class Runs:
             if len(self.all) < 2 or run not in self.all:
                 return
             self.all = tuple(each for each in self.all if each is not run)
+            if self.replaced is not None and self.replaced[1] is run:
+                self._forget_replaced()
         run.session.close()
 
     def close(self) -> None:
         """End all runs; returns at once."""
+        self._forget_replaced()
         for run in self.all:
             run.session.close()
 

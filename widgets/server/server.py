@@ -23,6 +23,7 @@ from m2n2lab.utils.errors import InputError
 
 from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
+from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 TRIM_MILLISECONDS = 15_000
 """Time between two returns of freed memory to the system."""
+
+ABANDONED_MILLISECONDS = 1_000
+"""Time between two checks of the runs of closed pages."""
 
 POLL_MILLISECONDS = 200
 """Time between two checks of the open pages, for a window."""
@@ -70,6 +74,7 @@ def serve_dashboard(
     shared: bool = False,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = no_workers,
+    keep_minutes: float = KEEP_SECONDS / 60,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -84,6 +89,7 @@ def serve_dashboard(
         shared: all pages watch and steer one search, which goes on without them.
         store: where all runs are recorded; by default in temporary files that end with them.
         executor: makes the workers of one run; by default there are none.
+        keep_minutes: time that the runs of a closed page are kept, paused.
 
     Raises:
         InputError: the port cannot be used, there is no screen for a window, or the store cannot
@@ -123,6 +129,8 @@ def serve_dashboard(
     gc.freeze()
     server.start()
     PeriodicCallback(trim_memory, TRIM_MILLISECONDS).start()
+    BROWSER_SESSIONS.keep_seconds = 60 * keep_minutes
+    PeriodicCallback(BROWSER_SESSIONS.close_abandoned, ABANDONED_MILLISECONDS).start()
     shown = "localhost" if host in ("127.0.0.1", "::1") else host
     print(f"m2n2lab is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
     opened = _open_window(server, host, port) if window else None

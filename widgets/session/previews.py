@@ -92,13 +92,15 @@ class Previews:
             return
         self._previewed, self._previewed_at = (choice, wanted), time.monotonic()
         self._done = True
-        # The outcome of a merge stays when the next pair is shown unasked.
-        note = bench.note if old and old[0] == choice else ""
+        # What was done just now stays when the next pair is shown unasked; an outcome is of the
+        # child that leaves the bench.
+        note = bench.note if old and old[0] == choice and bench.merged is None else ""
         try:
             if old and old[0] == choice and not outdated and not forced:
                 bench.answer(wanted)
                 return
-            bench.show(choice, wanted)
+            if not bench.show(choice, wanted):
+                self._keep(old, choice, wanted)
         except Halted:
             self._previewed = None  # made once no more steps are ordered
             raise
@@ -106,6 +108,12 @@ class Previews:
         if self._follow:
             notes = (done, living[1], "" if done == bench.note else bench.note)
             bench.note = " ".join(note for note in notes if note)
+
+    def _keep(self, old: tuple[Choice, Filter] | None, choice: Choice, wanted: Filter) -> None:
+        """Return to what the bench shows, instead of a choice that cannot be previewed."""
+        if self.workbench.data is not None and old is not None and old[0] != choice:
+            self._orders.replace_choice(old[0], old=(choice,))
+            self._previewed = old[0], wanted
 
     def _due(self, orders: Orders) -> bool:
         """Return whether to preview: another choice or, without one, another pair."""
@@ -118,9 +126,16 @@ class Previews:
         if orders.filter != wanted:
             return True
         late = not orders.busy or time.monotonic() - self._previewed_at > PREVIEW_SECONDS
+        if bench.merged is not None:  # its outcome is shown for a while
+            return not bench.slow and bench.outcome_read(PREVIEW_SECONDS if orders.busy else 0.0)
         if choice.a is not None or bench.data is None or not bench.outdated:
             return False
         return not orders.busy and bench.stale if bench.slow else late
+
+    def refresh(self, busy: bool) -> None:
+        """Bring verdict and note up to date with the archive; to be called for every snapshot."""
+        self.workbench.judge()
+        self.workbench.forget_note(PREVIEW_SECONDS if busy else 0.0)
 
     def pending(self, choice: Choice) -> bool:
         """Return whether a choice is previewed only on command, because that is slow."""

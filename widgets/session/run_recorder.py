@@ -14,6 +14,7 @@ import numpy as np
 from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.store import Recorder, StoreError, branch, replay
+from m2n2lab.store.specs import EvolverSpec
 from m2n2lab.store.writer import in_use
 from m2n2lab.utils.errors import InputError
 
@@ -124,7 +125,12 @@ class RunRecorder:
             StoreError: as ``past``, or the run cannot be resumed there.
         """
         self._recorder.flush()
-        return branch(self.path, self.run, step, task=self._evolver.task)
+        evolver = self._evolver
+        missing = EvolverSpec.of(evolver).missing
+        options = {name: evolver.options[name] for name in missing if name in evolver.options}
+        return branch(
+            self.path, self.run, step, task=evolver.task, kind=type(evolver), options=options
+        )
 
     def close(self) -> None:
         """Write the last steps and close the store; a temporary one is removed."""

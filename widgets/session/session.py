@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.store.archive_file import archive_bytes
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.loading import reporting
 from m2n2lab.utils.progress import Halted, Progress, Watch
 from m2n2lab.utils.subscribers import Subscribers
 
@@ -174,7 +175,8 @@ class Session:
                 import torch
 
                 torch.set_num_threads(threads)
-            evolver = make()
+            with reporting(self._show_loading):
+                evolver = make()
             self._observe(evolver)
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
@@ -257,6 +259,11 @@ class Session:
             self.snapshot = replace(self.snapshot, answers_so_far=answers)
             self._progress_shown = time.monotonic()
             self._notify(ordered=False)
+
+    def _show_loading(self, what: str) -> None:
+        """Show what is being loaded, before there is a search."""
+        self.snapshot = replace(self.snapshot, loading=what)
+        self._notify(ordered=False)
 
     def _do_round(self, evolver: Evolver, orders: Orders, stepper: Stepper) -> None:
         """Do what is ordered of the bench, then take one step, or rest until there is more."""
@@ -343,6 +350,7 @@ class Session:
         orders, bench, recording = self.orders.taken, self.bench, self.recording
         with bench.turn():
             bench.workbench.remember()
+            bench.refresh(orders.busy)
             self.snapshot = self._builder.build(
                 phase,
                 self._message,

@@ -69,6 +69,7 @@ class Snapshot:
         phase: ``"starting"``, ``"paused"``, ``"running"``, ``"stepping"`` (one step, then pause),
             ``"failed"`` or ``"closed"``.
         message: why it failed; empty otherwise.
+        loading: what is being loaded, before there is a search.
         title: task, method and seed.
         answers_so_far: of a language model that is answering; ``None`` if none is.
         step: models submitted since the seeds.
@@ -87,6 +88,7 @@ class Snapshot:
         bench: parents and child as last previewed, or ``None``.
         note: why there is no preview, or the outcome of the last merge by hand.
         stale: whether a parent on the bench has died.
+        merged: the merge of the child on the bench; ``None`` as long as it is a preview.
         undoable: whether the last step was a merge by hand.
         slow: whether scoring a child takes too long for a preview at every movement of the hand.
         pending: whether the choice is not previewed yet, because that is slow.
@@ -108,6 +110,7 @@ class Snapshot:
 
     phase: str = "starting"
     message: str = ""
+    loading: str = ""
     title: str = ""
     answers_so_far: Progress | None = None
     step: int = 0
@@ -127,6 +130,7 @@ class Snapshot:
     bench: BenchData | None = None
     note: str = ""
     stale: bool = False
+    merged: Generation | None = None
     undoable: bool = False
     slow: bool = False
     pending: bool = False
@@ -227,6 +231,7 @@ class SnapshotBuilder:
             bench=bench.data,
             note=bench.note,
             stale=bench.stale,
+            merged=bench.merged,
             undoable=bench.undoable,
             landscape=bench.landscape,
             answers=bench.answers,

@@ -108,6 +108,7 @@ class Workbench:
         landscape: of the pair on the bench, as far as it is known.
         gallery: pictures of members.
         blind_vote: votes between pictures.
+        merged: the merge of the child on the bench, which is no preview any more; else ``None``.
     """
 
     def __init__(self, evolver: Evolver, lineage: Lineage) -> None:
@@ -124,9 +125,13 @@ class Workbench:
         self._shown: dict[int, Member] = {}  # recently on pages, the latest last
         self._seeds = np.random.default_rng(0)  # its own: previews do not change the search
         self._genomes: tuple[Any, ...] = ()  # of A, B and the child, even if they have died
-        self._answered: tuple[BenchData, Filter] | None = None  # what the answers are of
+        self._answered: tuple[Any, Filter] | None = None  # the scores that the answers are of
         self._map: Landscape | None = None
         self._standing: Standing | None = None  # when the last preview was made
+        self._judged: Standing | None = None  # what the verdict is about
+        self.merged: Generation | None = None
+        self._merged_at = 0.0
+        self._noted: tuple[str, int, float] | None = None  # the note with its step and time
         self._before: tuple[dict[str, Any], int] | None = (
             None  # state before the last merge by hand, and its step
         )
@@ -173,8 +178,34 @@ class Workbench:
         """Whether the archive has changed since the last preview."""
         return self._standing is not self._evolver.archive.standing
 
-    def show(self, choice: Choice, wanted: Filter) -> None:
-        """Preview a choice; if that fails the last preview stays, and the note says why."""
+    def outcome_read(self, seconds: float) -> bool:
+        """Return whether the search went on since the child was merged, and so long ago."""
+        if self.merged is None or self._evolver.generation <= self.merged.step:
+            return False
+        return time.monotonic() - self._merged_at >= seconds
+
+    def judge(self) -> None:
+        """Judge the child on the bench again if the archive has changed: its scores are known."""
+        standing = self._evolver.archive.standing
+        if self.data is None or self.merged is not None or standing is self._judged or self.stale:
+            return
+        self._judged = standing
+        self.data = replace(self.data, verdict=self._evolver.verdict(self.data.scores[2]))
+
+    def forget_note(self, seconds: float) -> None:
+        """Drop a note that is older than the last step, and than some seconds."""
+        if self._noted is None or self._noted[0] != self.note:
+            self._noted = self.note, self._evolver.generation, time.monotonic()
+            return
+        _, step, since = self._noted
+        if step < self._evolver.generation and time.monotonic() - since >= seconds:
+            self.note = ""
+
+    def show(self, choice: Choice, wanted: Filter) -> bool:
+        """Preview a choice; returns whether that can be done.
+
+        If not, the last preview stays, and the note says why.
+        """
         evolver, began = self._evolver, time.monotonic()
         try:
             proposal = self._proposal(choice)
@@ -183,10 +214,10 @@ class Workbench:
         except InputError as error:
             self.note = str(error)
             self.answer(wanted)
-            return
-        self.note = ""
+            return False
+        self.note, self.merged = "", None
         self.took(time.monotonic() - began)
-        self._standing = evolver.archive.standing
+        self._standing = self._judged = evolver.archive.standing
         a, b = (parent.genome for parent in dead or evolver.check(proposal))
         child = evolver.breed(proposal) if dead is None else evolver.offspring(proposal, (a, b))
         self._genomes = (a, b, child)
@@ -195,6 +226,7 @@ class Workbench:
             self._map = Landscape(evolver, (first, second), genomes=(a, b))
             self.landscape = self._map.data()
         self.answer(wanted)
+        return True
 
     def _dead_parents(self, proposal: Proposal) -> tuple[Member, Member] | None:
         """Return the parents of a recently shown pair if one of them has died since.
@@ -220,7 +252,7 @@ class Workbench:
         mix = 0.5 if choice.mix is None else choice.mix
         seed = choice.seed
         if seed is None:  # the same noise while a person drags, or the preview would flicker
-            same = old is not None and old.parents == (a, b)
+            same = old is not None and old.parents == (a, b) and self.merged is None
             seed = old.seed if old and same else int(self._seeds.integers(2**53))
         return Proposal((a, b), split, mix, seed, ("parents", "split", "mix"))
 
@@ -250,7 +282,10 @@ class Workbench:
     def answer(self, wanted: Filter) -> None:
         """Update the answers to a filter."""
         data, evolver, task = self.data, self._evolver, self._evolver.task
-        if data is None or self._answered == (data, wanted):
+        if data is None:
+            return
+        # The scores stay the same object when the child is judged again.
+        if self._answered and self._answered[0] is data.scores and self._answered[1] == wanted:
             return
         self._answered = None  # answering may be stopped
         where = ANSWERS[wanted.which](*(data.scores >= 1.0))
@@ -267,7 +302,7 @@ class Workbench:
             model = evolver.space.materialise(genome)
             rows.append(task.samples(model, chosen) if len(chosen) else [])
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
-        self._answered = data, wanted
+        self._answered = data.scores, wanted
 
     def update_gallery(self, request: GalleryRequest | None) -> bool:
         """Update the gallery; returns whether pictures are missing."""
@@ -294,6 +329,9 @@ class Workbench:
         if shown is not None and self.data is not None and self.data.proposal != shown:
             self.note = "The bench has changed meanwhile; look at it, then merge."
             return None
+        if self.merged is not None:
+            self.note = "This child is merged already; change the pair, the split or the mix."
+            return None
         if self.data is None or self.stale:
             self.note = "A parent on the bench no longer lives; pick another pair."
             return None
@@ -308,6 +346,7 @@ class Workbench:
             return None
         self._before = None if state is None else (state, generation.step)
         final = " It cannot be taken back with this method." if state is None else ""
+        self.merged, self._merged_at = generation, time.monotonic()
         self.note = generation.outcome + final
         return generation
 
@@ -318,7 +357,7 @@ class Workbench:
             return False
         state, _ = self._before
         self._evolver.take_back(state)
-        self._before = None
+        self._before = self.merged = None
         self.note = "The merge is taken back."
         return True
 

@@ -86,7 +86,6 @@ class AnswersView:
         if answers is self._shown:
             return
         self._shown = answers
-        if data is not None:
-            shown = f"{len(answers):,} of {snapshot.matching:,} shown"
-            self.count.object = f'<span class="count" data-testid="count">{shown}</span>'
+        shown = "" if data is None else f"{len(answers):,} of {snapshot.matching:,} shown"
+        self.count.object = f'<span class="count" data-testid="count">{shown}</span>'
         self.pane.object = answers_html(snapshot, self.dark)

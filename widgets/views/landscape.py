@@ -52,7 +52,7 @@ class LandscapeView(LivePlot):
             low, high = landscape_limits(data)
             self.handles["Image"]["color_mapper"].update(low=low, high=high)
             self.fill("best", **best_cell(data))
-            self.fill("bench", x=[at[0]], y=[at[1]])
+            self.fill("bench", split=[at[0]], mix=[at[1]])
 
     def picked(self, x: float, y: float) -> None:
         """Load the cell at a share of the split's range and a mix."""

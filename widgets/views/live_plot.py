@@ -82,13 +82,24 @@ class LivePlot:
         return changed
 
     def redraw(self) -> None:
-        """Draw the plot again at the next update: its data is of another task."""
+        """Draw the plot again at the next update."""
         self._seen = ()
         self.handles = {}
 
+    def clear(self) -> None:
+        """Show nothing until the next update: what was shown is of another search."""
+        self.redraw()
+        self.pane.object = None
+
     def fill(self, name: str, **columns: Any) -> None:
-        """Replace columns of an element's source; equal ones are not sent again."""
+        """Replace columns of an element's source; equal ones are not sent again.
+
+        Raises:
+            KeyError: the source has no such column, so nothing would show it.
+        """
         shown = self.handles[name]["source"].data
+        if unread := columns.keys() - shown.keys():
+            raise KeyError(f"The columns of {name} are {sorted(shown)}, got {sorted(unread)}.")
         fresh = {
             column: packed
             for column, values in columns.items()

@@ -126,6 +126,11 @@ class AttractionView(LivePlot):
                 self.frame(cell_boxes(data.ids, pair, self.theme), moved)
             self.sentence.object = self._sentence(data, pair)
 
+    def clear(self) -> None:
+        """Show neither cells nor a sentence about one."""
+        super().clear()
+        self._framed, self._snapshot, self.sentence.object = (), Snapshot(), ""
+
     def _wanted(self, snapshot: Snapshot) -> tuple[int, ...] | None:
         """Return the ids of the pair that was chosen or, without a choice, is on the bench."""
         choice, pair = self._choice(), _pair(snapshot)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
@@ -18,11 +19,15 @@ from m2n2lab.checkpoint.io.folder import (
     unsupported_format,
     weight_files,
 )
+from m2n2lab.checkpoint.io.hub import from_hub
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
+from m2n2lab.checkpoint.io.parallel import Progress, no_progress
+from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
-from m2n2lab.utils.extras import install_command
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -30,20 +35,41 @@ MERGED_COMPONENTS = re.compile(r"(unet|transformer|text_encoder)(_\d+)?|prior|de
 """Components of a pipeline that are merged by default; the rest, such as the VAE that all SDXL
 models share, is taken from the first seed."""
 
-BUFFERS = re.compile(
+CONSTANTS = re.compile(
     r"(^|[./])(inv_freq|original_inv_freq|masked_bias|causal_mask|position_ids"
-    r"|num_batches_tracked|running_mean|running_var|relative_position_index)$"
+    r"|num_batches_tracked|relative_position_index)$"
 )
 """Names of tensors that are no weights whatever their dtype: they are carried, not merged."""
+
+BUFFERS = re.compile(
+    r"(^|[./])(running_mean|running_var|parametrizations\.\w+\.\d+\.(_u|_v|base))$"
+)
+"""Names of the floating-point buffers of torch: BatchNorm, and spectral and orthogonal
+parametrisations. They are merged by lerp."""
+
+STATISTICS = re.compile(r"(^|[./])running_(mean|var)$")
+"""Names of buffers that were carried, not merged, by version 0.1."""
+
+SPECTRAL_NORM = re.compile(r"(.*)_[uv]$")
+"""Names that are buffers of the old spectral norm if there is a tensor with ``_orig`` too."""
 
 CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
 """Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
 
-HEADS = re.compile(r"(^|/)(lm_head|embed_out|output_projection)\.weight$")
-EMBEDDINGS = re.compile(
-    r"(embed_tokens|wte|word_embeddings|embed_in|shared|token_embedding|tok_embeddings)\.weight$"
-)
-"""Output heads, and the input embeddings whose weights they may share."""
+
+class Known(NamedTuple):
+    """What is known of tensors from the module that they are for; names are those within a part.
+
+    Attributes:
+        buffers: floating-point buffers.
+        ties: second names of tensors that the module has once, with the first name.
+    """
+
+    buffers: frozenset[str] = frozenset()
+    ties: Mapping[str, str] = MappingProxyType({})
+
+
+NOTHING_KNOWN = Known()
 
 
 class Part(NamedTuple):
@@ -54,12 +80,14 @@ class Part(NamedTuple):
         folder: the folder of its config and files.
         config: its config.json.
         files: the files of its weights.
+        names: the common name of each tensor of a picture model's single file; otherwise empty.
     """
 
     name: str
     folder: Path
     config: Mapping[str, Any]
     files: tuple[TensorFile, ...]
+    names: Mapping[str, str] = MappingProxyType({})
 
     @property
     def architecture(self) -> str:
@@ -68,8 +96,8 @@ class Part(NamedTuple):
         return str(classes[0] or self.config.get("model_type") or "")
 
     def full(self, tensor: str) -> str:
-        """Return a tensor's name, prefixed with the component."""
-        return f"{self.name}/{tensor}" if self.name else tensor
+        """Return a tensor's name, prefixed with the component, or its common name."""
+        return f"{self.name}/{tensor}" if self.name else self.names.get(tensor, tensor)
 
 
 @dataclass(frozen=True)
@@ -78,9 +106,10 @@ class Checkpoint:
 
     Its flat vector is the concatenation of all tensors that can be merged, sorted by component and
     by name, with numbers in numerical order (``layers.2`` before ``layers.10``) and the output head
-    last, whatever their order in the files. Integer tensors and buffers are *carried*: copied,
-    never merged. A head that shares its weights with the embedding appears once, as the
-    embedding.
+    last, whatever their order in the files. Integer tensors and constants such as masks are
+    *carried*: copied, never merged. Floating-point buffers such as BatchNorm statistics are merged,
+    but no part of the vector. A head that shares its weights with the embedding appears once, as
+    the embedding.
 
     ::
 
@@ -93,28 +122,42 @@ class Checkpoint:
         path: the folder or file.
         kind: ``"transformers"``, ``"diffusers"`` (a pipeline) or ``"file"``.
         parts: the models whose tensors form the flat vector.
+        source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
+        known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
+            did.
     """
 
     id: str
     path: Path
     kind: Kind
     parts: tuple[Part, ...]
+    source: Path | None = None
+    known: Known | None = NOTHING_KNOWN
 
     @classmethod
-    def open(cls, source: str | Path, components: Sequence[str] | None = None) -> Checkpoint:
+    def open(
+        cls,
+        source: str | Path,
+        components: Sequence[str] | None = None,
+        progress: Progress = no_progress,
+        variant: str | None = None,
+    ) -> Checkpoint:
         """Open a checkpoint by its headers; weights stay on the disk.
 
         Args:
-            source: a folder, a ``.safetensors`` file, or ``owner/name`` (``owner/name@revision``)
-                on the Hugging Face hub, which is downloaded unless it is in the local cache.
+            source: a folder, a file, or ``owner/name`` (``owner/name@revision``) on the Hugging
+                Face hub, which is downloaded unless it is in the local cache. Pickles
+                (``pytorch_model.bin``, ``.pt``, ``.ckpt``) are converted into safetensors once.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
+            progress: called with the number of bytes converted since the last call.
+            variant: the variant of the files to read where it is there, such as ``"fp16"``.
 
         Raises:
             Problems: the checkpoint cannot be merged; all reasons at once.
         """
         problems = Collector()
-        checkpoint = scan(source, components, problems)
+        checkpoint = scan(source, components, problems, progress, variant=variant)
         problems.check()
         assert checkpoint is not None  # otherwise there were problems
         return checkpoint
@@ -143,27 +186,82 @@ class Checkpoint:
                     found[name] = shapes[self.entry(name).shape]
         return found
 
+    @property
+    def is_picture_file(self) -> bool:
+        """Whether it is a single file of a picture model."""
+        return any(part.names for part in self.parts)
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Second names of tensors that the module has once: name → first name.
+
+        They are saved as the tensor of the first name, so that files load strictly.
+        """
+        ties, found = (self.known or NOTHING_KNOWN).ties, {}
+        for name, (part, _, inside) in self._locations.items():
+            first = part.full(ties.get(inside, inside))
+            if first == name or first not in self._locations or self.tied.keys() & {name, first}:
+                continue
+            mine, its = self.entry(name), self.entry(first)
+            alike = (mine.dtype, mine.shape) == (its.dtype, its.shape)
+            if alike and mine.dtype in DTYPES and mine.size and not _is_constant(first, its):
+                found[name] = first
+        return found
+
     @cached_property
     def merged(self) -> tuple[str, ...]:
         """Names of the tensors of the flat vector, in order."""
-        return tuple(
-            sorted(
-                (
-                    name
-                    for name in self._locations
-                    if self.entry(name).dtype in DTYPES
-                    and self.entry(name).size
-                    and not _is_buffer(name, self.entry(name))
-                    and name not in self.tied
-                ),
-                key=sort_key,
-            )
-        )
+        buffers = set(self.buffers)
+        return tuple(name for name in self._floats if name not in buffers)
+
+    @cached_property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the buffers that are merged, in the order of the vector."""
+        if self.known is None:
+            return ()
+        return tuple(name for name in self._floats if self._is_buffer(name))
+
+    @cached_property
+    def used_knowledge(self) -> Known | None:
+        """What is known of the tensors as far as it matters, in a form to be recorded."""
+        if self.known is None:
+            return None
+        own = (self._locations[name][2] for name in self.buffers if not self._is_torchs(name))
+        inside = {name: self._locations[name][2] for name in (*self.aliases, *self._floats)}
+        ties = {inside[name]: inside[first] for name, first in self.aliases.items()}
+        return Known(frozenset(own), ties)
+
+    def _is_buffer(self, name: str) -> bool:
+        known = (self.known or NOTHING_KNOWN).buffers
+        return self._locations[name][2] in known or self._is_torchs(name)
+
+    def _is_torchs(self, name: str) -> bool:
+        """Return whether a tensor is a buffer of torch's own modules, by its name."""
+        spectral = SPECTRAL_NORM.match(name)
+        old = spectral is not None and f"{spectral[1]}_orig" in self._locations
+        return old or BUFFERS.search(name) is not None
+
+    @cached_property
+    def _floats(self) -> tuple[str, ...]:
+        """Names of the tensors that are merged, as weights or as buffers, in order."""
+        found = [
+            name
+            for name in self._locations
+            if self.entry(name).dtype in DTYPES
+            and self.entry(name).size
+            and not _is_constant(name, self.entry(name))
+            and name not in self.tied
+            and name not in self.aliases
+            and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
+        ]
+        if self.known is None:
+            found = [name for name in found if not STATISTICS.search(name)]
+        return tuple(sorted(found, key=sort_key))
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self.merged, *self.tied}
+        merged = {*self._floats, *self.tied, *self.aliases}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -189,6 +287,11 @@ class Checkpoint:
         """Return dtype, shape and position of a tensor."""
         _, file, inside = self._locations[name]
         return file.entries[inside]
+
+    def has_broken_positions(self, name: str) -> bool:
+        """Return whether a tensor holds position ids as floats, as merging programs leave them."""
+        entry = self.entry(name)
+        return name.endswith("position_ids") and entry.dtype in DTYPES and entry.shape[:-1] == (1,)
 
     def file(self, name: str) -> Path:
         """Return the file that holds a tensor."""
@@ -222,22 +325,31 @@ def sort_key(name: str) -> tuple[Any, ...]:
     return component, bool(HEADS.search(name)), numbers, name
 
 
-def _is_buffer(name: str, entry: Entry) -> bool:
-    return bool(BUFFERS.search(name) or (len(entry.shape) == 4 and CAUSAL_MASKS.search(name)))
+def _is_constant(name: str, entry: Entry) -> bool:
+    return bool(CONSTANTS.search(name) or (len(entry.shape) == 4 and CAUSAL_MASKS.search(name)))
 
 
 def scan(
-    source: str | Path, components: Sequence[str] | None, problems: Collector
+    source: str | Path,
+    components: Sequence[str] | None,
+    problems: Collector,
+    progress: Progress = no_progress,
+    known: Known | None = NOTHING_KNOWN,
+    variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     path = Path(source)
     try:
         if not path.exists():
-            path = _from_hub(str(source))
-        if refused := unsupported_format(path) if path.is_file() else adapter_folder(path):
+            path = from_hub(str(source))
+        if path.is_dir() and (refused := adapter_folder(path)):
             problems.add(refused)
             return None
-        kind, parts = _open_parts(path, components, problems)
+        given, path = path, as_safetensors(path, progress)
+        if path.is_file() and (refused := unsupported_format(path)):
+            problems.add(refused)
+            return None
+        kind, parts = _open_parts(path, components, problems, variant)
     except Problems as wrong:
         problems.extend(wrong.problems)
         return None
@@ -248,15 +360,44 @@ def scan(
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
-    return Checkpoint(str(source), path, kind, parts)
+    source_of = None if path == given else given
+    return Checkpoint(str(source), path, kind, parts, source_of, known)
 
 
 def _open_parts(
-    path: Path, components: Sequence[str] | None, problems: Collector
+    path: Path, components: Sequence[str] | None, problems: Collector, variant: str | None
 ) -> tuple[Kind, tuple[Part, ...]]:
     chosen = [components] if isinstance(components, str) else components
-    index = {} if path.is_file() else read_json(path / "model_index.json", problems)
+    if path.is_file():
+        _require(path, chosen, [], problems)
+        files = read_headers([path], problems)
+        names = common_names(name for file in files for name in file.entries)
+        return "file", (Part("", path.parent, {}, files, names),)
+    index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
+    known = known or _component_folders(path)
+    if not known and not index:
+        # The folder of one component is that component where only one is merged.
+        part = _open_part("", path, problems, variant)
+        if chosen and len(set(chosen)) == 1 and "_class_name" in part.config:
+            return "diffusers", (part._replace(name=chosen[0]),)
+        _require(path, chosen, known, problems)
+        return ("transformers" if part.config else "file"), (part,)
+    _require(path, chosen, known, problems)
+    chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
+    if not chosen:
+        problems.add(_nothing_chosen(path, known))
+    return "diffusers", tuple(
+        _open_part(name, path / name, problems, variant)
+        for name in sorted(set(chosen))
+        if name in known
+    )
+
+
+def _require(
+    path: Path, chosen: Sequence[str] | None, known: Sequence[str], problems: Collector
+) -> None:
+    """Report chosen components that a checkpoint does not have."""
     for name in chosen or ():
         if name not in known:
             problems.add(
@@ -267,17 +408,17 @@ def _open_parts(
                     fix="choose among these" if known else "leave components out",
                 )
             )
-    if index:
-        chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]
-        if not chosen:
-            problems.add(_nothing_chosen(path, known))
-        return "diffusers", tuple(
-            _open_part(name, path / name, problems) for name in sorted(set(chosen)) if name in known
-        )
-    if path.is_file():
-        return "file", (Part("", path.parent, {}, read_headers([path], problems)),)
-    part = _open_part("", path, problems)
-    return ("transformers" if part.config else "file"), (part,)
+
+
+def _component_folders(path: Path) -> list[str]:
+    """Return the components of a repository that has no model_index.json and no model beside them.
+
+    Fine-tuned denoisers are published so: a folder ``unet`` and nothing else.
+    """
+    if any(path.glob("*.safetensors")) or (path / "config.json").exists():
+        return []
+    found = sorted(folder for folder in path.iterdir() if (folder / "config.json").is_file())
+    return [folder.name for folder in found if MERGED_COMPONENTS.fullmatch(folder.name)]
 
 
 def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
@@ -289,52 +430,6 @@ def _nothing_chosen(path: Path, known: Sequence[str]) -> Problem:
     )
 
 
-def _open_part(name: str, folder: Path, problems: Collector) -> Part:
+def _open_part(name: str, folder: Path, problems: Collector, variant: str | None) -> Part:
     config = read_json(folder / "config.json", problems)
-    return Part(name, folder, config, weight_files(folder, problems))
-
-
-HUB_PATTERNS = (
-    "*.safetensors",
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.md",
-    "LICENSE*",
-    "NOTICE*",
-)
-"""Files of a checkpoint on the hub that are downloaded."""
-
-
-def _from_hub(id: str) -> Path:
-    """Return the local copy of a checkpoint on the Hugging Face hub.
-
-    Raises:
-        Problems: there is no such path or checkpoint, or it cannot be downloaded.
-    """
-    name, _, revision = id.partition("@")
-    found = "no such file or folder"
-    fix = "check the path"
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        try:
-            from huggingface_hub import snapshot_download
-
-            return Path(
-                snapshot_download(
-                    name, revision=revision or None, allow_patterns=list(HUB_PATTERNS)
-                )
-            )
-        except ImportError:
-            fix = f"check the path or, for hub ids, run: {install_command('llm')}"
-        except Exception as error:  # the network and the hub raise many classes
-            found += f", and the hub says: {_first_line(error)}"
-            fix = "check the name and the connection, or give the path of a local copy"
-    raise Problems(
-        Problem(file=id, expected="a folder, a .safetensors file or a hub id", found=found, fix=fix)
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines: Iterable[str] = (line.strip() for line in str(error).splitlines())
-    return next(filter(None, lines), type(error).__name__).rstrip(".")
+    return Part(name, folder, config, weight_files(folder, problems, variant))

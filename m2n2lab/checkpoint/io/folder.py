@@ -6,27 +6,26 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
 
 STEMS = ("model", "diffusion_pytorch_model")
 """File names of weights in transformers and diffusers, without suffix."""
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-TRAINING_FILES = (
-    "training_args.bin",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "optimizer.bin",
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)?\.safetensors")
+_STEM_NAME = re.compile(
+    r"(?P<stem>model|diffusion_pytorch_model)(\.(?P<a>\w+))?(?P<shard>-\d{5}-of-\d{5})?(\.(?P<b>\w+))?"
+    r"\.safetensors(?P<index>(\.(?P<c>\w+))?\.index(\.(?P<d>\w+))?\.json)?"
 )
-"""Pickles that training leaves beside the weights; they are ignored."""
-
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+"""Files of weights and their indices, in all places where libraries have written the variant:
+``model.fp16.safetensors``, ``model.fp16-00001-of-00002.safetensors`` with
+``model.safetensors.index.fp16.json``, and the older ``model-00001-of-00002.fp16.safetensors``."""
 _LORA = re.compile(
     r"(^|[._])(lora_(A|B|up|down|unet|te\d?|transformer)|lora\.(up|down))([._]|$)|^lora_"
+    r"|\.(hada_w[12](_[ab])?|lokr_w[12](_[ab])?|lora_mid)\b"
 )
 _QUANTISED = re.compile(
     r"\.(qweight|qzeros|scales_and_zeros|absmax|quant_map|quant_state|SCB|weight_scale|weight_scale_inv)\b"
@@ -57,15 +56,95 @@ def read_json(path: Path, problems: Collector) -> dict[str, Any]:
     return {}
 
 
-def weight_files(folder: Path, problems: Collector) -> tuple[TensorFile, ...]:
-    """Return the files that hold a model's weights, by their headers."""
+class WeightName(NamedTuple):
+    """A file name of weights, or of the index of shards, in its parts.
+
+    Attributes:
+        plain: the name without the variant, such as ``"model.safetensors"``.
+        variant: ``"fp16"`` in ``model.fp16.safetensors``; ``None`` in a plain name.
+        is_index: whether it is an index.
+        is_shard: whether it is one of several shards.
+    """
+
+    plain: str
+    variant: str | None
+    is_index: bool
+    is_shard: bool
+
+
+def weight_name(name: str) -> WeightName | None:
+    """Return the parts of a file name of weights; ``None`` for other files."""
+    found = _STEM_NAME.fullmatch(name)
+    if found is None:
+        return None
+    variants = [found[group] for group in "abcd" if found[group]]
+    if len(variants) > 1:
+        return None
+    index = found["index"] is not None
+    plain = f"{found['stem']}{found['shard'] or ''}.safetensors{'.index.json' if index else ''}"
+    return WeightName(plain, variants[0] if variants else None, index, found["shard"] is not None)
+
+
+def variants_of(folder: Path) -> set[str | None]:
+    """Return the variants of the weights in a folder; ``None`` is the plain one."""
+    names = (weight_name(path.name) for path in folder.glob("*.safetensors*"))
+    return {name.variant for name in names if name is not None}
+
+
+def chosen_variant(folder: Path, wanted: str | None) -> str | None:
+    """Return the variant that is read: the wanted one, else the plain one, else the first."""
+    there = variants_of(folder)
+    if wanted in there or None in there or not there:
+        return wanted if wanted in there else None
+    return sorted(filter(None, there))[0]
+
+
+def index_of(folder: Path, variant: str | None) -> Path | None:
+    """Return the index of a variant's shards if these are what is read; ``None`` otherwise."""
+    named = {
+        name.plain: path
+        for path in sorted(folder.glob("*.safetensors*"))
+        if (name := weight_name(path.name)) is not None and name.variant == variant
+    }
     for stem in STEMS:
-        index = folder / f"{stem}.safetensors.index.json"
+        index = named.get(f"{stem}.safetensors.index.json")
         # With a single file beside the shards, transformers loads the file, diffusers the shards.
-        if index.exists() and not (stem == "model" and (folder / "model.safetensors").exists()):
-            return _shards(index, problems)
+        if index is not None and not (stem == "model" and "model.safetensors" in named):
+            return index
+    return None
+
+
+def weight_files(
+    folder: Path, problems: Collector, variant: str | None = None
+) -> tuple[TensorFile, ...]:
+    """Return the files that hold a model's weights, by their headers.
+
+    Args:
+        folder: the model's folder.
+        problems: what is wrong is added to it.
+        variant: the variant to read where it is there, such as ``"fp16"``; otherwise, and by
+            default, the plain files are read or, if there are none, the only variant's.
+    """
+    if len(several := sorted(filter(None, variants_of(folder)))) > 1 and (
+        None not in variants_of(folder) and variant not in several
+    ):
+        problems.add(
+            Problem(
+                file=str(folder),
+                expected="one model",
+                found=f"several variants: {', '.join(several)}",
+                fix=f"choose one with variant={several[0]!r} (--variant {several[0]})",
+            )
+        )
+        return ()
+    variant = chosen_variant(folder, variant)
+    if index := index_of(folder, variant):
+        return _shards(index, problems)
     found = sorted(folder.glob("*.safetensors"))
-    chosen = [path for path in found if path.stem in STEMS] or found
+    named = {path: name for path in found if (name := weight_name(path.name)) is not None}
+    whole = [path for path, name in named.items() if name.variant == variant and not name.is_shard]
+    parts = [path for path, name in named.items() if name.variant == variant and name.is_shard]
+    chosen = whole or parts or found
     if any(_SHARD.fullmatch(path.name) for path in chosen):
         problems.extend(_without_index(folder, chosen))
     elif len(chosen) == 1:
@@ -143,9 +222,11 @@ def _without_index(folder: Path, found: list[Path]) -> list[Problem]:
     """Return a problem for each file missing beside shards without an index."""
     names = {path.name for path in found}
     match = next(m for path in found if (m := _SHARD.fullmatch(path.name)))
-    stem, _, count = match.groups()
-    wanted = [f"{stem}-{i + 1:05d}-of-{count}.safetensors" for i in range(int(count))]
-    wanted.append(f"{stem}.safetensors.index.json")
+    stem, _, count, legacy = match.groups()
+    wanted = [f"{stem}-{i + 1:05d}-of-{count}{legacy or ''}.safetensors" for i in range(int(count))]
+    plain, _, variant = stem.partition(".")
+    variant = variant or (legacy or "").removeprefix(".")
+    wanted.append(f"{plain}.safetensors.index.{f'{variant}.' if variant else ''}json")
     return [
         Problem(
             file=str(folder / name),
@@ -178,9 +259,7 @@ def unsupported_format(path: Path) -> Problem | None:
             file=str(path),
             expected="safetensors",
             found="a pickle, which can run any code when loaded and is never opened",
-            fix='if you trust where it comes from, convert it once: python -c "from transformers '
-            "import AutoModelForCausalLM as M; "
-            "M.from_pretrained('FOLDER').save_pretrained('NEW')\"",
+            fix="load it where you trust it, and save its tensors with safetensors.torch.save_file",
         )
     if suffix == ".gguf":
         return Problem(
@@ -206,8 +285,21 @@ def find_unmergeable(
             low = entry.dtype.startswith(("F8_", "F6_", "F4"))
             whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
             if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
-                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers"))
+                scaled = any(_SCALE.search(other) for other in file.entries)
+                cast = entry.dtype in ("F8_E4M3", "F8_E5M2") and not config and not scaled
+                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers", cast))
                 break
+
+
+_SCALE = re.compile(r"\.(scale_weight|scale_input|weight_scale|weight_scale_inv|input_scale)$")
+"""Scales of tensors in 8-bit floats, without which casting them is wrong."""
+
+CAST = (
+    'python -c "from safetensors.torch import load_file as l, save_file as s; '
+    "s({k: v.half() if v.dtype.itemsize == 1 and v.is_floating_point() else v "
+    "for k, v in l('FILE').items()}, 'NEW.safetensors')\""
+)
+"""Command that casts a single file in 8-bit floats without scales."""
 
 
 def adapter_folder(folder: Path) -> Problem | None:
@@ -227,12 +319,14 @@ def _adapter(path: Path, tensor: str | None) -> Problem:
     )
 
 
-def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
+def _quantised(path: Path, tensor: str | None, found: str, cast: bool = False) -> Problem:
     return Problem(
         file=str(path),
         tensor=tensor,
         expected="weights in bfloat16, float16, float32 or float64",
         found=f"quantised weights ({found})",
-        fix="use the model before quantisation, or dequantise it "
+        fix=f"use the model before it was cast, or cast it: {CAST}"
+        if cast
+        else "use the model before quantisation, or dequantise it "
         "(transformers: model.dequantize().save_pretrained(FOLDER))",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import platformdirs
 
+from m2n2lab.checkpoint.io.mapping import map_file
 from m2n2lab.checkpoint.io.parallel import THREADS
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import write_atomically
@@ -50,7 +50,7 @@ class _File:
         self._before = (
             path.stat()
         )  # first: a later change is then seen when the digest is looked up
-        self.data = _mapped(path)
+        self.data = map_file(path)
         self._settled = time.time() - self._before.st_mtime > SETTLED_SECONDS
 
     def digest(self) -> str:
@@ -159,17 +159,6 @@ def when_ready(hashes: Hashes, action: Callable[[Mapping[Path, str]], object]) -
         wait()
     else:
         threading.Thread(target=wait, name="m2n2lab-hash", daemon=True).start()
-
-
-def _mapped(path: Path) -> mmap.mmap | bytes:
-    """Return a file's bytes, memory-mapped so that they are read without a copy."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return b""
-        found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_SEQUENTIAL"):  # reads from a disk get 10 % faster
-        found.madvise(mmap.MADV_SEQUENTIAL)
-    return found
 
 
 def _cache_path(path: Path) -> Path:

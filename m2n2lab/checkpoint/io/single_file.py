@@ -15,6 +15,7 @@ from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.problems import Collector
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 
 DENOISER = "unet"
 
@@ -34,7 +35,7 @@ def unpack_single_files(
         InputError: the first source is a file, more than the denoiser of a file is to be merged, or
             diffusers cannot read a file.
     """
-    files = [Path(s).suffix == ".safetensors" and Path(s).is_file() for s in sources]
+    files = [Path(s).suffix in (".safetensors", ".sft") and Path(s).is_file() for s in sources]
     like = Path(sources[0]) if sources else Path()
     pipelines = any((Path(source) / "model_index.json").is_file() for source in sources)
     if not any(files) or not pipelines:
@@ -75,12 +76,17 @@ def _folder(file: Path, like: Path) -> Path:
 
 def _load(file: Path, like: Path) -> Any:
     try:
-        from diffusers import UNet2DConditionModel
+        with loading(f"loading {file.name}"):
+            from diffusers import UNet2DConditionModel
 
-        model_class: Any = UNet2DConditionModel
-        return model_class.from_single_file(
-            str(file), config=str(like), subfolder=DENOISER, local_files_only=True
-        )
+            model_class: Any = UNet2DConditionModel
+            with tempfile.TemporaryDirectory() as temporary:
+                # diffusers takes files with other suffixes, such as .sft, for pickles.
+                named = Path(temporary, f"{file.stem}.safetensors")
+                named.symlink_to(file.resolve())
+                return model_class.from_single_file(
+                    str(named), config=str(like), subfolder=DENOISER, local_files_only=True
+                )
     except ImportError as error:
         raise missing(str(file), error.name or "diffusers", "images") from error
     except Exception as error:  # diffusers raises many classes for wrong keys and shapes

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import mmap
 import os
 import reprlib
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
+from m2n2lab.checkpoint.io.mapping import map_file
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
 from m2n2lab.utils.arrays import Array
 
@@ -81,12 +81,8 @@ class TensorFile:
     length: int
 
     @cached_property
-    def _bytes(self) -> mmap.mmap:
-        with self.path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if hasattr(mmap, "MADV_SEQUENTIAL"):
-            mapped.madvise(mmap.MADV_SEQUENTIAL)
-        return mapped
+    def _bytes(self) -> Any:
+        return map_file(self.path)
 
     def raw(self, name: str) -> memoryview:
         """Return a tensor's bytes, which are read from the disk on access."""

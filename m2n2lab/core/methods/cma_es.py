@@ -1,24 +1,27 @@
-"""CMA-ES on the flat vector, with the ``cma`` library."""
+"""CMA-ES on the flat vector, or on one mix of two seeds a layer, with the ``cma`` library."""
 
 from __future__ import annotations
 
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from m2n2lab.core.archive import Capacity
 from m2n2lab.core.evolver import MAX_UNTOLD, Evolver
+from m2n2lab.core.operators.crossover import MergeSpace, layer_starts
 from m2n2lab.core.records import Generation, Proposal
-from m2n2lab.core.spaces.space import DenseSpace
+from m2n2lab.core.spaces.space import DenseSpace, Vector
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
+Granularity = Literal["weights", "layer", "tensor", "group"]
+
 MAX_FULL_COVARIANCE_WEIGHTS = 500
-"""Weights up to which CMA-ES learns a noticeable part of the covariance in a usual run."""
+"""Numbers up to which CMA-ES learns a noticeable part of the covariance in a usual run."""
 
 EXTRA = 1 << 40
 """Number from which on solutions beyond the ``population`` of a generation are counted."""
@@ -28,7 +31,11 @@ EXTRA_PER_GENERATION = 1 << 20
 
 
 class CmaEs(Evolver):
-    """CMA-ES on the flat vector, as in the ``cma`` library; it maximises the mean score.
+    """CMA-ES as in the ``cma`` library; it maximises the mean score.
+
+    It searches the weights of a ``DenseSpace`` or, in any space, the mixes of two seeds: SLERP with
+    a mix in [0, 1] of its own for each layer, tensor or group of tensors, all 0.5 at the start. So
+    models of any size are searched, checkpoints among them, whose members are recipes.
 
     Each step evaluates one solution; the distribution is updated after every ``population`` of
     them. Each solution is proposed once: where all of a generation are proposed and some are not
@@ -43,8 +50,12 @@ class CmaEs(Evolver):
     N² numbers.
 
     Args:
-        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean.
-        sigma0: initial step size.
+        task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean, whose
+            buffers all models have where weights are searched.
+        sigma0: initial step size, by default 0.01 for weights and 0.2 for mixes.
+        granularity: what is searched: the ``"weights"`` (by default in a ``DenseSpace``), or one
+            mix for each ``"layer"`` (by default elsewhere), ``"tensor"`` or ``"group"`` of
+            ``groups``.
         population: solutions per generation.
         covariance: the learned part of it: ``"none"``, the ``"diagonal"`` or ``"full"``, which
             takes N² doubles (3 GB for the digits network); by default full for up to 500 weights
@@ -52,7 +63,7 @@ class CmaEs(Evolver):
     """
 
     method = "cma-es"
-    own_operators = ("crossover", "mate", "replacement", "mutation", "warmup", "groups")
+    own_operators = ("crossover", "mate", "replacement", "mutation", "warmup")
     lowest_leaves = False  # every child's mean score updates the distribution
     saves = False
 
@@ -61,7 +72,8 @@ class CmaEs(Evolver):
         task: Task,
         seeds: Any,
         *,
-        sigma0: float = 0.01,
+        sigma0: float | None = None,
+        granularity: Granularity | None = None,
         population: int = 20,
         covariance: Literal["none", "diagonal", "full"] | None = None,
         alpha: float = 0.0,
@@ -74,15 +86,15 @@ class CmaEs(Evolver):
             from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
         super().__init__(task, seeds, alpha=alpha, capacity=capacity, **options)
-        if not isinstance(self.space, DenseSpace):
-            raise InputError(
-                f"CMA-ES needs models that are vectors, got a {type(self.space).__name__}; "
-                f"use another method for it."
-            )
+        if granularity is None:
+            granularity = "weights" if isinstance(self.space, DenseSpace) else "layer"
+        self._granularity = choose("granularity", granularity, get_args(Granularity))
+        mixed = granularity != "weights"
+        start = np.full(self._mixes(), 0.5) if mixed else self._mean_weights()
+        sigma0 = (0.2 if mixed else 0.01) if sigma0 is None else sigma0
         if covariance is None:
-            covariance = "full" if self.space.size <= MAX_FULL_COVARIANCE_WEIGHTS else "none"
+            covariance = "full" if len(start) <= MAX_FULL_COVARIANCE_WEIGHTS else "none"
         choose("covariance", covariance, ("none", "diagonal", "full"))
-        start = np.mean([seed.values for seed in self.space.seeds], axis=0, dtype=np.float64)
         self._es = cma.CMAEvolutionStrategy(
             start,
             real_number("sigma0", sigma0, 1e-12),
@@ -93,12 +105,14 @@ class CmaEs(Evolver):
                 # From 300 weights on the library's default adapts the step size by comparing two
                 # solutions per generation, whose accuracies are too often equal: it vanishes.
                 "AdaptSigma": CMAAdaptSigmaCSA,
-                "randn": lambda *shape: self._normals.standard_normal(shape),
+                "randn": self._randn,
                 "seed": float("nan"),  # leave NumPy's global generator alone
+                "bounds": [0.0, 1.0] if mixed else [None, None],
                 "verbose": -9,
             },
         )
         self.options |= {"sigma0": sigma0, "population": population, "covariance": covariance}
+        self.options["granularity"] = granularity
         self._normals: np.random.Generator = self.rng
         self._population = population
         self._generation = 0  # number of the distribution
@@ -108,6 +122,10 @@ class CmaEs(Evolver):
         self._costs: dict[int, float] = {}  # negated scores of this generation, by number
         self._drawn: dict[int, Floats] = {}  # extra solutions, and earlier ones that are not told
         self._expected: defaultdict[int, list[int]] = defaultdict(list)  # extras, by generation
+
+    def _randn(self, *shape: int) -> Floats:
+        """Return normal numbers for the library, from the search's own generator."""
+        return self._normals.standard_normal(shape)
 
     def _draw(self, u_a: float, u_b: float, u_split: float, u_mix: float, seed: int) -> Proposal:
         if not self._solutions:
@@ -142,7 +160,72 @@ class CmaEs(Evolver):
     def _make(self, proposal: Proposal) -> Any:
         if proposal.parents:
             return super()._make(proposal)
-        return self.space.genome(self._solution(proposal.seed))
+        return self._genome(self._solution(proposal.seed))
+
+    def _mean_weights(self) -> Floats:
+        """Return the mean of the seeds' vectors.
+
+        Raises:
+            InputError: the models are no vectors, or only parts of them are to be merged.
+        """
+        if not isinstance(self.space, DenseSpace):
+            raise InputError(
+                f"CMA-ES of weights needs models that are vectors, got a "
+                f"{type(self.space).__name__}; use granularity='layer' for it."
+            )
+        if self.parts is not None:
+            raise InputError(
+                "CMA-ES of weights changes all of them, got groups, include, exclude or freeze; "
+                "leave them out, or use granularity='group'."
+            )
+        # Solutions have weights only; buffers are those of the point that the search starts from.
+        self._buffers = self.space.mean_buffers(self.space.seeds)
+        mean: Floats = np.mean([s.values for s in self.space.seeds], axis=0, dtype=np.float64)
+        return mean
+
+    def _mixes(self) -> int:
+        """Return the number of mixes that are searched.
+
+        Raises:
+            InputError: there are not two seeds, the space cannot merge them so, or groups are given
+                for another granularity or missing.
+        """
+        space = self.space
+        if len(space.seeds) != 2 or not hasattr(space, "merge_stretches"):
+            raise InputError(
+                f"CMA-ES of mixes needs two seeds and a space that merges stretches, got "
+                f"{len(space.seeds)} in a {type(space).__name__}; choose two seeds."
+            )
+        if self._granularity == "group":
+            if self.parts is None:
+                raise InputError(
+                    "granularity='group' needs groups of tensors, got none; give groups=, or use "
+                    "granularity='layer'."
+                )
+            return len(self.parts.groups)
+        if self.parts is not None:
+            raise InputError(
+                f"granularity={self._granularity!r} mixes all tensors, got groups, include, "
+                f"exclude or freeze; use granularity='group', or leave them out."
+            )
+        return len(self._edges()) - 1
+
+    def _edges(self) -> list[int]:
+        """Return first index and end of the layers or tensors, one after the other."""
+        layout = self.space.layout
+        if self._granularity == "tensor":
+            return list(layout.offsets)
+        return [*layer_starts(layout), layout.size]
+
+    def _genome(self, solution: Floats) -> Any:
+        """Return the genome of a solution: the weights, or the seeds merged with these mixes."""
+        if self._granularity == "weights":
+            return self.space.genome(Vector(solution, self._buffers))
+        a, b = self.space.seeds
+        if self.parts is not None:
+            return self.parts.merge(a, b, solution.tolist(), self.space)
+        space = cast("MergeSpace", self.space)  # as checked
+        return space.merge_stretches(a, b, self._edges(), solution.tolist())
 
     def _solution(self, number: int) -> Floats:
         """Return a solution by number, of this generation or one of those kept from earlier ones.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.brute_force import BruteForce
 from m2n2lab.core.methods.cma_es import CmaEs
+from m2n2lab.core.methods.cycle_qd import CycleQd
 from m2n2lab.core.methods.m2n2_plus import Plus
 from m2n2lab.core.methods.map_elites import MapElites
-from m2n2lab.core.operators.operator import Operator
+from m2n2lab.core.operators import KINDS, Operator
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.errors import InputError, choose
@@ -38,6 +39,7 @@ METHODS = {
     "ga": Method(Evolver, _GA, "genetic algorithm: no competition, no attraction"),
     "ga-no-crossover": Method(Evolver, {**_GA, "crossover": False}, "GA by mutation alone"),
     "map-elites": Method(MapElites, {}, "the best of each cell of a grid of behaviours"),
+    "cycle-qd": Method(CycleQd, {}, "a grid for each task, whose scores take turns as quality"),
     "cma-es": Method(CmaEs, {}, "a normal distribution that adapts (cma library)"),
     "brute-force": Method(BruteForce, {}, "10,000 SLERP ratios of the two seeds"),
     "m2n2+": Method(Plus, {}, "the lab's variant: M2N2 with weight decay and reach"),
@@ -61,7 +63,7 @@ def make_evolver(
     """
     evolver_type, preset, _ = METHODS[choose("method", method, METHODS)]
     for name in preset.keys() & options.keys():
-        if _plain(options[name]) != _plain(preset[name]):
+        if _plain(name, options[name]) != _plain(name, preset[name]):
             raise InputError(
                 f"Method {method!r} means {name}={preset[name]!r}, got {name}={options[name]!r}; "
                 f"leave it out or choose another method."
@@ -107,9 +109,22 @@ def register_method(
     METHODS[name] = Method(kind, options, description or f"{kind.__name__} with {options}")
 
 
-def _plain(value: Any) -> Any:
+def default_options(method: str) -> dict[str, Any]:
+    """Return the values that a method gives to options which are left out, where it names them."""
+    evolver_type, preset, _ = METHODS[choose("method", method, METHODS)]
+    defaults: dict[str, Any] = {}
+    for base in reversed(evolver_type.__mro__):
+        if base is not object and "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: defaults[name] for name in options_of(evolver_type) if name in defaults} | preset
+
+
+def _plain(name: str, value: Any) -> Any:
     """Return the value of an option as it is recorded."""
-    return value.description if isinstance(value, Operator) else value
+    if name in KINDS and isinstance(value, (str, Mapping, Operator)):
+        return KINDS[name].of(value).description
+    return value
 
 
 def options_of(evolver_type: type[Evolver]) -> list[str]:

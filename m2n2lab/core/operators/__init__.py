@@ -31,7 +31,13 @@ from m2n2lab.core.operators.replacement import Contest, Crowding, Lowest, Replac
 from m2n2lab.core.operators.task_vectors import Dare, TaskArithmetic, Ties
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 
+KINDS: dict[str, type[Operator]] = {
+    part.what: part for part in (Crossover, MateChoice, Competition, Replacement, Mutation)
+}
+"""The parts of a method, by the option that takes them."""
+
 __all__ = [
+    "KINDS",
     "AtRandom",
     "Attraction",
     "ByFitness",

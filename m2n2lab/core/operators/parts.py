@@ -20,8 +20,10 @@ import numpy as np
 from m2n2lab.core.operators.crossover import Crossover
 from m2n2lab.core.records import Proposal
 from m2n2lab.core.spaces.layout import Layout
+from m2n2lab.core.spaces.shares import linear_shares, shares_of
 from m2n2lab.core.spaces.slerp import slerp
 from m2n2lab.core.spaces.tensor_rule import TensorRule
+from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError
 
 Patterns = str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
@@ -105,33 +107,45 @@ class GroupView:
         """Return the SLERP of A and B with the share of B on each stretch of the group."""
         if getattr(self._space, "granularity", "model") == "model":
             omega = self.angle(a, b)
-            return self.blend([a, b], edges, [slerp(omega, mix) for mix in mixes])
+            factors = [slerp(omega, mix) for mix in mixes]
+            return self.blend([a, b], edges, factors, linear_shares(mixes))
         omegas = dict(zip(self._space.layout.shapes, self._space.angles(a, b), strict=True))
         starts = list(self.layout.offsets)
         cuts = sorted({*starts, *edges})
         tensors = list(self.layout.shapes)
+        shares = [mixes[int(np.searchsorted(edges, cut, side="right")) - 1] for cut in cuts[:-1]]
         factors = [
-            slerp(
-                omegas[tensors[int(np.searchsorted(starts, cut, side="right")) - 1]],
-                mixes[int(np.searchsorted(edges, cut, side="right")) - 1],
-            )
-            for cut in cuts[:-1]
+            slerp(omegas[tensors[int(np.searchsorted(starts, cut, side="right")) - 1]], mix)
+            for cut, mix in zip(cuts, shares, strict=False)
         ]
-        return self.blend([a, b], cuts, factors)
+        return self.blend([a, b], cuts, factors, linear_shares(shares))
 
-    def blend(self, genomes: Sequence[Any], edges: Sequence[int], factors: Any) -> Any:
-        """Return Σ_k f_ek · genome_k on each stretch e of the group, and the first elsewhere."""
+    def blend(
+        self,
+        genomes: Sequence[Any],
+        edges: Sequence[int],
+        factors: Any,
+        shares: Floats | None = None,
+    ) -> Any:
+        """Return Σ_k f_ek · genome_k on each stretch e of the group, and the first elsewhere.
+
+        The buffers of the group's modules have ``shares`` (E, K), by default those of the factors.
+        """
         table = np.asarray(factors, float)
+        of_buffers = shares_of(table) if shares is None else shares
         first = np.eye(1, len(genomes))[0]
         ends: list[int] = [0]
         rows: list[Any] = []
         for number, start, stop in self._group.stretches(edges):
             if start > ends[-1]:
-                ends, rows = [*ends, start], [*rows, first]
-            ends, rows = [*ends, stop], [*rows, table[number]]
+                ends, rows = [*ends, start], [*rows, (first, first)]
+            ends, rows = [*ends, stop], [*rows, (table[number], of_buffers[number])]
         if ends[-1] < self._space.size:
-            ends, rows = [*ends, self._space.size], [*rows, first]
-        return self._space.blend(genomes, ends, np.array(rows))
+            ends, rows = [*ends, self._space.size], [*rows, (first, first)]
+        whole, own = np.array(rows).swapaxes(0, 1)
+        # Spaces of one's own need not know of buffers.
+        more = {} if getattr(genomes[0], "buffers", None) is None else {"shares": own}
+        return self._space.blend(genomes, ends, whole, **more)
 
     def per_tensor(
         self,
@@ -220,6 +234,14 @@ class Parts:
         self.frozen = Group("frozen", layout, sorted(frozen)) if frozen else None
         self.size = layout.size
 
+    def beside(self) -> list[tuple[int, int, str]]:
+        """Return what the proposal's split does not move: first index, end, and the reason."""
+        _, *others = self.groups
+        reasons = [(group, f"group {group.name}: a split of its own") for group in others]
+        reasons += [(self.untouched, "stays as in A")] if self.untouched else []
+        reasons += [(self.frozen, "stays as in the first seed")] if self.frozen else []
+        return sorted((i, j, reason) for group, reason in reasons for i, j in group.ranges)
+
     def cuts(self, proposal: Proposal) -> list[Cut]:
         """Return split and mix of each group: the proposal's for the first, else from its seed.
 
@@ -240,6 +262,13 @@ class Parts:
         child = a
         for group, own, rng in self._each(proposal):
             child = crossover(child, b, own, GroupView(space, group), rng)
+        return self._with(child, space.seeds[0], self.frozen, space)
+
+    def merge(self, a: Any, b: Any, mixes: Sequence[float], space: Any) -> Any:
+        """Return the SLERP of A and B with a mix for each group, without a split."""
+        child = a
+        for group, mix in zip(self.groups, mixes, strict=True):
+            child = GroupView(space, group).merge_stretches(child, b, [0, group.size], [mix])
         return self._with(child, space.seeds[0], self.frozen, space)
 
     def _each(self, proposal: Proposal) -> Iterator[tuple[Group, Proposal, np.random.Generator]]:

@@ -40,6 +40,8 @@ class Recipe:
     Attributes:
         breaks: (S+1,) int64, increasing from 0 to the number of parameters N; read-only.
         coef: (S, K) float64, one row for each piece and one column for each seed; read-only.
+        buffers: the recipe of the model's M entries of buffers, which are merged otherwise (see
+            ``m2n2lab.core.spaces.buffers``); ``None`` where models have none.
 
     Raises:
         InputError: the breaks do not increase from 0, or the coefficients have another shape or
@@ -48,24 +50,29 @@ class Recipe:
 
     breaks: NDArray[np.int64]
     coef: NDArray[np.float64]
+    buffers: Recipe | None
 
-    def __init__(self, breaks: ArrayLike, coef: ArrayLike) -> None:
+    def __init__(self, breaks: ArrayLike, coef: ArrayLike, buffers: Recipe | None = None) -> None:
         cuts = _cuts("breaks", breaks)
         table = _table("coef", coef, len(cuts) - 1)
         cuts.flags.writeable = table.flags.writeable = False
         object.__setattr__(self, "breaks", cuts)
         object.__setattr__(self, "coef", table)
+        object.__setattr__(self, "buffers", buffers)
 
     @classmethod
-    def seed(cls, k: int, seeds: int, size: int) -> Recipe:
+    def seed(cls, k: int, seeds: int, size: int, buffers: int = 0) -> Recipe:
         """Return the recipe of seed ``k`` in [0, ``seeds``), with ``size`` parameters.
+
+        ``buffers`` is M, the number of entries of its buffers.
 
         Raises:
             InputError: there is no such seed, or the size is below 1.
         """
         row = np.zeros((1, whole_number("seeds", seeds, 1)))
         row[0, _within("k", k, 0, row.shape[1] - 1)] = 1.0
-        return cls([0, whole_number("size", size, 1)], row)
+        own = cls.seed(k, seeds, buffers) if buffers else None
+        return cls([0, whole_number("size", size, 1)], row, own)
 
     @property
     def size(self) -> int:
@@ -88,7 +95,7 @@ class Recipe:
         return self.paint(1).reshape(-1)
 
     def combine(self, other: Recipe, edges: ArrayLike, factors: ArrayLike) -> Recipe:
-        """Return the child of A (this recipe) and B (``other``), simplified.
+        """Return the child of A (this recipe) and B (``other``), simplified and without buffers.
 
         child[i] = f·A[i] + g·B[i] = Σ_k (f·a_k + g·b_k)·θ_k[i], with the factors f and g of the
         interval that contains i; ``split_factors`` has those of the merge in arXiv 2508.16204,
@@ -152,7 +159,11 @@ class Recipe:
         starts = np.concatenate(([True], np.any(self.coef[1:] != self.coef[:-1], axis=1)))
         if starts.all():
             return self
-        return Recipe(self.breaks[np.append(starts, True)], self.coef[starts])
+        return Recipe(self.breaks[np.append(starts, True)], self.coef[starts], self.buffers)
+
+    def with_buffers(self, buffers: Recipe | None) -> Recipe:
+        """Return the same recipe with other buffers."""
+        return Recipe(self.breaks, self.coef, buffers)
 
     def at(self, index: int) -> NDArray[np.float64]:
         """Return the coefficients (K,) of one parameter.
@@ -201,7 +212,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain numbers, which JSON represents exactly."""
-        return {"size": self.size, "breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
+        own = {"size": self.size, "breaks": self.breaks.tolist(), "coef": self.coef.tolist()}
+        return own if self.buffers is None else {**own, "buffers": self.buffers.to_json()}
 
     @classmethod
     def from_json(cls, data: Any) -> Recipe:
@@ -217,16 +229,22 @@ class Recipe:
                     f"A recipe's {name} must be {expected}, got {reprlib.repr(fields.get(name))}; "
                     f"give what to_json wrote."
                 )
-        return cls(_cuts("breaks", fields["breaks"], fields["size"]), fields["coef"])
+        buffers = fields.get("buffers")
+        return cls(
+            _cuts("breaks", fields["breaks"], fields["size"]),
+            fields["coef"],
+            None if buffers is None else cls.from_json(buffers),
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recipe):
             return NotImplemented
-        return np.array_equal(self.breaks, other.breaks) and np.array_equal(self.coef, other.coef)
+        equal = np.array_equal(self.breaks, other.breaks) and np.array_equal(self.coef, other.coef)
+        return equal and self.buffers == other.buffers
 
     def __hash__(self) -> int:
         # −0.0 equals 0.0 and must have the same hash; adding 0.0 turns it into 0.0.
-        return hash((self.breaks.tobytes(), (self.coef + 0.0).tobytes()))
+        return hash((self.breaks.tobytes(), (self.coef + 0.0).tobytes(), self.buffers))
 
     def __copy__(self) -> Recipe:
         return self
@@ -234,9 +252,9 @@ class Recipe:
     def __deepcopy__(self, memo: object) -> Recipe:
         return self
 
-    def __reduce__(self) -> tuple[type[Recipe], tuple[Any, Any]]:
+    def __reduce__(self) -> tuple[type[Recipe], tuple[Any, ...]]:
         # Unpickled arrays are writeable; the constructor makes them read-only again.
-        return Recipe, (self.breaks, self.coef)
+        return Recipe, (self.breaks, self.coef, self.buffers)
 
     def _repr_html_(self) -> str:
         html: str = extension("html")(self)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.utils.arrays import Bytes
 from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.loading import loading
 
 Scorer = Callable[[Bytes, Sequence[str]], ArrayLike]
 """Scores pictures (n, H, W, 3) in 0..255 by their prompts (n,); returns (n,) in [0, 1]."""
@@ -57,12 +58,13 @@ class Clip:
 
 
 def _load(source: str) -> tuple[Any, Any]:
-    import transformers
-
-    auto: Any = transformers
     try:
-        model = auto.AutoModel.from_pretrained(source, trust_remote_code=False)
-        processor = auto.AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        with loading("loading the scorer"):
+            import transformers
+
+            auto: Any = transformers
+            model = auto.AutoModel.from_pretrained(source, trust_remote_code=False)
+            processor = auto.AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # files and the hub raise many classes
         reason = first_line(error)
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,22 @@ from m2n2lab.utils.progress import Watch
 
 MAX_PROMPT_CHARS = 1_000
 """Longest prompt: many times longer than text encoders read."""
+
+MAX_GUIDANCE = 100.0
+"""Largest scale of guidance; pictures are saturated long before."""
+
+MAX_BATCH, BATCH_PIXELS = 24, 2 * 1_024**2
+"""Default batch: at most so many pictures, and so many pixels together unless it is one."""
+
+NEUTRAL = " "
+"""Negative prompt of pipelines whose guidance does nothing without one."""
+
+NOT_FINITE = "NaN: numbers too large for the dtype; try --dtype bf16 or fp32"
+BLACK = "all black, as from numbers too large for the dtype or a safety checker"
+"""Why a picture is none."""
+
+OPTION_NAMES = {"negative_prompt": "a negative prompt", "guidance_scale": "guidance"}
+"""Arguments of pipelines, as users name them."""
 
 
 class Prompt(NamedTuple):
@@ -64,14 +81,16 @@ class PictureBatch(NamedTuple):
     Attributes:
         indices: (n,) indices of their prompts.
         pictures: (n, H, W, 3) red, green and blue in 0..255.
+        flaws: (n,) why a picture is none, such as NaN; ``""`` for all others.
     """
 
     indices: range
     pictures: Bytes
+    flaws: tuple[str, ...]
 
 
 class Painter:
-    """Generator of pictures with any text-to-image pipeline of diffusers, in few steps.
+    """Generator of pictures with any text-to-image pipeline of diffusers.
 
     The noise of a picture depends on its prompt alone, so a picture does not depend on its batch,
     and members that draw from the same noise can be compared. When memory runs out, the batch size
@@ -81,22 +100,32 @@ class Painter:
     squares of f × f pixels are folded.
 
     Args:
-        steps: denoising steps.
-        guidance: scale of classifier-free guidance; 1 is none.
-        batch: pictures drawn together.
+        steps: denoising steps; the pipeline's own number by default.
+        guidance: scale of classifier-free guidance, 1 is none; the pipeline's own by default.
+        batch: pictures drawn together; by default as many as have ``BATCH_PIXELS``.
         size: pixels along a side; the pipeline's own size by default.
+        negative: a text that pictures are guided away from. Pipelines whose guidance does nothing
+            without one get ``NEUTRAL`` by default.
 
     Raises:
         InputError: a number is out of bounds.
     """
 
     def __init__(
-        self, steps: int = 6, guidance: float = 2.0, batch: int = 24, size: int | None = None
+        self,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
+        size: int | None = None,
+        negative: str | None = None,
     ) -> None:
-        self.steps = whole_number("steps", steps, 1)
-        self.guidance = real_number("guidance", guidance, 0.0, 100.0)
-        self.batch = whole_number("batch", batch, 1)
+        self.steps = None if steps is None else whole_number("steps", steps, 1)
+        self.guidance = (
+            None if guidance is None else real_number("guidance", guidance, 0.0, MAX_GUIDANCE)
+        )
+        self.batch = None if batch is None else whole_number("batch", batch, 1)
         self.size = None if size is None else whole_number("size", size, 8)
+        self.negative = negative
 
     def batches(
         self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch | None = None
@@ -109,17 +138,18 @@ class Painter:
         """
         watch = watch or Watch()
         check_pipeline(pipeline)
+        batch = default_batch(pipeline, self.size) if self.batch is None else self.batch
         start = 0
         while start < len(prompts):
             watch.check()
-            indices = range(start, min(start + self.batch, len(prompts)))
-            pictures = None
+            indices = range(start, min(start + batch, len(prompts)))
+            drawn = None
             # The exception must be dropped before the next try: its traceback keeps tensors alive.
             with ignore_out_of_memory():
-                pictures = self._draw(pipeline, [prompts[index] for index in indices], watch)
-            if pictures is not None:
+                drawn = self._draw(pipeline, [prompts[index] for index in indices], watch)
+            if drawn is not None:
                 start = indices.stop
-                yield PictureBatch(indices, pictures)
+                yield PictureBatch(indices, *drawn)
                 continue
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -128,30 +158,79 @@ class Painter:
                     "A single picture must fit into memory, but does not; use a smaller size or "
                     "dtype."
                 )
-            self.batch = len(indices) // 2
+            self.batch = batch = len(indices) // 2
 
     @torch.inference_mode()
-    def _draw(self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch) -> Bytes:
+    def _draw(
+        self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch
+    ) -> tuple[Bytes, tuple[str, ...]]:
+        vae = getattr(pipeline, "vae", None)
+        folded, vae_dtype = vae is None, getattr(vae, "dtype", None)
+        pipeline.set_progress_bar_config(disable=True)
+        try:
+            made = pipeline(
+                prompt=[prompt.text for prompt in prompts],
+                # Noise is drawn on the CPU, so that it is the same on every device.
+                generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
+                output_type="latent" if folded else "np",
+                **self._options(pipeline, len(prompts), watch),
+            ).images
+        finally:
+            # Some pipelines decode in single precision, and do not return when interrupted.
+            if vae is not None and vae.dtype != vae_dtype:
+                vae.to(vae_dtype)
+        pictures = _unfolded(made) if folded else np.asarray(made)
+        colours = (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
+        flaws = [
+            (BLACK if not colour.any() else "") if np.isfinite(picture).all() else NOT_FINITE
+            for picture, colour in zip(pictures, colours, strict=True)
+        ]
+        return colours, tuple(flaws)
+
+    def _options(self, pipeline: Any, count: int, watch: Watch) -> dict[str, Any]:
+        """Return the arguments of a pipeline's call, as far as it has them."""
+        known = signature(pipeline.__call__).parameters
+
         def after_step(_: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
             watch.check()
             return values
 
-        folded = getattr(pipeline, "vae", None) is None
-        pipeline.set_progress_bar_config(disable=True)
-        made = pipeline(
-            prompt=[prompt.text for prompt in prompts],
-            height=self.size,
-            width=self.size,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            # Noise is drawn on the CPU, so that it is the same on every device.
-            generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
-            output_type="latent" if folded else "np",
-            callback_on_step_end=after_step,
-        ).images
-        pictures = _unfolded(made) if folded else np.asarray(made)
-        # A merge may draw NaN, which is no colour.
-        return (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
+        options: dict[str, Any] = {}
+        if "callback_on_step_end" in known:
+            options["callback_on_step_end"] = after_step
+        elif "callback" in known:
+            options |= {"callback": lambda *_: watch.check(), "callback_steps": 1}
+        if self.size is not None:
+            options |= {"height": self.size, "width": self.size}
+        if self.steps is not None:
+            options["num_inference_steps"] = self.steps
+        # Guidance by a negative prompt alone, where guidance_scale is for distilled models.
+        scale = known["true_cfg_scale"].default if "true_cfg_scale" in known else None
+        needs_negative = isinstance(scale, float) and scale > 1.0
+        if self.guidance is not None:
+            options["true_cfg_scale" if needs_negative else "guidance_scale"] = self.guidance
+        negative = NEUTRAL if self.negative is None and needs_negative else self.negative
+        if negative is not None:
+            options["negative_prompt"] = [negative] * count
+        for argument, name in OPTION_NAMES.items():
+            if argument in options and argument not in known:
+                raise InputError(
+                    f"{type(pipeline).__name__} must have the argument {argument} to use {name}, "
+                    f"but has none; leave it out."
+                )
+        return options
+
+
+def default_batch(pipeline: Any, size: int | None = None) -> int:
+    """Return how many pictures of a pipeline have ``BATCH_PIXELS`` together, at least one."""
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    side = size
+    if side is None:
+        latents = getattr(getattr(denoiser, "config", None), "sample_size", None)
+        folds = getattr(pipeline, "vae", None) is not None
+        factor = getattr(pipeline, "vae_scale_factor", 8) if folds else 1
+        side = latents * factor if isinstance(latents, int) else 1_024
+    return min(max(BATCH_PIXELS // side**2, 1), MAX_BATCH)
 
 
 def _unfolded(made: torch.Tensor) -> NDArray[np.float32]:

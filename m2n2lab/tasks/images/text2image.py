@@ -28,12 +28,14 @@ class Drawn(NamedTuple):
     Attributes:
         prompt: its prompt.
         picture: (H, W, 3) red, green and blue in 0..255, at most ``MAX_SHOWN_PIXELS`` a side.
-        score: how well it matches the prompt, in [0, 1].
+        score: how well it matches the prompt, in [0, 1]; 0 if it is flawed.
+        flaw: why it is no picture, such as NaN; ``""`` for all others.
     """
 
     prompt: Prompt
     picture: Bytes
     score: float
+    flaw: str = ""
 
 
 class Text2Image(CachingTask):
@@ -45,10 +47,11 @@ class Text2Image(CachingTask):
         scorer: a CLIP of transformers by folder or hub id, or any function of pictures
             (n, H, W, 3) in 0..255 and prompts (n,) that returns (n,) numbers in [0, 1]; by default
             the embedded scorer, which understands the captions of the zoo's shapes.
-        steps: denoising steps.
-        guidance: scale of classifier-free guidance.
-        batch: pictures drawn together.
+        steps: denoising steps; the pipeline's own number by default.
+        guidance: scale of classifier-free guidance; the pipeline's own by default.
+        batch: pictures drawn together; by default few if they are large.
         size: pixels along a side; the pipeline's own size by default.
+        negative: a text that pictures are guided away from.
         name: name of the task in views.
 
     Raises:
@@ -64,10 +67,11 @@ class Text2Image(CachingTask):
         held_out: Sequence[Prompt] = (),
         *,
         scorer: str | Path | Scorer | None = None,
-        steps: int = 6,
-        guidance: float = 2.0,
-        batch: int = 24,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch: int | None = None,
         size: int | None = None,
+        negative: str | None = None,
         name: str = "text2image",
     ) -> None:
         if not prompts:
@@ -87,7 +91,7 @@ class Text2Image(CachingTask):
             names=[prompt.text for prompt in prompts],
         )
         self.prompts, self._test = tuple(prompts), tuple(held_out)
-        self.painter = Painter(steps, guidance, batch, size)
+        self.painter = Painter(steps, guidance, batch, size, negative)
         self._scorer: Scorer
         if scorer is None:
             from m2n2lab.tasks.images.shape_scores import shape_scores
@@ -114,6 +118,11 @@ class Text2Image(CachingTask):
                 f"Seeds of this task must be pipelines of diffusers, folders with a "
                 f"model_index.json, but {space.plan.base.id} is not; give such folders."
             )
+        if not (space.plan.base.path / "model_index.json").is_file():
+            raise InputError(
+                f"The first seed of this task must be a whole pipeline to draw with, but "
+                f"{space.plan.base.id} has no model_index.json; name a pipeline first."
+            )
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -139,23 +148,35 @@ class Text2Image(CachingTask):
             texts = [asked[index].text for index in batch.indices]
             scores = np.full(len(texts), np.nan)
             if score:
-                scores = checked_scores(self._scorer(batch.pictures, texts), len(texts))
-            for index, picture, value in zip(
-                batch.indices, batch.pictures, scores.tolist(), strict=True
+                scores = checked_scores(self._scorer(batch.pictures, texts), len(texts)).copy()
+                scores[[bool(flaw) for flaw in batch.flaws]] = 0.0
+            for index, picture, value, flaw in zip(
+                batch.indices, batch.pictures, scores.tolist(), batch.flaws, strict=True
             ):
                 prompt = asked[index]
-                known[prompt.text, prompt.seed, score] = Drawn(prompt, _shrunk(picture), value)
+                drawn = Drawn(prompt, _shrunk(picture), value, flaw)
+                known[prompt.text, prompt.seed, score] = drawn
             meter.add(sum(key in known for key in keys) - meter.done, 0)
         return [known[key] for key in keys]
 
     def exhibits(self, many: int = 4) -> list[Prompt]:
-        """Return prompts for display: ``many`` of each language, held-out ones first."""
-        every = (*self._test, *self.prompts)
-        return [
-            prompt
-            for language in self.languages
-            for prompt in [p for p in every if p.language == language][:many]
-        ]
+        """Return prompts for display: ``many`` of each language, varied, held-out ones first.
+
+        Prompts of several languages that share their noise are shown together.
+        """
+        chosen: list[Prompt] = []
+        for language in self.languages:
+            mine = [prompt for prompt in self._test if prompt.language == language]
+            others = [prompt for prompt in self.prompts if prompt.language == language]
+            twins = [
+                prompt
+                for seed in dict.fromkeys(prompt.seed for prompt in chosen)
+                for prompt in (*mine, *others)
+                if prompt.seed == seed
+            ]
+            picked = _varied(mine, many, twins[:many])
+            chosen += _varied(others, many, picked)
+        return chosen
 
     # -- the task's interface ----------------------------------------------------------------------
 
@@ -184,11 +205,31 @@ class Text2Image(CachingTask):
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
 
 
+def _varied(prompts: Sequence[Prompt], count: int, chosen: Sequence[Prompt]) -> list[Prompt]:
+    """Return ``chosen`` and as many prompts as ``count`` leaves, each the one with most new words.
+
+    Texts without spaces, such as Japanese ones, are compared by character.
+    """
+
+    def words(prompt: Prompt) -> set[str]:
+        return set(prompt.text.split() if " " in prompt.text else prompt.text)
+
+    found = list(chosen)
+    left = [prompt for prompt in prompts if prompt not in found]
+    shown = set[str]().union(*map(words, found))
+    while left and len(found) < count:
+        best = max(left, key=lambda prompt: len(words(prompt) - shown)) if shown else left[0]
+        left.remove(best)
+        found.append(best)
+        shown |= words(best)
+    return found
+
+
 def _sample(index: int, drawn: Drawn) -> Sample:
     return Sample(
         index,
         truth="",
-        prediction=f"{drawn.score:.2f}",
+        prediction=f"{drawn.score:.2f}" + (f" ({drawn.flaw})" if drawn.flaw else ""),
         right=drawn.score >= 0.5,
         image=(drawn.picture / np.float32(255)).astype(np.float32),
         text=drawn.prompt.text,

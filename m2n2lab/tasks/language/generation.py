@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -11,7 +12,16 @@ import torch
 from torch import Tensor
 
 from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Watch
+
+
+@cache
+def _config_class() -> Any:
+    with loading("loading transformers"):
+        import transformers
+
+        return transformers.GenerationConfig
 
 
 class Batch(NamedTuple):
@@ -111,33 +121,25 @@ class Generator:
         self, model: Any, tokenizer: Any, ids: list[list[int]], new: int, watch: Watch
     ) -> tuple[list[str], int]:
         """Return the answers to a batch of prompts, and the number of generated tokens."""
-        import transformers
-
-        ends = _end_tokens(model, tokenizer)
-        pad = next((t for t in (tokenizer.pad_token_id, *ends) if t is not None), 0)
+        ends = end_tokens(model, tokenizer)
+        pad = padding(model, tokenizer)
         width = max(map(len, ids))
         tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-        # All that a checkpoint's generation_config could change is set explicitly.
-        settings: Any = transformers.GenerationConfig
-        config = settings(
+        config = _config_class()(
             do_sample=False,
             num_beams=1,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=50,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
             max_new_tokens=new,
             pad_token_id=pad,
             eos_token_id=ends or None,
         )
-        out = model.generate(
-            input_ids=tokens.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=config,
-            stopping_criteria=[self._stopping(tokenizer, width, watch)],
-        )
+        with without_own_settings(model):
+            out = model.generate(
+                input_ids=tokens.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=config,
+                stopping_criteria=[self._stopping(tokenizer, width, watch)],
+            )
         answers = [_until_end(row, ends) for row in out[:, width:].tolist()]
         texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
         cut = [self._cut(text) for text in texts]
@@ -176,12 +178,49 @@ def ignore_out_of_memory() -> Iterator[None]:
             raise
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Return the end-of-text tokens of the tokenizer and of the model's generation config."""
+@contextlib.contextmanager
+def without_own_settings(model: Any) -> Iterator[None]:
+    """Let a model generate without its generation config, which would steer what is scored.
+
+    What a config given to ``generate`` leaves open, transformers takes from the model's own: words
+    that may not be said, time limits, numbers of answers. Only the end tokens are kept.
+    """
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        yield
+        return
+    model.generation_config = type(own)(eos_token_id=own.eos_token_id)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def rows_of(model: Any) -> int:
+    """Return the number of tokens that a model has rows for."""
+    table = model.get_input_embeddings()
+    return int(getattr(table, "num_embeddings", None) or table.weight.shape[0])
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the end-of-text tokens of the tokenizer and of the model's generation config.
+
+    Those without a row in the model, which it can never say, are left out.
+    """
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]
-    found = [token for token in (tokenizer.eos_token_id, *listed) if token is not None]
+    rows = rows_of(model)
+    found = [t for t in (tokenizer.eos_token_id, *listed) if t is not None and 0 <= t < rows]
     return list(dict.fromkeys(found))
+
+
+def padding(model: Any, tokenizer: Any) -> int:
+    """Return the token that fills short prompts up: one that the model has a row for."""
+    rows = rows_of(model)
+    own = tokenizer.pad_token_id
+    return int(
+        next(iter([own] if own is not None and own < rows else end_tokens(model, tokenizer)), 0)
+    )
 
 
 def _until_end(row: list[int], ends: list[int]) -> list[int]:
@@ -210,7 +249,7 @@ def _encode(
             row = first + row[len(row) - keep + len(first) :]
         start = next((token for token in (begin, end) if token is not None), 0)
         rows.append(row or [start])
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = rows_of(model)
     largest = max(chain.from_iterable(rows), default=0)
     if largest >= vocabulary:
         raise InputError(

@@ -21,7 +21,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from m2n2lab.core.task import Sample, Task, Tasks
-from m2n2lab.tasks.language.generation import Generator
+from m2n2lab.tasks.language.generation import (
+    Generator,
+    padding,
+    rows_of,
+    without_own_settings,
+)
 from m2n2lab.tasks.language.harness_source import load
 from m2n2lab.tasks.language.task import LanguageTask
 from m2n2lab.tasks.registry import records_origin
@@ -364,14 +369,16 @@ def _harness_model(model: Any, tokenizer: Any, batch: int, watch: Watch) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     # A copy, since the harness sets the tokenizer's padding token.
-    lm = HFLM(
-        pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal", batch_size=batch
-    )
+    own = copy.deepcopy(tokenizer)
+    if own.pad_token_id is not None and own.pad_token_id >= rows_of(model):
+        own.pad_token = own.convert_ids_to_tokens(padding(model, tokenizer))
+    lm = HFLM(pretrained=model, tokenizer=own, backend="causal", batch_size=batch)
 
     def watched(call: Callable[..., Any], **always: Any) -> Callable[..., Any]:
         def checked(*args: Any, **options: Any) -> Any:
             watch.check()
-            return call(*args, **{**options, **always})
+            with without_own_settings(model):
+                return call(*args, **{**options, **always})
 
         return checked
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint import Checkpoint, CheckpointSpace
+    from m2n2lab.checkpoint import CheckpointSpace
     from m2n2lab.core.spaces.space import Space
 
 TOKENIZER_FILES = (
@@ -52,7 +54,7 @@ class LanguageTask(CachingTask):
     # -- models and their tokenizers ---------------------------------------------------------------
 
     def check_space(self, space: Space) -> None:
-        """Check that the seeds have a tokenizer, and all the same one.
+        """Check that the seeds can go on with a prompt and have one tokenizer.
 
         Raises:
             InputError: they do not.
@@ -60,6 +62,7 @@ class LanguageTask(CachingTask):
         from m2n2lab.checkpoint import CheckpointSpace
 
         if isinstance(space, CheckpointSpace):
+            check_answers(space)
             check_tokenizers(space)
             if self._given is None:
                 folder = space.tokenizer_folder
@@ -129,10 +132,14 @@ def load_tokenizer(source: str | Path) -> Any:
             f"{where} must hold a tokenizer, such as tokenizer.json, for prompts in text, but it "
             f"has none; copy it from the model's base, or give tokenizer=…."
         )
+    pieces = folder.is_dir() and not (folder / "tokenizer.json").is_file()
+    if pieces and any(folder.glob("*.model")) and find_spec("sentencepiece") is None:
+        raise missing(f"The tokenizer of {source}", "sentencepiece", "llm")
     try:
-        from transformers import AutoTokenizer
+        with loading("loading the tokenizer"):
+            from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(source))
+            return AutoTokenizer.from_pretrained(str(source))
     except ImportError as error:
         raise missing("A tokenizer", error.name or "transformers", "llm") from error
     except Exception as error:  # files and the hub raise many classes
@@ -163,19 +170,52 @@ def chat(tokenizer: Any, messages: Sequence[str]) -> str:
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
+def check_answers(space: CheckpointSpace) -> None:
+    """Check that the seeds are causal language models, before any of them is loaded.
+
+    Raises:
+        InputError: they are not: encoders, classifiers, or models that read a prompt by itself.
+    """
+    base = space.plan.base
+    if space.given_module or base.kind != "transformers":
+        return
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing("A language model", error.name or "transformers", "llm") from error
+    name, config = base.parts[0].architecture, base.parts[0].config
+    model_class = getattr(transformers, name, None)
+    if model_class is None:  # of the checkpoint's own, which loading it refuses
+        return
+    pair = config.get("is_encoder_decoder", False) or _is_encoder_decoder(config)
+    if pair or not (hasattr(model_class, "can_generate") and model_class.can_generate()):
+        kind = "an encoder with a decoder" if pair else "a model that generates no text"
+        raise InputError(
+            f"The seeds must be causal language models, which go on with a prompt, got {name}, "
+            f"{kind}; choose seeds such as LlamaForCausalLM, or merge these without a search."
+        )
+
+
+def _is_encoder_decoder(config: Mapping[str, Any]) -> bool:
+    from transformers import AutoConfig
+
+    try:
+        return bool(AutoConfig.for_model(**config).is_encoder_decoder)
+    except Exception:  # a config that transformers does not know
+        return False
+
+
 def check_tokenizers(space: CheckpointSpace) -> None:
     """Check that all seeds have the same tokenizer.
 
     Raises:
         InputError: two of them disagree on a token.
     """
-    from m2n2lab.checkpoint.tokenizers import disagreement
+    from m2n2lab.checkpoint.checks import tokenizers_clash
 
-    base: Checkpoint = space.plan.base
-    for other in space.plan.seeds[1:]:
-        clash = disagreement(base, other, space.plan.rows)
-        if clash:
-            raise InputError(
-                f"The seeds must have one tokenizer for prompts in text, but {clash} ({base.id} "
-                f"and {other.id}); merge models that were fine-tuned from one base."
-            )
+    if clash := tokenizers_clash(space.plan):
+        raise InputError(
+            f"The seeds must have one tokenizer for prompts in text, but {clash}; "
+            f"merge models that were fine-tuned from one base, or, where they differ in added "
+            f"tokens, choose vocab='union'."
+        )

@@ -117,7 +117,7 @@ def test_what_is_younger_than_two_seconds_is_not_remembered(tmp_path, monkeypatc
 @pytest.mark.usefixtures("later")
 def test_what_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
     path, content = write(tmp_path / "a", bytes(3 << 20)), b"\1" * (3 << 20)
-    mapped = identity._mapped
+    mapped = identity.map_file
 
     def changing(path):
         data = bytes(mapped(path))
@@ -125,7 +125,7 @@ def test_what_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
             write(path, content)
         return data
 
-    monkeypatch.setattr(identity, "_mapped", changing)
+    monkeypatch.setattr(identity, "map_file", changing)
     assert hashed(path) == ([hashlib.sha256(bytes(3 << 20)).hexdigest()], 3 << 20)
     expected = hashlib.sha256(content).hexdigest()
     assert hashed(path) == ([expected], 3 << 20)

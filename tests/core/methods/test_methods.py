@@ -1,16 +1,23 @@
+import copy
+import pickle
+
 import cma
 import numpy as np
 import pytest
 import torch
 from cma.sigma_adaptation import CMAAdaptSigmaCSA
 from helpers.crews import Scripted
+from helpers.grids import GRIDS
+from helpers.stores import small
 
-from m2n2lab import METHODS, Evolver, InputError, Proposal, make_evolver, store
+from m2n2lab import METHODS, DenseSpace, Evolver, InputError, Layout, Proposal, make_evolver, store
+from m2n2lab.core.methods.behaviours import Axis, Behaviours, GroupMeans
 from m2n2lab.core.methods.map_elites import GridArchive
 from m2n2lab.tasks import Classify, from_function
 
 PLAIN = {"archive_size": 6, "mutation": 0.01}
-OPTIONS = {"map-elites": {"mutation": 0.01}}  # its archive is a grid of 100 cells
+OPTIONS = {method: {"mutation": 0.01} for method in GRIDS}
+SIZES = {"map-elites": 100, "cycle-qd": 4 * 125}  # cells of their grids
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def test_every_method_searches_within_its_archive(method, start):
     assert evolver.method == method
     evolver.run(60)
     assert evolver.generation == len(evolver.history) == 60
-    assert len(evolver.archive) <= evolver.archive.size == (100 if method == "map-elites" else 6)
+    assert len(evolver.archive) <= evolver.archive.size == SIZES.get(method, 6)
     assert len(evolver.archive) >= 2
     scores = evolver.archive.scores
     for member, row in zip(evolver.archive.members, scores, strict=True):
@@ -144,6 +151,20 @@ def test_the_genetic_algorithm_counts_what_a_model_solves(start):
 ODD = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0], dtype=bool)
 
 
+def grid(halves=ODD, side=10):
+    """Return the archive of a square grid over two halves of the data points."""
+    axes = [Axis("odd"), Axis("even")]
+    behaviours = Behaviours(GroupMeans([halves, ~halves]), axes, scaled=True)
+    return GridArchive(len(halves), behaviours, (side, side))
+
+
+def odd_points(evolver):
+    """Return which data points count for the first behaviour."""
+    first, second = evolver.archive.behaviours.measure.groups
+    assert np.array_equal(first, ~second)
+    return first
+
+
 def scored(odd, even):
     """Return scores with so many right among the odd and the even points."""
     scores = np.zeros(9)
@@ -163,11 +184,11 @@ def scored(odd, even):
     ],
 )
 def test_a_cell_is_the_tenths_of_odd_and_even_points_solved(odd, even, cell):
-    assert GridArchive(ODD).cell(scored(odd, even)) == cell
+    assert grid().cell(scored(odd, even)) == cell
 
 
 def test_an_elite_gives_way_only_to_a_better_model_of_its_cell():
-    archive = GridArchive(ODD, side=2)  # cells by less than half or more
+    archive = grid(side=2)  # cells by less than half or more
     assert archive.add(0, None, scored(0, 1)).accepted
     assert archive.add(1, None, scored(3, 1)).accepted  # another cell
     same = archive.add(2, None, scored(1, 0))  # as many points, and the same cell as 0
@@ -185,20 +206,20 @@ def test_each_cell_has_one_elite(start):
 
 
 def test_map_elites_halves_by_the_numbers_of_the_classes(tiny, start):
-    assert np.array_equal(start("map-elites").archive.halves, tiny.groups % 2 == 1)
+    assert np.array_equal(odd_points(start("map-elites")), tiny.groups % 2 == 1)
     task = from_function(lambda model, at: model[at] > 0, 4)  # one class: by the points' numbers
     evolver = make_evolver("map-elites", task, [[1, 0, 0, 0], [0, 1, 1, 0]])
-    assert evolver.archive.halves.tolist() == [False, True, False, True]
+    assert odd_points(evolver).tolist() == [False, True, False, True]
 
 
 def test_map_elites_draws_parents_by_their_scores():
-    archive = GridArchive(ODD)
+    archive = grid()
     for id, (odd, even) in enumerate([(1, 0), (0, 3), (4, 2)]):
         archive.add(id, None, scored(odd, even))
-    grid = [(i + 0.5) / 1000 for i in range(1000)]
-    parents = np.bincount([archive.draw_parent(u) for u in grid], minlength=3) / 1000
+    uniform = [(i + 0.5) / 1000 for i in range(1000)]
+    parents = np.bincount([archive.draw_parent(u) for u in uniform], minlength=3) / 1000
     assert parents == pytest.approx([0.1, 0.3, 0.6], abs=0.002)
-    mates = np.bincount([archive.draw_mate(2, u) for u in grid], minlength=3) / 1000
+    mates = np.bincount([archive.draw_mate(2, u) for u in uniform], minlength=3) / 1000
     assert mates == pytest.approx([0.25, 0.75, 0], abs=0.002)
 
 
@@ -206,7 +227,7 @@ def test_map_elites_takes_classes_that_are_all_even():
     y = np.arange(20) % 2 * 2
     task = Classify(np.eye(20)[:, :3] + y[:, None], y, hidden=2)
     evolver = make_evolver("map-elites", task, task.random_seeds(2), mutation=0.1, rng=1).run(50)
-    assert not evolver.archive.halves.any()
+    assert not odd_points(evolver).any()
     cells = [evolver.archive.cell(scores) for scores in evolver.archive.scores]
     # Nothing is solved among no odd points; of the even ones, 20, two are a tenth.
     solved = (evolver.archive.scores.sum(axis=1) // 2).clip(max=9)
@@ -492,7 +513,7 @@ BAD = {
         {"covariance": "half"},
         "no covariance named 'half'; choose one of: none, diagonal, full",
     ),
-    "no vectors": (("cma-es",), {"seeds": Odd()}, "models that are vectors, got a Odd"),
+    "no vectors": (("cma-es",), {"seeds": Odd()}, "a space that merges stretches, got 2 in a Odd"),
 }
 
 
@@ -508,3 +529,84 @@ def test_bad_input_is_answered_in_a_sentence(case):
 def test_the_state_of_cma_es_cannot_be_saved(start):
     with pytest.raises(InputError, match=r"CMA-ES cannot be saved.*same rng"):
         start("cma-es").state_dict()
+
+
+# -- CMA-ES of mixes ---------------------------------------------------------------------------
+
+
+LAYERS = Layout({"0.weight": (3,), "0.bias": (1,), "1.weight": (3,), "1.bias": (1,)})
+
+
+def mixes_of(evolver, member):
+    """Return the shares of the second seed in each weight of a member, which lie on one line."""
+    a, b = (seed.values for seed in evolver.space.seeds)
+    return (member.genome.values - a) / (b - a)
+
+
+def layered(granularity, sphere, **options):
+    # Antiparallel seeds: SLERP is a lerp, so that mixes can be read off the weights.
+    seeds = DenseSpace([np.ones(8), -np.ones(8)], LAYERS, dtype="float64")
+    return make_evolver("cma-es", sphere, seeds, granularity=granularity, rng=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "starts", "options"),
+    [
+        ("layer", [0, 0, 0, 0, 1, 1, 1, 1], {}),
+        ("tensor", [0, 0, 0, 1, 2, 2, 2, 3], {}),
+        ("group", [0, 0, 0, 1, 0, 0, 0, 1], {"groups": {"weights": "*weight", "biases": "*bias"}}),
+    ],
+)
+def test_cma_es_has_one_mix_for_each(granularity, starts, options, sphere):
+    evolver = layered(granularity, sphere, population=4, archive_size=30, **options).run(20)
+    members = [member for member in evolver.archive.members if member.born]
+    for member in members:
+        found = mixes_of(evolver, member)
+        assert ((found >= 0.0) & (found <= 1.0)).all()
+        first = [starts.index(start) for start in starts]
+        np.testing.assert_allclose(found, found[first], atol=1e-12)
+    assert len({tuple(mixes_of(evolver, m).round(6)) for m in members}) == len(members)
+
+
+def test_cma_es_of_mixes_keeps_what_is_frozen(sphere):
+    groups = {"weights": "*weight"}
+    evolver = layered("group", sphere, groups=groups, freeze="0.bias", exclude="1.bias").run(10)
+    for member in evolver.archive.members[2:]:
+        np.testing.assert_array_equal(mixes_of(evolver, member)[[3, 7]], [0.0, 0.0])
+
+
+def test_cma_es_of_mixes_is_resumed_as_uninterrupted(sphere, tmp_path):
+    whole = layered("layer", sphere, population=4).run(30)
+    layered("layer", sphere, population=4).run(17, store=tmp_path / "runs.db")
+    again = store.resume(tmp_path / "runs.db", task=sphere).run(13)
+    assert np.array_equal(whole.records.table(), again.records.table(), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "options", "words"),
+    [
+        ("layers", {}, "no granularity named 'layers'"),
+        ("group", {}, "granularity='group' needs groups of tensors"),
+        ("layer", {"exclude": "*bias"}, "granularity='layer' mixes all tensors"),
+        ("weights", {"exclude": "*bias"}, "CMA-ES of weights changes all of them"),
+    ],
+)
+def test_cma_es_refuses_what_does_not_fit_its_granularity(granularity, options, words, sphere):
+    with pytest.raises(InputError, match=words):
+        layered(granularity, sphere, **options)
+
+
+def test_cma_es_of_mixes_needs_two_seeds(sphere):
+    with pytest.raises(InputError, match="CMA-ES of mixes needs two seeds"):
+        make_evolver("cma-es", sphere, np.eye(3, 8), granularity="layer")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_can_be_pickled_and_copied_and_goes_on_alike(method):
+    task = small()
+    options = {"mutation": 0.1} | ({} if method in GRIDS else {"archive_size": 5})
+    evolver = make_evolver(method, task, task.random_seeds(2, rng=0), rng=2, **options).run(30)
+    others = pickle.loads(pickle.dumps(evolver)), copy.deepcopy(evolver)
+    evolver.run(30)
+    for other in others:
+        assert np.array_equal(other.run(30).archive.scores, evolver.archive.scores)

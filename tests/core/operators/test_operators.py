@@ -461,7 +461,6 @@ def test_the_lab_s_own_methods_keep_their_names():
     ("method", "options"),
     [
         ("cma-es", {"crossover": "lerp"}),
-        ("cma-es", {"exclude": "*1*"}),
         ("brute-force", {"warmup": 3}),
         ("map-elites", {"competition": "range"}),
         ("m2n2+", {"mutation": Halve()}),

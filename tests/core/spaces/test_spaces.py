@@ -339,10 +339,13 @@ BAD = {
     "one seed": (lambda: DenseSpace([[1, 2]]), "at least two seeds, got 1"),
     "no seeds": (lambda: DenseSpace([]), "at least two seeds, got 0"),
     "no list": (lambda: DenseSpace(None), "at least two (seeds|models)"),
-    "one vector": (lambda: DenseSpace(np.ones(5)), r"one flat vector .* of shape \(\);"),
+    "one vector": (lambda: DenseSpace(np.ones(5)), r"two seeds, got a ndarray of shape"),
     "two sizes": (lambda: DenseSpace([[1, 2], [1, 2, 3]]), "2 parameters .* seed 1 has 3"),
     "a matrix": (lambda: DenseSpace(np.ones((2, 3, 3))), r"one flat vector .* \(3, 3\);"),
-    "text": (lambda: DenseSpace(["ab", "cd"]), "one flat vector of numbers .* got str"),
+    "text": (
+        lambda: DenseSpace(["ab", "cd"]),
+        "one flat vector of numbers .* got .ab.; open files with",
+    ),
     "NaN": (
         lambda: DenseSpace([np.ones(41), [*np.ones(17), np.nan, *np.ones(23)]], Layout(SHAPES)),
         r"finite, but seed 1 has nan at index 17 \(conv row 0\)",
