@@ -366,5 +366,8 @@ def test_steps_in_a_wal_that_cannot_be_read_are_not_left_out(task, tmp_path, unw
         assert evolver_record is not None
         wal = tmp_path / "runs.db-wal"
         assert wal.stat().st_size
-        with unwritable_folder(path, wal) as folder, pytest.raises(StoreError, match="runs.db-wal"):
+        with (
+            unwritable_folder(path, wal) as folder,
+            pytest.raises(StoreError, match=r"runs\.db-wal"),
+        ):
             store.runs(folder / "runs.db")
