@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
@@ -36,7 +37,8 @@ def rebuild(
         starting: called with the plan once the seeds are known to be unchanged.
 
     Raises:
-        InputError: the recipe cannot be read, or ``seeds`` are not as many as it has.
+        InputError: the recipe cannot be read, ``seeds`` are not as many as it has, or an operator
+            that it names is not known.
         Problems: seeds cannot be merged or have changed.
     """
     record = Record.read(recipe)
@@ -60,6 +62,8 @@ def rebuild(
     if found.plan is None:
         raise Problems(*found.problems)
     plan = found.plan
+    derived = DerivedTensors(plan)
+    derived.check(record.recipe)
     names = used_files(plan, record.tokenizer)
     # Hashed anew, without the cache: a changed seed must be noticed.
     hashes = Hashes((path for files in names for path in files.values()), trust=False)
@@ -78,7 +82,7 @@ def rebuild(
     if changed:
         raise Problems(*changed)
     starting(plan)
-    return save(plan, record.recipe, out, hashes, record, progress)
+    return save(plan, record.recipe, out, hashes, record, progress, derived)
 
 
 def _find(id: str, recipe: Path) -> str | Path:

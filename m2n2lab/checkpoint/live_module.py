@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
-from m2n2lab.checkpoint.io.parallel import chunks, run_in_threads
+from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
 from m2n2lab.core.spaces.recipe import Recipe
@@ -45,13 +46,15 @@ class LiveModule:
         plan: the seeds.
         model: a module with the tensors of the flat vector under their names, or an object with
             a module for each component; its weights are overwritten in place.
+        derived: makes the tensors of derived vectors; new by default.
 
     Raises:
         InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
-    def __init__(self, plan: Plan, model: Any) -> None:
+    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors | None = None) -> None:
         self.plan = plan
+        self._derived = derived or DerivedTensors(plan)
         self.model = model
         self._parts = [
             getattr(model, part.name) if part.name else model for part in plan.base.parts
@@ -83,21 +86,22 @@ class LiveModule:
 
         Raises:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
+            InputError: a derived vector cannot be made.
         """
         # A pipeline may have moved its modules, such as a VAE to another dtype and back.
         self._targets = self._found_targets()
 
-        def work(job: tuple[str, int, int]) -> int:
+        def work(job: tuple[str, int, int], derived: Sequence[Array]) -> int:
             name, start, stop = job
             target = self._targets[name]
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
-                self.plan.merge_into(recipe, name, start, stop, _numpy(flat))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived)
             else:  # on a GPU, scattered in memory, or of another dtype
                 stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
-                self.plan.merge_into(recipe, name, start, stop, _numpy(stage))
+                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived)
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -111,7 +115,7 @@ class LiveModule:
                 module.eval()  # a task may have changed that
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
-            run_in_threads(jobs, work)
+            self._derived.run(recipe, jobs, lambda job: job[0], work)
         self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 

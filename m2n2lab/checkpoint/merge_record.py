@@ -24,6 +24,8 @@ from m2n2lab.utils.version import __version__
 
 FORMAT = "m2n2lab recipe"
 VERSION = 1
+DERIVED_VERSION = 2
+"""Version of records whose recipe has derived vectors, which version 1 did not know."""
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
@@ -119,7 +121,7 @@ class Record:
         """Return the record as plain values, with a checksum that detects edits."""
         fields = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": DERIVED_VERSION if self.recipe.derived else VERSION,
             "maker": self.maker,
             "made": self.made,
             "seeds": list(self.seeds),
@@ -151,13 +153,11 @@ class Record:
             ) from None
         except ValueError:
             data = None
-        if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (
-            FORMAT,
-            VERSION,
-        ):
+        known = [(FORMAT, VERSION), (FORMAT, DERIVED_VERSION)]
+        if not isinstance(data, dict) or (data.get("format"), data.get("version")) not in known:
             raise InputError(
-                f"{path} must be a recipe.json of version {VERSION} that m2n2lab wrote, but it is "
-                f"not; give the one in a folder that m2n2lab merge made."
+                f"{path} must be a recipe.json of version {VERSION} or {DERIVED_VERSION} that "
+                f"m2n2lab wrote, but it is not; give the one in a folder that m2n2lab merge made."
             )
         if data.pop("check", None) != _checksum(data):
             raise InputError(
@@ -220,14 +220,19 @@ def _indented(value: object) -> str:
 
 
 def _lines(recipe: Mapping[str, Any]) -> str:
-    """Return a recipe's JSON with one line for each piece."""
+    """Return a recipe's JSON with one line for each piece, and for each derived vector."""
     rows = ",\n      ".join(json.dumps(row) for row in recipe["coef"])
-    buffers = recipe.get("buffers")
-    more = "" if buffers is None else f',\n    "buffers": {json.dumps(buffers)}'
-    return (
+    text = (
         f'{{\n    "size": {recipe["size"]},\n    "breaks": {json.dumps(recipe["breaks"])},\n'
-        f'    "coef": [\n      {rows}\n    ]{more}\n  }}'
+        f'    "coef": [\n      {rows}\n    ]'
     )
+    for name in ("derived", "buffers"):  # in the order of to_json, which the checksum covers
+        if name in recipe:
+            text += f',\n    "{name}": {json.dumps(recipe[name])}'
+    if "vectors" in recipe:
+        vectors = ",\n      ".join(json.dumps(vector) for vector in recipe["vectors"])
+        text += f',\n    "vectors": [\n      {vectors}\n    ]'
+    return text + "\n  }"
 
 
 class CopiedFile(NamedTuple):

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from m2n2lab.checkpoint.merge_record import Record
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.core.operators.operator import FIELD
+from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
 
 MAX_LISTED_PIECES = 24
 """Pieces of a recipe that the card lists; further ones are only in recipe.json."""
+
+MAX_LISTED_VECTORS = 24
+"""Derived vectors that the card lists."""
+
+MAX_LISTED_STRETCHES = 4
+"""Stretches of a derived vector that the card lists."""
 
 
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
@@ -51,7 +60,10 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         )
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
-    lines += ["", "## Recipe", "", *_piece_table(plan, recipe)]
+    names = _column_names(recipe)
+    lines += ["", "## Recipe", "", *_piece_table(plan, recipe, names)]
+    if recipe.derived:
+        lines += ["", "## Derived vectors", "", *_vector_list(recipe)]
     lines += ["", "## Share of each seed along the model", "", *_share_table(plan, recipe)]
     dtypes = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
     lines += [
@@ -83,7 +95,51 @@ def _cell(text: str) -> str:
     return re.sub(r"[|<>`\[\]\s]", " ", text)
 
 
-def _piece_table(plan: Plan, recipe: Recipe) -> list[str]:
+def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) -> list[str]:
+    """Return the names of a recipe's columns: letters of seeds, V and a number for others."""
+    numbers = lineage(recipe.derived) if numbers is None else numbers
+    vectors = [f"V{numbers[vector]}" for vector in recipe.derived]
+    return [*map(_letter, range(recipe.seeds)), *vectors]
+
+
+def _vector_list(recipe: Recipe) -> list[str]:
+    """Return a list of the derived vectors: operator, parameters, and inputs."""
+    numbers = lineage(recipe.derived)
+    lines = [
+        "Each tensor of these is computed from whole tensors of their inputs, by an operator with "
+        "its parameters; recipe.json has all numbers. Shares below count the first two inputs.",
+        "",
+    ]
+    # The last ones are the model's own; those before them are what they are computed from.
+    for vector, number in list(numbers.items())[: -MAX_LISTED_VECTORS - 1 : -1]:
+        given = ", ".join(f"{k}={v!r}" for k, v in vector.rule.items() if k != FIELD)
+        inputs = ", ".join(_sum(one, _column_names(one, numbers)) for one in vector.inputs)
+        tensors = "" if vector.tensors is None else f", for {len(vector.tensors):,} tensors"
+        lines.append(
+            f"- V{number}: {_cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
+            f"{_stretches(vector)}"
+        )
+    if len(numbers) > MAX_LISTED_VECTORS:
+        more = len(numbers) - MAX_LISTED_VECTORS
+        lines += ["", f"{more:,} more are in recipe.json."]
+    return lines
+
+
+def _stretches(vector: Derived) -> str:
+    """Return the share of the second input on each stretch as text, if there are few."""
+    if len(vector.mixes) > MAX_LISTED_STRETCHES:
+        return f"; its share changes {len(vector.mixes) - 1:,} times"
+    ends = zip(vector.mixes, vector.edges[1:], strict=True)
+    return "; share of the second " + ", ".join(f"{mix:.4f} before {end:,}" for mix, end in ends)
+
+
+def _sum(recipe: Recipe, names: Sequence[str]) -> str:
+    """Return what a recipe consists of as a sum."""
+    _, columns = np.nonzero(recipe.coef)
+    return " + ".join(names[column] for column in np.unique(columns).tolist()) or "0"
+
+
+def _piece_table(plan: Plan, recipe: Recipe, names: Sequence[str]) -> list[str]:
     """Return a table of the pieces: their ends and the weight of each seed."""
     lines = ["| from | to | weights |", "|---|---|---|"]
     for start, stop, coef in recipe.pieces(0, recipe.size):
@@ -91,7 +147,7 @@ def _piece_table(plan: Plan, recipe: Recipe) -> list[str]:
             more = recipe.segments - MAX_LISTED_PIECES
             return [*lines, "", f"{more:,} more pieces are in recipe.json."]
         terms = " ".join(
-            f"{'−' if c < 0 else '+'} {abs(c):.4f} {_letter(k)}" for k, c in enumerate(coef) if c
+            f"{'−' if c < 0 else '+'} {abs(c):.4f} {names[k]}" for k, c in enumerate(coef) if c
         )
         lines.append(
             f"| {_cell(plan.layout.locate(start))} ({start:,}) | "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,10 +197,27 @@ class Plan:
         """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
         return tuple([array[start:stop] for array in self._arrays[name]])
 
-    def merge_into(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
+    def merge_into(
+        self,
+        recipe: Recipe,
+        name: str,
+        start: int,
+        stop: int,
+        out: Array,
+        derived: Sequence[Array] = (),
+    ) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
         Elements beyond the flat vector's are rows for tokens that not all seeds have.
+
+        Args:
+            recipe: the recipe.
+            name: the tensor.
+            start: first element.
+            stop: end.
+            out: (stop − start,) of any of ``DTYPES``.
+            derived: the whole tensor of each derived vector of the recipe, or an empty array where
+                it is not used (see ``DerivedTensors.of``).
 
         Raises:
             Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
@@ -223,6 +240,7 @@ class Plan:
             low, high = low - base, high - base
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
             sources = self.sources(name, low, high)
+            sources += tuple([values[low:high] for values in derived])
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)

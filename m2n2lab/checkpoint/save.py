@@ -2,7 +2,8 @@
 
 The result has the files of the first seed: the same shards with the same tensors in the same order.
 Weights are computed, rounded and written piece by piece in several threads, so that reading,
-arithmetic and writing overlap and no tensor is ever held in memory as a whole.
+arithmetic and writing overlap and no tensor is ever held in memory as a whole, except those of
+derived vectors (see ``derived_tensors``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
@@ -22,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
@@ -31,7 +33,6 @@ from m2n2lab.checkpoint.io.parallel import (
     Progress,
     chunks,
     no_progress,
-    run_in_threads,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
@@ -72,6 +73,7 @@ def save(
     hashes: Hashes,
     record: Record,
     progress: Progress = no_progress,
+    derived: DerivedTensors | None = None,
 ) -> Path:
     """Save the merge of the plan's seeds by a recipe.
 
@@ -83,9 +85,11 @@ def save(
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
+        derived: makes the tensors of derived vectors; new by default.
 
     Raises:
-        InputError: the folder cannot be written, or the disk is full.
+        InputError: the folder cannot be written, the disk is full, or a derived vector cannot be
+            made.
         Problems: the folder exists and is not empty, a seed holds NaN or infinity, or the result
             does not fit its dtype.
     """
@@ -104,6 +108,7 @@ def save(
             for file in part.files
         ]
         draft = record.text  # as long as the complete one, thanks to its placeholders
+        made = derived or DerivedTensors(plan)
         for k in range(0, len(files), MAX_OPEN_FILES):
             with ExitStack() as opened:
                 pieces = [
@@ -111,7 +116,13 @@ def save(
                     for file, path in files[k : k + MAX_OPEN_FILES]
                     for piece in _lay_out(plan, file, opened.enter_context(_open(path)), draft)
                 ]
-                run_in_threads(pieces, lambda piece: _write(plan, recipe, piece), progress)
+                made.run(
+                    recipe,
+                    pieces,
+                    lambda piece: piece.name,
+                    lambda piece, values: _write(plan, recipe, piece, values),
+                    progress,
+                )
         full = record.complete(plan, hashes.wait())
         for file, path in files:
             with _open(path) as handle:
@@ -169,14 +180,14 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
     reserve(handle, offset)
 
 
-def _write(plan: Plan, recipe: Recipe, piece: _Piece) -> int:
+def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
     if not piece.merged:
         data = _carried(plan, piece.name)[piece.start : piece.stop]
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
     result = _scratch(piece.stop - piece.start, dtype)
-    plan.merge_into(recipe, piece.name, piece.start, piece.stop, result)
+    plan.merge_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes

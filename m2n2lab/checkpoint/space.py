@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
@@ -27,10 +29,12 @@ from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
 from m2n2lab.checkpoint.tokenizers import extended_tokenizer
 from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.core.population import Member
+from m2n2lab.core.spaces.derived import Derived
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.shares import linear_shares, shares_at, shares_of
 from m2n2lab.core.spaces.slerp import angle, split_point
 from m2n2lab.core.spaces.stretches import check_stretches
+from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
@@ -44,6 +48,9 @@ UNRELATED_DEGREES = 80.0
 
 OPPOSITE_DEGREES = 150.0
 """Angle from which models cancel each other."""
+
+MAX_CACHED_PRODUCTS = 256
+"""Pairs of recipes with derived vectors whose inner products are kept."""
 
 
 class CheckpointSpace:
@@ -173,6 +180,9 @@ class CheckpointSpace:
         if measured:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
+        self._derived = DerivedTensors(self.plan)
+        self._products_lock = threading.Lock()
+        self._kept_products: OrderedDict[tuple[Recipe, Recipe], Floats] = OrderedDict()
 
     def twin(self) -> CheckpointSpace:
         """Return a space of the same seeds, which are not read again, with a module of its own.
@@ -305,6 +315,46 @@ class CheckpointSpace:
         child = Recipe.blend(genomes, edges, table)
         return child.with_buffers(self._blend_buffers(genomes, edges, of_buffers))
 
+    def per_tensor(
+        self,
+        rule: TensorRule,
+        genomes: Sequence[Recipe],
+        edges: Sequence[int],
+        mixes: Sequence[float],
+        seed: int,
+        tensors: Collection[str] | None = None,
+    ) -> Recipe:
+        """Return the recipe of a derived vector, whose tensors a rule computes on demand.
+
+        The recipe describes how: by the rule's name and parameters, and by the arguments. On
+        demand, memory for the largest tensor of every input in float64 is needed, beyond a cache
+        and what the rule needs itself (see ``DerivedTensors``).
+
+        Args:
+            rule: a crossover with a name or a class that can be imported; computes a tensor.
+            genomes: its inputs.
+            edges: (E+1,) non-decreasing indices from 0 to N.
+            mixes: (E,) share of B on each stretch.
+            seed: of the rule's random numbers.
+            tensors: names of those that are computed, by default all; others are the first
+                genome's.
+
+        Raises:
+            InputError: ``edges`` do not run from 0 to N, there is not one mix per stretch, or the
+                rule could not be made again from a recipe.
+        """
+        check_stretches(edges, len(mixes), self.size)
+        chosen = [tensors is None or name in tensors for name in self.layout.shapes]
+        names = None
+        if tensors is not None:
+            names = [name for name, is_in in zip(self.layout.shapes, chosen, strict=True) if is_in]
+        inputs = [genome.with_buffers(None) for genome in genomes]
+        made = Recipe.of(Derived(described(rule), inputs, edges, mixes, seed, names))
+        factors = [[0.0, 1.0] if is_in else [1.0, 0.0] for is_in in chosen]
+        child = Recipe.blend([inputs[0], made], self._offsets, factors)
+        parents = [genomes[0], genomes[:2][-1]]
+        return child.with_buffers(self._blend_buffers(parents, edges, linear_shares(mixes)))
+
     def angle_within(self, a: Recipe, b: Recipe, ranges: Sequence[tuple[int, int]]) -> float:
         """Return the angle ω in radians between two recipes' weights in ranges of whole tensors."""
         starts = [start for start, _ in ranges], [stop for _, stop in ranges]
@@ -363,9 +413,36 @@ class CheckpointSpace:
 
     def _products(self, a: Recipe, b: Recipe) -> Floats:
         """Return ⟨A,A⟩, ⟨B,B⟩ and ⟨A,B⟩ of each tensor, (3, T)."""
+        if not a.derived and not b.derived:
+            return self._seed_products(a, b)
+        with self._products_lock:
+            kept = self._kept_products.get((a, b))
+        if kept is None:
+            kept = self._all_products(a, b)
+            with self._products_lock:
+                self._kept_products[a, b] = kept
+                if len(self._kept_products) > MAX_CACHED_PRODUCTS:
+                    self._kept_products.popitem(last=False)
+        return kept
+
+    def _all_products(self, a: Recipe, b: Recipe) -> Floats:
+        """Return ``_products``; weights are made for tensors in which derived vectors are used."""
+        from m2n2lab.checkpoint.kernels import products  # takes a second to import
+
+        sums = self._seed_products(a, b)
+        for number, name in enumerate(self.layout.shapes):
+            ends = self._offsets[number : number + 2].tolist()
+            if a.derived_between(*ends) or b.derived_between(*ends):
+                x, y = self._derived.merged(a, name), self._derived.merged(b, name)
+                (xx, xy), (_, yy) = products([x, y]).tolist()
+                sums[:, number] = xx, yy, xy
+        return sums
+
+    def _seed_products(self, a: Recipe, b: Recipe) -> Floats:
+        """Return ``_products`` of the parts of recipes that are no derived vectors."""
         cuts = np.unique(np.concatenate((a.breaks, b.breaks, self._offsets)))
         gram = self._gram.between(cuts)
-        x, y = a.refine(cuts), b.refine(cuts)
+        x, y = (recipe.refine(cuts)[:, : recipe.seeds] for recipe in (a, b))
         rows = [np.einsum("sk,skl,sl->s", p, gram, q) for p, q in ((x, x), (y, y), (x, y))]
         starts = np.searchsorted(cuts, self._offsets[:-1])
         sums = np.add.reduceat(np.array(rows), starts, axis=1)
@@ -388,7 +465,7 @@ class CheckpointSpace:
                 module = self._module
                 if module is None:
                     module = load_module(self.plan, self.device, self._tokenizer)
-                self._live = LiveModule(self.plan, module)
+                self._live = LiveModule(self.plan, module, self._derived)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -430,14 +507,14 @@ class CheckpointSpace:
         from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
         if self._module is None:
-            return LiveModule(
-                self.plan, load_module(self.plan, device, self._tokenizer)
-            ).set_weights(genome)
+            module = load_module(self.plan, device, self._tokenizer)
+            return LiveModule(self.plan, module, self._derived).set_weights(genome)
         from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
 
         with self._loading:
             module = copy.deepcopy(self._module)
-        return LiveModule(self.plan, module.to(checked_device(device))).set_weights(genome)
+        module = module.to(checked_device(device))
+        return LiveModule(self.plan, module, self._derived).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -448,9 +525,14 @@ class CheckpointSpace:
         record = Record.of(self.plan, genome, self._tokenizer, made)
         return record.complete(self.plan, self._hashes.wait())
 
-    def pack(self, genome: Recipe) -> dict[str, NDArray[Any]]:
-        """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse."""
-        packed = {"breaks": genome.breaks, "coef": genome.coef}
+    def pack(self, genome: Recipe) -> dict[str, Any]:
+        """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse.
+
+        With derived vectors, return what ``Recipe.to_json`` does.
+        """
+        if genome.derived:
+            return genome.to_json()
+        packed: dict[str, Any] = {"breaks": genome.breaks, "coef": genome.coef}
         if genome.buffers is not None:
             packed |= {f"buffer_{key}": part for key, part in self.pack(genome.buffers).items()}
         return packed
@@ -476,7 +558,7 @@ class CheckpointSpace:
         """
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
-        save(self.plan, recipe, path, self._hashes, record, progress)
+        save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
 
 
 def _knowledge(module: Any) -> Known:
@@ -490,6 +572,8 @@ def _knowledge(module: Any) -> Known:
 
 def _unpacked(packed: Mapping[Any, Any]) -> Recipe | Mapping[Any, Any]:
     """Return the recipe of packed arrays; other mappings as they are."""
+    if "vectors" in packed:
+        return Recipe.from_json(packed)
     names, own = {"breaks", "coef"}, {"buffer_breaks", "buffer_coef"}
     if set(packed) == names:
         return Recipe(packed["breaks"], packed["coef"])

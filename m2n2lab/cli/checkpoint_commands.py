@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from m2n2lab.cli.search_options import named_patterns
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Checkpoint
     from m2n2lab.checkpoint.plan import Plan
     from m2n2lab.checkpoint.space import CheckpointSpace
+    from m2n2lab.core.operators import Crossover
+    from m2n2lab.core.operators.parts import Parts
+    from m2n2lab.core.records import Proposal
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
@@ -257,8 +261,18 @@ def _print_inspection(
         console.print("These can be merged.", style="green")
 
 
+def _patterns(name: str, help: str) -> Any:
+    return typer.Option(name, help=f"{help}: a glob, or re: and an expression; repeatable.")
+
+
 def merge(
-    sources: Annotated[list[str], typer.Argument(metavar="A B", help="Two checkpoints.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [BASE]",
+            help="Two checkpoints, and those that a crossover takes as its base.",
+        ),
+    ],
     out: Out,
     mix: Annotated[
         float, typer.Option("--mix", help="w: weight of B before the split point.")
@@ -271,6 +285,29 @@ def merge(
             "beginning) of the first tensor after it. 1 is plain SLERP.",
         ),
     ] = "1",
+    crossover: Annotated[
+        str,
+        typer.Option(
+            "--crossover",
+            help="Merge by another rule: lerp, splits, per-layer, task-arithmetic, ties or dare, "
+            "with parameters as in ties:base=2,density=0.3 (2 is the third checkpoint).",
+        ),
+    ] = "slerp",
+    include: Annotated[list[str], _patterns("--include", "Tensors to merge, by name")] = [],  # noqa: B006
+    exclude: Annotated[list[str], _patterns("--exclude", "Tensors that stay as in A")] = [],  # noqa: B006
+    freeze: Annotated[
+        list[str], _patterns("--freeze", "Tensors that stay as in the first checkpoint")
+    ] = [],  # noqa: B006
+    groups: Annotated[
+        list[str],
+        _patterns("--groups", "NAME=PATTERN, tensors that are merged as a vector of their own"),
+    ] = [],  # noqa: B006
+    rng: Annotated[
+        int,
+        typer.Option(
+            "--rng", help="Seed of what is drawn: splits and mixes of further groups, DARE's masks."
+        ),
+    ] = 0,
     granularity: Annotated[
         str, typer.Option("--granularity", help="One angle per model or per tensor.")
     ] = "model",
@@ -306,17 +343,16 @@ def merge(
 ) -> None:
     """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
 
-    Before the split point the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204).
-    The folder appears once it is complete.
+    Before the split point the child is SLERP at w, from it on at 1 − w (arXiv 2508.16204), or a
+    merge by another crossover with these shares. The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
     from m2n2lab.checkpoint.special_tokens import checked_tokenizer
+    from m2n2lab.core.operators import Crossover
+    from m2n2lab.core.records import Proposal
 
-    if len(sources) != 2:
-        raise InputError(
-            f"A merge takes two checkpoints, A and B, got {len(sources)}; merge further ones into "
-            f"the result."
-        )
+    rule = Crossover.of(crossover)
+    _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = None
     if tokenizer is not None:
@@ -343,32 +379,115 @@ def merge(
         raise Problems(*found.problems)
     console = Console(stderr=True)
     checked_tokenizer(found.plan, number)
-    at = _split_index(split, found.plan.layout)
-    tensor = found.plan.layout.locate(at)
+    layout = found.plan.layout
+    at = _split_index(split, layout)
+    limits = {"include": include, "exclude": exclude, "freeze": freeze}
+    parts = _parts(layout, groups, **limits)
+    proposal = Proposal((0, 1), at, mix, whole_number("rng", rng, 0))
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{found.plan.layout.size:,} parameters; split at {at:,} ({tensor}), mix {mix:g}; about "
+        f"{layout.size:,} parameters; {_cuts(proposal, layout, parts)}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
-        f"{decimal(found.memory)} of memory",
+        f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
         highlight=False,
         soft_wrap=True,
     )
     if dry_run:
         return
     began = time.perf_counter()
-    description = f"SLERP of A and B with mix {mix if at else 1.0 - mix:g}"
-    if 0 < at < found.plan.layout.size:
-        description += f" before parameter {at:,} ({tensor}) and {1.0 - mix:g} from it on"
+    description = _description(rule, proposal, layout, parts)
+    description += "".join(
+        f", {name} {' '.join(patterns)}" for name, patterns in limits.items() if patterns
+    )
     description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(Text(f"Note: {note}"), soft_wrap=True)
-        a, b = space.seeds
-        child = space.merge(a, b, at, mix)
+        child = _crossed(rule, proposal, space, parts)
         bar.next("merging", found.plan.cost)
         space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _check_count(sources: list[str], rule: Crossover) -> None:
+    """Check that there are A and B, and the base of a crossover that has one.
+
+    Raises:
+        InputError: there are more or fewer.
+    """
+    base = rule.parameters.get("base")
+    needed = 2 if not isinstance(base, int) else max(2, base + 1)
+    if len(sources) == needed:
+        return
+    if base is None:
+        raise InputError(
+            f"A merge takes two checkpoints, A and B, got {len(sources)}; merge further ones into "
+            f"the result."
+        )
+    raise InputError(
+        f"A merge by {rule!r} takes {needed} checkpoints, A and B, and those up to its base "
+        f"(number {base}, counted from 0), got {len(sources)}; give a base as the third one with "
+        f"base=2."
+    )
+
+
+def _parts(layout: Layout, groups: list[str], **limits: list[str]) -> Parts | None:
+    """Return the parts of a merge that options name; ``None`` without any."""
+    from m2n2lab.core.operators.parts import Parts
+
+    named = named_patterns(groups)
+    if not named and not any(limits.values()):
+        return None
+    return Parts(layout, named or None, **limits)
+
+
+def _crossed(rule: Crossover, proposal: Proposal, space: CheckpointSpace, parts: Any) -> Any:
+    """Return the recipe of the child of the first two seeds."""
+    from m2n2lab.core.operators import Slerp
+    from m2n2lab.core.operators.parts import crossover_rng
+
+    a, b, *_ = space.seeds
+    if parts is not None:
+        return parts.cross(rule, a, b, proposal, space)
+    if rule == Slerp():
+        return space.merge(a, b, int(proposal.split or 0), float(proposal.mix or 0.0))
+    return rule(a, b, proposal, space, crossover_rng(proposal))
+
+
+def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
+    """Return split and mix of a merge, or of each of its groups, as text."""
+    if parts is None:
+        at = int(proposal.split or 0)
+        return f"split at {at:,} ({layout.locate(at)}), mix {proposal.mix:g}"
+    return "; ".join(
+        f"{group.name}: {group.size:,} in {len(group.layout.shapes):,} tensors, split at "
+        f"{cut.split:,} of them ({group.layout.locate(cut.split)}), mix {cut.mix:g}"
+        for group, cut in zip(parts.groups, parts.cuts(proposal), strict=True)
+    )
+
+
+def _description(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
+    """Return how a merge is made as a sentence."""
+    from m2n2lab.core.operators import Slerp
+
+    what = "SLERP" if rule == Slerp() else repr(rule)
+    if parts is not None:
+        cuts = _cuts(proposal, layout, parts)
+        return f"{what} of A and B by groups of tensors ({cuts}; rng {proposal.seed})"
+    at, mix = int(proposal.split or 0), float(proposal.mix or 0.0)
+    found = f"{what} of A and B with mix {mix if at else 1.0 - mix:g}"
+    if 0 < at < layout.size:
+        found += f" before parameter {at:,} ({layout.locate(at)}) and {1.0 - mix:g} from it on"
+    return found if rule == Slerp() else f"{found}, rng {proposal.seed}"
+
+
+def _tensor_memory(plan: Plan, rule: Crossover) -> int:
+    """Return the bytes that TIES, or another rule for whole tensors, needs for the largest."""
+    from m2n2lab.core.operators import TensorRule
+
+    # In float64 three inputs, the shares, and up to five arrays that TIES makes of them.
+    return 8 * 9 * max(plan.sizes.values()) if isinstance(rule, TensorRule) else 0
 
 
 def _split_index(split: str, layout: Layout) -> int:

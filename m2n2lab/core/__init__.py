@@ -35,6 +35,8 @@ Glossary, in the order of one merge:
 - **space**: a representation of models with its merge and mutation.
 - **genome**: the space's representation of a model: a vector, or a *recipe* (the seeds'
   coefficients along the vector). It is opaque outside the space.
+- **derived vector**: a vector that an operator such as TIES computes from recipes on demand; a
+  column of a recipe beside the seeds.
 - **task**: data points, and how a model scores on them.
 - **operator**: an exchangeable part of the method: crossover, mate choice, competition,
   replacement, mutation.

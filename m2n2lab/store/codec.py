@@ -19,6 +19,9 @@ BITS, PARTIAL_BITS, FLOAT32, FLOAT64, RECIPE, MODULE = b"b", b"s", b"f", b"d", b
 """First bytes, by content: binary scores, the same with gaps, float32, float64, recipe as JSON,
 vector with the buffers of a module."""
 
+DERIVED = b"v"
+"""First byte of a recipe with derived vectors, as compressed JSON: their ancestry may be long."""
+
 MODULE_HEAD = struct.Struct("<cQQ")
 """Of a vector with buffers: ``FLOAT32`` or ``FLOAT64``, N, and the number M of merged entries."""
 
@@ -69,7 +72,8 @@ def pack_genome(genome: Any) -> bytes:
         InputError: the genome of a custom space is neither.
     """
     if isinstance(genome, Recipe):
-        return RECIPE + json.dumps(genome.to_json()).encode()
+        text = json.dumps(genome.to_json()).encode()
+        return DERIVED + zlib.compress(text, 1) if genome.derived else RECIPE + text
     if isinstance(genome, Vector):
         tag = FLOAT32 if genome.values.dtype == np.float32 else FLOAT64
         weights = genome.values.astype(FLOAT_DTYPES[tag], copy=False).tobytes()
@@ -90,6 +94,8 @@ def unpack_genome(packed: bytes) -> Recipe | Vector:
     tag, rest = packed[:1], packed[1:]
     if tag == RECIPE:
         return Recipe.from_json(json.loads(rest))
+    if tag == DERIVED:
+        return Recipe.from_json(json.loads(zlib.decompress(rest)))
     if tag != MODULE:
         return Vector(_native(np.frombuffer(rest, FLOAT_DTYPES[tag])))
     tag, size, count = MODULE_HEAD.unpack_from(rest)
@@ -107,6 +113,8 @@ def fingerprint(genome: Any) -> int:
     """Return a checksum of a genome; of a vector, about a thousand of its weights and buffers."""
     if isinstance(genome, Recipe):
         checksum = zlib.crc32(genome.coef.tobytes(), zlib.crc32(genome.breaks.tobytes()))
+        for vector in genome.derived:
+            checksum = zlib.crc32(vector.key.encode(), checksum)
         if genome.buffers is None:
             return checksum
         return zlib.crc32(fingerprint(genome.buffers).to_bytes(4, "little"), checksum)

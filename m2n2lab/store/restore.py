@@ -168,10 +168,7 @@ def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: E
 def _alike(a: Any, b: Any) -> bool:
     """Return whether two genomes are equal but for the rounding of another computer."""
     if isinstance(a, Recipe) and isinstance(b, Recipe):
-        alike = np.array_equal(a.breaks, b.breaks) and np.allclose(a.coef, b.coef, atol=1e-4)
-        if a.buffers is None or b.buffers is None:
-            return alike and a.buffers is b.buffers
-        return alike and _alike(a.buffers, b.buffers)
+        return _alike_fields(a.to_json(), b.to_json())
     pairs = [(a.values, b.values)]
     if a.buffers is not None and b.buffers is not None:
         pairs.append((a.buffers.merged, b.buffers.merged))
@@ -182,6 +179,17 @@ def _near(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
     # Infinite entries are equal, as in masks of attention.
     differences = np.where(x == y, 0.0, x - y)
     return bool(np.linalg.norm(differences) <= 1e-4 * np.linalg.norm(y))
+
+
+def _alike_fields(a: Any, b: Any) -> bool:
+    """Return whether two plain values are equal but for the rounding of their numbers."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike_fields(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike_fields, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return bool(np.isclose(a, b, atol=1e-4))
+    return bool(a == b)
 
 
 def _class_means(

@@ -140,8 +140,8 @@ def test_an_edited_recipe_is_refused(edit, seeds):
     ("text", "words"),
     [
         (None, "recipe.json must be a recipe.json, but it cannot be read: No such file"),
-        ("", "must be a recipe.json of version 1 that m2n2lab wrote"),
-        ("[]", "must be a recipe.json of version 1 that m2n2lab wrote"),
+        ("", "must be a recipe.json of version 1 or 2 that m2n2lab wrote"),
+        ("[]", "must be a recipe.json of version 1 or 2 that m2n2lab wrote"),
         ('{"format": "m2n2lab recipe", "version": 9}', "must be a recipe.json of version 1"),
     ],
 )

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import change, llama, pipeline, tensors
-from helpers.merges import copy, run, weights
+from helpers.merges import copy, run, same, weights
 from safetensors.torch import load_file
+
+import m2n2lab as lab
+from m2n2lab.core.operators.parts import Parts, crossover_rng
 
 HEAD = 17_568
 """Index at which the output head begins."""
@@ -40,6 +43,10 @@ def workdir(pair, tmp_path, monkeypatch):
 def cosine(x, y):
     x, y = (value.double().numpy().ravel() for value in (x, y))
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def flat(state, space):
+    return np.concatenate([state[name].double().numpy().ravel() for name in space.layout.shapes])
 
 
 # -- inspect -----------------------------------------------------------------------------------
@@ -221,6 +228,16 @@ def test_a_split_is_a_share_or_the_name_of_a_tensor(split, at, workdir):
         (["--vocab", "comon"], "no way to treat vocabularies named 'comon'; did you mean 'common'"),
         (["--tokenizer", "C"], "There is no seed named 'C'; choose one of: A, B."),
         (["c"], "A merge takes two checkpoints, A and B, got 3; merge further ones into the"),
+        (["--crossover", "tie"], "There is no crossover named 'tie'; did you mean 'ties'?"),
+        (["--crossover", "ties:density=2"], "density must be a number in"),
+        (["--crossover", "ties:base=2"], "takes 3 checkpoints, A and B, and those up to its base"),
+        (["c", "--crossover", "dare"], "takes 2 checkpoints"),
+        (["c", "--crossover", "lerp"], "A merge takes two checkpoints, A and B, got 3"),
+        (["--include", "*atention*"], "include must fit a tensor, but '*atention*' fits none"),
+        (["--groups", "*attn*"], "--groups must be NAME=PATTERN, got '*attn*'"),
+        (["--groups", "attn=*attn*"], "is in none of attn; add a group such as rest='*'"),
+        (["--exclude", "*"], "At least one of the 21 tensors must be merged"),
+        (["--rng", "-1"], "rng must be an integer >= 0, got -1"),
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, workdir):
@@ -231,6 +248,80 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(options, sentence, 
     assert sentence in err
     assert len(err.partition("Error: ")[2].strip().splitlines()) == 1
     assert sorted(Path().rglob("*")) == before
+
+
+LIMITS = {
+    "whole": {},
+    "groups": {"groups": {"attention": "*attn*", "rest": "*"}},
+    "limits": {"exclude": ["*norm*", "lm_head*"], "freeze": ["re:.*layers[.]1[.].*"]},
+    "include": {"include": ["*mlp*"]},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "slerp",
+        "slerp:reach=0.5",
+        "lerp",
+        "splits:splits=2",
+        "per-layer",
+        "task-arithmetic:base=2",
+        "ties:base=2,density=0.3",
+        "dare:base=2",
+    ],
+)
+def test_every_crossover_is_that_of_vectors_and_made_again(rule, limits, workdir):
+    seeds = ["a", "b"]
+    for name in "ab":
+        llama(name, "ab".index(name), dtype=torch.float32)
+    if "base" in rule:
+        seeds.append(str(llama("c", 2, dtype=torch.float32)))
+    given = {
+        name: [f"{k}={v}" for k, v in value.items()] if name == "groups" else value
+        for name, value in LIMITS[limits].items()
+    }
+    options = [
+        text for name, values in given.items() for value in values for text in (f"--{name}", value)
+    ]
+    options += ["--crossover", rule, "--split", 0.4, "--mix", 0.3, "--rng", 7]
+    status, out, err = run("merge", *seeds, "-o", "out", *options)
+    assert (status, out) == (0, ""), err
+    space = lab.CheckpointSpace(*seeds)
+    states = [weights(seed) for seed in seeds]
+    vectors = [flat(state, space) for state in states]
+    dense = lab.DenseSpace(vectors, space.layout, dtype="float64")
+    parts = Parts(space.layout, **LIMITS[limits])
+    proposal = lab.Proposal((0, 1), 7846, 0.3, 7)
+    crossover, (a, b, *_) = lab.Crossover.of(rule), dense.seeds
+    if limits == "whole":
+        expected = crossover(a, b, proposal, dense, crossover_rng(proposal))
+    else:
+        expected = parts.cross(crossover, a, b, proposal, dense)
+    found = flat(weights("out"), space)
+    np.testing.assert_allclose(found, expected.values, rtol=1e-6, atol=1e-7)
+    assert not np.array_equal(found, vectors[0])
+    card = Path("out/README.md").read_text()
+    record = json.loads(Path("out/recipe.json").read_text())
+    what = "SLERP of A and B" if rule == "slerp" else f"{crossover!r} of A and B"
+    assert what in record["made"]
+    assert what in card
+    if limits == "groups":
+        for group, cut in zip(parts.groups, parts.cuts(proposal), strict=True):
+            line = f"{group.name}: {group.size:,} in {len(group.layout.shapes)} tensors"
+            assert line in err
+            assert line in card
+            assert f"split at {cut.split:,} of them" in err
+            assert f"mix {cut.mix:g}" in card
+    for name, patterns in given.items():
+        shown = f"{name} {' '.join(patterns)}"
+        assert shown in record["made"] or name == "groups"
+    if rule.startswith(("ties", "dare")):
+        parameters = ", ".join(f"{k}={v!r}" for k, v in crossover.parameters.items())
+        assert f"V0: {crossover.name}({parameters}) of A, B, C" in card
+    assert run("rebuild", "out/recipe.json", "-o", "again")[0] == 0
+    assert same("out", "again")
 
 
 def test_one_angle_a_tensor_is_another_merge(workdir):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m2n2lab.core.operators.operator import Operator
-from m2n2lab.core.spaces.space import Space
 from m2n2lab.utils.errors import real_number
+
+if TYPE_CHECKING:
+    from m2n2lab.core.spaces.space import Space
 
 
 class Mutation(Operator, ABC):

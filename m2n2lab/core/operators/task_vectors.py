@@ -19,6 +19,9 @@ from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, real_number, whole_number
 
+BLOCK_ELEMENTS = 1 << 16
+"""Elements computed at a time where each depends on no other, to need little memory."""
+
 
 def _base(space: MergeSpace, number: int) -> Any:
     """Return the genome of the base model, a seed."""
@@ -92,15 +95,23 @@ class Ties(Crossover, TensorRule, name="ties"):
     ) -> NDArray[Any]:
         """Return a tensor (n,) of the child of A, B and the base."""
         a, b, base = values
-        parts = [trimmed(a - base, self.density), trimmed(b - base, self.density)]
+        changes = trimmed(a - base, self.density), trimmed(b - base, self.density)
+        child = np.empty_like(base)
+        for start in range(0, len(base), BLOCK_ELEMENTS):
+            part = slice(start, start + BLOCK_ELEMENTS)
+            child[part] = self._elected([t[part] for t in changes], share[part], base[part])
+        return child
+
+    def _elected(self, parts: Sequence[Floats], share: Floats, base: Floats) -> Floats:
+        """Return the base and what trimmed task vectors agree on, element by element."""
         weights = [1.0 - share, share]
         sign = np.sign(sum(w * t for w, t in zip(weights, parts, strict=True)))
         agree = [(np.sign(t) == sign) & (t != 0.0) for t in parts]
         total = sum(w * m for w, m in zip(weights, agree, strict=True))
         sums = sum(w * t * m for w, t, m in zip(weights, parts, agree, strict=True))
         mean = np.divide(sums, total, out=np.zeros_like(base), where=total > 0.0)
-        child: Floats = base + self.scale * mean
-        return child
+        elected: Floats = base + self.scale * mean
+        return elected
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +160,8 @@ def trimmed(change: Floats, density: float) -> Floats:
     keep = int(np.ceil(density * len(change)))
     if keep >= len(change):
         return change
-    largest = np.argsort(-np.abs(change), kind="stable")[:keep]
-    result = np.zeros_like(change)
-    result[largest] = change[largest]
-    return result
+    size = np.abs(change)
+    least = np.partition(size, len(size) - keep)[len(size) - keep]
+    chosen = size > least
+    chosen[np.flatnonzero(size == least)[: keep - np.count_nonzero(chosen)]] = True
+    return np.where(chosen, change, 0.0)

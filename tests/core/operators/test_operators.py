@@ -23,6 +23,7 @@ from m2n2lab.core.operators import (
     Ties,
 )
 from m2n2lab.core.operators.crossover import layer_starts
+from m2n2lab.core.operators.task_vectors import trimmed
 
 LAYOUT = Layout({"layers.0.weight": (3,), "layers.0.bias": (1,), "layers.1.weight": (4,)})
 
@@ -171,6 +172,25 @@ def test_ties_keeps_what_is_large_and_agrees_in_sign():
     np.testing.assert_allclose(
         Ties(density=1.0).tensor([a, b, base], np.full(4, 0.75), None), expected
     )
+
+
+@given(
+    arrays(float, st.integers(1, 12), elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, -3.0])),
+    st.floats(1e-6, 1.0),
+)
+def test_what_is_trimmed_is_all_but_the_largest_and_of_equals_the_last(change, density):
+    keep = int(np.ceil(density * len(change)))
+    order = sorted(range(len(change)), key=lambda i: (-abs(change[i]), i))
+    expected = np.where(np.isin(np.arange(len(change)), order[:keep]), change, 0.0)
+    assert trimmed(change, density).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_537, 200_000])
+def test_ties_does_not_depend_on_the_blocks_it_is_computed_in(size, monkeypatch):
+    a, b, base, share = np.random.default_rng(size).random((4, size))
+    whole = Ties(density=0.3).tensor([a, b, base], share, None)
+    monkeypatch.setattr("m2n2lab.core.operators.task_vectors.BLOCK_ELEMENTS", size)
+    assert np.array_equal(Ties(density=0.3).tensor([a, b, base], share, None), whole)
 
 
 def test_dare_drops_elements_and_keeps_their_sum_on_average():
