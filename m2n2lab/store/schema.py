@@ -147,9 +147,7 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
             f"evolver.run(…, store={str(path)!r}) or m2n2lab evolve --store."
         )
     with sqlite_errors(path):
-        connection = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = _open(str(path)) if write else _open_to_read(path)
         try:
             version = _version(connection, path)
             if version < len(MIGRATIONS):
@@ -165,6 +163,37 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _open(database: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
+    )
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a file to read it, also where nothing can be written beside it.
+
+    Raises:
+        StoreError: steps are in its -wal file, which cannot be read without writing beside it.
+    """
+    connection = _open(str(path))
+    try:
+        connection.execute("PRAGMA user_version").fetchone()  # the first read opens the -wal file
+        return connection
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not any(text in str(error) for text in ("readonly", "unable to open")):
+            raise
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise StoreError(
+                f"The store {path} must be in a folder that can be written to, because its last "
+                f"steps are still in {wal.name}; copy both files to another folder and read it "
+                f"there."
+            ) from error
+    # Without a -wal file all steps are in the file itself, and it can be read without locks.
+    return _open(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

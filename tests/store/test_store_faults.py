@@ -1,11 +1,16 @@
 """No step is lost: killed processes, full disks, locks, other versions, tasks that fail."""
 
+import contextlib
+import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,3 +321,53 @@ def test_importing_the_lab_does_not_load_the_store():
     code = "import sys, m2n2lab.core.evolver; print('m2n2lab.store' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+# -- read-only storage -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unwritable_folder():
+    """Yield a function that makes a folder of store files which this process cannot write to."""
+    folder = Path(tempfile.mkdtemp())
+
+    @contextlib.contextmanager
+    def closed(*files):
+        for file in files:
+            shutil.copy(file, folder)
+            (folder / file.name).chmod(0o444)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:  # root may write anywhere
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+    yield closed
+    shutil.rmtree(folder)
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_to_is_read(task, tmp_path, unwritable_folder):
+    path = tmp_path / "runs #1?.db"  # odd names are no part of an address
+    search(task).run(50, store=path)
+    with unwritable_folder(path) as folder:
+        found = store.runs(folder / path.name)
+        assert os.listdir(folder) == [path.name]
+    assert found == store.runs(path)
+    assert found[0].last == 50
+
+
+def test_steps_in_a_wal_that_cannot_be_read_are_not_left_out(task, tmp_path, unwritable_folder):
+    path = tmp_path / "runs.db"
+    with store.record(search(task), path) as evolver_record:
+        assert evolver_record is not None
+        wal = tmp_path / "runs.db-wal"
+        assert wal.stat().st_size
+        with (
+            unwritable_folder(path, wal) as folder,
+            pytest.raises(StoreError, match=r"runs\.db-wal"),
+        ):
+            store.runs(folder / "runs.db")
