@@ -48,7 +48,7 @@ def prose(text):
 
 
 def test_the_readme_links_every_notebook_of_the_course():
-    assert [name[:2] for name in COURSE] == [f"{k:02}" for k in range(1, 11)]
+    assert [name[:2] for name in COURSE] == [f"{k:02}" for k in range(1, 12)]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in PATHS:
         assert len(re.findall(rf"^\| \[.*\]\(notebooks/{path.name}\) \| .+ \|$", readme, re.M)) == 1

@@ -75,6 +75,7 @@ class SplitStrip(ConsoleWidget):
     borders = traitlets.List([0, 1]).tag(sync=True)
     names = traitlets.List([""]).tag(sync=True)
     rows = traitlets.List([0]).tag(sync=True)
+    beside: traitlets.List[Any] = traitlets.List([]).tag(sync=True)
     made: traitlets.List[Any] = traitlets.List([]).tag(sync=True)
 
     def present(self, data: BenchData) -> None:
@@ -84,6 +85,7 @@ class SplitStrip(ConsoleWidget):
             borders=list(data.borders),
             names=list(short_names(data.tensors)),
             rows=list(data.rows),
+            beside=[list(part) for part in data.beside],
         )
 
 
