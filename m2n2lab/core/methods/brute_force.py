@@ -46,9 +46,6 @@ class BruteForce(Evolver):
             raise InputError(
                 f"Brute force needs exactly two seeds, got {len(self.space.seeds)}; choose two."
             )
-        # Not from the archive, in which there may be room for one of them only.
-        a, b = (Member(id, 0, (), seed, float("nan")) for id, seed in enumerate(self.space.seeds))
-        self._seeds = (a, b)
         self._next: int | None = 0  # number of the next ratio; None until the history is looked up
         self._skipped: list[int] = []  # numbers below it that are still to be proposed
 
@@ -95,4 +92,4 @@ class BruteForce(Evolver):
 
     def _parents(self, proposal: Proposal) -> tuple[Member, ...]:
         """Return the parents; the seeds can be merged after they have left the archive."""
-        return self._seeds if proposal.parents == (0, 1) else super()._parents(proposal)
+        return self._founders if proposal.parents == (0, 1) else super()._parents(proposal)
