@@ -44,7 +44,6 @@ from m2n2lab.core.operators.parts import (
     Parts,
     Patterns,
     crossover_rng,
-    has_patterns,
     plain_patterns,
 )
 from m2n2lab.core.operators.replacement import Replacement
@@ -83,10 +82,6 @@ class Executor(Protocol):
 
         With ``catch`` or ``retries`` in ``Evolver.run``, it is called with these too.
         """
-
-
-def _or_default(crossover: Any) -> Any:
-    return "slerp" if crossover is True else crossover
 
 
 def log_failure(proposal: Proposal, reason: str, tries_left: int) -> None:
@@ -231,10 +226,14 @@ class Evolver:
             "replacement": replacement is not None,
             "mutation": not isinstance(mutation, (int, float, np.number)),
             "warmup": bool(warmup),
-            "groups": bool(groups) or any(map(has_patterns, (include, exclude, freeze))),
+            "groups": any((groups, include, exclude, freeze)),
         }
         self._check_operators([name for name, is_given in given.items() if is_given])
-        self.crossover = None if crossover is False else Crossover.of(_or_default(crossover))
+        self.crossover = (
+            None
+            if crossover is False
+            else Crossover.of("slerp" if crossover is True else crossover)
+        )
         self.split_point = split_point
         self.attraction = attraction
         self.mate = None if mate is None else MateChoice.of(mate)

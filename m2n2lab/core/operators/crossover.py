@@ -12,7 +12,7 @@ import numpy as np
 from m2n2lab.core.operators.operator import Operator
 from m2n2lab.core.records import Proposal
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.arrays import Floats
+from m2n2lab.core.spaces.shares import linear_shares
 from m2n2lab.utils.errors import real_number, whole_number
 
 
@@ -92,12 +92,6 @@ def stretches(proposal: Proposal, size: int) -> tuple[list[int], list[float]]:
     return [0, proposal.split, size], [proposal.mix, 1.0 - proposal.mix]
 
 
-def linear(mixes: Sequence[float]) -> Floats:
-    """Return the factors (E, 2) of A and B for shares of B (E,), which add up to 1."""
-    share = np.asarray(mixes, float)
-    return np.stack((1.0 - share, share), axis=1)
-
-
 @dataclass(frozen=True, repr=False)
 class Slerp(Crossover, name="slerp"):
     """SLERP with one split, as in arXiv 2508.16204, §3.1: f_w before it and f_{1−w} after it.
@@ -163,7 +157,7 @@ class Lerp(Crossover, name="lerp"):
     ) -> Any:
         """Return the weighted mean of A and B."""
         edges, mixes = stretches(proposal, space.size)
-        return space.blend([a, b], edges, linear(mixes))
+        return space.blend([a, b], edges, linear_shares(mixes))
 
 
 @dataclass(frozen=True, repr=False)

@@ -133,16 +133,9 @@ class GroupView:
         """
         table = np.asarray(factors, float)
         of_buffers = shares_of(table) if shares is None else shares
-        first = np.eye(1, len(genomes))[0]
-        ends: list[int] = [0]
-        rows: list[Any] = []
-        for number, start, stop in self._group.stretches(edges):
-            if start > ends[-1]:
-                ends, rows = [*ends, start], [*rows, (first, first)]
-            ends, rows = [*ends, stop], [*rows, (table[number], of_buffers[number])]
-        if ends[-1] < self._space.size:
-            ends, rows = [*ends, self._space.size], [*rows, (first, first)]
-        whole, own = np.array(rows).swapaxes(0, 1)
+        ends, numbers = self._across(edges)
+        first = np.eye(1, len(genomes))
+        whole, own = (np.concatenate((rows, first))[numbers] for rows in (table, of_buffers))
         # Spaces of one's own need not know of buffers.
         more = {} if getattr(genomes[0], "buffers", None) is None else {"shares": own}
         return self._space.blend(genomes, ends, whole, **more)
@@ -156,15 +149,25 @@ class GroupView:
         seed: int,
     ) -> Any:
         """Return the genome whose tensors of the group a rule computes; others are the first's."""
+        ends, numbers = self._across(edges)
+        shares = [[*mixes, 0.0][number] for number in numbers]
+        return self._space.per_tensor(rule, genomes, ends, shares, seed, set(self.layout.shapes))
+
+    def _across(self, edges: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return edges over the whole vector, and the group's stretch between each two, −1 outside.
+
+        Args:
+            edges: (E+1,) of the group's own vector.
+        """
         ends: list[int] = [0]
-        shares: list[float] = []
+        numbers: list[int] = []
         for number, start, stop in self._group.stretches(edges):
             if start > ends[-1]:
-                ends, shares = [*ends, start], [*shares, 0.0]
-            ends, shares = [*ends, stop], [*shares, mixes[number]]
+                ends, numbers = [*ends, start], [*numbers, -1]
+            ends, numbers = [*ends, stop], [*numbers, number]
         if ends[-1] < self._space.size:
-            ends, shares = [*ends, self._space.size], [*shares, 0.0]
-        return self._space.per_tensor(rule, genomes, ends, shares, seed, set(self.layout.shapes))
+            ends, numbers = [*ends, self._space.size], [*numbers, -1]
+        return ends, numbers
 
 
 class Cut(NamedTuple):
@@ -206,7 +209,7 @@ class Parts:
         freeze: Patterns = (),
     ) -> None:
         names = list(layout.shapes)
-        kept = matching("include", include, names) if has_patterns(include) else set(names)
+        kept = matching("include", include, names) if include else set(names)
         frozen = matching("freeze", freeze, names)
         kept -= matching("exclude", exclude, names) | frozen
         if not kept:
@@ -308,14 +311,10 @@ def crossover_rng(proposal: Proposal, group: int = 0) -> np.random.Generator:
     return np.random.default_rng((proposal.seed, group, 1))
 
 
-def has_patterns(patterns: Patterns) -> bool:
-    """Return whether any pattern is given."""
-    return isinstance(patterns, re.Pattern) or len(patterns) > 0
-
-
 def plain_patterns(patterns: Patterns) -> list[str]:
     """Return patterns as a list of texts, regular expressions behind their prefix."""
-    several = [patterns] if isinstance(patterns, (str, re.Pattern)) else patterns
+    is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+    several: Any = patterns if is_list else [patterns]
     return [REGULAR + p.pattern if isinstance(p, re.Pattern) else p for p in several]
 
 
@@ -326,11 +325,6 @@ def matching(what: str, patterns: Patterns, names: Sequence[str]) -> set[str]:
         InputError: a pattern is no text or regular expression, or fits none of the names.
     """
     found: set[str] = set()
-    if not isinstance(patterns, (str, re.Pattern, Sequence)):
-        raise InputError(
-            f"{what} must be patterns of names of tensors, got {patterns!r}; give a glob such as "
-            f"'*attn*', or a list of them."
-        )
     for pattern in plain_patterns(patterns):
         if not isinstance(pattern, str):
             raise InputError(

@@ -60,7 +60,35 @@ class TaskArithmetic(Crossover, name="task-arithmetic"):
 
 
 @dataclass(frozen=True, repr=False)
-class Ties(Crossover, TensorRule, name="ties"):
+class SparseTaskVectors(Crossover, TensorRule):
+    """A crossover that keeps a part of the elements of the task vectors, tensor by tensor.
+
+    Args:
+        base: number of the seed that is θ_0.
+        density: share of the elements that are kept, in (0, 1].
+        scale: λ.
+    """
+
+    base: int = 0
+    density: float = 0.5
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        whole_number("base", self.base, 0)
+        real_number("density", self.density, 1e-6, 1.0)
+        real_number("scale", self.scale, 0.0, 10.0)
+
+    def __call__(
+        self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
+    ) -> Any:
+        """Return the base and what is kept of the task vectors of A and B."""
+        edges, mixes = stretches(proposal, space.size)
+        parents = [a, b, _base(space, self.base)]
+        return space.per_tensor(self, parents, edges, mixes, int(rng.integers(1 << 53)))
+
+
+@dataclass(frozen=True, repr=False)
+class Ties(SparseTaskVectors, name="ties"):
     """TIES merging (arXiv 2306.01708): trim, elect a sign, and add what agrees with it.
 
     Of each tensor of τ_A and τ_B the ``density`` largest elements are kept. The sign of each
@@ -76,19 +104,6 @@ class Ties(Crossover, TensorRule, name="ties"):
     base: int = 0
     density: float = 0.2
     scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        whole_number("base", self.base, 0)
-        real_number("density", self.density, 1e-6, 1.0)
-        real_number("scale", self.scale, 0.0, 10.0)
-
-    def __call__(
-        self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
-    ) -> Any:
-        """Return the base and what the trimmed task vectors of A and B agree on."""
-        edges, mixes = stretches(proposal, space.size)
-        parents = [a, b, _base(space, self.base)]
-        return space.per_tensor(self, parents, edges, mixes, int(rng.integers(1 << 53)))
 
     def tensor(
         self, values: Sequence[Floats], share: Floats, rng: np.random.Generator
@@ -115,7 +130,7 @@ class Ties(Crossover, TensorRule, name="ties"):
 
 
 @dataclass(frozen=True, repr=False)
-class Dare(Crossover, TensorRule, name="dare"):
+class Dare(SparseTaskVectors, name="dare"):
     """DARE (arXiv 2311.03099): drop elements of the task vectors at random, rescale the others.
 
     θ_0 + λ (2 (1 − w) m_A τ_A + 2 w m_B τ_B) / p, where each element of the masks m is 1 with
@@ -130,19 +145,6 @@ class Dare(Crossover, TensorRule, name="dare"):
     base: int = 0
     density: float = 0.5
     scale: float = 0.5
-
-    def __post_init__(self) -> None:
-        whole_number("base", self.base, 0)
-        real_number("density", self.density, 1e-6, 1.0)
-        real_number("scale", self.scale, 0.0, 10.0)
-
-    def __call__(
-        self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
-    ) -> Any:
-        """Return the base and the elements of the task vectors that are not dropped."""
-        edges, mixes = stretches(proposal, space.size)
-        parents = [a, b, _base(space, self.base)]
-        return space.per_tensor(self, parents, edges, mixes, int(rng.integers(1 << 53)))
 
     def tensor(
         self, values: Sequence[Floats], share: Floats, rng: np.random.Generator
