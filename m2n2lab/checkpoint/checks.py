@@ -21,7 +21,7 @@ from m2n2lab.checkpoint.io.checkpoint import (
     scan,
     sort_key,
 )
-from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
+from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
@@ -224,7 +224,7 @@ def _plan(
         for name in base.buffers
         if all(name in seed.buffers for seed in seeds)
     }
-    dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
+    dtypes = {name: _result_dtype(base, name, dtype) for name in shapes}
     # Statistics are few, and more exact than weights need to be.
     dtypes |= {name: base.entry(name).dtype for name in buffers}
     return Plan(
@@ -237,6 +237,17 @@ def _plan(
         variant=variant,
         trust_remote_code=trust_remote_code,
     )
+
+
+def _result_dtype(base: Checkpoint, name: str, wanted: str | None) -> str:
+    """Return the dtype of a weight of the result.
+
+    Scales are not written, so weights that have one are widened. Biases and norms, which are small
+    and matter, are not narrowed to 8 bits.
+    """
+    entry = base.entry(name)
+    own = WIDE if name in base.scaled else entry.dtype
+    return own if wanted is None or (wanted in EIGHT_BITS and len(entry.shape) < 2) else wanted
 
 
 def _compare_parts(
@@ -626,6 +637,13 @@ def _notes(plan: Plan) -> Iterable[str]:
         result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
+        )
+    scaled = [seed.id for seed in plan.seeds if plan.sizes.keys() & seed.scaled.keys()]
+    if scaled:
+        yield f"Weights of {' and '.join(scaled)} in 8 bits are read times their scales" + (
+            f"; the result has them as {WIDE}, without scales."
+            if plan.dtype is None and plan.base.id in scaled
+            else "; the result has no scales."
         )
     if any(map(plan.base.has_broken_positions, plan.base.carried)):
         yield (

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
-from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
+from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
@@ -124,8 +124,10 @@ def _numpy(tensor: Tensor) -> Array:
     """Return a CPU tensor as an array of one of ``DTYPES`` that shares its memory."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
-    if tensor.dtype == torch.float16:
-        return tensor.view(torch.int16).numpy()
+    if tensor.dtype in (torch.float16, torch.float8_e5m2):
+        return tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int8).numpy()
+    if tensor.dtype == torch.float8_e4m3fn:
+        return tensor.view(torch.uint8).numpy()
     return tensor.numpy()
 
 
@@ -182,6 +184,8 @@ def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
     if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
         if plan.base.has_broken_positions(name):
             values = torch.arange(entry.size)
+        elif name in plan.base.scaled:
+            values = torch.from_numpy(plan.base.array(name)[:])
         else:
             values = torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype)
         tensor.copy_(values.view(entry.shape))
@@ -293,7 +297,8 @@ def _load(plan: Plan, device: str, texts_from: int) -> Any:
 
             pipeline = load_pipeline(plan, texts_from)
             return pipeline if device == "cpu" else pipeline.to(device)
-        dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
+        narrow = any(base.entry(name).dtype in EIGHT_BITS for name in plan.sizes)
+        dtype = "auto" if plan.dtype is None and not narrow else TORCH_DTYPES[plan.common_dtype]
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
-from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, WIDE, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
+from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
@@ -63,10 +64,16 @@ class Plan:
 
     @property
     def common_dtype(self) -> str:
-        """The dtype in which most of the result's weights are kept, such as ``"F16"``."""
+        """The dtype in which most of the result's weights are kept, such as ``"F16"``.
+
+        Of 8-bit floats, the dtype of a module that computes with them.
+        """
         sizes: dict[str, int] = {}
         for name, size in self.sizes.items():
-            sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+            if self.dtypes[name] not in EIGHT_BITS:
+                sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+        if not sizes:
+            return WIDE
         return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
@@ -158,6 +165,10 @@ class Plan:
         floats = (*self.base.merged, *self.base.buffers)
         return (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
 
+    def is_obsolete(self, name: str) -> bool:
+        """Return whether a tensor of the base is of no use in the result, such as a scale."""
+        return self.base.beside_scaled.get(name) in self.merged_sizes
+
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
@@ -189,7 +200,7 @@ class Plan:
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
-            name: tuple(seed.array(name)[:size] for seed in self.seeds)
+            name: tuple(_first(seed.array(name), size) for seed in self.seeds)
             for name, size in self.merged_sizes.items()
         }
 
@@ -239,12 +250,53 @@ class Plan:
         for low, high, coef in recipe.pieces(base + start, base + stop):
             low, high = low - base, high - base
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
+            if self._unchanged(name, needed):
+                needed, coef = needed[:1], np.ones(len(coef))
             sources = self.sources(name, low, high)
             sources += tuple([values[low:high] for values in derived])
             part = out[low - start : high - start]
             if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                 self.check_finite(name, low, high)
                 raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor of picture models is the same in some seeds, two or more.
+
+        It stays as it is then, as a text encoder that nobody trained: SLERP's factors do not sum
+        to one. In language models, the flat vector is merged as in the paper.
+        """
+        picture = self.base.kind == "diffusers" or self.base.is_picture_file
+        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+            return False
+        for seed in seeds[1:]:
+            pair = name, seeds[0], seed
+            if pair not in self._compared:
+                self._compared[pair] = self._is_same(*pair)
+            if not self._compared[pair]:
+                return False
+        return True
+
+    def _is_same(self, name: str, first: int, second: int) -> bool:
+        """Return whether two seeds have the same values of a tensor, in whatever dtypes."""
+        from m2n2lab.checkpoint.kernels import blend  # late, as above
+
+        a, b = self._arrays[name][first], self._arrays[name][second]
+        for start, stop in chunks(self.merged_sizes[name]):
+            parts = a[start:stop], b[start:stop]
+            if parts[0].dtype == parts[1].dtype:
+                if not np.array_equal(*parts):
+                    return False
+                continue
+            values = np.empty((2, stop - start))
+            for part, row in zip(parts, values, strict=True):
+                blend([part], [1.0], row)
+            if not np.array_equal(*values):
+                return False
+        return True
+
+    @cached_property
+    def _compared(self) -> dict[tuple[str, int, int], bool]:
+        return {}
 
     def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
@@ -340,6 +392,10 @@ def _sizes(layout: Layout) -> dict[str, int]:
     return {
         name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
     }
+
+
+def _first(array: Array, size: int) -> Array:
+    return array if len(array) == size else array[:size]
 
 
 def _not_finite(file: Path, name: str, where: str) -> Problem:

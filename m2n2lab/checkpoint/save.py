@@ -25,7 +25,7 @@ import numpy as np
 from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import Part
-from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
@@ -49,7 +49,10 @@ from m2n2lab.utils.errors import InputError
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
 
-STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+STALE_METADATA = (
+    *("m2n2lab", "_quantization_metadata"),
+    *("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"),
+)
 """Metadata of the first seed's files that describe its own weights; all other is kept."""
 
 
@@ -156,7 +159,7 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
         full = plan.base.aliases.get(full, full)
         if full in plan.merged_sizes:
             found[name] = (full, plan.dtypes[full], plan.shape(full), True)
-        elif full not in plan.base.tied:
+        elif full not in plan.base.tied and not plan.is_obsolete(full):
             dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
             found[name] = (full, dtype, entry.shape, False)
     return found
@@ -295,7 +298,8 @@ def _config(plan: Plan, part: Part) -> dict[str, Any]:
         for name in map(part.full, file.entries)
         if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
-    dtype = TORCH_NAMES.get(plan.dtype or "")
+    # What a module of weights in 8 bits computes in.
+    dtype = TORCH_NAMES.get(plan.common_dtype if plan.dtype in EIGHT_BITS else plan.dtype or "")
 
     def change(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):  # the config of a model inside the model

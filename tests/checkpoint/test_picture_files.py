@@ -241,29 +241,6 @@ def test_adapters_are_no_models(tmp_path, names):
         m2n2lab.CheckpointSpace(*files)
 
 
-def test_the_remedy_for_8_bit_floats_can_be_followed(tmp_path):
-    import shlex
-    import subprocess
-
-    import torch
-
-    low = {name: torch.from_numpy(value) for name, value in a1111(1).items()}
-    for name in weights(1, UNET, PREFIX):
-        low[name] = low[name].to(torch.float8_e4m3fn)
-    files = [single(tmp_path, 0), single(tmp_path, 1, low)]
-    found = preflight(files)
-    (problem,) = found.problems
-    command = problem.fix.partition("cast it: ")[2]
-    assert "dequantize" not in problem.fix
-    program = shlex.split(command)[2].replace("FILE", str(files[1]))
-    cast = tmp_path / "NEW.safetensors"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    m2n2lab.CheckpointSpace(files[0], cast)
-    scaled = single(tmp_path, 1, {**low, f"{PREFIX}out.2.scale_weight": torch.ones(1)})
-    (problem,) = preflight([files[0], scaled]).problems
-    assert "cast it" not in problem.fix  # its scales would be lost
-
-
 def test_position_ids_as_floats_are_repaired_with_a_note(tmp_path):
     ids = f"{CLIP}text_model.embeddings.position_ids"
     a = a1111(0, **{ids: np.array([[0, 1, 1.9, 3.1]], np.float16)})

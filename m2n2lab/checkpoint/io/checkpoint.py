@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import (
@@ -24,6 +24,7 @@ from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.scales import Scaled, beside_scales, scales
 from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
@@ -186,6 +187,21 @@ class Checkpoint:
                     found[name] = shapes[self.entry(name).shape]
         return found
 
+    @cached_property
+    def scaled(self) -> dict[str, str]:
+        """Weights in 8-bit floats that have scales: name → name of the scale."""
+        return {
+            part.full(name): part.full(scale)
+            for part in self.parts
+            for file in part.files
+            for name, scale in scales(file.entries).items()
+        }
+
+    @cached_property
+    def beside_scaled(self) -> dict[str, str]:
+        """Scales, and what else is there for such weights alone: name → name of a weight."""
+        return beside_scales(self._locations, self.scaled) if self.scaled else {}
+
     @property
     def is_picture_file(self) -> bool:
         """Whether it is a single file of a picture model."""
@@ -252,6 +268,7 @@ class Checkpoint:
             and not _is_constant(name, self.entry(name))
             and name not in self.tied
             and name not in self.aliases
+            and name not in self.beside_scaled
             and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
         ]
         if self.known is None:
@@ -261,7 +278,7 @@ class Checkpoint:
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self._floats, *self.tied, *self.aliases}
+        merged = {*self._floats, *self.tied, *self.aliases, *self.beside_scaled}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -298,9 +315,15 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector as a flat, read-only view into its file."""
+        """Return a tensor of the flat vector as a flat, read-only view into its file.
+
+        Of weights with scales their products are computed for those elements that are read.
+        """
         _, file, inside = self._locations[name]
-        return file.array(inside)
+        if name not in self.scaled:
+            return file.array(inside)
+        _, where, scale = self._locations[self.scaled[name]]
+        return cast("Array", Scaled(file.array(inside), where.array(scale)))
 
     def raw(self, name: str) -> memoryview:
         """Return the bytes of any tensor as a view into its file."""
