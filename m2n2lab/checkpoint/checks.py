@@ -30,6 +30,7 @@ from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.picture_checks import compare_pictures
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
@@ -108,6 +109,7 @@ def preflight(
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
+    pictures: PictureOptions = PictureOptions(),  # noqa: B008  # it is frozen
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -127,6 +129,7 @@ def preflight(
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
+        pictures: whose parts the result of picture models has.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -175,7 +178,9 @@ def preflight(
                 _compare_names(base, other, problems, notes)
                 tables |= _compare_shapes(base, other, problems)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
-        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code)
+        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code, pictures)
+        if not problems.found:
+            pictures.check(opened)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
@@ -210,6 +215,7 @@ def _plan(
     arranged: _Arranged,
     variant: str | None,
     trust_remote_code: bool,
+    pictures: PictureOptions,
 ) -> Plan:
     base = seeds[0]
     common = arranged.rows.common if arranged.rows else 0
@@ -236,6 +242,7 @@ def _plan(
         Layout(buffers),
         variant=variant,
         trust_remote_code=trust_remote_code,
+        pictures=pictures,
     )
 
 

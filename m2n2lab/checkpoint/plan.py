@@ -17,6 +17,8 @@ from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.io.single_file_names import PART_KEYS, part_of
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -40,6 +42,7 @@ class Plan:
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
         trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        pictures: what results of picture models have that is not merged.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -51,6 +54,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
+    pictures: PictureOptions = PictureOptions()
 
     @property
     def base(self) -> Checkpoint:
@@ -155,15 +159,46 @@ class Plan:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.merged_sizes:
             return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
-        if self.base.has_broken_positions(name):
-            return self.base.entry(name).size * 8
-        return self.base.entry(name).bytes
+        seed = self.provider(name)
+        return seed.entry(name).size * 8 if seed.has_broken_positions(name) else seed.entry(name).bytes
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Names of the base's tensors that are copied: no weights, or not in all seeds."""
+        """Names of the tensors that are copied: no weights, or not in all seeds."""
         floats = (*self.base.merged, *self.base.buffers)
-        return (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
+        own = (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
+        return (*(name for name in own if not self.is_left_out(name)), *self.added)
+
+    def provider(self, name: str) -> Checkpoint:
+        """Return the seed that a tensor is copied from."""
+        return self.seeds[self._chosen.get(part_of(name)) or 0]
+
+    @cached_property
+    def _chosen(self) -> dict[str, int | None]:
+        """Number of the seed that each chosen part of a single file is copied from."""
+        if not self.base.is_picture_file:
+            return {}
+        chosen = self.pictures.parts_from.items()
+        return {part: number for key, number in chosen for part in PART_KEYS[key]}
+
+    def is_left_out(self, name: str) -> bool:
+        """Return whether the result does not have a tensor of the base that is not merged."""
+        part = part_of(name)
+        if part in self._chosen:
+            number = self._chosen[part]
+            return number is None or name not in self.seeds[number].names
+        return self.is_obsolete(name)
+
+    @cached_property
+    def added(self) -> tuple[str, ...]:
+        """Names of the tensors of other seeds that are copied beside those of the base."""
+        return tuple(
+            name
+            for part, number in self._chosen.items()
+            if number
+            for name in self.seeds[number].names
+            if part_of(name) == part and name not in self.base.names
+        )
 
     def is_obsolete(self, name: str) -> bool:
         """Return whether a tensor of the base is of no use in the result, such as a scale."""

@@ -102,7 +102,7 @@ def save(
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
-    with _atomic_folder(out, one_file) as folder:
+    with atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
             (file, folder / (out.name if one_file else _target(plan, file.path)))
@@ -154,15 +154,23 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     """Return what is written of a file of the base: name → full name, dtype, shape, merged."""
     part = next(part for part in plan.base.parts if file in part.files)
     found = {}
-    for name, entry in file.entries.items():
+    for name in file.entries:
         full = part.full(name)
         full = plan.base.aliases.get(full, full)
         if full in plan.merged_sizes:
             found[name] = (full, plan.dtypes[full], plan.shape(full), True)
-        elif full not in plan.base.tied and not plan.is_obsolete(full):
-            dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
-            found[name] = (full, dtype, entry.shape, False)
+        elif full not in plan.base.tied and not plan.is_left_out(full):
+            found[name] = _as_carried(plan, full)
+    for name in plan.added:  # of a single file, which has one part
+        found[name] = _as_carried(plan, name)
     return found
+
+
+def _as_carried(plan: Plan, name: str) -> tuple[str, str, tuple[int, ...], bool]:
+    """Return what is written of a tensor that is copied: as ``_contents`` does."""
+    seed = plan.provider(name)
+    entry = seed.entry(name)
+    return name, "I64" if seed.has_broken_positions(name) else entry.dtype, entry.shape, False
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
@@ -197,9 +205,10 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
 
 def _carried(plan: Plan, name: str) -> memoryview:
     """Return the bytes of a tensor that is copied; position ids are repaired."""
-    if plan.base.has_broken_positions(name):
-        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())
-    return plan.base.raw(name)
+    seed = plan.provider(name)
+    if seed.has_broken_positions(name):
+        return memoryview(np.arange(seed.entry(name).size, dtype="<i8").tobytes())
+    return seed.raw(name)
 
 
 _thread_memory = threading.local()
@@ -335,7 +344,7 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
+def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
 
     With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.

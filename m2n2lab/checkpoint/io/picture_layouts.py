@@ -15,9 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from m2n2lab.checkpoint.io.single_file_names import PREFIX
+
 Form = Literal["as it is", "halves swapped", "transposed"]
 
-PREFIX = "model.diffusion_model."
+_IGNORED = re.compile(r"(.*\.)?(position_ids|encoder\.embed_tokens\.weight)")
+"""Tensors of pipelines that are constants, or a second name of another one."""
 
 
 class Place(NamedTuple):
@@ -290,8 +293,6 @@ def _vae(names: Sequence[str]) -> Rule:
 
 def _clip(name: str) -> Place | None:
     """Return the place of a tensor of a CLIP in the names of transformers, as the hub has them."""
-    if name.endswith("position_ids"):
-        return None
     top = name.startswith(("text_model.", "text_projection."))
     return Place(name if top else f"text_model.{name}")
 
@@ -468,6 +469,8 @@ def layout(family: str, components: Mapping[str, Mapping[str, Sequence[int]]]) -
     for component, shapes in components.items():
         rule = rules(family, component, shapes)
         for name, shape in shapes.items():
+            if _IGNORED.fullmatch(name):
+                continue
             place = rule(name) if rule is not None else None
             pieces = found.setdefault(place.name, {}) if place else {}
             if place is None or place.piece in pieces:
