@@ -750,16 +750,43 @@ def is_one_file(out: Path) -> bool:
     return out.suffix in (".safetensors", ".sft")
 
 
+def is_converted(plan: Plan, out: Path) -> bool:
+    """Return whether a result has another form than the first seed: one file, or a pipeline."""
+    if plan.base.kind == "diffusers":
+        return is_one_file(out)
+    return plan.pictures.form == "diffusers"
+
+
 def wrong_form(plan: Plan, out: Path) -> Problem | None:
-    """Return the problem of a result that cannot be one file, or ``None``."""
-    if not is_one_file(out) or plan.base.path.is_file():
+    """Return the problem of a result that cannot have the form that is asked for, or ``None``."""
+    form, base, named = plan.pictures.form, plan.base, is_one_file(out)
+    if form is not None and not (base.kind == "diffusers" or base.is_picture_file):
+        return Problem(
+            file=str(base.id),
+            expected="a picture model, of which results have several forms",
+            found="another model",
+            fix="leave form (--as) out",
+        )
+    if form is not None and named != (form == "file"):
+        return Problem(
+            file=str(out),
+            expected="the name of a file in .safetensors" if form == "file" else "that of a folder",
+            found="that of a folder" if form == "file" else "that of a file",
+            fix=f"choose another name, such as {_other_name(out)}",
+        )
+    whole = (base.path / "model_index.json").is_file()
+    if not named or base.path.is_file() or (base.kind == "diffusers" and whole):
         return None
     return Problem(
         file=str(out),
-        expected=f"the name of a folder, as {plan.base.id} is one",
+        expected=f"the name of a folder, as {base.id} is one",
         found="that of a file",
-        fix=f"choose a folder, such as {out.with_suffix('')}",
+        fix=f"choose a folder, such as {_other_name(out)}",
     )
+
+
+def _other_name(out: Path) -> Path:
+    return out.with_suffix("") if is_one_file(out) else out.with_name(f"{out.name}.safetensors")
 
 
 def output_conflict(out: Path) -> Problem | None:

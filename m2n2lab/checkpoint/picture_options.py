@@ -13,6 +13,9 @@ from m2n2lab.utils.errors import InputError, choose
 CHANNELS = ("refuse", "common")
 """What is done with a model for inpainting and one that is not."""
 
+FORMS = ("file", "folder", "diffusers")
+"""Forms of results: one file as of ComfyUI and A1111, a folder as the first seed, a pipeline."""
+
 FOLDER_PARTS = {"vae": "vae", "schedule": "scheduler"}
 """Components of pipelines that can be taken from another seed than the first."""
 
@@ -27,14 +30,19 @@ class PictureOptions:
         channels: what is done if the first seed's denoiser has more input channels, for inpainting:
             ``"refuse"``, or merge the ``"common"`` ones and keep the others.
         config: pipeline whose configs and tokenizers single files are drawn with.
+        form: ``"file"``, ``"folder"`` or ``"diffusers"`` for results in another form than that of
+            the first seed; by default a file if it is named as one, else as the first seed.
     """
 
     parts_from: Mapping[str, int | None] = field(default_factory=dict)
     channels: str = "refuse"
     config: str | None = None
+    form: str | None = None
 
     def __post_init__(self) -> None:
         choose("way to treat channels", self.channels, CHANNELS)
+        if self.form is not None:
+            choose("form of the result", self.form, FORMS)
         for key in self.parts_from:
             choose("part", key, tuple(PART_KEYS))
 
@@ -52,6 +60,7 @@ class PictureOptions:
             "parts_from": dict(sorted(self.parts_from.items())),
             "channels": None if self.channels == "refuse" else self.channels,
             "config": self.config,
+            "form": self.form,
         }
         return {key: value for key, value in given.items() if value}
 

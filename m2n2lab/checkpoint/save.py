@@ -15,16 +15,16 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.checks import is_converted, is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
-from m2n2lab.checkpoint.io.checkpoint import Part
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
@@ -82,8 +82,8 @@ def save(
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make, or the file if the first seed is one and its name ends so; it does
-            not exist until it is complete.
+        out: the folder to make, or the file if its name ends so; it does not exist until it is
+            complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
@@ -102,10 +102,12 @@ def save(
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
+    if is_converted(plan, out):
+        return _save_converted(plan, recipe, out, hashes, record, progress, derived)
     with atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, folder / (out.name if one_file else _target(plan, file.path)))
+            (file, folder / (out.name if one_file else _target(plan, file.path, out.name)))
             for part in plan.base.parts
             for file in part.files
         ]
@@ -132,6 +134,40 @@ def save(
         recipe_name, card_name = _names_beside(out) if one_file else ("recipe.json", "README.md")
         (folder / recipe_name).write_text(full.pretty, encoding="utf-8")
         (folder / card_name).write_text(card(plan, recipe, full), encoding="utf-8")
+    return out
+
+
+def _save_converted(
+    plan: Plan,
+    recipe: Recipe,
+    out: Path,
+    hashes: Hashes,
+    record: Record,
+    progress: Progress,
+    derived: DerivedTensors | None,
+) -> Path:
+    """Save a merge in the form of the first seed, and convert it; raises as ``save``."""
+    from m2n2lab.checkpoint.picture_conversion import write_file, write_folder
+
+    to_file = is_one_file(out)
+    own_form = replace(plan, pictures=replace(plan.pictures, form=None))
+    with atomic_folder(out, to_file) as folder:
+        made = folder / (".merged" if to_file else ".merged.safetensors")
+        save(own_form, recipe, made, hashes, record, progress, derived)
+        if to_file:
+            notes = made / "recipe.json", made / "README.md"
+            text = record.complete(plan, hashes.wait()).text
+            write_file(made, folder / out.name, {"m2n2lab": text})
+        else:
+            notes = tuple(folder / name for name in _names_beside(made))  # type: ignore[assignment]
+            write_folder(Checkpoint.open(made), plan.pictures.config, folder)
+        names = _names_beside(out) if to_file else ("recipe.json", "README.md")
+        for path, name in zip(notes, names, strict=True):
+            path.rename(folder / name)
+        if to_file:
+            shutil.rmtree(made)
+        else:
+            made.unlink()
     return out
 
 
@@ -288,8 +324,13 @@ def _name(plan: Plan, path: Path) -> str:
     return path.name if path == plan.base.path else plan.result_name(path.name)
 
 
-def _target(plan: Plan, path: Path) -> Path:
-    """Return where the result has a weight file of the base."""
+def _target(plan: Plan, path: Path, name: str) -> Path:
+    """Return where the result has a weight file of the base.
+
+    Single files, whose names say which model they are, are named as the result.
+    """
+    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+        return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -557,22 +558,28 @@ class CheckpointSpace:
         path: str | Path,
         made: str = "",
         progress: Progress = no_progress,
+        form: str | None = None,
     ) -> None:
         """Save a member, or its recipe, as a folder that loads as its seeds do.
 
         Args:
             model: the member or recipe.
             path: the folder to make; it must not exist, or be empty. A name that ends in
-                ``.safetensors`` makes one file, if the first seed is one.
+                ``.safetensors`` makes one file, if the first seed is one or a pipeline.
             made: origin of the recipe as a sentence, for the card.
             progress: called with the number of bytes read and written since the last call.
+            form: of picture models, ``"file"``, ``"folder"`` or ``"diffusers"``: one file, the
+                files of the first seed in a folder, or a pipeline; by default as ``path`` says.
 
         Raises:
             InputError: the folder cannot be written; nothing is left behind then.
         """
+        plan = self.plan
+        if form is not None:
+            plan = replace(plan, pictures=replace(plan.pictures, form=form))
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
-        record = Record.of(self.plan, recipe, self._tokenizer, made)
-        save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
+        record = Record.of(plan, recipe, self._tokenizer, made)
+        save(plan, recipe, path, self._hashes, record, progress, self._derived)
 
 
 def _knowledge(module: Any) -> Known:
