@@ -26,7 +26,7 @@ from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problem
-from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.picture_checks import compare_pictures
@@ -151,15 +151,16 @@ def preflight(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
-    unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for name, source in zip(sources, unpacked, strict=True):
+    for source in sources:
         own = Collector()
-        seed = scan(source, components, own, progress, known, variant)
+        if is_single_file(source) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(source, opened[0], own, known)
+        else:
+            seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
-            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
@@ -270,6 +271,12 @@ def _compare_parts(
             for part in pipeline.parts
             if part.architecture == single.parts[0].architecture
         ]
+        fix = "merge pipelines with pipelines, or their components by themselves"
+        if single.is_picture_file:
+            fix = (
+                f"name the folder first, or make it a file: "
+                f"m2n2lab convert {pipeline.id} -o NEW.safetensors"
+            )
         problems.add(
             Problem(
                 file=other.id,
@@ -277,7 +284,7 @@ def _compare_parts(
                 found=described[other.kind == "diffusers"],
                 fix=f"choose the component that it is (--component {same[0]})"
                 if same
-                else "merge pipelines with pipelines, or their components by themselves",
+                else fix,
             )
         )
         return False

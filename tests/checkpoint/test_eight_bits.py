@@ -148,3 +148,20 @@ def test_tensors_equal_in_both_files_stay_exactly_equal(tmp_path, dtype, mix):
     for name in (same, text, *schedule):
         assert torch.equal(made[name], a[name])
     assert not torch.equal(made[f"{BLOCKS}.weight"], a[f"{BLOCKS}.weight"])
+
+
+def test_a_component_that_is_equal_in_both_folders_stays_exactly_equal(tmp_path):
+    import shutil
+
+    from helpers.sdxl import sdxl
+    from safetensors.torch import load_file
+
+    folders = [sdxl(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    shutil.rmtree(folders[1] / "text_encoder")
+    shutil.copytree(folders[0] / "text_encoder", folders[1] / "text_encoder")
+    space = m2n2lab.CheckpointSpace(*folders)
+    space.save(space.merge(*space.seeds, space.size, 0.5), tmp_path / "merged")
+    name = "text_encoder/model.safetensors"
+    assert (tmp_path / "merged" / name).is_file()
+    made, a = load_file(tmp_path / "merged" / name), load_file(folders[0] / name)
+    assert all(torch.equal(made[key], tensor) for key, tensor in a.items())

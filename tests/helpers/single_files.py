@@ -88,6 +88,7 @@ def _vae(channels, quantised):
         norm_num_groups=4,
         sample_size=16,
         latent_channels=channels,
+        shift_factor=0.1 if channels == 16 else None,
         layers_per_block=2,
         use_quant_conv=quantised,
         use_post_quant_conv=quantised,
@@ -204,7 +205,12 @@ def pipeline(family, folder, seed=0, dtype="float32"):
     t5 = T5TokenizerFast(
         tokenizer_object=Tokenizer(models.Unigram(pieces, 2)), extra_ids=0, model_max_length=16
     )
-    own = {k: m.to(getattr(torch, dtype)) for k, m in modules(family, seed).items()}
+    own = modules(family, seed)
+    with torch.no_grad():
+        for module in own.values():
+            for weight in module.parameters():  # norms too, which begin as ones and zeros
+                weight.add_(0.05 * torch.randn_like(weight))
+            module.to(getattr(torch, dtype))
     tokenizers = {
         name.replace("text_encoder", "tokenizer"): t5 if type(module).__name__ == "T5EncoderModel" else clip
         for name, module in own.items()
