@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +25,12 @@ from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WID
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
+from m2n2lab.checkpoint.io.picture_layouts import FAMILIES, family_of_file
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
-from m2n2lab.checkpoint.picture_checks import compare_pictures
+from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
@@ -168,7 +169,7 @@ def preflight(
     if len(opened) > 1:
         base, *others = opened
         comparable = [base]
-        tables = set[str]()
+        tables, channels = set[str](), dict[str, int]()
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
             if whole:
@@ -177,9 +178,10 @@ def preflight(
             if whole and not broken & {0, k}:
                 comparable.append(other)
                 _compare_names(base, other, problems, notes)
-                tables |= _compare_shapes(base, other, problems)
+                tables |= _compare_shapes(base, other, problems, pictures, channels)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
         plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code, pictures)
+        plan = _with_channels(plan, channels)
         if not problems.found:
             pictures.check(opened)
         if not plan.layout.size and not problems.found:
@@ -247,6 +249,15 @@ def _plan(
     )
 
 
+def _with_channels(plan: Plan, channels: Mapping[str, int]) -> Plan:
+    """Return a plan that merges the input channels that all seeds have."""
+    shapes = {
+        name: (shape[0], channels.get(name, shape[1]), *shape[2:]) if name in channels else shape
+        for name, shape in plan.layout.shapes.items()
+    }
+    return replace(plan, layout=Layout(shapes), channels=channels) if channels else plan
+
+
 def _result_dtype(base: Checkpoint, name: str, wanted: str | None) -> str:
     """Return the dtype of a weight of the result.
 
@@ -262,6 +273,18 @@ def _compare_parts(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> bool:
     """Report differences of the configs; return whether comparing tensors is meaningful."""
+    if base.is_picture_file and other.is_picture_file:
+        mine, its = (family_of_file(_file_shapes(seed)) for seed in (base, other))
+        if None not in (mine, its) and mine != its:
+            problems.add(
+                Problem(
+                    file=other.id,
+                    expected=f"a file of {FAMILIES[str(mine)].title}, as {base.id} is",
+                    found=f"one of {FAMILIES[str(its)].title}",
+                    fix="merge models of one family, which read the same texts and latents",
+                )
+            )
+            return False
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
         single = other if base.kind == "diffusers" else base
@@ -305,6 +328,10 @@ def _compare_parts(
             )
         )
     return alike
+
+
+def _file_shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: seed.entry(name).shape for name in seed.names}
 
 
 def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
@@ -409,8 +436,18 @@ def _ties(seed: Checkpoint) -> bool:
     return False not in tied and any(map(EMBEDDINGS.search, seed.merged))
 
 
-def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) -> set[str]:
-    """Report tensors of different shape; return the tables of tokens that differ in their rows."""
+def _compare_shapes(
+    base: Checkpoint,
+    other: Checkpoint,
+    problems: Collector,
+    pictures: PictureOptions,
+    channels: dict[str, int],
+) -> set[str]:
+    """Report tensors of different shape; return the tables of tokens that differ in their rows.
+
+    First layers of which the base has further channels, for inpainting, are added to ``channels``
+    if the common ones are to be merged.
+    """
     shapes, expected = _shapes(other), _shapes(base)
     differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     tables = {
@@ -422,20 +459,39 @@ def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) ->
     }
 
     def odd(name: str) -> Problem:
-        inputs = {expected[name][1:2], shapes[name][1:2]}
-        inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
+        found, fix = f"{shapes[name]}", "merge models of one architecture and size"
+        if _is_inpainting(name, expected[name], shapes[name]):
+            most, least = sorted((expected[name][1], shapes[name][1]), reverse=True)
+            found += " (one of them is for inpainting)"
+            fix = (
+                f"{'' if most == expected[name][1] else 'name the model for inpainting first and '}"
+                f"merge the {least} common channels, and keep its other {most - least}, with "
+                f"channels='common' (--channels common), or merge two models for inpainting"
+            )
         return Problem(
             file=str(other.file(name)),
             tensor=name,
             expected=f"shape {expected[name]}, as in {base.id}",
-            found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
-            fix="merge two models for inpainting, or two that are not"
-            if inpainting
-            else "merge models of one architecture and size",
+            found=found,
+            fix=fix,
         )
 
-    _add_summarised(problems, [name for name in differ if name not in tables], odd)
+    for name in differ:
+        mine, its = expected[name], shapes[name]
+        if pictures.channels == "common" and _is_inpainting(name, mine, its) and its[1] < mine[1]:
+            channels[name] = min(channels.get(name, its[1]), its[1])
+    odd_ones = [name for name in differ if name not in tables and name not in channels]
+    _add_summarised(problems, odd_ones, odd)
     return tables
+
+
+def _is_inpainting(name: str, a: Sequence[int], b: Sequence[int]) -> bool:
+    """Return whether two shapes are those of a first layer, one of them for inpainting."""
+    return (
+        INPUT.search(name) is not None
+        and (a[:1], a[2:]) == (b[:1], b[2:])
+        and {a[1], b[1]} in ({4, 9}, {16, 33}, {64, 384})
+    )
 
 
 # -- tables of tokens --------------------------------------------------------------------------
@@ -588,6 +644,13 @@ def _refuse_tables(
         added = added and at >= max(mine.base, its.base)  # type: ignore[operator,union-attr]
         clash = reason or (says_clash(mine, its, at) if mine and its and at is not None else None)
         fix = "use models with one tokenizer"
+        if base.kind == "diffusers":
+            clash = clash or tokenizer_clash(base, other, name.partition("/")[0])
+            if clash:
+                fix = (
+                    "merge the denoisers alone (--component unet), with the texts of one "
+                    "(--text-encoder-from)"
+                )
         if added and not reason:
             fix = f"keep all tokens with vocab='union' (--vocab union), or {fix}"
         elif clash is None:
@@ -658,6 +721,11 @@ def _notes(plan: Plan) -> Iterable[str]:
             f"; the result has them as {WIDE}, without scales."
             if plan.dtype is None and plan.base.id in scaled
             else "; the result has no scales."
+        )
+    for name, common in plan.channels.items():
+        yield (
+            f"{plan.base.id} is for inpainting and has {plan.shape(name)[1]} input channels: the "
+            f"{common} common ones are merged, and the others stay as they are."
         )
     if any(map(plan.base.has_broken_positions, plan.base.carried)):
         yield (

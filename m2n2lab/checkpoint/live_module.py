@@ -125,10 +125,10 @@ class LiveModule:
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
-                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived)
+                self.plan.result_into(recipe, name, start, stop, _numpy(flat), derived)
             else:  # on a GPU, scattered in memory, or of another dtype
                 stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
-                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived)
+                self.plan.result_into(recipe, name, start, stop, _numpy(stage), derived)
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -147,7 +147,7 @@ class LiveModule:
         def work(name: str, derived: Sequence[Array]) -> int:
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             stage = torch.empty(self.plan.elements(name), dtype=dtype)
-            self.plan.merge_into(recipe, name, 0, len(stage), _numpy(stage), derived)
+            self.plan.result_into(recipe, name, 0, len(stage), _numpy(stage), derived)
             scatter(stage.view(self.plan.shape(name)), places[name])
             return stage.nbytes
 

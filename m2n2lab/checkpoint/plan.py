@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Plan:
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
         trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
         pictures: what results of picture models have that is not merged.
+        channels: number of input channels that all seeds have, of denoisers' first layers of which
+            the base has more, for inpainting. The flat vector has the common ones.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -55,6 +57,7 @@ class Plan:
     variant: str | None = None
     trust_remote_code: bool = False
     pictures: PictureOptions = PictureOptions()
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def base(self) -> Checkpoint:
@@ -131,6 +134,8 @@ class Plan:
         if name in self.buffer_sizes:
             return self.buffers.shapes[name]
         shape = self.layout.shapes[name]
+        if name in self.channels:
+            return self.base.entry(name).shape
         if self.vocabulary is None or name not in self._tables:
             return shape
         return (self.vocabulary.total, *shape[1:])
@@ -235,13 +240,49 @@ class Plan:
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
-            name: tuple(_first(seed.array(name), size) for seed in self.seeds)
+            name: tuple(self._array(seed, name, size) for seed in self.seeds)
             for name, size in self.merged_sizes.items()
         }
+
+    def _array(self, seed: Checkpoint, name: str, size: int) -> Array:
+        """Return the elements of a seed's tensor that are merged."""
+        array = seed.array(name)
+        if len(array) == size:
+            return array
+        if name not in self.channels:
+            return array[:size]
+        common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
+        return np.ascontiguousarray(common).reshape(-1)
 
     def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
         """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
         return tuple([array[start:stop] for array in self._arrays[name]])
+
+    def result_into(
+        self,
+        recipe: Recipe,
+        name: str,
+        start: int,
+        stop: int,
+        out: Array,
+        derived: Sequence[Array] = (),
+    ) -> None:
+        """Write elements ``start..stop`` of a tensor of the result: as ``merge_into``.
+
+        Of a first layer with more channels than are merged, the others are the base's.
+        """
+        if name not in self.channels:
+            self.merge_into(recipe, name, start, stop, out, derived)
+            return
+        from m2n2lab.checkpoint.kernels import blend  # late, as below
+
+        common = np.empty(self.sizes[name], out.dtype)
+        self.merge_into(recipe, name, 0, len(common), common, derived)
+        whole = np.empty(self.elements(name), out.dtype)
+        blend([self.base.array(name)[:]], [1.0], whole)
+        whole = whole.reshape(self.shape(name))
+        whole[:, : self.channels[name]] = common.reshape(self.layout.shapes[name])
+        out[:] = whole.reshape(-1)[start:stop]
 
     def merge_into(
         self,
@@ -295,24 +336,15 @@ class Plan:
                 raise _too_large(name, part, low + (not_finite(part) or 0))
 
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor stays as it is, being the same in some seeds, two or more.
+        """Return whether a tensor of picture models is the same in some seeds, two or more.
 
-        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
-        tensors; of pipelines, components of which all are equal, such as text encoders that were
-        not trained. All else is merged as one flat vector, as in the paper.
+        It stays as it is then, such as those of a text encoder that was not trained, or a table of
+        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
+        are those of the whole vector. Language models are merged as in the paper.
         """
-        if len(seeds) < 2 or max(seeds) >= len(self.seeds):
+        picture = self.base.kind == "diffusers" or self.base.is_picture_file
+        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
-        if self.base.is_picture_file:
-            return self._equal(name, seeds)
-        if self.base.kind != "diffusers":
-            return False
-        component = f"{name.partition('/')[0]}/"
-        mine = (other for other in self.sizes if other.startswith(component))
-        return all(self._equal(other, seeds) for other in mine)
-
-    def _equal(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor is the same in some seeds."""
         for seed in seeds[1:]:
             pair = name, seeds[0], seed
             if pair not in self._compared:
@@ -437,10 +469,6 @@ def _sizes(layout: Layout) -> dict[str, int]:
     return {
         name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
     }
-
-
-def _first(array: Array, size: int) -> Array:
-    return array if len(array) == size else array[:size]
 
 
 def _not_finite(file: Path, name: str, where: str) -> Problem:

@@ -27,23 +27,29 @@ from m2n2lab.cli.shared_options import (
     SCORING,
     SEARCH,
     Batch,
+    Channels,
     Components,
+    Config,
     Device,
     Dtype,
+    EmaFrom,
     Exclude,
     Freeze,
     Groups,
     HeldOut,
     Include,
     MaxNewTokens,
+    ScheduleFrom,
     Shots,
     TextEncoderFrom,
     Tokenizer,
     TrustRemoteCode,
+    VaeFrom,
     Variant,
     Vocab,
     named_patterns,
     option,
+    picture_options,
     seed_number,
 )
 from m2n2lab.config.settings import Settings
@@ -121,8 +127,8 @@ class SearchOptions:
         option(
             MERGING,
             "--crossover",
-            help="slerp, splits, lerp, per-layer, task-arithmetic, ties or dare; with parameters: "
-            "ties:density=0.3,base=1.",
+            help="slerp, splits, lerp, per-layer, task-arithmetic, add-difference, sum-of-three, "
+            "ties or dare; with parameters: ties:density=0.3,base=1.",
         ),
     ] = None
     mutation: Annotated[
@@ -164,6 +170,11 @@ class SearchOptions:
         str | None,
         option(PICTURES, "--scorer", help="CLIP that scores images: a folder or hub id."),
     ] = None
+    vae_from: VaeFrom = None
+    schedule_from: ScheduleFrom = None
+    ema_from: EmaFrom = None
+    channels: Channels = None
+    config: Config = None
     size: Annotated[
         int | None,
         option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
@@ -242,6 +253,14 @@ class SearchOptions:
             variant=self.variant,
             text_encoder_from=self.text_encoder_from,
             trust_remote_code=self.trust_remote_code,
+            pictures=picture_options(
+                max(len(self.models), 2),
+                vae=self.vae_from,
+                schedule=self.schedule_from,
+                ema=self.ema_from,
+                channels=self.channels,
+                config=self.config,
+            ),
             size=self.size,
             steps_per_picture=self.steps_per_picture,
             guidance=self.guidance,

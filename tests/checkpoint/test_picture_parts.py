@@ -95,7 +95,7 @@ def test_a_vae_is_merged_if_it_is_named(tmp_path):
             r"--vae-from is for parts that are not merged",
         ),
         ({"parts_from": {"unet": 1}}, r"'unet'"),
-        ({"components": ["prior"]}, r"a component 'prior', found only unet"),
+        ({"components": ["prior"]}, r"a component 'prior', but found only unet"),
     ],
 )
 def test_parts_that_cannot_be_taken_are_refused(tmp_path, options, words):
