@@ -48,9 +48,7 @@ Vocab = Annotated[
 ]
 Dtype = Annotated[
     str | None,
-    option(
-        MODELS, "--dtype", help="bf16, fp16, fp32 or fp8; that of the first model by default."
-    ),
+    option(MODELS, "--dtype", help="bf16, fp16, fp32 or fp8; that of the first model by default."),
 ]
 Tokenizer = Annotated[
     str | None,
