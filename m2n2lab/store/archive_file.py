@@ -124,8 +124,9 @@ def archive_bytes(evolver: Evolver) -> bytes:
         "fitness": now.standing.fitness,
         "scores": scores.astype(np.bool_) if np.isin(scores, (0.0, 1.0)).all() else scores,
     }
-    if getattr(space, "module", None) is not None:
-        metadata["module"] = class_path(type(space.module))
+    module = getattr(space, "module", None)
+    if module is not None:
+        metadata["module"] = class_path(type(module))
     genomes = [member.genome for member in members]
     if all(isinstance(genome, Recipe) for genome in genomes):
         metadata["recipes"] = [genome.to_json() for genome in genomes]
