@@ -50,8 +50,8 @@ outputs: chromium
 
 # No warning, so no dead link. The course and its outputs are part of it, and are not run.
 docs: .venv/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
-	@echo 'open docs/_build/index.html'
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo 'open docs/_build/html/index.html'
 
 # Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
 # made once. In the order in which they are collected: long files first.

@@ -13,9 +13,18 @@ COURSE = HERE / "learn" / "course"
 project = "m2n2lab"
 author = "the m2n2lab developers"
 version = release = m2n2lab.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
 exclude_patterns = ["_build"]
 nb_execution_mode = "off"  # outputs are committed with the course
+myst_enable_extensions = ["dollarmath"]  # the equations of the course
+myst_dmath_double_inline = True
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures with types are long; docstrings say what matters

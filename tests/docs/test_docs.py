@@ -72,7 +72,7 @@ def test_every_page_is_in_the_contents():
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", DOCS, tmp_path]
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", DOCS, tmp_path / "html"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "learn" / "course" / "02_competition.html").exists()
+    assert (tmp_path / "html" / "learn" / "course" / "02_competition.html").exists()
