@@ -27,6 +27,7 @@ from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
+from ..runs.roles import Role
 from ..runs.runs import Run
 from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
@@ -81,10 +82,17 @@ class Page:
     Args:
         browser_session: the searches that the page shows and steers.
         theme: colours.
+        role: of the person before the page.
     """
 
-    def __init__(self, browser_session: BrowserSession, theme: Theme = LIGHT) -> None:
+    def __init__(
+        self,
+        browser_session: BrowserSession,
+        theme: Theme = LIGHT,
+        role: Role = Role.TEACHER,
+    ) -> None:
         self.browser_session = browser_session
+        self.role = role
         self.theme = theme
         self.run = browser_session.shown
         self._benched: BenchData | None = None  # on the bench
