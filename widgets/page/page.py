@@ -44,7 +44,7 @@ from ..views.styles import SMALL
 from .backpressure import Backpressure
 from .plot_rotation import PlotRotation
 from .refresh import RefreshScheduler
-from .template import PageTemplate
+from .template import PageTemplate, forget_scripts
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -104,6 +104,7 @@ class Page:
         self._blank = False  # whether all that another run had shown is cleared
         self._unsubscribe: Callable[[], None] = lambda: None
         self._scheduler: RefreshScheduler | None = None
+        self._panels: dict[str, Any] = {}  # by their names in the template
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
@@ -421,15 +422,16 @@ class Page:
         self.browser_session.disconnect(self)
 
     def close(self) -> None:
-        """End all refreshes: the page is gone."""
+        """End all refreshes, and let go of the page: it is gone."""
         if self._scheduler:
             self._scheduler.stop()
         self._unsubscribe()
         self.disconnect()
+        forget_scripts(self._panels.values())
 
     def template(self) -> PageTemplate:
         """Return the page's frame, with every view in its place."""
-        panels: dict[str, Any] = {
+        self._panels = {
             "title": self.title,
             "transport": self.transport.pane,
             "time": self.time.pane,
@@ -466,7 +468,9 @@ class Page:
             "answers": self.answers.pane,
         }
         return PageTemplate(
-            self.theme, "" if self.browser_session.shared else self.browser_session.key, panels
+            self.theme,
+            "" if self.browser_session.shared else self.browser_session.key,
+            self._panels,
         )
 
 

@@ -27,7 +27,7 @@ class Role(str, Enum):
 def current_role() -> Role:
     """Return the role of the page that is being made.
 
-    It comes from the link or the cookie that the server has checked, and is signed with the session:
+    It comes from the link or the cookie that the server has checked, and is signed with the page:
     no query and no browser can change it. Without a door, as on loopback, everybody is a teacher.
     """
     document = pn.state.curdoc
