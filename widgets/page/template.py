@@ -55,8 +55,8 @@ class PageTemplate(pn.Template):
 def forget_scripts(panels: Iterable[Any]) -> None:
     """Forget the scripts of widgets on a page that is gone.
 
-    Panel keeps them in a dictionary with weak keys for as long as it lives. A script whose arguments
-    lead back to its widget, as those of most do, would keep the widget, and with it the whole page.
+    Panel keeps them in a dictionary with weak keys. A script whose arguments lead back to its
+    widget, as those of most do, would keep the widget, and with it the whole page.
     """
     for panel in panels:
         for part in panel.select():
