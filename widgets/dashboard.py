@@ -79,7 +79,7 @@ def dashboard(
             error = wrong
         browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
     page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT), current_role())
-    browser_session.connect(page)
+    browser_session.expect(page)
 
     def closed(context: object) -> None:  # on the event loop: must not wait
         page.close()

@@ -11,20 +11,23 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+import panel as pn
 from bokeh.application.handlers.handler import Handler
 from bokeh.document import Document
 from bokeh.server.server import Server
 from bokeh.server.session import ServerSession
 from bokeh.server.tornado import BokehTornado
-from bokeh.server.views.metadata_handler import MetadataHandler
 from bokeh.util.token import check_token_signature, get_session_id, get_token_payload
 from panel.io.server import DocHandler, WSHandler
+from panel.viewable import Viewable
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import OutputTransform, RequestHandler, authenticated
 
+from m2n2lab.utils.allowance import Allowance
 from m2n2lab.utils.errors import InputError
 
+from ..page.notice import Notice
 from ..runs.roles import ROLE, Role
 from .access import Door
 from .addresses import Foreign, Place
@@ -34,7 +37,6 @@ from .limits import (
     MAX_MESSAGE_BYTES,
     ORDERS_AT_ONCE,
     ORDERS_PER_SECOND,
-    Allowance,
     Turnstile,
 )
 
@@ -42,9 +44,6 @@ log = logging.getLogger("m2n2lab")
 
 OWN_ID = ("bokeh-session-id", "bokeh-token")
 """Arguments by which a request could choose its session."""
-
-NOTICE = "notice"
-"""Name of the widget that shows what the server has to say to the person before the page."""
 
 SLOWED = (
     f"This page gives more than {ORDERS_PER_SECOND:g} orders a second: they are followed one after "
@@ -187,13 +186,9 @@ class SocketHandler(WSHandler):
         if self.connection is None:
             return
 
-        def show(document: Document) -> None:
-            widget: Any = document.get_model_by_name(NOTICE)
-            if widget is not None:
-                widget.value = sentence
-
         session = self.connection.session
-        await session.with_document_locked(show, session.document)
+        trigger = session.document.callbacks.trigger_event
+        await session.with_document_locked(trigger, Notice(sentence))
 
 
 class Refusal(RequestHandler):
@@ -265,68 +260,80 @@ def security_headers(ancestors: str) -> type[OutputTransform]:
     return SecurityHeaders
 
 
-def protect(
-    server: Server,
+def protected_server(
+    page: Callable[[], Viewable],
+    place: Place,
     door: Door | None = None,
-    place: Place | None = None,
+    *,
     ancestors: str = "'self'",
     admits: Callable[[HTTPServerRequest], bool] = lambda request: True,
-) -> None:
-    """Have a server ask who comes, and keep its limits; before it is started.
+    anywhere: bool = False,
+    **options: Any,
+) -> Server:
+    """Return a server of one page that asks who comes and keeps its limits; it is not started.
 
     Args:
-        server: made by Panel for one page at its root.
+        page: makes a page.
+        place: where it listens.
         door: who may come in; ``None`` for everybody.
-        place: where the server is; ``None`` if it may be anywhere.
         ancestors: pages that may show this one in a frame, as in ``frame-ancestors``.
         admits: returns whether a request may have a page, beside the door.
+        anywhere: answer by any name, as ``admits`` asks for a secret.
+        options: further ones of ``panel.serve``.
     """
+    server = pn.serve(
+        {"/": page},
+        address=place.host or None,
+        port=place.port,
+        prefix=place.prefix,
+        show=False,
+        start=False,
+        title="m2n2lab",
+        verbose=False,
+        sign_sessions=True,
+        secret_key=secrets.token_bytes(32),
+        # Else the token on a page would repeat them, and scripts could read it.
+        include_cookies=[],
+        exclude_headers=["Cookie", "Authorization"],
+        websocket_max_message_size=MAX_MESSAGE_BYTES,
+        http_server_kwargs={
+            "max_body_size": MAX_BODY_BYTES,
+            "idle_connection_timeout": IDLE_SECONDS,
+        },
+        **({} if door is None else {"auth_provider": door}),
+        **options,
+    )
     application = server._tornado
     (context,) = application.applications.values()
     prefix = re.escape(application.prefix)
     turnstile = Turnstile(lambda: len(server.get_sessions()))
-    route = {"application_context": context, "bokeh_websocket_path": f"{application.prefix}/ws"}
-    page = {**route, "door": door, "turnstile": turnstile, "admits": admits}
-    socket = {**route, "place": place, "turnstile": turnstile}
+    route = {
+        "application_context": context,
+        "bokeh_websocket_path": f"{application.prefix}/ws",
+    }
+    named = None if anywhere else place
     gone = {"status": 404, "sentence": "There is nothing at this address."}
     application.add_handlers(
         ".*",
         [
-            (f"{prefix}/?", PageHandler, page),
-            (f"{prefix}/ws", SocketHandler, socket),
-            (f"{prefix}/metadata", MetadataHandler, route),
+            (
+                f"{prefix}/?",
+                PageHandler,
+                {**route, "door": door, "turnstile": turnstile, "admits": admits},
+            ),
+            (f"{prefix}/ws", SocketHandler, {**route, "place": named, "turnstile": turnstile}),
             # Pages of other sites could load the one; the other imports any module by its name.
             (f"{prefix}/autoload.js", Refusal, gone),
             (f"{prefix}/components/.*", Refusal, gone),
         ],
     )
-    if place is not None:
+    if named is not None:
         sentence = (
             "This server does not answer to that name; if it is its own, start it with --origin."
         )
-        foreign = Rule(Foreign(place), Refusal, {"status": 403, "sentence": sentence})
+        foreign = Rule(Foreign(named), Refusal, {"status": 403, "sentence": sentence})
         application.default_router.rules.insert(0, foreign)
     application.add_transform(security_headers(ancestors))
     if door is not None:
         context.application.add(Roles(door))
-
-
-def server_options(door: Door | None = None) -> dict[str, Any]:
-    """Return Bokeh's options for a server that is to be protected.
-
-    Args:
-        door: who may come in; ``None`` for everybody.
-    """
-    return {
-        **({} if door is None else {"auth_provider": door}),
-        "sign_sessions": True,
-        "secret_key": secrets.token_bytes(32),
-        # Else the token on a page would repeat them, and scripts could read it.
-        "include_cookies": [],
-        "exclude_headers": ["Cookie", "Authorization"],
-        "websocket_max_message_size": MAX_MESSAGE_BYTES,
-        "http_server_kwargs": {
-            "max_body_size": MAX_BODY_BYTES,
-            "idle_connection_timeout": IDLE_SECONDS,
-        },
-    }
+    return server

@@ -37,7 +37,7 @@ from ..session.shutdown import close_all
 from ..session.stepper import no_workers
 from .access import TOKEN_VARIABLE, Door, Password
 from .addresses import Place, origin_of
-from .handlers import protect, server_options
+from .handlers import protected_server
 from .window import Window, check_screen
 
 if TYPE_CHECKING:
@@ -182,26 +182,20 @@ def serve_dashboard(
     )
     pn.extension()
     keep_quiet()
-    server = pn.serve(
-        {"/": lambda: dashboard(settings, task, browser_session, store, executor)},
-        address=host or None,
-        port=port,
-        prefix=place.prefix,
+    server = protected_server(
+        lambda: dashboard(settings, task, browser_session, store, executor),
+        place,
+        door,
+        ancestors=" ".join(["'self'", *allowed]),
         use_xheaders=proxy_headers,
         ssl_certfile=None if cert is None else str(cert),
         ssl_keyfile=None if key is None else str(key),
-        show=False,
-        start=False,
-        title="m2n2lab",
         # A closed page is forgotten after half a minute (its search ends before, see
         # ``browser_sessions``). Not sooner: the time also runs while a slow browser loads scripts,
         # and a page that asks for its session too late gets a new one, which is empty.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=30_000,
-        verbose=False,
-        **server_options(door),
     )
-    protect(server, door, place, " ".join(["'self'", *allowed]))
     # Imported objects stay. Searching all 400,000 of them for garbage would stop all pages and
     # searches for a third of a second whenever a few pages have been opened
     # (benchmarks/dashboard_latency.py).
