@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint import CheckpointSpace
 from m2n2lab.checkpoint.from_record import NOT_MOVED, moved_seeds
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.core.arguments import checked_task
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.registry import METHODS, make_evolver, options_of
 from m2n2lab.core.spaces.layout import Layout
@@ -178,6 +179,7 @@ def restore_task(recorded: dict[str, Any], task: Task | None, batch: int | None 
             task = make_again(recorded["origin"], batch)
         except InputError as error:
             raise StoreError(str(error)) from error
+    task = checked_task(task, None)
     if task.identity() != recorded["identity"]:
         raise StoreError(
             f"The task must be the run's {recorded['name']!r} with {recorded['points']} data "

@@ -35,6 +35,7 @@ from m2n2lab.checkpoint.io.single_file_names import (
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.errors import file_path
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -391,7 +392,7 @@ def scan(
     variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
-    path = Path(source)
+    path = file_path("A checkpoint", source)
     try:
         if not path.exists():
             path = from_hub(str(source))
