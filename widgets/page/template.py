@@ -31,6 +31,7 @@ class PageTemplate(pn.Template):
         self.add_variable("theme", theme)
         # What the strongest colours are called: the ramp begins at the background.
         self.add_variable("strong", "darker" if theme.name == "light" else "lighter")
+        self.add_variable("other", "dark" if theme.name == "light" else "light")
         self.add_variable("colours", css_variables(theme))
         self.add_variable("session_key", session_key)
         self.add_variable("css", f"{font_face()}\n{asset('page/page.css')}")
