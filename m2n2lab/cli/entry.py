@@ -136,8 +136,12 @@ def serve(
         typer.Option("--window", help="Open the page in a window; closing it stops the server."),
     ] = False,
     store: Annotated[
-        Path | None,
-        typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
+        str | None,
+        typer.Option(
+            "--store",
+            help="File to record all runs in, for m2n2lab resume, or none; the user's data folder "
+            "by default.",
+        ),
     ] = None,
     keep: Annotated[
         float,
@@ -160,9 +164,10 @@ def serve(
         show,
         window,
         shared,
-        store,
+        None if store in (None, "none") else Path(store),
         lambda _: options.make_executor(),
         keep,
+        by_default=store is None,
     )
 
 
