@@ -72,7 +72,7 @@ class RunList:
 
     def lines(self, shown: Run) -> list[Line]:
         """Return the runs of the visit, then those of the store, the latest first."""
-        stored = {each.run: each for each in self._of_the_store()}
+        stored: dict[int | None, Labelled] = {each.run: each for each in self._of_the_store()}
         found = []
         for run in reversed(self._runs.all):
             found.append(self._of_the_visit(run, stored.pop(_number(run), None), run is shown))

@@ -26,11 +26,11 @@ from m2n2lab.viz.draw_maps import (
 )
 from m2n2lab.viz.theme import Theme
 
-from ..controls.toggles import Toggles
 from ..html.figures import FIGURES_CSS, figures_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
 from .live_plot import LivePlot
+from .toggles import Toggles
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
