@@ -4,7 +4,7 @@
 part                  protocol                shipped, by name
 ====================  ======================  ===================================================
 merge of two parents  ``Crossover``           slerp (the paper's), splits, lerp, per-layer,
-                                              task-arithmetic, ties, dare
+                                              blocks, task-arithmetic, ties, dare
 choice of parent B    ``MateChoice``          attraction (the paper's), fitness, random
 weights of data       ``Competition``         the archive's (the paper's, without a name), range
 points
@@ -15,6 +15,7 @@ change of weights     ``Mutation``            noise (a number means its σ)
 ``parts`` limits a merge to some tensors, or splits them into groups that are merged apart.
 """
 
+from m2n2lab.core.operators.blocks import Blocks
 from m2n2lab.core.operators.competition import Competition, Range
 from m2n2lab.core.operators.crossover import (
     Crossover,
@@ -40,6 +41,7 @@ __all__ = [
     "KINDS",
     "AtRandom",
     "Attraction",
+    "Blocks",
     "ByFitness",
     "Competition",
     "Contest",
