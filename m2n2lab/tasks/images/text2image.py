@@ -142,9 +142,9 @@ class Text2Image(CachingTask):
         keys = [(prompt.text, prompt.seed, score) for prompt in prompts]
         new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         meter = self.meter(len(prompts))
-        meter.add(sum(key in known for key in keys), 0)
+        meter.add(sum(key in known for key in keys), 0, known=True)
         asked = list(new.values())
-        for batch in self.painter.batches(model, asked, self._watch):
+        for batch in self.painter.batches(model, asked, self._watch, meter.step):
             texts = [asked[index].text for index in batch.indices]
             scores = np.full(len(texts), np.nan)
             if score:
