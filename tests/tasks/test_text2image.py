@@ -394,7 +394,7 @@ def test_options_of_drawing_are_those_of_a_resumed_run(tmp_path, monkeypatch, ca
     monkeypatch.setattr(images, "HOME", tmp_path / "zoo")
     monkeypatch.setattr(sys, "argv", [
         *("m2n2lab", "evolve", "--task", "text2image", "--steps", "0", "--limit", "1", "--json"),
-        *("--size", "16", "--steps-per-picture", "1", "--guidance", "1", "--negative", "blur"),
+        *("--size", "32", "--steps-per-picture", "1", "--guidance", "1", "--negative", "blur"),
         *("--batch", "96", "--store", str(tmp_path / "runs.db"), "--out", str(tmp_path / "out")),
     ])  # fmt: skip
     with pytest.raises(SystemExit) as end:
@@ -402,5 +402,5 @@ def test_options_of_drawing_are_those_of_a_resumed_run(tmp_path, monkeypatch, ca
     assert end.value.code == 0
     painter = m2n2lab.store.resume(tmp_path / "runs.db").task.painter
     assert vars(painter) == {
-        "size": 16, "steps": 1, "guidance": 1.0, "negative": "blur", "batch": 96,
+        "size": 32, "steps": 1, "guidance": 1.0, "negative": "blur", "batch": 96,
     }  # fmt: skip
