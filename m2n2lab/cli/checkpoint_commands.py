@@ -25,7 +25,27 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from m2n2lab.cli.search_options import named_patterns
+from m2n2lab.cli.shared_options import (
+    MERGING,
+    MODELS,
+    OUTPUT,
+    Components,
+    Dtype,
+    Exclude,
+    Freeze,
+    Groups,
+    Include,
+    SeedMap,
+    TextEncoderFrom,
+    Tokenizer,
+    TrustRemoteCode,
+    Variant,
+    Vocab,
+    named_patterns,
+    option,
+    seed_map,
+    seed_number,
+)
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -41,31 +61,11 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
 ]
-Components = Annotated[
-    list[str],
-    typer.Option(
-        "--component", "--components", help="Component of diffusers pipelines to merge; repeatable."
-    ),
-]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        "--variant", help="Variant of files to read, such as fp16; the result keeps their names."
-    ),
-]
-Vocab = Annotated[
-    str,
-    typer.Option(
-        "--vocab",
-        help="Vocabularies that differ: refuse; common, only the rows that all have; union, those "
-        "that any has; first, those of A.",
-    ),
-]
 Out = Annotated[
     Path,
-    typer.Option(
-        "--out",
-        "-o",
+    option(
+        OUTPUT,
+        *("--out", "-o"),
         help="Folder to create, new or empty; or a new .safetensors file if A is one.",
     ),
 ]
@@ -74,7 +74,7 @@ Out = Annotated[
 def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
-    vocab: Vocab = "refuse",
+    vocab: Vocab = None,
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -146,10 +146,10 @@ def _check(
         return None, Preflight(error.problems, (), None)
 
 
-def _vocab(vocab: str) -> Any:
+def _vocab(vocab: str | None) -> Any:
     from m2n2lab.checkpoint.vocabulary import MODES
 
-    return choose("way to treat vocabularies", vocab, MODES)
+    return choose("way to treat vocabularies", vocab or "refuse", MODES)
 
 
 def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
@@ -261,10 +261,6 @@ def _print_inspection(
         console.print("These can be merged.", style="green")
 
 
-def _patterns(name: str, help: str) -> Any:
-    return typer.Option(name, help=f"{help}: a glob, or re: and an expression; repeatable.")
-
-
 def merge(
     sources: Annotated[
         list[str],
@@ -275,11 +271,12 @@ def merge(
     ],
     out: Out,
     mix: Annotated[
-        float, typer.Option("--mix", help="w: weight of B before the split point.")
+        float, option(MERGING, "--mix", help="w: weight of B before the split point.")
     ] = 0.5,
     split: Annotated[
         str,
-        typer.Option(
+        option(
+            MERGING,
             "--split",
             help="Split point: a fraction of the flat vector in [0, 1], or the name (or its "
             "beginning) of the first tensor after it. 1 is plain SLERP. Several are separated by "
@@ -297,58 +294,37 @@ def merge(
     ] = None,
     crossover: Annotated[
         str,
-        typer.Option(
+        option(
+            MERGING,
             "--crossover",
             help="Merge by another rule: lerp, splits, per-layer, task-arithmetic, ties or dare, "
             "with parameters as in ties:base=2,density=0.3 (2 is the third checkpoint).",
         ),
     ] = "slerp",
-    include: Annotated[list[str], _patterns("--include", "Tensors to merge, by name")] = [],  # noqa: B006
-    exclude: Annotated[list[str], _patterns("--exclude", "Tensors that stay as in A")] = [],  # noqa: B006
-    freeze: Annotated[
-        list[str], _patterns("--freeze", "Tensors that stay as in the first checkpoint")
-    ] = [],  # noqa: B006
-    groups: Annotated[
-        list[str],
-        _patterns("--groups", "NAME=PATTERN, tensors that are merged as a vector of their own"),
-    ] = [],  # noqa: B006
+    include: Include = [],  # noqa: B006  # as above
+    exclude: Exclude = [],  # noqa: B006
+    freeze: Freeze = [],  # noqa: B006
+    groups: Groups = [],  # noqa: B006
     rng: Annotated[
         int,
-        typer.Option(
-            "--rng", help="Seed of what is drawn: splits and mixes of further groups, DARE's masks."
+        option(
+            MERGING,
+            "--rng",
+            help="Seed of what is drawn: splits and mixes of further groups, DARE's masks.",
         ),
     ] = 0,
     granularity: Annotated[
-        str, typer.Option("--granularity", help="One angle per model or per tensor.")
+        str, option(MERGING, "--granularity", help="One angle per model or per tensor.")
     ] = "model",
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; that of A by default.")
-    ] = None,
-    components: Components = [],  # noqa: B006  # as above
-    vocab: Vocab = "refuse",
+    dtype: Dtype = None,
+    components: Components = [],  # noqa: B006
+    vocab: Vocab = None,
     variant: Variant = None,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            "--tokenizer", help="Checkpoint whose tokenizer files are copied: A (default) or B."
-        ),
-    ] = None,
-    text_encoder_from: Annotated[
-        int | None,
-        typer.Option(
-            "--text-encoder-from",
-            help="0 for A, 1 for B: whose tokenizers and unmerged text encoders a pipeline gets.",
-        ),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Keep a pipeline's class of its own repository, and its code.",
-        ),
-    ] = False,
+    tokenizer: Tokenizer = None,
+    text_encoder_from: TextEncoderFrom = None,
+    trust_remote_code: TrustRemoteCode = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
+        bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
 ) -> None:
     """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
@@ -365,9 +341,7 @@ def merge(
     rule = _rule(Crossover.of(crossover), blocks, bool(others))
     _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
-    number = None
-    if tokenizer is not None:
-        number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
     if text_encoder_from is not None:
         if number is not None:
@@ -558,10 +532,13 @@ def rebuild(
     out: Out,
     seeds: Annotated[
         list[str],
-        typer.Option(
-            "--seed", help="Current path or hub id of a seed; one for each, in the recipe's order."
+        option(
+            MODELS,
+            "--seed",
+            help="Current path or hub id of a seed; one for each, in the recipe's order.",
         ),
     ] = [],  # noqa: B006  # as above
+    places: SeedMap = [],  # noqa: B006
 ) -> None:
     """Repeat a merge from its recipe, byte for byte, or report which seed has changed."""
     from m2n2lab.checkpoint import rebuild
@@ -575,6 +552,7 @@ def rebuild(
             seeds or None,
             bar.advance,
             starting=lambda plan: bar.next("merging", plan.cost),
+            seed_map=seed_map(places),
         )
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
