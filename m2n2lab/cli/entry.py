@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from m2n2lab.cli import checkpoint_commands, run_commands
+from m2n2lab.cli import checkpoint_commands, picture_commands, run_commands
+from m2n2lab.cli.picture_commands import DrawingOptions
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, nothing_new, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
@@ -185,6 +186,7 @@ app.command()(checkpoint_commands.inspect)
 app.command()(checkpoint_commands.merge)
 app.command()(checkpoint_commands.rebuild)
 app.command()(checkpoint_commands.convert)
+app.command(cls=SeveralValues)(with_options(DrawingOptions)(picture_commands.sheet))
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)

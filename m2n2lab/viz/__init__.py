@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from m2n2lab.viz.draw_compare import compare
     from m2n2lab.viz.draw_maps import plot_options, sized
     from m2n2lab.viz.theme import DARK, LIGHT, Theme, ramp
+    from m2n2lab.viz.xyz_sheet import Axis, Cell, Sheet
 
 _HOMES = {
+    "Axis": "m2n2lab.viz.xyz_sheet",
+    "Cell": "m2n2lab.viz.xyz_sheet",
     "DARK": "m2n2lab.viz.theme",
     "LIGHT": "m2n2lab.viz.theme",
     "Plots": "m2n2lab.viz.accessor",
     "Row": "m2n2lab.viz.contact_sheet",
+    "Sheet": "m2n2lab.viz.xyz_sheet",
     "Theme": "m2n2lab.viz.theme",
     "compare": "m2n2lab.viz.draw_compare",
     "draw_sheet": "m2n2lab.viz.contact_sheet",
@@ -30,10 +34,13 @@ _HOMES = {
     "sized": "m2n2lab.viz.draw_maps",
 }
 __all__ = [
+    "Axis",
+    "Cell",
     "DARK",
     "LIGHT",
     "Plots",
     "Row",
+    "Sheet",
     "Theme",
     "compare",
     "draw_sheet",

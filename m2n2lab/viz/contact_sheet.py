@@ -46,10 +46,10 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
     pen = ImageDraw.Draw(sheet)
     for column, drawn in enumerate(rows[0].drawn):
         x = SIDE + column * (CELL + GAP)
-        _write(pen, x, GAP, drawn.prompt.text, 12, INK)
+        write(pen, x, GAP, drawn.prompt.text, 12, INK)
     for line, row in enumerate(rows):
         y = HEAD + line * (CELL + 22)
-        _write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
+        write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
         for column, drawn in enumerate(row.drawn):
             x = SIDE + column * (CELL + GAP)
             resampling = Image.Resampling.NEAREST
@@ -59,16 +59,16 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
             pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
             if not np.isnan(drawn.score):
                 score = f"{drawn.score:.2f} {drawn.flaw.partition(':')[0].partition(',')[0]}"
-                _write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
+                write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
     file = io.BytesIO()
     sheet.quantize(128).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _write(
+def write(
     pen: Any, x: int, y: int, text: str, size: int, ink: str, width: int = CELL, lines: int = 4
 ) -> None:
-    """Write a text in lines, broken at spaces or, in Japanese, anywhere."""
+    """Write a text in a picture, in lines that are broken at spaces or, in Japanese, anywhere."""
     font = font_for(text, size)
     pieces = [f"{word} " for word in text.split(" ")] if " " in text else list(text)
     rows, row = [], ""

@@ -109,20 +109,7 @@ class Text2Image(CachingTask):
         Raises:
             InputError: they are not.
         """
-        from m2n2lab.checkpoint import CheckpointSpace
-
-        if not isinstance(space, CheckpointSpace) or space.given_module:
-            return
-        if space.plan.base.kind != "diffusers":
-            raise InputError(
-                f"Seeds of this task must be pipelines of diffusers, folders with a "
-                f"model_index.json, but {space.plan.base.id} is not; give such folders."
-            )
-        if not (space.plan.base.path / "model_index.json").is_file():
-            raise InputError(
-                f"The first seed of this task must be a whole pipeline to draw with, but "
-                f"{space.plan.base.id} has no model_index.json; name a pipeline first."
-            )
+        check_pipelines(space)
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -154,7 +141,7 @@ class Text2Image(CachingTask):
                 batch.indices, batch.pictures, scores.tolist(), batch.flaws, strict=True
             ):
                 prompt = asked[index]
-                drawn = Drawn(prompt, _shrunk(picture), value, flaw)
+                drawn = Drawn(prompt, shrunk(picture), value, flaw)
                 known[prompt.text, prompt.seed, score] = drawn
             meter.add(sum(key in known for key in keys) - meter.done, 0)
         return [known[key] for key in keys]
@@ -205,6 +192,28 @@ class Text2Image(CachingTask):
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
 
 
+def check_pipelines(space: Space) -> None:
+    """Check that the seeds of a space are pipelines, the first one a whole one to draw with.
+
+    Raises:
+        InputError: they are not.
+    """
+    from m2n2lab.checkpoint import CheckpointSpace
+
+    if not isinstance(space, CheckpointSpace) or space.given_module:
+        return
+    if space.plan.base.kind != "diffusers":
+        raise InputError(
+            f"Seeds of this task must be pipelines of diffusers, folders with a "
+            f"model_index.json, but {space.plan.base.id} is not; give such folders."
+        )
+    if not (space.plan.base.path / "model_index.json").is_file():
+        raise InputError(
+            f"The first seed of this task must be a whole pipeline to draw with, but "
+            f"{space.plan.base.id} has no model_index.json; name a pipeline first."
+        )
+
+
 def _varied(prompts: Sequence[Prompt], count: int, chosen: Sequence[Prompt]) -> list[Prompt]:
     """Return ``chosen`` and as many prompts as ``count`` leaves, each the one with most new words.
 
@@ -236,7 +245,7 @@ def _sample(index: int, drawn: Drawn) -> Sample:
     )
 
 
-def _shrunk(picture: Bytes) -> Bytes:
+def shrunk(picture: Bytes) -> Bytes:
     """Return a picture of at most ``MAX_SHOWN_PIXELS`` a side, to save memory."""
     from PIL import Image
 

@@ -1,0 +1,197 @@
+"""Commands for models that draw: ``sheet``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from m2n2lab.cli.executor_options import Threads
+from m2n2lab.cli.progress import INTERRUPTED_STATUS
+from m2n2lab.cli.shared_options import (
+    MERGING,
+    PICTURES,
+    Batch,
+    Components,
+    Device,
+    Dtype,
+    Guidance,
+    Negative,
+    Size,
+    StepsPerPicture,
+    TextEncoderFrom,
+    TrustRemoteCode,
+    Variant,
+    option,
+)
+from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.files import write_atomically
+from m2n2lab.utils.interrupts import interrupt_latch
+from m2n2lab.utils.processors import default_threads
+
+if TYPE_CHECKING:
+    from m2n2lab.checkpoint import CheckpointSpace
+    from m2n2lab.tasks.images.diffusion import Painter
+    from m2n2lab.utils.progress import Progress as Drawing
+    from m2n2lab.utils.progress import Watch
+
+Prompts = Annotated[
+    Path, option(PICTURES, "--prompts", help="Text file with a prompt on each line.")
+]
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """Options of how models are opened and draw."""
+
+    components: Components = field(default_factory=list)
+    dtype: Dtype = None
+    variant: Variant = None
+    text_encoder_from: TextEncoderFrom = None
+    trust_remote_code: TrustRemoteCode = False
+    size: Size = None
+    steps_per_picture: StepsPerPicture = None
+    guidance: Guidance = None
+    negative: Negative = None
+    batch: Batch = None
+    device: Device = "cpu"
+    threads: Threads = None
+
+    @property
+    def painter(self) -> Painter:
+        """What draws.
+
+        Raises:
+            InputError: a number is out of bounds.
+        """
+        from m2n2lab.tasks.images.diffusion import Painter
+
+        return Painter(
+            self.steps_per_picture, self.guidance, self.batch, self.size, self.negative
+        )
+
+    def space(self, models: list[str]) -> CheckpointSpace:
+        """Return the space of some models.
+
+        Raises:
+            Problems: they cannot be merged.
+            InputError: an option is unknown.
+        """
+        import torch
+
+        from m2n2lab.checkpoint import CheckpointSpace
+
+        torch.set_num_threads(
+            default_threads() if self.threads is None else whole_number("threads", self.threads, 1)
+        )
+        return CheckpointSpace(
+            models,
+            components=self.components or None,
+            dtype=self.dtype,
+            variant=self.variant,
+            tokenizer=self.text_encoder_from,
+            trust_remote_code=self.trust_remote_code,
+            device=self.device,
+        )
+
+
+@contextmanager
+def watched(title: str) -> Iterator[Watch]:
+    """Show the progress of drawing in the terminal; Ctrl-C ends it within a denoising step."""
+    from m2n2lab.utils.progress import Watch
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+    with (
+        interrupt_latch(override=True) as interrupt,
+        Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        ) as bars,
+    ):
+        bar = bars.add_task(title, total=None, words="")
+
+        def show(drawing: Drawing) -> None:
+            bars.update(bar, completed=drawing.done, total=drawing.total, words=drawing.words)
+
+        yield Watch(show, lambda: interrupt.pressed)
+
+
+def sheet(
+    drawing: DrawingOptions,
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="A B", help="Two models that draw: folders, files or hub ids."),
+    ],
+    prompts: Prompts,
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")],
+    x: Annotated[
+        str,
+        option(
+            PICTURES,
+            "--x",
+            help="What varies from left to right, NAME=FIRST:LAST:COUNT or NAME=VALUE,VALUE, with "
+            "mix, split, guidance, seed (of the noise) or a block such as MID or IN00-IN11.",
+        ),
+    ] = "mix=0:1:5",
+    y: Annotated[
+        str | None, option(PICTURES, "--y", help="What varies from top to bottom, likewise.")
+    ] = None,
+    mix: Annotated[
+        float, option(MERGING, "--mix", help="w: weight of B before the split point.")
+    ] = 0.5,
+    split: Annotated[
+        float, option(MERGING, "--split", help="Split point in [0, 1]; 1 is plain SLERP.")
+    ] = 1.0,
+    blocks: Annotated[
+        str, option(MERGING, "--blocks", help="w of blocks, as for m2n2lab merge.")
+    ] = "",
+) -> None:
+    """Draw what merges of two models draw, from the same noise in every cell, as one PNG.
+
+    Ctrl-C ends it; the sheet then has the cells that were drawn.
+    """
+    from m2n2lab.tasks.images.text2image import read_prompts
+    from m2n2lab.utils.progress import Halted
+    from m2n2lab.viz.xyz_sheet import Axis, Cell, Sheet
+
+    if len(models) != 2:
+        raise InputError(f"A sheet takes two models, A and B, got {len(models)}; give two.")
+    made = Sheet(
+        Axis.of(x),
+        None if y is None else Axis.of(y),
+        read_prompts(prompts),
+        mix,
+        split,
+        blocks,
+        drawing.painter,
+    )
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out} must lie in a folder that exists; create it first.")
+    console = Console(stderr=True)
+    space = drawing.space(models)
+    for note in space.notes:
+        console.print(Text(f"Note: {note}"), soft_wrap=True)
+    cells: list[Cell] = []
+    stopped = False
+    with watched("drawing") as watch:
+        try:
+            cells.extend(made.cells(space, watch))
+        except Halted:
+            stopped = True
+    if cells:
+        a, b = space.names
+        write_atomically(out, made.png(cells, f"A {a}, B {b}"))
+    total = made.columns * made.rows
+    console.print(
+        Text(f"{out}: {len(cells)} of {total} cells{', stopped by Ctrl-C' if stopped else ''}"),
+        soft_wrap=True,
+    )
+    if stopped:
+        raise typer.Exit(INTERRUPTED_STATUS)
