@@ -15,8 +15,9 @@ import m2n2lab
 from m2n2lab import InputError
 from m2n2lab.cli import main
 from m2n2lab.tasks import Halted, Progress, Text2Image, Watch, text2image
-from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
+from m2n2lab.tasks.images.clip_scores import Clip
 from m2n2lab.tasks.images.diffusion import MAX_PROMPT_CHARS, Painter, Prompt, default_batch
+from m2n2lab.tasks.images.scorers import checked_scores
 from m2n2lab.utils.text import duration
 from m2n2lab.zoo import images
 from m2n2lab.zoo.images import captions
@@ -387,6 +388,13 @@ def test_a_stopped_search_prints_what_is_known_and_draws_nothing_more(
     assert len(drawn) == 10
     assert not (tmp_path / "out" / "contact_sheet.png").exists()
     assert (tmp_path / "out" / "best" / "model_index.json").is_file()
+
+
+def test_a_picture_has_the_size_that_is_asked_for_without_a_vae_too(space, child):
+    model = space.materialise(child)
+    for size in (32, 16, 64):
+        drawn = next(Painter(steps=1, size=size).batches(model, [Prompt("a")])).pictures
+        assert drawn.shape == (1, size, size, 3)
 
 
 def test_options_of_drawing_are_those_of_a_resumed_run(tmp_path, monkeypatch, capsys):

@@ -46,11 +46,13 @@ class Prompt(NamedTuple):
         text: the prompt.
         language: the name of its group.
         noise: seed of the noise; derived from the text by default.
+        photograph: file name of a photograph that the text describes; ``""`` without one.
     """
 
     text: str
     language: str = "all"
     noise: int | None = None
+    photograph: str = ""
 
     @property
     def seed(self) -> int:
@@ -230,7 +232,7 @@ class Painter:
             options |= {"callback": lambda step, *_: after(step + 1), "callback_steps": 1}
         calls_back = bool(options)
         if self.size is not None:
-            options |= {"height": self.size, "width": self.size}
+            options |= dict.fromkeys(("height", "width"), _side(pipeline, self.size))
         if self.steps is not None:
             options["num_inference_steps"] = self.steps
         # Guidance by a negative prompt alone, where guidance_scale is for distilled models.
@@ -266,10 +268,23 @@ def default_batch(pipeline: Any, size: int | None = None) -> int:
     return min(max(BATCH_PIXELS // side**2, 1), MAX_BATCH)
 
 
+def _side(pipeline: Any, size: int) -> int:
+    """Return the height that a pipeline is asked for, so that its pictures have ``size`` pixels."""
+    if getattr(pipeline, "vae", None) is not None:
+        return size
+    # It counts on a VAE that enlarges what the denoiser makes, which squares of pixels do instead.
+    fold = _fold(_denoiser(pipeline).config.out_channels)
+    return size // fold * int(getattr(pipeline, "vae_scale_factor", 1))
+
+
+def _fold(channels: int) -> int:
+    """Return the side f of the squares of pixels that 3 f² channels hold."""
+    return round((channels / 3) ** 0.5)
+
+
 def _unfolded(made: torch.Tensor) -> NDArray[np.float32]:
     """Return (n, S, S, 3) pictures of (n, 3 f², S/f, S/f) values in [−1, 1]."""
-    fold = round((made.shape[1] / 3) ** 0.5)
-    flat = torch.nn.functional.pixel_shuffle(made.float().cpu(), fold)
+    flat = torch.nn.functional.pixel_shuffle(made.float().cpu(), _fold(made.shape[1]))
     return np.asarray((flat / 2 + 0.5).permute(0, 2, 3, 1).numpy())
 
 
