@@ -1,7 +1,8 @@
-"""Commands for models that draw: ``sheet``."""
+"""Commands for models that draw: ``sheet`` and ``report``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from m2n2lab.cli.executor_options import Threads
@@ -24,6 +26,7 @@ from m2n2lab.cli.shared_options import (
     Dtype,
     Guidance,
     Negative,
+    Scorer,
     Size,
     StepsPerPicture,
     TextEncoderFrom,
@@ -39,6 +42,7 @@ from m2n2lab.utils.processors import default_threads
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace
     from m2n2lab.tasks.images.diffusion import Painter
+    from m2n2lab.tasks.images.reports import PictureReport
     from m2n2lab.utils.progress import Progress as Drawing
     from m2n2lab.utils.progress import Watch
 
@@ -193,5 +197,81 @@ def sheet(
         Text(f"{out}: {len(cells)} of {total} cells{', stopped by Ctrl-C' if stopped else ''}"),
         soft_wrap=True,
     )
+    if stopped:
+        raise typer.Exit(INTERRUPTED_STATUS)
+
+
+def report(
+    drawing: DrawingOptions,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [B …]", help="Models that draw, as seeds of a search; the first a whole one."
+        ),
+    ],
+    prompts: Prompts,
+    photographs: Annotated[
+        Path | None,
+        option(PICTURES, "--photographs", help="Folder of photographs, for a Fréchet distance."),
+    ] = None,
+    translations: Annotated[
+        Path | None,
+        option(
+            PICTURES,
+            "--translations",
+            help="The prompts in another language, line by line, for the agreement of both.",
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        option(PICTURES, "--features", help="CLIP that compares pictures: a folder or hub id."),
+    ] = None,
+    scorer: Scorer = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Report on models that draw: mean score, Fréchet distance, agreement of two languages."""
+    from m2n2lab.tasks.images.judges import photographs as files_of
+    from m2n2lab.tasks.images.picture_models import PictureModel
+    from m2n2lab.tasks.images.reports import Reporter
+    from m2n2lab.tasks.images.scorer_names import scorer_of
+    from m2n2lab.tasks.images.text2image import check_pipelines, read_prompts
+    from m2n2lab.utils.progress import Halted
+
+    if photographs is not None and not photographs.is_dir():
+        raise InputError(f"{photographs} must be a folder of photographs; check the path.")
+    reporter = Reporter(
+        read_prompts(prompts),
+        drawing.painter,
+        None if features is None else PictureModel(features),
+        () if photographs is None else files_of(photographs),
+        () if translations is None else read_prompts(translations),
+        None if scorer is None else scorer_of(scorer),
+    )
+    # A space needs two seeds; a single model is both.
+    space = drawing.space(models if len(models) > 1 else models * 2)
+    check_pipelines(space)
+    found: dict[str, PictureReport] = {}
+    stopped = False
+    with watched("drawing") as watch:
+        try:
+            for name, genome in zip(models, space.seeds, strict=False):
+                found[name] = reporter.report(space.materialise(genome), watch)
+        except Halted:
+            stopped = True
+    if as_json:
+        values = {
+            name: {key: None if value != value else value for key, value in each._asdict().items()}
+            for name, each in found.items()
+        }
+        typer.echo(json.dumps({"stopped": stopped, "models": values}, allow_nan=False))
+    else:
+        table = Table()
+        table.add_column("model", overflow="fold")
+        for title in ("mean score", "Fréchet distance", "agreement of languages"):
+            table.add_column(title, justify="right")
+        for name, each in found.items():
+            cells = ("–" if value != value else f"{value:.4f}" for value in each)
+            table.add_row(Text(name), *cells)
+        Console().print(table)
     if stopped:
         raise typer.Exit(INTERRUPTED_STATUS)
