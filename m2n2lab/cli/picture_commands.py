@@ -1,4 +1,4 @@
-"""Commands for models that draw: ``sheet`` and ``report``."""
+"""Commands for models that draw: ``sheet``, ``report`` and ``choose``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -27,12 +28,14 @@ from m2n2lab.cli.shared_options import (
     Guidance,
     Negative,
     Scorer,
+    SeedMap,
     Size,
     StepsPerPicture,
     TextEncoderFrom,
     TrustRemoteCode,
     Variant,
     option,
+    seed_map,
 )
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
@@ -41,7 +44,9 @@ from m2n2lab.utils.processors import default_threads
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace
+    from m2n2lab.core.evolver import Evolver
     from m2n2lab.tasks.images.diffusion import Painter
+    from m2n2lab.tasks.images.one_of_n import Choice, OneOfN
     from m2n2lab.tasks.images.reports import PictureReport
     from m2n2lab.utils.progress import Progress as Drawing
     from m2n2lab.utils.progress import Watch
@@ -77,9 +82,7 @@ class DrawingOptions:
         """
         from m2n2lab.tasks.images.diffusion import Painter
 
-        return Painter(
-            self.steps_per_picture, self.guidance, self.batch, self.size, self.negative
-        )
+        return Painter(self.steps_per_picture, self.guidance, self.batch, self.size, self.negative)
 
     def space(self, models: list[str]) -> CheckpointSpace:
         """Return the space of some models.
@@ -275,3 +278,87 @@ def report(
         Console().print(table)
     if stopped:
         raise typer.Exit(INTERRUPTED_STATUS)
+
+
+def choose(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="File with recorded runs.")],
+    run: Annotated[
+        int | None, typer.Option("--run", help="Number of the run; the last one by default.")
+    ] = None,
+    children: Annotated[
+        int, typer.Option("--children", help="Children in a round, at most seven.")
+    ] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", help="Number of rounds.")] = 1,
+    prompts: Annotated[
+        int, option(PICTURES, "--choices", help="Prompts that you are asked about in a round.")
+    ] = 3,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="PNG with the pictures to choose from.")
+    ] = Path("choice.png"),
+    places: SeedMap = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    threads: Threads = None,
+) -> None:
+    """Pick the best of several children's pictures, and let them compete with what you picked.
+
+    A picked child scores 1 on that prompt and the others 0; the best member's picture, which is
+    among them, has to be beaten. The choices are recorded as steps of the run.
+    """
+    import torch
+
+    from m2n2lab.cli.run_commands import recorded
+    from m2n2lab.store import resume
+    from m2n2lab.tasks.images.one_of_n import OneOfN
+    from m2n2lab.utils.progress import Halted
+    from m2n2lab.viz.contact_sheet import draw_choice
+
+    whole_number("rounds", rounds, 1)
+    whole_number("choices", prompts, 1)
+    torch.set_num_threads(
+        default_threads() if threads is None else whole_number("threads", threads, 1)
+    )
+    evolver = resume(store, run, seed_map=seed_map(places))
+    console = Console(stderr=True)
+    stopped = False
+    with recorded(evolver, store):
+        for number in range(rounds):
+            rng = np.random.default_rng(evolver.generation)
+            points = rng.permutation(evolver.task.points)[:prompts].tolist()
+            one = OneOfN(evolver, children, points, rng=evolver.generation)
+            try:
+                for point in one.points:
+                    choice = _drawn(one, point, evolver)
+                    write_atomically(out, draw_choice(choice))
+                    console.print(Text(f"{out}: {choice.prompt.text}"), soft_wrap=True)
+                    one.pick(choice, _picked(len(choice.pictures)))
+                generations = one.tell()
+            except (Halted, typer.Abort):
+                one.put_back()
+                stopped = True
+                break
+            accepted = sum(generation.accepted for generation in generations)
+            console.print(
+                f"round {number + 1}: {accepted} of {len(generations)} children accepted, best "
+                f"member {evolver.best.id}",
+                highlight=False,
+            )
+    if stopped:
+        console.print("Stopped: the choices of this round do not count.")
+        raise typer.Exit(INTERRUPTED_STATUS)
+
+
+def _drawn(one: OneOfN, point: int, evolver: Evolver) -> Choice:
+    """Return the pictures for a prompt, whose drawing Ctrl-C stops."""
+    with watched("drawing") as watch:
+        unwatch = evolver.task.watch(watch)
+        try:
+            return one.ask(point)
+        finally:
+            unwatch()
+
+
+def _picked(count: int) -> int | None:
+    """Ask for the best picture; return its number from 0, or ``None`` for none of them."""
+    while True:
+        answer: int = typer.prompt(f"Which is best? 1–{count}, 0 for none", type=int, err=True)
+        if 0 <= answer <= count:
+            return answer - 1 if answer else None

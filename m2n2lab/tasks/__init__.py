@@ -4,6 +4,7 @@ from m2n2lab.core.task import Sample, Task, Tasks, from_function
 from m2n2lab.tasks.classify import Classify
 from m2n2lab.tasks.datasets import digits, mnist
 from m2n2lab.tasks.images.diffusion import Prompt
+from m2n2lab.tasks.images.one_of_n import Choice, OneOfN
 from m2n2lab.tasks.images.reports import PictureReport, Reporter
 from m2n2lab.tasks.images.scorer_names import scorer_of
 from m2n2lab.tasks.images.scorers import PictureScorer
@@ -16,9 +17,11 @@ from m2n2lab.utils.progress import Halted, Progress, Watch
 
 __all__ = [
     "GSM8K",
+    "Choice",
     "Classify",
     "Halted",
     "Harness",
+    "OneOfN",
     "PictureReport",
     "PictureScorer",
     "Progress",

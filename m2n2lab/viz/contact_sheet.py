@@ -12,6 +12,7 @@ from m2n2lab.viz.fonts import font_for
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
+    from m2n2lab.tasks.images.one_of_n import Choice
     from m2n2lab.tasks.images.text2image import Drawn
 
 CELL, GAP, HEAD, SIDE = 96, 8, 66, 144
@@ -62,6 +63,27 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
                 write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
     file = io.BytesIO()
     sheet.quantize(128).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def draw_choice(choice: Choice) -> bytes:
+    """Return pictures to choose from as a PNG: side by side below their prompt, with numbers."""
+    from PIL import Image, ImageDraw
+
+    height, width = choice.pictures[0].shape[:2]
+    scale = max(CELL / min(height, width), 1.0)
+    width, height = round(width * scale), round(height * scale)
+    size = (GAP + len(choice.pictures) * (width + GAP), 2 * GAP + 36 + height + 24)
+    paper = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(paper)
+    write(pen, GAP, GAP, choice.prompt.text, 14, INK, size[0] - 2 * GAP, 2)
+    for number, picture in enumerate(choice.pictures):
+        x, y = GAP + number * (width + GAP), GAP + 36
+        resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        paper.paste(Image.fromarray(picture).resize((width, height), resampling), (x, y))
+        write(pen, x, y + height + 3, str(number + 1), 15, INK, width, 1)
+    file = io.BytesIO()
+    paper.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 

@@ -190,7 +190,10 @@ def test_guidance_and_seed_change_the_drawing_and_not_the_weights(home):
     materialise = space.materialise
     space.materialise = lambda genome: made.append(genome) or materialise(genome)
     sheet = Sheet(
-        Axis.of("guidance=1,9"), Axis.of("seed=4,5"), [Prompt("a")], painter=Painter(steps=1, size=16)
+        Axis.of("guidance=1,9"),
+        Axis.of("seed=4,5"),
+        [Prompt("a")],
+        painter=Painter(steps=1, size=16),
     )
     cells = {(cell.column, cell.row): cell.pictures[0] for cell in sheet.cells(space)}
     assert len(made) == 1

@@ -48,8 +48,7 @@ def features(folder):
             return_tensors="pt",
             padding="max_length",
         )
-        out = model(**given)
-    return out
+        return model(**given)
 
 
 def test_names_and_weights_make_a_weighted_mean(home):
@@ -70,7 +69,9 @@ def test_clip_scores_are_those_of_the_model_itself(home):
     scorer = scorer_of(f"clip:{home}/clip")
     np.testing.assert_allclose(scorer.score(PICTURES, PROMPTS), expected, atol=1e-5)
     other = cloudpickle.loads(cloudpickle.dumps(scorer))
-    np.testing.assert_array_equal(other(PICTURES, ["a", "b", "ab"]), scorer.score(PICTURES, PROMPTS))
+    np.testing.assert_array_equal(
+        other(PICTURES, ["a", "b", "ab"]), scorer.score(PICTURES, PROMPTS)
+    )
 
 
 def test_photographs_are_compared_by_file_name(home):
@@ -82,7 +83,7 @@ def test_photographs_are_compared_by_file_name(home):
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
     assert found[1] == pytest.approx(1, abs=0.02)  # but for the JPEG
     scorer.check(prompts)
-    with pytest.raises(InputError, match="none named 'lost.jpg'; write its file name behind"):
+    with pytest.raises(InputError, match=r"none named 'lost\.jpg'; write its file name behind"):
         Text2Image([Prompt("x", photograph="lost.jpg")], scorer=scorer)
 
 
@@ -156,7 +157,7 @@ def test_a_model_with_code_of_its_own_is_refused_with_others_named(home, tmp_pat
     config |= {"model_type": "clyp", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}}
     (tmp_path / "own" / "config.json").write_text(json.dumps(config))
     (tmp_path / "own" / "own.py").write_text("raise SystemExit('it ran')")
-    with pytest.raises(InputError, match="classes of its own, whose code is not run; .*Japanese"):
+    with pytest.raises(InputError, match=r"classes of its own, whose code is not run; .*Japanese"):
         scorer_of(f"clip:{tmp_path}/own")
 
 

@@ -3,8 +3,8 @@
 The names are those of "merge block weighted" (kohya_ss, https://note.com/kohya_ss/n/n9a485a066d5b,
 and its extensions for A1111): ``IN00`` to ``IN11``, ``MID`` and ``OUT00`` to ``OUT11`` for SD 1.5,
 up to ``IN08`` and ``OUT08`` for SDXL; for transformers ``D00``, ``D01`` … and ``S00`` … are the
-double and single blocks of FLUX, ``B00`` … those of SD3 and others. As there, the embeddings of time
-and size belong to ``IN00`` and the last layers to the last ``OUT``; all else, such as text
+double and single blocks of FLUX, ``B00`` … those of SD3 and others. As there, the embeddings of
+time and size belong to ``IN00`` and the last layers to the last ``OUT``; all else, such as text
 encoders, is ``BASE``.
 """
 
@@ -212,7 +212,6 @@ class Blocks(Crossover, name="blocks"):
         for weights in _parsed(self.weights):
             given |= weights(known)
         return given
-
 
     def described(self, layout: Layout) -> str:
         """Return the shares as text, such as ``IN00-IN08 0.3, MID 0.5``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def _linear_layers(path: Path) -> list[tuple[Floats, Floats]]:
         for name in names
     ]
     widths = [weight.shape for weight, _ in layers]
-    fit = all(shape[-1] == before[0] for before, shape in zip(widths, widths[1:], strict=False))
+    fit = all(shape[-1] == before[0] for before, shape in pairwise(widths))
     if not layers or any(len(shape) != 2 for shape in widths) or not fit or widths[-1][0] != 1:
         raise InputError(
             f"{path} must hold linear layers down to one number, got weights of shapes "

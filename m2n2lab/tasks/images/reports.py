@@ -112,7 +112,9 @@ class Reporter:
         if self.translations:
             others, _ = self._drawn(model, self.translations, watch, meter)
             agreement = float(np.einsum("nd,nd->n", vectors, others).mean())
-        return PictureReport(float(np.mean(scores)) if scores else float("nan"), distance, agreement)
+        return PictureReport(
+            float(np.mean(scores)) if scores else float("nan"), distance, agreement
+        )
 
     def _drawn(
         self,

@@ -69,9 +69,7 @@ def shares(weights, blocks):
 
 def test_ranges_reach_over_all_blocks_of_a_model_that_has_fewer():
     found = shares("IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7", SDXL)
-    assert found == {
-        block: {"I": 0.3, "M": 0.5, "O": 0.7}[block[0]] for block in SDXL
-    }
+    assert found == {block: {"I": 0.3, "M": 0.5, "O": 0.7}[block[0]] for block in SDXL}
     assert shares("IN=0.1, M00=0.2, out3=1, IN02=0.5", SDXL) == {
         **{f"IN{i:02}": 0.1 for i in range(9)}, "IN02": 0.5, "MID": 0.2, "OUT03": 1.0,
     }  # fmt: skip
@@ -138,7 +136,7 @@ def test_weights_that_cannot_be_meant_are_refused_at_once(weights, words):
 
 def tiny():
     rng = np.random.default_rng(0)
-    layout = Layout({"first": (4,), **{name: (4,) for name in NAMES}})
+    layout = Layout({"first": (4,), **dict.fromkeys(NAMES, (4,))})
     a, b = rng.standard_normal((2, layout.size)).astype(np.float32)
     return layout, DenseSpace([a, b], layout)
 
