@@ -177,15 +177,10 @@ def measure(
         task = text2image(
             home / "prompts.txt", PROMPTS, 0, scorer=brightness, steps=steps_per_picture
         )
-        drawn = 0
-
-        def count(progress: Any) -> None:
-            nonlocal drawn
-            drawn += progress.step == 0 and progress.done > progress.known
-            print(f"\r{progress.words}  ", end="", file=sys.stderr, flush=True)
-
         evolver = build_evolver(settings, task)
-        end = task.watch(Watch(count))
+        end = task.watch(
+            Watch(lambda progress: print(f"\r{progress.words}  ", end="", file=sys.stderr))
+        )
         if device.startswith("cuda"):
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()

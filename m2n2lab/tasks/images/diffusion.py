@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from inspect import signature
@@ -183,6 +185,8 @@ class Painter:
         folded, vae_dtype = vae is None, getattr(vae, "dtype", None)
         pipeline.set_progress_bar_config(disable=True)
         hook = None
+        casts = logging.getLogger("diffusers.models.modeling_utils")
+        level = casts.level
 
         def after(step: int) -> None:
             watch.check()
@@ -194,6 +198,9 @@ class Painter:
         if not calls_back and denoiser is not None:  # asked before each of its passes
             hook = denoiser.register_forward_pre_hook(lambda *_: watch.check())
         try:
+            # Pipelines that decode in single precision cast their VAE for every batch, of which
+            # diffusers warns each time, between the lines of a progress bar.
+            casts.setLevel(logging.ERROR)
             made = pipeline(
                 prompt=[prompt.text for prompt in prompts],
                 # Noise is drawn on the CPU, so that it is the same on every device.
@@ -204,9 +211,10 @@ class Painter:
         finally:
             if hook is not None:
                 hook.remove()
-            # Some pipelines decode in single precision, and do not return when interrupted.
+            # Such pipelines do not cast it back when they are interrupted.
             if vae is not None and vae.dtype != vae_dtype:
                 vae.to(vae_dtype)
+            casts.setLevel(level)
         pictures = _unfolded(made) if folded else np.asarray(made)
         colours = (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
         flaws = [
@@ -279,7 +287,7 @@ def _side(pipeline: Any, size: int) -> int:
 
 def _fold(channels: int) -> int:
     """Return the side f of the squares of pixels that 3 f² channels hold."""
-    return round((channels / 3) ** 0.5)
+    return round(math.sqrt(channels / 3))
 
 
 def _unfolded(made: torch.Tensor) -> NDArray[np.float32]:

@@ -69,7 +69,7 @@ class Photographs(PictureScorer):
         """Return (1 + cos) / 2 of each picture and the photograph of its prompt."""
         photos = np.stack([self._features(self._file(prompt)) for prompt in prompts])
         cosines = np.einsum("nd,nd->n", self.model.embed(pictures), photos)
-        return ((1.0 + cosines) / 2.0).clip(0.0, 1.0)
+        return np.asarray(((1.0 + cosines) / 2.0).clip(0.0, 1.0))
 
     def _file(self, prompt: Prompt) -> Path:
         name = prompt.photograph or prompt.text

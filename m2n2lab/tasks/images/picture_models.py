@@ -75,7 +75,8 @@ class PictureModel:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     @property
     def _length(self) -> int | None:
