@@ -22,21 +22,28 @@ from m2n2lab.cli.shared_options import (
     MERGING,
     PICTURES,
     Batch,
+    Channels,
     Components,
+    Config,
     Device,
     Dtype,
+    EmaFrom,
     Guidance,
     Negative,
+    ScheduleFrom,
     Scorer,
     SeedMap,
     Size,
     StepsPerPicture,
     TextEncoderFrom,
     TrustRemoteCode,
+    VaeFrom,
     Variant,
     option,
+    picture_options,
     seed_map,
 )
+from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.interrupts import interrupt_latch
@@ -65,6 +72,11 @@ class DrawingOptions:
     variant: Variant = None
     text_encoder_from: TextEncoderFrom = None
     trust_remote_code: TrustRemoteCode = False
+    vae_from: VaeFrom = None
+    schedule_from: ScheduleFrom = None
+    ema_from: EmaFrom = None
+    channels: Channels = None
+    config: Config = None
     size: Size = None
     steps_per_picture: StepsPerPicture = None
     guidance: Guidance = None
@@ -93,20 +105,32 @@ class DrawingOptions:
         """
         import torch
 
-        from m2n2lab.checkpoint import CheckpointSpace
+        from m2n2lab.config.builders import build_seeds
 
-        torch.set_num_threads(
-            default_threads() if self.threads is None else whole_number("threads", self.threads, 1)
-        )
-        return CheckpointSpace(
-            models,
-            components=self.components or None,
+        threads = default_threads() if self.threads is None else self.threads
+        settings = Settings(
+            task="text2image",
+            models=tuple(models),
+            device=self.device,
+            threads=whole_number("threads", threads, 1),
+            components=tuple(self.components),
             dtype=self.dtype,
             variant=self.variant,
-            tokenizer=self.text_encoder_from,
+            text_encoder_from=self.text_encoder_from,
             trust_remote_code=self.trust_remote_code,
-            device=self.device,
+            pictures=picture_options(
+                len(models),
+                vae=self.vae_from,
+                schedule=self.schedule_from,
+                ema=self.ema_from,
+                channels=self.channels,
+                config=self.config,
+            ),
         )
+        settings.check()
+        torch.set_num_threads(threads)
+        space: CheckpointSpace = build_seeds(settings, None)
+        return space
 
 
 @contextmanager
