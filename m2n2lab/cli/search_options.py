@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
+from m2n2lab.config.names import NETWORK_TASKS
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 
@@ -42,8 +43,13 @@ class SearchOptions:
     )
     seed: Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")] = 0
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from two trained specialists.")
-    ] = False
+        bool | None,
+        typer.Option(
+            "--pretrained/--from-scratch",
+            help="Start from two trained specialists (the page does), or from random networks.",
+            show_default=False,
+        ),
+    ] = None
     data: Annotated[
         Path | None,
         typer.Option(
@@ -206,11 +212,13 @@ class SearchOptions:
             self.executor, self.workers, self.gpus, self.address, self.timeout, self.threads
         )
 
-    def settings(self, threads: int) -> Settings:
+    def settings(self, threads: int, pretrained: bool = False) -> Settings:
         """Return the settings of the search.
 
         Args:
             threads: number of torch threads if the option is not given.
+            pretrained: whether a search whose seeds are networks starts from trained ones, if
+                that option is not given.
 
         Raises:
             InputError: the settings cannot be used.
@@ -222,7 +230,9 @@ class SearchOptions:
             task=self.task,
             method=self.method,
             seed=self.seed,
-            pretrained=self.pretrained,
+            pretrained=pretrained and self.task in NETWORK_TASKS
+            if self.pretrained is None
+            else self.pretrained,
             data=self.data,
             hidden=tuple(self.hidden),
             device=self.device,

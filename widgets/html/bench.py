@@ -6,7 +6,7 @@ import math
 import re
 from html import escape
 
-from m2n2lab.analysis.merge_preview import BenchData, describe_verdict
+from m2n2lab.analysis.merge_preview import BenchData, describe_gain, describe_verdict
 from m2n2lab.core.records import Generation
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
@@ -60,7 +60,7 @@ def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
     note = note_html(snapshot.note)
     if snapshot.merged is not None:
         waits = _waits(data) if snapshot.pending else ""
-        return waits + _outcome(snapshot.merged, snapshot.note, old=snapshot.pending)
+        return waits + _outcome(data, snapshot.merged, snapshot.note, old=snapshot.pending)
     if snapshot.pending:
         return _waits(data) + _verdict(data, old=True) + note
     if snapshot.stale:
@@ -90,16 +90,18 @@ def _waits(data: BenchData) -> str:
     )
 
 
-def _outcome(merged: Generation, note: str, old: bool) -> str:
-    """Return the outcome of a merge in the place of its verdict."""
+def _outcome(data: BenchData, merged: Generation, note: str, old: bool) -> str:
+    """Return the outcome of a merge in the place of its verdict, and why the child is better."""
     text = note or (
         f"Child {merged.child} was merged at step {merged.step:,}. Change the pair, the split or "
         f"the mix, or preview again, for another child."
     )
     css = f"verdict{'' if merged.accepted else ' dies'}{' old' if old else ''}"
+    gain = describe_gain(data) if merged.accepted else ""
     return (
         f'<div class="{css}" data-testid="outcome"><span role="status" data-testid="note">'
-        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span></div>"
+        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span>"
+        f' <span data-testid="gain">{escape(gain)}</span></div>'
     )
 
 

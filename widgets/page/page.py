@@ -18,6 +18,7 @@ from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.analysis.maps import NICHE_MODES
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import LIGHT, Theme
 
 from ..bench.bench_view import BenchView
@@ -128,7 +129,8 @@ class Page:
             lambda: sum(plot.drawn for plot in drawings),
         )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
-        self.tour = Tour(self.session, theme)
+        self.tour = Tour(self.session, theme, self._begin_chapter)
+        self._chapters: dict[bool, Run] = {}  # of the tour, by whether they begin with specialists
         self.backpressure = Backpressure()
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
@@ -204,6 +206,28 @@ class Page:
         runs = self.browser_session.runs
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
+
+    def _begin_chapter(self, pretrained: bool, new: bool) -> None:
+        """Show the digits from two specialists or from random networks, for the tour.
+
+        Args:
+            pretrained: from which of the two.
+            new: whether nothing may have been done in it; otherwise the one shown before is.
+        """
+        runs = self.browser_session.runs
+        known = self._chapters.get(pretrained)
+        if new:
+            known = next((run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None)
+        if known not in runs.all:
+            threads = self.run.settings.threads
+            try:
+                known = runs.add(Settings(pretrained=pretrained, threads=threads))
+            except InputError as error:  # the tour goes through the search on the page
+                self.time.show_message(str(error))
+                return
+        self._chapters[pretrained] = known
+        if known is not self.run:
+            self.show(known)
 
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
@@ -460,6 +484,14 @@ class Page:
         return PageTemplate(
             self.theme, "" if self.browser_session.shared else self.browser_session.key, panels
         )
+
+
+def _untouched(run: Run, pretrained: bool) -> bool:
+    """Return whether a run is of the digits, from such a beginning, and still there."""
+    settings = run.settings
+    start = settings.task == "digits" and settings.pretrained == pretrained
+    plain = settings.method == "m2n2" and not settings.label and not settings.options
+    return start and plain and not run.session.snapshot.step
 
 
 def _browsers(document: Document) -> int | None:

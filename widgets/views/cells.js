@@ -73,8 +73,9 @@ const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRi
 
 // Returns the map's figure, its numbers and its shape; the first row is the lowest.
 const seen = (name) => {
-  const models = Bokeh.documents.map((made) => made.get_model_by_name(name))
-  const model = models.find((found) => found != null)
+  // Not by ``get_model_by_name``: a plot that was replaced is among the models for a while.
+  const models = Bokeh.documents.flatMap((made) => [...made.all_models])
+  const model = models.find((found) => found.name === name && Bokeh.index.find_one(found))
   const view = model && Bokeh.index.find_one(model)
   const drawn = (kind) => model?.renderers.find((found) => found.glyph?.type === kind)
   const glyph = drawn("Image"), frames = drawn("Quad")?.data_source
