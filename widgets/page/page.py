@@ -27,6 +27,7 @@ from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
+from ..members.sketch import SketchView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Run
 from ..session.gallery import GalleryRequest
@@ -37,6 +38,7 @@ from ..tour.tour import Tour
 from ..views.answers import AnswersView
 from ..views.cells import Cells
 from ..views.compare import CompareView
+from ..views.formula import FormulaView
 from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
@@ -64,7 +66,7 @@ multiplied by the number of open pages, or their server would do nothing else.""
 LOADING_SECONDS = 0.4
 """Time after which a run that is still being loaded is announced: most take less."""
 
-TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
+TABS = ("progress", "lineage", "seeds", "members", "gallery", "draw", "compare")
 """One is visible, and only that one is kept up to date."""
 
 
@@ -107,8 +109,10 @@ class Page:
         self.gallery = GalleryView(
             theme, self._view_gallery, lambda vote: self.orders().command(vote)
         )
+        self.formula = FormulaView(theme, lambda wanted: self.orders().view_formula(wanted))
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
+        self.sketch = SketchView(theme, lambda ink: self.orders().view_sketch(ink))
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
         self.compare = CompareView(
@@ -152,6 +156,9 @@ class Page:
         # Whether there is a gallery: its tab is shown by the page's script.
         self.draws = pn.widgets.TextInput(name="draws", visible=False)
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
+        # Whether members can read what a person draws: likewise.
+        self.reads = pn.widgets.TextInput(name="reads", visible=False)
+        self.reads.jscallback(value="show_tab('draw', cb_obj.value)")
         # What is being loaded: shown by the page's script in the place of all panels.
         self.loading = pn.widgets.TextInput(name="loading", visible=False)
         self.loading.jscallback(value="show_loading(cb_obj.value)")
@@ -189,6 +196,7 @@ class Page:
     def _on_tab(self) -> None:
         """Show the tab that was chosen."""
         self.gallery.request()
+        self.sketch.request(self.tab.value == "draw")
         self.request_redraw()
 
     def _map(self) -> None:
@@ -259,6 +267,8 @@ class Page:
         run.session.orders.pace(self.transport.pace.value)
         self.answers.request()
         self.gallery.request()
+        self.formula.request()
+        self.sketch.request(self.tab.value == "draw")
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self.request_redraw()
@@ -319,6 +329,8 @@ class Page:
             self.member.update(snapshot.member)
         elif self.tab.value == "gallery":
             self.gallery.update(snapshot)
+        elif self.tab.value == "draw":
+            self.sketch.update(snapshot)
         elif self.tab.value == "compare":
             self.compare.update()
         else:
@@ -348,12 +360,14 @@ class Page:
             self._update_figures(snapshot)
             self.time.update(snapshot)
             self.bench.update(snapshot)
+            self.formula.update(snapshot)
             if self._loaded:  # before, the page's script would miss it
                 self.draws.value = "yes" if snapshot.draws else ""
+                self.reads.value = "yes" if snapshot.reads else ""
             if at_once:
                 self._due = 0.0
-                if self.tab.value == "gallery":
-                    self.gallery.update(snapshot)
+                if self.tab.value in ("gallery", "draw"):
+                    self._update_tab(snapshot)
                 if self.attraction.drawn and snapshot.bench is not self._benched:
                     self.attraction.update(snapshot.seen)
             elif self._loaded and (self.plots.shown is None or began >= self._due):
@@ -460,10 +474,13 @@ class Page:
             "bench": self.bench.pane,
             "tab": self.tab,
             "draws": self.draws,
+            "reads": self.reads,
             "address": self.address,
             "loading": self.loading,
             "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
+            "formula": self.formula.pane,
+            "formula_opened": self.formula.opened,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
             "span": self.lives.span,
@@ -473,6 +490,7 @@ class Page:
             "members": self.members.pane,
             "member": self.member.pane,
             "gallery": self.gallery.pane,
+            "sketch": self.sketch.pane,
             "compared": self.compare.pane,
             "compare_form": self.compare.form,
             "compare_list": self.compare.list,

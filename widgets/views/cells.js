@@ -16,6 +16,19 @@ const MAPS = {
       return [a, b]
     },
   },
+  NichesView: {
+    start: ({ rows }) => ({ row: rows - 1, column: 0 }),
+    words: ({ row, column, value, ...map }) => {
+      const { ids, rows, columns } = { ids: map.data.ids[0], ...map }
+      const solvers = about(map, column + columns)
+      return `member ${ids[rows - 1 - row]}, data point ${about(map, column)}, ` +
+        `class ${group(map, column)}: ${value ? value.toFixed(3) : 0}, solved by ${solvers}`
+    },
+    picked: (map, row, column) => {
+      open_formula("point", about(map, column))
+      return null
+    },
+  },
   LandscapeView: {
     start: ({ rows, columns }) => ({ row: (rows - 1) >> 1, column: (columns - 1) >> 1 }),
     words: ({ data, row, column, value }) =>
@@ -25,6 +38,12 @@ const MAPS = {
       [left + (column + 0.5) * wide, bottom + (row + 0.5) * high],
   },
 }
+// What a column of the niche map is about: the data point and, a row further each, its solvers and
+// what it pays; and its class.
+const about = ({ data, columns }, at) =>
+  data.about[0].shape ? data.about[0][at] : data.about[0][Math.floor(at / columns)][at % columns]
+const group = ({ data }, column) =>
+  data.classes[0][data.edges[0].findLastIndex((edge) => edge <= column)]
 const pair = ({ data, rows }, row, column) => [data.ids[0][rows - 1 - row], data.ids[0][column]]
 // Lays an element over cells of a map, from one corner to the other.
 const cover = (element, place, map, [low, left], [high, right]) => {
