@@ -61,7 +61,7 @@ addEventListener("DOMContentLoaded", () => {
     button.setAttribute("aria-pressed", "false")
     button.addEventListener("click", () => enlarge(section, !section.classList.contains("large")))
     const tools = [...section.querySelectorAll(":scope > :is(.help, .save, .enlarge, .formula)")]
-    const order = [".help", ".save", ".enlarge", ".formula"]
+    const order = [".help", ".enlarge", ".formula", ".save"]
     tools.sort((a, b) => order.findIndex((css) => a.matches(css)) -
                          order.findIndex((css) => b.matches(css)))
     tools.forEach((tool, at) => { tool.style.right = `${10 + 30 * at}px` })
