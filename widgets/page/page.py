@@ -45,7 +45,9 @@ from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
+from .attendance import AttendanceView
 from .backpressure import Backpressure
+from .gate import guard
 from .notice import Notice
 from .plot_rotation import PlotRotation
 from .refresh import RefreshScheduler
@@ -103,6 +105,7 @@ class Page:
         self.role = role
         self.theme = theme
         self.run = browser_session.shown
+        self.attendance = AttendanceView(browser_session.people, self._on_people)
         self._benched: BenchData | None = None  # on the bench
         self._redraw_requested = False  # whether a person waits for plots
         self._refresh_requested = False  # whether a person waits for anything else
@@ -182,6 +185,14 @@ class Page:
         self.tab.param.watch(lambda event: self._on_tab(), "value")
         self.show(self.run)
 
+    @property
+    def steers(self) -> bool:
+        """Whether the search follows the person before the page."""
+        if not self.browser_session.shared:
+            return True  # it is the page's own
+        person = self.attendance.person
+        return self.role.steers if person is None else person.steers
+
     def session(self) -> Session:
         """Return the worker of the run on the page."""
         return self.run.session
@@ -210,9 +221,14 @@ class Page:
 
     def _on_tab(self) -> None:
         """Show the tab that was chosen."""
-        self.gallery.request()
-        self.sketch.request(self.tab.value == "draw")
+        if self.steers:
+            self.gallery.request()
+            self.sketch.request(self.tab.value == "draw")
         self.request_redraw()
+
+    def _on_people(self) -> None:
+        """Show who is here; may be called in any thread."""
+        self.request_refresh()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -273,7 +289,9 @@ class Page:
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         another = run.settings.task != self.run.settings.task
-        self.run = self.browser_session.shown = run
+        self.run = run
+        if self.steers:
+            self.browser_session.shown = run
         self._shown_at, self._blank = time.monotonic(), False
         if another:
             self._clear()
@@ -282,11 +300,12 @@ class Page:
         self._unsubscribe = run.session.subscribe(self.request_refresh)
         self.title.object = f'<div class="title">{escape(run.title)}</div>'
         self.time.show_message("")
-        run.session.orders.pace(self.transport.pace.value)
-        self.answers.request()
-        self.gallery.request()
-        self.formula.request()
-        self.sketch.request(self.tab.value == "draw")
+        if self.steers:
+            run.session.orders.pace(self.transport.pace.value)
+            self.answers.request()
+            self.gallery.request()
+            self.formula.request()
+            self.sketch.request(self.tab.value == "draw")
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self.request_redraw()
@@ -379,6 +398,7 @@ class Page:
             self.time.update(snapshot)
             self.bench.update(snapshot)
             self.formula.update(snapshot)
+            self.attendance.update()
             if self._loaded:  # before, the page's script would miss it
                 self.draws.value = "yes" if snapshot.draws else ""
                 self.reads.value = "yes" if snapshot.reads else ""
@@ -431,6 +451,8 @@ class Page:
         """
         document = pn.state.curdoc
         assert document is not None  # as called by the server
+        if self.browser_session.shared:
+            guard(document, lambda: self.steers, (*self.attendance.free, "tab", "answered"))
         document.on_event(Notice, lambda event: self.time.show_message(event.sentence))
 
         def scheduled() -> None:
@@ -467,6 +489,8 @@ class Page:
                 BROWSER_SESSIONS.close_abandoned()
                 return
             self.browser_session.connect(self)
+            if self.browser_session.shared:
+                self.attendance.join(self.role)
             self.refresh()
 
         self._loaded = True
@@ -476,6 +500,7 @@ class Page:
 
     def disconnect(self) -> None:
         """Stop counting the page: its browser is gone."""
+        self.attendance.leave()
         self.browser_session.disconnect(self)
 
     def close(self) -> None:
@@ -503,6 +528,8 @@ class Page:
             "order": self.attraction.order,
             "bench": self.bench.pane,
             "tab": self.tab,
+            "people": self.attendance.shown,
+            "people_said": self.attendance.said,
             "draws": self.draws,
             "reads": self.reads,
             "address": self.address,

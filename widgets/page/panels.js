@@ -80,3 +80,48 @@ addEventListener("DOMContentLoaded", () => {
   }
   look()
 })
+
+// Shows who is before the pages of a shared search. Who only watches finds all controls switched
+// off, can put up a hand, and gets a turn from a teacher.
+let said = 0
+const say_to_people = (what) => tell("people_said", `${what} ${++said}`)
+const show_people = (text) => {
+  const bar = document.querySelector(".people"), now = text ? JSON.parse(text) : null
+  const watching = Boolean(now && !now.steers)
+  bar.hidden = !now
+  document.body.classList.toggle("watching", watching)
+  for (const part of document.querySelectorAll("[data-root-id]"))
+    if (!part.closest(".plot, .figures, .words, [hidden], [aria-label=Answers] .scroll"))
+      part.inert = watching
+  if (!now) return
+  const focused = bar.contains(document.activeElement) && document.activeElement.dataset.key
+  const chip = (person) => {
+    const mine = person.number === now.me, can = now.teaches && !person.teaches
+    const element = document.createElement(can ? "button" : "span")
+    element.className = "person"
+    element.dataset.key = person.number
+    element.style.background = person.colour
+    element.textContent = `${person.teaches ? "T" : "V"}${person.number}` +
+      `${person.hand ? " ✋" : ""}${person.turn ? " ✎" : ""}`
+    const state = person.turn ? ", steers" : person.hand ? ", hand up" : ""
+    const does = can ? `. ${person.turn ? "End the turn" : "Let this viewer steer"}` : ""
+    element.title = `${person.name}${mine ? " (you)" : ""}${state}${does}`
+    element.setAttribute("aria-label", element.title)
+    if (!can) element.setAttribute("role", "img")
+    if (can) element.addEventListener("click", () => say_to_people(person.number))
+    return element
+  }
+  bar.replaceChildren(...now.people.map(chip))
+  if (!now.teaches) {
+    const me = now.people.find((person) => person.number === now.me)
+    const button = document.createElement("button")
+    button.dataset.key = "own"
+    button.textContent = me.turn ? "Give the turn back" : me.hand ? "✋ Lower hand" : "✋ Raise hand"
+    button.addEventListener("click", () => say_to_people(me.turn ? "end" : "hand"))
+    const words = document.createElement("span")
+    words.setAttribute("role", "status")
+    words.textContent = me.turn ? "You steer." : "You watch: a teacher steers."
+    bar.append(button, words)
+  }
+  if (focused) bar.querySelector(`[data-key="${focused}"]`)?.focus()
+}

@@ -85,6 +85,7 @@ const surround = (map, row, column) => {
 }
 let picks = 0 // counted, so that the same cell can be picked again
 const pick = (name, map, row, column) => {
+  if (document.body.classList.contains("watching")) return
   const picked = MAPS[name].picked(map, row, column)
   if (picked) tell("cell", JSON.stringify([name, ...picked, ++picks]))
 }
