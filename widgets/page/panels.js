@@ -102,7 +102,7 @@ const show_people = (text) => {
     element.dataset.key = person.number
     element.style.background = person.colour
     element.textContent = `${person.teaches ? "T" : "V"}${person.number}` +
-      `${person.hand ? " ✋" : ""}${person.turn ? " ✎" : ""}`
+      `${person.hand ? " ☝" : ""}${person.turn ? " ✎" : ""}`
     const state = person.turn ? ", steers" : person.hand ? ", hand up" : ""
     const does = can ? `. ${person.turn ? "End the turn" : "Let this viewer steer"}` : ""
     element.title = `${person.name}${mine ? " (you)" : ""}${state}${does}`
@@ -116,7 +116,7 @@ const show_people = (text) => {
     const me = now.people.find((person) => person.number === now.me)
     const button = document.createElement("button")
     button.dataset.key = "own"
-    button.textContent = me.turn ? "Give the turn back" : me.hand ? "✋ Lower hand" : "✋ Raise hand"
+    button.textContent = me.turn ? "Give the turn back" : me.hand ? "☝ Lower hand" : "☝ Raise hand"
     button.addEventListener("click", () => say_to_people(me.turn ? "end" : "hand"))
     const words = document.createElement("span")
     words.setAttribute("role", "status")
