@@ -166,7 +166,7 @@ class CurvesData(NamedTuple):
         """Return the curves by column name; classes are numbered, as their names are arbitrary."""
         return {
             "covered": self.covered,
-            "entropy, % of 1 bit": self.entropy,
+            "how mixed the answers are (entropy)": self.entropy,
             "best, train": self.train,
             "best, held out": self.test,
             **{f"class {k}": values for k, values in enumerate(self.classes.values())},
@@ -253,6 +253,6 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
         notes={
             "x": [0.0, left],
             "y": [base + CROWD_HEIGHT_ROWS + 0.1, base + 0.1],
-            "text": ["solvers per data point: crowded is cheap", "fitness"],
+            "text": ["models that solve each point\n(the more, the less it is worth)", "fitness"],
         },
     )

@@ -14,7 +14,7 @@ import holoviews as hv
 import numpy as np
 from bokeh.core.properties import value
 from bokeh.model import Model
-from bokeh.models import CustomJSTickFormatter, FixedTicker
+from bokeh.models import CustomJSTickFormatter, FixedTicker, NoOverlap
 from numpy.typing import NDArray
 
 from m2n2lab.analysis.maps import (
@@ -55,8 +55,10 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
             axis.major_label_text_font = axis.axis_label_text_font = FONT_STACK
             axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
             axis.axis_label_text_font_style = "normal"
-            if ids:  # one per row: smaller, so that they do not overlap on small screens
-                axis.major_label_text_font_size = "9px"
+            if ids:  # one per row: smaller, and on small screens not all
+                axis.major_label_text_font_size = "10px"
+        if ids:
+            figure.xaxis.major_label_policy = NoOverlap(min_distance=0)
         for line in figure.grid:
             line.grid_line_color = theme.line if grid else None
 
@@ -162,14 +164,21 @@ def tick_hook(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     return hook
 
 
-def member_ticks(ids: tuple[int, ...]) -> Ticks:
-    """Return ticks that name the rows of a map, the first id at the top."""
-    return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
+def _named(id: int, pair: Pair, letters: str) -> str:
+    """Return an id, with its letter if it is one of the pair: colours alone do not tell them."""
+    letter = "".join(x for x, parent in zip("AB", pair or (), strict=False) if parent == id)
+    letter = "".join(x for x in letter if x in letters)
+    return f"{letter} {id}" if letter else str(id)
 
 
-def mate_ticks(ids: tuple[int, ...]) -> Ticks:
-    """Return ticks that name the columns of a matrix."""
-    return [(column + 0.5, str(id)) for column, id in enumerate(ids)]
+def member_ticks(ids: tuple[int, ...], pair: Pair = None, letters: str = "AB") -> Ticks:
+    """Return ticks that name the rows of a map, the first id at the top, and the pair's letters."""
+    return [(len(ids) - row - 0.5, _named(id, pair, letters)) for row, id in enumerate(ids)]
+
+
+def mate_ticks(ids: tuple[int, ...], pair: Pair = None) -> Ticks:
+    """Return ticks that name the columns of a matrix, where B is."""
+    return [(column + 0.5, _named(id, pair, "B")) for column, id in enumerate(ids)]
 
 
 def class_ticks(data: NichesData) -> Ticks:
@@ -303,7 +312,7 @@ def draw_niches(
         xlabel="class of the data point",
         ylabel="member, fittest on top",
         **plot_options(
-            theme, tick_hook(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True
+            theme, tick_hook(class_ticks(data), member_ticks(data.ids, pair)), axes=False, ids=True
         ),
     )
 
@@ -326,14 +335,14 @@ _ATTRACTION_CODE = """
   const row = many - 1 - low, a = ids[row], b = ids[column]
   if (row == column) return {b, does: "meets itself."}
   const worth = own("image")[low * many + column]
-  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "misses."}
+  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "gets wrong."}
   const most = own("most")[row * many + column]
   const part = own("most")[(many + row) * many + column]
   const where = part > 0.999 * worth ? `; all of it class ${classes[most]}`
     : part > worth / 2 ? `; most of it class ${classes[most]} (${number(part)})`
     : `; class ${classes[most]} counts most (${number(part)})`
   return {a, b, does: "solves what",
-          rest: `misses, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
+          rest: `gets wrong, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
 """
 
 
@@ -368,10 +377,13 @@ def draw_attraction(
         xlim=(0, size),
         ylim=(0, size),
         xrotation=90,
-        xlabel="B: could bring",
-        ylabel="A: lacks",
+        xlabel="B (column): what it could add",
+        ylabel="A (row): what it gets wrong",
         **plot_options(
-            theme, tick_hook(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True
+            theme,
+            tick_hook(mate_ticks(data.ids, pair), member_ticks(data.ids, pair, "A")),
+            axes=False,
+            ids=True,
         ),
     )
 

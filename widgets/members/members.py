@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from m2n2lab.analysis.members import MemberPage, MembersData
 from m2n2lab.core.task import Sample
 from m2n2lab.utils.text import percent, plain
-from m2n2lab.viz.theme import Theme, ramp
+from m2n2lab.viz.theme import Theme, ink, ramp
 
 from ..html.assets import asset
 from ..html.pictures import (
@@ -235,8 +235,9 @@ class MemberView:
             for name, counts in zip(page.classes, table, strict=True)
         )
         return (
-            "<div><h4>Row: truth, column: answer</h4>"
-            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            "<div><h4>Confusion: a row for each true class, a column for each answer</h4>"
+            f'<table><thead><tr><th scope="col">truth</th>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
         )
 
     def _cells(self, counts: NDArray[np.int64]) -> str:
@@ -244,8 +245,8 @@ class MemberView:
         for count in counts.tolist():
             share = count / max(int(counts.sum()), 1)
             colour = self._ramp[round(share * (len(self._ramp) - 1))]
-            ink = self.theme.card if share > 0.5 else self.theme.text
-            cells.append(f'<td style="background:{colour};color:{ink}">{count or ""}</td>')
+            text = ink(colour)
+            cells.append(f'<td style="background:{colour};color:{text}">{count or ""}</td>')
         return "".join(cells)
 
     def _samples(self, page: MemberPage) -> list[str]:

@@ -17,7 +17,6 @@ import panel as pn
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClosedError
 
-from m2n2lab.analysis.maps import NICHE_MODES
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import LIGHT, Theme
@@ -25,6 +24,7 @@ from m2n2lab.viz.theme import LIGHT, Theme
 from ..bench.bench_view import BenchView
 from ..controls.search_form import SetupView
 from ..controls.time_view import TimeView
+from ..controls.toggles import Toggles
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
@@ -73,6 +73,9 @@ CONNECTION_SECONDS = 0.1
 
 LOADING_SECONDS = 0.4
 """Time after which a run that is still being loaded is announced: most take less."""
+
+MODES = {"solved": "solved", "worth": "worth", "solved by only one": "only one"}
+"""Modes of the niche map, by their names on the page."""
 
 TABS = ("progress", "lineage", "seeds", "members", "gallery", "draw", "compare")
 """One is visible, and only that one is kept up to date."""
@@ -163,8 +166,8 @@ class Page:
         )
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
-        self.mode = pn.widgets.RadioButtonGroup(
-            options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
+        self.mode = Toggles.themed(
+            theme, label="Niches by", options=list(MODES), value=self.niches.mode
         )
         # The visible tab: set by the page's script, which finds this widget by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
@@ -351,7 +354,7 @@ class Page:
             self._scheduler.request()
 
     def _set_mode(self, mode: str) -> None:
-        self.niches.mode = mode
+        self.niches.mode = MODES[mode]
         self.request_redraw()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
@@ -517,6 +520,7 @@ class Page:
         self._panels = {
             "title": self.title,
             "transport": self.transport.pane,
+            "pace": self.transport.pace,
             "time": self.time.pane,
             "setup": self.setup.pane,
             "tour": self.tour.pane,

@@ -32,6 +32,7 @@ class PageTemplate(pn.Template):
         self.add_variable("theme", theme)
         # What the strongest colours are called: the ramp begins at the background.
         self.add_variable("strong", "darker" if theme.name == "light" else "lighter")
+        self.add_variable("other", "dark" if theme.name == "light" else "light")
         self.add_variable("colours", css_variables(theme))
         self.add_variable("session_key", session_key)
         css = (font_face(), asset("page/page.css"), asset("page/panels.css"))

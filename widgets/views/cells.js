@@ -7,7 +7,7 @@ const MAPS = {
     words: ({ row, column, value, ...map }) => {
       const [a, b] = pair(map, row, column)
       return a === b ? `${a} meets itself`
-        : `A ${a}, B ${b}: solves what A misses, worth ${value.toFixed(1)}`
+        : `A ${a}, B ${b}: solves what A gets wrong, worth ${value.toFixed(1)} points of reward`
     },
     picked: (map, row, column) => {
       const [a, b] = pair(map, row, column)
