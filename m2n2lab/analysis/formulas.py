@@ -78,6 +78,7 @@ class PointFormula:
         child: the child's score; ``None`` once it is a member itself.
         attraction: g(A, B) over all data points; ``None`` if a parent has left the archive.
         gains: number of data points that add to it.
+        seeds: (K,) names of the seeds.
     """
 
     point: int
@@ -94,6 +95,7 @@ class PointFormula:
     child: float | None
     attraction: float | None
     gains: int
+    seeds: tuple[str, ...]
 
     def score(self, member: int) -> float:
         """Return the score of a member; NaN if it has left."""
@@ -217,4 +219,5 @@ def _point(
         child=None if child is None else float(child[point]),
         attraction=float(gains.sum()) if known else None,
         gains=int(np.count_nonzero(gains)),
+        seeds=seed_names(evolver.space),
     )

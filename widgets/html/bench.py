@@ -6,6 +6,7 @@ import math
 import re
 from html import escape
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.merge_preview import BenchData, describe_gain, describe_verdict
 from m2n2lab.core.records import Generation
 from m2n2lab.utils.text import percent, plain
@@ -18,6 +19,7 @@ BENCH_CSS = """
 .who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
 .who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
 .who { font-size: 12px; }
+.who b span { font-weight: 400; }
 .who .most { margin-left: auto; color: var(--quiet); }
 .a { color: var(--parent_a); } .b { color: var(--parent_b); } .child { color: var(--child); }
 svg { display: block; width: 100%; }
@@ -44,7 +46,7 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
         theme: colours.
         old: whether another choice was made since.
     """
-    a, b = data.proposal.parents
+    a, b = (_member(id, data) for id in data.proposal.parents)
     mine, its, child = data.means
     return (
         f'<div{_old(old)}><div class="who"><span><b class="a">A {a}</b> '
@@ -55,6 +57,12 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
         f'A or B <span data-testid="either">{percent(data.either)}</span>'
         f"</span></div>{_bars(data, theme)}</div>"
     )
+
+
+def _member(id: int, data: BenchData) -> str:
+    """Return the number of a member, and its name if it is a seed with one."""
+    name = called(id, data.seeds[:-1])
+    return f"{id}" if name == str(id) else f"{id} <span>{escape(plain(name, MAX_TEXT_CHARS))}</span>"
 
 
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:

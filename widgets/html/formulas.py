@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 from m2n2lab.analysis.formulas import FormulaData, PointFormula, WeightFormula
+from m2n2lab.analysis.lineage import called
 from m2n2lab.utils.text import plain
 
 from .texts import MAX_TEXT_CHARS
@@ -139,9 +140,9 @@ def _payments(p: PointFormula) -> str:
         f'<tr><td{css}>{name}</td><td data-testid="share-{id}">{number(s)} · {number(p.weight)} = '
         f"{number(s * p.weight)}</td><td>of {number(p.fitness[p.ids.index(id)])}</td></tr>"
         for name, css, id in (
-            (f"A, {a}", ' class="a"', a),
-            (f"B, {b}", ' class="b"', b),
-            *((f"{id}", "", id) for id in others[:MAX_SOLVERS]),
+            (f"A, {_member(a, p)}", ' class="a"', a),
+            (f"B, {_member(b, p)}", ' class="b"', b),
+            *((_member(id, p), "", id) for id in others[:MAX_SOLVERS]),
         )
         if not math.isnan(s := p.score(id))
     ]
@@ -162,9 +163,13 @@ def _payments(p: PointFormula) -> str:
     )
 
 
+def _member(id: int, data: PointFormula) -> str:
+    return escape(plain(called(id, data.seeds), MAX_TEXT_CHARS))
+
+
 def _pair(data: FormulaData) -> str:
     p = data.point
-    a, b = p.parents
+    a, b = (_member(id, p) for id in p.parents)
     title = f"<h3>Attraction of {a} to {b} <span>who should meet</span></h3>"
     equation = (
         '<p class="equation">g(A, B) = Σ<sub>j</sub> c<sub>j</sub> / z<sub>j</sub><sup>α</sup> '
@@ -172,7 +177,7 @@ def _pair(data: FormulaData) -> str:
     )
     if p.attraction is None:
         return f"{title}{equation}<p>One of the two has left the archive: pick another pair.</p>"
-    mine, its = p.score(a), p.score(b)
+    mine, its = map(p.score, p.parents)
     return (
         f'{title}{equation}<p class="equation">data point {p.point:,}: {number(p.weight)} · max('
         f'<span class="b">{number(its)}</span> − <span class="a">{number(mine)}</span>, 0) = '

@@ -10,6 +10,7 @@ import numpy as np
 import panel as pn
 import param
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.text import plain
 from m2n2lab.viz.theme import Theme
@@ -32,8 +33,8 @@ _CSS = """
 .readings img { width: 40px; height: 40px; image-rendering: pixelated; vertical-align: middle;
                 margin-right: 8px; }
 .readings ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 2px 14px;
-               grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
-.readings li { display: grid; grid-template-columns: 5.5em 3em 1fr; align-items: center; }
+               grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
+.readings li { display: grid; grid-template-columns: 8em 2.5em 1fr; align-items: center; }
 .readings .a { color: var(--parent_a); } .readings .b { color: var(--parent_b); }
 .readings .child { color: var(--child); }
 .readings i { display: block; height: 8px; background: currentColor; border-radius: 2px; }
@@ -100,13 +101,14 @@ def readings_html(data: ReadingsData | None, dark: bool) -> str:
     votes, many = data.votes, len(data.ids)
     words = ", ".join(f"{count} read {_name(label)}" for label, count in votes[:3])
     rest = f", and {many - sum(count for _, count in votes[:3])} others" if len(votes) > 3 else ""
-    rows = [_row(f"A {id}", "a", data, data.chances[data.ids.index(id)])
-            for id in data.parents[:1] if id in data.ids]
-    rows += [_row(f"B {id}", "b", data, data.chances[data.ids.index(id)])
-             for id in data.parents[1:] if id in data.ids]
+    rows = [
+        _row(f"{letter} {_called(id, data)}", letter.lower(), data, data.chances[data.ids.index(id)])
+        for letter, id in zip("AB", data.parents, strict=False)
+        if id in data.ids
+    ]
     rows += [_row("child", "child", data, data.child)] if data.child is not None else []
     rows += [
-        _row(str(id), "", data, chances)
+        _row(_called(id, data), "", data, chances)
         for id, chances in zip(data.ids, data.chances, strict=True)
         if id not in data.parents
     ]
@@ -116,6 +118,10 @@ def readings_html(data: ReadingsData | None, dark: bool) -> str:
         f'<img alt="as the models see it" src="{picture}"><span>Of {many} members '
         f"{words}{rest}.</span></p><ul>{''.join(rows)}</ul></div>"
     )
+
+
+def _called(id: int, data: ReadingsData) -> str:
+    return _name(called(id, data.seeds))
 
 
 def _name(label: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.core.task import Task
 from m2n2lab.tasks.classify import Classify
 from m2n2lab.utils.arrays import Floats
@@ -31,6 +32,7 @@ class ReadingsData:
         ids: (P,) the members, the fittest first.
         chances: (P, C) the probability that each member gives to each class.
         parents: ids of A and B on the bench; empty without a pair.
+        seeds: (K,) names of the seeds.
         child: (C,) the same of the child on the bench; ``None`` without one.
     """
 
@@ -39,6 +41,7 @@ class ReadingsData:
     ids: tuple[int, ...]
     chances: Floats
     parents: tuple[int, ...]
+    seeds: tuple[str, ...]
     child: Floats | None
 
     @property
@@ -92,5 +95,6 @@ def readings_data(
         ids=tuple(member.id for member in members),
         chances=np.array([chances(member.genome) for member in members]),
         parents=parents,
+        seeds=seed_names(evolver.space),
         child=None if child is None else chances(child),
     )

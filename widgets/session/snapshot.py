@@ -187,6 +187,7 @@ class SnapshotBuilder:
         self._evolver = evolver
         self._lineage = lineage
         self._bench = bench
+        self._seeds = lineage.names[:-1]
         self._last = Snapshot(title=title)
         self._standing: Standing | None = None  # of the niches in the last snapshot
         self._opened: int | None = None  # the member whose page was shown last
@@ -214,8 +215,8 @@ class SnapshotBuilder:
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
             niches, attraction = (
-                niches_data(archive, evolver.task),
-                attraction_data(archive, evolver.task),
+                niches_data(archive, evolver.task, self._seeds),
+                attraction_data(archive, evolver.task, self._seeds),
             )
             mean = float(np.mean([member.score for member in archive.members]))
         step = evolver.generation

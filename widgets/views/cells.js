@@ -5,7 +5,7 @@ const MAPS = {
   AttractionView: {
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
     words: ({ row, column, value, ...map }) => {
-      const [a, b] = pair(map, row, column)
+      const [a, b] = pair(map, row, column, "members")
       return a === b ? `${a} meets itself`
         : `A ${a}, B ${b}: solves what A gets wrong, worth ${value.toFixed(1)} points of reward`
     },
@@ -19,9 +19,8 @@ const MAPS = {
   NichesView: {
     start: ({ rows }) => ({ row: rows - 1, column: 0 }),
     words: ({ row, column, value, ...map }) => {
-      const { ids, rows, columns } = { ids: map.data.ids[0], ...map }
-      const solvers = about(map, column + columns)
-      return `member ${ids[rows - 1 - row]}, data point ${about(map, column)}, ` +
+      const { rows, columns } = map, solvers = about(map, column + columns)
+      return `member ${map.data.members[0][rows - 1 - row]}, data point ${about(map, column)}, ` +
         `class ${group(map, column)}: ${value ? value.toFixed(3) : 0}, solved by ${solvers}`
     },
     picked: (map, row, column) => {
@@ -44,7 +43,8 @@ const about = ({ data, columns }, at) =>
   data.about[0].shape ? data.about[0][at] : data.about[0][Math.floor(at / columns)][at % columns]
 const group = ({ data }, column) =>
   data.classes[0][data.edges[0].findLastIndex((edge) => edge <= column)]
-const pair = ({ data, rows }, row, column) => [data.ids[0][rows - 1 - row], data.ids[0][column]]
+const pair = ({ data, rows }, row, column, by = "ids") =>
+  [data[by][0][rows - 1 - row], data[by][0][column]]
 // Lays an element over cells of a map, from one corner to the other.
 const cover = (element, place, map, [low, left], [high, right]) => {
   const { x_scale, y_scale } = map.view.frame
@@ -128,7 +128,13 @@ const movable = (place, name) => {
     const said = MAPS[name].words({ ...map, ...cell, value: map.at(row, column) })
     if (words.textContent !== said) words.textContent = said
   }
-  place.addEventListener("click", ({ clientX, clientY }) => {
+  // A click is at whole pixels, the pointer between them: there may be several columns in one.
+  let pointer = { clientX: -9, clientY: -9 }
+  place.addEventListener("pointermove", (event) => { pointer = event })
+  place.addEventListener("click", (event) => {
+    const near = Math.abs(event.clientX - pointer.clientX) < 1 &&
+      Math.abs(event.clientY - pointer.clientY) < 1
+    const { clientX, clientY } = near ? pointer : event
     const map = seen(name), box = map?.view.canvas_view.el.getBoundingClientRect()
     if (!map) return
     const { x_scale, y_scale } = map.view.frame
