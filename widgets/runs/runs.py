@@ -32,7 +32,7 @@ MAX_RUNS = 8
 MAX_SEARCHES = 256
 """Searches that this process holds: each has a thread."""
 
-RUNS_PER_SECOND, RUNS_AT_ONCE = 1.0, 8.0
+RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 5.0
 """Searches that a browser session may begin in the long run, and after a rest: each takes a part
 of a second to begin, in which others wait."""
 
@@ -145,7 +145,8 @@ class Runs:
         """
         if not self._allowance.try_to_take():
             raise InputError(
-                f"A page begins at most {RUNS_AT_ONCE:g} searches at once and then one a second; "
+                f"A page begins at most {RUNS_AT_ONCE:g} searches at once, and then one every "
+                f"{1 / RUNS_PER_SECOND:g} seconds; "
                 f"wait a moment, and try again."
             )
         if searching() >= MAX_SEARCHES:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +16,13 @@ import panel as pn
 from bokeh.application.handlers.handler import Handler
 from bokeh.document import Document
 from bokeh.server.server import Server
-from bokeh.server.session import ServerSession
 from bokeh.server.tornado import BokehTornado
 from bokeh.util.token import check_token_signature, get_session_id, get_token_payload
 from panel.io.server import DocHandler, WSHandler
 from panel.viewable import Viewable
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.routing import Rule
-from tornado.web import OutputTransform, RequestHandler, authenticated
+from tornado.web import OutputTransform, RequestHandler
 
 from m2n2lab.utils.allowance import Allowance
 from m2n2lab.utils.errors import InputError
@@ -37,6 +37,8 @@ from .limits import (
     MAX_MESSAGE_BYTES,
     ORDERS_AT_ONCE,
     ORDERS_PER_SECOND,
+    SOCKETS_AT_ONCE,
+    SOCKETS_PER_SECOND,
     Turnstile,
 )
 
@@ -50,6 +52,10 @@ SLOWED = (
     f"the other; wait a moment."
 )
 """What a page shows that asks too much."""
+
+
+SLOWED_SECONDS = 5.0
+"""Time for which that is shown after the last order that waited."""
 
 
 class PageHandler(DocHandler):
@@ -83,11 +89,14 @@ class PageHandler(DocHandler):
         linked = "token" in request.query_arguments and request.path.endswith("/")
         if self._door is not None and self.current_user and linked:
             return self._come_in(self._door, self.current_user)
+        if not self.current_user:
+            return await super().get(*args, **named)  # which asks who it is
         try:
-            await super().get(*args, **named)
+            async with self._turnstile.turn():
+                await super().get(*args, **named)
         except InputError as error:
             self.set_header("Retry-After", "60")
-            return self._say(503, str(error))
+            self._say(503, str(error))
 
     def _come_in(self, door: Door, role: Role) -> None:
         """Remember the browser, and lead it to the page without the token in its address."""
@@ -101,13 +110,6 @@ class PageHandler(DocHandler):
         self.set_header("Cache-Control", "no-store")
         self.redirect("./" + (f"?{urlencode(kept)}" if kept else ""))
 
-    @authenticated
-    async def get_session(self) -> ServerSession:
-        """Return the session of a new page."""
-        async with self._turnstile.turn():
-            session: ServerSession = await super().get_session()
-            return session
-
     def _say(self, status: int, sentence: str) -> None:
         self.set_status(status)
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
@@ -120,14 +122,22 @@ class SocketHandler(WSHandler):
     Args (of the route, beside Panel's):
         place: where the server is.
         turnstile: makes pages one at a time.
+        arrivals: how many websockets may be opened, of all pages together.
     """
 
     def __init__(self, application: BokehTornado, request: HTTPServerRequest, **given: Any) -> None:
         self._place: Place | None = given.pop("place")
         self._turnstile: Turnstile = given.pop("turnstile")
+        self._arrivals: Allowance = given.pop("arrivals")
         self._allowance = Allowance(ORDERS_PER_SECOND, ORDERS_AT_ONCE)
-        self._slowed = False
+        self._slowed_until = 0.0  # when the page stops showing that it is slowed
         super().__init__(application, request, **given)
+
+    async def prepare(self) -> None:
+        """Refuse strangers, and let others in one after the other."""
+        await super().prepare()
+        if self.current_user is not None:
+            await asyncio.sleep(self._arrivals.take())
 
     def check_origin(self, origin: str) -> bool:
         """Return whether a page of an origin may open this websocket."""
@@ -170,13 +180,14 @@ class SocketHandler(WSHandler):
 
     async def on_message(self, fragment: str | bytes) -> None:
         """Follow an order; those beyond the allowance wait, and so does who sends them."""
-        seconds = self._allowance.take()
-        if seconds and not self._slowed:
-            self._slowed = True
-            log.warning("A page gives too many orders: they wait for their turn.")
-            await self._notice(SLOWED)
-        elif not seconds and self._slowed:
-            self._slowed = False
+        seconds, now = self._allowance.take(), time.monotonic()
+        if seconds:
+            if not self._slowed_until:
+                log.warning("A page gives too many orders: they wait for their turn.")
+                await self._notice(SLOWED)
+            self._slowed_until = now + SLOWED_SECONDS
+        elif 0.0 < self._slowed_until < now:
+            self._slowed_until = 0.0
             await self._notice("")
         await asyncio.sleep(seconds)  # even 0 lets other pages have their turn
         await super().on_message(fragment)
@@ -281,6 +292,7 @@ def protected_server(
         anywhere: answer by any name, as ``admits`` asks for a secret.
         options: further ones of ``panel.serve``.
     """
+    interrupts = signal.getsignal(signal.SIGINT)
     server = pn.serve(
         {"/": page},
         address=place.host or None,
@@ -303,10 +315,13 @@ def protected_server(
         **({} if door is None else {"auth_provider": door}),
         **options,
     )
+    if interrupts is signal.SIG_IGN:  # Panel has set its own: a job in the background ignores them
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     application = server._tornado
     (context,) = application.applications.values()
     prefix = re.escape(application.prefix)
     turnstile = Turnstile(lambda: len(server.get_sessions()))
+    arrivals = Allowance(SOCKETS_PER_SECOND, SOCKETS_AT_ONCE)
     route = {
         "application_context": context,
         "bokeh_websocket_path": f"{application.prefix}/ws",
@@ -321,7 +336,11 @@ def protected_server(
                 PageHandler,
                 {**route, "door": door, "turnstile": turnstile, "admits": admits},
             ),
-            (f"{prefix}/ws", SocketHandler, {**route, "place": named, "turnstile": turnstile}),
+            (
+                f"{prefix}/ws",
+                SocketHandler,
+                {**route, "place": named, "turnstile": turnstile, "arrivals": arrivals},
+            ),
             # Pages of other sites could load the one; the other imports any module by its name.
             (f"{prefix}/autoload.js", Refusal, gone),
             (f"{prefix}/components/.*", Refusal, gone),

@@ -15,13 +15,17 @@ MAX_PAGES = 128
 MAX_QUEUE = 64
 """Pages that wait to be made; each takes half a second."""
 
-PAUSE_SECONDS = 0.05
-"""Time between two pages that are made, in which clicks on other pages are answered."""
+PAUSE_SHARE = 0.3
+"""Time between two pages that are made, as a share of what the last one took: in it clicks on other
+pages are answered."""
 
-ORDERS_PER_SECOND = 50.0
-"""Messages of one page that are read in a second; a person who drags a slider sends as many."""
+SOCKETS_PER_SECOND, SOCKETS_AT_ONCE = 20.0, 20.0
+"""Websockets that are opened in the long run, and after a rest; each takes some milliseconds."""
 
-ORDERS_AT_ONCE = 200.0
+ORDERS_PER_SECOND = 80.0
+"""Messages of one page that are read in a second; a person who drags a slider gives up to 60."""
+
+ORDERS_AT_ONCE = 80.0
 """Messages of one page that are read at once after a rest."""
 
 MAX_MESSAGE_BYTES = 1_000_000
@@ -70,9 +74,11 @@ class Turnstile:
         try:
             async with self._lock:
                 await asyncio.sleep(max(self._rest_until - time.monotonic(), 0.0))
+                began = time.monotonic()
                 try:
                     yield
                 finally:
-                    self._rest_until = time.monotonic() + PAUSE_SECONDS
+                    now = time.monotonic()
+                    self._rest_until = now + PAUSE_SHARE * (now - began)
         finally:
             self._waiting -= 1
