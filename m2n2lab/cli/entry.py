@@ -201,7 +201,7 @@ def serve(
 
     options = search.executor_options
     # One core is left for the browser, which usually runs on the same machine.
-    settings = search.settings(max(default_threads() - 1, 1))
+    settings = search.settings(max(default_threads() - 1, 1), pretrained=True)
     serve_dashboard(
         settings,
         host,

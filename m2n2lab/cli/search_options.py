@@ -56,6 +56,7 @@ from m2n2lab.cli.shared_options import (
     picture_options,
     seed_number,
 )
+from m2n2lab.config.names import NETWORK_TASKS
 from m2n2lab.config.settings import Settings
 
 OPTIONS = (
@@ -84,8 +85,14 @@ class SearchOptions:
     )
     seed: Annotated[int, option(SEARCH, "--seed", help="Seed of all random numbers.")] = 0
     pretrained: Annotated[
-        bool, option(SEARCH, "--pretrained", help="Start from two trained specialists.")
-    ] = False
+        bool | None,
+        option(
+            SEARCH,
+            "--pretrained/--from-scratch",
+            help="Start from two trained specialists (the page does), or from random networks.",
+            show_default=False,
+        ),
+    ] = None
     hidden: Annotated[
         list[int], option(SEARCH, "--hidden", help="Width of a hidden layer; repeatable.")
     ] = field(default_factory=lambda: [256])
@@ -198,11 +205,13 @@ class SearchOptions:
             self.executor, self.workers, self.gpus, self.address, self.timeout, self.threads
         )
 
-    def settings(self, threads: int) -> Settings:
+    def settings(self, threads: int, pretrained: bool = False) -> Settings:
         """Return the settings of the search.
 
         Args:
             threads: number of torch threads if the option is not given.
+            pretrained: whether a search whose seeds are networks starts from trained ones, if
+                that option is not given.
 
         Raises:
             InputError: the settings cannot be used.
@@ -214,7 +223,9 @@ class SearchOptions:
             task=self.task,
             method=self.method,
             seed=self.seed,
-            pretrained=self.pretrained,
+            pretrained=pretrained and self.task in NETWORK_TASKS
+            if self.pretrained is None
+            else self.pretrained,
             data=self.data,
             hidden=tuple(self.hidden),
             device=self.device,

@@ -130,8 +130,14 @@ addEventListener("DOMContentLoaded", () => {
   }
   watch()
 })
-// Space runs and pauses, s steps, unless a control has the focus.
+// Space runs and pauses, s steps, unless a control has the focus or Setup has switched keys off.
+addEventListener("DOMContentLoaded", () => {
+  const box = document.querySelector(".shortcuts input")
+  box.checked = localStorage.getItem("shortcuts") !== "off"
+  box.addEventListener("change", () => localStorage.setItem("shortcuts", box.checked ? "on" : "off"))
+})
 addEventListener("keydown", (event) => {
+  if (!document.querySelector(".shortcuts input").checked) return
   const at = event.composedPath()[0]
   const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
@@ -142,6 +148,19 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
+// Names a plot for screen readers, and takes it out of the order of the Tab key: nothing in it is
+// done by keys, and what it shows can be reached beside it. A narrow plot has a narrow legend.
+const NARROW_PLOT_PIXELS = 340
+const name_plot = (model) => {
+  const canvas = Bokeh.index.find_one(model)?.canvas_view
+  if (!canvas) return
+  canvas.events_el.tabIndex = -1
+  canvas.el.setAttribute("role", "img")
+  canvas.el.setAttribute("aria-label", model.name.replace(/View$/, ""))
+  const legends = [...model.above, ...model.center].filter((found) => found.type === "Legend")
+  for (const legend of legends)
+    legend.setv({ ncols: model.inner_width < NARROW_PLOT_PIXELS ? 1 : 2 }, { sync: false })
+}
 // Light and dark are two pages over the same searches.
 addEventListener("DOMContentLoaded", () => {
   document.querySelector(".appearance").addEventListener("click", () => {
