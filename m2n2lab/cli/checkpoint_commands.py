@@ -608,10 +608,10 @@ def convert(
     where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
     from m2n2lab.checkpoint.checks import is_one_file
+    from m2n2lab.checkpoint.convert_picture import convert_picture
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
     from m2n2lab.checkpoint.io.single_file import is_single_file
-    from m2n2lab.checkpoint.picture_conversion import convert_picture
 
     began = time.perf_counter()
     place = Path(source) if Path(source).exists() else from_hub(source)

@@ -101,7 +101,7 @@ def open_as_components(
                 file=str(source),
                 expected="weights without scales beside folders",
                 found="8-bit floats with scales",
-                fix=f"convert the file first: m2n2lab convert {source} -o FOLDER --config {like.id}",
+                fix=f"make it a folder: m2n2lab convert {source} -o FOLDER --config {like.id}",
             )
         )
         return None
