@@ -15,6 +15,7 @@ from rich.text import Text
 from m2n2lab.cli import checkpoint_commands, run_commands
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
+from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -43,23 +44,24 @@ def evolve(
     search: SearchOptions,
     steps: Annotated[
         int | None,
-        typer.Option(
+        option(
+            SEARCH,
             "--steps",
             help="Number of steps: 10,000 by default, 100 for language, 120 for images.",
             show_default=False,
         ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save", help="New file or folder for the best model.")
+        Path | None, option(OUTPUT, "--save", help="New file or folder for the best model.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, option(OUTPUT, "--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for history.csv, result.json and best.safetensors."),
+        option(OUTPUT, "--out", help="Folder for history.csv, result.json and best.safetensors."),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File to record the run in, for m2n2lab resume."),
+        option(OUTPUT, "--store", help="File to record the run in, for m2n2lab resume."),
     ] = None,
 ) -> None:
     """Run a search and print its result; Ctrl-C stops it and prints the result so far."""
@@ -166,7 +168,7 @@ def serve(
     ] = False,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
+        option(OUTPUT, "--store", help="File to record all runs in, for m2n2lab resume."),
     ] = None,
     keep: Annotated[
         float,

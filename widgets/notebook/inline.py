@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.names import TASKS
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.utils.errors import InputError, choose, whole_number
 from m2n2lab.viz.theme import THEMES
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
     from tornado.ioloop import IOLoop
 
-    from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
 
@@ -98,6 +98,7 @@ def dashboard(
         )
     settings = Settings()
     if evolver is not None:
+        evolver = checked_evolver(evolver)
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
         label = f"{evolver.task.name} · {evolver.method} · from the notebook"
         settings = Settings(task=task, method=evolver.method, label=label)
