@@ -10,7 +10,7 @@ import numpy as np
 
 from m2n2lab.core.records import Proposal, Verdict
 from m2n2lab.utils.arrays import Floats
-from m2n2lab.utils.text import plain
+from m2n2lab.utils.text import percent, plain
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
@@ -156,6 +156,21 @@ def describe_verdict(data: BenchData) -> str:
     ]
     keeps = f" It keeps {' and '.join(kept)}." if kept and len(data.classes) > 1 else ""
     return f"{data.verdict}{keeps}"
+
+
+def describe_gain(data: BenchData) -> str:
+    """Return why a child scores more than both parents, as a sentence; empty if it does not."""
+    a, b, child = data.means
+    if child <= max(a, b):
+        return ""
+    mine, its, made = data.scores
+    kept = [
+        f"{100 * np.mean(made[better] >= parent[better]):.0f} % of what {name} does better"
+        for name, parent, better in (("A", mine, mine > its), ("B", its, its > mine))
+        if better.any()
+    ]
+    why = f", because it keeps {' and '.join(kept)}" if kept else ""
+    return f"It scores {percent(child)}, more than A ({percent(a)}) and B ({percent(b)}){why}."
 
 
 def _strongest(lead: Floats) -> int | None:

@@ -17,6 +17,7 @@ from bokeh.model import Model
 from bokeh.models import CustomJSTickFormatter, FixedTicker, NoOverlap
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.maps import (
     NICHE_MODES,
     AttractionData,
@@ -171,21 +172,32 @@ def tick_hook(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     return hook
 
 
-def _named(id: int, pair: Pair, letters: str) -> str:
-    """Return an id, with its letter if it is one of the pair: colours alone do not tell them."""
-    letter = "".join(x for x, parent in zip("AB", pair or (), strict=False) if parent == id)
-    letter = "".join(x for x in letter if x in letters)
-    return f"{letter} {id}" if letter else str(id)
+MAX_MEMBER_CHARS = 14
+"""Longest name of a member beside its row."""
 
 
-def member_ticks(ids: tuple[int, ...], pair: Pair = None, letters: str = "AB") -> Ticks:
+def _named(ids: tuple[int, ...], pair: Pair, letters: str, seeds: tuple[str, ...]) -> list[str]:
+    """Return what members are called, the pair with its letters: colours alone do not tell them."""
+    texts = []
+    for id in ids:
+        letter = "".join(x for x, parent in zip("AB", pair or (), strict=False) if parent == id)
+        letter = "".join(x for x in letter if x in letters)
+        name = plain(called(id, seeds), MAX_MEMBER_CHARS)
+        texts.append(f"{letter} {name}" if letter else name)
+    return texts
+
+
+def member_ticks(
+    ids: tuple[int, ...], pair: Pair = None, letters: str = "AB", seeds: tuple[str, ...] = ()
+) -> Ticks:
     """Return ticks that name the rows of a map, the first id at the top, and the pair's letters."""
-    return [(len(ids) - row - 0.5, _named(id, pair, letters)) for row, id in enumerate(ids)]
+    names = _named(ids, pair, letters, seeds)
+    return [(len(ids) - row - 0.5, name) for row, name in enumerate(names)]
 
 
-def mate_ticks(ids: tuple[int, ...], pair: Pair = None) -> Ticks:
+def mate_ticks(ids: tuple[int, ...], pair: Pair = None, seeds: tuple[str, ...] = ()) -> Ticks:
     """Return ticks that name the columns of a matrix, where B is."""
-    return [(column + 0.5, _named(id, pair, "B")) for column, id in enumerate(ids)]
+    return [(column + 0.5, name) for column, name in enumerate(_named(ids, pair, "B", seeds))]
 
 
 def class_ticks(data: NichesData) -> Ticks:
@@ -233,8 +245,8 @@ _NICHES_SENTENCE = (
     "Member <b>$x{member}</b> $x{does} data point <b>$x{point}</b>$x{kind}.<p>$x{rest}</p>"
 )
 _NICHES_CODE = """
-  const ids = own("ids"), names = own("names"), classes = own("classes"), edges = own("edges")
-  const many = ids.length, wide = edges[classes.length], about = own("about")
+  const members = own("members"), names = own("names"), classes = own("classes"), edges = own("edges")
+  const many = members.length, wide = edges[classes.length], about = own("about")
   const column = Math.min(Math.floor(x), wide - 1), low = Math.min(Math.floor(y), many - 1)
   const [point, solvers, weight] = [0, 1, 2].map((row) => about[row * wide + column])
   const shown = own("image")[low * wide + column]
@@ -246,7 +258,7 @@ _NICHES_CODE = """
        : `So do ${others} of ${many - 1} others`) + `: worth ${number(weight * score)} to it.`
     : others ? `${others} of ${many} do: worth ${number(weight)} to each.` : "Nobody does."
   const group = classes[edges.findIndex((edge) => edge > column) - 1]
-  return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
+  return {member: members[many - 1 - low], does, rest, point: names ? names[point] : point,
           kind: classes.length > 1 ? `, class ${group}` : ""}
 """
 
@@ -256,6 +268,7 @@ def niche_tooltip(data: NichesData, mode: str) -> dict[str, list[Any]]:
     about = np.array((data.points, data.solvers, data.weights), np.float32)
     return {
         "ids": [list(data.ids)],
+        "members": [short_names(data.labels)],
         "classes": [short_names(data.classes)],
         "edges": [data.edges.tolist()],
         "about": [about],
@@ -320,7 +333,10 @@ def draw_niches(
         xlabel="class of the data point",
         ylabel="member, fittest on top",
         **plot_options(
-            theme, tick_hook(class_ticks(data), member_ticks(data.ids, pair)), axes=False, ids=True
+            theme,
+            tick_hook(class_ticks(data), member_ticks(data.ids, pair, seeds=data.seeds)),
+            axes=False,
+            ids=True,
         ),
     )
 
@@ -338,9 +354,9 @@ def colorbar(theme: Theme) -> dict[str, Any]:
 
 _ATTRACTION_SENTENCE = '<b class="b">$x{b}</b> $x{does} <b class="a">$x{a}</b> $x{rest}'
 _ATTRACTION_CODE = """
-  const ids = own("ids"), classes = own("classes"), many = ids.length
+  const members = own("members"), classes = own("classes"), many = members.length
   const column = Math.min(Math.floor(x), many - 1), low = Math.min(Math.floor(y), many - 1)
-  const row = many - 1 - low, a = ids[row], b = ids[column]
+  const row = many - 1 - low, a = members[row], b = members[column]
   if (row == column) return {b, does: "meets itself."}
   const worth = own("image")[low * many + column]
   if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "gets wrong."}
@@ -358,6 +374,7 @@ def attraction_tooltip(data: AttractionData) -> dict[str, list[Any]]:
     """Return the columns from which the browser makes the tooltip, besides the matrix itself."""
     return {
         "ids": [list(data.ids)],
+        "members": [short_names(data.labels)],
         "classes": [short_names(data.classes)],
         "most": [np.array((data.most, data.part), np.float32)],
     }
@@ -389,7 +406,10 @@ def draw_attraction(
         ylabel="A (row): what it gets wrong",
         **plot_options(
             theme,
-            tick_hook(mate_ticks(data.ids, pair), member_ticks(data.ids, pair, "A")),
+            tick_hook(
+                mate_ticks(data.ids, pair, data.seeds),
+                member_ticks(data.ids, pair, "A", data.seeds),
+            ),
             axes=False,
             ids=True,
         ),

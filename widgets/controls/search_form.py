@@ -54,7 +54,7 @@ class SetupView:
         self.method = pn.widgets.Select(name="Method", options=list(METHODS), **wide)
         self.seed = pn.widgets.TextInput(name="Seed", **wide)
         self.start = pn.widgets.Select(name="Start from", options=list(START), **wide)
-        self._pretrained = "0"  # where there is a choice
+        self._pretrained = "1"  # where there is a choice
         labels = ("Archive size", "α, competition", "Mutation")
         self.options = {
             name: pn.widgets.TextInput(name=label, **wide)
@@ -99,7 +99,7 @@ class SetupView:
         self.task.param.update(options=list(settings.tasks), value=settings.task)
         self.method.value = settings.method
         self.seed.value = asked["seed"]
-        self._pretrained = asked.get("pretrained", "0")
+        self._pretrained = asked.get("pretrained", "1")
         for name, widget in self.options.items():
             widget.value = asked.get(name, "")
         self._show_message("A new run is added beside the one on the page, or replaces it.")

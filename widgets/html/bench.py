@@ -6,7 +6,8 @@ import math
 import re
 from html import escape
 
-from m2n2lab.analysis.merge_preview import BenchData, describe_verdict
+from m2n2lab.analysis.lineage import called
+from m2n2lab.analysis.merge_preview import BenchData, describe_gain, describe_verdict
 from m2n2lab.core.records import Generation
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
@@ -18,6 +19,7 @@ BENCH_CSS = """
 .who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
 .who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
 .who { font-size: 12px; }
+.who b span { font-weight: 400; }
 .who .most { margin-left: auto; color: var(--quiet); }
 .a { color: var(--parent_a); } .b { color: var(--parent_b); } .child { color: var(--child); }
 svg { display: block; width: 100%; }
@@ -44,7 +46,7 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
         theme: colours.
         old: whether another choice was made since.
     """
-    a, b = data.proposal.parents
+    a, b = (_member(id, data) for id in data.proposal.parents)
     mine, its, child = data.means
     return (
         f'<div{_old(old)}><div class="who"><span><b class="a">A {a}</b> '
@@ -57,12 +59,18 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
     )
 
 
+def _member(id: int, data: BenchData) -> str:
+    """Return the number of a member, and its name if it is a seed with one."""
+    name = called(id, data.seeds[:-1])
+    return f"{id}" if name == str(id) else f"{id} <span>{escape(plain(name, MAX_TEXT_CHARS))}</span>"
+
+
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
     """Return the verdict on the child or, once it is merged, the outcome; and the note."""
     note = note_html(snapshot.note)
     if snapshot.merged is not None:
         waits = _waits(data) if snapshot.pending else ""
-        return waits + _outcome(snapshot.merged, snapshot.note, old=snapshot.pending)
+        return waits + _outcome(data, snapshot.merged, snapshot.note, old=snapshot.pending)
     if snapshot.pending:
         return _waits(data) + _verdict(data, old=True) + note
     if snapshot.stale:
@@ -92,16 +100,18 @@ def _waits(data: BenchData) -> str:
     )
 
 
-def _outcome(merged: Generation, note: str, old: bool) -> str:
-    """Return the outcome of a merge in the place of its verdict."""
+def _outcome(data: BenchData, merged: Generation, note: str, old: bool) -> str:
+    """Return the outcome of a merge in the place of its verdict, and why the child is better."""
     text = note or (
         f"Child {merged.child} was merged at step {merged.step:,}. Change the pair, the split or "
         f"the mix, or preview again, for another child."
     )
     css = f"verdict{'' if merged.accepted else ' dies'}{' old' if old else ''}"
+    gain = describe_gain(data) if merged.accepted else ""
     return (
         f'<div class="{css}" data-testid="outcome"><span role="status" data-testid="note">'
-        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span></div>"
+        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span>"
+        f' <span data-testid="gain">{escape(gain)}</span></div>'
     )
 
 

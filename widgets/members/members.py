@@ -12,6 +12,7 @@ import panel as pn
 import param
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.members import MemberPage, MembersData
 from m2n2lab.core.task import Sample
 from m2n2lab.utils.text import percent, plain
@@ -99,9 +100,11 @@ class MembersView:
         )
         return {
             "id": data.ids[k],
+            "name": called(data.ids[k], data.seeds[:-1]),
             "by_hand": data.by_hand[k],
             "born": data.born[k],
             "parents": list(data.parents[k]),
+            "pair": " × ".join(called(id, data.seeds[:-1]) for id in data.parents[k]),
             "score": float(data.score[k]),
             "painting": painting_uri(painting, self.theme),
             "made": shares_label(painting, data.seeds),
@@ -182,7 +185,7 @@ class MemberView:
         name = f"the seed {escape(seeds[life.id])}" if 0 <= life.id < len(seeds) else "a seed"
         facts = [f"born at step {life.born:,}" if life.born else name]
         if life.parents:
-            facts.append("from " + " × ".join(map(str, life.parents)))
+            facts.append("from " + " × ".join(escape(called(id, seeds)) for id in life.parents))
         if life.split is not None and life.mix is not None:
             facts.append(f"split at {life.split:,}, mix {life.mix:.2f}")
         if life.by_hand:

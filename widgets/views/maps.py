@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import numpy as np
 import panel as pn
 from bokeh.models.annotations import Span
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.maps import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.viz.draw_maps import (
     attraction_tooltip,
@@ -67,7 +69,10 @@ class NichesView(LivePlot):
         framed, self._framed = self._framed, (data.ids, pair)
         if self.handles and framed != self._framed:
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
-            name_ticks(self.handles["Image"]["plot"].yaxis[0], member_ticks(data.ids, pair))
+            name_ticks(
+                self.handles["Image"]["plot"].yaxis[0],
+                member_ticks(data.ids, pair, seeds=data.seeds),
+            )
 
 
 ORDERS = ("by fitness", "clustered")
@@ -123,8 +128,8 @@ class AttractionView(LivePlot):
             if self.handles:
                 self.frame(cell_boxes(data.ids, pair, self.theme), moved)
                 figure = self.handles["Image"]["plot"]
-                name_ticks(figure.yaxis[0], member_ticks(data.ids, pair, "A"))
-                name_ticks(figure.xaxis[0], mate_ticks(data.ids, pair))
+                name_ticks(figure.yaxis[0], member_ticks(data.ids, pair, "A", data.seeds))
+                name_ticks(figure.xaxis[0], mate_ticks(data.ids, pair, data.seeds))
             self.sentence.object = self._sentence(data, pair)
 
     def clear(self) -> None:
@@ -163,8 +168,10 @@ class AttractionView(LivePlot):
         if pair is None or pair[0] not in data.ids or pair[1] not in data.ids:
             return ""
         worth = data.worth[data.ids.index(pair[0]), data.ids.index(pair[1])]
-        a = f'<b style="color:{self.theme.parent_a}">{pair[0]}</b>'
-        b = f'<b style="color:{self.theme.parent_b}">{pair[1]}</b>'
+        a, b = (
+            f'<b style="color:{colour}">{escape(called(id, data.seeds))}</b>'
+            for id, colour in zip(pair, (self.theme.parent_a, self.theme.parent_b), strict=True)
+        )
         if np.isnan(worth):
             return f"{a} meets itself."
         return (

@@ -40,7 +40,6 @@ class RunsView:
         shown: returns the run on the page.
         show: puts a run on the page.
         compare: shows the comparison of all runs of the visit.
-        steers: whether the person may do anything with the runs, or only look.
     """
 
     def __init__(
@@ -50,10 +49,8 @@ class RunsView:
         shown: Callable[[], Run],
         show: Callable[[Run], object],
         compare: Callable[[], object],
-        steers: bool = True,
     ) -> None:
         self._runs, self._shown, self._show, self._compare = runs, shown, show, compare
-        self._steers = steers
         self.pane = RunTable.themed(theme)
         self.pane.param.watch(lambda event: self.update(), "seen")
         self.pane.param.watch(lambda event: self._do(*event.new[1:]), "asked")
@@ -76,9 +73,7 @@ class RunsView:
         """Do what a button or a field asks for."""
         runs, shown = self._runs, self._shown()
         try:
-            if not self._steers:
-                runs.message = "Only who steers the search can change the runs."
-            elif deed == "open":
+            if deed == "open":
                 self._show(runs.open(key, shown.settings))
             elif deed == "compare":
                 runs.open(key, shown.settings)
