@@ -23,7 +23,6 @@ from m2n2lab.cli.executor_options import (
 from m2n2lab.cli.shared_options import (
     MERGING,
     MODELS,
-    PICTURES,
     SCORING,
     SEARCH,
     Batch,
@@ -36,11 +35,16 @@ from m2n2lab.cli.shared_options import (
     Exclude,
     Freeze,
     Groups,
+    Guidance,
     HeldOut,
     Include,
     MaxNewTokens,
+    Negative,
     ScheduleFrom,
+    Scorer,
     Shots,
+    Size,
+    StepsPerPicture,
     TextEncoderFrom,
     Tokenizer,
     TrustRemoteCode,
@@ -173,39 +177,16 @@ class SearchOptions:
         ),
     ] = None
     device: Device = "cpu"
-    scorer: Annotated[
-        str | None,
-        option(PICTURES, "--scorer", help="CLIP that scores images: a folder or hub id."),
-    ] = None
+    scorer: Scorer = None
     vae_from: VaeFrom = None
     schedule_from: ScheduleFrom = None
     ema_from: EmaFrom = None
     channels: Channels = None
     config: Config = None
-    size: Annotated[
-        int | None,
-        option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
-    ] = None
-    steps_per_picture: Annotated[
-        int | None,
-        option(
-            PICTURES,
-            "--steps-per-picture",
-            help="Denoising steps; those of the pipeline by default.",
-        ),
-    ] = None
-    guidance: Annotated[
-        float | None,
-        option(
-            PICTURES,
-            "--guidance",
-            help="Scale of guidance, 1 is none; that of the pipeline by default.",
-        ),
-    ] = None
-    negative: Annotated[
-        str | None,
-        option(PICTURES, "--negative", help="Text that pictures are guided away from."),
-    ] = None
+    size: Size = None
+    steps_per_picture: StepsPerPicture = None
+    guidance: Guidance = None
+    negative: Negative = None
     executor: Executor = "here"
     workers: Workers = None
     gpus: Gpus = None
@@ -323,7 +304,10 @@ def with_options(
             command(options(**{name: given.pop(name) for name in names}), **given)  # type: ignore[call-arg]
 
         own = [*signature(command, eval_str=True).parameters.values()][1:]
-        parameters = [*_parameters(options), *own]
+        # Known by name alone, so that one without a default may follow those with one.
+        parameters = [
+            each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*_parameters(options), *own)
+        ]
         # Typer reads the signature, and the annotations of the same names.
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}

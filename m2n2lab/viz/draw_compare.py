@@ -70,6 +70,7 @@ def draw_compare(
     lines = [
         {"x": x, "y": y, "colour": colour}
         for x, y, colour in zip(*columns["runs"].values(), strict=True)
+        if x  # HoloViews takes a colour for a number where no line has a point
     ]
     options: dict[str, Any] = {"default_tools": [], "show_legend": False}
     curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(

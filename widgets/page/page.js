@@ -15,9 +15,11 @@ const returned = new URL(window.location).searchParams.has("browser_session") ||
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
     window.location.replace(here)
   } else {
-    asked.delete("browser_session") // a link is to be shared, a session is not
+    if (SESSION_KEY) {
+      asked.delete("browser_session") // a link is to be shared, a session is not
+      sessionStorage.setItem("browser_session", SESSION_KEY)
+    } // else it is a notebook's, which opens by that alone, or there is none
     history.replaceState(null, "", here)
-    if (SESSION_KEY) sessionStorage.setItem("browser_session", SESSION_KEY)
   }
 }
 // Loads the page's own font before there is text in it: Chromium never redraws the first text that
@@ -42,9 +44,10 @@ const order = (button, words) => {
 }
 // Shows in the address bar a link that starts the search on the page; the appearance stays.
 const show_address = (query) => {
-  const there = new URL(window.location), theme = there.searchParams.get("theme")
+  const there = new URL(window.location), before = new URLSearchParams(there.search)
   there.search = query
-  if (theme) there.searchParams.set("theme", theme)
+  for (const name of ["theme", "browser_session"])
+    if (before.get(name)) there.searchParams.set(name, before.get(name))
   history.replaceState(null, "", there)
 }
 // Shows or hides a tab that only some tasks have; if it was selected, the first tab is then.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
+from math import isnan
 from typing import Any
 
 import panel as pn
@@ -31,6 +32,9 @@ _CSS = """
 .wrong { color: var(--parent_b); font: 12px system-ui, sans-serif; overflow-wrap: anywhere; }
 """
 
+
+HELD_OUT, TRAIN, _ = METRICS
+"""Metrics of the best member; a task that holds nothing out has only the second."""
 
 MIN_LABEL_GAP = 0.12
 """Least distance of two labels, as a share of the height of the plot above the list."""
@@ -67,7 +71,11 @@ class _Line:
     def update(self, run: Run, name: str, shown: Run, alone: bool) -> None:
         """Show the state of a run."""
         self.run, number, snapshot = run, run.number, run.session.snapshot
-        figures = [f"step {snapshot.step:,}", f"{percent(snapshot.test)} held out"]
+        known = not isnan(snapshot.test)
+        score = (
+            f"{percent(snapshot.test)} held out" if known else f"{percent(snapshot.train)} train"
+        )
+        figures = [f"step {snapshot.step:,}", score]
         figures += [] if snapshot.phase == "paused" else [snapshot.phase]
         colour = run_colour(self._theme, number - 1)
         cells = "".join(f"<span>{escape(figure)}</span>" for figure in figures)
@@ -209,6 +217,10 @@ class CompareView(LivePlot):
             self.metric.value,
             tuple(run.number - 1 for run in curves),
         )
+
+        if self.metric.value == HELD_OUT and not any(len(values) for values in data.values):
+            self.metric.value = TRAIN  # the task holds nothing out
+            return
 
         def draw() -> Any:
             return draw_compare(data, self.theme, self.hooks, MIN_LABEL_GAP)
