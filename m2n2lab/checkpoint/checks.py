@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import (
     NOTHING_KNOWN,
     Checkpoint,
@@ -112,7 +113,7 @@ def preflight(
     """Check whether checkpoints can be merged, reading only their headers.
 
     Args:
-        sources: at least two checkpoints (see ``Checkpoint.open``).
+        sources: at least two checkpoints, or one with adapters (see ``Checkpoint.open``).
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
@@ -138,30 +139,35 @@ def preflight(
             f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
             f"their paths."
         )
-    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
-        raise InputError(
-            f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
-        )
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     for source in sources:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
-    unpacked = unpack_single_files(sources, components)
+    named = [Source.parse(source) for source in sources]
+    unpacked = unpack_single_files([source.base for source in named], components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for name, source in zip(sources, unpacked, strict=True):
+    for source, base in zip(named, unpacked, strict=True):
         own = Collector()
-        seed = scan(source, components, own, progress, known, variant)
+        seed = scan(replace(source, base=str(base)), components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
-            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
+            if str(base) != source.base:  # of the file itself, not of where it was unpacked
+                seed = replace(seed, id=str(source))
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
     plan = None
-    if len(opened) > 1:
+    if len(sources) < 2 and not problems.found and not any(seed.adapters for seed in opened):
+        raise InputError(
+            f"A merge needs at least two checkpoints, or one with an adapter (BASE+ADAPTER), got "
+            f"{'one' if sources else 'none'}; add another."
+        )
+    if len(opened) > 1 or (opened and len(sources) == 1):
         base, *others = opened
         comparable = [base]
         tables = set[str]()
@@ -185,10 +191,6 @@ def preflight(
     if problems.found or len(opened) < len(sources):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
-
-
-def _count(sources: object) -> str:
-    return "one" if isinstance(sources, (str, Path)) or sources else "none"
 
 
 def _safetensors_dtype(dtype: str) -> str:
@@ -615,6 +617,7 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
                 f"converted once into {seed.path}."
             )
+        yield from seed.changes.notes
     yield from _differences_of_use(plan)
     mixed = {
         dtype: seed.id

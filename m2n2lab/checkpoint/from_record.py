@@ -8,11 +8,12 @@ from typing import cast
 
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Problem, Problems
-from m2n2lab.checkpoint.merge_record import Record, used_files
+from m2n2lab.checkpoint.merge_record import Record, source_of, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.vocabulary import Mode
@@ -48,9 +49,14 @@ def rebuild(
             f"{recipe} needs {len(ids)} seeds ({', '.join(ids)}), got {len(seeds)}; give them all, "
             f"in this order."
         )
-    places = list(seeds) if seeds is not None else [_find(id, Path(recipe)) for id in ids]
+    sources = [source_of(seed) for seed in record.seeds]
+    places = [source.moved(lambda id: _find(id, Path(recipe))) for source in sources]
+    if seeds is not None:
+        places = [Source.parse(seed) for seed in seeds]
+        for source, place in zip(sources, places, strict=True):
+            _check_strengths(source, place)
     found = preflight(
-        places,
+        [str(place) for place in places],
         components=record.components,
         dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Mode", record.vocab),
@@ -85,9 +91,24 @@ def rebuild(
     return save(plan, record.recipe, out, hashes, record, progress, derived)
 
 
-def _find(id: str, recipe: Path) -> str | Path:
+def _find(id: str, recipe: Path) -> str:
     """Return a seed's path from the working directory or a folder above the merge, or its id."""
     if Path(id).exists():
         return id
     places = (folder / id for folder in recipe.absolute().parent.parents)
-    return next((place for place in places if place.exists()), id)
+    return next((str(place) for place in places if place.exists()), id)
+
+
+def _check_strengths(recorded: Source, given: Source) -> None:
+    """Check that a seed is given with as many adapters as it had, at the same strengths.
+
+    Raises:
+        InputError: it is not.
+    """
+    expected, got = ([number for _, number in each.adapters] for each in (recorded, given))
+    if expected != got:
+        raise InputError(
+            f"The seed {recorded} must be given with adapters of the strengths "
+            f"{', '.join(map(str, expected)) or '(none)'}, got {', '.join(map(str, got)) or 'none'}"
+            f"; write it as {Source('BASE', tuple(('ADAPTER', number) for number in expected))}."
+        )

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.merge_record import Record, adapter_file, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
@@ -46,8 +47,8 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines = [
         "# A merged model",
         "",
-        f"Made by {record.maker} from {len(ids)} models with {recipe.size:,} parameters each, "
-        f"without training" + (f": {_cell(record.made)}." if record.made else "."),
+        f"Made by {record.maker} from {_count(len(ids))} {recipe.size:,} parameters"
+        f"{' each' if len(ids) > 1 else ''}, without training" + (f": {_cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -58,6 +59,7 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
             f"| {_letter(k)} | {_cell(ids[k])} | {share[k]:.1%} | {_cell(licence)} | "
             f"`{seed['sha256']}` |"
         )
+    lines += _adapter_lines(record)
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
     names = _column_names(recipe)
@@ -84,6 +86,34 @@ def _buffer_lines(recipe: Recipe) -> list[str]:
         f"statistics, are merged linearly, without SLERP; their shares are in recipe.json.",
         "",
     ]
+
+
+def _count(seeds: int) -> str:
+    return "a model with" if seeds == 1 else f"{seeds} models with"
+
+
+def _adapter_lines(record: Record) -> list[str]:
+    """Return a table of the seeds' bases and adapters, if any has adapters."""
+    rows = []
+    for k, seed in enumerate(record.seeds):
+        source = source_of(seed)
+        files = {name: sha for name, sha in seed["files"].items() if name.endswith(".safetensors")}
+        for number, (id, strength) in enumerate([(source.base, None), *source.adapters]):
+            own = {
+                name: sha
+                for name, sha in files.items()
+                if name.startswith(adapter_file(number, "") if number else "")
+                and name.startswith("+") == bool(number)
+            }
+            shown = "base" if strength is None else f"adapter, strength {strength:g}"
+            rows.append(
+                f"| {_letter(k)} | {shown} | {_cell(id)} | `{combined_digest(own)}` |"
+            )
+        if not source.adapters:
+            rows.pop()
+    if not rows:
+        return []
+    return ["", "| seed | is made of | | SHA-256 |", "|---|---|---|---|", *rows]
 
 
 def _letter(k: int) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from m2n2lab.checkpoint.io.adapters.changes import Source as TensorSource
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
@@ -186,16 +188,23 @@ class Plan:
         return self._read(self._written) + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
-    def _arrays(self) -> dict[str, tuple[Array, ...]]:
-        # Tables with more rows than the result lose the last ones: rows are added at the end.
-        return {
-            name: tuple(seed.array(name)[:size] for seed in self.seeds)
-            for name, size in self.merged_sizes.items()
-        }
+    def _tensors(self) -> dict[str, tuple[TensorSource, ...]]:
+        return {name: tuple(seed.tensor(name) for seed in self.seeds) for name in self.merged_sizes}
 
-    def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
-        return tuple([array[start:stop] for array in self._arrays[name]])
+    def sources(
+        self, name: str, start: int, stop: int, seeds: Iterable[int] | None = None
+    ) -> tuple[Array, ...]:
+        """Return elements ``start..stop`` of a tensor of some seeds, by default of all K.
+
+        Arrays are views, which are read on access; those that adapters change are computed.
+        """
+        tensors = self._tensors[name]
+        numbers = range(len(tensors)) if seeds is None else seeds
+        return tuple([tensors[k][start:stop] for k in numbers])
+
+    def bytes_read(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes that elements ``start..stop`` of a tensor take in the seeds' files."""
+        return (stop - start) * sum(DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
 
     def merge_into(
         self,
@@ -236,15 +245,24 @@ class Plan:
             self._merge_buffer(recipe, name, start, stop, out)
             return
         base = self.offsets[name]
-        for low, high, coef in recipe.pieces(base + start, base + stop):
-            low, high = low - base, high - base
+        for first, last, coef in recipe.pieces(base + start, base + stop):
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
-            sources = self.sources(name, low, high)
-            sources += tuple([values[low:high] for values in derived])
-            part = out[low - start : high - start]
-            if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
-                self.check_finite(name, low, high)
-                raise _too_large(name, part, low + (not_finite(part) or 0))
+            seeds = [k for k in needed if k < len(self.seeds)]
+            for low, high in self._steps(first - base, last - base):
+                sources = self.sources(name, low, high, seeds)
+                sources += tuple(
+                    [derived[k - len(self.seeds)][low:high] for k in needed[len(seeds) :]]
+                )
+                part = out[low - start : high - start]
+                if not blend(sources, coef[needed].tolist(), part):
+                    self.check_finite(name, low, high)
+                    raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _steps(self, start: int, stop: int) -> Iterable[tuple[int, int]]:
+        """Return the ranges in which elements are merged: few where adapters are computed."""
+        if not any(seed.adapters for seed in self.seeds):
+            return [(start, stop)]
+        return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
     def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
@@ -296,7 +314,7 @@ class Plan:
             if not sum(shares):
                 shares = [1.0] * len(shares)
             sources = [
-                self.seeds[seed].array(name)[
+                self.seeds[seed].tensor(name)[
                     low + (first - run.start) * width : high + (first - run.start) * width
                 ]
                 for seed, first in run.owners

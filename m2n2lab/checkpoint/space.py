@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import read_json
@@ -68,6 +70,8 @@ class CheckpointSpace:
 
     Args:
         seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
+            ``"BASE+ADAPTER:0.8"`` is a seed with an adapter, such as a LoRA, at strength 0.8; one
+            such seed alone can be saved as a model of its own.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -196,7 +200,7 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Source.parse(seed.id).absolute()) for seed in plan.seeds]
         components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {
@@ -230,12 +234,13 @@ class CheckpointSpace:
 
         The whole path or id if one or two parts do not suffice.
         """
-        ids = [Path(seed.id).as_posix() for seed in self.plan.seeds]
+        sources = [Source.parse(seed.id) for seed in self.plan.seeds]
         for length in (1, 2):
-            names = tuple("/".join(id.split("/")[-length:]) for id in ids)
-            if len(set(names)) == len(ids):
+            end = partial(_end, length=length)
+            names = tuple(str(source.moved(end)) for source in sources)
+            if len(set(names)) == len(sources):
                 return names
-        return tuple(ids)
+        return tuple(Path(seed.id).as_posix() for seed in self.plan.seeds)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -559,6 +564,11 @@ class CheckpointSpace:
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
         save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
+
+
+def _end(place: str, length: int) -> str:
+    """Return the last parts of a path or hub id."""
+    return "/".join(Path(place).as_posix().split("/")[-length:])
 
 
 def _knowledge(module: Any) -> Known:

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+    list[str],
+    typer.Argument(
+        metavar="A B …",
+        help="Folders, .safetensors files or hub ids; BASE+LORA or BASE+LORA:0.8 adds an adapter.",
+    ),
 ]
 Components = Annotated[
     list[str],
@@ -270,7 +274,8 @@ def merge(
         list[str],
         typer.Argument(
             metavar="A B [BASE]",
-            help="Two checkpoints, and those that a crossover takes as its base.",
+            help="Two checkpoints, and those that a crossover takes as its base; one alone with "
+            "an adapter (BASE+LORA:0.8) gets the adapter baked in.",
         ),
     ],
     out: Out,
@@ -352,7 +357,8 @@ def merge(
     from m2n2lab.core.records import Proposal
 
     rule = Crossover.of(crossover)
-    _check_count(sources, rule)
+    if len(sources) > 1:
+        _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = None
     if tokenizer is not None:
@@ -387,7 +393,8 @@ def merge(
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{layout.size:,} parameters; {_cuts(proposal, layout, parts)}; about "
+        f"{layout.size:,} parameters; "
+        f"{_cuts(proposal, layout, parts) if len(sources) > 1 else 'adapters alone'}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
         highlight=False,
@@ -404,7 +411,10 @@ def merge(
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(Text(f"Note: {note}"), soft_wrap=True)
-        child = _crossed(rule, proposal, space, parts)
+        if len(sources) > 1:
+            child = _crossed(rule, proposal, space, parts)
+        else:
+            child, description = space.seeds[0], "its adapters added to the base"
         bar.next("merging", found.plan.cost)
         space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from m2n2lab.checkpoint.io.adapters.adapter import (
+    Adapter,
+    Changes,
+    adapter_folder,
+    base_of,
+    changes_of,
+    open_adapter,
+)
+from m2n2lab.checkpoint.io.adapters.changes import AdaptedTensor
+from m2n2lab.checkpoint.io.adapters.changes import Source as TensorSource
+from m2n2lab.checkpoint.io.adapters.keys import is_adapter
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import (
-    adapter_folder,
     find_unmergeable,
     read_headers,
     read_json,
@@ -55,6 +66,10 @@ SPECTRAL_NORM = re.compile(r"(.*)_[uv]$")
 
 CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
 """Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
+
+
+CONV1D_MODELS = ("decision_transformer", "gpt2", "imagegpt", "openai-gpt")
+"""Families whose linear layers have transposed weights, by their name in configs."""
 
 
 class Known(NamedTuple):
@@ -125,6 +140,8 @@ class Checkpoint:
         source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
         known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
             did.
+        adapters: what is added to the tensors of the files.
+        changes: what that changes.
     """
 
     id: str
@@ -133,6 +150,8 @@ class Checkpoint:
     parts: tuple[Part, ...]
     source: Path | None = None
     known: Known | None = NOTHING_KNOWN
+    adapters: tuple[Adapter, ...] = ()
+    changes: Changes = field(default_factory=Changes)
 
     @classmethod
     def open(
@@ -148,6 +167,8 @@ class Checkpoint:
             source: a folder, a file, or ``owner/name`` (``owner/name@revision``) on the Hugging
                 Face hub, which is downloaded unless it is in the local cache. Pickles
                 (``pytorch_model.bin``, ``.pt``, ``.ckpt``) are converted into safetensors once.
+                Adapters such as LoRAs are added as ``BASE+ADAPTER`` or, with another strength,
+                ``BASE+ADAPTER:0.8``; a folder with ``adapter_config.json`` finds its base itself.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
             progress: called with the number of bytes converted since the last call.
@@ -298,9 +319,22 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector as a flat, read-only view into its file."""
+        """Return a tensor of the flat vector: a flat, read-only view into its file.
+
+        One that adapters change is computed, in float64.
+        """
+        return self.tensor(name)[0 : self.entry(name).size]
+
+    def tensor(self, name: str) -> TensorSource:
+        """Return a tensor of the flat vector, whose slices are read or computed on access."""
         _, file, inside = self._locations[name]
-        return file.array(inside)
+        changes = self.changes.tensors.get(name)
+        return AdaptedTensor(file.array(inside), changes) if changes else file.array(inside)
+
+    @property
+    def base(self) -> Checkpoint:
+        """The same checkpoint without adapters."""
+        return replace(self, adapters=(), changes=Changes())
 
     def raw(self, name: str) -> memoryview:
         """Return the bytes of any tensor as a view into its file."""
@@ -330,7 +364,7 @@ def _is_constant(name: str, entry: Entry) -> bool:
 
 
 def scan(
-    source: str | Path,
+    source: str | Path | Source,
     components: Sequence[str] | None,
     problems: Collector,
     progress: Progress = no_progress,
@@ -338,13 +372,14 @@ def scan(
     variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
-    path = Path(source)
+    source = source if isinstance(source, Source) else Source.parse(source)
+    path = Path(source.base)
     try:
         if not path.exists():
-            path = from_hub(str(source))
-        if path.is_dir() and (refused := adapter_folder(path)):
-            problems.add(refused)
-            return None
+            path = from_hub(source.base)
+        if path.is_dir() and adapter_folder(path):
+            own = Source(base_of(path), ((source.base, 1.0), *source.adapters))
+            return scan(own, components, problems, progress, known, variant)
         given, path = path, as_safetensors(path, progress)
         if path.is_file() and (refused := unsupported_format(path)):
             problems.add(refused)
@@ -357,11 +392,44 @@ def scan(
         problems.add(unreadable(path, error))
         return None
     for part in parts:
+        if not part.config and is_adapter(each for f in part.files for each in f.entries.items()):
+            problems.extend(_without_base(file) for file in part.files)
+            return None
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
     source_of = None if path == given else given
-    return Checkpoint(str(source), path, kind, parts, source_of, known)
+    found = Checkpoint(str(source), path, kind, parts, source_of, known)
+    return _adapted(found, source, problems, progress) if source.adapters else found
+
+
+def _adapted(
+    base: Checkpoint, source: Source, problems: Collector, progress: Progress
+) -> Checkpoint:
+    """Return a checkpoint with the adapters of its source; what is wrong becomes problems."""
+    opened = [open_adapter(id, strength, problems, progress) for id, strength in source.adapters]
+    adapters = tuple(adapter for adapter in opened if adapter is not None)
+    changes = changes_of(
+        adapters,
+        source.base,
+        {name: base.entry(name) for name in base.merged},
+        base.tensor,
+        problems,
+        is_picture=base.kind == "diffusers" or base.is_picture_file,
+        is_conv1d=base.parts[0].config.get("model_type") in CONV1D_MODELS,
+    )
+    return replace(base, adapters=adapters, changes=changes)
+
+
+def _without_base(adapter: TensorFile) -> Problem:
+    place = adapter.path
+    return Problem(
+        file=str(place),
+        tensor=next(iter(adapter.entries)),
+        expected="a whole model",
+        found="an adapter such as a LoRA, which is only a difference to one",
+        fix=f"add it to its base as BASE+{place}, or as BASE+{place}:0.8 with another strength",
+    )
 
 
 def _open_parts(

@@ -23,10 +23,6 @@ _STEM_NAME = re.compile(
 """Files of weights and their indices, in all places where libraries have written the variant:
 ``model.fp16.safetensors``, ``model.fp16-00001-of-00002.safetensors`` with
 ``model.safetensors.index.fp16.json``, and the older ``model-00001-of-00002.fp16.safetensors``."""
-_LORA = re.compile(
-    r"(^|[._])(lora_(A|B|up|down|unet|te\d?|transformer)|lora\.(up|down))([._]|$)|^lora_"
-    r"|\.(hada_w[12](_[ab])?|lokr_w[12](_[ab])?|lora_mid)\b"
-)
 _QUANTISED = re.compile(
     r"\.(qweight|qzeros|scales_and_zeros|absmax|quant_map|quant_state|SCB|weight_scale|weight_scale_inv)\b"
 )
@@ -274,14 +270,11 @@ def unsupported_format(path: Path) -> Problem | None:
 def find_unmergeable(
     folder: Path, config: Mapping[str, Any], files: Iterable[TensorFile], problems: Collector
 ) -> None:
-    """Add a problem for adapters and quantised weights, which cannot be averaged."""
+    """Add a problem for quantised weights, which cannot be averaged."""
     if config.get("quantization_config"):
         problems.add(_quantised(folder / "config.json", None, "quantization_config in its config"))
     for file in files:
         for name, entry in file.entries.items():
-            if _LORA.search(name):
-                problems.add(_adapter(file.path, name))
-                break
             low = entry.dtype.startswith(("F8_", "F6_", "F4"))
             whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
             if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
@@ -300,23 +293,6 @@ CAST = (
     "for k, v in l('FILE').items()}, 'NEW.safetensors')\""
 )
 """Command that casts a single file in 8-bit floats without scales."""
-
-
-def adapter_folder(folder: Path) -> Problem | None:
-    """Return the problem of a folder with a LoRA adapter, or ``None``."""
-    config = folder / "adapter_config.json"
-    return _adapter(config, None) if config.exists() else None
-
-
-def _adapter(path: Path, tensor: str | None) -> Problem:
-    return Problem(
-        file=str(path),
-        tensor=tensor,
-        expected="a whole model",
-        found="a LoRA adapter, which is only a difference to one",
-        fix="merge it into its base first (PEFT: model.merge_and_unload().save_pretrained(FOLDER); "
-        "diffusers: pipe.fuse_lora(), then pipe.save_pretrained(FOLDER))",
-    )
 
 
 def _quantised(path: Path, tensor: str | None, found: str, cast: bool = False) -> Problem:
