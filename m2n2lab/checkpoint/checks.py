@@ -164,8 +164,8 @@ def preflight(
     plan = None
     if len(sources) < 2 and not problems.found and not any(seed.adapters for seed in opened):
         raise InputError(
-            f"A merge needs at least two checkpoints, or one with an adapter (BASE+ADAPTER), got "
-            f"{'one' if sources else 'none'}; add another."
+            f"A merge needs at least two checkpoints, got {'one' if sources else 'none'}; add "
+            f"another, or an adapter (BASE+ADAPTER)."
         )
     if len(opened) > 1 or (opened and len(sources) == 1):
         base, *others = opened

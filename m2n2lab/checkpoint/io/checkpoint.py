@@ -377,8 +377,8 @@ def scan(
     try:
         if not path.exists():
             path = from_hub(source.base)
-        if path.is_dir() and adapter_folder(path):
-            own = Source(base_of(path), ((source.base, 1.0), *source.adapters))
+        if folder := adapter_folder(path):
+            own = Source(base_of(folder), ((source.base, 1.0), *source.adapters))
             return scan(own, components, problems, progress, known, variant)
         given, path = path, as_safetensors(path, progress)
         if path.is_file() and (refused := unsupported_format(path)):

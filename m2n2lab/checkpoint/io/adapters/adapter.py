@@ -102,11 +102,16 @@ class Adapter:
         return hub_commit(self.folder)
 
 
-def adapter_folder(folder: Path) -> bool:
-    """Return whether a folder holds an adapter, and no model that one was merged into."""
-    if not (folder / CONFIG).is_file():
-        return False
-    return any((folder / name).is_file() for name in FILES) or not any(folder.glob("model*.safe*"))
+def adapter_folder(place: Path) -> Path | None:
+    """Return the folder of an adapter with PEFT's config, given it or its file; or ``None``.
+
+    A folder that has such a config beside a whole model alone is none.
+    """
+    folder = place if place.is_dir() else place.parent
+    if not (folder / CONFIG).is_file() or (place.is_file() and place.name not in FILES):
+        return None
+    own = any((folder / name).is_file() for name in FILES)
+    return folder if own or not any(folder.glob("model*.safetensors*")) else None
 
 
 def open_adapter(
@@ -208,7 +213,7 @@ def base_of(folder: Path) -> str:
     name = str(config.get("base_model_name_or_path") or "")
     places = [Path(name), folder / name, folder.parent / name] if name else []
     for place in places:
-        if place.is_dir() and not (adapter_folder(place) and place.samefile(folder)):
+        if place.is_dir() and not place.samefile(folder):
             return str(place)
     expected, fix = f"its base {name}", f"name it yourself: BASE+{folder}"
     if not name:
@@ -301,6 +306,7 @@ class _Reader:
         self.changes: dict[str, list[Change]] = {}
         self.notes: list[str] = []
         self.problems: list[Problem] = []
+        self._misfits: list[tuple[str, tuple[int, ...], str]] = []
         modules, unknown = by_module(self._file.entries)
         self._refuse_unknown(unknown)
         lost: dict[str, str] = {}  # module → one of its tensors
@@ -320,10 +326,11 @@ class _Reader:
                 lost[module] = next(iter(parts.values()))
         for model, count in left.items():
             self.notes.append(
-                f"{adapter.id} changes {count:,} modules of a {model}, which is not merged or not "
-                f"in {base}; they are left out."
+                f"{adapter.id} changes {count:,} {'module' if count == 1 else 'modules'} of a "
+                f"{model}, which {base} has not or which is not merged; that is left out."
             )
         self._refuse_lost(lost)
+        self._refuse_misfits()
         if not self.changes and not self.problems:
             self._refuse(None, f"an adapter of {base}", "one that changes nothing of it")
 
@@ -342,11 +349,10 @@ class _Reader:
 
     def _refuse_unknown(self, names: Sequence[str]) -> None:
         if names:
-            more = f" ({len(names) - 1:,} more likewise)" if len(names) > 1 else ""
             self._refuse(
                 names[0],
                 "tensors of LoRA, DoRA, LoHa or LoKr",
-                f"one of another form{more}",
+                f"one of another form{_more(len(names))}",
                 "merge it into its base with the program that trained it, and name that model",
             )
 
@@ -360,12 +366,16 @@ class _Reader:
                 "copy its embedding into the head, save it), and name that folder",
             )
         elif modules:
-            more = f" ({len(modules) - 1:,} more likewise)" if len(modules) > 1 else ""
             self._refuse(
                 next(iter(modules.values())),
                 f"a change of a module that {self.base} has",
-                f"one of {next(iter(modules))}, which it does not have{more}",
+                f"one of {next(iter(modules))}, which it does not have{_more(len(modules))}",
             )
+
+    def _refuse_misfits(self) -> None:
+        for name, shape, found in self._misfits[:1]:
+            expected = f"factors for a weight of shape {shape}, as {self.base} has"
+            self._refuse(name, expected, found + _more(len(self._misfits)))
 
     # -- changes
 
@@ -390,11 +400,7 @@ class _Reader:
         delta, transposed = self._delta(parts, shape, scale)
         if delta is None:
             listed = ", ".join(str(self._entry(name).shape) for name in parts.values())
-            self._refuse(
-                first,
-                f"factors for a weight of shape {shape}, as {self.base} has",
-                f"{', '.join(sorted(parts))} of shapes {listed}",
-            )
+            self._misfits.append((first, shape, f"{', '.join(parts)} of shapes {listed}"))
             return
         for place in places:
             self._add_weight(place, delta, magnitude, transposed)
@@ -679,3 +685,7 @@ class _Reader:
             return read(self._file, a).reshape(one).T @ right.reshape(one[0], -1)
 
         return (one[1], two[1] * math.prod(inside[2:])), made
+
+
+def _more(count: int) -> str:
+    return f" ({count - 1:,} more likewise)" if count > 1 else ""
