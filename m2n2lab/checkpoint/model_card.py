@@ -37,9 +37,12 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     if plan.base.parts[0].architecture.endswith("ForCausalLM"):
         head.append("pipeline_tag: text-generation")
     # The hub refuses a card that names a local folder.
-    hub = [
-        id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
+    parts = [
+        part
+        for seed in record.seeds
+        for part in ({**seed, "id": source_of(seed).base}, *seed.get("adapters", ()))
     ]
+    hub = dict.fromkeys(part["id"].partition("@")[0] for part in parts if "commit" in part)
     head += ["base_model:", *(f"- {json.dumps(id)}" for id in hub)] if hub else []
     head += ["tags:", "- merge", "- m2n2"]
     head += ["---", ""]
@@ -48,7 +51,7 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "# A merged model",
         "",
         f"Made by {record.maker} from {_count(len(ids))} {recipe.size:,} parameters"
-        f"{' each' if len(ids) > 1 else ''}, without training" + (f": {_cell(record.made)}." if record.made else "."),
+        f"{' each' if len(ids) > 1 else ''}, without training" + (f": {cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -56,10 +59,10 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     for k, seed in enumerate(record.seeds):
         licence = seed["licence"] or "none stated"
         lines.append(
-            f"| {_letter(k)} | {_cell(ids[k])} | {share[k]:.1%} | {_cell(licence)} | "
+            f"| {letter(k)} | {cell(ids[k])} | {share[k]:.1%} | {cell(licence)} | "
             f"`{seed['sha256']}` |"
         )
-    lines += _adapter_lines(record)
+    lines += adapter_lines(record)
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
     names = _column_names(recipe)
@@ -92,8 +95,8 @@ def _count(seeds: int) -> str:
     return "a model with" if seeds == 1 else f"{seeds} models with"
 
 
-def _adapter_lines(record: Record) -> list[str]:
-    """Return a table of the seeds' bases and adapters, if any has adapters."""
+def adapter_lines(record: Record) -> list[str]:
+    """Return a table of the seeds' bases and adapters; nothing if none has adapters."""
     rows = []
     for k, seed in enumerate(record.seeds):
         source = source_of(seed)
@@ -107,7 +110,7 @@ def _adapter_lines(record: Record) -> list[str]:
             }
             shown = "base" if strength is None else f"adapter, strength {strength:g}"
             rows.append(
-                f"| {_letter(k)} | {shown} | {_cell(id)} | `{combined_digest(own)}` |"
+                f"| {letter(k)} | {shown} | {cell(id)} | `{combined_digest(own)}` |"
             )
         if not source.adapters:
             rows.pop()
@@ -116,11 +119,11 @@ def _adapter_lines(record: Record) -> list[str]:
     return ["", "| seed | is made of | | SHA-256 |", "|---|---|---|---|", *rows]
 
 
-def _letter(k: int) -> str:
+def letter(k: int) -> str:
     return chr(ord("A") + k) if k < 26 else f"seed {k}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text from outside without characters that Markdown or HTML would interpret."""
     return re.sub(r"[|<>`\[\]\s]", " ", text)
 
@@ -129,7 +132,7 @@ def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) 
     """Return the names of a recipe's columns: letters of seeds, V and a number for others."""
     numbers = lineage(recipe.derived) if numbers is None else numbers
     vectors = [f"V{numbers[vector]}" for vector in recipe.derived]
-    return [*map(_letter, range(recipe.seeds)), *vectors]
+    return [*map(letter, range(recipe.seeds)), *vectors]
 
 
 def _vector_list(recipe: Recipe) -> list[str]:
@@ -146,7 +149,7 @@ def _vector_list(recipe: Recipe) -> list[str]:
         inputs = ", ".join(_sum(one, _column_names(one, numbers)) for one in vector.inputs)
         tensors = "" if vector.tensors is None else f", for {len(vector.tensors):,} tensors"
         lines.append(
-            f"- V{number}: {_cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
+            f"- V{number}: {cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
             f"{_stretches(vector)}"
         )
     if len(numbers) > MAX_LISTED_VECTORS:
@@ -180,8 +183,8 @@ def _piece_table(plan: Plan, recipe: Recipe, names: Sequence[str]) -> list[str]:
             f"{'−' if c < 0 else '+'} {abs(c):.4f} {names[k]}" for k, c in enumerate(coef) if c
         )
         lines.append(
-            f"| {_cell(plan.layout.locate(start))} ({start:,}) | "
-            f"{_cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
+            f"| {cell(plan.layout.locate(start))} ({start:,}) | "
+            f"{cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
             f"{terms.removeprefix('+ ') or '0'} |"
         )
     return lines
@@ -191,9 +194,9 @@ def _share_table(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
     """Return a table with the share of each seed in equal stretches of the vector."""
     shares = recipe.paint(bins)
     starts = np.floor(np.arange(bins) * recipe.size / bins).astype(int).tolist()
-    letters = [_letter(k) for k in range(recipe.seeds)]
+    letters = [letter(k) for k in range(recipe.seeds)]
     lines = [f"| from | {' | '.join(letters)} |", f"|---|{'---:|' * len(letters)}"]
     for start, row in zip(starts, shares, strict=True):
         figures = " | ".join(f"{share:.0%}" for share in row)
-        lines.append(f"| {_cell(plan.layout.locate(start))} | {figures} |")
+        lines.append(f"| {cell(plan.layout.locate(start))} | {figures} |")
     return lines

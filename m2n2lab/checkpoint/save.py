@@ -99,7 +99,7 @@ def save(
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
-    with _atomic_folder(out, one_file) as folder:
+    with atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
             (file, folder / (out.name if one_file else _target(plan, file.path)))
@@ -330,7 +330,7 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
+def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
 
     With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.

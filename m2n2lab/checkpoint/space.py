@@ -184,7 +184,7 @@ class CheckpointSpace:
         if measured:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
-        self._derived = DerivedTensors(self.plan)
+        self.derived = DerivedTensors(self.plan)
         self._products_lock = threading.Lock()
         self._kept_products: OrderedDict[tuple[Recipe, Recipe], Floats] = OrderedDict()
 
@@ -438,7 +438,7 @@ class CheckpointSpace:
         for number, name in enumerate(self.layout.shapes):
             ends = self._offsets[number : number + 2].tolist()
             if a.derived_between(*ends) or b.derived_between(*ends):
-                x, y = self._derived.merged(a, name), self._derived.merged(b, name)
+                x, y = self.derived.merged(a, name), self.derived.merged(b, name)
                 (xx, xy), (_, yy) = products([x, y]).tolist()
                 sums[:, number] = xx, yy, xy
         return sums
@@ -470,7 +470,7 @@ class CheckpointSpace:
                 module = self._module
                 if module is None:
                     module = load_module(self.plan, self.device, self._tokenizer)
-                self._live = LiveModule(self.plan, module, self._derived)
+                self._live = LiveModule(self.plan, module, self.derived)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -513,13 +513,13 @@ class CheckpointSpace:
 
         if self._module is None:
             module = load_module(self.plan, device, self._tokenizer)
-            return LiveModule(self.plan, module, self._derived).set_weights(genome)
+            return LiveModule(self.plan, module, self.derived).set_weights(genome)
         from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
 
         with self._loading:
             module = copy.deepcopy(self._module)
         module = module.to(checked_device(device))
-        return LiveModule(self.plan, module, self._derived).set_weights(genome)
+        return LiveModule(self.plan, module, self.derived).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -563,7 +563,7 @@ class CheckpointSpace:
         """
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(self.plan, recipe, self._tokenizer, made)
-        save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
+        save(self.plan, recipe, path, self._hashes, record, progress, self.derived)
 
 
 def _end(place: str, length: int) -> str:

@@ -342,6 +342,15 @@ def merge(
             help="Keep a pipeline's class of its own repository, and its code.",
         ),
     ] = False,
+    as_adapter: Annotated[
+        bool,
+        typer.Option(
+            "--as-adapter", help="Save a merge of adapters of one base as an adapter of that base."
+        ),
+    ] = False,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Rank of the adapter that is saved; 16 by default.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -364,6 +373,13 @@ def merge(
     if tokenizer is not None:
         number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
     choose("granularity", granularity, ("model", "tensor"))
+    if rank is not None:
+        whole_number("rank", rank, 1)
+        if not as_adapter:
+            raise InputError(
+                "--rank is that of an adapter that is saved, got no --as-adapter; add it, or leave "
+                "--rank out."
+            )
     if text_encoder_from is not None:
         if number is not None:
             raise InputError(
@@ -415,9 +431,37 @@ def merge(
             child = _crossed(rule, proposal, space, parts)
         else:
             child, description = space.seeds[0], "its adapters added to the base"
-        bar.next("merging", found.plan.cost)
-        space.save(child, out, description, bar.advance)
+        if as_adapter:
+            _save_as_adapter(space, child, out, rank, description, bar, console)
+        else:
+            bar.next("merging", found.plan.cost)
+            space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _save_as_adapter(
+    space: CheckpointSpace,
+    child: Any,
+    out: Path,
+    rank: int | None,
+    description: str,
+    bar: _Bar,
+    console: Console,
+) -> None:
+    """Save a merge as an adapter, and print what that loses of each tensor."""
+    from m2n2lab.checkpoint.as_adapter import DEFAULT_RANK, overall_error, save_as_adapter
+
+    bar.next("factoring", 0)
+    rank = DEFAULT_RANK if rank is None else rank
+    saved = save_as_adapter(space, child, out, rank, description, bar.advance)
+    table = Table(box=None, header_style="bold")
+    table.add_column("tensor", overflow="fold")
+    for name in ("norm of the difference", "lost"):
+        table.add_column(name, justify="right")
+    for each in saved:
+        table.add_row(Text(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+    console.print(table)
+    console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
 
 def _check_count(sources: list[str], rule: Crossover) -> None:

@@ -463,3 +463,117 @@ def test_seeds_with_adapters_are_inspected(here):
     assert rows[Q] > 0 and rows["model.norm.weight"] == 0
     status, out, _ = run("inspect", "fr", "--headers")
     assert status == 0 and "q_proj" in out
+
+
+# -- merges saved as adapters --------------------------------------------------------------------
+
+
+def differences(found, base):
+    return {name: found[name] - base[name] for name in base}
+
+
+def shares(differences, wanted):
+    """Return what adapters lack of a difference, of each tensor and of all, as shares."""
+    lack = {name: np.linalg.norm(value - differences[name]) for name, value in wanted.items()}
+    norms = {name: np.linalg.norm(value) for name, value in wanted.items()}
+    overall = np.sqrt(sum(x**2 for x in lack.values()) / sum(x**2 for x in norms.values()))
+    return {name: lack[name] / norms[name] for name in norms if norms[name]}, overall
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_merge_is_saved_as_an_adapter_that_peft_loads(here, tmp_path):
+    out = tmp_path / "both"
+    merged = ("merge", "base+fr", "base+de", "--crossover", "lerp", "--mix", "0.3")
+    status, _, err = run(*merged, "--as-adapter", "--rank", "8", "-o", str(out))
+    assert status == 0, err
+    base, fr, de = baked("base"), baked("base+fr"), baked("base+de")
+    wanted = {name: 0.7 * fr[name] + 0.3 * de[name] for name in base}
+    for name, value in unloaded("base", out).items():  # two LoRAs of rank 4 have one of rank 8
+        np.testing.assert_allclose(value.double(), wanted[name], atol=1e-5, err_msg=name)
+    agree(baked(f"base+{out}"), unloaded("base", out))
+    assert "rank 8: 0.000% of the difference is lost in all" in err
+    lab.rebuild(out / "recipe.json", tmp_path / "whole")
+    whole = weights(tmp_path / "whole")
+    for name in base:
+        np.testing.assert_allclose(whole[name].double(), wanted[name], atol=1e-6)
+
+
+def test_a_lower_rank_loses_what_is_said_and_no_more_than_it_must(here, tmp_path):
+    from m2n2lab.checkpoint.as_adapter import overall_error, save_as_adapter
+
+    space = CheckpointSpace("base+fr", "base+de")
+    child = space.merge(*space.seeds, space.size, 0.4)
+    saved = save_as_adapter(space, child, tmp_path / "out", 2)
+    base = baked("base")
+    space.save(child, tmp_path / "whole")
+    made = {name: value.double().numpy() for name, value in weights(tmp_path / "whole").items()}
+    names = [each.name for each in saved]
+    wanted = {name: value for name, value in differences(made, base).items() if name in names}
+    found = differences(baked(f"base+{tmp_path / 'out'}"), base)
+    each, overall = shares(found, wanted)
+    assert overall_error(saved) == pytest.approx(overall, rel=1e-3) and overall > 0.1
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"is {overall_error(saved):.3%} in all" in card
+    for tensor in saved:
+        assert tensor.error == pytest.approx(each[tensor.name], rel=1e-3)
+        values = np.linalg.svd(wanted[tensor.name], compute_uv=False)
+        least = np.linalg.norm(values[2:]) / np.linalg.norm(values)
+        assert tensor.error == pytest.approx(least, rel=1e-3)
+        assert f"| {tensor.name} |" in card and f"{tensor.error:.3%} |" in card
+
+
+def test_large_matrices_are_cut_as_well_as_small_ones(monkeypatch):
+    from m2n2lab.checkpoint import as_adapter
+
+    values = np.random.default_rng(0).normal(size=(60, 80)) @ np.diag(0.8 ** np.arange(80))
+    exact = [left @ right for left, right in [as_adapter._factors(values, 5)]][0]
+    monkeypatch.setattr(as_adapter, "EXACT_SIZE", 10)
+    left, right = as_adapter._factors(values, 5)
+    np.testing.assert_allclose(left @ right, exact, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [
+        ("base", {"modules_to_save": ["lm_head"], "target_modules": ["q_proj"]}),
+        ("base", {"target_modules": ["embed_tokens", "q_proj"]}),
+        ("gpt", {"fan_in_fan_out": True, "bias": "all"}),
+        ("gpt", {"fan_in_fan_out": True, "bias": "lora_only"}),
+    ],
+)
+def test_forms_of_adapters_survive_a_merge(base, options, here, tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        peft(tmp_path / name, base, seed, **options)
+    sources = [f"{base}+{tmp_path / name}" for name in ("one", "two")]
+    arguments = ("--crossover", "lerp", "--as-adapter", "--rank", "64")
+    status, _, err = run("merge", *sources, *arguments, "-o", str(tmp_path / "out"))
+    assert status == 0, err
+    one, two = map(baked, sources)
+    wanted = {name: (one[name] + two[name]) / 2 for name in one}
+    found = {
+        name.removeprefix("transformer."): value
+        for name, value in unloaded(base, tmp_path / "out").items()
+    }
+    again = baked(f"{base}+{tmp_path / 'out'}")
+    for name, value in wanted.items():
+        atol = 1e-4 if "embed" in name else 1e-5
+        np.testing.assert_allclose(again[name], value, atol=atol, err_msg=name)
+        loaded = found[name.removeprefix("transformer.")].double()
+        np.testing.assert_allclose(loaded, value, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("base+fr", "twin+fr", "--as-adapter"), "adapters of one base, got base and twin"),
+        (("base", "base", "--as-adapter"), "must have seeds with adapters"),
+        (("base+fr", "base+de", "--rank", "4"), "got no --as-adapter"),
+        (("base+fr", "base+de", "--as-adapter", "--rank", "0"), "rank must be"),
+    ],
+)
+def test_what_cannot_be_saved_as_an_adapter_is_said(arguments, words, here, tmp_path):
+    shutil.copytree("base", "twin", dirs_exist_ok=True)
+    status, _, err = run("merge", *arguments, "-o", str(tmp_path / "out"))
+    assert status == 2 and words in " ".join(err.split())
+    assert not (tmp_path / "out").exists()

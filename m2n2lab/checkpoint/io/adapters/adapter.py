@@ -242,10 +242,12 @@ class Changes:
 
     Attributes:
         tensors: the changes of each tensor, by its full name.
+        modules: what an adapter calls the module of each tensor, without PEFT's prefix.
         notes: remarks on modules that are left out.
     """
 
     tensors: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -272,14 +274,16 @@ def changes_of(
     """
     targets = Targets(entries, is_picture)
     found: dict[str, tuple[Change, ...]] = {}
+    modules: dict[str, str] = {}
     notes = []
     for adapter in adapters:
         reader = _Reader(adapter, base, entries, tensor, targets, is_conv1d)
         for name, changes in reader.changes.items():
             found[name] = (*found.get(name, ()), *changes)
+        modules = {**reader.modules, **modules}
         notes += reader.notes
         problems.extend(reader.problems)
-    return Changes(found, tuple(notes))
+    return Changes(found, modules, tuple(notes))
 
 
 class _Reader:
@@ -287,6 +291,7 @@ class _Reader:
 
     Attributes:
         changes: those of each tensor, by its full name.
+        modules: the adapter's own names of their modules, without PEFT's prefix.
         notes: remarks on modules that are left out.
         problems: what cannot be added.
     """
@@ -304,6 +309,7 @@ class _Reader:
         self._entries, self._tensor = entries, tensor
         self._file, self._is_conv1d = adapter.file, is_conv1d
         self.changes: dict[str, list[Change]] = {}
+        self.modules: dict[str, str] = {}
         self.notes: list[str] = []
         self.problems: list[Problem] = []
         self._misfits: list[tuple[str, tuple[int, ...], str]] = []
@@ -313,6 +319,9 @@ class _Reader:
         left: dict[str, int] = {}  # model that the base does not have → its modules
         for module, parts in modules.items():
             places = targets.find(module)
+            for place in places:
+                own = module.removeprefix(PEFT_PREFIX)
+                self.modules |= {place.weight: own, place.bias: own}
             if places:
                 try:
                     self._add(module, parts, places)
