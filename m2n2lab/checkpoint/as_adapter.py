@@ -160,7 +160,15 @@ def _base(space: CheckpointSpace) -> Checkpoint:
 def _is_trained(seed: Checkpoint, name: str) -> bool:
     """Return whether an adapter of a seed has a tensor as a whole, or it has no two axes."""
     changes = seed.changes.tensors.get(name, ())
-    return len(seed.entry(name).shape) < 2 or any(isinstance(c, Replacement) for c in changes)
+    whole = (change for change in changes if isinstance(change, Replacement))
+    return len(seed.entry(name).shape) < 2 or any(_differs(seed.base, name, one) for one in whole)
+
+
+def _differs(base: Checkpoint, name: str, change: Replacement) -> bool:
+    """Return whether a whole tensor is another than the base's, of which PEFT saves copies."""
+    start, stop, offset = change.stretch.start, change.stretch.stop, change.stretch.offset
+    trained = change.delta.values(offset, offset + stop - start)
+    return not np.array_equal(trained, widened(base.array(name)[start:stop]))
 
 
 def _form(base: Checkpoint, name: str) -> str:

@@ -151,13 +151,13 @@ def preflight(
     unpacked = unpack_single_files([source.base for source in named], components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source, base in zip(named, unpacked, strict=True):
+    for given, place in zip(named, unpacked, strict=True):
         own = Collector()
-        seed = scan(replace(source, base=str(base)), components, own, progress, known, variant)
+        seed = scan(replace(given, base=str(place)), components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
-            if str(base) != source.base:  # of the file itself, not of where it was unpacked
-                seed = replace(seed, id=str(source))
+            if str(place) != given.base:  # of the file itself, not of where it was unpacked
+                seed = replace(seed, id=str(given))
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
@@ -635,10 +635,15 @@ def _notes(plan: Plan) -> Iterable[str]:
             f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
             f"read wrongly; the result has them as the integers from 0."
         )
-    licences = {seed.id: seed.licence for seed in plan.seeds}
+    stated = [
+        (Source.parse(seed.id).base if seed.adapters else seed.id, seed.licence)
+        for seed in plan.seeds
+    ]
+    stated += [(each.id, each.licence) for seed in plan.seeds for each in seed.adapters]
+    licences = dict(stated)
     if len(set(licences.values())) > 1 or None in licences.values():
-        stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
-        yield f"The seeds' licences differ or are missing ({stated}); check which apply."
+        listed = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
+        yield f"The seeds' licences differ or are missing ({listed}); check which apply."
 
 
 def _differences_of_use(plan: Plan) -> Iterable[str]:

@@ -50,7 +50,7 @@ def rebuild(
             f"in this order."
         )
     sources = [source_of(seed) for seed in record.seeds]
-    places = [source.moved(lambda id: _find(id, Path(recipe))) for source in sources]
+    places = [source.moved(lambda place: _find(place, Path(recipe))) for source in sources]
     if seeds is not None:
         places = [Source.parse(seed) for seed in seeds]
         for source, place in zip(sources, places, strict=True):

@@ -41,8 +41,8 @@ class Record:
     Attributes:
         recipe: the combination of the seeds.
         seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
-            of those from the hub the commit too, of those with adapters the base, and id and
-            strength of each adapter.
+            of those from the hub the commit too, of those with adapters the base, and id, strength
+            and licence of each adapter.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
@@ -209,16 +209,12 @@ def _adapters_json(seed: Checkpoint) -> dict[str, Any]:
         {
             "id": adapter.id,
             "strength": adapter.strength,
+            "licence": adapter.licence,
             **({"commit": adapter.commit} if adapter.commit else {}),
         }
         for adapter in seed.adapters
     ]
     return {"base": Source.parse(seed.id).base, "adapters": adapters}
-
-
-def adapter_file(number: int, name: str) -> str:
-    """Return the name that a record has for a file of a seed's adapter, counted from 1."""
-    return f"+{number}/{name}"
 
 
 def source_of(seed: Mapping[str, Any]) -> Source:
@@ -387,7 +383,7 @@ def used_files(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
     ]
     for seed, files in zip(plan.seeds, found, strict=True):
         for number, adapter in enumerate(seed.adapters, 1):
-            files |= {adapter_file(number, path.name): path for path in adapter.files}
+            files |= {f"+{number}/{path.name}": path for path in adapter.files}
     for path, _, key in copied_files(plan, tokenizer):
         for seed, files in zip(plan.seeds, found, strict=True):
             if path == seed.path / key:

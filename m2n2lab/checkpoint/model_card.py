@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from m2n2lab.checkpoint.io.hashes import combined_digest
-from m2n2lab.checkpoint.merge_record import Record, adapter_file, source_of
+from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
@@ -28,6 +28,7 @@ MAX_LISTED_STRETCHES = 4
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
+    licences += [each["licence"] for seed in record.seeds for each in seed.get("adapters", ())]
     ids = [str(seed["id"]) for seed in record.seeds]
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
@@ -51,7 +52,8 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "# A merged model",
         "",
         f"Made by {record.maker} from {_count(len(ids))} {recipe.size:,} parameters"
-        f"{' each' if len(ids) > 1 else ''}, without training" + (f": {cell(record.made)}." if record.made else "."),
+        f"{' each' if len(ids) > 1 else ''}, without training"
+        + (f": {cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -99,27 +101,27 @@ def adapter_lines(record: Record) -> list[str]:
     """Return a table of the seeds' bases and adapters; nothing if none has adapters."""
     rows = []
     for k, seed in enumerate(record.seeds):
-        source = source_of(seed)
-        files = {name: sha for name, sha in seed["files"].items() if name.endswith(".safetensors")}
-        for number, (id, strength) in enumerate([(source.base, None), *source.adapters]):
-            own = {
-                name: sha
-                for name, sha in files.items()
-                if name.startswith(adapter_file(number, "") if number else "")
-                and name.startswith("+") == bool(number)
-            }
-            shown = "base" if strength is None else f"adapter, strength {strength:g}"
-            rows.append(
-                f"| {letter(k)} | {shown} | {cell(id)} | `{combined_digest(own)}` |"
-            )
-        if not source.adapters:
-            rows.pop()
+        if "adapters" not in seed:
+            continue
+        weights: dict[str, dict[str, str]] = {}  # by what they belong to: the base, or an adapter
+        for name, sha in seed["files"].items():
+            if name.endswith(".safetensors"):
+                part = name.partition("/")[0] if name.startswith("+") else ""
+                weights.setdefault(part, {})[name] = sha
+        parts = [("base", {**seed, "id": seed["base"]})]
+        parts += [(f"adapter, strength {each['strength']:g}", each) for each in seed["adapters"]]
+        for (what, each), own in zip(parts, weights.values(), strict=True):
+            licence = cell(each["licence"] or "none stated")
+            digest = combined_digest(own)
+            rows.append(f"| {letter(k)} | {what} | {cell(each['id'])} | {licence} | `{digest}` |")
     if not rows:
         return []
-    return ["", "| seed | is made of | | SHA-256 |", "|---|---|---|---|", *rows]
+    head = "| seed | is made of | | licence its card states | SHA-256 |"
+    return ["", head, "|---|---|---|---|---|", *rows]
 
 
 def letter(k: int) -> str:
+    """Return the letter of a seed."""
     return chr(ord("A") + k) if k < 26 else f"seed {k}"
 
 

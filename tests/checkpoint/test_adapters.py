@@ -230,21 +230,24 @@ def test_recipe_card_and_rebuilding_know_bases_adapters_and_strengths(here, tmp_
 
     for name in ("base", "fr", "de"):
         shutil.copytree(name, tmp_path / "seeds" / name)
+    (tmp_path / "seeds/fr/README.md").write_text("---\nlicense: mit\n---\n")
     sources = [f"{tmp_path}/seeds/base+{tmp_path}/seeds/fr:0.8", f"{tmp_path}/seeds/base"]
     space = CheckpointSpace(*sources)
     space.save(space.merge(*space.seeds, space.size, 0.5), tmp_path / "out")
     record = json.loads((tmp_path / "out" / "recipe.json").read_text())
     first, second = record["seeds"]
     assert first["base"] == str(tmp_path / "seeds/base")
-    assert first["adapters"] == [{"id": str(tmp_path / "seeds/fr"), "strength": 0.8}]
+    assert first["adapters"] == [
+        {"id": str(tmp_path / "seeds/fr"), "strength": 0.8, "licence": "mit"}
+    ]
     assert "adapters" not in second
     digest = hashlib.sha256(Path("fr/adapter_model.safetensors").read_bytes()).hexdigest()
     assert first["files"]["+1/adapter_model.safetensors"] == digest
     assert "+1/adapter_config.json" in first["files"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"| A | adapter, strength 0.8 | {tmp_path}/seeds/fr | `{digest}` |" in card
+    assert f"| A | adapter, strength 0.8 | {tmp_path}/seeds/fr | mit | `{digest}` |" in card
     base = hashlib.sha256(Path("base/model.safetensors").read_bytes()).hexdigest()
-    assert f"| A | base | {tmp_path}/seeds/base | `{base}` |" in card
+    assert f"| A | base | {tmp_path}/seeds/base | none stated | `{base}` |" in card
     lab.rebuild(tmp_path / "out" / "recipe.json", tmp_path / "again")
     for path in (tmp_path / "out").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
@@ -252,7 +255,7 @@ def test_recipe_card_and_rebuilding_know_bases_adapters_and_strengths(here, tmp_
     lab.rebuild(tmp_path / "out" / "recipe.json", tmp_path / "third", seeds)
     with pytest.raises(InputError, match=r"strengths 0.8, got 1.0; write it as BASE\+ADAPTER:0.8"):
         lab.rebuild(tmp_path / "out" / "recipe.json", tmp_path / "x", ["base+fr", "base"])
-    with pytest.raises(InputError, match="the file \\+1/adapter_model.safetensors that seed"):
+    with pytest.raises(InputError, match=r"the file \+1/adapter_model\.safetensors that seed"):
         lab.rebuild(tmp_path / "out" / "recipe.json", tmp_path / "x", ["base+de:0.8", "base"])
 
 
@@ -275,7 +278,9 @@ def test_a_search_over_adapters_keeps_its_seeds_apart(here, tmp_path):
     names = list(space.layout.shapes)
     at = names.index(Q)
     far, near, none = (space.distances(space.seeds[2], seed)[at] for seed in space.seeds)
-    assert far == pytest.approx(2 * near, rel=1e-6) and none == 0 and len(distances) == 3
+    assert far == pytest.approx(2 * near, rel=1e-6)
+    assert none == 0
+    assert len(distances) == 3
     again = pickle.loads(pickle.dumps(space))
     assert [seed.id for seed in again.plan.seeds] == [
         f"{here}/base+{here}/fr",
@@ -285,7 +290,9 @@ def test_a_search_over_adapters_keeps_its_seeds_apart(here, tmp_path):
     assert again.angle(*again.seeds[:2]) == space.angle(*space.seeds[:2])
 
 
-def test_inner_products_of_another_strength_are_not_taken_from_the_cache(here, tmp_path, monkeypatch):
+def test_inner_products_of_another_strength_are_not_taken_from_the_cache(
+    here, tmp_path, monkeypatch
+):
     monkeypatch.setenv("M2N2LAB_CACHE", str(tmp_path))
     angles = []
     for strength in ("1", "0.5", "1"):
@@ -325,7 +332,8 @@ def other(tmp_path, **settings):
 )
 def test_adapters_that_do_more_than_add_are_refused(settings, words, here, tmp_path):
     text = refusal(other(tmp_path, **settings))
-    assert words in text and "merge_and_unload" in text
+    assert words in text
+    assert "merge_and_unload" in text
 
 
 def test_tensors_of_other_forms_are_refused_by_name(here, tmp_path):
@@ -352,7 +360,8 @@ def test_adapters_for_absent_modules_are_refused_with_their_number(here, tmp_pat
     }  # fmt: skip
     tensors(tmp_path / "deep.safetensors", low)
     text = refusal(f"base+{tmp_path / 'deep.safetensors'}")
-    assert "a change of a module that base has" in text and "(3 more likewise)" in text
+    assert "a change of a module that base has" in text
+    assert "(3 more likewise)" in text
 
 
 def test_a_factor_that_lacks_its_other_half_is_refused(here, tmp_path):
@@ -367,7 +376,8 @@ def test_an_adapter_with_nan_is_named(here, tmp_path):
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
     change(tmp_path / "other" / "adapter_model.safetensors", {name: torch.full((32, 4), np.nan)})
     text = refusal(source)
-    assert "other/adapter_model.safetensors" in text and "NaN or infinity" in text
+    assert "other/adapter_model.safetensors" in text
+    assert "NaN or infinity" in text
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -382,14 +392,16 @@ def test_resized_embeddings_are_refused_with_the_way_out(here, tmp_path):
     name = "base_model.model.model.embed_tokens.weight"
     change(tmp_path / "other" / "adapter_model.safetensors", {name: torch.zeros(70, 32)})
     text = refusal(source)
-    assert "a weight that base has, of shape" in text and "resize_token_embeddings" in text
+    assert "a weight that base has, of shape" in text
+    assert "resize_token_embeddings" in text
 
 
 def test_a_whole_model_is_no_adapter_and_an_adapter_no_model(here, tmp_path):
     assert "expected an adapter, such as a LoRA" in refusal("base+base/model.safetensors")
     save_file(load_file("fr/adapter_model.safetensors"), tmp_path / "a.safetensors")
     text = refusal(tmp_path / "a.safetensors")
-    assert "an adapter such as a LoRA" in text and f"BASE+{tmp_path / 'a.safetensors'}:0.8" in text
+    assert "an adapter such as a LoRA" in text
+    assert f"BASE+{tmp_path / 'a.safetensors'}:0.8" in text
 
 
 def test_models_with_adapters_inside_are_models(tmp_path):
@@ -453,16 +465,19 @@ def test_one_seed_with_an_adapter_is_baked(here, tmp_path):
         tmp_path / "out/model.safetensors"
     ).read_bytes()
     status, _, err = run("merge", "base", "-o", str(tmp_path / "x"))
-    assert status == 2 and "or an adapter (BASE+ADAPTER)" in err
+    assert status == 2
+    assert "or an adapter (BASE+ADAPTER)" in err
 
 
 def test_seeds_with_adapters_are_inspected(here):
     status, out, _ = run("inspect", "base", "base+fr", "--json")
     assert status == 0
     rows = {row["tensor"]: row["difference"]["base+fr"] for row in json.loads(out)["tensors"]}
-    assert rows[Q] > 0 and rows["model.norm.weight"] == 0
+    assert rows[Q] > 0
+    assert rows["model.norm.weight"] == 0
     status, out, _ = run("inspect", "fr", "--headers")
-    assert status == 0 and "q_proj" in out
+    assert status == 0
+    assert "q_proj" in out
 
 
 # -- merges saved as adapters --------------------------------------------------------------------
@@ -511,7 +526,8 @@ def test_a_lower_rank_loses_what_is_said_and_no_more_than_it_must(here, tmp_path
     wanted = {name: value for name, value in differences(made, base).items() if name in names}
     found = differences(baked(f"base+{tmp_path / 'out'}"), base)
     each, overall = shares(found, wanted)
-    assert overall_error(saved) == pytest.approx(overall, rel=1e-3) and overall > 0.1
+    assert overall_error(saved) == pytest.approx(overall, rel=1e-3)
+    assert overall > 0.1
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"is {overall_error(saved):.3%} in all" in card
     for tensor in saved:
@@ -519,14 +535,16 @@ def test_a_lower_rank_loses_what_is_said_and_no_more_than_it_must(here, tmp_path
         values = np.linalg.svd(wanted[tensor.name], compute_uv=False)
         least = np.linalg.norm(values[2:]) / np.linalg.norm(values)
         assert tensor.error == pytest.approx(least, rel=1e-3)
-        assert f"| {tensor.name} |" in card and f"{tensor.error:.3%} |" in card
+        assert f"| {tensor.name} |" in card
+        assert f"{tensor.error:.3%} |" in card
 
 
 def test_large_matrices_are_cut_as_well_as_small_ones(monkeypatch):
     from m2n2lab.checkpoint import as_adapter
 
     values = np.random.default_rng(0).normal(size=(60, 80)) @ np.diag(0.8 ** np.arange(80))
-    exact = [left @ right for left, right in [as_adapter._factors(values, 5)]][0]
+    left, right = as_adapter._factors(values, 5)
+    exact = left @ right
     monkeypatch.setattr(as_adapter, "EXACT_SIZE", 10)
     left, right = as_adapter._factors(values, 5)
     np.testing.assert_allclose(left @ right, exact, atol=1e-3)
@@ -575,5 +593,6 @@ def test_forms_of_adapters_survive_a_merge(base, options, here, tmp_path):
 def test_what_cannot_be_saved_as_an_adapter_is_said(arguments, words, here, tmp_path):
     shutil.copytree("base", "twin", dirs_exist_ok=True)
     status, _, err = run("merge", *arguments, "-o", str(tmp_path / "out"))
-    assert status == 2 and words in " ".join(err.split())
+    assert status == 2
+    assert words in " ".join(err.split())
     assert not (tmp_path / "out").exists()

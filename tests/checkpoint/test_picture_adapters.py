@@ -1,4 +1,4 @@
-"""Adapters of picture models: every form, in folders and single files, under either layout's names."""
+"""Adapters of picture models: every form, for folders and single files, in names of either layout."""
 
 import json
 import re
@@ -309,9 +309,8 @@ def test_lycoris_sets_the_norms_of_rows_or_of_columns(way, base):
 def test_whole_differences_and_norms_are_added(base):
     key = "lora_unet_input_blocks_1_1_norm"
     lora = {f"{TO_Q}.diff": draw(12, 8), f"{key}.w_norm": draw(8), f"{key}.b_norm": draw(8, seed=3)}
-    name = "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
     for name, value in (
-        (name, draw(12, 8)),
+        ("input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight", draw(12, 8)),
         ("input_blocks.1.1.norm.weight", draw(8)),
         ("input_blocks.1.1.norm.bias", draw(8, seed=3)),
     ):

@@ -5,13 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from helpers.adapters import peft
 from helpers.checkpoints import chatter
-from helpers.merges import run, weights
-
-import m2n2lab as lab
-from m2n2lab.checkpoint import Checkpoint
+from helpers.merges import run
 
 
 @pytest.fixture
@@ -54,9 +50,9 @@ def test_a_search_over_adapters_on_the_hub_is_recorded_saved_and_resumed(hub):
     card = Path("out/README.md").read_text().split("---")[1]
     assert 'base_model:\n- "org/base"\n- "org/maths"\n- "org/shop"\n' in card
     run("rebuild", "out/recipe.json", "-o", "again")
-    assert Path("again/model.safetensors").read_bytes() == Path(
-        "out/model.safetensors"
-    ).read_bytes()
+    assert (
+        Path("again/model.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+    )
     status, out, err = run("resume", "runs.db", "--steps", 1, "--json")
     assert status == 0, err
     assert json.loads(out)["steps"] == 3

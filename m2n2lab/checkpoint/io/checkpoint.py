@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from m2n2lab.checkpoint.io.folder import (
     find_unmergeable,
     read_headers,
     read_json,
+    stated_licence,
     unsupported_format,
     weight_files,
 )
@@ -293,16 +294,7 @@ class Checkpoint:
     @property
     def licence(self) -> str | None:
         """The licence stated in its model card, or ``None``."""
-        folder = self.path if self.path.is_dir() else self.path.parent
-        try:
-            text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-        # One name or a YAML list in either style, of which the first is taken.
-        pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
-        line = re.search(pattern, card[1], re.MULTILINE) if card else None
-        return line[1] if line else None
+        return stated_licence(self.path if self.path.is_dir() else self.path.parent)
 
     def entry(self, name: str) -> Entry:
         """Return dtype, shape and position of a tensor."""
@@ -418,7 +410,19 @@ def _adapted(
         is_picture=base.kind == "diffusers" or base.is_picture_file,
         is_conv1d=base.parts[0].config.get("model_type") in CONV1D_MODELS,
     )
+    notes = [note for adapter in adapters for note in _other_texts(base, adapter)]
+    changes = replace(changes, notes=(*changes.notes, *notes))
     return replace(base, adapters=adapters, changes=changes)
+
+
+def _other_texts(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
+    """Yield remarks on a tokenizer or chat template beside an adapter that is not the base's."""
+    if base.kind != "transformers" or adapter.config_file is None:
+        return
+    for name in ("tokenizer.json", "tokenizer.model", "chat_template.jinja"):
+        own, its = (folder / name for folder in (base.path, adapter.folder))
+        if its.is_file() and not (own.is_file() and own.read_bytes() == its.read_bytes()):
+            yield f"{adapter.id} has another {name} than its base, whose files the result keeps."
 
 
 def _without_base(adapter: TensorFile) -> Problem:

@@ -306,3 +306,16 @@ def _quantised(path: Path, tensor: str | None, found: str, cast: bool = False) -
         else "use the model before quantisation, or dequantise it "
         "(transformers: model.dequantize().save_pretrained(FOLDER))",
     )
+
+
+def stated_licence(folder: Path) -> str | None:
+    """Return the licence that a folder's model card states, or ``None``."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    # One name or a YAML list in either style, of which the first is taken.
+    pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
+    line = re.search(pattern, card[1], re.MULTILINE) if card else None
+    return line[1] if line else None

@@ -30,9 +30,9 @@ from m2n2lab.checkpoint.io.adapters.deltas import (
     number,
     read,
 )
-from m2n2lab.checkpoint.io.adapters.keys import PEFT_PREFIX, by_module, is_adapter, parse
+from m2n2lab.checkpoint.io.adapters.keys import PEFT_PREFIX, by_module, is_adapter
 from m2n2lab.checkpoint.io.adapters.targets import Target, Targets
-from m2n2lab.checkpoint.io.folder import read_json, unsupported_format
+from m2n2lab.checkpoint.io.folder import read_json, stated_licence, unsupported_format
 from m2n2lab.checkpoint.io.hub import from_hub, hub_commit
 from m2n2lab.checkpoint.io.names import HEADS
 from m2n2lab.checkpoint.io.parallel import Progress
@@ -95,6 +95,11 @@ class Adapter:
     def files(self) -> tuple[Path, ...]:
         """The files that it is made of."""
         return (self.file.path, *([self.config_file] if self.config_file else []))
+
+    @property
+    def licence(self) -> str | None:
+        """The licence stated in its model card, or ``None``."""
+        return stated_licence(self.folder)
 
     @property
     def commit(self) -> str | None:
@@ -366,7 +371,9 @@ class _Reader:
             )
 
     def _refuse_lost(self, modules: Mapping[str, str]) -> None:
-        if heads := [module for module in modules if HEADS.search(f"/{module.split('.')[-1]}.weight")]:
+        if heads := [
+            module for module in modules if HEADS.search(f"/{module.split('.')[-1]}.weight")
+        ]:
             self._refuse(
                 modules[heads[0]],
                 f"a change of a weight that {self.base} has",
@@ -494,8 +501,8 @@ class _Reader:
             )
             return
         delta = Stored((len(found or ()), width), self._file, name)
-        for number, row in enumerate(found or ()):
-            stretch = Stretch(int(row) * width, (int(row) + 1) * width, number * width)
+        for place_of, row in enumerate(found or ()):
+            stretch = Stretch(int(row) * width, (int(row) + 1) * width, place_of * width)
             self._keep(place.weight, Replacement(stretch, delta, self.adapter.strength))
 
     def _add_weight(
@@ -646,9 +653,7 @@ class _Reader:
 
         return LowRank((rows, columns), factors)
 
-    def _lokr(
-        self, parts: Mapping[str, str], shape: tuple[int, ...], scale: float
-    ) -> Delta | None:
+    def _lokr(self, parts: Mapping[str, str], shape: tuple[int, ...], scale: float) -> Delta | None:
         first, one = self._half(parts, "w1", None)
         second, two = self._half(parts, "w2", parts.get("lokr_t2"))
         rows, columns = matrix(shape)
@@ -657,14 +662,7 @@ class _Reader:
         if (first[0] * second[0], first[1] * second[1]) != (rows, columns):
             return None
         make_one, make_two = one, two
-        kept: list[Factors] = []
-
-        def factors() -> Factors:
-            if not kept:
-                kept.append((make_one() * scale, make_two()))
-            return kept[0]
-
-        return Kronecker((rows, columns), factors, second)
+        return Kronecker((rows, columns), lambda: (make_one() * scale, make_two()), second)
 
     def _half(
         self, parts: Mapping[str, str], half: str, core: str | None
@@ -681,9 +679,10 @@ class _Reader:
             if len(one) != 2 or len(two) < 2 or one[1] != two[0]:
                 return None, None
             wide = matrix(two)
-            return (one[0], wide[1]), lambda: (
-                read(self._file, a).reshape(one) @ read(self._file, b).reshape(wide)
-            )
+            return (
+                one[0],
+                wide[1],
+            ), lambda: read(self._file, a).reshape(one) @ read(self._file, b).reshape(wide)
         inside = self._entry(core).shape
         if len(one) != 2 or len(two) != 2 or inside[:2] != (one[0], two[0]):
             return None, None
@@ -691,7 +690,7 @@ class _Reader:
         def made() -> Floats:
             middle = read(self._file, core).reshape(*inside[:2], -1)
             right = np.einsum("ijk,jn->ink", middle, read(self._file, b).reshape(two))
-            return read(self._file, a).reshape(one).T @ right.reshape(one[0], -1)
+            return np.asarray(read(self._file, a).reshape(one).T @ right.reshape(one[0], -1))
 
         return (one[1], two[1] * math.prod(inside[2:])), made
 

@@ -64,7 +64,7 @@ class LowRank:
 
 
 @lru_cache(maxsize=KEPT_FACTORS)
-def _kept(delta: LowRank) -> Factors:
+def _kept(delta: LowRank | Kronecker) -> Factors:
     left, right = delta.factors()
     return np.ascontiguousarray(left), np.ascontiguousarray(right)
 
@@ -102,7 +102,7 @@ class Kronecker:
 
     def values(self, start: int, stop: int) -> Floats:
         """Return the elements ``start..stop`` along the rows."""
-        first, second = self.factors()
+        first, second = _kept(self)
         rows, columns = self.second
         found = np.empty(stop - start)
         for low in range(start, stop, PIECE_ELEMENTS):

@@ -70,7 +70,7 @@ def _exists(place: str) -> bool:
 
 
 def _next(pieces: list[str]) -> tuple[str, list[str]]:
-    """Return the first place of pieces between plus signs, which paths may contain, and the rest."""
+    """Return the first place in pieces between plus signs, which paths may hold, and the rest."""
     for count in range(len(pieces), 1, -1):
         place = "+".join(pieces[:count])
         match = _STRENGTH.fullmatch(place)

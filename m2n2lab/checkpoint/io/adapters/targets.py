@@ -37,9 +37,18 @@ _IN_ADAPTERS = tuple(
     for pattern, model in (
         (r"lora_(?:unet|prior_unet|transformer)_|lycoris_", DENOISER),
         (r"(?:model\.)?diffusion_model\.|(?:unet|transformer|prior|decoder)\.", DENOISER),
-        (r"lora_te1?_|text_encoder\.|(?:text_encoders\.)?clip_l\.(?:transformer\.)?", "text encoder"),
-        (r"lora_te2_|text_encoder_2\.|(?:text_encoders\.)?clip_g\.(?:transformer\.)?", "text encoder 2"),
-        (r"lora_te3_|text_encoder_3\.|(?:text_encoders\.)?t5xxl\.(?:transformer\.)?", "text encoder 3"),
+        (
+            r"lora_te1?_|text_encoder\.|(?:text_encoders\.)?clip_l\.(?:transformer\.)?",
+            "text encoder",
+        ),
+        (
+            r"lora_te2_|text_encoder_2\.|(?:text_encoders\.)?clip_g\.(?:transformer\.)?",
+            "text encoder 2",
+        ),
+        (
+            r"lora_te3_|text_encoder_3\.|(?:text_encoders\.)?t5xxl\.(?:transformer\.)?",
+            "text encoder 3",
+        ),
     )
 )
 """Models by how the names of their modules begin in adapters."""
@@ -187,4 +196,3 @@ def _without_prefix(module: str) -> str:
 
 def _pieces(module: str) -> tuple[str, ...]:
     return tuple(sorted(module.split(".")))
-
