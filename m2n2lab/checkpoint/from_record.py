@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
+from types import MappingProxyType
 from typing import cast
 
 from m2n2lab.checkpoint.checks import preflight
@@ -19,6 +21,8 @@ from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.utils.errors import InputError
 
+NOT_MOVED: Mapping[str, str | Path] = MappingProxyType({})
+
 
 def rebuild(
     recipe: str | Path,
@@ -26,6 +30,7 @@ def rebuild(
     seeds: Sequence[str | Path] | None = None,
     progress: Progress = no_progress,
     starting: Callable[[Plan], object] = lambda plan: None,
+    seed_map: Mapping[str, str | Path] = NOT_MOVED,
 ) -> Path:
     """Make a saved merge again, byte for byte.
 
@@ -36,10 +41,11 @@ def rebuild(
             recipe, relative to the working directory or to a folder above the recipe.
         progress: called with the number of bytes read and written since the last call.
         starting: called with the plan once the seeds are known to be unchanged.
+        seed_map: the places of seeds that have moved, as for ``moved_seeds``.
 
     Raises:
-        InputError: the recipe cannot be read, ``seeds`` are not as many as it has, or an operator
-            that it names is not known.
+        InputError: the recipe cannot be read, ``seeds`` are not as many as it has, ``seed_map``
+            names another one, or an operator that it names is not known.
         Problems: seeds cannot be merged or have changed.
     """
     record = Record.read(recipe)
@@ -50,11 +56,13 @@ def rebuild(
             f"in this order."
         )
     sources = [source_of(seed) for seed in record.seeds]
-    places = [source.moved(lambda place: _find(place, Path(recipe))) for source in sources]
-    if seeds is not None:
-        places = [Source.parse(seed) for seed in seeds]
-        for source, place in zip(sources, places, strict=True):
-            _check_strengths(source, place)
+    given = moved_seeds(ids, seed_map) if seeds is None else list(seeds)
+    places = []
+    for source, name, place in zip(sources, ids, given, strict=True):
+        if seeds is None and place == name:  # may be relative to the recipe
+            places.append(source.moved(lambda part: _find(part, Path(recipe))))
+        else:
+            places.append(_checked_strengths(source, Source.parse(place)))
     found = preflight(
         [str(place) for place in places],
         components=record.components,
@@ -62,6 +70,7 @@ def rebuild(
         vocab=cast("Mode", record.vocab),
         variant=record.variant,
         trust_remote_code=record.trust_remote_code,
+        pictures=record.pictures,
         out=out,
         known=record.known,
     )
@@ -91,6 +100,34 @@ def rebuild(
     return save(plan, record.recipe, out, hashes, record, progress, derived)
 
 
+def moved_seeds(names: Sequence[str], places: Mapping[str, str | Path]) -> list[str | Path]:
+    """Return where the seeds of a record are now.
+
+    Args:
+        names: (K,) their recorded paths or hub ids.
+        places: paths or hub ids of those that have moved, each by its letter (``"A"`` is the
+            first), its recorded name or the last part of that.
+
+    Raises:
+        InputError: there is no such seed, or there are several.
+    """
+    found: list[str | Path] = list(names)
+    for key, place in places.items():
+        letter = ascii_uppercase.find(key) if len(key) == 1 else -1
+        fits = [k for k, name in enumerate(names) if key == name or k == letter]
+        fits = fits or [k for k, name in enumerate(names) if key == Path(name).name]
+        if len(fits) != 1:
+            listed = ", ".join(
+                f"{ascii_uppercase[k]} = {name}" for k, name in enumerate(names[:26])
+            )
+            raise InputError(
+                f"seed_map must name one seed by its letter or recorded name ({listed}), got "
+                f"{key!r}; write, for example, A=PATH."
+            )
+        found[fits[0]] = place
+    return found
+
+
 def _find(id: str, recipe: Path) -> str:
     """Return a seed's path from the working directory or a folder above the merge, or its id."""
     if Path(id).exists():
@@ -99,8 +136,8 @@ def _find(id: str, recipe: Path) -> str:
     return next((str(place) for place in places if place.exists()), id)
 
 
-def _check_strengths(recorded: Source, given: Source) -> None:
-    """Check that a seed is given with as many adapters as it had, at the same strengths.
+def _checked_strengths(recorded: Source, given: Source) -> Source:
+    """Return a given seed, which has as many adapters as the recorded one, at its strengths.
 
     Raises:
         InputError: it is not.
@@ -112,3 +149,4 @@ def _check_strengths(recorded: Source, given: Source) -> None:
             f"{', '.join(map(str, expected)) or '(none)'}, got {', '.join(map(str, got)) or 'none'}"
             f"; write it as {Source('BASE', tuple(('ADAPTER', number) for number in expected))}."
         )
+    return given

@@ -1,4 +1,4 @@
-"""Adapters of picture models: every form, for folders and single files, in names of either layout."""
+"""Adapters of picture models, in folders and single files, under the names of either layout."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def found_in(source, component, components=None):
     opened = Checkpoint.open(source, components)
     return {
         name.partition("/")[2].removeprefix("text_model."): torch.from_numpy(
-            opened.array(name).astype(np.float64)
+            opened.array(name)[:].astype(np.float64)
         ).reshape(opened.entry(name).shape)
         for name in opened.merged
         if name.startswith(f"{component}/")
@@ -205,7 +205,7 @@ def test_either_layout_takes_names_of_either(names, file, here, tmp_path):
     for name, value in wanted.items():
         stem, _, leaf = name.rpartition(".")
         full = f"model.diffusion_model.{original(stem)}.{leaf}"
-        np.testing.assert_allclose(opened.array(full), value.flatten().numpy(), atol=1e-12)
+        np.testing.assert_allclose(opened.array(full)[:], value.flatten().numpy(), atol=1e-12)
 
 
 # -- other forms, against their formulas ---------------------------------------------------------
@@ -237,8 +237,8 @@ def delta(base, lora, name, strength="1"):
     """Return what an adapter adds to a tensor of a denoiser."""
     path = base.with_name("lora.safetensors")
     save_file({key: value.contiguous() for key, value in lora.items()}, path)
-    changed = Checkpoint.open(f"{base}+{path}:{strength}").array(f"{PREFIX}{name}")
-    own = Checkpoint.open(base).array(f"{PREFIX}{name}")
+    changed = Checkpoint.open(f"{base}+{path}:{strength}").array(f"{PREFIX}{name}")[:]
+    own = Checkpoint.open(base).array(f"{PREFIX}{name}")[:]
     return torch.from_numpy(changed - own).reshape(UNET[name])
 
 
@@ -439,7 +439,7 @@ def test_split_modules_are_added_to_fused_ones(tmp_path):
         "double_blocks.0.txt_mlp.2": part("transformer_blocks.0.ff_context.net.2"),
     }
     for name, value in wanted.items():
-        found = torch.from_numpy(opened.array(f"{PREFIX}{name}.weight")).reshape(BFL[name])
+        found = torch.from_numpy(opened.array(f"{PREFIX}{name}.weight")[:]).reshape(BFL[name])
         own = draw(*BFL[name]).double()
         torch.testing.assert_close(found, own + value, atol=1e-6, rtol=1e-6, msg=name)
 
@@ -464,9 +464,9 @@ def test_text_encoders_of_openclip_take_adapters_of_q_k_and_v(tmp_path):
 
     wanted = draw(12, 4).double()
     wanted[4:8] += change("self_attn_k_proj")
-    found = opened.array(f"{layer}.attn.in_proj_weight").reshape(12, 4)
+    found = opened.array(f"{layer}.attn.in_proj_weight")[:].reshape(12, 4)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    found = opened.array(f"{layer}.mlp.c_fc.weight").reshape(16, 4)
+    found = opened.array(f"{layer}.mlp.c_fc.weight")[:].reshape(16, 4)
     np.testing.assert_allclose(found, draw(16, 4).double() + change("mlp_fc1"), atol=1e-6)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from m2n2lab.checkpoint.io.adapters.adapter import (
     Adapter,
@@ -19,7 +19,6 @@ from m2n2lab.checkpoint.io.adapters.adapter import (
     open_adapter,
 )
 from m2n2lab.checkpoint.io.adapters.changes import AdaptedTensor
-from m2n2lab.checkpoint.io.adapters.changes import Source as TensorSource
 from m2n2lab.checkpoint.io.adapters.keys import is_adapter
 from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import DTYPES
@@ -36,10 +35,18 @@ from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
-from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
+from m2n2lab.checkpoint.io.scales import Scaled, beside_scales, scales
+from m2n2lab.checkpoint.io.single_file_names import (
+    MERGED_PARTS,
+    PARTS_OF_COMPONENTS,
+    PREFIX,
+    common_names,
+    part_of,
+)
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.errors import file_path
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -143,6 +150,7 @@ class Checkpoint:
             did.
         adapters: what is added to the tensors of the files.
         changes: what that changes.
+        merged_parts: parts that are merged of a picture model's single file.
     """
 
     id: str
@@ -153,6 +161,7 @@ class Checkpoint:
     known: Known | None = NOTHING_KNOWN
     adapters: tuple[Adapter, ...] = ()
     changes: Changes = field(default_factory=Changes)
+    merged_parts: tuple[str, ...] = MERGED_PARTS
 
     @classmethod
     def open(
@@ -207,6 +216,41 @@ class Checkpoint:
                 if self.entry(name).shape in shapes:
                     found[name] = shapes[self.entry(name).shape]
         return found
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a denoiser's single file without a prefix."""
+        return any(full == PREFIX + name for part in self.parts for name, full in part.names.items())
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Names of all tensors."""
+        return self._locations
+
+    @property
+    def components(self) -> tuple[str, ...] | None:
+        """The components that are merged, of pipelines and where they were chosen for a file."""
+        if self.kind == "diffusers":
+            return tuple(part.name for part in self.parts)
+        if self.merged_parts == MERGED_PARTS:
+            return None
+        names = {part: name for name, part in reversed(PARTS_OF_COMPONENTS.items())}
+        return tuple(names[part] for part in self.merged_parts)
+
+    @cached_property
+    def scaled(self) -> dict[str, str]:
+        """Weights in 8-bit floats that have scales: name → name of the scale."""
+        return {
+            part.full(name): part.full(scale)
+            for part in self.parts
+            for file in part.files
+            for name, scale in scales(file.entries).items()
+        }
+
+    @cached_property
+    def beside_scaled(self) -> dict[str, str]:
+        """Scales, and what else is there for such weights alone: name → name of a weight."""
+        return beside_scales(self._locations, self.scaled) if self.scaled else {}
 
     @property
     def is_picture_file(self) -> bool:
@@ -274,7 +318,8 @@ class Checkpoint:
             and not _is_constant(name, self.entry(name))
             and name not in self.tied
             and name not in self.aliases
-            and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
+            and name not in self.beside_scaled
+            and not (self.is_picture_file and part_of(name) not in self.merged_parts)
         ]
         if self.known is None:
             found = [name for name in found if not STATISTICS.search(name)]
@@ -283,7 +328,7 @@ class Checkpoint:
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self._floats, *self.tied, *self.aliases}
+        merged = {*self._floats, *self.tied, *self.aliases, *self.beside_scaled}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -311,17 +356,18 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector: a flat, read-only view into its file.
+        """Return a tensor of the flat vector as a flat, read-only view into its file.
 
-        One that adapters change is computed, in float64.
+        Of weights with scales, and of those that adapters change, the values are computed for those
+        elements that are read.
         """
-        return self.tensor(name)[0 : self.entry(name).size]
-
-    def tensor(self, name: str) -> TensorSource:
-        """Return a tensor of the flat vector, whose slices are read or computed on access."""
         _, file, inside = self._locations[name]
+        values = file.array(inside)
+        if name in self.scaled:
+            _, where, scale = self._locations[self.scaled[name]]
+            values = cast("Array", Scaled(values, where.array(scale)))
         changes = self.changes.tensors.get(name)
-        return AdaptedTensor(file.array(inside), changes) if changes else file.array(inside)
+        return cast("Array", AdaptedTensor(values, changes)) if changes else values
 
     @property
     def base(self) -> Checkpoint:
@@ -364,7 +410,8 @@ def scan(
     variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
-    source = source if isinstance(source, Source) else Source.parse(source)
+    if not isinstance(source, Source):
+        source = Source.parse(file_path("A checkpoint", source))
     path = Path(source.base)
     try:
         if not path.exists():
@@ -391,28 +438,34 @@ def scan(
     if not any(part.files for part in parts):
         return None
     source_of = None if path == given else given
-    found = Checkpoint(str(source), path, kind, parts, source_of, known)
-    return _adapted(found, source, problems, progress) if source.adapters else found
+    merged = MERGED_PARTS
+    if components and any(part.names for part in parts):
+        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, found)))
+    found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
+    return with_adapters(found, source, problems, progress)
 
 
-def _adapted(
+def with_adapters(
     base: Checkpoint, source: Source, problems: Collector, progress: Progress
 ) -> Checkpoint:
-    """Return a checkpoint with the adapters of its source; what is wrong becomes problems."""
+    """Return a checkpoint with the adapters of its source, if any; add what is wrong."""
+    if not source.adapters:
+        return base
     opened = [open_adapter(id, strength, problems, progress) for id, strength in source.adapters]
     adapters = tuple(adapter for adapter in opened if adapter is not None)
     changes = changes_of(
         adapters,
         source.base,
         {name: base.entry(name) for name in base.merged},
-        base.tensor,
+        base.array,
         problems,
         is_picture=base.kind == "diffusers" or base.is_picture_file,
         is_conv1d=base.parts[0].config.get("model_type") in CONV1D_MODELS,
     )
     notes = [note for adapter in adapters for note in _other_texts(base, adapter)]
     changes = replace(changes, notes=(*changes.notes, *notes))
-    return replace(base, adapters=adapters, changes=changes)
+    return replace(base, id=str(source), adapters=adapters, changes=changes)
 
 
 def _other_texts(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
@@ -436,14 +489,19 @@ def _without_base(adapter: TensorFile) -> Problem:
     )
 
 
+def _listed(components: Sequence[str]) -> Sequence[str]:
+    return [components] if isinstance(components, str) else components
+
+
 def _open_parts(
     path: Path, components: Sequence[str] | None, problems: Collector, variant: str | None
 ) -> tuple[Kind, tuple[Part, ...]]:
-    chosen = [components] if isinstance(components, str) else components
+    chosen = None if components is None else _listed(components)
     if path.is_file():
-        _require(path, chosen, [], problems)
         files = read_headers([path], problems)
         names = common_names(name for file in files for name in file.entries)
+        if files:
+            _require(path, chosen, list(PARTS_OF_COMPONENTS) if names else [], problems)
         return "file", (Part("", path.parent, {}, files, names),)
     index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
@@ -453,7 +511,10 @@ def _open_parts(
         part = _open_part("", path, problems, variant)
         if chosen and len(set(chosen)) == 1 and "_class_name" in part.config:
             return "diffusers", (part._replace(name=chosen[0]),)
-        _require(path, chosen, known, problems)
+        if not part.config:
+            names = common_names(name for file in part.files for name in file.entries)
+            part = part._replace(names=names)
+        _require(path, chosen, list(PARTS_OF_COMPONENTS) if part.names else known, problems)
         return ("transformers" if part.config else "file"), (part,)
     _require(path, chosen, known, problems)
     chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]

@@ -16,7 +16,6 @@ from m2n2lab.checkpoint.io.adapters.changes import (
     Change,
     Decomposition,
     Replacement,
-    Source,
     Stretch,
 )
 from m2n2lab.checkpoint.io.adapters.deltas import (
@@ -39,7 +38,7 @@ from m2n2lab.checkpoint.io.parallel import Progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile, read_header
-from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.arrays import Array, Floats
 
 CONFIG = "adapter_config.json"
 
@@ -260,7 +259,7 @@ def changes_of(
     adapters: Sequence[Adapter],
     base: str,
     entries: Mapping[str, Entry],
-    tensor: Callable[[str], Source],
+    tensor: Callable[[str], Array],
     problems: Collector,
     *,
     is_picture: bool = False,
@@ -306,7 +305,7 @@ class _Reader:
         adapter: Adapter,
         base: str,
         entries: Mapping[str, Entry],
-        tensor: Callable[[str], Source],
+        tensor: Callable[[str], Array],
         targets: Targets,
         is_conv1d: bool,
     ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -14,13 +13,6 @@ from m2n2lab.utils.arrays import Array, Floats
 
 NORM_ELEMENTS = 1 << 19
 """Elements whose squares are summed at a time."""
-
-
-class Source(Protocol):
-    """A flat tensor whose slices are read or computed on access."""
-
-    def __getitem__(self, elements: slice, /) -> Array:
-        """Return the elements of a slice as an array of one of ``DTYPES``."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Decomposition(Change):
     magnitude: Floats
     axis: int
     inner: int
-    base: Source
+    base: Array
 
     def apply(self, values: Floats, base: Floats, start: int) -> None:
         """Change the values of elements ``start..`` of the delta in place."""
@@ -121,12 +113,22 @@ class AdaptedTensor:
         changes: the changes, in the order in which they are made.
     """
 
-    base: Source
+    base: Array
     changes: Sequence[Change]
 
-    def __getitem__(self, elements: slice, /) -> Floats:
-        """Return the elements of a slice with a start and a stop."""
-        start, stop = int(elements.start or 0), int(elements.stop)
+    dtype = np.dtype(np.float64)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.base.size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, elements: slice) -> Floats:
+        """Return the elements of a slice of step 1."""
+        start, stop, _ = elements.indices(self.size)
         base = widened(self.base[start:stop])
         values = base.copy()
         for change in self.changes:
