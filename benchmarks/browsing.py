@@ -180,8 +180,9 @@ def serving_lab(*more: str) -> Iterator[tuple[Lab, Path]]:
 
 
 def lab_command(port: int) -> list[str]:
-    """Return the command that serves the dashboard, one torch thread for each page."""
-    return [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+    """Return the command that serves the dashboard from scratch, one torch thread for each page."""
+    served = [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+    return [*served, "--from-scratch"]
 
 
 def launched(playwright: Playwright) -> Browser:
@@ -234,7 +235,8 @@ def opened(page: Page, address: str) -> Page:
 
 
 DRAWN = """names => names.every(name => {
-    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    const model = Bokeh.documents.flatMap(d => [...d.all_models])
+        .find(m => m.name === name && Bokeh.index.find_one(m))
     return model && Bokeh.index.find_one(model)?.canvas_view
 })"""
 FIRST = ("AttractionView", "NichesView", "CurvesView")
@@ -247,7 +249,8 @@ def drawn(page: Page, *names: str) -> Page:
 
 
 PIXEL = """([name, x, y]) => {
-    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    const model = Bokeh.documents.flatMap(d => [...d.all_models])
+        .find(m => m.name === name && Bokeh.index.find_one(m))
     const view = Bokeh.index.find_one(model)
     const box = view.canvas_view.el.getBoundingClientRect()
     return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]

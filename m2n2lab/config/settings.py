@@ -268,7 +268,7 @@ class Settings:
         texts = {
             name: str(value) for name, value in self.options.items() if name in LINK_PARAMETERS
         }
-        start = {"pretrained": "1"} if self.pretrained else {}
+        start = {"pretrained": str(int(self.pretrained))} if self.task in NETWORK_TASKS else {}
         return {
             "task": self.task,
             "method": self.method,

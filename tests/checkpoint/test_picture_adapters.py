@@ -522,3 +522,46 @@ def test_blocks_are_numbered_by_the_layers_of_a_unet(layers):
     assert names[f"up_blocks.2.resnets.{layers}.conv1"] == [last]
     back = other_names({name for found in names.values() for name in found})
     assert {name for found in back.values() for name in found} >= {*down, *up, *tails}
+
+
+@pytest.mark.parametrize(
+    ("family", "component", "names"),
+    [
+        ("flux", "transformer", FLUX),
+        ("sd3", "transformer", [name for name in FLUX if not name.startswith("single")]),
+        ("sdxl", "text_encoder_2", [f"encoder.layers.3.{m}.weight" for m in
+                                    ("self_attn.k_proj", "self_attn.out_proj", "mlp.fc1",
+                                     "mlp.fc2", "layer_norm1")]),
+    ],
+)  # fmt: skip
+def test_modules_lie_where_their_tensors_do(family, component, names):
+    """The names of modules agree with those of tensors, by which files are converted."""
+    from m2n2lab.checkpoint.io.adapters.picture_names import fusions, other_names
+    from m2n2lab.checkpoint.io.picture_layouts import FAMILIES, rules
+
+    begin = FAMILIES[family].texts.get(component, PREFIX)
+    rule = rules(family, component, names)
+    modules = {name.removesuffix(".weight") for name in names}
+    parts = {part: (each.whole, k) for each in fusions(modules) for k, part in enumerate(each.parts)}
+    others = other_names(modules)
+    for module in modules:
+        place = rule(f"{module}.weight")
+        if place.form != "as it is":
+            continue
+        expected = place.name.removeprefix(begin).removesuffix("_weight").removesuffix(".weight")
+        wholes = {each.whole for each in fusions(modules) if module in each.parts}
+        assert expected in {*others.get(module, ()), *wholes}, module
+        if module in parts:
+            assert parts[module][1] == place.piece
+
+
+def test_denoisers_of_sd_lie_where_their_tensors_do(here):
+    from m2n2lab.checkpoint.io.adapters.picture_names import other_names
+    from m2n2lab.checkpoint.io.picture_layouts import rules
+
+    names = [name for name in found_in("xl", "unet") if name.endswith(".weight")]
+    rule = rules("sdxl", "unet", names)
+    others = other_names({name.removesuffix(".weight") for name in names})
+    for name in names:
+        expected = rule(name).name.removeprefix(PREFIX).removesuffix(".weight")
+        assert expected in others[name.removesuffix(".weight")]

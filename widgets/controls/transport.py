@@ -13,7 +13,7 @@ from ..html.figures import PHASES
 from ..runs.runs import Run
 from ..session.orders import PACES, Mailbox
 from ..session.snapshot import Snapshot
-from ..views.styles import SELECT, primary
+from ..views.styles import FOCUS, HIDDEN_NAME, SELECT, primary
 
 
 class TransportView:
@@ -37,14 +37,19 @@ class TransportView:
     ) -> None:
         close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
         self.go = pn.widgets.Button(
-            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
+            name="Run", button_type="primary", width=64, stylesheets=[primary(theme)], **close
         )
-        self.step = pn.widgets.Button(name="Step", width=56, **close)
+        close["stylesheets"] = [FOCUS]
+        self.step = pn.widgets.Button(name="Step", width=52, **close)
         self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
-        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
-        self.undo = pn.widgets.Button(name="Undo reset", width=92, margin=(2, 3), visible=False)
+        self.reset = pn.widgets.Button(name="Reset", width=58, **close)
+        self.undo = pn.widgets.Button(name="Undo reset", width=92, **{**close, "visible": False})
         self.pace = pn.widgets.Select(
-            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
+            name="Pace",
+            options=list(PACES),
+            width=108,
+            margin=(2, 3),
+            stylesheets=[HIDDEN_NAME, SELECT],
         )
         self._orders, self._ordered = orders, ordered
         self.go.on_click(self._toggle)
@@ -61,7 +66,6 @@ class TransportView:
             self.step_ten,
             self.reset,
             self.undo,
-            self.pace,
             margin=0,
             styles={"flex-wrap": "wrap"},
         )
@@ -73,7 +77,9 @@ class TransportView:
     def update(self, snapshot: Snapshot, replaced: Run | None) -> None:
         """Enable what can be done with the search, and with the run that it has replaced."""
         lost = 0 if replaced is None else replaced.session.snapshot.step
-        self.undo.param.update(visible=lost > 0, description=f"Back to step {lost:,}")
+        self.undo.param.update(
+            visible=lost > 0, disabled=False, description=f"Back to step {lost:,}"
+        )
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         name = "Pause" if snapshot.phase == "running" else "Run"
         self.go.param.update(name=name, disabled=not ready)

@@ -82,7 +82,7 @@ def dashboard(
     It is served to the kernel's machine alone, so the browser must run there.
 
     Args:
-        evolver: the search; digits from scratch by default.
+        evolver: the search; digits from two trained specialists by default.
         height: of the frame in pixels.
         theme: ``"light"`` or ``"dark"``.
         executor: workers that score the children of this search; they end when it is closed.
@@ -96,7 +96,7 @@ def dashboard(
         raise InputError(
             "executor scores the children of one search, but there is no evolver; give both."
         )
-    settings = Settings()
+    settings = Settings(pretrained=True)
     if evolver is not None:
         evolver = checked_evolver(evolver)
         task = evolver.task.name if evolver.task.name in TASKS else "digits"

@@ -15,9 +15,11 @@ const returned = new URL(window.location).searchParams.has("browser_session") ||
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
     window.location.replace(here)
   } else {
-    asked.delete("browser_session") // a link is to be shared, a session is not
+    if (SESSION_KEY) {
+      asked.delete("browser_session") // a link is to be shared, a session is not
+      sessionStorage.setItem("browser_session", SESSION_KEY)
+    } // else it is a notebook's, which opens by that alone, or there is none
     history.replaceState(null, "", here)
-    if (SESSION_KEY) sessionStorage.setItem("browser_session", SESSION_KEY)
   }
 }
 // Loads the page's own font before there is text in it: Chromium never redraws the first text that
@@ -42,9 +44,10 @@ const order = (button, words) => {
 }
 // Shows in the address bar a link that starts the search on the page; the appearance stays.
 const show_address = (query) => {
-  const there = new URL(window.location), theme = there.searchParams.get("theme")
+  const there = new URL(window.location), before = new URLSearchParams(there.search)
   there.search = query
-  if (theme) there.searchParams.set("theme", theme)
+  for (const name of ["theme", "browser_session"])
+    if (before.get(name)) there.searchParams.set(name, before.get(name))
   history.replaceState(null, "", there)
 }
 // Shows or hides a tab that only some tasks have; if it was selected, the first tab is then.
@@ -130,8 +133,14 @@ addEventListener("DOMContentLoaded", () => {
   }
   watch()
 })
-// Space runs and pauses, s steps, unless a control has the focus.
+// Space runs and pauses, s steps, unless a control has the focus or Setup has switched keys off.
+addEventListener("DOMContentLoaded", () => {
+  const box = document.querySelector(".shortcuts input")
+  box.checked = localStorage.getItem("shortcuts") !== "off"
+  box.addEventListener("change", () => localStorage.setItem("shortcuts", box.checked ? "on" : "off"))
+})
 addEventListener("keydown", (event) => {
+  if (!document.querySelector(".shortcuts input").checked) return
   const at = event.composedPath()[0]
   const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
@@ -142,6 +151,19 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
+// Names a plot for screen readers, and takes it out of the order of the Tab key: nothing in it is
+// done by keys, and what it shows can be reached beside it. A narrow plot has a narrow legend.
+const NARROW_PLOT_PIXELS = 340
+const name_plot = (model) => {
+  const canvas = Bokeh.index.find_one(model)?.canvas_view
+  if (!canvas) return
+  canvas.events_el.tabIndex = -1
+  canvas.el.setAttribute("role", "img")
+  canvas.el.setAttribute("aria-label", model.name.replace(/View$/, ""))
+  const legends = [...model.above, ...model.center].filter((found) => found.type === "Legend")
+  for (const legend of legends)
+    legend.setv({ ncols: model.inner_width < NARROW_PLOT_PIXELS ? 1 : 2 }, { sync: false })
+}
 // Light and dark are two pages over the same searches.
 addEventListener("DOMContentLoaded", () => {
   document.querySelector(".appearance").addEventListener("click", () => {

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from .people import People
 from .runs import Run, Runs
 
 RELOAD_GRACE_SECONDS = 3.0
@@ -28,12 +29,14 @@ class BrowserSession:
         shown: the run that a new page shows first.
         shared: whether every page opens this session, which then stays when all are closed.
         key: identifies the session to a page that is reloaded; hard to guess.
+        people: who is before the pages, if it is shared.
     """
 
     runs: Runs
     shown: Run
     shared: bool = False
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    people: People = field(default_factory=People)
     _pages: set[object] = field(default_factory=set)
     _expected: set[object] = field(default_factory=set)  # sent to browsers that load them
     _last_closed: float = field(default_factory=time.monotonic)

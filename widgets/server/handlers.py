@@ -302,6 +302,7 @@ def protected_server(
         start=False,
         title="m2n2lab",
         verbose=False,
+        location=False,  # no page uses Panel's, which cannot read IPv6
         sign_sessions=True,
         secret_key=secrets.token_bytes(32),
         # Else the token on a page would repeat them, and scripts could read it.

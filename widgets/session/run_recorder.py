@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.store import Recorder, StoreError, branch, replay
@@ -103,6 +104,7 @@ class RunRecorder:
         self._recorder.flush()
         archive, evolver = replay(self.path, self.run, step), self._evolver
         last = step - evolver.generation + len(evolver.records)  # rows up to that step
+        seeds = seed_names(evolver.space)
         rows = evolver.records.table(max(last - ACCEPTANCE_WINDOW_CHILDREN, 0), last)
         accepted = rows[:, COLUMNS.index("accepted")]
         return Past(
@@ -114,8 +116,8 @@ class RunRecorder:
             mean=float(np.mean([member.score for member in archive.members])),
             coverage=archive.coverage,
             size=archive.size,
-            niches=niches_data(archive, evolver.task),
-            attraction=attraction_data(archive, evolver.task),
+            niches=niches_data(archive, evolver.task, seeds),
+            attraction=attraction_data(archive, evolver.task, seeds),
         )
 
     def branch(self, step: int) -> Evolver:
