@@ -524,16 +524,18 @@ def test_blocks_are_numbered_by_the_layers_of_a_unet(layers):
     assert {name for found in back.values() for name in found} >= {*down, *up, *tails}
 
 
+CLIP = [f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+CLIP += ["mlp.fc1", "mlp.fc2", "layer_norm1", "layer_norm2"]
+
+
 @pytest.mark.parametrize(
     ("family", "component", "names"),
     [
         ("flux", "transformer", FLUX),
         ("sd3", "transformer", [name for name in FLUX if not name.startswith("single")]),
-        ("sdxl", "text_encoder_2", [f"encoder.layers.3.{m}.weight" for m in
-                                    ("self_attn.k_proj", "self_attn.out_proj", "mlp.fc1",
-                                     "mlp.fc2", "layer_norm1")]),
+        ("sdxl", "text_encoder_2", [f"encoder.layers.3.{name}.weight" for name in CLIP]),
     ],
-)  # fmt: skip
+)
 def test_modules_lie_where_their_tensors_do(family, component, names):
     """The names of modules agree with those of tensors, by which files are converted."""
     from m2n2lab.checkpoint.io.adapters.picture_names import fusions, other_names
