@@ -31,7 +31,7 @@ from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
 from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
@@ -110,7 +110,7 @@ def preflight(
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
-    pictures: PictureOptions = PictureOptions(),  # noqa: B008  # it is frozen
+    pictures: PictureOptions = NO_PICTURE_OPTIONS,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -177,7 +177,7 @@ def preflight(
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 comparable.append(other)
-                _compare_names(base, other, problems, notes)
+                _compare_names(base, other, problems, notes, pictures)
                 tables |= _compare_shapes(base, other, problems, pictures, channels)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
         plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code, pictures)
@@ -305,9 +305,7 @@ def _compare_parts(
                 file=other.id,
                 expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
                 found=described[other.kind == "diffusers"],
-                fix=f"choose the component that it is (--component {same[0]})"
-                if same
-                else fix,
+                fix=f"choose the component that it is (--component {same[0]})" if same else fix,
             )
         )
         return False
@@ -366,11 +364,15 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 
 def _compare_names(
-    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+    base: Checkpoint,
+    other: Checkpoint,
+    problems: Collector,
+    notes: list[str],
+    pictures: PictureOptions,
 ) -> None:
     mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
     if base.is_picture_file and other.is_picture_file:
-        notes += _compare_parts_of_files(base, other)
+        notes += _compare_parts_of_files(base, other, pictures.chosen_parts)
         # All but the denoiser may be absent: the result keeps what the first file has.
         mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
@@ -412,8 +414,16 @@ def _compare_names(
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
 
 
-def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """Yield what the result of two single files carries from the first and leaves out."""
+def _compare_parts_of_files(
+    base: Checkpoint, other: Checkpoint, chosen: Mapping[str, int | None]
+) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out.
+
+    Args:
+        base: the first.
+        other: another one.
+        chosen: parts that are taken from a seed that is named, and told elsewhere.
+    """
     mine, its = set(base.merged), set(other.merged)
     if kept := sorted(mine - its):
         yield (
@@ -422,10 +432,10 @@ def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str
         )
     if left := sorted(its - mine):
         yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
-    if base.carried:
-        carried = describe_parts(base.carried)
-        yield f"The result carries what is not merged from {base.id}: {carried}."
-    absent = [name for name in other.carried if name not in set(base.carried)]
+    if carried := [name for name in base.carried if part_of(name) not in chosen]:
+        yield (f"The result carries what is not merged from {base.id}: {describe_parts(carried)}.")
+    mine = {*base.carried}
+    absent = [n for n in other.carried if n not in mine and part_of(n) not in chosen]
     if absent:
         yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
 
@@ -722,6 +732,12 @@ def _notes(plan: Plan) -> Iterable[str]:
             if plan.dtype is None and plan.base.id in scaled
             else "; the result has no scales."
         )
+    for part, number in plan.pictures.chosen_parts.items() if plan.base.is_picture_file else ():
+        own = [name for name in plan.seeds[number or 0].names if part_of(name) == part]
+        if own and number is None:
+            yield f"The result leaves out {describe_parts(own)} of {plan.base.id}."
+        elif own:
+            yield f"The result has {describe_parts(own)} of {plan.seeds[number or 0].id}."
     for name, common in plan.channels.items():
         yield (
             f"{plan.base.id} is for inpainting and has {plan.shape(name)[1]} input channels: the "

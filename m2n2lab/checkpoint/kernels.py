@@ -74,7 +74,8 @@ def _eight_bits(exponents: int) -> NDArray[np.float32]:
         size[top & (fraction == (1 << digits) - 1)] = np.nan
     else:
         size[top] = np.where(fraction[top], np.nan, np.inf)
-    return np.where(bits & 0x80, -size, size).astype(np.float32)
+    values: NDArray[np.float32] = np.where(bits & 0x80, -size, size).astype(np.float32)
+    return values
 
 
 _E4M3, _E5M2 = _eight_bits(4), _eight_bits(5)

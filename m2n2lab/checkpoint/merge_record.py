@@ -15,7 +15,7 @@ from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
@@ -67,7 +67,7 @@ class Record:
     known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
-    pictures: PictureOptions = PictureOptions()
+    pictures: PictureOptions = NO_PICTURE_OPTIONS
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:

@@ -17,8 +17,8 @@ from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
-from m2n2lab.checkpoint.io.single_file_names import PART_KEYS, part_of
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.io.single_file_names import part_of
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -56,7 +56,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
-    pictures: PictureOptions = PictureOptions()
+    pictures: PictureOptions = NO_PICTURE_OPTIONS
     channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -165,7 +165,9 @@ class Plan:
         if name in self.merged_sizes:
             return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
         seed = self.provider(name)
-        return seed.entry(name).size * 8 if seed.has_broken_positions(name) else seed.entry(name).bytes
+        return (
+            seed.entry(name).size * 8 if seed.has_broken_positions(name) else seed.entry(name).bytes
+        )
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -183,8 +185,7 @@ class Plan:
         """Number of the seed that each chosen part of a single file is copied from."""
         if not self.base.is_picture_file:
             return {}
-        chosen = self.pictures.parts_from.items()
-        return {part: number for key, number in chosen for part in PART_KEYS[key]}
+        return self.pictures.chosen_parts
 
     def is_left_out(self, name: str) -> bool:
         """Return whether the result does not have a tensor of the base that is not merged."""

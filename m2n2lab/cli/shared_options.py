@@ -48,9 +48,7 @@ Vocab = Annotated[
 ]
 Dtype = Annotated[
     str | None,
-    option(
-        MODELS, "--dtype", help="bf16, fp16, fp32 or fp8; that of the first model by default."
-    ),
+    option(MODELS, "--dtype", help="bf16, fp16, fp32 or fp8; that of the first model by default."),
 ]
 Tokenizer = Annotated[
     str | None,
@@ -179,6 +177,42 @@ MaxNewTokens = Annotated[
 Batch = Annotated[
     int | None,
     option(SCORING, "--batch", help="Prompts answered, or pictures drawn, together."),
+]
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+Scorer = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--scorer",
+        help="What scores pictures: clip:MODEL, reference:FOLDER@MODEL of photographs, "
+        "reward:MODEL or aesthetic:HEAD@MODEL, with local folders or hub ids; or a weighted sum: "
+        "clip:MODEL=0.7,aesthetic:HEAD@MODEL=0.3.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
+]
+StepsPerPicture = Annotated[
+    int | None,
+    option(
+        PICTURES, "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    option(
+        PICTURES,
+        "--guidance",
+        help="Scale of guidance, 1 is none; that of the pipeline by default.",
+    ),
+]
+Negative = Annotated[
+    str | None,
+    option(PICTURES, "--negative", help="Text that pictures are guided away from."),
 ]
 
 

@@ -85,7 +85,7 @@ def dashboard(
     JupyterHub whose servers have jupyter-server-proxy.
 
     Args:
-        evolver: the search; digits from scratch by default.
+        evolver: the search; digits from two trained specialists by default.
         height: of the frame in pixels.
         theme: ``"light"`` or ``"dark"``.
         executor: workers that score the children of this search; they end when it is closed.
@@ -99,7 +99,7 @@ def dashboard(
         raise InputError(
             "executor scores the children of one search, but there is no evolver; give both."
         )
-    settings = Settings()
+    settings = Settings(pretrained=True)
     if evolver is not None:
         evolver = checked_evolver(evolver)
         task = evolver.task.name if evolver.task.name in TASKS else "digits"

@@ -23,7 +23,7 @@ class Backpressure:
 
     def __init__(self) -> None:
         self._sent = pn.widgets.IntInput(visible=False)
-        self._answer = pn.widgets.IntInput(visible=False)
+        self._answer = pn.widgets.IntInput(name="answered", visible=False)
         self._sent.jscallback(value="answer.value = cb_obj.value", args={"answer": self._answer})
         self._sent_at = 0.0
         self.pane = pn.Row(self._sent, self._answer, visible=False)

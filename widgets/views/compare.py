@@ -19,7 +19,7 @@ from m2n2lab.viz.theme import Theme
 
 from ..runs.runs import Run, Runs
 from .live_plot import LivePlot
-from .styles import INLINE, SELECT, SMALL
+from .styles import HIDDEN_NAME, INLINE, SELECT, SMALL
 from .themed import host_css
 
 _CSS = """
@@ -124,12 +124,22 @@ class CompareView(LivePlot):
         self._lines: dict[Run, _Line] = {}
         self._free: list[_Line] = []
         inline: dict[str, Any] = {"margin": (0, 3), "stylesheets": [INLINE, SELECT]}
-        self.metric = pn.widgets.Select(name="", options=list(METRICS), width=118, **inline)
+        self.metric = pn.widgets.Select(
+            name="Curves of",
+            options=list(METRICS),
+            width=118,
+            margin=(0, 3),
+            stylesheets=[HIDDEN_NAME, INLINE, SELECT],
+        )
         self.metric.param.watch(lambda event: changed(), "value")
         self.method = pn.widgets.Select(
-            name="Compare with", options=list(METHODS), width=208, **inline
+            name="Compare with",
+            options=list(METHODS),
+            width=130,
+            margin=(0, 3),
+            stylesheets=[HIDDEN_NAME, INLINE, SELECT],
         )
-        self.seed = pn.widgets.TextInput(name="seed", width=78, **inline)
+        self.seed = pn.widgets.TextInput(name="seed", width=70, **inline)
         self.add = pn.widgets.Button(name="Add run", margin=(0, 3), stylesheets=[SMALL])
         self.add.on_click(lambda event: self._add())
         self._message = pn.pane.HTML("", stylesheets=[_CSS], margin=0)

@@ -199,7 +199,9 @@ class Checkpoint:
     @property
     def is_bare(self) -> bool:
         """Whether it is a denoiser's single file without a prefix."""
-        return any(full == PREFIX + name for part in self.parts for name, full in part.names.items())
+        return any(
+            full == PREFIX + name for part in self.parts for name, full in part.names.items()
+        )
 
     @property
     def names(self) -> Iterable[str]:
@@ -413,7 +415,7 @@ def scan(
     if not any(part.files for part in parts):
         return None
     source_of = None if path == given else given
-    merged = MERGED_PARTS
+    merged: tuple[str, ...] = MERGED_PARTS
     if components and any(part.names for part in parts):
         found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
         merged = tuple(dict.fromkeys(filter(None, found)))

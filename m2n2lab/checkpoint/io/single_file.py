@@ -6,7 +6,7 @@ found in the file, and nothing is converted or copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def open_as_components(
                 file=str(source),
                 expected="weights without scales beside folders",
                 found="8-bit floats with scales",
-                fix=f"convert the file first: m2n2lab convert {source} -o FOLDER --config {like.id}",
+                fix=f"make it a folder: m2n2lab convert {source} -o FOLDER --config {like.id}",
             )
         )
         return None
