@@ -196,7 +196,7 @@ class CheckpointSpace:
                 with_token_ids(self.plan, self._tokenizer, settings, name)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._kept_gram: Gram | None = None
-        if measured:
+        if measured and count > 1:  # one seed alone has no angles
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
         self.derived = DerivedTensors(self.plan)

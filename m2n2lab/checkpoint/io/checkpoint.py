@@ -444,8 +444,8 @@ def scan(
     if components and any(part.names for part in parts):
         found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
         merged = tuple(dict.fromkeys(filter(None, found)))
-    found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
-    return with_adapters(found, source, problems, progress)
+    base = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
+    return with_adapters(base, source, problems, progress)
 
 
 def with_adapters(
