@@ -7,6 +7,7 @@ Playwright's own (``playwright install chromium``).
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import socket
@@ -69,9 +70,11 @@ def started(
     command: Sequence[str], port: int, log: Path, **options: Any
 ) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers; returns its process."""
+    # Its runs are recorded beside its log, not among the user's own.
+    env = {**options.pop("env", os.environ), "M2N2LAB_RUNS": str(log.parent / "runs")}
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, **options
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=env, **options
         )
     for _ in range(600):
         if process.poll() is not None:

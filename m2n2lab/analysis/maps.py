@@ -258,7 +258,7 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
     longest = max(float(data.fitness.max(initial=0.0)), 1e-12)
     return NichesGeometry(
         width=columns * (1.03 + FITNESS_WIDTH_SHARE),
-        height=members + CROWD_HEIGHT_ROWS + 1.6,
+        height=members + CROWD_HEIGHT_ROWS + 0.6,
         crowd={"x": steps, "top": top, "base": np.full(len(steps), base)},
         bars={
             "x0": np.full(members, left),
@@ -267,8 +267,8 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
             "y1": members - rows - 0.15,
         },
         notes={
-            "x": [0.0, left],
-            "y": [base + CROWD_HEIGHT_ROWS + 0.1, base + 0.1],
-            "text": ["models that solve each point\n(the more, the less it is worth)", "fitness"],
+            "x": [columns * (1.03 + FITNESS_WIDTH_SHARE)],
+            "y": [base + 0.1],
+            "text": ["fitness"],
         },
     )

@@ -181,8 +181,13 @@ def serve(
         typer.Option("--window", help="Open the page in a window; closing it stops the server."),
     ] = False,
     store: Annotated[
-        Path | None,
-        option(OUTPUT, "--store", help="File to record all runs in, for m2n2lab resume."),
+        str | None,
+        option(
+            OUTPUT,
+            "--store",
+            metavar="FILE|none",
+            help="Where all runs are recorded; by default in the user's data folder.",
+        ),
     ] = None,
     keep: Annotated[
         float,
@@ -210,9 +215,10 @@ def serve(
         show,
         window,
         shared,
-        store,
+        None if store in (None, "none") else Path(store),
         lambda _: options.make_executor(),
         keep,
+        by_default=store is None,
         prefix=prefix,
         cert=cert,
         key=key,

@@ -48,6 +48,13 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
         figure.background_fill_color = figure.border_fill_color = theme.paper
         figure.outline_line_color = None
         figure.toolbar.logo = None
+        figure.title.update(
+            text_color=theme.quiet,
+            text_font=FONT_STACK,
+            text_font_size="11px",
+            text_font_style="normal",
+            text_line_height=1.1,
+        )
         figure.output_backend = "canvas"  # WebGL stalls where there is no graphics card
         for axis in figure.axis:
             axis.axis_line_color = theme.line if axes else None
@@ -314,7 +321,7 @@ def draw_niches(
     notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
         text_color=theme.quiet,
         text_font_size="11px",
-        text_align="left",
+        text_align="right",
         text_baseline="bottom",
         **element_options(font_hook, *hooks),
     )
@@ -322,10 +329,12 @@ def draw_niches(
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
+        title="models that solve each point\n(the more, the less it is worth)",
         xlabel="class of the data point",
         ylabel="member, fittest on top",
         **plot_options(
-            theme, tick_hook(class_ticks(data), member_ticks(data.ids, pair, seeds=data.seeds)),
+            theme,
+            tick_hook(class_ticks(data), member_ticks(data.ids, pair, seeds=data.seeds)),
             axes=False,
             ids=True,
         ),

@@ -31,6 +31,7 @@ FIGURES_CSS = """
 @media (max-width: 1400px) {
   .figures { gap: 2px 10px; }
   .figures b { font-size: 14px; }
+  .figures span { display: block; max-width: 78px; white-space: normal; line-height: 12px; }
 }
 .message { color: var(--parent_b); max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
 """

@@ -56,6 +56,18 @@ const show_tab = (name, shown) => {
   tab.hidden = !shown
   if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
 }
+// Shows a tab that Python asks for.
+const click_tab = (name) => {
+  if (name) document.getElementById(`tab-${name}`).click()
+}
+// Asks before steps are lost that nothing records: once for the steps so far.
+let unrecorded = 0, asked_for = 0, going_on = false
+const set_unrecorded = (text) => { unrecorded = Number(text) }
+addEventListener("beforeunload", (event) => {
+  if (going_on || unrecorded <= asked_for) return
+  asked_for = unrecorded
+  event.preventDefault()
+})
 // Shows what is being loaded in the place of the panels, and for how long; nothing if there is no
 // text.
 const show_loading = (text) => {
@@ -118,7 +130,10 @@ addEventListener("DOMContentLoaded", () => {
   const retry = async () => {
     const asked = new URL("static/js/bokeh.min.js", document.baseURI)
     const answer = await fetch(asked, { method: "HEAD", cache: "no-store" }).catch(() => null)
-    if (answer?.ok && !notice.hidden) return window.location.reload()
+    if (answer?.ok && !notice.hidden) {
+      going_on = true // to the same run
+      return window.location.reload()
+    }
     if (!notice.hidden) retrying = setTimeout(retry, RETRY_MILLISECONDS)
   }
   const watch = () => {
@@ -162,8 +177,22 @@ const name_plot = (model) => {
   canvas.el.setAttribute("aria-label", model.name.replace(/View$/, ""))
   const legends = [...model.above, ...model.center].filter((found) => found.type === "Legend")
   for (const legend of legends)
-    legend.setv({ ncols: model.inner_width < NARROW_PLOT_PIXELS ? 1 : 2 }, { sync: false })
+    legend.setv(model.inner_width < NARROW_PLOT_PIXELS
+      ? { ncols: 1, label_text_font_size: "9px" } : { ncols: 2, label_text_font_size: "11px" },
+                { sync: false })
 }
+// A click elsewhere or Escape closes an open menu, drawer or note.
+const MENUS = "details:is(.help, .save, .setup)[open]"
+addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll(MENUS))
+    if (!event.composedPath().includes(menu)) menu.open = false
+})
+addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector(MENUS)
+  if (!menu) return
+  menu.open = false
+  menu.querySelector("summary").focus()
+})
 // Light and dark are two pages over the same searches.
 addEventListener("DOMContentLoaded", () => {
   document.querySelector(".appearance").addEventListener("click", () => {
@@ -171,6 +200,7 @@ addEventListener("DOMContentLoaded", () => {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
     there.searchParams.set("theme", dark ? "light" : "dark")
     if (SESSION_KEY) there.searchParams.set("browser_session", SESSION_KEY)
+    going_on = true // to the same run
     window.location.assign(there)
   })
 })

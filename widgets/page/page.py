@@ -24,13 +24,13 @@ from m2n2lab.viz.theme import LIGHT, Theme
 from ..bench.bench_view import BenchView
 from ..controls.search_form import SetupView
 from ..controls.time_view import TimeView
-from ..controls.toggles import Toggles
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
 from ..members.sketch import SketchView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.roles import Role
+from ..runs.run_list import RunList
 from ..runs.runs import Run
 from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
@@ -44,7 +44,9 @@ from ..views.formula import FormulaView
 from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
+from ..views.run_table import RunsView
 from ..views.styles import SMALL
+from ..views.toggles import Toggles
 from .attendance import AttendanceView
 from .backpressure import Backpressure
 from .gate import guard
@@ -153,13 +155,29 @@ class Page:
             ),
             lambda: sum(plot.drawn for plot in drawings),
         )
+        self.list = RunsView(
+            theme,
+            RunList(browser_session.runs),
+            lambda: self.run,
+            self.show,
+            self._show_comparison,
+        )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme, self._begin_chapter)
         self._chapters: dict[bool, Run] = {}  # of the tour, by whether they begin with specialists
         self.backpressure = Backpressure(self._draw_more)
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
-            "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
+            "",
+            margin=0,
+            styles={
+                "color": theme.quiet,
+                "font": "13px system-ui, sans-serif",
+                "max-width": "100%",
+            },
+            stylesheets=[
+                ".title { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }"
+            ],
         )
         self.transport = TransportView(
             self.orders, self._reset, self._undo_reset, self.request_refresh, theme
@@ -177,6 +195,12 @@ class Page:
         # Whether there is a gallery: its tab is shown by the page's script.
         self.draws = pn.widgets.TextInput(name="draws", visible=False)
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
+        # Whether leaving loses steps: the page's script asks then.
+        self.unrecorded = pn.widgets.TextInput(name="unrecorded", visible=False)
+        self.unrecorded.jscallback(value="set_unrecorded(cb_obj.value)")
+        # A tab that is to be shown.
+        self.asked_tab = pn.widgets.TextInput(name="asked_tab", visible=False)
+        self.asked_tab.jscallback(value="click_tab(cb_obj.value)")
         # Whether members can read what a person draws: likewise.
         self.reads = pn.widgets.TextInput(name="reads", visible=False)
         self.reads.jscallback(value="show_tab('draw', cb_obj.value)")
@@ -259,7 +283,9 @@ class Page:
         runs = self.browser_session.runs
         known = self._chapters.get(pretrained)
         if new:
-            known = next((run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None)
+            known = next(
+                (run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None
+            )
         if known not in runs.all:
             threads = self.run.settings.threads
             try:
@@ -285,6 +311,12 @@ class Page:
             self.show(run)
             self.address.value = urlencode(run.settings.query())
 
+    def _show_comparison(self) -> None:
+        """Show the tab that compares the runs of the visit."""
+        self.asked_tab.value = ""
+        self.asked_tab.value = "compare"
+        self.request_redraw()
+
     def _branch(self, step: int) -> None:
         """Branch from a step of the run on the page, and show the new run."""
         self.show(self.browser_session.runs.branch(self.run, step))
@@ -301,7 +333,9 @@ class Page:
         self._unsubscribe()
         # Called in the worker, so a refresh is only scheduled.
         self._unsubscribe = run.session.subscribe(self.request_refresh)
-        self.title.object = f'<div class="title">{escape(run.title)}</div>'
+        self.title.object = (
+            f'<div class="title" title="{escape(run.title)}">{escape(run.title)}</div>'
+        )
         self.time.show_message("")
         if self.steers:
             run.session.orders.pace(self.transport.pace.value)
@@ -391,12 +425,18 @@ class Page:
                 share of the time.
         """
         runs = self.browser_session.runs.all
+        if not runs:  # another page has taken the last one, and this one is gone
+            return
         if self.run not in runs:  # removed, or restarted on another page
             self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self._update_loading(snapshot)
         self.tour.update(snapshot)
+        self.list.update()
+        lost = sum(run.unrecorded for run in runs)
+        if self._loaded and self.unrecorded.value != (text := str(lost) if lost else ""):
+            self.unrecorded.value = text
         compared = self.tab.value == "compare" and len(runs) > 1
         idle = (snapshot is self.plots.shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
@@ -439,7 +479,7 @@ class Page:
         self.figures.update(snapshot.seen)
         replaced = self.browser_session.runs.replaced
         self.transport.update(
-            snapshot, replaced[0] if replaced and replaced[1] is self.run else None
+            snapshot, self.run, replaced[0] if replaced and replaced[1] is self.run else None
         )
         known = snapshot.landscape
         if known is None:
@@ -529,6 +569,9 @@ class Page:
             "pace": self.transport.pace,
             "time": self.time.pane,
             "setup": self.setup.pane,
+            "runs": self.list.pane,
+            "unrecorded": self.unrecorded,
+            "asked_tab": self.asked_tab,
             "tour": self.tour.pane,
             "figures": self.figures.pane,
             "mode": self.mode,

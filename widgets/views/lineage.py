@@ -21,9 +21,9 @@ from m2n2lab.viz.draw_lineage import (
 from m2n2lab.viz.draw_maps import name_ticks
 from m2n2lab.viz.theme import Theme
 
-from ..controls.toggles import Toggles
 from ..html.pictures import KEY_CSS, css_variables, seeds_key
 from .live_plot import LivePlot
+from .toggles import Toggles
 
 SPANS = ("recent", "whole run")
 """Spans of the lineage: the last births or all."""

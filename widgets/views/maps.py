@@ -28,11 +28,11 @@ from m2n2lab.viz.draw_maps import (
 )
 from m2n2lab.viz.theme import Theme
 
-from ..controls.toggles import Toggles
 from ..html.figures import FIGURES_CSS, figures_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
 from .live_plot import LivePlot
+from .toggles import Toggles
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -69,7 +69,10 @@ class NichesView(LivePlot):
         framed, self._framed = self._framed, (data.ids, pair)
         if self.handles and framed != self._framed:
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
-            name_ticks(self.handles["Image"]["plot"].yaxis[0], member_ticks(data.ids, pair, seeds=data.seeds))
+            name_ticks(
+                self.handles["Image"]["plot"].yaxis[0],
+                member_ticks(data.ids, pair, seeds=data.seeds),
+            )
 
 
 ORDERS = ("by fitness", "clustered")

@@ -7,14 +7,14 @@ from typing import ClassVar
 import param
 
 from ..html.assets import asset
-from ..views.themed import Themed
+from .themed import Themed
 
 
 class Toggles(Themed):
     """A choice of one among a few, each a button that says whether it is pressed."""
 
-    _esm = asset("controls/toggles.js")
-    _stylesheets: ClassVar = [asset("controls/toggles.css")]
+    _esm = asset("views/toggles.js")
+    _stylesheets: ClassVar = [asset("views/toggles.css")]
 
     label = param.String(default="", doc="What is chosen; spoken, not shown.")
     options = param.List(default=[], doc="The texts of the buttons.")
