@@ -29,6 +29,14 @@ from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.name_map import (
+    NameMap,
+    align,
+    firsts,
+    holds_language_model,
+    name_pairs,
+    text_config,
+)
 from m2n2lab.checkpoint.picture_checks import compare_pictures
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
@@ -105,6 +113,7 @@ def preflight(
     vocab: Mode = "refuse",
     variant: str | None = None,
     trust_remote_code: bool = False,
+    map: NameMap | None = None,
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
@@ -122,8 +131,11 @@ def preflight(
         variant: the variant of files to read where a checkpoint has it, such as ``"fp16"``; the
             result keeps its names. By default plain files are read, or the only variant's, and the
             result has plain names.
-        trust_remote_code: whether the class of a pipeline may be code of its own repository;
-            otherwise its counterpart in diffusers is used.
+        trust_remote_code: whether code that comes with a model may be run. Without, the class of a
+            pipeline of its own repository is replaced by its counterpart in diffusers.
+        map: pairs of names or patterns, such as ``"language_model.model.*=model.*"``: the first
+            seed's tensors, and those of other seeds that are merged into them, alone. It is found
+            for a language model and one that holds it, such as a vision-language model.
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
@@ -133,6 +145,7 @@ def preflight(
     """
     choose("way to treat vocabularies", vocab, MODES)
     wanted = None if dtype is None else _safetensors_dtype(dtype)
+    pairs = name_pairs(map)
     if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
         raise InputError(
             f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
@@ -162,7 +175,9 @@ def preflight(
             opened.append(seed)
     plan = None
     if len(opened) > 1:
+        opened, pairs = align(opened, pairs, problems)
         base, *others = opened
+        notes += _says_map(opened, pairs)
         comparable = [base]
         tables = set[str]()
         for k, other in enumerate(others, 1):
@@ -172,10 +187,11 @@ def preflight(
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 comparable.append(other)
-                _compare_names(base, other, problems, notes)
+                _compare_names(base, other, problems, notes, pairs)
                 tables |= _compare_shapes(base, other, problems)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
-        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code)
+        plan = _plan(tuple(opened), wanted, arranged)
+        plan = replace(plan, variant=variant, trust_remote_code=trust_remote_code, map=pairs)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
@@ -208,8 +224,6 @@ def _plan(
     seeds: tuple[Checkpoint, ...],
     dtype: str | None,
     arranged: _Arranged,
-    variant: str | None,
-    trust_remote_code: bool,
 ) -> Plan:
     base = seeds[0]
     common = arranged.rows.common if arranged.rows else 0
@@ -234,8 +248,6 @@ def _plan(
         arranged.rows,
         dtype,
         Layout(buffers),
-        variant=variant,
-        trust_remote_code=trust_remote_code,
     )
 
 
@@ -243,6 +255,8 @@ def _compare_parts(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> bool:
     """Report differences of the configs; return whether comparing tensors is meaningful."""
+    if other.mapped:
+        return _compare_configs(base.parts[0], other.parts[0], problems, notes, mapped=True)
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
         single = other if base.kind == "diffusers" else base
@@ -282,8 +296,15 @@ def _compare_parts(
     return alike
 
 
-def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
-    """Report differences of two configs; return whether they name one architecture."""
+def _compare_configs(
+    a: Part, b: Part, problems: Collector, notes: list[str], mapped: bool = False
+) -> bool:
+    """Report differences of two configs; return whether they name one architecture.
+
+    Of models whose names are mapped, the language models that they hold are compared.
+    """
+    if mapped:
+        a, b = (part._replace(config=text_config(part)) for part in (a, b))
     file = str(b.folder / "config.json")
 
     def differ(what: str, expected: object, found: object) -> None:
@@ -296,11 +317,19 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
             )
         )
 
-    named = all(part.config.get("architectures", "_class_name" in part.config) for part in (a, b))
+    named = not mapped and all(
+        part.config.get("architectures", "_class_name" in part.config) for part in (a, b)
+    )
     mine, its = (part.architecture if named else part.config.get("model_type") for part in (a, b))
     if mine and its and mine != its:
-        differ("the architecture", mine, its)
-        return False
+        if not mapped:
+            differ("the architecture", mine, its)
+            return False
+        if not (mine.startswith(its) or its.startswith(mine)):  # as qwen2_vl_text and qwen2
+            notes.append(
+                f"The language model of {a.folder} is {mine}, that of {b.folder} {its}; see that "
+                f"they compute the same."
+            )
     for what, keys in SIZE_KEYS.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
@@ -314,9 +343,15 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 
 def _compare_names(
-    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+    base: Checkpoint,
+    other: Checkpoint,
+    problems: Collector,
+    notes: list[str],
+    pairs: Sequence[str],
 ) -> None:
     mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
+    if other.mapped:
+        mine = set(firsts(mine, pairs))
     if base.is_picture_file and other.is_picture_file:
         notes += _compare_parts_of_files(base, other)
         # All but the denoiser may be absent: the result keeps what the first file has.
@@ -376,6 +411,24 @@ def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str
     absent = [name for name in other.carried if name not in set(base.carried)]
     if absent:
         yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
+
+
+def _says_map(seeds: Sequence[Checkpoint], pairs: Sequence[str]) -> Iterator[str]:
+    """Yield what is merged, and what is not, of seeds whose tensors have other names."""
+    base, *others = seeds
+    for other in others:
+        if not other.mapped:
+            continue
+        yield (
+            f"Only {', '.join(pair.partition('=')[0] for pair in pairs)} of {base.id} is merged, "
+            f"with {', '.join(pair.partition('=')[2] for pair in pairs)} of {other.id}; all other "
+            f"tensors, files and settings are those of {base.id}."
+        )
+        if holds_language_model(other) and not holds_language_model(base):
+            yield (
+                f"The result is a language model, as {base.id} is; to keep the rest of {other.id}, "
+                f"give that one first."
+            )
 
 
 def _ties(seed: Checkpoint) -> bool:

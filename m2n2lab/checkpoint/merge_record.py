@@ -52,6 +52,7 @@ class Record:
             version 0.1 for models with buffers, which it did not merge.
         variant: the requested variant of the files, or ``None``.
         trust_remote_code: whether a pipeline's class of its own was kept.
+        map: pairs of names of tensors in the first seed and in others, if these differ.
     """
 
     recipe: Recipe
@@ -65,6 +66,7 @@ class Record:
     known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
+    map: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -92,6 +94,7 @@ class Record:
             known=plan.base.used_knowledge,
             variant=plan.variant,
             trust_remote_code=plan.trust_remote_code,
+            map=plan.map,
         )
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
@@ -132,6 +135,7 @@ class Record:
             # Absent unless given, so that the bytes of all other merges stay as they were.
             **({} if self.variant is None else {"variant": self.variant}),
             **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **({"map": list(self.map)} if self.map else {}),
             **_known_json(self.known),
             "recipe": self.recipe.to_json(),
         }
@@ -184,6 +188,7 @@ class Record:
                 _known(data, recipe),
                 None if data.get("variant") is None else str(data["variant"]),
                 data.get("trust_remote_code") is True,
+                tuple(map(str, data.get("map", ()))),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(

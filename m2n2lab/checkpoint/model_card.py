@@ -60,6 +60,8 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         )
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
+    if record.map:
+        lines += ["", *_map_lines(record.map)]
     names = _column_names(recipe)
     lines += ["", "## Recipe", "", *_piece_table(plan, recipe, names)]
     if recipe.derived:
@@ -73,6 +75,18 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
+
+
+def _map_lines(pairs: Sequence[str]) -> list[str]:
+    """Return a paragraph and a table on tensors that have other names in other seeds."""
+    rows = [f"| `{first}` | `{other}` |" for first, _, other in (p.partition("=") for p in pairs)]
+    return [
+        "Only these tensors of A are merged, with those of other seeds; all else is A's.",
+        "",
+        "| tensors of A | in other seeds |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 def _buffer_lines(recipe: Recipe) -> list[str]:

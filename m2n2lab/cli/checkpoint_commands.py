@@ -35,6 +35,7 @@ from m2n2lab.cli.shared_options import (
     Freeze,
     Groups,
     Include,
+    Map,
     SeedMap,
     TextEncoderFrom,
     Tokenizer,
@@ -75,6 +76,7 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -99,7 +101,14 @@ def inspect(
     choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab), variant, as_json)
+    first, found = _check(
+        sources,
+        as_json,
+        components=components or None,
+        vocab=_vocab(vocab),
+        variant=variant,
+        map=names,
+    )
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -118,13 +127,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _check(
-    sources: list[str],
-    components: list[str] | None,
-    vocab: Any,
-    variant: str | None,
-    quiet: bool,
-) -> tuple[Checkpoint | None, Preflight]:
+def _check(sources: list[str], quiet: bool, **options: Any) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
 
@@ -132,14 +135,9 @@ def _check(
         with _bars(quiet) as bar:
             bar.next("opening", 0)
             if len(sources) > 1:
-                found = preflight(
-                    sources,
-                    components=components,
-                    vocab=vocab,
-                    variant=variant,
-                    progress=bar.advance,
-                )
+                found = preflight(sources, progress=bar.advance, **options)
                 return found.plan.base if found.plan else None, found
+            components, variant = options["components"], options["variant"]
             opened = Checkpoint.open(sources[0], components, bar.advance, variant)
             return opened, Preflight((), (), None)
     except Problems as error:
@@ -309,6 +307,7 @@ def merge(
     dtype: Dtype = None,
     components: Components = [],  # noqa: B006
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     tokenizer: Tokenizer = None,
     text_encoder_from: TextEncoderFrom = None,
@@ -345,6 +344,7 @@ def merge(
         "vocab": _vocab(vocab),
         "variant": variant,
         "trust_remote_code": trust_remote_code,
+        "map": names,
     }
     with _bars(quiet=False) as bar:
         bar.next("opening", 0)

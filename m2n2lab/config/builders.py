@@ -105,6 +105,7 @@ def _space_call(settings: Settings) -> Call:
         "tokenizer": settings.text_encoder_from if settings.draws else settings.tokenizer,
         "trust_remote_code": settings.trust_remote_code or None,
         "vocab": vocab,
+        "map": settings.map or None,
     }
     options = {name: value for name, value in given.items() if value is not None}
     return Call("CheckpointSpace", {**options, **device}, settings.models)

@@ -37,7 +37,7 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
-MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "variant", "vocab")
+MERGE_OPTIONS = ("components", "dtype", "granularity", "map", "tokenizer", "variant", "vocab")
 """Fields of a space's description that decide what a merge is."""
 
 OF_SEEDS = ("known", "device")
@@ -91,7 +91,9 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             "device": space.device,
             **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
             # Only where they are given, as in the record.
-            **{key: record[key] for key in ("variant", "trust_remote_code") if key in record},
+            **{
+                key: record[key] for key in ("variant", "trust_remote_code", "map") if key in record
+            },
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
@@ -328,6 +330,7 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         tokenizer=recorded["tokenizer"],
         device=recorded["device"],
         variant=recorded.get("variant"),
+        map=recorded.get("map"),
     )
 
 

@@ -24,6 +24,7 @@ from m2n2lab.utils.errors import InputError
 from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
 from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
+from ..runs.shared_models import open_shared
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
@@ -92,14 +93,17 @@ def serve_dashboard(
         keep_minutes: time that the runs of a closed page are kept, paused.
 
     Raises:
-        InputError: the port cannot be used, there is no screen for a window, or the store cannot
-            be written.
+        InputError: the port cannot be used, there is no screen for a window, the store cannot
+            be written, or the models cannot be merged or scored.
     """
     if window:
         check_screen()
     check_port(host, port)
     remove_orphans()
     task = build_task(settings)  # bad data is reported now, and pages open sooner
+    space = open_shared(settings, task) if settings.models else None  # kept for all pages
+    for note in () if space is None else space.notes:
+        print(f"Note: {note}", file=sys.stderr)
     # Locked while pages come and go, so that no other process records into it meanwhile.
     held = None if store is None else Writer.open(store)
     local = [f"localhost:{port}", f"127.0.0.1:{port}"]

@@ -125,6 +125,8 @@ class Checkpoint:
         source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
         known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
             did.
+        mapped: whether it has only the tensors that stand for some of another checkpoint, by their
+            names there (see ``name_map``).
     """
 
     id: str
@@ -133,6 +135,7 @@ class Checkpoint:
     parts: tuple[Part, ...]
     source: Path | None = None
     known: Known | None = NOTHING_KNOWN
+    mapped: bool = False
 
     @classmethod
     def open(
