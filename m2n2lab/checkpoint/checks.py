@@ -23,12 +23,13 @@ from m2n2lab.checkpoint.io.checkpoint import (
 )
 from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
 from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.hub import outline
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import unpack_single_files
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
-from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.merge_record import CHAT_TEMPLATES, copied_files
 from m2n2lab.checkpoint.name_map import (
     NameMap,
     align,
@@ -117,8 +118,11 @@ def preflight(
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
+    headers: bool = False,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
+
+    Checkpoints on the hub are downloaded once their configs and headers have passed.
 
     Args:
         sources: at least two checkpoints (see ``Checkpoint.open``).
@@ -139,6 +143,8 @@ def preflight(
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
+        headers: whether the headers of checkpoints on the hub suffice: their weights are not
+            downloaded then, so the plan cannot be carried out.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -162,9 +168,90 @@ def preflight(
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
     unpacked = unpack_single_files(sources, components)
+    options = _Options(components, wanted, vocab, variant, trust_remote_code, pairs, known)
+    with tempfile.TemporaryDirectory() as folder:
+        found = _without_weights(sources, unpacked, Path(folder), options)
+    if found is None or not (found.problems or headers):
+        found = _checked(sources, unpacked, options, progress)
+    problems, plan = Collector(), found.plan
+    problems.extend(found.problems)
+    if out is not None:
+        _check_output(Path(out), plan, problems)
+    return replace(found, problems=tuple(problems.found), plan=None if problems.found else plan)
+
+
+class _Options(NamedTuple):
+    """Options of ``preflight`` that decide what a merge is."""
+
+    components: Sequence[str] | None
+    dtype: str | None
+    vocab: Mode
+    variant: str | None
+    trust_remote_code: bool
+    pairs: tuple[str, ...]
+    known: Known | None
+
+
+def _without_weights(
+    names: Sequence[str | Path], places: Sequence[str | Path], folder: Path, options: _Options
+) -> Preflight | None:
+    """Check checkpoints on the hub by their configs and headers, before they are downloaded.
+
+    Args:
+        names: the sources.
+        places: where each is read.
+        folder: an empty folder to work in.
+        options: those of the merge.
+
+    Returns:
+        The result; ``None`` if nothing would be downloaded, or too little is known without.
+    """
+    copies = [folder / str(k) for k in range(len(names))]
+    kinds = [
+        outline(str(place), copy, options.variant)
+        for place, copy in zip(places, copies, strict=True)
+    ]
+    if not any(kinds):
+        return None
+    seen = [
+        copy if kind else place for copy, place, kind in zip(copies, places, kinds, strict=True)
+    ]
+    problems = Collector()
+    if "configs" in kinds and not options.pairs:
+        parts = [
+            Part("", Path(place), config, ())
+            for place in seen
+            if (config := read_json(Path(place, "config.json"), Collector()))
+        ]
+        for part in parts[1:]:
+            if holds_language_model(part) == holds_language_model(parts[0]):
+                _compare_configs(parts[0], part, problems, [])
+    known = [k for k, kind in enumerate(kinds) if kind != "configs"]
+    found = None
+    if len(known) > 1 and not problems.found:
+        found = _checked([names[k] for k in known], [seen[k] for k in known], options, no_progress)
+        problems.extend(found.problems)
+    if not problems.found:
+        return found if len(known) == len(names) else None
+    told = {str(copy): str(name) for copy, name in zip(copies, names, strict=True)}
+    notes = found.notes if found else ()
+    return Preflight(tuple(problem.with_names(told) for problem in problems.found), notes, None)
+
+
+def _checked(
+    names: Sequence[str | Path],
+    places: Sequence[str | Path],
+    options: _Options,
+    progress: Progress,
+) -> Preflight:
+    """Return the result of ``preflight`` for checkpoints that are read at ``places``.
+
+    There may be a plan although there are problems.
+    """
+    components, wanted, vocab, variant, trusted, pairs, known = options
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for name, source in zip(sources, unpacked, strict=True):
+    for name, source in zip(names, places, strict=True):
         own = Collector()
         seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
@@ -191,14 +278,12 @@ def preflight(
                 tables |= _compare_shapes(base, other, problems)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
         plan = _plan(tuple(opened), wanted, arranged)
-        plan = replace(plan, variant=variant, trust_remote_code=trust_remote_code, map=pairs)
+        plan = replace(plan, variant=variant, trust_remote_code=trusted, map=pairs)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
         plan = replace(plan, notes=tuple(dict.fromkeys(notes)))
-    if out is not None:
-        _check_output(Path(out), plan, problems)
-    if problems.found or len(opened) < len(sources):
+    if len(opened) < len(names):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
 
@@ -424,7 +509,7 @@ def _says_map(seeds: Sequence[Checkpoint], pairs: Sequence[str]) -> Iterator[str
             f"with {', '.join(pair.partition('=')[2] for pair in pairs)} of {other.id}; all other "
             f"tensors, files and settings are those of {base.id}."
         )
-        if holds_language_model(other) and not holds_language_model(base):
+        if holds_language_model(other.parts[0]) and not holds_language_model(base.parts[0]):
             yield (
                 f"The result is a language model, as {base.id} is; to keep the rest of {other.id}, "
                 f"give that one first."
@@ -669,6 +754,13 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"converted once into {seed.path}."
             )
     yield from _differences_of_use(plan)
+    base = plan.base
+    if base.kind == "transformers" and base.parts[0].config.get("auto_map"):
+        code = ", ".join(path.name for path in sorted(base.path.glob("*.py")))
+        yield (
+            f"{base.id} comes with code of its own ({code or 'elsewhere on the hub'}), which the "
+            f"result carries unread; it runs only where it is trusted (trust_remote_code)."
+        )
     mixed = {
         dtype: seed.id
         for seed in reversed(plan.seeds)
@@ -705,7 +797,7 @@ def _differences_of_use(plan: Plan) -> Iterable[str]:
                     f"{what} of {base.id} and {seed.id} differ"
                     + (
                         f": {_short(own)} and {_short(its[what])}"
-                        if what != "The chat templates"
+                        if not what.endswith("chat templates")
                         else ""
                         if own and its[what]
                         else ": only one of them has one"
@@ -725,6 +817,7 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     template: Any = about.get("chat_template")
     with suppress(OSError, UnicodeDecodeError):
         template = (seed.path / "chat_template.jinja").read_text(encoding="utf-8")
+    further = sorted((seed.path / CHAT_TEMPLATES).glob("*.jinja"))
     settings = read_json(seed.path / "generation_config.json", Collector())
     others = {
         key: value
@@ -735,6 +828,7 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     return {
         "The tokens that end an answer": end_tokens(seed),
         "The chat templates": template,
+        "The additional chat templates": [(path.name, path.read_bytes()) for path in further],
         "The settings for generation": dict(sorted(others.items())),
     }
 

@@ -294,14 +294,15 @@ def _load(plan: Plan, device: str, texts_from: int) -> Any:
             pipeline = load_pipeline(plan, texts_from)
             return pipeline if device == "cpu" else pipeline.to(device)
         dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
-        return _load_part(base.parts[0], base.path, dtype).to(device).eval()
+        part, trusted = base.parts[0], plan.trust_remote_code
+        return _load_part(part, base.path, dtype, trusted).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
         package = error.name or "an optional package"
         raise missing(base.id, package, extra, "give a module of your own") from error
 
 
-def _load_part(part: Part, path: Path, dtype: Any) -> Any:
+def _load_part(part: Part, path: Path, dtype: Any, trusted: bool) -> Any:
     name = part.architecture
     is_diffusers = "_class_name" in part.config
     library = importlib.import_module("diffusers" if is_diffusers else "transformers")
@@ -311,6 +312,17 @@ def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     model_class = getattr(library, name, None) if name else None
     if not is_diffusers and not part.config.get("architectures") and "model_type" in part.config:
         model_class = library.AutoModelForCausalLM  # a config that names a family, but no class
+    of_its_own = [each for each in part.config.get("auto_map", ()) if each.startswith("AutoModel")]
+    if model_class is None and of_its_own and path.is_dir():
+        if not trusted:
+            raise InputError(
+                f"{path} must be of a class of transformers to be loaded, got {name}, which is "
+                f"code that comes with the model and is not run; if you trust it, use "
+                f"trust_remote_code=True (--trust-remote-code)."
+            )
+        chosen = "AutoModelForCausalLM"
+        model_class = getattr(library, chosen if chosen in of_its_own else of_its_own[0])
+        options["trust_remote_code"] = True
     if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "

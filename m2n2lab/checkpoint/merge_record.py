@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
+from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
@@ -29,7 +29,13 @@ DERIVED_VERSION = 2
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
+_SIDE_FILE = re.compile(
+    r".*\.(json|txt|model|jinja|spm|tiktoken|bpe|py)|tokenizer\.model\..*"
+    r"|(LICENSE|NOTICE|USE_POLICY).*"
+)
+CHAT_TEMPLATES = "additional_chat_templates"
+"""Folder of a tokenizer's further chat templates."""
+
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
 
@@ -274,11 +280,13 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if base.kind == "diffusers":
         return list(_copied_of_pipeline(plan, describe(plan, tokenizer)))
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
-    its = [
-        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    return [
+        CopiedFile(path, key, key)
+        for seed in dict.fromkeys((base.path, chosen.path))
+        for path in _side_files(seed)
+        if (seed == chosen.path) is bool(TOKENIZER_FILE.fullmatch(path.name)) or base is chosen
+        for key in [path.relative_to(seed).as_posix()]
     ]
-    return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
 
 
 def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[CopiedFile]:
@@ -328,16 +336,43 @@ def _copied(plan: Plan, path: Path, seed: Path) -> CopiedFile:
     return CopiedFile(path, key.with_name(plan.result_name(path.name)).as_posix(), key.as_posix())
 
 
-def _side_files(seed: Checkpoint) -> Iterator[Path]:
-    if not seed.path.is_dir():
+def _side_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a model that its loaders read beside its weights."""
+    if not folder.is_dir():
         return
-    for path in sorted(seed.path.iterdir()):
+    for path in sorted(folder.iterdir()):
         if (
             path.is_file()
             and _SIDE_FILE.fullmatch(path.name)
             and not _NOT_SIDE_FILE.fullmatch(path.name)
         ):
             yield path
+    for name in side_folders(folder):
+        files = list(_visible(folder / name))
+        whole = any(path.suffix == ".safetensors" for path in files)
+        yield from (p for p in files if not whole or p.suffix not in PICKLE_SUFFIXES)
+
+
+def side_folders(folder: Path) -> list[str]:
+    """Return the sub-folders of a model that its loaders read.
+
+    These are further chat templates, the modules that ``modules.json`` of sentence-transformers
+    lists, and packages of a model's own code.
+    """
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        listed = []
+    modules = [
+        module["path"]
+        for module in (listed if isinstance(listed, list) else ())
+        if isinstance(module, dict) and isinstance(module.get("path"), str)
+    ]
+    packages = [path.parent.name for path in folder.glob("*/__init__.py")]
+    found = {CHAT_TEMPLATES, *modules, *packages}
+    # No path may lead out of the folder or be the folder itself.
+    inside = (name for name in found if re.fullmatch(r"\w[\w.-]*", name))
+    return sorted(name for name in inside if (folder / name).is_dir())
 
 
 def _is_copied(name: str, merged: Sequence[str] | set[str]) -> bool:

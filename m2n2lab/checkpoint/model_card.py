@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,17 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
+
+PIPELINE_TAGS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForImageClassification": "image-classification",
+}
+"""Names of the hub for what models of a class are for, by the end of the class's name."""
 
 MAX_LISTED_PIECES = 24
 """Pieces of a recipe that the card lists; further ones are only in recipe.json."""
@@ -27,15 +40,14 @@ MAX_LISTED_STRETCHES = 4
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
-    ids = [str(seed["id"]) for seed in record.seeds]
+    ids = list(map(_shown, record.seeds))
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
         head.append(f"license: {json.dumps(licences[0])}")
     if plan.base.kind != "file":
         head.append(f"library_name: {plan.base.kind}")
-    if plan.base.parts[0].architecture.endswith("ForCausalLM"):
-        head.append("pipeline_tag: text-generation")
-    # The hub refuses a card that names a local folder.
+    if tag := _pipeline_tag(plan):
+        head.append(f"pipeline_tag: {tag}")
     hub = [
         id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
     ]
@@ -75,6 +87,25 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
+
+
+def _shown(seed: Mapping[str, Any]) -> str:
+    """Return a seed's id on the hub, or the name of its folder or file alone.
+
+    The hub refuses local paths as base models, and a reader has no use for them.
+    """
+    id = str(seed["id"])
+    return id if "commit" in seed else Path(id).name or "a local folder"
+
+
+def _pipeline_tag(plan: Plan) -> str | None:
+    """Return the hub's name of what a model is for, as far as its class says."""
+    if plan.base.kind == "diffusers":
+        return "text-to-image"
+    name = plan.base.parts[0].architecture
+    if name.endswith("ForConditionalGeneration"):
+        return "image-text-to-text" if "vision_config" in plan.base.parts[0].config else None
+    return next((tag for end, tag in PIPELINE_TAGS.items() if name.endswith(end)), None)
 
 
 def _map_lines(pairs: Sequence[str]) -> list[str]:

@@ -56,11 +56,10 @@ def text_config(part: Part) -> Mapping[str, Any]:
     return part.config
 
 
-def holds_language_model(seed: Checkpoint) -> bool:
+def holds_language_model(part: Part) -> bool:
     """Return whether a model holds a language model, and others beside it."""
     return any(
-        isinstance(seed.parts[0].config.get(name), Mapping)
-        for name in (*_TEXT_CONFIGS, *_OTHER_CONFIGS)
+        isinstance(part.config.get(name), Mapping) for name in (*_TEXT_CONFIGS, *_OTHER_CONFIGS)
     )
 
 
@@ -138,7 +137,7 @@ def _found(base: Checkpoint, other: Checkpoint, problems: Collector) -> tuple[st
     if (
         {base.kind, other.kind} != {"transformers"}
         or base.parts[0].architecture == other.parts[0].architecture
-        or holds_language_model(base) == holds_language_model(other)
+        or holds_language_model(base.parts[0]) == holds_language_model(other.parts[0])
     ):
         return ()
     mine, its = ([name for file in seed.files for name in file.entries] for seed in (base, other))

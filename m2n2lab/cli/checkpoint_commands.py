@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,6 +105,7 @@ def inspect(
     first, found = _check(
         sources,
         as_json,
+        headers,
         components=components or None,
         vocab=_vocab(vocab),
         variant=variant,
@@ -127,18 +129,24 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _check(sources: list[str], quiet: bool, **options: Any) -> tuple[Checkpoint | None, Preflight]:
+def _check(
+    sources: list[str], quiet: bool, headers: bool, **options: Any
+) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+    from m2n2lab.checkpoint.io.hub import outline
 
     try:
         with _bars(quiet) as bar:
             bar.next("opening", 0)
             if len(sources) > 1:
-                found = preflight(sources, progress=bar.advance, **options)
+                found = preflight(sources, progress=bar.advance, headers=headers, **options)
                 return found.plan.base if found.plan else None, found
             components, variant = options["components"], options["variant"]
-            opened = Checkpoint.open(sources[0], components, bar.advance, variant)
+            with TemporaryDirectory() as folder:
+                known = outline(sources[0], Path(folder), variant) if headers else None
+                place = folder if known == "headers" else sources[0]
+                opened = Checkpoint.open(place, components, bar.advance, variant)
             return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
@@ -529,6 +537,31 @@ def convert(
         bar.next("converting", pickled_bytes(place))
         convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of a saved merge, with recipe.json.")
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the Hugging Face hub.")
+    ],
+    public: Annotated[
+        bool,
+        option(OUTPUT, "--public", help="Make a new repository public; it is private otherwise."),
+    ] = False,
+    message: Annotated[
+        str, option(OUTPUT, "--message", help="Message of the commit.")
+    ] = "Upload a merged model",
+) -> None:
+    """Upload a saved merge to the Hugging Face hub, into a private repository unless it exists.
+
+    Log in once with hf auth login, or set HF_TOKEN.
+    """
+    from m2n2lab.checkpoint.upload import push
+
+    address = push(folder, name, private=not public, message=message)
+    Console(stderr=True).print(Text(f"{folder} is at {address}"), soft_wrap=True)
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:

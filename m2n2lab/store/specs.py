@@ -193,6 +193,7 @@ def restore_space(
     given: Sequence[Any] | NDArray[Any] | Space | None,
     task: Task,
     moved: Mapping[str, str | Path] = NOT_MOVED,
+    trusted: bool = False,
 ) -> Space:
     """Return the space of a run, made from the seeds that are given or recorded.
 
@@ -203,6 +204,7 @@ def restore_space(
         given: seeds or a space; ``None`` to make it again.
         task: the task that scores its models.
         moved: the places of checkpoints that have moved, as for ``moved_seeds``.
+        trusted: whether code that comes with checkpoints may be run.
 
     Raises:
         StoreError: it cannot be made again, or the given seeds or space are others.
@@ -213,7 +215,7 @@ def restore_space(
     elif given is not None:
         path = _space_path(recorded)
         custom = path is None or is_custom(path)
-        space = _made_again(recorded, given) if custom else task.space(given)
+        space = _made_again(recorded, given, trusted) if custom else task.space(given)
     elif recorded["module"]:
         raise StoreError(
             "The run's models are torch modules, which are not in the store; give the seeds as "
@@ -221,10 +223,10 @@ def restore_space(
         )
     elif recorded["kind"] == "checkpoint":
         places = moved_seeds([_path_or_id(seed.name) for seed in seeds], moved)
-        space = _made_again(recorded, places)
+        space = _made_again(recorded, places, trusted)
     else:
         values = [vector.values for vector in vectors if vector is not None]
-        dense = _made_again(recorded, values)
+        dense = _made_again(recorded, values, trusted)
         dense.names = tuple(seed.name for seed in seeds)
         space = dense
     described, found = describe_space(space)
@@ -292,7 +294,9 @@ def _check_class(recorded: dict[str, Any], space: Space) -> None:
         )
 
 
-def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) -> Any:
+def _made_again(
+    recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any], trusted: bool
+) -> Any:
     """Return the space of these models, of the recorded class and options.
 
     Raises:
@@ -314,10 +318,10 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
             f"The run's space must be given, because the arguments of {space_type.__name__} are "
             f"not in the store; give the space itself, not a list, as seeds=."
         )
-    if recorded.get("trust_remote_code"):
+    if recorded.get("trust_remote_code") and not trusted:
         raise StoreError(
-            "The run's space must be given, because its pipeline runs code of its own repository, "
-            "which must be trusted anew; give CheckpointSpace(…, trust_remote_code=True) as seeds=."
+            "The run's models run code that comes with them, which must be trusted anew; if you "
+            "do, resume it with trust_remote_code=True (--trust-remote-code)."
         )
     if base is DenseSpace:
         return space_type(models, Layout(recorded["layout"]), recorded["device"], recorded["dtype"])
@@ -331,6 +335,7 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         device=recorded["device"],
         variant=recorded.get("variant"),
         map=recorded.get("map"),
+        trust_remote_code=recorded.get("trust_remote_code", False),
     )
 
 

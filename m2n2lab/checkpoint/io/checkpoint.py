@@ -344,7 +344,7 @@ def scan(
     path = Path(source)
     try:
         if not path.exists():
-            path = from_hub(str(source))
+            path = from_hub(str(source), variant)
         if path.is_dir() and (refused := adapter_folder(path)):
             problems.add(refused)
             return None
