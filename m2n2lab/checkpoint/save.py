@@ -15,17 +15,17 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.checks import is_converted, is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
-from m2n2lab.checkpoint.io.checkpoint import Part
-from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
@@ -49,7 +49,10 @@ from m2n2lab.utils.errors import InputError
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
 
-STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+STALE_METADATA = (
+    *("m2n2lab", "_quantization_metadata"),
+    *("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"),
+)
 """Metadata of the first seed's files that describe its own weights; all other is kept."""
 
 
@@ -79,8 +82,8 @@ def save(
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make, or the file if the first seed is one and its name ends so; it does
-            not exist until it is complete.
+        out: the folder to make, or the file if its name ends so; it does not exist until it is
+            complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
@@ -99,10 +102,12 @@ def save(
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
-    with _atomic_folder(out, one_file) as folder:
+    if is_converted(plan, out):
+        return _save_converted(plan, recipe, out, hashes, record, progress, derived)
+    with atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, folder)
         files = [
-            (file, folder / (out.name if one_file else _target(plan, file.path)))
+            (file, folder / (out.name if one_file else _target(plan, file.path, out.name)))
             for part in plan.base.parts
             for file in part.files
         ]
@@ -132,6 +137,40 @@ def save(
     return out
 
 
+def _save_converted(
+    plan: Plan,
+    recipe: Recipe,
+    out: Path,
+    hashes: Hashes,
+    record: Record,
+    progress: Progress,
+    derived: DerivedTensors | None,
+) -> Path:
+    """Save a merge in the form of the first seed, and convert it; raises as ``save``."""
+    from m2n2lab.checkpoint.picture_conversion import write_file, write_folder
+
+    to_file = is_one_file(out)
+    own_form = replace(plan, pictures=replace(plan.pictures, form=None))
+    with atomic_folder(out, to_file) as folder:
+        made = folder / (".merged" if to_file else ".merged.safetensors")
+        save(own_form, recipe, made, hashes, record, progress, derived)
+        if to_file:
+            notes = made / "recipe.json", made / "README.md"
+            text = record.complete(plan, hashes.wait()).text
+            write_file(made, folder / out.name, {"m2n2lab": text})
+        else:
+            notes = tuple(folder / name for name in _names_beside(made))  # type: ignore[assignment]
+            write_folder(Checkpoint.open(made), plan.pictures.config, folder)
+        names = _names_beside(out) if to_file else ("recipe.json", "README.md")
+        for path, name in zip(notes, names, strict=True):
+            path.rename(folder / name)
+        if to_file:
+            shutil.rmtree(made)
+        else:
+            made.unlink()
+    return out
+
+
 def _names_beside(out: Path) -> tuple[str, str]:
     """Return the names of the recipe and the card beside a result that is one file."""
     return f"{out.stem}.recipe.json", f"{out.stem}.md"
@@ -151,15 +190,23 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     """Return what is written of a file of the base: name → full name, dtype, shape, merged."""
     part = next(part for part in plan.base.parts if file in part.files)
     found = {}
-    for name, entry in file.entries.items():
+    for name in file.entries:
         full = part.full(name)
         full = plan.base.aliases.get(full, full)
         if full in plan.merged_sizes:
             found[name] = (full, plan.dtypes[full], plan.shape(full), True)
-        elif full not in plan.base.tied:
-            dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
-            found[name] = (full, dtype, entry.shape, False)
+        elif full not in plan.base.tied and not plan.is_left_out(full):
+            found[name] = _as_carried(plan, full)
+    for name in plan.added:  # of a single file, which has one part
+        found[name] = _as_carried(plan, name)
     return found
+
+
+def _as_carried(plan: Plan, name: str) -> tuple[str, str, tuple[int, ...], bool]:
+    """Return what is written of a tensor that is copied: as ``_contents`` does."""
+    seed = plan.provider(name)
+    entry = seed.entry(name)
+    return name, "I64" if seed.has_broken_positions(name) else entry.dtype, entry.shape, False
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
@@ -186,7 +233,7 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
     result = _scratch(piece.stop - piece.start, dtype)
-    plan.merge_into(recipe, piece.name, piece.start, piece.stop, result, derived)
+    plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
     read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
     return read + result.nbytes
@@ -194,9 +241,10 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
 
 def _carried(plan: Plan, name: str) -> memoryview:
     """Return the bytes of a tensor that is copied; position ids are repaired."""
-    if plan.base.has_broken_positions(name):
-        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())
-    return plan.base.raw(name)
+    seed = plan.provider(name)
+    if seed.has_broken_positions(name):
+        return memoryview(np.arange(seed.entry(name).size, dtype="<i8").tobytes())
+    return seed.raw(name)
 
 
 _thread_memory = threading.local()
@@ -276,8 +324,13 @@ def _name(plan: Plan, path: Path) -> str:
     return path.name if path == plan.base.path else plan.result_name(path.name)
 
 
-def _target(plan: Plan, path: Path) -> Path:
-    """Return where the result has a weight file of the base."""
+def _target(plan: Plan, path: Path, name: str) -> Path:
+    """Return where the result has a weight file of the base.
+
+    Single files, whose names say which model they are, are named as the result.
+    """
+    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+        return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 
 
@@ -295,7 +348,8 @@ def _config(plan: Plan, part: Part) -> dict[str, Any]:
         for name in map(part.full, file.entries)
         if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
-    dtype = TORCH_NAMES.get(plan.dtype or "")
+    # What a module of weights in 8 bits computes in.
+    dtype = TORCH_NAMES.get(plan.common_dtype if plan.dtype in EIGHT_BITS else plan.dtype or "")
 
     def change(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):  # the config of a model inside the model
@@ -331,7 +385,7 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
+def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
 
     With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.

@@ -30,21 +30,27 @@ from m2n2lab.cli.shared_options import (
     MERGING,
     MODELS,
     OUTPUT,
+    Channels,
     Components,
+    Config,
     Dtype,
+    EmaFrom,
     Exclude,
     Freeze,
     Groups,
     Include,
     Map,
+    ScheduleFrom,
     SeedMap,
     TextEncoderFrom,
     Tokenizer,
     TrustRemoteCode,
+    VaeFrom,
     Variant,
     Vocab,
     named_patterns,
     option,
+    picture_options,
     seed_map,
     seed_number,
 )
@@ -68,7 +74,8 @@ Out = Annotated[
     option(
         OUTPUT,
         *("--out", "-o"),
-        help="Folder to create, new or empty; or a new .safetensors file if A is one.",
+        help="Folder to create, new or empty; or a new .safetensors file if A is one, or a "
+        "pipeline of which such files are known.",
     ),
 ]
 
@@ -293,8 +300,9 @@ def merge(
         option(
             MERGING,
             "--crossover",
-            help="Merge by another rule: lerp, splits, per-layer, task-arithmetic, ties or dare, "
-            "with parameters as in ties:base=2,density=0.3 (2 is the third checkpoint).",
+            help="Merge by another rule: lerp, splits, per-layer, add-difference, sum-of-three, "
+            "task-arithmetic, ties or dare, with parameters as in add-difference:base=2, which is "
+            "A + mix (B - C), and ties:base=2,density=0.3 (2 is the third checkpoint, C).",
         ),
     ] = "slerp",
     include: Include = [],  # noqa: B006  # as above
@@ -320,6 +328,20 @@ def merge(
     tokenizer: Tokenizer = None,
     text_encoder_from: TextEncoderFrom = None,
     trust_remote_code: TrustRemoteCode = False,
+    vae_from: VaeFrom = None,
+    schedule_from: ScheduleFrom = None,
+    ema_from: EmaFrom = None,
+    channels: Channels = None,
+    config: Config = None,
+    form: Annotated[
+        str | None,
+        option(
+            OUTPUT,
+            "--as",
+            help="Of picture models: file, one file as of ComfyUI and A1111; folder, the files of "
+            "A; diffusers, a pipeline. By default as the name of the result says.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -330,6 +352,8 @@ def merge(
     merge by another crossover with these shares. The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
+    from m2n2lab.checkpoint.io.single_file import is_single_file
+    from m2n2lab.checkpoint.picture_options import PictureOptions
     from m2n2lab.checkpoint.special_tokens import checked_tokenizer
     from m2n2lab.core.operators import Crossover
     from m2n2lab.core.records import Proposal
@@ -345,7 +369,18 @@ def merge(
                 "--tokenizer and --text-encoder-from both choose the tokenizer, got both; give one "
                 "of them."
             )
-        number = int(real_number("text-encoder-from", text_encoder_from, 0, 1))
+        number = int(real_number("text-encoder-from", text_encoder_from, 0, len(sources) - 1))
+    of_file = is_single_file(sources[0])  # which has no tokenizer, but perhaps text encoders
+    pictures = picture_options(
+        len(sources),
+        vae=vae_from,
+        schedule=schedule_from,
+        ema=ema_from,
+        text_encoder=str(number) if of_file and number is not None else None,
+        channels=channels,
+        config=config,
+    )
+    number = None if of_file else number
     options: dict[str, Any] = {
         "components": components or None,
         "dtype": dtype,
@@ -353,6 +388,7 @@ def merge(
         "variant": variant,
         "trust_remote_code": trust_remote_code,
         "map": names,
+        "pictures": PictureOptions(**pictures, form=form),
     }
     with _bars(quiet=False) as bar:
         bar.next("opening", 0)
@@ -405,7 +441,8 @@ def _check_count(sources: list[str], rule: Crossover) -> None:
     if base is None:
         raise InputError(
             f"A merge takes two checkpoints, A and B, got {len(sources)}; merge further ones into "
-            f"the result."
+            f"the result, or choose a rule for three: --crossover sum-of-three:base=2, or "
+            f"add-difference:base=2."
         )
     raise InputError(
         f"A merge by {rule!r} takes {needed} checkpoints, A and B, and those up to its base "
@@ -520,22 +557,31 @@ def rebuild(
 
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help="Folder, file or hub id with pickled weights.")
+        str, typer.Argument(metavar="SRC", help="Folder, file or hub id to convert.")
     ],
     out: Out,
+    config: Config = None,
 ) -> None:
-    """Convert pickled weights (.bin, .pt, .ckpt) into a folder with safetensors, tensors only.
+    """Convert pickles into safetensors, a pipeline into one file, or one file into a pipeline.
 
-    Merges do so by themselves, once, in the user's cache.
+    Pickled weights (.bin, .pt, .ckpt) become a folder with safetensors, tensors only; merges do so
+    by themselves, once, in the user's cache. A pipeline of diffusers becomes one file of ComfyUI
+    where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
+    from m2n2lab.checkpoint.checks import is_one_file
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
+    from m2n2lab.checkpoint.io.single_file import is_single_file
+    from m2n2lab.checkpoint.picture_conversion import convert_picture
 
     began = time.perf_counter()
     place = Path(source) if Path(source).exists() else from_hub(source)
     with _bars(quiet=False) as bar:
         bar.next("converting", pickled_bytes(place))
-        convert(place, out, bar.advance)
+        if is_one_file(out) or is_single_file(place) or config is not None:
+            convert_picture(place, out, config, bar.advance)
+        else:
+            convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 

@@ -127,8 +127,37 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
         list[str],
-        typer.Option("--origin", help="Further HOST:PORT that may open pages; repeatable."),
+        typer.Option("--origin", help="Further HOST:PORT of the page, as of a proxy; repeatable."),
     ] = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    token: Annotated[
+        bool | None,
+        typer.Option(
+            "--token/--no-token",
+            help="Ask for the token of the printed link. By default where others can reach --host.",
+            show_default=False,
+        ),
+    ] = None,
+    password: Annotated[
+        bool,
+        typer.Option(
+            "--password", help="Ask for a password instead: M2N2LAB_PASSWORD, or typed at start."
+        ),
+    ] = False,
+    cert: Annotated[
+        Path | None, typer.Option("--cert", help="Certificate for TLS, in PEM format.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Its key, where that is another file.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Path of the page, as behind a proxy: /lab.")
+    ] = "",
+    proxy_headers: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-headers", help="Trust X-Forwarded-For and -Proto: a proxy is before the page."
+        ),
+    ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     shared: Annotated[
         bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
@@ -149,6 +178,11 @@ def serve(
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
         raise InputError("--open and --window exclude each other, got both; give one of them.")
+    if password and token is False:
+        raise InputError(
+            "--password and --no-token exclude each other, got both; give one of them."
+        )
+    from m2n2lab.widgets.server.access import given_password
     from m2n2lab.widgets.server.server import serve_dashboard
 
     options = search.executor_options
@@ -165,7 +199,19 @@ def serve(
         store,
         lambda _: options.make_executor(),
         keep,
+        prefix=prefix,
+        cert=cert,
+        key=key,
+        proxy_headers=proxy_headers,
+        token=token,
+        password=given_password(_ask_password) if password else None,
     )
+
+
+def _ask_password() -> str:
+    """Return a password that is typed twice, unseen."""
+    text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return text
 
 
 app.command()(checkpoint_commands.inspect)

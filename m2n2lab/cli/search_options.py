@@ -27,9 +27,12 @@ from m2n2lab.cli.shared_options import (
     SCORING,
     SEARCH,
     Batch,
+    Channels,
     Components,
+    Config,
     Device,
     Dtype,
+    EmaFrom,
     Exclude,
     Freeze,
     Groups,
@@ -37,14 +40,17 @@ from m2n2lab.cli.shared_options import (
     Include,
     Map,
     MaxNewTokens,
+    ScheduleFrom,
     Shots,
     TextEncoderFrom,
     Tokenizer,
     TrustRemoteCode,
+    VaeFrom,
     Variant,
     Vocab,
     named_patterns,
     option,
+    picture_options,
     seed_number,
 )
 from m2n2lab.config.settings import Settings
@@ -123,8 +129,8 @@ class SearchOptions:
         option(
             MERGING,
             "--crossover",
-            help="slerp, splits, lerp, per-layer, task-arithmetic, ties or dare; with parameters: "
-            "ties:density=0.3,base=1.",
+            help="slerp, splits, lerp, per-layer, task-arithmetic, add-difference, sum-of-three, "
+            "ties or dare; with parameters: ties:density=0.3,base=1.",
         ),
     ] = None
     mutation: Annotated[
@@ -166,6 +172,11 @@ class SearchOptions:
         str | None,
         option(PICTURES, "--scorer", help="CLIP that scores images: a folder or hub id."),
     ] = None
+    vae_from: VaeFrom = None
+    schedule_from: ScheduleFrom = None
+    ema_from: EmaFrom = None
+    channels: Channels = None
+    config: Config = None
     size: Annotated[
         int | None,
         option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
@@ -245,6 +256,14 @@ class SearchOptions:
             variant=self.variant,
             text_encoder_from=self.text_encoder_from,
             trust_remote_code=self.trust_remote_code,
+            pictures=picture_options(
+                max(len(self.models), 2),
+                vae=self.vae_from,
+                schedule=self.schedule_from,
+                ema=self.ema_from,
+                channels=self.channels,
+                config=self.config,
+            ),
             size=self.size,
             steps_per_picture=self.steps_per_picture,
             guidance=self.guidance,

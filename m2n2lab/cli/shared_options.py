@@ -48,7 +48,7 @@ Vocab = Annotated[
 ]
 Dtype = Annotated[
     str | None,
-    option(MODELS, "--dtype", help="bf16, fp16 or fp32; that of the first model by default."),
+    option(MODELS, "--dtype", help="bf16, fp16, fp32 or fp8; that of the first model by default."),
 ]
 Tokenizer = Annotated[
     str | None,
@@ -90,6 +90,45 @@ Map = Annotated[
         help="Tensors of A and those of other models that are merged into them, alone, such as "
         "'language_model.model.*=model.*'; repeatable. Found by itself for a language model and "
         "a vision-language model.",
+    ),
+]
+_PART = "A (the default), B, … or none: model whose"
+
+VaeFrom = Annotated[
+    str | None,
+    option(PICTURES, "--vae-from", metavar="A", help=f"{_PART} VAE the result has."),
+]
+ScheduleFrom = Annotated[
+    str | None,
+    option(
+        PICTURES, "--schedule-from", metavar="A", help=f"{_PART} noise schedule the result has."
+    ),
+]
+EmaFrom = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--ema-from",
+        metavar="A",
+        help=f"{_PART} averaged weights (EMA) the result has, of single files.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--channels",
+        help="A model for inpainting first and one that is not: refuse (the default), or merge the "
+        "common input channels and keep the others.",
+    ),
+]
+Config = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--config",
+        help="Pipeline, a folder or hub id, whose configs and tokenizers single files are used "
+        "with; by default the first of their family on the hub.",
     ),
 ]
 SeedMap = Annotated[
@@ -181,6 +220,28 @@ def seed_number(letter: str | None, count: int) -> int | None:
     """
     letters = ascii_uppercase[:count]
     return None if letter is None else letters.index(choose("seed", letter.upper(), [*letters]))
+
+
+def picture_options(count: int, **given: str | None) -> dict[str, Any]:
+    """Return the options of a space of picture models, as far as they are given.
+
+    Args:
+        count: number of models.
+        given: ``vae``, ``schedule``, ``ema`` and ``text_encoder``: letter or number of a model, or
+            ``"none"``; ``channels`` and ``config``.
+
+    Raises:
+        InputError: a letter is that of no model.
+    """
+    others = {name: given.pop(name) for name in ("channels", "config") if name in given}
+    parts: dict[str, int | None] = {}
+    for name, text in given.items():
+        if text is not None:
+            letters = {letter: k for k, letter in enumerate(ascii_uppercase[:count])}
+            known = {**letters, **{str(k): k for k in letters.values()}, "NONE": None}
+            parts[name] = known[choose("seed", text.upper(), [*known])]
+    found: dict[str, Any] = {name: value for name, value in others.items() if value is not None}
+    return {**({"parts_from": parts} if parts else {}), **found}
 
 
 def seed_map(texts: Sequence[str]) -> Mapping[str, str | Path]:

@@ -107,8 +107,14 @@ def _space_call(settings: Settings) -> Call:
         "vocab": vocab,
         "map": settings.map or None,
     }
+    pictures = dict(settings.pictures)
+    if settings.draws and settings.models[0].endswith((".safetensors", ".sft")):
+        # A file has no tokenizer, but the text encoders may be another's.
+        number = given.pop("tokenizer")
+        if number is not None:
+            pictures["parts_from"] = {**pictures.get("parts_from", {}), "text_encoder": number}
     options = {name: value for name, value in given.items() if value is not None}
-    return Call("CheckpointSpace", {**options, **device}, settings.models)
+    return Call("CheckpointSpace", {**options, **pictures, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:

@@ -84,6 +84,8 @@ class Settings:
         text_encoder_from: number of the model that provides tokenizers, and text encoders that are
             not merged.
         trust_remote_code: whether code that comes with a model may be run.
+        pictures: further options of a space of picture models: ``parts_from``, ``channels`` and
+            ``config`` (see ``CheckpointSpace``).
         batch: prompts answered, or pictures drawn, together; by default the task's own number.
         size: pixels along a side of a picture; the pipeline's own size by default, as with the
             next two.
@@ -117,6 +119,7 @@ class Settings:
     variant: str | None = None
     text_encoder_from: int | None = None
     trust_remote_code: bool = False
+    pictures: dict[str, Any] = field(default_factory=dict)
     batch: int | None = None
     size: int | None = None
     steps_per_picture: int | None = None
@@ -226,6 +229,7 @@ class Settings:
                 dtype=self.dtype if models else None,
                 variant=self.variant if models else None,
                 text_encoder_from=None,
+                pictures={},
                 trust_remote_code=self.trust_remote_code and bool(models),
                 batch=self.batch if models else None,
                 size=None,
@@ -327,6 +331,11 @@ class Settings:
             raise InputError(
                 f"text_encoder_from is only used by image tasks, got {self.task!r}; leave it out "
                 f"or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if self.pictures and not (self.draws and self.models):
+            raise InputError(
+                f"{', '.join(self.pictures)} are only used with picture models of your own, got "
+                f"{self.task!r}; leave them out, or name models with --seeds."
             )
         if not self.draws and self.drawing:
             raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from m2n2lab.store.schema import StoreError, connect, sqlite_errors
-from m2n2lab.utils.errors import whole_number
+from m2n2lab.utils.errors import file_path, whole_number
 
 
 class Run(NamedTuple):
@@ -35,7 +35,7 @@ def snapshot(path: str | Path) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: it cannot be read.
     """
-    path = Path(path)
+    path = file_path("path", path)
     with closing(connect(path)) as file, sqlite_errors(path):
         file.execute("BEGIN")
         yield file

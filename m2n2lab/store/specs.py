@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from m2n2lab.checkpoint import CheckpointSpace
 from m2n2lab.checkpoint.from_record import NOT_MOVED, moved_seeds
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.core.arguments import checked_task
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.registry import METHODS, make_evolver, options_of
 from m2n2lab.core.spaces.layout import Layout
@@ -37,7 +38,9 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
-MERGE_OPTIONS = ("components", "dtype", "granularity", "map", "tokenizer", "variant", "vocab")
+MERGE_OPTIONS = (
+    *("components", "dtype", "granularity", "map", "pictures", "tokenizer", "variant", "vocab"),
+)
 """Fields of a space's description that decide what a merge is."""
 
 OF_SEEDS = ("known", "device")
@@ -92,7 +95,9 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
             # Only where they are given, as in the record.
             **{
-                key: record[key] for key in ("variant", "trust_remote_code", "map") if key in record
+                key: record[key]
+                for key in ("variant", "trust_remote_code", "map", "pictures")
+                if key in record
             },
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
@@ -174,6 +179,7 @@ def restore_task(recorded: dict[str, Any], task: Task | None, batch: int | None 
             task = make_again(recorded["origin"], batch)
         except InputError as error:
             raise StoreError(str(error)) from error
+    task = checked_task(task, None)
     if task.identity() != recorded["identity"]:
         raise StoreError(
             f"The task must be the run's {recorded['name']!r} with {recorded['points']} data "
@@ -336,6 +342,7 @@ def _made_again(
         variant=recorded.get("variant"),
         map=recorded.get("map"),
         trust_remote_code=recorded.get("trust_remote_code", False),
+        **recorded.get("pictures", {}),
     )
 
 

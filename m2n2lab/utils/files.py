@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import InputError, file_path
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
@@ -17,7 +17,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         InputError: the folder is missing or not writable, or the disk is full; an older file of
             that name is kept.
     """
-    target = Path(path)
+    target = file_path("path", path)
     data = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
@@ -44,7 +44,7 @@ def writable_folder(path: str | Path) -> Path:
     Raises:
         InputError: it cannot be created or written to.
     """
-    folder = Path(path)
+    folder = file_path("path", path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

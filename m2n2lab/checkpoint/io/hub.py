@@ -40,6 +40,9 @@ Outline = Literal["headers", "configs"]
 HEADERS_AT_A_TIME = 8
 """Headers of files on the hub that are read at the same time."""
 
+TEXT_PATTERNS = ["*.json", "*.txt", "*.model"]
+"""Configs and tokenizers of a pipeline on the hub."""
+
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 """Weights that are downloaded from a folder without safetensors."""
 
@@ -54,12 +57,13 @@ _NOT_NEEDED = re.compile(
 """Files with second copies of the weights, or with states of the training."""
 
 
-def from_hub(id: str, variant: str | None = None) -> Path:
+def from_hub(id: str, variant: str | None = None, texts: bool = False) -> Path:
     """Return the local copy of a checkpoint on the Hugging Face hub.
 
     Args:
         id: ``owner/name`` or ``owner/name@revision``.
         variant: the variant of the weights that is downloaded where it is there.
+        texts: whether only its configs and tokenizers are needed, not its weights.
 
     Raises:
         Problems: there is no such path or checkpoint, or it cannot be downloaded.
@@ -71,7 +75,9 @@ def from_hub(id: str, variant: str | None = None) -> Path:
         try:
             from huggingface_hub import snapshot_download
 
-            patterns = [escape(file) for file in _listed(name, revision, variant)]
+            patterns = TEXT_PATTERNS
+            if not texts:
+                patterns = [escape(file) for file in _listed(name, revision, variant)]
             patterns = patterns or list(HUB_PATTERNS)  # as without network
             return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
         except ImportError:
