@@ -98,7 +98,7 @@ class LiveModule:
     def _found_targets(self) -> dict[str, Tensor]:
         """Return the tensors that weights are written into, by name."""
         return {
-            name: _checked(self.plan, name, tensor).detach()
+            name: _checked(self.plan, name, tensor, self._parts).detach()
             for name, tensor in _places(self.plan, self._parts)
             if name in self.plan.merged_sizes
         }
@@ -214,13 +214,20 @@ def _variants(name: str, module: Any) -> tuple[str, ...]:
     return name, prefix + name, name.removeprefix(prefix)
 
 
-def _checked(plan: Plan, name: str, tensor: Tensor | None) -> Tensor:
+def _checked(plan: Plan, name: str, tensor: Tensor | None, modules: Sequence[Any]) -> Tensor:
     """Return the tensor to write into.
 
     Raises:
         InputError: there is none, or it has another shape or dtype.
     """
     shape = plan.shape(name)
+    if tensor is None and any(_is_changed(module, name.rpartition("/")[2]) for module in modules):
+        raise InputError(
+            f"A model that is scored must have each tensor of its files, but transformers splits "
+            f"or rearranges {name} of {plan.base.id} when it loads it, so that merged weights "
+            f"cannot be written into it; merge these models without a search (m2n2lab merge), or "
+            f"give a module with this tensor: CheckpointSpace(…, module=…)."
+        )
     if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in SAFETENSORS_DTYPES:
         got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
         raise InputError(
@@ -310,16 +317,27 @@ def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
     """Return the name that transformers loads a file's tensor under, if it keeps its form."""
+    found, is_changed = _loaded_as(module, name, state)
+    return name if is_changed else found
+
+
+def _is_changed(module: Any, name: str) -> bool:
+    """Return whether transformers loads a file's tensor in another form."""
+    return isinstance(module, nn.Module) and _loaded_as(module, name, module.state_dict())[1]
+
+
+def _loaded_as(module: Any, name: str, state: Mapping[str, Tensor]) -> tuple[str, bool]:
+    """Return the name that a file's tensor is loaded under, and whether its form changes."""
     conversions = getattr(module, "_weight_conversions", None)
     if not conversions:
-        return name
+        return name, False
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
     renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
     others = [each for each in conversions if not isinstance(each, WeightRenaming)]
     prefix = getattr(module, "base_model_prefix", None)
     found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
-    return name if converter else str(found)
+    return str(found), bool(converter)
 
 
 def _add_ends(plan: Plan, model: Any) -> None:

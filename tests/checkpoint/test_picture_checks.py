@@ -165,8 +165,7 @@ def test_common_channels_are_merged_and_those_for_inpainting_are_kept(tmp_path, 
     np.testing.assert_array_equal(made[first][:, 4:], a[first][:, 4:])
     if crossover == "slerp":
         x, y = (
-            np.concatenate([f[first][:, :4].ravel(), f[last].ravel()]).astype(float)
-            for f in (a, b)
+            np.concatenate([f[first][:, :4].ravel(), f[last].ravel()]).astype(float) for f in (a, b)
         )
         omega = np.arccos(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
         wanted = (np.sin(0.7 * omega) * x + np.sin(0.3 * omega) * y) / np.sin(omega)

@@ -87,7 +87,10 @@ def test_files_are_merged_as_their_folders_and_diffusers_reads_the_result(home, 
     wanted = own_slerp(x, y, 0.3)[changed]
     np.testing.assert_allclose(flat(made[n] for n in names), wanted, rtol=0, atol=1e-6)
     assert all(torch.equal(made[name], a[name]) for name in set(a) - set(names))
-    assert all(name.startswith(("first_stage_model.", "vae.")) for name in set(a) - set(space.layout.shapes))
+    assert all(
+        name.startswith(("first_stage_model.", "vae."))
+        for name in set(a) - set(space.layout.shapes)
+    )
     # The same merge of the folders, whose flat vector has another order.
     plain = m2n2lab.CheckpointSpace(*folders)
     merged = plain.materialise(plain.merge(*plain.seeds, plain.size, 0.3))

@@ -13,6 +13,7 @@ from m2n2lab import InputError
 from m2n2lab.checkpoint import Checkpoint, preflight
 from m2n2lab.cli import main
 
+
 def own_slerp(a, b, names, mix):
     """Return the float64 SLERP of flat vectors, as arrays of the names in ``a`` and ``b``."""
     x, y = (
