@@ -41,6 +41,7 @@ provide(
 # The module of each public name, imported when it is first used.
 _HOMES = {
     "Archive": "m2n2lab.core.archive",
+    "Blocks": "m2n2lab.core.operators.blocks",
     "Checkpoint": "m2n2lab.checkpoint",
     "CheckpointSpace": "m2n2lab.checkpoint",
     "Competition": "m2n2lab.core.operators.competition",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.methods.registry import METHODS, make_evolver, register_method
+    from m2n2lab.core.operators.blocks import Blocks
     from m2n2lab.core.operators.competition import Competition
     from m2n2lab.core.operators.crossover import Crossover
     from m2n2lab.core.operators.mate_choice import MateChoice

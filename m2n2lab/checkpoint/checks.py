@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import (
     NOTHING_KNOWN,
     Checkpoint,
     Known,
     Part,
     scan,
+    with_adapters,
     sort_key,
 )
 from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
@@ -40,7 +42,7 @@ from m2n2lab.checkpoint.name_map import (
     text_config,
 )
 from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
@@ -121,14 +123,14 @@ def preflight(
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
     headers: bool = False,
-    pictures: PictureOptions = PictureOptions(),  # noqa: B008  # it is frozen
+    pictures: PictureOptions = NO_PICTURE_OPTIONS,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
     Checkpoints on the hub are downloaded once their configs and headers have passed.
 
     Args:
-        sources: at least two checkpoints (see ``Checkpoint.open``).
+        sources: at least two checkpoints, or one with adapters (see ``Checkpoint.open``).
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
@@ -161,10 +163,8 @@ def preflight(
             f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
             f"their paths."
         )
-    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
-        raise InputError(
-            f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
-        )
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     for source in sources:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(
@@ -253,19 +253,26 @@ def _checked(
     components, wanted, vocab, variant, trusted, pairs, known, pictures = options
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for name, source in zip(names, places, strict=True):
+    for name, place in zip(names, places, strict=True):
+        source = Source.parse(place)
         own = Collector()
-        if is_single_file(source) and opened and opened[0].kind == "diffusers":
-            seed = open_as_components(source, opened[0], own, known)
+        if is_single_file(source.base) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(source.base, opened[0], own, known)
+            seed = seed and with_adapters(seed, source, own, progress)
         else:
             seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
                 broken.add(len(opened))
-            opened.append(replace(seed, id=str(name)) if name is not source else seed)
+            opened.append(replace(seed, id=str(name)) if name is not place else seed)
     plan = None
-    if len(opened) > 1:
+    if len(names) < 2 and not problems.found and not any(seed.adapters for seed in opened):
+        raise InputError(
+            f"A merge needs at least two checkpoints, got {'one' if names else 'none'}; add "
+            f"another, or an adapter (BASE+ADAPTER)."
+        )
+    if len(opened) > 1 or (opened and len(names) == 1):
         opened, pairs = align(opened, pairs, problems)
         base, *others = opened
         notes += _says_map(opened, pairs)
@@ -278,7 +285,7 @@ def _checked(
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 comparable.append(other)
-                _compare_names(base, other, problems, notes, pairs)
+                _compare_names(base, other, problems, notes, pairs, pictures)
                 tables |= _compare_shapes(base, other, problems, pictures, channels)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
         plan = _plan(tuple(opened), wanted, arranged)
@@ -295,10 +302,6 @@ def _checked(
     if len(opened) < len(names):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
-
-
-def _count(sources: object) -> str:
-    return "one" if isinstance(sources, (str, Path)) or sources else "none"
 
 
 def _safetensors_dtype(dtype: str) -> str:
@@ -482,12 +485,13 @@ def _compare_names(
     problems: Collector,
     notes: list[str],
     pairs: Sequence[str],
+    pictures: PictureOptions,
 ) -> None:
     mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
     if other.mapped:
         mine = set(firsts(mine, pairs))
     if base.is_picture_file and other.is_picture_file:
-        notes += _compare_parts_of_files(base, other)
+        notes += _compare_parts_of_files(base, other, pictures.chosen_parts)
         # All but the denoiser may be absent: the result keeps what the first file has.
         mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
@@ -529,8 +533,16 @@ def _compare_names(
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
 
 
-def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """Yield what the result of two single files carries from the first and leaves out."""
+def _compare_parts_of_files(
+    base: Checkpoint, other: Checkpoint, chosen: Mapping[str, int | None]
+) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out.
+
+    Args:
+        base: the first.
+        other: another one.
+        chosen: parts that are taken from a seed that is named, and told elsewhere.
+    """
     mine, its = set(base.merged), set(other.merged)
     if kept := sorted(mine - its):
         yield (
@@ -539,10 +551,10 @@ def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str
         )
     if left := sorted(its - mine):
         yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
-    if base.carried:
-        carried = describe_parts(base.carried)
-        yield f"The result carries what is not merged from {base.id}: {carried}."
-    absent = [name for name in other.carried if name not in set(base.carried)]
+    if carried := [name for name in base.carried if part_of(name) not in chosen]:
+        yield (f"The result carries what is not merged from {base.id}: {describe_parts(carried)}.")
+    mine = {*base.carried}
+    absent = [n for n in other.carried if n not in mine and part_of(n) not in chosen]
     if absent:
         yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
 
@@ -838,6 +850,7 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
                 f"converted once into {seed.path}."
             )
+        yield from seed.changes.notes
     yield from _differences_of_use(plan)
     base = plan.base
     if base.kind == "transformers" and base.parts[0].config.get("auto_map"):
@@ -864,6 +877,12 @@ def _notes(plan: Plan) -> Iterable[str]:
             if plan.dtype is None and plan.base.id in scaled
             else "; the result has no scales."
         )
+    for part, number in plan.pictures.chosen_parts.items() if plan.base.is_picture_file else ():
+        own = [name for name in plan.seeds[number or 0].names if part_of(name) == part]
+        if own and number is None:
+            yield f"The result leaves out {describe_parts(own)} of {plan.base.id}."
+        elif own:
+            yield f"The result has {describe_parts(own)} of {plan.seeds[number or 0].id}."
     for name, common in plan.channels.items():
         yield (
             f"{plan.base.id} is for inpainting and has {plan.shape(name)[1]} input channels: the "
@@ -874,10 +893,15 @@ def _notes(plan: Plan) -> Iterable[str]:
             f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
             f"read wrongly; the result has them as the integers from 0."
         )
-    licences = {seed.id: seed.licence for seed in plan.seeds}
+    stated = [
+        (Source.parse(seed.id).base if seed.adapters else seed.id, seed.licence)
+        for seed in plan.seeds
+    ]
+    stated += [(each.id, each.licence) for seed in plan.seeds for each in seed.adapters]
+    licences = dict(stated)
     if len(set(licences.values())) > 1 or None in licences.values():
-        stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
-        yield f"The seeds' licences differ or are missing ({stated}); check which apply."
+        listed = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
+        yield f"The seeds' licences differ or are missing ({listed}); check which apply."
 
 
 def _differences_of_use(plan: Plan) -> Iterable[str]:

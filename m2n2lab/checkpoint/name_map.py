@@ -126,7 +126,13 @@ def _renamed(seed: Checkpoint, pairs: Sequence[str]) -> Checkpoint:
         parts.append(part._replace(files=tuple(files)))
     if not any(file.entries for part in parts for file in part.files):
         return seed
-    return replace(seed, parts=tuple(parts), mapped=True)
+    tensors, modules = seed.changes.tensors, seed.changes.modules
+    changes = replace(
+        seed.changes,  # by adapters
+        tensors={new: tensors[name] for name in tensors if (new := renamed(name))},
+        modules={new: modules[name] for name in modules if (new := renamed(name))},
+    )
+    return replace(seed, parts=tuple(parts), changes=changes, mapped=True)
 
 
 def _found(base: Checkpoint, other: Checkpoint, problems: Collector) -> tuple[str, ...]:

@@ -150,6 +150,10 @@ def _save_converted(
     from m2n2lab.checkpoint.picture_conversion import write_file, write_folder
 
     to_file = is_one_file(out)
+    if not to_file:  # before anything is merged, see that there are configs for it
+        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline
+
+        FilePipeline.of(plan.base, plan.pictures.config)
     own_form = replace(plan, pictures=replace(plan.pictures, form=None))
     with atomic_folder(out, to_file) as folder:
         made = folder / (".merged" if to_file else ".merged.safetensors")
@@ -235,8 +239,7 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
-    read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
-    return read + result.nbytes
+    return plan.bytes_read(piece.name, piece.start, piece.stop) + result.nbytes
 
 
 def _carried(plan: Plan, name: str) -> memoryview:

@@ -67,7 +67,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+    list[str],
+    typer.Argument(
+        metavar="A B …",
+        help="Folders, .safetensors files or hub ids; BASE+LORA or BASE+LORA:0.8 adds an adapter.",
+    ),
 ]
 Out = Annotated[
     Path,
@@ -279,7 +283,8 @@ def merge(
         list[str],
         typer.Argument(
             metavar="A B [BASE]",
-            help="Two checkpoints, and those that a crossover takes as its base.",
+            help="Two checkpoints, and those that a crossover takes as its base; one alone with "
+            "an adapter (BASE+LORA:0.8) gets the adapter baked in.",
         ),
     ],
     out: Out,
@@ -292,9 +297,19 @@ def merge(
             MERGING,
             "--split",
             help="Split point: a fraction of the flat vector in [0, 1], or the name (or its "
-            "beginning) of the first tensor after it. 1 is plain SLERP.",
+            "beginning) of the first tensor after it. 1 is plain SLERP. Several are separated by "
+            "commas.",
         ),
     ] = "1",
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            "--blocks",
+            help="w of blocks of a picture model: IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7, BASE for "
+            "all else, D00 and S00 (FLUX) or B00 of transformers, or preset:GRAD_V. Others have "
+            "--mix.",
+        ),
+    ] = None,
     crossover: Annotated[
         str,
         option(
@@ -342,6 +357,18 @@ def merge(
             "A; diffusers, a pipeline. By default as the name of the result says.",
         ),
     ] = None,
+    as_adapter: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--as-adapter",
+            help="Save a merge of adapters of one base as an adapter of that base.",
+        ),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        option(OUTPUT, "--rank", help="Rank of the adapter that is saved; 16 by default."),
+    ] = None,
     dry_run: Annotated[
         bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -355,14 +382,23 @@ def merge(
     from m2n2lab.checkpoint.io.single_file import is_single_file
     from m2n2lab.checkpoint.picture_options import PictureOptions
     from m2n2lab.checkpoint.special_tokens import checked_tokenizer
-    from m2n2lab.core.operators import Crossover
+    from m2n2lab.core.operators import Crossover, Splits
     from m2n2lab.core.records import Proposal
 
-    rule = Crossover.of(crossover)
-    _check_count(sources, rule)
+    first, *others = [text.strip() for text in split.split(",")]
+    rule = _rule(Crossover.of(crossover), blocks, bool(others))
+    if len(sources) > 1:
+        _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
+    if rank is not None:
+        whole_number("rank", rank, 1)
+        if not as_adapter:
+            raise InputError(
+                "--rank is that of an adapter that is saved, got no --as-adapter; add it, or leave "
+                "--rank out."
+            )
     if text_encoder_from is not None:
         if number is not None:
             raise InputError(
@@ -398,14 +434,18 @@ def merge(
     console = Console(stderr=True)
     checked_tokenizer(found.plan, number)
     layout = found.plan.layout
-    at = _split_index(split, layout)
+    at = _split_index(first, layout)
+    if others:
+        places = [_split_index(text, layout) / layout.size for text in others]
+        rule = Splits(at=tuple(places))
     limits = {"include": include, "exclude": exclude, "freeze": freeze}
     parts = _parts(layout, groups, **limits)
     proposal = Proposal((0, 1), at, mix, whole_number("rng", rng, 0))
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{layout.size:,} parameters; {_cuts(proposal, layout, parts)}; about "
+        f"{layout.size:,} parameters; "
+        f"{_cuts(rule, proposal, layout, parts) if len(sources) > 1 else 'adapters alone'}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
         highlight=False,
@@ -422,10 +462,41 @@ def merge(
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(Text(f"Note: {note}"), soft_wrap=True)
-        child = _crossed(rule, proposal, space, parts)
-        bar.next("merging", found.plan.cost)
-        space.save(child, out, description, bar.advance)
+        if len(sources) > 1:
+            child = _crossed(rule, proposal, space, parts)
+        else:
+            child, description = space.seeds[0], "its adapters added to the base"
+        if as_adapter:
+            _save_as_adapter(space, child, out, rank, description, bar, console)
+        else:
+            bar.next("merging", found.plan.cost)
+            space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _save_as_adapter(
+    space: CheckpointSpace,
+    child: Any,
+    out: Path,
+    rank: int | None,
+    description: str,
+    bar: _Bar,
+    console: Console,
+) -> None:
+    """Save a merge as an adapter, and print what that loses of each tensor."""
+    from m2n2lab.checkpoint.as_adapter import DEFAULT_RANK, overall_error, save_as_adapter
+
+    bar.next("factoring", 0)
+    rank = DEFAULT_RANK if rank is None else rank
+    saved = save_as_adapter(space, child, out, rank, description, bar.advance)
+    table = Table(box=None, header_style="bold")
+    table.add_column("tensor", overflow="fold")
+    for name in ("norm of the difference", "lost"):
+        table.add_column(name, justify="right")
+    for each in saved:
+        table.add_row(Text(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+    console.print(table)
+    console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
 
 def _check_count(sources: list[str], rule: Crossover) -> None:
@@ -451,6 +522,28 @@ def _check_count(sources: list[str], rule: Crossover) -> None:
     )
 
 
+def _rule(rule: Crossover, blocks: str | None, several: bool) -> Crossover:
+    """Return the crossover with weights of blocks, or one that several splits can be given to.
+
+    Raises:
+        InputError: options exclude each other.
+    """
+    from m2n2lab.core.operators import Blocks, Lerp, Slerp
+
+    if several and (blocks is not None or rule != Slerp()):
+        raise InputError(
+            "Several splits are for SLERP without blocks, got --blocks or --crossover too; give "
+            "one split, or leave these out."
+        )
+    if blocks is None:
+        return rule
+    if rule not in (Slerp(), Lerp()):
+        raise InputError(
+            f"--blocks is for the crossovers slerp and lerp, got {rule!r}; leave one of them out."
+        )
+    return Blocks(blocks, linear=rule == Lerp())
+
+
 def _parts(layout: Layout, groups: list[str], **limits: list[str]) -> Parts | None:
     """Return the parts of a merge that options name; ``None`` without any."""
     from m2n2lab.core.operators.parts import Parts
@@ -474,11 +567,17 @@ def _crossed(rule: Crossover, proposal: Proposal, space: CheckpointSpace, parts:
     return rule(a, b, proposal, space, crossover_rng(proposal))
 
 
-def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
-    """Return split and mix of a merge, or of each of its groups, as text."""
+def _cuts(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
+    """Return splits and mixes of a merge, or of each of its groups, as text."""
+    from m2n2lab.core.operators import Blocks, Splits
+
     if parts is None:
-        at = int(proposal.split or 0)
-        return f"split at {at:,} ({layout.locate(at)}), mix {proposal.mix:g}"
+        cuts = [int(proposal.split or 0)]
+        if isinstance(rule, Splits):
+            cuts = sorted([*cuts, *(round(place * layout.size) for place in rule.at)])
+        places = ", ".join(f"{cut:,} ({layout.locate(cut)})" for cut in cuts)
+        own = f", blocks {rule.described(layout)}" if isinstance(rule, Blocks) else ""
+        return f"split at {places}, mix {proposal.mix:g}{own}"
     return "; ".join(
         f"{group.name}: {group.size:,} in {len(group.layout.shapes):,} tensors, split at "
         f"{cut.split:,} of them ({group.layout.locate(cut.split)}), mix {cut.mix:g}"
@@ -488,17 +587,22 @@ def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
 
 def _description(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
     """Return how a merge is made as a sentence."""
-    from m2n2lab.core.operators import Slerp
+    from m2n2lab.core.operators import Blocks, Slerp, Splits
 
+    if isinstance(rule, Splits) and rule.at and parts is None:
+        cuts = _cuts(rule, proposal, layout, parts).removeprefix("split at ")
+        return f"SLERP of A and B, whose shares are exchanged at parameters {cuts}"
     what = "SLERP" if rule == Slerp() else repr(rule)
+    if isinstance(rule, Blocks) and parts is None:
+        what = f"{'Lerp' if rule.linear else 'SLERP'} by blocks ({rule.described(layout)})"
     if parts is not None:
-        cuts = _cuts(proposal, layout, parts)
+        cuts = _cuts(rule, proposal, layout, parts)
         return f"{what} of A and B by groups of tensors ({cuts}; rng {proposal.seed})"
     at, mix = int(proposal.split or 0), float(proposal.mix or 0.0)
     found = f"{what} of A and B with mix {mix if at else 1.0 - mix:g}"
     if 0 < at < layout.size:
         found += f" before parameter {at:,} ({layout.locate(at)}) and {1.0 - mix:g} from it on"
-    return found if rule == Slerp() else f"{found}, rng {proposal.seed}"
+    return found if isinstance(rule, Blocks | Slerp) else f"{found}, rng {proposal.seed}"
 
 
 def _tensor_memory(plan: Plan, rule: Crossover) -> int:
@@ -569,10 +673,10 @@ def convert(
     where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
     from m2n2lab.checkpoint.checks import is_one_file
+    from m2n2lab.checkpoint.convert_picture import convert_picture
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
     from m2n2lab.checkpoint.io.single_file import is_single_file
-    from m2n2lab.checkpoint.picture_conversion import convert_picture
 
     began = time.perf_counter()
     place = Path(source) if Path(source).exists() else from_hub(source)

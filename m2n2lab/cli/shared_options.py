@@ -191,6 +191,42 @@ Batch = Annotated[
 ]
 
 
+# -- pictures ----------------------------------------------------------------------------------
+
+Scorer = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--scorer",
+        help="What scores pictures: clip:MODEL, reference:FOLDER@MODEL of photographs, "
+        "reward:MODEL or aesthetic:HEAD@MODEL, with local folders or hub ids; or a weighted sum: "
+        "clip:MODEL=0.7,aesthetic:HEAD@MODEL=0.3.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
+]
+StepsPerPicture = Annotated[
+    int | None,
+    option(
+        PICTURES, "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    option(
+        PICTURES,
+        "--guidance",
+        help="Scale of guidance, 1 is none; that of the pipeline by default.",
+    ),
+]
+Negative = Annotated[
+    str | None,
+    option(PICTURES, "--negative", help="Text that pictures are guided away from."),
+]
+
+
 # -- values ------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from m2n2lab.utils.processors import default_threads
 
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""
+
+_OF_THE_MACHINE = ("device", "threads")
+"""Settings that a recorded run does not bring along."""
 
 MAX_LINK_ARCHIVE_SIZE = 200
 """Largest archive size that a link may set."""
@@ -178,6 +182,33 @@ class Settings:
         start = f" · {self.start}" if self.pretrained or self.models else ""
         return self.label or f"{self.task} · {self.method} · seed {self.seed}{start}"
 
+    def to_json(self) -> str:
+        """Return what ``from_json`` makes these settings from again."""
+        names = [each.name for each in fields(self) if each.name not in _OF_THE_MACHINE]
+        given = {name: getattr(self, name) for name in names}
+        return json.dumps(given, default=str)
+
+    def from_json(self, text: str) -> Settings:
+        """Return recorded settings, on the device and with the threads of these.
+
+        Raises:
+            InputError: they are not those of this version.
+        """
+        try:
+            given = json.loads(text)
+            for name in ("hidden", "models", "components"):
+                if name in given:
+                    given[name] = tuple(given[name])
+            if given.get("data") is not None:
+                given["data"] = Path(given["data"])
+            kept = {name: getattr(self, name) for name in _OF_THE_MACHINE}
+            return Settings(**given, **kept)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"The settings of a run must be JSON that this version knows, got {text[:80]!r}; "
+                f"open it with the version that recorded it."
+            ) from error
+
     def with_query(self, query: Mapping[str, str]) -> Settings:
         """Return these settings with the parameters of a link.
 
@@ -272,7 +303,7 @@ class Settings:
         texts = {
             name: str(value) for name, value in self.options.items() if name in LINK_PARAMETERS
         }
-        start = {"pretrained": "1"} if self.pretrained else {}
+        start = {"pretrained": str(int(self.pretrained))} if self.task in NETWORK_TASKS else {}
         return {
             "task": self.task,
             "method": self.method,

@@ -55,10 +55,10 @@ def runs(path: str | Path) -> list[Run]:
             "train, test, parent FROM runs LEFT JOIN steps ON steps.run = runs.run AND "
             "step = (SELECT max(step) FROM steps WHERE run = runs.run) ORDER BY runs.run"
         ).fetchall()
-    return [Run(*row)._replace(train=_real(row[8]), test=_real(row[9])) for row in rows]
+    return [Run(*row)._replace(train=real(row[8]), test=real(row[9])) for row in rows]
 
 
-def _real(value: float | None) -> float:
+def real(value: float | None) -> float:
     """Return a number of the store, which keeps NaN as NULL."""
     return float("nan") if value is None else value
 

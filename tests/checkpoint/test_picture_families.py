@@ -1,4 +1,4 @@
-"""Single files of every family: merged, drawn with, converted, beside folders, read by diffusers."""
+"""Single files of every family: merged, drawn with, converted, read beside folders."""
 
 import hashlib
 import inspect
@@ -23,7 +23,10 @@ def quick(*first_and_all):
     """Return parameters of which all but the first ones are slow."""
     *first, every = first_and_all
     rest = [each for each in every if each not in first]
-    return [*first, *(pytest.param(*each, marks=pytest.mark.slow) for each in rest)]
+    return [
+        *(pytest.param(*each) for each in first),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in rest),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +133,7 @@ def test_what_is_drawn_with_is_what_is_saved(home, tmp_path, family, dtype):
             assert again.read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize(("family",), quick(("sdxl",), ("sd3",), product(FAMILIES)))
+@pytest.mark.parametrize("family", quick(("sdxl",), ("sd3",), product(FAMILIES)))
 def test_folders_become_one_file_and_come_back(home, tmp_path, family):
     folders = both(home, family)
     space = m2n2lab.CheckpointSpace(*folders)
@@ -220,12 +223,14 @@ def test_a_bare_denoiser_is_drawn_with_the_rest_of_its_config(home, tmp_path):
 
 
 def test_files_of_another_family_are_refused_in_one_sentence(home):
-    with pytest.raises(InputError, match="expected a single file of SDXL, .* one of SD 1"):
+    with pytest.raises(InputError, match=r"expected a single file of SDXL, .* one of SD 1"):
         m2n2lab.CheckpointSpace(home / "sdxlA", home / "sd1B.safetensors")
     with pytest.raises(InputError, match=r"name the folder first, or make it a file: m2n2lab conv"):
         m2n2lab.CheckpointSpace(home / "sdxlA.safetensors", home / "sdxlB")
     space = m2n2lab.CheckpointSpace(*both(home, "sdxl", ".safetensors"), config=home / "sd1A")
-    with pytest.raises(InputError, match="a pipeline of SDXL, but .* is one of SD 1; give another"):
+    with pytest.raises(
+        InputError, match=r"a pipeline of SDXL, but .* is one of SD 1; give another"
+    ):
         space.materialise(space.seeds[0])
 
 

@@ -1,8 +1,9 @@
 """Single files of picture models, as A1111 and ComfyUI keep them."""
 
 import numpy as np
-from helpers.checkpoints import tensors
 from safetensors import safe_open
+
+from helpers.checkpoints import tensors
 
 UNET = {
     "input_blocks.0.0.weight": (4, 4, 3, 3),
@@ -212,7 +213,9 @@ def pipeline(family, folder, seed=0, dtype="float32"):
                 weight.add_(0.05 * torch.randn_like(weight))
             module.to(getattr(torch, dtype))
     tokenizers = {
-        name.replace("text_encoder", "tokenizer"): t5 if type(module).__name__ == "T5EncoderModel" else clip
+        name.replace("text_encoder", "tokenizer"): t5
+        if type(module).__name__ == "T5EncoderModel"
+        else clip
         for name, module in own.items()
         if name.startswith("text_encoder")
     }

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 CARDS = {"light": (255, 255, 255), "dark": (28, 30, 34)}
 PLOTS = {  # panel: tab, name of the file, a text in the plot
     "Niches": (None, "niches", "class of the data point"),
-    "Attraction": (None, "attraction", "B: could bring"),
+    "Attraction": (None, "attraction", "B (column): what it could add"),
     "Progress": ("Progress", "curves", "best, held out"),
     "Lineage": ("Lineage", "lineage", "living member"),
     "Seeds": ("Seeds", "shares", "share of the living, %"),

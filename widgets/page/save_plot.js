@@ -75,15 +75,3 @@ addEventListener("DOMContentLoaded", () => {
     update()
   }
 })
-// A click elsewhere or Escape closes an open menu.
-addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.save[open]")) {
-    if (!event.composedPath().includes(menu)) menu.open = false
-  }
-})
-addEventListener("keydown", (event) => {
-  const menu = event.key === "Escape" && document.querySelector("details.save[open]")
-  if (!menu) return
-  menu.open = false
-  menu.querySelector("summary").focus()
-})

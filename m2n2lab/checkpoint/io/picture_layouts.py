@@ -133,7 +133,11 @@ def family_of_file(shapes: Mapping[str, Sequence[int]]) -> str | None:
     if f"{PREFIX}input_blocks.0.0.weight" not in shapes:
         return None
     if f"{PREFIX}label_emb.0.0.weight" in shapes:
-        return "refiner" if any(n.startswith("conditioner.embedders.0.model.") for n in shapes) else "sdxl"
+        return (
+            "refiner"
+            if any(n.startswith("conditioner.embedders.0.model.") for n in shapes)
+            else "sdxl"
+        )
     if any(name.startswith("cond_stage_model.model.") for name in shapes):
         return "sd2"
     # The width of texts that a denoiser reads: that of CLIP in SD 1, of OpenCLIP in SD 2.
@@ -259,7 +263,10 @@ _VAE = [
         r"((?:en|de)coder\.)mid_block\.attentions\.0\.(?:to_out\.0|proj_attn)\.(.*)",
         r"\1mid.attn_1.proj_out.\2",
     ),
-    (r"((?:en|de)coder\.)mid_block\.attentions\.0\.([qkv])(?:uery|ey|alue)\.(.*)", r"\1mid.attn_1.\2.\3"),
+    (
+        r"((?:en|de)coder\.)mid_block\.attentions\.0\.([qkv])(?:uery|ey|alue)\.(.*)",
+        r"\1mid.attn_1.\2.\3",
+    ),
     (r"((?:en|de)coder\.)mid_block\.resnets\.0\.(.*)", r"\1mid.block_1.\2"),
     (r"((?:en|de)coder\.)mid_block\.resnets\.1\.(.*)", r"\1mid.block_2.\2"),
     (r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.(.*)", r"encoder.down.\1.block.\2.\3"),
@@ -310,7 +317,10 @@ _OPEN_CLIP = [
         r"encoder\.layers\.(\d+)\.self_attn\.[qkv]_proj\.(weight|bias)",
         r"transformer.resblocks.\1.attn.in_proj_\2",
     ),
-    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(.*)", r"transformer.resblocks.\1.attn.out_proj.\2"),
+    (
+        r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(.*)",
+        r"transformer.resblocks.\1.attn.out_proj.\2",
+    ),
     (r"encoder\.layers\.(\d+)\.layer_norm([12])\.(.*)", r"transformer.resblocks.\1.ln_\2.\3"),
     (r"encoder\.layers\.(\d+)\.mlp\.fc1\.(.*)", r"transformer.resblocks.\1.mlp.c_fc.\2"),
     (r"encoder\.layers\.(\d+)\.mlp\.fc2\.(.*)", r"transformer.resblocks.\1.mlp.c_proj.\2"),

@@ -1,4 +1,4 @@
-"""Scales of weights in 8-bit floats: single files keep them beside the weights that they belong to."""
+"""Scales of weights in 8-bit floats, which single files keep beside the weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def scales(entries: Mapping[str, Entry]) -> dict[str, str]:
         weight = entries.get(f"{match[1]}weight")
         if weight is None or weight.dtype not in EIGHT_BITS:
             continue
-        if entry.size == 1 or (entry.shape[:1] == weight.shape[:1] and entry.size == entry.shape[0]):
+        if entry.size == 1 or (
+            entry.shape[:1] == weight.shape[:1] and entry.size == entry.shape[0]
+        ):
             found[f"{match[1]}weight"] = name
     return found
 

@@ -108,7 +108,7 @@ class LanguageTask(CachingTask):
         known = self._known(model)
         digests = [sha256(prompt.encode(errors="surrogatepass")).digest() for prompt in prompts]
         new = {d: p for d, p in zip(digests, prompts, strict=True) if d not in known}
-        meter.add(count * sum(digest in known for digest in digests), 0)
+        meter.add(count * sum(digest in known for digest in digests), 0, known=True)
         keys, asked = list(new), list(new.values())
         for batch in self.generator.batches(model, tokenizer, asked, self._watch):
             known.update(
