@@ -20,8 +20,8 @@ from m2n2lab.checkpoint.io.checkpoint import (
     Known,
     Part,
     scan,
-    with_adapters,
     sort_key,
+    with_adapters,
 )
 from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
 from m2n2lab.checkpoint.io.folder import read_json

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.adapters.source import Source
+from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD

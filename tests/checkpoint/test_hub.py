@@ -12,7 +12,6 @@ from helpers.merges import files, run, says
 import m2n2lab as lab
 from m2n2lab import InputError
 
-
 HEADER = 100_001
 """Bytes that a header takes: more than it has are asked for at once."""
 

@@ -35,9 +35,9 @@ from m2n2lab.utils.errors import InputError
 from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
 from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
-from ..runs.shared_models import open_shared
 from ..runs.roles import Role
 from ..runs.run_store import LIMIT_BYTES, keep_small, open_run_store
+from ..runs.shared_models import open_shared
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
