@@ -41,7 +41,8 @@ class Plan:
         notes: remarks on the result.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
-        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        trust_remote_code: whether code that comes with a model may be run, and is kept.
+        map: pairs of names of tensors in the base and in other seeds, if these differ.
         pictures: what results of picture models have that is not merged.
         channels: number of input channels that all seeds have, of denoisers' first layers of which
             the base has more, for inpainting. The flat vector has the common ones.
@@ -56,6 +57,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
+    map: tuple[str, ...] = ()
     pictures: PictureOptions = NO_PICTURE_OPTIONS
     channels: Mapping[str, int] = field(default_factory=dict)
 
