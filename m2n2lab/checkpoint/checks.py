@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import (
     NOTHING_KNOWN,
     Checkpoint,
     Known,
     Part,
     scan,
+    with_adapters,
     sort_key,
 )
 from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
@@ -115,7 +117,7 @@ def preflight(
     """Check whether checkpoints can be merged, reading only their headers.
 
     Args:
-        sources: at least two checkpoints (see ``Checkpoint.open``).
+        sources: at least two checkpoints, or one with adapters (see ``Checkpoint.open``).
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
@@ -142,22 +144,22 @@ def preflight(
             f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
             f"their paths."
         )
-    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
-        raise InputError(
-            f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
-        )
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     for source in sources:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
+    named = [Source.parse(source) for source in sources]
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in sources:
+    for source in named:
         own = Collector()
-        if is_single_file(source) and opened and opened[0].kind == "diffusers":
-            seed = open_as_components(source, opened[0], own, known)
+        if is_single_file(source.base) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(source.base, opened[0], own, known)
+            seed = seed and with_adapters(seed, source, own, progress)
         else:
             seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
@@ -166,7 +168,12 @@ def preflight(
                 broken.add(len(opened))
             opened.append(seed)
     plan = None
-    if len(opened) > 1:
+    if len(sources) < 2 and not problems.found and not any(seed.adapters for seed in opened):
+        raise InputError(
+            f"A merge needs at least two checkpoints, got {'one' if sources else 'none'}; add "
+            f"another, or an adapter (BASE+ADAPTER)."
+        )
+    if len(opened) > 1 or (opened and len(sources) == 1):
         base, *others = opened
         comparable = [base]
         tables, channels = set[str](), dict[str, int]()
@@ -193,10 +200,6 @@ def preflight(
     if problems.found or len(opened) < len(sources):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
-
-
-def _count(sources: object) -> str:
-    return "one" if isinstance(sources, (str, Path)) or sources else "none"
 
 
 def _safetensors_dtype(dtype: str) -> str:
@@ -713,6 +716,7 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
                 f"converted once into {seed.path}."
             )
+        yield from seed.changes.notes
     yield from _differences_of_use(plan)
     mixed = {
         dtype: seed.id
@@ -748,10 +752,15 @@ def _notes(plan: Plan) -> Iterable[str]:
             f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
             f"read wrongly; the result has them as the integers from 0."
         )
-    licences = {seed.id: seed.licence for seed in plan.seeds}
+    stated = [
+        (Source.parse(seed.id).base if seed.adapters else seed.id, seed.licence)
+        for seed in plan.seeds
+    ]
+    stated += [(each.id, each.licence) for seed in plan.seeds for each in seed.adapters]
+    licences = dict(stated)
     if len(set(licences.values())) > 1 or None in licences.values():
-        stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
-        yield f"The seeds' licences differ or are missing ({stated}); check which apply."
+        listed = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
+        yield f"The seeds' licences differ or are missing ({listed}); check which apply."
 
 
 def _differences_of_use(plan: Plan) -> Iterable[str]:

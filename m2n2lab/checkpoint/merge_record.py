@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
 from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
@@ -41,7 +42,8 @@ class Record:
     Attributes:
         recipe: the combination of the seeds.
         seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
-            of those from the hub the commit too.
+            of those from the hub the commit too, of those with adapters the base, and id, strength
+            and licence of each adapter.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
@@ -76,6 +78,7 @@ class Record:
             {
                 "id": seed.id,
                 **({"commit": commit} if (commit := hub_commit(seed.source or seed.path)) else {}),
+                **_adapters_json(seed),
                 "sha256": UNKNOWN_SHA256,
                 "licence": seed.licence,
                 "files": dict.fromkeys(names, UNKNOWN_SHA256),
@@ -200,6 +203,28 @@ class Record:
                 f"{recipe.seeds}; use an unedited copy."
             )
         return record
+
+
+def _adapters_json(seed: Checkpoint) -> dict[str, Any]:
+    """Return the base and the adapters of a seed as plain values; nothing without adapters."""
+    if not seed.adapters:
+        return {}
+    adapters = [
+        {
+            "id": adapter.id,
+            "strength": adapter.strength,
+            "licence": adapter.licence,
+            **({"commit": adapter.commit} if adapter.commit else {}),
+        }
+        for adapter in seed.adapters
+    ]
+    return {"base": Source.parse(seed.id).base, "adapters": adapters}
+
+
+def source_of(seed: Mapping[str, Any]) -> Source:
+    """Return what a seed of a record is made of."""
+    adapters = ((str(each["id"]), float(each["strength"])) for each in seed.get("adapters", ()))
+    return Source(str(seed.get("base", seed["id"])), tuple(adapters))
 
 
 def _known_json(known: Known | None) -> dict[str, Any]:
@@ -361,6 +386,9 @@ def used_files(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
     found: list[dict[str, Path]] = [
         {seed.relative(file.path): file.path for file in seed.files} for seed in plan.seeds
     ]
+    for seed, files in zip(plan.seeds, found, strict=True):
+        for number, adapter in enumerate(seed.adapters, 1):
+            files |= {f"+{number}/{path.name}": path for path in adapter.files}
     for path, _, key in copied_files(plan, tokenizer):
         for seed, files in zip(plan.seeds, found, strict=True):
             if path == seed.path / key:

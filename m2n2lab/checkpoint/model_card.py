@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
@@ -27,6 +28,7 @@ MAX_LISTED_STRETCHES = 4
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
+    licences += [each["licence"] for seed in record.seeds for each in seed.get("adapters", ())]
     ids = [str(seed["id"]) for seed in record.seeds]
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
@@ -36,9 +38,12 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     if plan.base.parts[0].architecture.endswith("ForCausalLM"):
         head.append("pipeline_tag: text-generation")
     # The hub refuses a card that names a local folder.
-    hub = [
-        id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
+    parts = [
+        part
+        for seed in record.seeds
+        for part in ({**seed, "id": source_of(seed).base}, *seed.get("adapters", ()))
     ]
+    hub = dict.fromkeys(part["id"].partition("@")[0] for part in parts if "commit" in part)
     head += ["base_model:", *(f"- {json.dumps(id)}" for id in hub)] if hub else []
     head += ["tags:", "- merge", "- m2n2"]
     head += ["---", ""]
@@ -46,8 +51,9 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines = [
         "# A merged model",
         "",
-        f"Made by {record.maker} from {len(ids)} models with {recipe.size:,} parameters each, "
-        f"without training" + (f": {_cell(record.made)}." if record.made else "."),
+        f"Made by {record.maker} from {_count(len(ids))} {recipe.size:,} parameters"
+        f"{' each' if len(ids) > 1 else ''}, without training"
+        + (f": {cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -55,9 +61,10 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     for k, seed in enumerate(record.seeds):
         licence = seed["licence"] or "none stated"
         lines.append(
-            f"| {_letter(k)} | {_cell(ids[k])} | {share[k]:.1%} | {_cell(licence)} | "
+            f"| {letter(k)} | {cell(ids[k])} | {share[k]:.1%} | {cell(licence)} | "
             f"`{seed['sha256']}` |"
         )
+    lines += adapter_lines(record)
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
     names = _column_names(recipe)
@@ -86,11 +93,39 @@ def _buffer_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def _letter(k: int) -> str:
+def _count(seeds: int) -> str:
+    return "a model with" if seeds == 1 else f"{seeds} models with"
+
+
+def adapter_lines(record: Record) -> list[str]:
+    """Return a table of the seeds' bases and adapters; nothing if none has adapters."""
+    rows = []
+    for k, seed in enumerate(record.seeds):
+        if "adapters" not in seed:
+            continue
+        weights: dict[str, dict[str, str]] = {}  # by what they belong to: the base, or an adapter
+        for name, sha in seed["files"].items():
+            if name.endswith(".safetensors"):
+                part = name.partition("/")[0] if name.startswith("+") else ""
+                weights.setdefault(part, {})[name] = sha
+        parts = [("base", {**seed, "id": seed["base"]})]
+        parts += [(f"adapter, strength {each['strength']:g}", each) for each in seed["adapters"]]
+        for (what, each), own in zip(parts, weights.values(), strict=True):
+            licence = cell(each["licence"] or "none stated")
+            digest = combined_digest(own)
+            rows.append(f"| {letter(k)} | {what} | {cell(each['id'])} | {licence} | `{digest}` |")
+    if not rows:
+        return []
+    head = "| seed | is made of | | licence its card states | SHA-256 |"
+    return ["", head, "|---|---|---|---|---|", *rows]
+
+
+def letter(k: int) -> str:
+    """Return the letter of a seed."""
     return chr(ord("A") + k) if k < 26 else f"seed {k}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text from outside without characters that Markdown or HTML would interpret."""
     return re.sub(r"[|<>`\[\]\s]", " ", text)
 
@@ -99,7 +134,7 @@ def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) 
     """Return the names of a recipe's columns: letters of seeds, V and a number for others."""
     numbers = lineage(recipe.derived) if numbers is None else numbers
     vectors = [f"V{numbers[vector]}" for vector in recipe.derived]
-    return [*map(_letter, range(recipe.seeds)), *vectors]
+    return [*map(letter, range(recipe.seeds)), *vectors]
 
 
 def _vector_list(recipe: Recipe) -> list[str]:
@@ -116,7 +151,7 @@ def _vector_list(recipe: Recipe) -> list[str]:
         inputs = ", ".join(_sum(one, _column_names(one, numbers)) for one in vector.inputs)
         tensors = "" if vector.tensors is None else f", for {len(vector.tensors):,} tensors"
         lines.append(
-            f"- V{number}: {_cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
+            f"- V{number}: {cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
             f"{_stretches(vector)}"
         )
     if len(numbers) > MAX_LISTED_VECTORS:
@@ -150,8 +185,8 @@ def _piece_table(plan: Plan, recipe: Recipe, names: Sequence[str]) -> list[str]:
             f"{'−' if c < 0 else '+'} {abs(c):.4f} {names[k]}" for k, c in enumerate(coef) if c
         )
         lines.append(
-            f"| {_cell(plan.layout.locate(start))} ({start:,}) | "
-            f"{_cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
+            f"| {cell(plan.layout.locate(start))} ({start:,}) | "
+            f"{cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
             f"{terms.removeprefix('+ ') or '0'} |"
         )
     return lines
@@ -161,9 +196,9 @@ def _share_table(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
     """Return a table with the share of each seed in equal stretches of the vector."""
     shares = recipe.paint(bins)
     starts = np.floor(np.arange(bins) * recipe.size / bins).astype(int).tolist()
-    letters = [_letter(k) for k in range(recipe.seeds)]
+    letters = [letter(k) for k in range(recipe.seeds)]
     lines = [f"| from | {' | '.join(letters)} |", f"|---|{'---:|' * len(letters)}"]
     for start, row in zip(starts, shares, strict=True):
         figures = " | ".join(f"{share:.0%}" for share in row)
-        lines.append(f"| {_cell(plan.layout.locate(start))} | {figures} |")
+        lines.append(f"| {cell(plan.layout.locate(start))} | {figures} |")
     return lines

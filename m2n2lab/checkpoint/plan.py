@@ -15,7 +15,7 @@ from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, WIDE, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
-from m2n2lab.checkpoint.io.parallel import chunks
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.single_file_names import part_of
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
@@ -239,25 +239,33 @@ class Plan:
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
-        # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
-            name: tuple(self._array(seed, name, size) for seed in self.seeds)
-            for name, size in self.merged_sizes.items()
+            name: tuple(self._array(seed, name) for seed in self.seeds)
+            for name in self.merged_sizes
         }
 
-    def _array(self, seed: Checkpoint, name: str, size: int) -> Array:
-        """Return the elements of a seed's tensor that are merged."""
+    def _array(self, seed: Checkpoint, name: str) -> Array:
+        """Return a seed's tensor, of which the first elements are merged."""
         array = seed.array(name)
-        if len(array) == size:
+        if name not in self.channels or len(array) == self.merged_sizes[name]:
             return array
-        if name not in self.channels:
-            return array[:size]
         common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
         return np.ascontiguousarray(common).reshape(-1)
 
-    def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
-        return tuple([array[start:stop] for array in self._arrays[name]])
+    def sources(
+        self, name: str, start: int, stop: int, seeds: Iterable[int] | None = None
+    ) -> tuple[Array, ...]:
+        """Return elements ``start..stop`` of a tensor of some seeds, by default of all K.
+
+        They are views, which are read on access, or computed.
+        """
+        arrays = self._arrays[name]
+        numbers = range(len(arrays)) if seeds is None else seeds
+        return tuple([arrays[k][start:stop] for k in numbers])
+
+    def bytes_read(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes that elements ``start..stop`` of a tensor take in the seeds' files."""
+        return (stop - start) * sum(DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
 
     def result_into(
         self,
@@ -324,17 +332,26 @@ class Plan:
             self._merge_buffer(recipe, name, start, stop, out)
             return
         base = self.offsets[name]
-        for low, high, coef in recipe.pieces(base + start, base + stop):
-            low, high = low - base, high - base
+        for first, last, coef in recipe.pieces(base + start, base + stop):
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
             if self._unchanged(name, needed):
                 needed, coef = needed[:1], np.ones(len(coef))
-            sources = self.sources(name, low, high)
-            sources += tuple([values[low:high] for values in derived])
-            part = out[low - start : high - start]
-            if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
-                self.check_finite(name, low, high)
-                raise _too_large(name, part, low + (not_finite(part) or 0))
+            seeds = [k for k in needed if k < len(self.seeds)]
+            for low, high in self._steps(first - base, last - base):
+                sources = self.sources(name, low, high, seeds)
+                sources += tuple(
+                    [derived[k - len(self.seeds)][low:high] for k in needed[len(seeds) :]]
+                )
+                part = out[low - start : high - start]
+                if not blend(sources, coef[needed].tolist(), part):
+                    self.check_finite(name, low, high)
+                    raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _steps(self, start: int, stop: int) -> Iterable[tuple[int, int]]:
+        """Return the ranges in which elements are merged: few where adapters are computed."""
+        if not any(seed.adapters for seed in self.seeds):
+            return [(start, stop)]
+        return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
         """Return whether a tensor of picture models is the same in some seeds, two or more.

@@ -239,8 +239,7 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
-    read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
-    return read + result.nbytes
+    return plan.bytes_read(piece.name, piece.start, piece.stop) + result.nbytes
 
 
 def _carried(plan: Plan, name: str) -> memoryview:

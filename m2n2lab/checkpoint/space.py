@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import read_json
@@ -70,6 +72,8 @@ class CheckpointSpace:
 
     Args:
         seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
+            ``"BASE+ADAPTER:0.8"`` is a seed with an adapter, such as a LoRA, at strength 0.8; one
+            such seed alone can be saved as a model of its own.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -195,7 +199,7 @@ class CheckpointSpace:
         if measured:
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
-        self._derived = DerivedTensors(self.plan)
+        self.derived = DerivedTensors(self.plan)
         self._products_lock = threading.Lock()
         self._kept_products: OrderedDict[tuple[Recipe, Recipe], Floats] = OrderedDict()
 
@@ -211,7 +215,7 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Source.parse(seed.id).absolute()) for seed in plan.seeds]
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {
             "components": base.components,
@@ -245,12 +249,13 @@ class CheckpointSpace:
 
         The whole path or id if one or two parts do not suffice.
         """
-        ids = [Path(seed.id).as_posix() for seed in self.plan.seeds]
+        sources = [Source.parse(seed.id) for seed in self.plan.seeds]
         for length in (1, 2):
-            names = tuple("/".join(id.split("/")[-length:]) for id in ids)
-            if len(set(names)) == len(ids):
+            end = partial(_end, length=length)
+            names = tuple(str(source.moved(end)) for source in sources)
+            if len(set(names)) == len(sources):
                 return names
-        return tuple(ids)
+        return tuple(Path(seed.id).as_posix() for seed in self.plan.seeds)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -448,7 +453,7 @@ class CheckpointSpace:
         for number, name in enumerate(self.layout.shapes):
             ends = self._offsets[number : number + 2].tolist()
             if a.derived_between(*ends) or b.derived_between(*ends):
-                x, y = self._derived.merged(a, name), self._derived.merged(b, name)
+                x, y = self.derived.merged(a, name), self.derived.merged(b, name)
                 (xx, xy), (_, yy) = products([x, y]).tolist()
                 sums[:, number] = xx, yy, xy
         return sums
@@ -480,7 +485,7 @@ class CheckpointSpace:
                 module = self._module
                 if module is None:
                     module = load_module(self.plan, self.device, self._tokenizer)
-                self._live = LiveModule(self.plan, module, self._derived)
+                self._live = LiveModule(self.plan, module, self.derived)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -523,13 +528,13 @@ class CheckpointSpace:
 
         if self._module is None:
             module = load_module(self.plan, device, self._tokenizer)
-            return LiveModule(self.plan, module, self._derived).set_weights(genome)
+            return LiveModule(self.plan, module, self.derived).set_weights(genome)
         from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
 
         with self._loading:
             module = copy.deepcopy(self._module)
         module = module.to(checked_device(device))
-        return LiveModule(self.plan, module, self._derived).set_weights(genome)
+        return LiveModule(self.plan, module, self.derived).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -579,7 +584,12 @@ class CheckpointSpace:
             plan = replace(plan, pictures=replace(plan.pictures, form=form))
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(plan, recipe, self._tokenizer, made)
-        save(plan, recipe, path, self._hashes, record, progress, self._derived)
+        save(plan, recipe, path, self._hashes, record, progress, self.derived)
+
+
+def _end(place: str, length: int) -> str:
+    """Return the last parts of a path or hub id."""
+    return "/".join(Path(place).as_posix().split("/")[-length:])
 
 
 def _knowledge(module: Any) -> Known:

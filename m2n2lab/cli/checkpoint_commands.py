@@ -65,7 +65,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+    list[str],
+    typer.Argument(
+        metavar="A B …",
+        help="Folders, .safetensors files or hub ids; BASE+LORA or BASE+LORA:0.8 adds an adapter.",
+    ),
 ]
 Out = Annotated[
     Path,
@@ -273,7 +277,8 @@ def merge(
         list[str],
         typer.Argument(
             metavar="A B [BASE]",
-            help="Two checkpoints, and those that a crossover takes as its base.",
+            help="Two checkpoints, and those that a crossover takes as its base; one alone with "
+            "an adapter (BASE+LORA:0.8) gets the adapter baked in.",
         ),
     ],
     out: Out,
@@ -345,6 +350,18 @@ def merge(
             "A; diffusers, a pipeline. By default as the name of the result says.",
         ),
     ] = None,
+    as_adapter: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--as-adapter",
+            help="Save a merge of adapters of one base as an adapter of that base.",
+        ),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        option(OUTPUT, "--rank", help="Rank of the adapter that is saved; 16 by default."),
+    ] = None,
     dry_run: Annotated[
         bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -363,10 +380,18 @@ def merge(
 
     first, *others = [text.strip() for text in split.split(",")]
     rule = _rule(Crossover.of(crossover), blocks, bool(others))
-    _check_count(sources, rule)
+    if len(sources) > 1:
+        _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
+    if rank is not None:
+        whole_number("rank", rank, 1)
+        if not as_adapter:
+            raise InputError(
+                "--rank is that of an adapter that is saved, got no --as-adapter; add it, or leave "
+                "--rank out."
+            )
     if text_encoder_from is not None:
         if number is not None:
             raise InputError(
@@ -411,7 +436,8 @@ def merge(
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{layout.size:,} parameters; {_cuts(rule, proposal, layout, parts)}; about "
+        f"{layout.size:,} parameters; "
+        f"{_cuts(rule, proposal, layout, parts) if len(sources) > 1 else 'adapters alone'}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
         highlight=False,
@@ -428,10 +454,41 @@ def merge(
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(Text(f"Note: {note}"), soft_wrap=True)
-        child = _crossed(rule, proposal, space, parts)
-        bar.next("merging", found.plan.cost)
-        space.save(child, out, description, bar.advance)
+        if len(sources) > 1:
+            child = _crossed(rule, proposal, space, parts)
+        else:
+            child, description = space.seeds[0], "its adapters added to the base"
+        if as_adapter:
+            _save_as_adapter(space, child, out, rank, description, bar, console)
+        else:
+            bar.next("merging", found.plan.cost)
+            space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _save_as_adapter(
+    space: CheckpointSpace,
+    child: Any,
+    out: Path,
+    rank: int | None,
+    description: str,
+    bar: _Bar,
+    console: Console,
+) -> None:
+    """Save a merge as an adapter, and print what that loses of each tensor."""
+    from m2n2lab.checkpoint.as_adapter import DEFAULT_RANK, overall_error, save_as_adapter
+
+    bar.next("factoring", 0)
+    rank = DEFAULT_RANK if rank is None else rank
+    saved = save_as_adapter(space, child, out, rank, description, bar.advance)
+    table = Table(box=None, header_style="bold")
+    table.add_column("tensor", overflow="fold")
+    for name in ("norm of the difference", "lost"):
+        table.add_column(name, justify="right")
+    for each in saved:
+        table.add_row(Text(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+    console.print(table)
+    console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
 
 def _check_count(sources: list[str], rule: Crossover) -> None:

@@ -187,7 +187,7 @@ def test_adapters_are_no_models(tmp_path, names):
         tensors(tmp_path / f"{k}.safetensors", {n: np.ones((2, 2), np.float32) for n in names})
         for k in range(2)
     ]
-    with pytest.raises(InputError, match="found a LoRA adapter"):
+    with pytest.raises(InputError, match="found an adapter such as a LoRA"):
         m2n2lab.CheckpointSpace(*files)
 
 

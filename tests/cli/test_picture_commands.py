@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import clip
 from helpers.sdxl import _single, sdxl, single_file
 from PIL import Image
 from safetensors.numpy import load_file
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 from m2n2lab import CheckpointSpace
 from m2n2lab.cli import app
 from m2n2lab.core.operators.blocks import blocks_of
-from m2n2lab.tasks import Prompt
+from m2n2lab.store import resume
+from m2n2lab.tasks import Prompt, scorer_of
 from m2n2lab.tasks.images.diffusion import Painter
 from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.xyz_sheet import LABEL, PROMPT, SIDE, TITLE, Axis, Sheet
@@ -224,3 +226,28 @@ def test_a_stopped_sheet_has_the_cells_that_were_drawn(home, run, tmp_path, monk
     sheet = Image.open(tmp_path / "sheet.png")
     assert cell_of(sheet, 1, 0).std() > 1
     assert (cell_of(sheet, 2, 0) == 255).all()
+
+
+def test_a_search_and_its_resumption_use_the_same_scorer_dtype_and_drawing(home, run, tmp_path):
+    clip(tmp_path / "clip")
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "ab"):
+        Image.new("RGB", (20, 20), "navy").save(tmp_path / "photos" / f"{name}.png")
+    spec = f"clip:{tmp_path}/clip=0.7,reference:{tmp_path}/photos@{tmp_path}/clip=0.3"
+    status, error = run(
+        *("evolve", "--task", "text2image", "--seeds", home / "a", home / "b", "--steps", "1"),
+        *("--data", home / "prompts.txt", "--limit", "2", "--scorer", spec, "--dtype", "bf16"),
+        *("--out", tmp_path / "out", "--store", tmp_path / "runs.db", *DRAWN),
+    )
+    assert status == 0, error
+    resumed = resume(tmp_path / "runs.db")
+    assert resumed.space.plan.dtype == "BF16"
+    assert vars(resumed.task.painter)["size"] == 32
+    resumed.run(1)
+    scores = resumed.archive.scores_of(resumed.best.id)
+    model = resumed.space.materialise(resumed.best.genome)
+    pictures = next(resumed.task.painter.batches(model, resumed.task.prompts)).pictures
+    np.testing.assert_allclose(
+        scores, scorer_of(spec).score(pictures, resumed.task.prompts), atol=1e-6
+    )
+    assert model.unet.dtype == torch.bfloat16

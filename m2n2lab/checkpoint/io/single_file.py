@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Known, Part
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import find_unmergeable, read_headers, read_json
@@ -60,8 +61,9 @@ class MappedFile(TensorFile):
 
 
 def is_single_file(source: str | Path) -> bool:
-    """Return whether a source is a safetensors file."""
-    return Path(source).suffix in SUFFIXES and Path(source).is_file()
+    """Return whether a source is a safetensors file, perhaps with adapters."""
+    base = Path(Source.parse(source).base)
+    return base.suffix in SUFFIXES and base.is_file()
 
 
 def open_as_components(
