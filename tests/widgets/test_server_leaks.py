@@ -89,7 +89,7 @@ async def used(page):
 def test_pages_are_gone_once_they_are_closed_or_were_never_connected(pages):
     with client() as one:
         one.run(used(one.open(pages.address)))
-        pages.made.clear()  # Panel keeps the first page of a process: a clock of its own began in it
+        pages.made.clear()  # Panel keeps the first page of a process: its clock began there
         for _ in range(2):
             assert one.get(pages.address).code == 200
         for _ in range(2):
