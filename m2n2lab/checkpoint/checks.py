@@ -155,13 +155,13 @@ def preflight(
     named = [Source.parse(source) for source in sources]
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in named:
+    for each in named:
         own = Collector()
-        if is_single_file(source.base) and opened and opened[0].kind == "diffusers":
-            seed = open_as_components(source.base, opened[0], own, known)
-            seed = seed and with_adapters(seed, source, own, progress)
+        if is_single_file(each.base) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(each.base, opened[0], own, known)
+            seed = seed and with_adapters(seed, each, own, progress)
         else:
-            seed = scan(source, components, own, progress, known, variant)
+            seed = scan(each, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
             if own.found:

@@ -442,8 +442,8 @@ def scan(
     source_of = None if path == given else given
     merged: tuple[str, ...] = MERGED_PARTS
     if components and any(part.names for part in parts):
-        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
-        merged = tuple(dict.fromkeys(filter(None, found)))
+        chosen = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, chosen)))
     found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
     return with_adapters(found, source, problems, progress)
 
