@@ -445,10 +445,10 @@ def scan(
     source_of = None if path == given else given
     merged: tuple[str, ...] = MERGED_PARTS
     if components and any(part.names for part in parts):
-        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
-        merged = tuple(dict.fromkeys(filter(None, found)))
-    base = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
-    return with_adapters(base, source, problems, progress)
+        chosen = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, chosen)))
+    found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
+    return with_adapters(found, source, problems, progress)
 
 
 def with_adapters(
