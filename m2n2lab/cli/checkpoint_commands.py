@@ -152,7 +152,7 @@ def _check(
                 )
                 return found.plan.base if found.plan else None, found
             opened = Checkpoint.open(sources[0], components, bar.advance, variant)
-            return opened, Preflight((), (), None)
+            return opened, Preflight((), opened.changes.notes, None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
 
