@@ -175,9 +175,11 @@ const name_plot = (model) => {
   canvas.events_el.tabIndex = -1
   canvas.el.setAttribute("role", "img")
   canvas.el.setAttribute("aria-label", model.name.replace(/View$/, ""))
+  const narrow = model.inner_width < NARROW_PLOT_PIXELS
+  model.title?.setv({ offset: narrow ? -60 : 0 }, { sync: false })
   const legends = [...model.above, ...model.center].filter((found) => found.type === "Legend")
   for (const legend of legends)
-    legend.setv(model.inner_width < NARROW_PLOT_PIXELS
+    legend.setv(narrow
       ? { ncols: 1, label_text_font_size: "9px" } : { ncols: 2, label_text_font_size: "11px" },
                 { sync: false })
 }
