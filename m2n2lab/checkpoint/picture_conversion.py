@@ -41,7 +41,7 @@ MARKERS = {
     "v_pred": ("prediction_type", "v_prediction"),
     "ztsnr": ("rescale_betas_zero_snr", True),
 }
-"""Empty tensors by which single files say how they were trained: a scheduler's setting and value."""
+"""Empty tensors by which single files say how they were trained, and what schedulers say then."""
 
 
 def write_file(

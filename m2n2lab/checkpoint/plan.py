@@ -15,7 +15,7 @@ from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, WIDE, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
-from m2n2lab.checkpoint.io.parallel import chunks
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.single_file_names import part_of
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
@@ -41,7 +41,8 @@ class Plan:
         notes: remarks on the result.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
-        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        trust_remote_code: whether code that comes with a model may be run, and is kept.
+        map: pairs of names of tensors in the base and in other seeds, if these differ.
         pictures: what results of picture models have that is not merged.
         channels: number of input channels that all seeds have, of denoisers' first layers of which
             the base has more, for inpainting. The flat vector has the common ones.
@@ -56,6 +57,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
+    map: tuple[str, ...] = ()
     pictures: PictureOptions = NO_PICTURE_OPTIONS
     channels: Mapping[str, int] = field(default_factory=dict)
 
@@ -239,25 +241,33 @@ class Plan:
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[Array, ...]]:
-        # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
-            name: tuple(self._array(seed, name, size) for seed in self.seeds)
-            for name, size in self.merged_sizes.items()
+            name: tuple(self._array(seed, name) for seed in self.seeds)
+            for name in self.merged_sizes
         }
 
-    def _array(self, seed: Checkpoint, name: str, size: int) -> Array:
-        """Return the elements of a seed's tensor that are merged."""
+    def _array(self, seed: Checkpoint, name: str) -> Array:
+        """Return a seed's tensor, of which the first elements are merged."""
         array = seed.array(name)
-        if len(array) == size:
+        if name not in self.channels or len(array) == self.merged_sizes[name]:
             return array
-        if name not in self.channels:
-            return array[:size]
         common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
         return np.ascontiguousarray(common).reshape(-1)
 
-    def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
-        return tuple([array[start:stop] for array in self._arrays[name]])
+    def sources(
+        self, name: str, start: int, stop: int, seeds: Iterable[int] | None = None
+    ) -> tuple[Array, ...]:
+        """Return elements ``start..stop`` of a tensor of some seeds, by default of all K.
+
+        They are views, which are read on access, or computed.
+        """
+        arrays = self._arrays[name]
+        numbers = range(len(arrays)) if seeds is None else seeds
+        return tuple([arrays[k][start:stop] for k in numbers])
+
+    def bytes_read(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes that elements ``start..stop`` of a tensor take in the seeds' files."""
+        return (stop - start) * sum(DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
 
     def result_into(
         self,
@@ -324,28 +334,46 @@ class Plan:
             self._merge_buffer(recipe, name, start, stop, out)
             return
         base = self.offsets[name]
-        for low, high, coef in recipe.pieces(base + start, base + stop):
-            low, high = low - base, high - base
+        for first, last, coef in recipe.pieces(base + start, base + stop):
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
             if self._unchanged(name, needed):
                 needed, coef = needed[:1], np.ones(len(coef))
-            sources = self.sources(name, low, high)
-            sources += tuple([values[low:high] for values in derived])
-            part = out[low - start : high - start]
-            if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
-                self.check_finite(name, low, high)
-                raise _too_large(name, part, low + (not_finite(part) or 0))
+            seeds = [k for k in needed if k < len(self.seeds)]
+            for low, high in self._steps(first - base, last - base):
+                sources = self.sources(name, low, high, seeds)
+                sources += tuple(
+                    [derived[k - len(self.seeds)][low:high] for k in needed[len(seeds) :]]
+                )
+                part = out[low - start : high - start]
+                if not blend(sources, coef[needed].tolist(), part):
+                    self.check_finite(name, low, high)
+                    raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _steps(self, start: int, stop: int) -> Iterable[tuple[int, int]]:
+        """Return the ranges in which elements are merged: few where adapters are computed."""
+        if not any(seed.adapters for seed in self.seeds):
+            return [(start, stop)]
+        return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor of picture models is the same in some seeds, two or more.
+        """Return whether a tensor stays as it is, being the same in some seeds, two or more.
 
-        It stays as it is then, such as those of a text encoder that was not trained, or a table of
-        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
-        are those of the whole vector. Language models are merged as in the paper.
+        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
+        tensors; of pipelines, those of components in which all are equal, such as text encoders
+        that were not trained. All else is merged as one flat vector, as in the paper.
         """
-        picture = self.base.kind == "diffusers" or self.base.is_picture_file
-        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+        if len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
+        if self.base.is_picture_file:
+            return self._equal(name, seeds)
+        if self.base.kind != "diffusers":
+            return False
+        component = f"{name.partition('/')[0]}/"
+        mine = (other for other in self.sizes if other.startswith(component))
+        return all(self._equal(other, seeds) for other in mine)
+
+    def _equal(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor is the same in some seeds."""
         for seed in seeds[1:]:
             pair = name, seeds[0], seed
             if pair not in self._compared:

@@ -239,8 +239,7 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
-    read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
-    return read + result.nbytes
+    return plan.bytes_read(piece.name, piece.start, piece.stop) + result.nbytes
 
 
 def _carried(plan: Plan, name: str) -> memoryview:
@@ -331,9 +330,9 @@ def _name(plan: Plan, path: Path) -> str:
 def _target(plan: Plan, path: Path, name: str) -> Path:
     """Return where the result has a weight file of the base.
 
-    Single files, whose names say which model they are, are named as the result.
+    Single files of picture models, whose names say which they are, are named as the result.
     """
-    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+    if plan.base.is_picture_file and len(plan.base.files) == 1:
         return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,6 +39,7 @@ from m2n2lab.cli.shared_options import (
     Freeze,
     Groups,
     Include,
+    Map,
     ScheduleFrom,
     SeedMap,
     TextEncoderFrom,
@@ -65,7 +67,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+    list[str],
+    typer.Argument(
+        metavar="A B …",
+        help="Folders, .safetensors files or hub ids; BASE+LORA or BASE+LORA:0.8 adds an adapter.",
+    ),
 ]
 Out = Annotated[
     Path,
@@ -82,6 +88,7 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -106,7 +113,15 @@ def inspect(
     choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab), variant, as_json)
+    first, found = _check(
+        sources,
+        as_json,
+        headers,
+        components=components or None,
+        vocab=_vocab(vocab),
+        variant=variant,
+        map=names,
+    )
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -126,28 +141,23 @@ def inspect(
 
 
 def _check(
-    sources: list[str],
-    components: list[str] | None,
-    vocab: Any,
-    variant: str | None,
-    quiet: bool,
+    sources: list[str], quiet: bool, headers: bool, **options: Any
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+    from m2n2lab.checkpoint.io.hub import outline
 
     try:
         with _bars(quiet) as bar:
             bar.next("opening", 0)
             if len(sources) > 1:
-                found = preflight(
-                    sources,
-                    components=components,
-                    vocab=vocab,
-                    variant=variant,
-                    progress=bar.advance,
-                )
+                found = preflight(sources, progress=bar.advance, headers=headers, **options)
                 return found.plan.base if found.plan else None, found
-            opened = Checkpoint.open(sources[0], components, bar.advance, variant)
+            components, variant = options["components"], options["variant"]
+            with TemporaryDirectory() as folder:
+                known = outline(sources[0], Path(folder), variant) if headers else None
+                place = folder if known == "headers" else sources[0]
+                opened = Checkpoint.open(place, components, bar.advance, variant)
             return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
@@ -273,7 +283,8 @@ def merge(
         list[str],
         typer.Argument(
             metavar="A B [BASE]",
-            help="Two checkpoints, and those that a crossover takes as its base.",
+            help="Two checkpoints, and those that a crossover takes as its base; one alone with "
+            "an adapter (BASE+LORA:0.8) gets the adapter baked in.",
         ),
     ],
     out: Out,
@@ -327,6 +338,7 @@ def merge(
     dtype: Dtype = None,
     components: Components = [],  # noqa: B006
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     tokenizer: Tokenizer = None,
     text_encoder_from: TextEncoderFrom = None,
@@ -344,6 +356,18 @@ def merge(
             help="Of picture models: file, one file as of ComfyUI and A1111; folder, the files of "
             "A; diffusers, a pipeline. By default as the name of the result says.",
         ),
+    ] = None,
+    as_adapter: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--as-adapter",
+            help="Save a merge of adapters of one base as an adapter of that base.",
+        ),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        option(OUTPUT, "--rank", help="Rank of the adapter that is saved; 16 by default."),
     ] = None,
     dry_run: Annotated[
         bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
@@ -363,10 +387,18 @@ def merge(
 
     first, *others = [text.strip() for text in split.split(",")]
     rule = _rule(Crossover.of(crossover), blocks, bool(others))
-    _check_count(sources, rule)
+    if len(sources) > 1:
+        _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
+    if rank is not None:
+        whole_number("rank", rank, 1)
+        if not as_adapter:
+            raise InputError(
+                "--rank is that of an adapter that is saved, got no --as-adapter; add it, or leave "
+                "--rank out."
+            )
     if text_encoder_from is not None:
         if number is not None:
             raise InputError(
@@ -391,6 +423,7 @@ def merge(
         "vocab": _vocab(vocab),
         "variant": variant,
         "trust_remote_code": trust_remote_code,
+        "map": names,
         "pictures": PictureOptions(**pictures, form=form),
     }
     with _bars(quiet=False) as bar:
@@ -411,7 +444,8 @@ def merge(
     for note in found.notes:
         console.print(Text(f"Note: {note}"), soft_wrap=True)
     console.print(
-        f"{layout.size:,} parameters; {_cuts(rule, proposal, layout, parts)}; about "
+        f"{layout.size:,} parameters; "
+        f"{_cuts(rule, proposal, layout, parts) if len(sources) > 1 else 'adapters alone'}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
         highlight=False,
@@ -428,10 +462,41 @@ def merge(
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(Text(f"Note: {note}"), soft_wrap=True)
-        child = _crossed(rule, proposal, space, parts)
-        bar.next("merging", found.plan.cost)
-        space.save(child, out, description, bar.advance)
+        if len(sources) > 1:
+            child = _crossed(rule, proposal, space, parts)
+        else:
+            child, description = space.seeds[0], "its adapters added to the base"
+        if as_adapter:
+            _save_as_adapter(space, child, out, rank, description, bar, console)
+        else:
+            bar.next("merging", found.plan.cost)
+            space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _save_as_adapter(
+    space: CheckpointSpace,
+    child: Any,
+    out: Path,
+    rank: int | None,
+    description: str,
+    bar: _Bar,
+    console: Console,
+) -> None:
+    """Save a merge as an adapter, and print what that loses of each tensor."""
+    from m2n2lab.checkpoint.as_adapter import DEFAULT_RANK, overall_error, save_as_adapter
+
+    bar.next("factoring", 0)
+    rank = DEFAULT_RANK if rank is None else rank
+    saved = save_as_adapter(space, child, out, rank, description, bar.advance)
+    table = Table(box=None, header_style="bold")
+    table.add_column("tensor", overflow="fold")
+    for name in ("norm of the difference", "lost"):
+        table.add_column(name, justify="right")
+    for each in saved:
+        table.add_row(Text(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+    console.print(table)
+    console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
 
 def _check_count(sources: list[str], rule: Crossover) -> None:
@@ -622,6 +687,31 @@ def convert(
         else:
             convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of a saved merge, with recipe.json.")
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the Hugging Face hub.")
+    ],
+    public: Annotated[
+        bool,
+        option(OUTPUT, "--public", help="Make a new repository public; it is private otherwise."),
+    ] = False,
+    message: Annotated[
+        str, option(OUTPUT, "--message", help="Message of the commit.")
+    ] = "Upload a merged model",
+) -> None:
+    """Upload a saved merge to the Hugging Face hub, into a private repository unless it exists.
+
+    Log in once with hf auth login, or set HF_TOKEN.
+    """
+    from m2n2lab.checkpoint.upload import push
+
+    address = push(folder, name, private=not public, message=message)
+    Console(stderr=True).print(Text(f"{folder} is at {address}"), soft_wrap=True)
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from m2n2lab.analysis.landscape import landscape_data
+from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.lineage_arrays import lineage_data, painting_data
 from m2n2lab.analysis.lineage_replay import retraced
-from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.maps import attraction_data, curves_data, niches_data
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.viz.draw_landscape import draw_landscape

@@ -279,8 +279,8 @@ _NICHES_SENTENCE = (
     "Member <b>$x{member}</b> $x{does} data point <b>$x{point}</b>$x{kind}.<p>$x{rest}</p>"
 )
 _NICHES_CODE = """
-  const members = own("members"), names = own("names")
-  const classes = own("classes"), edges = own("edges")
+  const members = own("members"), names = own("names"), classes = own("classes")
+  const edges = own("edges")
   const many = members.length, wide = edges[classes.length], about = own("about")
   const column = Math.min(Math.floor(x), wide - 1), low = Math.min(Math.floor(y), many - 1)
   const [point, solvers, weight] = [0, 1, 2].map((row) => about[row * wide + column])

@@ -18,7 +18,7 @@ def searched(task, seeds, steps=60, **options):
 
 def explained(evolver, index=None, point=None, mix=0.3, split=30):
     """Return the equations of the two fittest, with their genomes and the child's scores."""
-    ids = sorted(evolver.archive.ids, key=lambda id: -evolver.archive[id].score)[:2]
+    ids = sorted(evolver.archive.ids, key=lambda each: -evolver.archive[each].score)[:2]
     proposal = evolver.ask(parents=tuple(ids), split=split, mix=mix)
     genomes = [*(evolver.archive[id].genome for id in ids), evolver.breed(proposal)]
     child = evolver.evaluate(proposal)
@@ -94,9 +94,7 @@ def test_a_recipe_s_weight_is_given_in_shares_of_the_seeds(models):
 @pytest.mark.parametrize(
     "options", [{"crossover": "lerp"}, {"groups": {"first": "W1", "rest": "*"}}]
 )
-def test_what_has_no_single_equation_is_said_and_its_numbers_are_shown(
-    tiny, tiny_seeds, options
-):
+def test_what_has_no_single_equation_is_said_and_its_numbers_are_shown(tiny, tiny_seeds, options):
     data, _, _ = explained(searched(tiny, tiny.space(tiny_seeds), **options, mutation=0.0))
     assert data.weight.factors == ()
     html = formulas_html(data)
@@ -137,9 +135,7 @@ def test_graded_scores_keep_their_capacity(tiny_seeds):
 def test_the_part_that_was_asked_for_comes_first_and_hostile_names_are_text(
     tiny, tiny_seeds, first
 ):
-    task = tasks.Classify(
-        tiny.training[0], tiny.training[1], hidden=6, classes=["<img src=x>"] * 4
-    )
+    task = tasks.Classify(tiny.training[0], tiny.training[1], hidden=6, classes=["<img src=x>"] * 4)
     data, _, _ = explained(searched(task, tiny_seeds), point=0)
     html = formulas_html(data, first)
     titles = {"weight": "Weight 29", "point": "Data point 0", "pair": "Attraction of"}

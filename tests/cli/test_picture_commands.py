@@ -1,11 +1,13 @@
 """Commands for models that draw: merges by blocks, and sheets of them."""
 
 import json
+import re
 import signal
 
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import clip
 from helpers.sdxl import _single, sdxl, single_file
 from PIL import Image
 from safetensors.numpy import load_file
@@ -14,7 +16,8 @@ from typer.testing import CliRunner
 from m2n2lab import CheckpointSpace
 from m2n2lab.cli import app
 from m2n2lab.core.operators.blocks import blocks_of
-from m2n2lab.tasks import Prompt
+from m2n2lab.store import resume
+from m2n2lab.tasks import Prompt, scorer_of
 from m2n2lab.tasks.images.diffusion import Painter
 from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.xyz_sheet import LABEL, PROMPT, SIDE, TITLE, Axis, Sheet
@@ -164,6 +167,22 @@ def test_a_sheet_has_the_same_noise_in_every_cell_and_what_a_merge_draws(home, r
             assert abs(cell_of(sheet, column, row) - whole[1:96:3, 1:96:3]).max() <= 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a", "b", "-o", "sheet.jpg"), r"written to a .png file .* got sheet.jpg"),
+        (("a", "b", "-o", "lost/sheet.png"), "in a folder that exists"),
+        (("a", "-o", "sheet.png"), "two models, A and B, got 1"),
+        (("a", "b", "--x", "IN09=0,1", "-o", "sheet.png"), "IN00-IN03, MID, .* got 'IN09'"),
+    ],
+)
+def test_sheets_that_cannot_be_drawn_are_refused(home, run, arguments, words):
+    status, error = run(*("sheet", *arguments, "--prompts", "prompts.txt"), *DRAWN)
+    assert status != 0
+    assert re.search(words, error)
+    assert not (home / "sheet.png").exists()
+
+
 def test_axes_of_a_sheet_are_those_of_practice():
     assert Axis.of("mix=0:1:5") == Axis("mix", (0.0, 0.25, 0.5, 0.75, 1.0))
     assert Axis.of("Split=0,0.3").label(1) == "split 0.3"
@@ -224,3 +243,28 @@ def test_a_stopped_sheet_has_the_cells_that_were_drawn(home, run, tmp_path, monk
     sheet = Image.open(tmp_path / "sheet.png")
     assert cell_of(sheet, 1, 0).std() > 1
     assert (cell_of(sheet, 2, 0) == 255).all()
+
+
+def test_a_search_and_its_resumption_use_the_same_scorer_dtype_and_drawing(home, run, tmp_path):
+    clip(tmp_path / "clip")
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "ab"):
+        Image.new("RGB", (20, 20), "navy").save(tmp_path / "photos" / f"{name}.png")
+    spec = f"clip:{tmp_path}/clip=0.7,reference:{tmp_path}/photos@{tmp_path}/clip=0.3"
+    status, error = run(
+        *("evolve", "--task", "text2image", "--seeds", home / "a", home / "b", "--steps", "1"),
+        *("--data", home / "prompts.txt", "--limit", "2", "--scorer", spec, "--dtype", "bf16"),
+        *("--out", tmp_path / "out", "--store", tmp_path / "runs.db", *DRAWN),
+    )
+    assert status == 0, error
+    resumed = resume(tmp_path / "runs.db")
+    assert resumed.space.plan.dtype == "BF16"
+    assert vars(resumed.task.painter)["size"] == 32
+    resumed.run(1)
+    scores = resumed.archive.scores_of(resumed.best.id)
+    model = resumed.space.materialise(resumed.best.genome)
+    pictures = next(resumed.task.painter.batches(model, resumed.task.prompts)).pictures
+    np.testing.assert_allclose(
+        scores, scorer_of(spec).score(pictures, resumed.task.prompts), atol=1e-6
+    )
+    assert model.unet.dtype == torch.bfloat16

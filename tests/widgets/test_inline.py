@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers.raw_pages import client, refusal, token_of
 from helpers.sessions import PATIENCE, observers_of, runs_at, wait_for
+from m2n2lab.widgets.notebook import inline
 
 import m2n2lab as lab
 from m2n2lab import Evolver, InputError
@@ -60,6 +61,17 @@ def test_a_dashboard_opens_by_its_key_alone_under_any_name_and_in_any_frame(evol
         assert refusal(one, base, token, hub) == 101
     framed.close()
     assert query.startswith("browser_session=")
+
+
+def test_on_a_hub_the_frame_leads_through_its_proxy_where_there_is_one(evolver, monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
+    for installed in (None, "a spec"):
+        monkeypatch.setattr(inline, "find_spec", lambda name, spec=installed: spec)
+        framed = lab.dashboard(evolver)
+        port = inline._port
+        base = f"/user/ada/proxy/{port}/" if installed else f"http://127.0.0.1:{port}/"
+        assert framed.address.startswith(f"{base}?browser_session=")
+        framed.close()
 
 
 def test_a_search_beside_it_is_made_by_ordinary_settings(evolver):

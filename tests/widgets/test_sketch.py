@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.sessions import PATIENCE, wait_for
 from m2n2lab.widgets.members.sketch import SIDE, SketchView, readings_html
-from m2n2lab.widgets.session.readings import reads_drawings, readings_data
+from m2n2lab.widgets.session.readings import readings_data, reads_drawings
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import FormulaRequest
@@ -52,7 +52,7 @@ def test_every_member_says_what_it_reads_and_the_child_too(evolver, digits):
     assert data.chances.sum(axis=1) == pytest.approx(1.0)
     assert data.child.sum() == pytest.approx(1.0)
     fitness = dict(zip(evolver.archive.ids, evolver.archive.fitness, strict=True))
-    assert list(data.ids) == sorted(fitness, key=lambda id: -fitness[id])
+    assert list(data.ids) == sorted(fitness, key=lambda each: -fitness[each])
     assert sum(count for _, count in data.votes) == len(data.ids)
     html = readings_html(data, dark=False)
     assert html.count("<li") == len(data.ids) + 1

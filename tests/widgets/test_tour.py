@@ -392,9 +392,7 @@ def test_done_for_the_person_the_tour_goes_from_a_merge_to_the_end(tour, session
     tour.help()
     reach(tour, session, 4)
     assert (session.orders.choice.a, session.orders.choice.b) == strongest(before)
-    wait_for(
-        session, lambda s: s.landscape.parents == strongest(before) and s.landscape.complete
-    )
+    wait_for(session, lambda s: s.landscape.parents == strongest(before) and s.landscape.complete)
     tour.help()
     wait_for(session, lambda s: s.bench.proposal.mix == session.orders.choice.mix != 0.5)
     look(tour, lives(session, True), DONE_UPDATES + 2)

@@ -135,7 +135,7 @@ def _payments(p: PointFormula) -> str:
     """Return what the data point pays to A and B, to its other solvers, and would to the child."""
     a, b = p.parents
     others = [id for id in p.ids if id not in p.parents and p.score(id) > 0.0]
-    others.sort(key=lambda id: -p.fitness[p.ids.index(id)])
+    others.sort(key=lambda member: -p.fitness[p.ids.index(member)])
     rows = [
         f'<tr><td{css}>{name}</td><td data-testid="share-{id}">{number(s)} · {number(p.weight)} = '
         f"{number(s * p.weight)}</td><td>of {number(p.fitness[p.ids.index(id)])}</td></tr>"

@@ -102,7 +102,9 @@ def readings_html(data: ReadingsData | None, dark: bool) -> str:
     words = ", ".join(f"{count} read {_name(label)}" for label, count in votes[:3])
     rest = f", and {many - sum(count for _, count in votes[:3])} others" if len(votes) > 3 else ""
     rows = [
-        _row(f"{letter} {_called(id, data)}", letter.lower(), data, data.chances[data.ids.index(id)])
+        _row(
+            f"{letter} {_called(id, data)}", letter.lower(), data, data.chances[data.ids.index(id)]
+        )
         for letter, id in zip("AB", data.parents, strict=False)
         if id in data.ids
     ]
@@ -133,6 +135,6 @@ def _row(who: str, css: str, data: ReadingsData, chances: Floats) -> str:
     sure = float(chances[best])
     return (
         f'<li class="{css}" title="{sure:.0%} sure"><span>{who}</span>'
-        f"<b>{_name(data.classes[best])}</b><span><i style=\"width:{max(sure, 0.02):.0%}\"></i>"
+        f'<b>{_name(data.classes[best])}</b><span><i style="width:{max(sure, 0.02):.0%}"></i>'
         f"</span></li>"
     )

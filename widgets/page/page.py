@@ -165,7 +165,7 @@ class Page:
         self.setup = SetupView(lambda: self.run, self.begin, theme)
         self.tour = Tour(self.session, theme, self._begin_chapter)
         self._chapters: dict[bool, Run] = {}  # of the tour, by whether they begin with specialists
-        self.backpressure = Backpressure()
+        self.backpressure = Backpressure(self._draw_more)
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
             "",
@@ -382,6 +382,12 @@ class Page:
         """Ask for what was done, soon; plots may follow later. May be called in any thread."""
         self._refresh_requested = True
         self._schedule_refresh()
+
+    def _draw_more(self) -> None:
+        """Draw the next plot at once, if some have not been drawn yet."""
+        if self._loaded and self.plots.shown is None:
+            self._redraw_requested = True
+            self._schedule_refresh()
 
     def _schedule_refresh(self) -> None:
         if self._scheduler:  # else the first refresh is still to come

@@ -133,7 +133,7 @@ class Previews:
         return not orders.busy and bench.stale if bench.slow else late
 
     def refresh(self, orders: Orders) -> None:
-        """Bring verdict, note, equations and readings up to date; to be called for every snapshot."""
+        """Bring all that follows the archive up to date; to be called for every snapshot."""
         self.workbench.judge()
         self.workbench.forget_note(PREVIEW_SECONDS if orders.busy else 0.0)
         self.workbench.explain(orders.formula)

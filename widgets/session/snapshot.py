@@ -19,11 +19,11 @@ from m2n2lab.analysis.maps import (
     curves_data,
     niches_data,
 )
-from .readings import ReadingsData, reads_drawings
 from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, update_page
 
 from .blind_vote import Ballot
 from .gallery import GalleryData
+from .readings import ReadingsData, reads_drawings
 from .workbench import Answer, Workbench
 
 if TYPE_CHECKING:

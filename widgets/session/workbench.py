@@ -16,12 +16,12 @@ from m2n2lab.analysis.formulas import FormulaData, formula_data
 from m2n2lab.analysis.landscape import Landscape, LandscapeData
 from m2n2lab.analysis.members import spread
 from m2n2lab.analysis.merge_preview import BenchData, bench_data
-from .readings import ReadingsData, readings_data
 from m2n2lab.core.records import Generation, Proposal, Standing
 from m2n2lab.utils.errors import InputError, choose
 
 from .blind_vote import SIDES, BlindVote
 from .gallery import Gallery, GalleryRequest
+from .readings import ReadingsData, readings_data
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage

@@ -1,4 +1,4 @@
-"""Formula view: the equations of the pair on the bench, with the numbers of one weight and point."""
+"""Formula view: the equations of the pair on the bench, with their numbers."""
 
 from __future__ import annotations
 
