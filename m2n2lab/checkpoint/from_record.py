@@ -70,6 +70,7 @@ def rebuild(
         vocab=cast("Mode", record.vocab),
         variant=record.variant,
         trust_remote_code=record.trust_remote_code,
+        map=record.map,
         pictures=record.pictures,
         out=out,
         known=record.known,

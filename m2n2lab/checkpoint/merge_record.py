@@ -31,7 +31,13 @@ DERIVED_VERSION = 2
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
+_SIDE_FILE = re.compile(
+    r".*\.(json|txt|model|jinja|spm|tiktoken|bpe|py)|tokenizer\.model\..*"
+    r"|(LICENSE|NOTICE|USE_POLICY).*"
+)
+CHAT_TEMPLATES = "additional_chat_templates"
+"""Folder of a tokenizer's further chat templates."""
+
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
 
@@ -55,6 +61,7 @@ class Record:
             version 0.1 for models with buffers, which it did not merge.
         variant: the requested variant of the files, or ``None``.
         trust_remote_code: whether a pipeline's class of its own was kept.
+        map: pairs of names of tensors in the first seed and in others, if these differ.
         pictures: whose parts the result of picture models has.
     """
 
@@ -69,6 +76,7 @@ class Record:
     known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
+    map: tuple[str, ...] = ()
     pictures: PictureOptions = NO_PICTURE_OPTIONS
 
     @classmethod
@@ -96,6 +104,7 @@ class Record:
             known=plan.base.used_knowledge,
             variant=plan.variant,
             trust_remote_code=plan.trust_remote_code,
+            map=plan.map,
             pictures=plan.pictures,
         )
 
@@ -137,6 +146,7 @@ class Record:
             # Absent unless given, so that the bytes of all other merges stay as they were.
             **({} if self.variant is None else {"variant": self.variant}),
             **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **({"map": list(self.map)} if self.map else {}),
             **({"pictures": self.pictures.to_json()} if self.pictures else {}),
             **_known_json(self.known),
             "recipe": self.recipe.to_json(),
@@ -190,6 +200,7 @@ class Record:
                 _known(data, recipe),
                 None if data.get("variant") is None else str(data["variant"]),
                 data.get("trust_remote_code") is True,
+                tuple(map(str, data.get("map", ()))),
                 PictureOptions.from_json(data.get("pictures", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -298,11 +309,13 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if base.kind == "diffusers":
         return list(_copied_of_pipeline(plan, describe(plan, tokenizer)))
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
-    its = [
-        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    return [
+        CopiedFile(path, key, key)
+        for seed in dict.fromkeys((base.path, chosen.path))
+        for path in _side_files(seed)
+        if (seed == chosen.path) is bool(TOKENIZER_FILE.fullmatch(path.name)) or base is chosen
+        for key in [path.relative_to(seed).as_posix()]
     ]
-    return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
 
 
 def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[CopiedFile]:
@@ -353,16 +366,43 @@ def _copied(plan: Plan, path: Path, seed: Path) -> CopiedFile:
     return CopiedFile(path, key.with_name(plan.result_name(path.name)).as_posix(), key.as_posix())
 
 
-def _side_files(seed: Checkpoint) -> Iterator[Path]:
-    if not seed.path.is_dir():
+def _side_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a model that its loaders read beside its weights."""
+    if not folder.is_dir():
         return
-    for path in sorted(seed.path.iterdir()):
+    for path in sorted(folder.iterdir()):
         if (
             path.is_file()
             and _SIDE_FILE.fullmatch(path.name)
             and not _NOT_SIDE_FILE.fullmatch(path.name)
         ):
             yield path
+    for name in side_folders(folder):
+        files = list(_visible(folder / name))
+        whole = any(path.suffix == ".safetensors" for path in files)
+        yield from (p for p in files if not whole or p.suffix not in PICKLE_SUFFIXES)
+
+
+def side_folders(folder: Path) -> list[str]:
+    """Return the sub-folders of a model that its loaders read.
+
+    These are further chat templates, the modules that ``modules.json`` of sentence-transformers
+    lists, and packages of a model's own code.
+    """
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        listed = []
+    modules = [
+        module["path"]
+        for module in (listed if isinstance(listed, list) else ())
+        if isinstance(module, dict) and isinstance(module.get("path"), str)
+    ]
+    packages = [path.parent.name for path in folder.glob("*/__init__.py")]
+    found = {CHAT_TEMPLATES, *modules, *packages}
+    # No path may lead out of the folder or be the folder itself.
+    inside = (name for name in found if re.fullmatch(r"\w[\w.-]*", name))
+    return sorted(name for name in inside if (folder / name).is_dir())
 
 
 def _is_copied(name: str, merged: Sequence[str] | set[str]) -> bool:

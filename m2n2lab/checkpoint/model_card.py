@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
+
+PIPELINE_TAGS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForImageClassification": "image-classification",
+}
+"""Names of the hub for what models of a class are for, by the end of the class's name."""
 
 MAX_LISTED_PIECES = 24
 """Pieces of a recipe that the card lists; further ones are only in recipe.json."""
@@ -28,16 +42,15 @@ MAX_LISTED_STRETCHES = 4
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
+    ids = list(map(_name, record.seeds))
     licences += [each["licence"] for seed in record.seeds for each in seed.get("adapters", ())]
-    ids = [str(seed["id"]) for seed in record.seeds]
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
         head.append(f"license: {json.dumps(licences[0])}")
     if plan.base.kind != "file":
         head.append(f"library_name: {plan.base.kind}")
-    if plan.base.parts[0].architecture.endswith("ForCausalLM"):
-        head.append("pipeline_tag: text-generation")
-    # The hub refuses a card that names a local folder.
+    if tag := _pipeline_tag(plan):
+        head.append(f"pipeline_tag: {tag}")
     parts = [
         part
         for seed in record.seeds
@@ -67,6 +80,8 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines += adapter_lines(record)
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
+    if record.map:
+        lines += ["", *_map_lines(record.map)]
     names = _column_names(recipe)
     lines += ["", "## Recipe", "", *_piece_table(plan, recipe, names)]
     if recipe.derived:
@@ -80,6 +95,43 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
         "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
     return "\n".join(head + lines) + "\n"
+
+
+def _name(seed: Mapping[str, Any]) -> str:
+    """Return the name of a seed, with those of its adapters, as ``_shown`` gives them."""
+    adapters = tuple((_shown(each), float(each["strength"])) for each in seed.get("adapters", ()))
+    return str(Source(_shown({**seed, "id": source_of(seed).base}), adapters))
+
+
+def _shown(part: Mapping[str, Any]) -> str:
+    """Return the id on the hub of a model or an adapter, or the name of its folder or file alone.
+
+    The hub refuses local paths as base models, and a reader has no use for them.
+    """
+    id = str(part["id"])
+    return id if "commit" in part else Path(id).name or "a local folder"
+
+
+def _pipeline_tag(plan: Plan) -> str | None:
+    """Return the hub's name of what a model is for, as far as its class says."""
+    if plan.base.kind == "diffusers":
+        return "text-to-image"
+    name = plan.base.parts[0].architecture
+    if name.endswith("ForConditionalGeneration"):
+        return "image-text-to-text" if "vision_config" in plan.base.parts[0].config else None
+    return next((tag for end, tag in PIPELINE_TAGS.items() if name.endswith(end)), None)
+
+
+def _map_lines(pairs: Sequence[str]) -> list[str]:
+    """Return a paragraph and a table on tensors that have other names in other seeds."""
+    rows = [f"| `{first}` | `{other}` |" for first, _, other in (p.partition("=") for p in pairs)]
+    return [
+        "Only these tensors of A are merged, with those of other seeds; all else is A's.",
+        "",
+        "| tensors of A | in other seeds |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 def _buffer_lines(recipe: Recipe) -> list[str]:
@@ -113,7 +165,7 @@ def adapter_lines(record: Record) -> list[str]:
         for (what, each), own in zip(parts, weights.values(), strict=True):
             licence = cell(each["licence"] or "none stated")
             digest = combined_digest(own)
-            rows.append(f"| {letter(k)} | {what} | {cell(each['id'])} | {licence} | `{digest}` |")
+            rows.append(f"| {letter(k)} | {what} | {cell(_shown(each))} | {licence} | `{digest}` |")
     if not rows:
         return []
     head = "| seed | is made of | | licence its card states | SHA-256 |"

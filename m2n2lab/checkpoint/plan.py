@@ -41,7 +41,8 @@ class Plan:
         notes: remarks on the result.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
-        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        trust_remote_code: whether code that comes with a model may be run, and is kept.
+        map: pairs of names of tensors in the base and in other seeds, if these differ.
         pictures: what results of picture models have that is not merged.
         channels: number of input channels that all seeds have, of denoisers' first layers of which
             the base has more, for inpainting. The flat vector has the common ones.
@@ -56,6 +57,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
+    map: tuple[str, ...] = ()
     pictures: PictureOptions = NO_PICTURE_OPTIONS
     channels: Mapping[str, int] = field(default_factory=dict)
 
@@ -354,15 +356,24 @@ class Plan:
         return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor of picture models is the same in some seeds, two or more.
+        """Return whether a tensor stays as it is, being the same in some seeds, two or more.
 
-        It stays as it is then, such as those of a text encoder that was not trained, or a table of
-        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
-        are those of the whole vector. Language models are merged as in the paper.
+        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
+        tensors; of pipelines, those of components in which all are equal, such as text encoders
+        that were not trained. All else is merged as one flat vector, as in the paper.
         """
-        picture = self.base.kind == "diffusers" or self.base.is_picture_file
-        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+        if len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
+        if self.base.is_picture_file:
+            return self._equal(name, seeds)
+        if self.base.kind != "diffusers":
+            return False
+        component = f"{name.partition('/')[0]}/"
+        mine = (other for other in self.sizes if other.startswith(component))
+        return all(self._equal(other, seeds) for other in mine)
+
+    def _equal(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor is the same in some seeds."""
         for seed in seeds[1:]:
             pair = name, seeds[0], seed
             if pair not in self._compared:

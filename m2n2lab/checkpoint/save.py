@@ -330,9 +330,9 @@ def _name(plan: Plan, path: Path) -> str:
 def _target(plan: Plan, path: Path, name: str) -> Path:
     """Return where the result has a weight file of the base.
 
-    Single files, whose names say which model they are, are named as the result.
+    Single files of picture models, whose names say which they are, are named as the result.
     """
-    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+    if plan.base.is_picture_file and len(plan.base.files) == 1:
         return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 

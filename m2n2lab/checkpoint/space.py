@@ -26,6 +26,7 @@ from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
+from m2n2lab.checkpoint.name_map import NameMap
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
@@ -87,8 +88,10 @@ class CheckpointSpace:
         variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
             keep its names. By default plain files are read, or the only variant's, and saved
             models have plain names.
-        trust_remote_code: whether code in a pipeline's own repository may be run; otherwise the
-            pipeline is built of the classes of diffusers for its denoiser.
+        trust_remote_code: whether code that comes with a model may be run. Without, a pipeline
+            with a class of its own is built of the classes of diffusers for its denoiser.
+        map: names of the first seed's tensors and of those of other seeds that are merged into
+            them, as for ``preflight``.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into, which also says which tensors are buffers, beyond
             those of torch's own layers, and which are one under two names; by default the first
@@ -123,6 +126,7 @@ class CheckpointSpace:
         module: Any = None,
         variant: str | None = None,
         trust_remote_code: bool = False,
+        map: NameMap | None = None,
         parts_from: Mapping[str, int | None] | None = None,
         channels: str = "refuse",
         config: str | Path | None = None,
@@ -138,6 +142,7 @@ class CheckpointSpace:
             progress=progress,
             variant=variant,
             trust_remote_code=trust_remote_code,
+            map=map,
             pictures=PictureOptions(
                 parts_from or {}, channels, None if config is None else str(config)
             ),
@@ -196,7 +201,7 @@ class CheckpointSpace:
                 with_token_ids(self.plan, self._tokenizer, settings, name)
         self._hashes = Hashes(path for names in files for path in names.values())
         self._kept_gram: Gram | None = None
-        if measured:
+        if measured and count > 1:  # one seed alone has no angles
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
         self.derived = DerivedTensors(self.plan)
@@ -223,6 +228,7 @@ class CheckpointSpace:
             "vocab": plan.vocab,
             "variant": plan.variant,
             "trust_remote_code": plan.trust_remote_code,
+            "map": plan.map,
             "pictures": plan.pictures,
             "known": base.used_knowledge,
         }

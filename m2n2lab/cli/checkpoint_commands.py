@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,6 +39,7 @@ from m2n2lab.cli.shared_options import (
     Freeze,
     Groups,
     Include,
+    Map,
     ScheduleFrom,
     SeedMap,
     TextEncoderFrom,
@@ -86,6 +88,7 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -110,7 +113,15 @@ def inspect(
     choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab), variant, as_json)
+    first, found = _check(
+        sources,
+        as_json,
+        headers,
+        components=components or None,
+        vocab=_vocab(vocab),
+        variant=variant,
+        map=names,
+    )
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -130,28 +141,23 @@ def inspect(
 
 
 def _check(
-    sources: list[str],
-    components: list[str] | None,
-    vocab: Any,
-    variant: str | None,
-    quiet: bool,
+    sources: list[str], quiet: bool, headers: bool, **options: Any
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+    from m2n2lab.checkpoint.io.hub import outline
 
     try:
         with _bars(quiet) as bar:
             bar.next("opening", 0)
             if len(sources) > 1:
-                found = preflight(
-                    sources,
-                    components=components,
-                    vocab=vocab,
-                    variant=variant,
-                    progress=bar.advance,
-                )
+                found = preflight(sources, progress=bar.advance, headers=headers, **options)
                 return found.plan.base if found.plan else None, found
-            opened = Checkpoint.open(sources[0], components, bar.advance, variant)
+            components, variant = options["components"], options["variant"]
+            with TemporaryDirectory() as folder:
+                known = outline(sources[0], Path(folder), variant) if headers else None
+                place = folder if known == "headers" else sources[0]
+                opened = Checkpoint.open(place, components, bar.advance, variant)
             return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
@@ -332,6 +338,7 @@ def merge(
     dtype: Dtype = None,
     components: Components = [],  # noqa: B006
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     tokenizer: Tokenizer = None,
     text_encoder_from: TextEncoderFrom = None,
@@ -416,6 +423,7 @@ def merge(
         "vocab": _vocab(vocab),
         "variant": variant,
         "trust_remote_code": trust_remote_code,
+        "map": names,
         "pictures": PictureOptions(**pictures, form=form),
     }
     with _bars(quiet=False) as bar:
@@ -679,6 +687,31 @@ def convert(
         else:
             convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of a saved merge, with recipe.json.")
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the Hugging Face hub.")
+    ],
+    public: Annotated[
+        bool,
+        option(OUTPUT, "--public", help="Make a new repository public; it is private otherwise."),
+    ] = False,
+    message: Annotated[
+        str, option(OUTPUT, "--message", help="Message of the commit.")
+    ] = "Upload a merged model",
+) -> None:
+    """Upload a saved merge to the Hugging Face hub, into a private repository unless it exists.
+
+    Log in once with hf auth login, or set HF_TOKEN.
+    """
+    from m2n2lab.checkpoint.upload import push
+
+    address = push(folder, name, private=not public, message=message)
+    Console(stderr=True).print(Text(f"{folder} is at {address}"), soft_wrap=True)
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:

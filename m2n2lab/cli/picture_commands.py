@@ -154,6 +154,19 @@ def watched(title: str) -> Iterator[Watch]:
         yield Watch(show, lambda: interrupt.pressed)
 
 
+def _check_png(out: Path) -> None:
+    """Check that a PNG can be written, before anything is drawn.
+
+    Raises:
+        InputError: the name is none of a PNG, or its folder does not exist.
+    """
+    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
+        raise InputError(
+            f"The pictures must be written to a .png file in a folder that exists, got {out}; "
+            f"choose another name."
+        )
+
+
 def sheet(
     drawing: DrawingOptions,
     models: Annotated[
@@ -203,8 +216,7 @@ def sheet(
         blocks,
         drawing.painter,
     )
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out} must lie in a folder that exists; create it first.")
+    _check_png(out)
     console = Console(stderr=True)
     space = drawing.space(models)
     for note in space.notes:
@@ -335,6 +347,7 @@ def choose(
     from m2n2lab.utils.progress import Halted
     from m2n2lab.viz.contact_sheet import draw_choice
 
+    _check_png(out)
     whole_number("rounds", rounds, 1)
     whole_number("choices", prompts, 1)
     torch.set_num_threads(

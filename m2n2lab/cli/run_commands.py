@@ -24,7 +24,14 @@ from m2n2lab.cli.executor_options import (
     Workers,
 )
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
-from m2n2lab.cli.shared_options import SEARCH, Batch, SeedMap, option, seed_map
+from m2n2lab.cli.shared_options import (
+    SEARCH,
+    Batch,
+    SeedMap,
+    TrustRemoteCode,
+    option,
+    seed_map,
+)
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -106,6 +113,7 @@ def resume(
     ] = None,
     steps: Annotated[int, option(SEARCH, "--steps", help="Number of further steps.")] = 10_000,
     places: SeedMap = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    trust_remote_code: TrustRemoteCode = False,
     batch: Batch = None,
     executor: Executor = "here",
     workers: Workers = None,
@@ -125,7 +133,13 @@ def resume(
     torch.set_num_threads(
         default_threads() if threads is None else whole_number("threads", threads, 1)
     )
-    evolver = resume(store, run, seed_map=seed_map(places), batch=batch)
+    evolver = resume(
+        store,
+        run,
+        seed_map=seed_map(places),
+        batch=batch,
+        trust_remote_code=trust_remote_code,
+    )
     assert evolver.stored is not None
     first = evolver.generation
     last = first + further

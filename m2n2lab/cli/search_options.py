@@ -38,6 +38,7 @@ from m2n2lab.cli.shared_options import (
     Guidance,
     HeldOut,
     Include,
+    Map,
     MaxNewTokens,
     Negative,
     ScheduleFrom,
@@ -127,6 +128,7 @@ class SearchOptions:
         ),
     ] = field(default_factory=list)
     vocab: Vocab = None
+    map: Map = field(default_factory=list)
     dtype: Dtype = None
     tokenizer: Tokenizer = None
     components: Components = field(default_factory=list)
@@ -233,6 +235,7 @@ class SearchOptions:
             options={name: value for name, value in given.items() if value is not None},
             models=tuple(self.models),
             vocab=self.vocab,
+            map=tuple(self.map),
             tokenizer=seed_number(self.tokenizer, max(len(self.models), 2)),
             limit=self.limit,
             held_out=self.held_out,

@@ -81,6 +81,17 @@ TrustRemoteCode = Annotated[
         "option no code of a model runs.",
     ),
 ]
+Map = Annotated[
+    list[str],
+    option(
+        MODELS,
+        "--map",
+        metavar="A=B",
+        help="Tensors of A and those of other models that are merged into them, alone, such as "
+        "'language_model.model.*=model.*'; repeatable. Found by itself for a language model and "
+        "a vision-language model.",
+    ),
+]
 _PART = "A (the default), B, … or none: model whose"
 
 VaeFrom = Annotated[

@@ -74,6 +74,8 @@ class Settings:
         style: prompt style of language models (see ``names.PROMPT_STYLES``).
         vocab: what to do with language models whose vocabularies differ, one of ``VOCABULARIES``;
             by default ``"union"``.
+        map: names of the first model's tensors and of those of others that are merged into them,
+            such as ``"language_model.model.*=model.*"``.
         tokenizer: number of the language model whose tokenizer is used; by default the one whose
             tokens the result has.
         components: components of image pipelines that are merged; by default the denoiser and the
@@ -112,6 +114,7 @@ class Settings:
     max_new_tokens: int | None = None
     style: str | None = None
     vocab: str | None = None
+    map: tuple[str, ...] = ()
     tokenizer: int | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
@@ -250,6 +253,7 @@ class Settings:
                 held_out=self.held_out if models else None,
                 shots=self.shots if models else None,
                 max_new_tokens=self.max_new_tokens if models else None,
+                map=self.map if models else (),
                 tokenizer=self.tokenizer if models else None,
                 components=(),
                 scorer=None,
@@ -372,14 +376,15 @@ class Settings:
         if not self.models and (
             self.dtype
             or self.variant
+            or self.map
             or self.tokenizer is not None
             or self.text_encoder_from is not None
             or self.trust_remote_code
         ):
             raise InputError(
-                "dtype, variant, tokenizer, text_encoder_from and trust_remote_code are only used "
-                "with models of your own, got none; name them with --seeds, or leave these options "
-                "out."
+                "dtype, variant, map, tokenizer, text_encoder_from and trust_remote_code are only "
+                "used with models of your own, got none; name them with --seeds, or leave these "
+                "options out."
             )
         if self.dtype is not None:
             choose("dtype", self.dtype, DTYPE_NAMES)

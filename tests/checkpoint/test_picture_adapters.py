@@ -544,7 +544,7 @@ def test_modules_lie_where_their_tensors_do(family, component, names):
     begin = FAMILIES[family].texts.get(component, PREFIX)
     rule = rules(family, component, names)
     modules = {name.removesuffix(".weight") for name in names}
-    parts = {part: (each.whole, k) for each in fusions(modules) for k, part in enumerate(each.parts)}
+    parts = {part: k for each in fusions(modules) for k, part in enumerate(each.parts)}
     others = other_names(modules)
     for module in modules:
         place = rule(f"{module}.weight")
@@ -554,7 +554,7 @@ def test_modules_lie_where_their_tensors_do(family, component, names):
         wholes = {each.whole for each in fusions(modules) if module in each.parts}
         assert expected in {*others.get(module, ()), *wholes}, module
         if module in parts:
-            assert parts[module][1] == place.piece
+            assert parts[module] == place.piece
 
 
 def test_denoisers_of_sd_lie_where_their_tensors_do(here):
@@ -567,3 +567,14 @@ def test_denoisers_of_sd_lie_where_their_tensors_do(here):
     for name in names:
         expected = rule(name).name.removeprefix(PREFIX).removesuffix(".weight")
         assert expected in others[name.removesuffix(".weight")]
+
+
+def test_a_file_with_an_adapter_is_merged_beside_folders(here, tmp_path):
+    """A file that is read as the denoiser of a pipeline takes the adapter as a folder does."""
+    module = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    save_file(factors(module, 16, 16), tmp_path / "a.safetensors")
+    sources = [f"{source}+{tmp_path / 'a.safetensors'}" for source in ("xl", "xl.safetensors")]
+    space = CheckpointSpace("xl", *sources, components=["unet"])
+    assert space.angle(*space.seeds[1:]) == pytest.approx(0, abs=1e-6)
+    assert space.angle(*space.seeds[:2]) > 1e-3
+    assert [seed.id for seed in space.plan.seeds[1:]] == sources

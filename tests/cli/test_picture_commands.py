@@ -1,6 +1,7 @@
 """Commands for models that draw: merges by blocks, and sheets of them."""
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -164,6 +165,22 @@ def test_a_sheet_has_the_same_noise_in_every_cell_and_what_a_merge_draws(home, r
             drawn = next(painter.batches(space.materialise(child), [Prompt("a")])).pictures[0]
             whole = np.asarray(Image.fromarray(drawn).resize((96, 96), Image.Resampling.NEAREST))
             assert abs(cell_of(sheet, column, row) - whole[1:96:3, 1:96:3]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a", "b", "-o", "sheet.jpg"), r"written to a .png file .* got sheet.jpg"),
+        (("a", "b", "-o", "lost/sheet.png"), "in a folder that exists"),
+        (("a", "-o", "sheet.png"), "two models, A and B, got 1"),
+        (("a", "b", "--x", "IN09=0,1", "-o", "sheet.png"), "IN00-IN03, MID, .* got 'IN09'"),
+    ],
+)
+def test_sheets_that_cannot_be_drawn_are_refused(home, run, arguments, words):
+    status, error = run(*("sheet", *arguments, "--prompts", "prompts.txt"), *DRAWN)
+    assert status != 0
+    assert re.search(words, error)
+    assert not (home / "sheet.png").exists()
 
 
 def test_axes_of_a_sheet_are_those_of_practice():

@@ -62,7 +62,8 @@ def test_a_report_compares_pictures_of_a_model_alone(home):
     reporter = Reporter(texts, painter, features, photos, others, scorer_of(brightness))
     seen = []
     found = reporter.report(model, Watch(seen.append))
-    assert [each.done for each in seen if not each.step] == [2, 3, 5, 6]
+    assert [each.done for each in seen if each.unit == "photograph"] == [0, 1, 2, 3, 4, 5]
+    assert [each.done for each in seen if each.unit == "picture" and not each.step] == [2, 3, 5, 6]
     assert seen[-1].words == "picture 6 of 6"
     drawn = [next(Painter(steps=1).batches(model, [prompt])).pictures for prompt in texts]
     same_noise = [

@@ -37,6 +37,7 @@ from ..page.server_log import keep_quiet
 from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
 from ..runs.roles import Role
 from ..runs.run_store import LIMIT_BYTES, keep_small, open_run_store
+from ..runs.shared_models import open_shared
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
@@ -169,7 +170,7 @@ def serve_dashboard(
 
     Raises:
         InputError: the port cannot be used, there is no screen for a window, the store cannot
-            be written, or an option cannot be used.
+            be written, an option cannot be used, or the models cannot be merged or scored.
     """
     if window:
         check_screen()
@@ -184,6 +185,9 @@ def serve_dashboard(
         door = Door(f"m2n2lab-{port}", place.path, password, fixed, viewers=shared)
     remove_orphans()
     task = build_task(settings)  # bad data is reported now, and pages open sooner
+    space = open_shared(settings, task) if settings.models else None  # kept for all pages
+    for note in () if space is None else space.notes:
+        print(f"Note: {note}", file=sys.stderr)
     # Locked while pages come and go, so that no other process records into it meanwhile.
     held = _open_store(store, by_default)
     if held is not None:

@@ -151,6 +151,8 @@ class Checkpoint:
         adapters: what is added to the tensors of the files.
         changes: what that changes.
         merged_parts: parts that are merged of a picture model's single file.
+        mapped: whether it has only the tensors that stand for some of another checkpoint, by their
+            names there (see ``name_map``).
     """
 
     id: str
@@ -162,6 +164,7 @@ class Checkpoint:
     adapters: tuple[Adapter, ...] = ()
     changes: Changes = field(default_factory=Changes)
     merged_parts: tuple[str, ...] = MERGED_PARTS
+    mapped: bool = False
 
     @classmethod
     def open(
@@ -417,7 +420,7 @@ def scan(
     path = Path(source.base)
     try:
         if not path.exists():
-            path = from_hub(source.base)
+            path = from_hub(source.base, variant)
         if folder := adapter_folder(path):
             own = Source(base_of(folder), ((source.base, 1.0), *source.adapters))
             return scan(own, components, problems, progress, known, variant)
@@ -442,8 +445,8 @@ def scan(
     source_of = None if path == given else given
     merged: tuple[str, ...] = MERGED_PARTS
     if components and any(part.names for part in parts):
-        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
-        merged = tuple(dict.fromkeys(filter(None, found)))
+        chosen = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, chosen)))
     found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
     return with_adapters(found, source, problems, progress)
 

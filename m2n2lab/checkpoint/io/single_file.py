@@ -107,11 +107,19 @@ def open_as_components(
             )
         )
         return None
-    parts = []
-    for each in like.parts:
-        part = _part(own, names, family, each, problems)
-        if part is not None:
-            parts.append(part)
+    found = [(each.name, _part(own, names, family, each)) for each in like.parts]
+    parts = [part for _, part in found if part is not None]
+    if lost := [name for name, part in found if part is None]:
+        there = ", ".join(part.name for part in parts)
+        problems.add(
+            Problem(
+                file=str(source),
+                expected=f"{', '.join(lost)}, as {like.id} has",
+                found=f"only {there}" if there else "none",
+                fix=f"choose components that all have (--component {there or 'unet'})",
+            )
+        )
+        return None
     return Checkpoint(str(source), path, "diffusers", tuple(parts), None, known) if parts else None
 
 
@@ -120,9 +128,8 @@ def _part(
     names: Mapping[str, str],
     family: str,
     like: Part,
-    problems: Collector,
 ) -> Part | None:
-    """Return a component of a file with the names that a folder's has."""
+    """Return a component of a file with the names that a folder's has; ``None`` if it has none."""
     shapes = {n: entry.shape for each in like.files for n, entry in each.entries.items()}
     inside = {full: name for name, full in names.items()}
     entries, forms = {}, {}
@@ -142,14 +149,6 @@ def _part(
                 forms[name] = form
             start = stop
     if not entries:
-        problems.add(
-            Problem(
-                file=str(file.path),
-                expected=f"a component {like.name!r}, as {like.folder.parent} has",
-                found="none",
-                fix="choose components that all have (--component unet)",
-            )
-        )
         return None
     mapped = MappedFile(file.path, entries, file.metadata, file.length, forms)
     return Part(like.name, like.folder, like.config, (mapped,))

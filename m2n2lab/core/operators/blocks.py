@@ -143,6 +143,7 @@ class Blocks(Crossover, name="blocks"):
     ::
 
         Blocks("IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7")
+        Blocks("IN00-IN11,OUT00-OUT11=0.3,MID=0.5")
         Blocks("preset:GRAD_V,BASE=0")
         Blocks({"D00-D18": 0.2, "S": 0.6})
 
@@ -284,23 +285,33 @@ def _parsed(text: str) -> list[Weights]:
     if len(parts) > 1 and "=" not in text and PRESET not in text.lower():
         return [partial(_listed, [_share("a block", part) for part in parts])]
     found: list[Weights] = []
+    names: list[str] = []  # of which the share follows
     for part in parts:
-        if part.lower().startswith(PRESET):
-            name = choose("preset", part[len(PRESET) :].strip().upper(), PRESETS)
-            found.append(partial(_preset, name))
+        if part.lower().startswith(PRESET) and not names:
+            preset = choose("preset", part[len(PRESET) :].strip().upper(), PRESETS)
+            found.append(partial(_preset, preset))
             continue
-        name, equals, share = (piece.strip() for piece in part.rpartition("="))
+        name, equals, share = (piece.strip() for piece in part.partition("="))
         ends = _RANGE.fullmatch(name)
-        if not equals or ends is None:
-            raise InputError(
-                f"blocks must be NAME=SHARE, got {part!r}; write, for example, "
-                f"IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7 or preset:GRAD_V."
-            )
+        if ends is None:
+            raise _unreadable(part)
         for end in ends.groups():
             if end is not None:
                 _named(end)
-        found.append(partial(_chosen, name, _share(name, share)))
+        names.append(name)
+        if equals:
+            found += [partial(_chosen, each, _share(each, share)) for each in names]
+            names = []
+    if names:
+        raise _unreadable(names[-1])
     return found
+
+
+def _unreadable(part: str) -> InputError:
+    return InputError(
+        f"blocks must be NAME=SHARE, got {part!r}; write, for example, "
+        f"IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7 or preset:GRAD_V."
+    )
 
 
 def _chosen(name: str, share: float, known: Sequence[str]) -> dict[str, float]:

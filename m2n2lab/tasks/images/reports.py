@@ -90,11 +90,8 @@ class Reporter:
         self.scorer = scorer
         if scorer is not None:
             scorer.check(prompts)
-        self._photos = (
-            np.concatenate([features.embed([read_photograph(path)]) for path in photographs])
-            if photographs and features is not None
-            else None
-        )
+        self._photographs = tuple(photographs)
+        self._photos: list[Floats] = []
 
     def report(self, model: Any, watch: Watch | None = None) -> PictureReport:
         """Return the report on a pipeline.
@@ -104,17 +101,29 @@ class Reporter:
             InputError: the model is no pipeline, or the scorer fails.
         """
         watch = watch or Watch()
+        photos = self._of_photographs(watch)
         meter = Meter(watch, len(self.prompts) + len(self.translations), "picture")
         vectors, scores = self._drawn(model, self.prompts, watch, meter, self.scorer)
         distance = agreement = float("nan")
-        if self._photos is not None:
-            distance = frechet_distance(vectors, self._photos)
+        if len(photos):
+            distance = frechet_distance(vectors, photos)
         if self.translations:
             others, _ = self._drawn(model, self.translations, watch, meter)
             agreement = float(np.einsum("nd,nd->n", vectors, others).mean())
         return PictureReport(
             float(np.mean(scores)) if scores else float("nan"), distance, agreement
         )
+
+    def _of_photographs(self, watch: Watch) -> Floats:
+        """Return the features (n, d) of the photographs, which are read once."""
+        meter = Meter(watch, len(self._photographs), "photograph")
+        meter.add(len(self._photos), 0, known=True)
+        for path in self._photographs[len(self._photos) :]:
+            watch.check()
+            assert self.features is not None  # as checked
+            self._photos.append(self.features.embed([read_photograph(path)])[0])
+            meter.add(1, 0)
+        return np.array(self._photos)
 
     def _drawn(
         self,

@@ -73,6 +73,9 @@ def test_ranges_reach_over_all_blocks_of_a_model_that_has_fewer():
     assert shares("IN=0.1, M00=0.2, out3=1, IN02=0.5", SDXL) == {
         **{f"IN{i:02}": 0.1 for i in range(9)}, "IN02": 0.5, "MID": 0.2, "OUT03": 1.0,
     }  # fmt: skip
+    assert shares("IN00-IN11,MID,OUT00-OUT11=0.4,MID=1", SDXL) == {
+        block: 1.0 if block == "MID" else 0.4 for block in SDXL
+    }
     assert list(shares("IN10-OUT01=0.4", SD15)) == ["IN10", "IN11", "MID", "OUT00", "OUT01"]
     assert list(shares({"D17-S01": 0.4, "BASE": 0}, ["BASE", *FLUX])) == [
         "D17", "D18", "S00", "S01", "BASE",
@@ -122,6 +125,7 @@ def test_blocks_that_a_model_has_not_are_refused(weights, blocks, words):
     ("weights", "words"),
     [
         ("IN00", "NAME=SHARE, got 'IN00'"),
+        ("IN00=0.5,MID", "NAME=SHARE, got 'MID'"),
         ("IN00=1.5", r"must be a number in \[0, 1\], got 1.5"),
         ("IN00=half", "got 'half'"),
         ("HEAD=0.5", "got 'HEAD'"),
