@@ -281,21 +281,19 @@ class Page:
             new: whether nothing may have been done in it; otherwise the one shown before is.
         """
         runs = self.browser_session.runs
-        known = self._chapters.get(pretrained)
-        if new:
-            known = next(
-                (run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None
-            )
-        if known not in runs.all:
-            threads = self.run.settings.threads
+        old = self._chapters.get(pretrained)
+        fits = (run for run in (self.run, *runs.all) if _untouched(run, pretrained))
+        found = next(fits, None) if new else old if old in runs.all else None
+        if found is None:
+            settings = Settings(pretrained=pretrained, threads=self.run.settings.threads)
             try:
-                known = runs.add(Settings(pretrained=pretrained, threads=threads))
+                found = runs.add(settings)
             except InputError as error:  # the tour goes through the search on the page
                 self.time.show_message(str(error))
                 return
-        self._chapters[pretrained] = known
-        if known is not self.run:
-            self.show(known)
+        self._chapters[pretrained] = found
+        if found is not self.run:
+            self.show(found)
 
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
