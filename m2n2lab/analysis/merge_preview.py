@@ -131,7 +131,8 @@ def _kept(task: Task, parent: Floats, child: Floats) -> Floats:
     """Return the share of a parent's scores (D,) in each class that the child (D,) has too (C,)."""
     own = np.asarray(task.means(parent), dtype=float)
     both = np.asarray(task.means(np.minimum(parent, child)), dtype=float)
-    return np.divide(both, own, out=np.full_like(own, np.nan), where=own > 0)
+    shares: Floats = np.divide(both, own, out=np.full_like(own, np.nan), where=own > 0)
+    return shares
 
 
 def _scores(evolver: Evolver, parent: Member) -> Floats:

@@ -222,15 +222,19 @@ class Classify(Task):
         across = _averages(wide, (left + right - side) / 2, side, drawn.shape[1])
         picture = down @ drawn @ across.T
         low, most = self._range
-        return (low + picture / picture.max() * (most - low)).astype(np.float32).ravel()
+        flat: NDArray[np.float32] = (
+            (low + picture / picture.max() * (most - low)).astype(np.float32).ravel()
+        )
+        return flat
 
     @cached_property
     def _height_share(self) -> float:
         """Mean height of what is drawn in the pictures, as a share of theirs."""
         assert self.image_shape is not None  # as its caller has checked
         low, high = self._range
-        inked = self._data.reshape(-1, *self.image_shape) > low + (high - low) / 4
-        rows = inked.any(axis=2)
+        pictures = self._data.reshape(-1, *self.image_shape)
+        inked: NDArray[np.bool_] = np.greater(pictures, low + (high - low) / 4)
+        rows: NDArray[np.bool_] = np.any(inked, axis=2)
         filled = rows[rows.any(axis=1)]
         heights = filled.shape[1] - filled[:, ::-1].argmax(axis=1) - filled.argmax(axis=1)
         return float(np.mean(heights)) / self.image_shape[0]
@@ -337,7 +341,8 @@ def _averages(count: int, start: float, length: float, size: int) -> NDArray[np.
     pixels = np.arange(size + 1)
     low = np.maximum(edges[:-1, None], pixels[None, :-1])
     high = np.minimum(edges[1:, None], pixels[None, 1:])
-    return np.maximum(high - low, 0.0) * count / length
+    shares: NDArray[np.float64] = np.maximum(high - low, 0.0) * count / length
+    return shares
 
 
 def to_onednn(x: Tensor) -> Tensor:

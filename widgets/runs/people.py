@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .roles import Role
 
@@ -107,7 +108,7 @@ class People:
         """Give the own turn back."""
         self._set(number, turn=False)
 
-    def _set(self, number: int, **fields: bool) -> None:
+    def _set(self, number: int, **fields: Any) -> None:
         with self._lock:
             person = self._people.get(number)
             if person is None or person.role.steers:
