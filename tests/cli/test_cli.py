@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from m2n2lab import make_evolver, tasks
 from m2n2lab.cli import main
+from m2n2lab.cli.search_options import SearchOptions
 from m2n2lab.core.operators import Ties
 
 RUN = [sys.executable, "-m", "m2n2lab"]
@@ -220,3 +222,27 @@ def test_help_names_both_commands_and_the_version_is_printed():
     assert "evolve" in (text := call("--help").stdout)
     assert "serve" in text
     assert call("--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("options", "pretrained"),
+    [([], True), (["--from-scratch"], False), (["--task", "webshop"], False)],
+)
+def test_the_page_starts_from_two_specialists_unless_it_is_told_not_to(
+    monkeypatch, options, pretrained
+):
+    served = []
+    monkeypatch.setattr(
+        "m2n2lab.widgets.server.server.serve_dashboard",
+        lambda settings, *_, **__: served.append(settings),
+    )
+    monkeypatch.setattr("sys.argv", ["m2n2lab", "serve", *options])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert [settings.pretrained for settings in served] == [pretrained]
+
+
+def test_a_search_of_the_command_line_starts_from_scratch_unless_it_is_told_not_to():
+    search = SearchOptions()
+    assert not search.settings(1).pretrained
+    assert replace(search, pretrained=True).settings(1).pretrained

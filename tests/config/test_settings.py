@@ -21,6 +21,13 @@ def test_a_link_sets_a_search_whose_own_query_makes_it_again():
     assert Settings().with_query(linked.query()) == linked
 
 
+def test_a_link_says_where_networks_start_from_whatever_the_server_does():
+    for start, other in ((True, False), (False, True)):
+        wanted = Settings(pretrained=start)
+        assert Settings(pretrained=other).with_query(wanted.query()) == wanted
+    assert "pretrained" not in Settings("gsm8k").query()
+
+
 def test_empty_parameters_of_a_link_change_nothing():
     base = Settings(method="map-elites", seed=3, options={"archive_size": 9})
     assert base.with_query({"seed": "", "alpha": "", "pretrained": "0"}) == base

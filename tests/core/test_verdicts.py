@@ -8,7 +8,7 @@ import pytest
 
 from m2n2lab import METHODS, Evolver, Verdict, make_evolver, tasks
 from m2n2lab.analysis.lineage import Lineage
-from m2n2lab.analysis.merge_preview import BenchData, bench_data, describe_verdict
+from m2n2lab.analysis.merge_preview import BenchData, bench_data, describe_gain, describe_verdict
 from m2n2lab.core.records import Partial, Proposal
 from m2n2lab.utils.text import plain
 
@@ -140,6 +140,19 @@ def bench(classes, accuracy, verdict=None):
 
 
 KEPT = "75% of what A gets right in cats and 62% of what B gets right in dogs"
+
+
+def test_why_a_child_is_better_than_both_parents_is_said_and_nothing_of_any_other():
+    data = bench(("all",), [[0.5], [0.5], [0.75]])
+    scores = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
+    assert describe_gain(replace(data, scores=scores)) == (
+        "It scores 75.0 %, more than A (50.0 %) and B (50.0 %), because it keeps 100 % of what A "
+        "does better and 50 % of what B does better."
+    )
+    for child in ([1.0, 1.0, 0.0, 0.0], [0.0] * 4):
+        assert describe_gain(replace(data, scores=np.array([*scores[:2], child]))) == ""
+    alike = np.array([[0.0] * 4, [0.0] * 4, [1.0] * 4])
+    assert describe_gain(replace(data, scores=alike)).endswith("and B (0.0 %).")
 
 
 def test_the_bench_describes_the_verdict_and_what_the_child_keeps():

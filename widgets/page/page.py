@@ -281,21 +281,19 @@ class Page:
             new: whether nothing may have been done in it; otherwise the one shown before is.
         """
         runs = self.browser_session.runs
-        known = self._chapters.get(pretrained)
-        if new:
-            known = next(
-                (run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None
-            )
-        if known not in runs.all:
-            threads = self.run.settings.threads
+        old = self._chapters.get(pretrained)
+        fits = (run for run in (self.run, *runs.all) if _untouched(run, pretrained))
+        found = next(fits, None) if new else old if old in runs.all else None
+        if found is None:
+            settings = Settings(pretrained=pretrained, threads=self.run.settings.threads)
             try:
-                known = runs.add(Settings(pretrained=pretrained, threads=threads))
+                found = runs.add(settings)
             except InputError as error:  # the tour goes through the search on the page
                 self.time.show_message(str(error))
                 return
-        self._chapters[pretrained] = known
-        if known is not self.run:
-            self.show(known)
+        self._chapters[pretrained] = found
+        if found is not self.run:
+            self.show(found)
 
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
@@ -502,7 +500,7 @@ class Page:
         assert document is not None  # as called by the server
         if self.browser_session.shared:
             guard(document, lambda: self.steers, (*self.attendance.free, "tab", "answered"))
-        document.on_event(Notice, lambda event: self.time.show_message(event.sentence))
+        document.on_event(Notice, self._show_notice)
 
         def scheduled() -> None:
             if not self._loaded and _browsers(document):
@@ -526,6 +524,10 @@ class Page:
             self._scheduler.request()
 
         document.add_next_tick_callback(begin)
+
+    def _show_notice(self, event: Any) -> None:
+        """Show what the server has to say."""
+        self.time.show_message(event.sentence)
 
     def start_refreshing(self) -> None:
         """Keep the page up to date from now on: a browser has loaded it."""

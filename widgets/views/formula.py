@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import panel as pn
 
@@ -32,7 +33,7 @@ class FormulaView:
         self._request = request
         self._updating = False  # while the view itself sets the fields
         self._shown: tuple[object, ...] = ()
-        looks = {"width": 110, "margin": (0, 3), "disabled": False}
+        looks: dict[str, Any] = {"width": 110, "margin": (0, 3), "disabled": False}
         self.weight = NumberField.themed(theme, label="Weight", **looks)
         self.point = NumberField.themed(theme, label="Data point", **looks)
         self.opened = pn.widgets.TextInput(name="formula_opened", visible=False)
@@ -70,7 +71,7 @@ class FormulaView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        data, part = snapshot.formula, self.opened.value.partition(":")[0]
+        data, part = snapshot.formula, (self.opened.value or "").partition(":")[0]
         if not part or self._shown == (data, part):
             return
         self._shown = data, part
