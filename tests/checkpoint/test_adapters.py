@@ -245,9 +245,9 @@ def test_recipe_card_and_rebuilding_know_bases_adapters_and_strengths(here, tmp_
     assert first["files"]["+1/adapter_model.safetensors"] == digest
     assert "+1/adapter_config.json" in first["files"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"| A | adapter, strength 0.8 | {tmp_path}/seeds/fr | mit | `{digest}` |" in card
+    assert f"| A | adapter, strength 0.8 | fr | mit | `{digest}` |" in card
     base = hashlib.sha256(Path("base/model.safetensors").read_bytes()).hexdigest()
-    assert f"| A | base | {tmp_path}/seeds/base | none stated | `{base}` |" in card
+    assert f"| A | base | base | none stated | `{base}` |" in card
     lab.rebuild(tmp_path / "out" / "recipe.json", tmp_path / "again")
     for path in (tmp_path / "out").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
@@ -596,3 +596,21 @@ def test_what_cannot_be_saved_as_an_adapter_is_said(arguments, words, here, tmp_
     assert status == 2
     assert words in " ".join(err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_counts_where_names_are_mapped(tmp_path):
+    """A language model with an adapter is merged into the language part of another model."""
+    for name, begin in (("whole", "language_model.model."), ("text", "model.")):
+        own = {f"{begin}layers.0.q_proj.weight": torch.ones(4, 6)}
+        tensors(tmp_path / f"{name}.safetensors", own)
+    low = {f"model.layers.0.q_proj.lora_{x}.weight": torch.ones(*s)
+           for x, s in (("A", (1, 6)), ("B", (4, 1)))}  # fmt: skip
+    tensors(tmp_path / "a.safetensors", low)
+    sources = (
+        tmp_path / "whole.safetensors",
+        f"{tmp_path}/text.safetensors+{tmp_path}/a.safetensors",
+    )
+    space = CheckpointSpace(*sources, map=("language_model.model.*=model.*",))
+    name = "language_model.model.layers.0.q_proj.weight"
+    (found,) = space.plan.sources(name, 0, 24, [1])
+    assert (found == 2).all()

@@ -35,6 +35,7 @@ def hub(here, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_search_over_adapters_on_the_hub_is_recorded_saved_and_resumed(hub):
     seeds = ("org/maths", "org/base+org/shop:0.5")
     status, out, err = run(
