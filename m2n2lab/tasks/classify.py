@@ -237,7 +237,8 @@ class Classify(Task):
         rows: NDArray[np.bool_] = np.any(inked, axis=2)
         filled = rows[rows.any(axis=1)]
         heights = filled.shape[1] - filled[:, ::-1].argmax(axis=1) - filled.argmax(axis=1)
-        return float(np.mean(heights)) / self.image_shape[0]
+        height: float = np.mean(heights).item() / self.image_shape[0]
+        return height
 
     @cached_property
     def _range(self) -> tuple[float, float]:
