@@ -30,7 +30,8 @@ const look = () => {
   if (header && all(header).some((e) => e.textContent.trim() === "Run" && e.disabled === false))
     mark("controls")
   for (const section of sections) {
-    const plot = [...section.querySelectorAll(".plot")].find((p) => !p.closest("[aria-hidden=true]"))
+    const plots = [...section.querySelectorAll(".plot")]
+    const plot = plots.find((p) => !p.closest("[aria-hidden=true]"))
     if (plot && all(plot).some((e) => e.tagName === "CANVAS")) mark(section.ariaLabel)
     if (all(section).some((e) => e.dataset?.testid === "answers" && e.children.length))
       mark("Answers")

@@ -43,4 +43,4 @@ def guard(document: Document, steers: Callable[[], bool], free: Collection[str])
             patch = replace(patch, content=content) if isinstance(patch, Serialized) else content
         apply(patch, setter=setter)
 
-    document.apply_json_patch = guarded  # type: ignore[method-assign]
+    document.apply_json_patch = guarded  # type: ignore[method-assign, assignment]

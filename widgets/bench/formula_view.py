@@ -13,7 +13,7 @@ from ..controls.number_field import NumberField
 from ..html.formulas import FORMULAS_CSS, PARTS, formulas_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import FormulaRequest
-from .themed import host_css
+from ..views.themed import host_css
 
 
 class FormulaView:
