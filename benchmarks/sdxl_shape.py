@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.tasks import Watch, text2image
+from m2n2lab.tasks import Progress, Watch, text2image
 from m2n2lab.utils.processors import default_threads
 
 SEEDS, STEPS, PROMPTS = 4, 3, 2
@@ -156,6 +156,11 @@ def brightness(pictures: NDArray[np.uint8], prompts: Any) -> NDArray[np.float64]
     return np.asarray(pictures.mean(axis=(1, 2, 3)) / 255)
 
 
+def show(progress: Progress) -> None:
+    """Show the progress of a picture in a terminal."""
+    print(f"\r{progress.words:<60}", end="", file=sys.stderr, flush=True)
+
+
 def measure(
     full: bool, device: str, steps_per_picture: int, folder: Path | None = None
 ) -> Iterator[Finding]:
@@ -178,9 +183,7 @@ def measure(
             home / "prompts.txt", PROMPTS, 0, scorer=brightness, steps=steps_per_picture
         )
         evolver = build_evolver(settings, task)
-        end = task.watch(
-            Watch(lambda progress: print(f"\r{progress.words}  ", end="", file=sys.stderr))
-        )
+        end = task.watch(Watch(show) if sys.stderr.isatty() else Watch())
         if device.startswith("cuda"):
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()

@@ -24,7 +24,7 @@ def test_every_python_example_runs_as_it_is_written(block, capsys, tmp_path, mon
     names = {}
     exec("import m2n2lab as lab\n" + block, names)
     if "print" in block:
-        assert re.search(r"ranks \d+ of \d+.*\nstep 1001: child 1002", capsys.readouterr().out)
+        assert re.search(r"Fitness .* of \d+.*\nstep 1001: child 1002", capsys.readouterr().out)
 
 
 def test_every_file_that_is_named_exists():
@@ -41,7 +41,12 @@ def test_every_file_that_is_named_exists():
 
 
 def test_all_methods_are_named():
-    assert [name for name in METHODS if f"`{name}`" not in README] == []
+    page = (ROOT / "docs" / "do" / "method.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in page] == []
+
+
+def test_the_first_page_is_short():
+    assert len(README.splitlines()) <= 200
 
 
 def test_the_recipes_of_contributing_run_as_they_are_written(monkeypatch):

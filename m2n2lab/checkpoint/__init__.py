@@ -1,5 +1,6 @@
 """Checkpoints on disk: opened by their headers, merged at memory speed, saved with a recipe."""
 
+from m2n2lab.checkpoint.as_adapter import save_as_adapter
 from m2n2lab.checkpoint.checks import Preflight, preflight
 from m2n2lab.checkpoint.from_record import rebuild
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
@@ -14,4 +15,5 @@ __all__ = [
     "Problems",
     "preflight",
     "rebuild",
+    "save_as_adapter",
 ]

@@ -158,7 +158,7 @@ def _check(
                 known = outline(sources[0], Path(folder), variant) if headers else None
                 place = folder if known == "headers" else sources[0]
                 opened = Checkpoint.open(place, components, bar.advance, variant)
-            return opened, Preflight((), (), None)
+            return opened, Preflight((), opened.changes.notes, None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
 

@@ -124,7 +124,7 @@ class SearchOptions:
             MODELS,
             "--seeds",
             metavar="A B …",
-            help="Models to start from: folders, files or hub ids.",
+            help="Models to start from: folders, files or hub ids; BASE+LORA:0.8 adds an adapter.",
         ),
     ] = field(default_factory=list)
     vocab: Vocab = None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 from bokeh.core.properties import value
 from bokeh.model import Model
-from bokeh.models import CustomJSTickFormatter, FixedTicker, NoOverlap
+from bokeh.models import CustomJS, CustomJSTickFormatter, FixedTicker, NoOverlap
 from numpy.typing import NDArray
 
 from m2n2lab.analysis.lineage import called
@@ -29,15 +30,46 @@ from m2n2lab.analysis.maps import (
 from m2n2lab.utils.text import plain
 from m2n2lab.viz.fonts import FONT_STACK
 from m2n2lab.viz.notebook import load
-from m2n2lab.viz.theme import Theme, curve_looks, ramp
+from m2n2lab.viz.theme import DARK, Theme, curve_looks, ramp
 from m2n2lab.viz.tooltips import short_names, tooltip_hook
 
 load()
+
+_DARK = files("m2n2lab.viz").joinpath("dark.js").read_text(encoding="utf-8")
 
 Hook = Callable[[Any, Any], None]
 Pair = tuple[int, ...] | None
 Boxes = list[tuple[float, float, float, float, str]]
 Ticks = list[tuple[float, str]]
+
+
+_NAMED_COLOURS = (
+    *("card", "page", "line", "text", "quiet", "faint"),
+    *("parent_a", "parent_b", "child"),
+)
+
+
+def _dark_script(theme: Theme) -> CustomJS:
+    """Return the script that makes a plot dark in a dark notebook."""
+    pairs = {
+        light: dark
+        for name in (
+            "card",
+            "page",
+            "line",
+            "text",
+            "quiet",
+            "faint",
+            "parent_a",
+            "parent_b",
+            "child",
+        )
+        for light, dark in [(getattr(theme, name), getattr(DARK, name))]
+    }
+    pairs |= dict(zip(theme.runs, DARK.runs, strict=True))
+    pairs |= dict(zip(theme.seeds, DARK.seeds, strict=True)) | {theme.outside: DARK.outside}
+    stops = [list(theme.ramp), list(DARK.ramp)]
+    return CustomJS(args={"colours": pairs, "stops": stops}, code=_DARK)
 
 
 def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
@@ -48,6 +80,8 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
         figure.background_fill_color = figure.border_fill_color = theme.paper
         figure.outline_line_color = None
         figure.toolbar.logo = None
+        if theme.paper is not None:
+            figure.js_on_change("inner_width", _dark_script(theme))
         figure.title.update(
             text_color=theme.quiet,
             text_font=FONT_STACK,

@@ -201,7 +201,7 @@ def test_angles_are_computed_once(spaces, monkeypatch):
     space = spaces[0]
     *_, a, b = tower(space)
     omega = space.angle(a, b)
-    monkeypatch.setattr(space._derived, "merged", None)
+    monkeypatch.setattr(space.derived, "merged", None)
     assert space.angle(a, b) == omega
     assert space.angles(pickle.loads(pickle.dumps(a)), b)
 
@@ -222,7 +222,7 @@ def test_every_tensor_is_computed_once_for_a_child(spaces, monkeypatch, tmp_path
     assert len(count) == ancestry * len(SHAPES)
     made(space, child)
     assert len(count) == ancestry * len(SHAPES)  # from the cache
-    space._derived._kept.clear()
+    space.derived._kept.clear()
     made(space, child)
     assert len(count) == 2 * ancestry * len(SHAPES)
 
@@ -300,7 +300,7 @@ def test_rounding_happens_once(spaces, tmp_path):
     space.save(child, tmp_path / "out")
     saved = weights(tmp_path / "out")
     for name in SHAPES:
-        exact = torch.from_numpy(space._derived.merged(child, name)).reshape(SHAPES[name])
+        exact = torch.from_numpy(space.derived.merged(child, name)).reshape(SHAPES[name])
         # float64 to bfloat16 by way of float32 rounds twice only where this is a tie, of which
         # there is none among these.
         assert torch.equal(saved[name], exact.to(torch.bfloat16))
@@ -497,7 +497,7 @@ def test_slerp_of_derived_children_takes_the_angles_that_are_asked_for(granulari
     *_, a, b = tower(space, Ties(base=2), 3)
     child = space.merge(a, b, space.size, 0.3)
     for name, omega in zip(SHAPES, space.angles(a, b), strict=True):
-        x, y, z = (space._derived.merged(one, name) for one in (a, b, child))
+        x, y, z = (space.derived.merged(one, name) for one in (a, b, child))
         omega = omega if granularity == "tensor" else space.angle(a, b)
         f, g = (np.sin(t * omega) / np.sin(omega) for t in (0.7, 0.3))
         np.testing.assert_allclose(z, f * x + g * y, rtol=1e-12)

@@ -498,6 +498,7 @@ def test_parts_for_models_that_are_not_there_are_left_out_with_a_note(base, tmp_
         ({"lora_unet_input_blocks_9_1_proj_in.lora_up.weight": (8, 2)}, "which it does not have"),
         ({f"{TO_Q}.oft_blocks": (2, 4, 4)}, "one of another form"),
         ({f"{TO_Q}.a1.weight": (2, 4)}, "one of another form"),
+        ({f"{TO_Q}.dora_scale": (12, 1)}, "expected factors for a weight of shape (12, 8)"),
         ({f"{TO_Q}.lora_up.weight": (10, 2), f"{TO_Q}.lora_down.weight": (2, 8)}, "(12, 8)"),
         ({"lora_te_text_model_encoder_layers_0_mlp_fc1.diff": (4, 4)}, "that changes nothing"),
     ],

@@ -123,6 +123,7 @@ def test_a_pipeline_becomes_a_file_and_a_file_a_pipeline(run, tmp_path):
 def test_single_files_are_searched(run, tmp_path, monkeypatch):
     from helpers.pictures import clip
     from helpers.single_files import pipeline
+
     from m2n2lab.checkpoint.convert_picture import convert_picture
 
     folders = [pipeline("sdxl", tmp_path / name, seed) for seed, name in enumerate("AB")]

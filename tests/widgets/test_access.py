@@ -193,7 +193,7 @@ def test_messages_and_bodies_have_a_greatest_size(one, local):
 # -- the door ------------------------------------------------------------------------------------
 
 
-def test_without_a_link_there_is_a_form_and_no_page(one, guarded):
+def test_without_a_link_there_is_a_form_and_no_page(one, guarded, caplog):
     address, door = guarded
     before = len(roles)
     for headers in (
@@ -209,6 +209,7 @@ def test_without_a_link_there_is_a_form_and_no_page(one, guarded):
     assert one.get(f"{address}metadata").code == 302
     assert len(roles) == before
     assert door.tokens[Role.TEACHER] not in form.body.decode()
+    assert "Uncaught" not in caplog.text
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -9,10 +9,10 @@ import panel as pn
 
 from m2n2lab.viz.theme import Theme
 
-from ..controls.number_field import NumberField
 from ..html.formulas import FORMULAS_CSS, PARTS, formulas_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import FormulaRequest
+from ..views.number_field import NumberField
 from ..views.themed import host_css
 
 

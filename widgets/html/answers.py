@@ -32,7 +32,11 @@ ANSWERS_CSS = (
 .answers s { font-weight: 400; opacity: .75; }
 .answers.long { grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); }
 .answers.long div { padding: 5px 8px; font-weight: 400; text-align: left; }
-.answers.long :is(b, s) { display: block; }
+.answers dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 8px;
+              margin: 4px 0 0; }
+.answers dt { color: var(--quiet); }
+.answers dd { margin: 0; font-weight: 600; }
+.answers dd > details > summary { list-style-position: outside; }
 .answers p { grid-column: 1 / -1; margin: 4px; font-weight: 400; text-align: left;
              color: var(--quiet); }
 .count { font: 12px system-ui, sans-serif; color: var(--quiet); white-space: nowrap; }
@@ -60,15 +64,23 @@ def answers_html(snapshot: Snapshot, dark: bool = False) -> str:
 def _cell(answer: Answer, dark: bool) -> str:
     sample = answer.child
     names = ("a", "b", "child")
-    answers = " ".join(answer_html(getattr(answer, name), name) for name in names)
     drawn = [getattr(answer, name).image for name in names]
     if any(image is None for image in drawn) or all(np.array_equal(drawn[2], i) for i in drawn):
         picture = _picture(sample, dark)
     else:  # each has drawn a picture of its own
         own = "".join(_picture(getattr(answer, name), dark, name) for name in names)
         picture = f'<details class="drawn"><summary>{own}</summary><p>{own}</p></details>'
-    text = "" if sample.text is None else f"{short(sample.text, MAX_TEXT_CHARS)}<br>"
-    return f"<div>{picture}{text}{short(sample.truth)} {answers}</div>"
+    if sample.text is not None:
+        answers = "".join(
+            f'<dt class="{name}">{name if name == "child" else name.upper()}</dt>'
+            f"<dd>{answer_html(getattr(answer, name), name)}</dd>"
+            for name in names
+        )
+        text = short(sample.text, MAX_TEXT_CHARS)
+        truth = f"<dt>truth</dt><dd>{short(sample.truth)}</dd>"
+        return f"<div>{picture}{text}<dl>{truth}{answers}</dl></div>"
+    answers = " ".join(answer_html(getattr(answer, name), name) for name in names)
+    return f"<div>{picture}{short(sample.truth)} {answers}</div>"
 
 
 def _picture(sample: Sample, dark: bool, model: str = "") -> str:

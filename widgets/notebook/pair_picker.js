@@ -40,7 +40,8 @@ export default {
       if (shown.length !== ids.length || shown.some((id, k) => id !== ids[k])) {
         menu.replaceChildren(...ids.map((id) => new Option(id, id)))
       }
-      menu.value = chosen // empty if the chosen member has died
+      if (chosen >= 0 && !ids.includes(chosen)) menu.append(new Option(`${chosen}, died`, chosen))
+      menu.value = chosen
     }
 
     const draw = () => {

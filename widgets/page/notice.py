@@ -7,7 +7,7 @@ from typing import ClassVar
 from bokeh.events import DocumentEvent
 
 
-class Notice(DocumentEvent):
+class Notice(DocumentEvent):  # type: ignore[no-untyped-call]
     """An event of a page's document, made by the server.
 
     Args:

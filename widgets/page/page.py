@@ -500,7 +500,7 @@ class Page:
         assert document is not None  # as called by the server
         if self.browser_session.shared:
             guard(document, lambda: self.steers, (*self.attendance.free, "tab", "answered"))
-        document.on_event(Notice, lambda event: self.time.show_message(event.sentence))
+        document.on_event(Notice, self._show_notice)
 
         def scheduled() -> None:
             if not self._loaded and _browsers(document):
@@ -524,6 +524,10 @@ class Page:
             self._scheduler.request()
 
         document.add_next_tick_callback(begin)
+
+    def _show_notice(self, event: Any) -> None:
+        """Show what the server has to say."""
+        self.time.show_message(event.sentence)
 
     def start_refreshing(self) -> None:
         """Keep the page up to date from now on: a browser has loaded it."""

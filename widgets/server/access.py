@@ -261,7 +261,7 @@ def given_password(prompt: Callable[[], str]) -> Password:
     Raises:
         InputError: it is too short.
     """
-    return Password(os.environ.pop(PASSWORD_VARIABLE, None) or prompt())
+    return Password(os.environ.pop(PASSWORD_VARIABLE, "") or prompt())
 
 
 def _derived(secret: str, what: str) -> str:

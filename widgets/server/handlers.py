@@ -91,10 +91,14 @@ class PageHandler(DocHandler):
         if self._door is not None and self.current_user and linked:
             return self._come_in(self._door, self.current_user)
         if not self.current_user:
-            return await super().get(*args, **named)  # which asks who it is
+            # Panel's own way to the form is no coroutine.
+            form = self.get_login_url()  # type: ignore[no-untyped-call]
+            self.redirect(f"{form}?{urlencode({'next': request.uri})}")
+            return None
         try:
             async with self._turnstile.turn():
-                await super().get(*args, **named)
+                page: Any = super().get(*args, **named)
+                await page
         except InputError as error:
             self.set_header("Retry-After", "60")
             self._say(503, str(error))
@@ -136,7 +140,7 @@ class SocketHandler(WSHandler):
 
     async def prepare(self) -> None:
         """Refuse strangers, and let others in one after the other."""
-        await super().prepare()
+        await super().prepare()  # type: ignore[no-untyped-call]
         if self.current_user is not None:
             await asyncio.sleep(self._arrivals.take())
 
@@ -156,15 +160,15 @@ class SocketHandler(WSHandler):
         if self.selected_subprotocol != "bokeh" or not self._issued():
             self.close(1008, "The page's token is missing, wrong or too old; load the page again.")
             return None
-        return super().open(*args, **named)
+        return super().open(*args, **named)  # type: ignore[no-untyped-call]
 
     def _issued(self) -> bool:
         """Return whether the token is this server's and still holds."""
+        token: Any = self._token
+        application: Any = self.application
         try:
-            own = check_token_signature(
-                self._token, secret_key=self.application.secret_key, signed=True
-            )
-            return bool(own) and get_token_payload(self._token)["session_expiry"] > time.time()
+            own = check_token_signature(token, secret_key=application.secret_key, signed=True)
+            return bool(own) and bool(get_token_payload(token)["session_expiry"] > time.time())
         except Exception:  # cut short, or made by hand
             return False
 
@@ -200,7 +204,8 @@ class SocketHandler(WSHandler):
 
         session = self.connection.session
         trigger = session.document.callbacks.trigger_event
-        await session.with_document_locked(trigger, Notice(sentence))
+        shown: Any = session.with_document_locked(trigger, Notice(sentence))
+        await shown
 
 
 class Refusal(RequestHandler):
@@ -294,7 +299,7 @@ def protected_server(
         options: further ones of ``panel.serve``.
     """
     interrupts = signal.getsignal(signal.SIGINT)
-    server = pn.serve(
+    server: Server = pn.serve(
         {"/": page},
         address=place.host or None,
         port=place.port,

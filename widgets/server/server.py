@@ -220,7 +220,7 @@ def serve_dashboard(
     if held is not None:
         _keep_small(held.path)
         PeriodicCallback(lambda: _keep_small(held.path), STORE_CHECK_MILLISECONDS).start()
-    PeriodicCallback(remove_orphans, SWEEP_MILLISECONDS).start()
+    PeriodicCallback(_sweep, SWEEP_MILLISECONDS).start()
     BROWSER_SESSIONS.keep_seconds = 60 * keep_minutes
     PeriodicCallback(BROWSER_SESSIONS.close_abandoned, ABANDONED_MILLISECONDS).start()
     link = _announce(place, door, shared)
@@ -279,6 +279,11 @@ def _keep_small(store: Path) -> None:
             )
 
     threading.Thread(target=work, name="m2n2lab store", daemon=True).start()
+
+
+def _sweep() -> None:
+    """Remove temporary recordings of processes that were killed."""
+    remove_orphans()
 
 
 def _announce(place: Place, door: Door | None, shared: bool) -> str:

@@ -54,7 +54,7 @@ export default {
       </div>
       <div class="bubble" role="dialog" aria-modal="false" aria-labelledby="tour-title"
            aria-describedby="tour-text" tabindex="-1" hidden>
-        <h3><span class="place"></span> <span id="tour-title"></span></h3>
+        <h2><span class="place"></span> <span id="tour-title"></span></h2>
         <div aria-live="polite">
           <p id="tour-text"></p>
           <p class="hint" data-testid="tour-hint"></p>

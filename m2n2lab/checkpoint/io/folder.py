@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,7 +201,11 @@ def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
             )
         )
     shards = read_headers(files, problems)
-    where = {name: file.path.name for file in shards for name in file.entries}
+    where: dict[str, str] = {}
+    for file in shards:
+        for name in file.entries:
+            if name not in where or _is_in(name, file, places):
+                where[name] = file.path.name
     read = {file.path.name for file in shards}
     for name, place in places.items():
         if place in read and where.get(name) != place:
@@ -213,7 +218,15 @@ def _shards(index: Path, problems: Collector) -> tuple[TensorFile, ...]:
                     fix="download or copy the shard again",
                 )
             )
-    return shards
+    return tuple(
+        # A tensor in two shards, as transformers reads it: that of the shard which the index names.
+        replace(file, entries={k: v for k, v in file.entries.items() if _is_in(k, file, places)})
+        for file in shards
+    )
+
+
+def _is_in(name: str, file: TensorFile, places: Mapping[str, str]) -> bool:
+    return places.get(name, file.path.name) == file.path.name
 
 
 def _without_index(folder: Path, found: list[Path]) -> list[Problem]:

@@ -408,14 +408,16 @@ class _Reader:
             self._tokens(module, parts.pop("tokens"), places)
         alpha, magnitude = parts.pop("alpha", None), parts.pop("magnitude", None)
         up_bias = parts.pop("up_bias", None)
-        if not parts:
+        alone = magnitude or up_bias
+        if not parts and not alone:
             return
-        first = next(iter(parts.values()))
+        first = next(iter(parts.values()), str(alone))
         scale = self._scale(module, parts, alpha)
         delta, transposed = self._delta(parts, shape, scale)
         if delta is None:
             listed = ", ".join(str(self._entry(name).shape) for name in parts.values())
-            self._misfits.append((first, shape, f"{', '.join(parts)} of shapes {listed}"))
+            found = f"{', '.join(parts)} of shapes {listed}" if parts else "none"
+            self._misfits.append((first, shape, found))
             return
         for place in places:
             self._add_weight(place, delta, magnitude, transposed)
