@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from helpers.sessions import PATIENCE, wait_for
+from m2n2lab.widgets.bench.formula_view import FormulaView
 from m2n2lab.widgets.members.sketch import SIDE, SketchView, readings_html
 from m2n2lab.widgets.session.readings import readings_data, reads_drawings
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import FormulaRequest
-from m2n2lab.widgets.views.formula import FormulaView
 
 from m2n2lab import Evolver, InputError, tasks
 from m2n2lab.viz.theme import LIGHT

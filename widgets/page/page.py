@@ -22,6 +22,7 @@ from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import LIGHT, Theme
 
 from ..bench.bench_view import BenchView
+from ..bench.formula_view import FormulaView
 from ..controls.search_form import SetupView
 from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
@@ -40,7 +41,6 @@ from ..tour.tour import Tour
 from ..views.answers import AnswersView
 from ..views.cells import Cells
 from ..views.compare import CompareView
-from ..views.formula import FormulaView
 from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView

@@ -12,8 +12,8 @@ from m2n2lab.viz.theme import Theme
 from ..html.formulas import FORMULAS_CSS, PARTS, formulas_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import FormulaRequest
-from .number_field import NumberField
-from .themed import host_css
+from ..views.number_field import NumberField
+from ..views.themed import host_css
 
 
 class FormulaView:
