@@ -113,6 +113,11 @@ bench: chromium
 	*" from $$here/.venv/"*) ! $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || made=yes ;; \
 	esac; \
 	if [ -z "$$made" ]; then \
+		[ ! -L .venv ] || { \
+			echo "A .venv of this checkout's own is needed, but .venv is a link, behind which another" \
+				"one would be deleted: remove the link." >&2; \
+			exit 1; \
+		}; \
 		for python in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
 			! "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null || { found=$$python; break; }; \
 		done; \
