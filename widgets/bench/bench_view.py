@@ -12,11 +12,11 @@ import panel as pn
 from m2n2lab.analysis.merge_preview import BenchData
 from m2n2lab.viz.theme import Theme
 
-from ..controls.number_field import NumberField
 from ..html.bench import BENCH_CSS, note_html, scores_html, verdict_html
 from ..session.session import Session
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
+from ..views.number_field import NumberField
 from ..views.styles import FOCUS
 from ..views.themed import host_css
 from .split_editor import MixSlider, SplitEditor

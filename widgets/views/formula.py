@@ -8,10 +8,10 @@ import panel as pn
 
 from m2n2lab.viz.theme import Theme
 
-from ..controls.number_field import NumberField
 from ..html.formulas import FORMULAS_CSS, PARTS, formulas_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import FormulaRequest
+from .number_field import NumberField
 from .themed import host_css
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import param
 
 from ..html.assets import asset
-from ..views.themed import Themed
+from .themed import Themed
 
 NO_LAST = -1
 """``last`` of a field without a largest number."""
@@ -16,8 +16,8 @@ NO_LAST = -1
 class NumberField(Themed):
     """A field that says what it refuses, and always shows the number that is used."""
 
-    _esm = asset("controls/number_field.js")
-    _stylesheets: ClassVar = [asset("controls/number_field.css")]
+    _esm = asset("views/number_field.js")
+    _stylesheets: ClassVar = [asset("views/number_field.css")]
 
     label = param.String(default="", doc="Its name.")
     value = param.Integer(default=0, doc="The number that is used.")
