@@ -270,7 +270,7 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
     assert page.locator("img[src=x]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     place = page.locator(".split-editor .place")
-    assert place.inner_text().startswith("21 · B’s <b> row 0")
+    assert place.inner_text().startswith("50 % · B’s <b>, row 0")
 
     # Both paintings lie above the strip and as wide, with labels of the shares in them.
     strip = page.locator(".split-editor .strip").bounding_box()
