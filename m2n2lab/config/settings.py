@@ -196,9 +196,7 @@ class Settings:
         """
         try:
             given = json.loads(text)
-            for name in ("hidden", "models", "components"):
-                if name in given:
-                    given[name] = tuple(given[name])
+            given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
             if given.get("data") is not None:
                 given["data"] = Path(given["data"])
             kept = {name: getattr(self, name) for name in _OF_THE_MACHINE}

@@ -125,8 +125,8 @@ def test_a_click_on_a_cell_picks_its_pair_and_frames_it_in_both_orders(evolver, 
     source = drawn(view)
     view.order.value = order
     figure = view.handles["Image"]["plot"]
-    rows = {int(name): place for place, name in tick_names(figure.yaxis[0]).items()}
-    columns = {int(name): place for place, name in tick_names(figure.xaxis[0]).items()}
+    rows = {int(name.split()[-1]): place for place, name in tick_names(figure.yaxis[0]).items()}
+    columns = {int(name.split()[-1]): place for place, name in tick_names(figure.xaxis[0]).items()}
     view.picked(float(a), float(b))
     assert picked == [(a, b)]
     # A's row, B's column, and between them the worth of their meeting.
@@ -153,12 +153,13 @@ def test_the_frames_follow_the_choice_before_the_bench_does_and_come_again_after
     choices.append(Choice(ids[2], ids[3]))
     view.picked(ids[2], ids[3])
     view.update(snapshot)  # which the worker took before it heard of the choice
-    ((source, columns),) = sent
+    ((source, columns),) = [each for each in sent if "left" in each[1]]  # beside the ticks
+    many = len(sent)
     assert columns == {"left", "right", "bottom", "top", "line_color"}  # the page has moved them
     assert source.data["bottom"][0] == len(ids) - 3
     assert source.data["left"][1] == 3
     view.update(replace(snapshot, step=9))
-    assert len(sent) == 1
+    assert len(sent) == many
     choices.append(Choice())
     view.picked(ids[2], ids[3])  # refused, as where the page looks at the past
     view.update(snapshot)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from m2n2lab.viz.theme import Theme
 
 FOCUS = """
-:is(button, a, select, input):focus-visible { outline: 2px solid var(--text) !important;
-                                              outline-offset: 1px !important; }
+:is(button, a, select, input):focus-visible {
+  outline: 2px solid var(--text, currentcolor) !important; outline-offset: 1px !important; }
 """
 """A visible focus, whatever Panel's own style says; part of every style below."""
 
