@@ -80,7 +80,7 @@ class Gram:
                 if not np.isfinite(sums).all():
                     plan.check_finite(name, low, high)
                 rows[name][low // BLOCK_ELEMENTS + 1] = sums
-            return sum(source.nbytes for source in plan.sources(name, start, stop))
+            return plan.read_bytes(name, start, stop)
 
         assert CHUNK_ELEMENTS % BLOCK_ELEMENTS == 0
         jobs = [(name, *chunk) for name, size in plan.sizes.items() for chunk in chunks(size)]
@@ -104,6 +104,7 @@ class Gram:
         gram = cls.build(plan, progress)
 
         def keep(digests: Mapping[Path, str]) -> None:
+            hashes.check(thorough=True)  # these are the products of what was hashed
             buffer = io.BytesIO()
             np.save(buffer, gram._sums, allow_pickle=False)
             # Written atomically: two processes that build it write the same bytes.

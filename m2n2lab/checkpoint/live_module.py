@@ -98,10 +98,10 @@ class LiveModule:
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
-                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived)
+                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived, mapped=True)
             else:  # on a GPU, scattered in memory, or of another dtype
                 stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
-                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived)
+                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived, mapped=True)
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 

@@ -20,6 +20,7 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.json_text import read_json_file
 from m2n2lab.utils.version import __version__
 
 FORMAT = "m2n2lab recipe"
@@ -145,7 +146,7 @@ class Record:
             InputError: the file cannot be read, is no recipe of this format, or was edited.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json_file(path)
         except OSError as error:
             raise InputError(
                 f"{path} must be a recipe.json, but it cannot be read: "

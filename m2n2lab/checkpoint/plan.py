@@ -15,7 +15,9 @@ from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks, scratch
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.io.reading import SeedFile
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -55,6 +57,11 @@ class Plan:
     def base(self) -> Checkpoint:
         """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
+
+    @property
+    def opened(self) -> tuple[SeedFile, ...]:
+        """The files of the seeds' weights."""
+        return tuple(file.source for seed in self.seeds for file in seed.files)
 
     def result_name(self, file: str) -> str:
         """Return the name that a file of weights in a folder has in the result."""
@@ -161,14 +168,7 @@ class Plan:
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
-        return self._read(self.sizes)
-
-    def _read(self, names: Iterable[str]) -> int:
-        return sum(
-            self.merged_sizes[name] * DTYPE_BYTES[seed.entry(name).dtype]
-            for name in names
-            for seed in self.seeds
-        )
+        return sum(self.read_bytes(name, 0, size) for name, size in self.sizes.items())
 
     @property
     def written(self) -> int:
@@ -183,19 +183,37 @@ class Plan:
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self._read(self._written) + self.written + sum(map(self.bytes, self.carried))
+        read = sum(self.read_bytes(name, 0, self.merged_sizes[name]) for name in self._written)
+        return read + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
-    def _arrays(self) -> dict[str, tuple[Array, ...]]:
+    def _mapped(self) -> dict[str, tuple[Array, ...]]:
         # Tables with more rows than the result lose the last ones: rows are added at the end.
         return {
             name: tuple(seed.array(name)[:size] for seed in self.seeds)
             for name, size in self.merged_sizes.items()
         }
 
-    def sources(self, name: str, start: int, stop: int) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays, read on access."""
-        return tuple([array[start:stop] for array in self._arrays[name]])
+    def sources(self, name: str, start: int, stop: int, mapped: bool = False) -> tuple[Array, ...]:
+        """Return elements ``start..stop`` of a tensor of every seed: K arrays.
+
+        They are in buffers that the next call in the same thread fills again or, if ``mapped``,
+        views into mapped files (see ``TensorFile.array``).
+
+        Raises:
+            Problems: a seed's file has changed or cannot be read.
+        """
+        if mapped:
+            return tuple([array[start:stop] for array in self._mapped[name]])
+        return tuple(
+            [_read(seed, name, start, stop, number) for number, seed in enumerate(self.seeds)]
+        )
+
+    def read_bytes(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes of elements ``start..stop`` of a merged tensor in all seeds."""
+        stop = min(stop, self.merged_sizes[name])
+        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
+        return max(stop - start, 0) * sum(each)
 
     def merge_into(
         self,
@@ -205,6 +223,7 @@ class Plan:
         stop: int,
         out: Array,
         derived: Sequence[Array] = (),
+        mapped: bool = False,
     ) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
@@ -218,9 +237,11 @@ class Plan:
             out: (stop − start,) of any of ``DTYPES``.
             derived: the whole tensor of each derived vector of the recipe, or an empty array where
                 it is not used (see ``DerivedTensors.of``).
+            mapped: read mapped files (see ``sources``), which is faster.
 
         Raises:
-            Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
+            Problems: a seed holds NaN or infinity there or has changed, or the result does not fit
+                its dtype.
         """
         size = self.merged_sizes[name]
         if stop > size:
@@ -236,15 +257,15 @@ class Plan:
             self._merge_buffer(recipe, name, start, stop, out)
             return
         base = self.offsets[name]
-        for low, high, coef in recipe.pieces(base + start, base + stop):
-            low, high = low - base, high - base
+        for first, last, coef in recipe.pieces(base + start, base + stop):
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
-            sources = self.sources(name, low, high)
-            sources += tuple([values[low:high] for values in derived])
-            part = out[low - start : high - start]
-            if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
-                self.check_finite(name, low, high)
-                raise _too_large(name, part, low + (not_finite(part) or 0))
+            for low, high in _parts(first - base, last - base, mapped):
+                sources = self.sources(name, low, high, mapped)
+                sources += tuple([values[low:high] for values in derived])
+                part = out[low - start : high - start]
+                if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
+                    self.check_finite(name, low, high)
+                    raise _too_large(name, part, low + (not_finite(part) or 0))
 
     def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
@@ -295,11 +316,10 @@ class Plan:
             shares = [max(float(coef[seed]), 0.0) for seed, _ in run.owners]
             if not sum(shares):
                 shares = [1.0] * len(shares)
+            moved = [(self.seeds[seed], (first - run.start) * width) for seed, first in run.owners]
             sources = [
-                self.seeds[seed].array(name)[
-                    low + (first - run.start) * width : high + (first - run.start) * width
-                ]
-                for seed, first in run.owners
+                _read(seed, name, low + by, high + by, number)
+                for number, (seed, by) in enumerate(moved)
             ]
             used = [k for k, share in enumerate(shares) if share]
             part = out[low - start : high - start]
@@ -340,6 +360,19 @@ def _sizes(layout: Layout) -> dict[str, int]:
     return {
         name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
     }
+
+
+def _parts(start: int, stop: int, mapped: bool) -> Iterable[tuple[int, int]]:
+    """Split a range of elements into those that are read at a time; mapped ones are not read."""
+    if mapped:
+        return [(start, stop)]
+    return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
+
+
+def _read(seed: Checkpoint, name: str, start: int, stop: int, number: int) -> Array:
+    """Return elements of a tensor in the numbered buffer of this thread."""
+    array = scratch(number, stop - start, DTYPES[seed.entry(name).dtype])
+    return seed.read_into(array, name, start)
 
 
 def _not_finite(file: Path, name: str, where: str) -> Problem:

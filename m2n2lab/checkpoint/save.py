@@ -12,17 +12,16 @@ import json
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.checks import inside_a_seed, is_one_file, output_conflict, wrong_form
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
@@ -33,6 +32,7 @@ from m2n2lab.checkpoint.io.parallel import (
     Progress,
     chunks,
     no_progress,
+    scratch,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
@@ -45,6 +45,7 @@ from m2n2lab.checkpoint.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import flush, flush_folder
 
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
@@ -89,18 +90,19 @@ def save(
     Raises:
         InputError: the folder cannot be written, the disk is full, or a derived vector cannot be
             made.
-        Problems: the folder exists and is not empty, a seed holds NaN or infinity, or the result
-            does not fit its dtype.
+        Problems: the folder exists and is not empty or lies inside a seed, a seed has changed or
+            holds NaN or infinity, or the result does not fit its dtype.
     """
     out = Path(out)
-    if problem := wrong_form(plan, out):
+    if problem := wrong_form(plan, out) or inside_a_seed(plan, out):
         raise Problems(problem)
     one_file = is_one_file(out)
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
+    hashes.check()
     with _atomic_folder(out, one_file) as folder:
-        _copy_others(plan, record, folder)
+        _copy_others(plan, record, hashes, folder)
         files = [
             (file, folder / (out.name if one_file else _target(plan, file.path)))
             for part in plan.base.parts
@@ -122,6 +124,7 @@ def save(
                     lambda piece, values: _write(plan, recipe, piece, values),
                     progress,
                 )
+        hashes.check(thorough=True)
         full = record.complete(plan, hashes.wait())
         for file, path in files:
             with _open(path) as handle:
@@ -140,7 +143,7 @@ def _names_beside(out: Path) -> tuple[str, str]:
 @contextmanager
 def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)  # in a folder that is new
     try:
         yield handle
     finally:
@@ -181,43 +184,27 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
 
 def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
     if not piece.merged:
-        data = _carried(plan, piece.name)[piece.start : piece.stop]
+        data = _carried(plan, piece.name, piece.start, piece.stop)
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
-    result = _scratch(piece.stop - piece.start, dtype)
+    result = scratch("result", piece.stop - piece.start, dtype)
     plan.merge_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
-    read = sum(s.nbytes for s in plan.sources(piece.name, piece.start, piece.stop))
-    return read + result.nbytes
+    return plan.read_bytes(piece.name, piece.start, piece.stop) + result.nbytes
 
 
-def _carried(plan: Plan, name: str) -> memoryview:
-    """Return the bytes of a tensor that is copied; position ids are repaired."""
+def _carried(plan: Plan, name: str, start: int, stop: int) -> memoryview:
+    """Return bytes of a tensor that is copied; position ids are repaired."""
     if plan.base.has_broken_positions(name):
-        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())
-    return plan.base.raw(name)
-
-
-_thread_memory = threading.local()
-
-
-def _scratch(size: int, dtype: Any) -> Array:
-    """Return an array (size,) in a buffer that this thread uses again and again.
-
-    Fresh memory would cost more than the sums that are written into it.
-    """
-    need = size * np.dtype(dtype).itemsize
-    buffer = getattr(_thread_memory, "buffer", None)
-    if buffer is None or len(buffer) < need:
-        _thread_memory.buffer = buffer = np.empty(need, np.uint8)
-    return cast("Array", buffer[:need].view(dtype))
+        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())[start:stop]
+    return plan.base.read_into(scratch("result", stop - start, np.uint8), name, start).data
 
 
 # -- files beside the weights ------------------------------------------------------------------
 
 
-def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
+def _copy_others(plan: Plan, record: Record, hashes: Hashes, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
     for source, name, key in copied_files(plan, record.tokenizer):
         if key not in known:  # added to the seed since the merge that is rebuilt
@@ -227,7 +214,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
         if source.name != target.name and (of := weight_name(source.name)) and of.is_index:
             _write_json(target, _renamed(plan, read_json(source, Collector())))
         else:
-            shutil.copyfile(source, target)
+            hashes.copy(source, target)
     if plan.base.kind == "diffusers":
         _write_pipeline(plan, record.tokenizer, folder)
     for part in plan.base.parts:
@@ -342,21 +329,23 @@ def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """
     if problem := output_conflict(out):
         raise Problems(problem)
-    host, parent = socket.gethostname(), out.absolute().parent
-    temporary = parent / f".{out.name}.{host}-{os.getpid()}.partial"
+    parent = out.absolute().parent
+    temporary = parent / f".{out.name}.{socket.gethostname()}-{os.getpid()}.partial"
     if temporary in _writing:
         raise InputError(f"{out} is being written already; wait for it, or choose another name.")
     above = [folder for folder in (parent, *parent.parents) if not os.path.exists(folder)]
     _writing.add(temporary)
     try:
-        _remove_leftovers(out, host)
+        _remove_leftovers(temporary)
         temporary.mkdir(parents=True)
         yield temporary
+        flush_folder(temporary)  # otherwise a power cut could leave the name without the weights
         if one_file:
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
                 os.rename(path, parent / path.name)
         else:
             os.rename(temporary, out)  # an empty folder of that name is replaced
+        flush(parent)
     except OSError as error:
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "
@@ -370,19 +359,20 @@ def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
         _writing.discard(temporary)
 
 
-def _remove_leftovers(out: Path, host: str) -> None:
-    """Remove what killed processes left behind when they merged into the same folder."""
-    for folder in out.absolute().parent.glob(f".{escape(out.name)}.{escape(host)}-*.partial"):
-        number = folder.name.removesuffix(".partial").rpartition("-")[2]
+def _remove_leftovers(temporary: Path) -> None:
+    """Remove what killed processes of this computer left beside a folder that is to be filled."""
+    for left in temporary.parent.glob(f".*.{escape(socket.gethostname())}-*.partial"):
+        number = left.name.removesuffix(".partial").rpartition("-")[2]
         # This process's own number was an earlier one's: in containers numbers repeat.
-        if number.isdigit() and (int(number) == os.getpid() or not _alive(int(number))):
-            shutil.rmtree(folder, ignore_errors=True)
+        mine = number == str(os.getpid()) and (left == temporary or left not in _writing)
+        if number.isdecimal() and (mine or not _alive(int(number))):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

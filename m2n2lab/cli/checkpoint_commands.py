@@ -23,10 +23,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from m2n2lab.cli.search_options import named_patterns
+from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
+from m2n2lab.utils.text import visible
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -232,9 +233,9 @@ def _print_inspection(
         for name in ("dtype", "shape", "parameters", "begins at"):
             table.add_column(name, justify="right")
         for source in omega or {}:
-            table.add_column(Text(f"difference from {source}"), justify="right")
-            table.add_column(Text("angle"), justify="right")
-            table.add_column(Text(f"cosine with {source}"), justify="right")
+            table.add_column(shown(f"difference from {source}"), justify="right")
+            table.add_column(shown("angle"), justify="right")
+            table.add_column(shown(f"cosine with {source}"), justify="right")
         for row in rows:
             compared = [
                 text
@@ -247,16 +248,16 @@ def _print_inspection(
             ]
             shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
-            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *compared)
+            table.add_row(shown(visible(row["tensor"])), row["kind"], shape, *figures, *compared)
         console.print(table)
         total = sum(row["parameters"] for row in rows)
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
     for source, degrees in (omega or {}).items():
-        console.print(Text(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
+        console.print(shown(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
     for note in found.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
+        console.print(shown(f"Note: {note}"), soft_wrap=True)
     for problem in found.problems:
-        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+        console.print(shown(f"Problem: {problem}", style="red"), soft_wrap=True)
     if found.plan and not found.problems:
         console.print("These can be merged.", style="green")
 
@@ -385,14 +386,14 @@ def merge(
     parts = _parts(layout, groups, **limits)
     proposal = Proposal((0, 1), at, mix, whole_number("rng", rng, 0))
     for note in found.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
-    console.print(
+        console.print(shown(f"Note: {note}"), soft_wrap=True)
+    memory = decimal(found.memory + _tensor_memory(found.plan, rule))
+    summary = (
         f"{layout.size:,} parameters; {_cuts(proposal, layout, parts)}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
-        f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
-        highlight=False,
-        soft_wrap=True,
+        f"{memory} of memory"
     )
+    console.print(shown(summary), soft_wrap=True)
     if dry_run:
         return
     began = time.perf_counter()
@@ -403,7 +404,7 @@ def merge(
     description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
-            console.print(Text(f"Note: {note}"), soft_wrap=True)
+            console.print(shown(f"Note: {note}"), soft_wrap=True)
         child = _crossed(rule, proposal, space, parts)
         bar.next("merging", found.plan.cost)
         space.save(child, out, description, bar.advance)
@@ -556,7 +557,7 @@ def convert(
 def _print_done(console: Console, out: Path, seconds: float) -> None:
     files = [out] if out.is_file() else out.rglob("*")
     size = sum(path.stat().st_size for path in files if path.is_file())
-    console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
+    console.print(shown(f"{out}: {size:,} bytes in {seconds:.1f} s"), soft_wrap=True)
 
 
 class _Bar:

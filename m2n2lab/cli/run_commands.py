@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
+from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
@@ -54,7 +54,7 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
             f"Paused at step {evolver.generation:,}: {reason}\nThe run is recorded up to step "
             f"{last:,}; go on with: m2n2lab resume {path} --run {recorder.run}"
         )
-        Console(stderr=True).print(Text(text), soft_wrap=True)
+        Console(stderr=True).print(shown(text), soft_wrap=True)
         raise typer.Exit(PAUSED_STATUS) from error
 
 
@@ -73,18 +73,18 @@ def runs(
         ]
         typer.echo(json.dumps(values, allow_nan=False))
         return
-    table = Table(title=Text(str(store)))
+    table = Table(title=shown(str(store)))
     for name in ("run", "title", "steps", "accepted", "train", "test", "recorded", "from"):
         table.add_column(name, justify="left" if name in ("title", "recorded") else "right")
     for run in found:
         table.add_row(
             str(run.run),
-            Text(run.title),
+            shown(run.title),
             f"{run.start:,}–{run.last:,}" if run.start else f"{run.last:,}",
             f"{run.accepted:,}",
             percent(run.train),
             percent(run.test),
-            run.created[:16].replace("T", " "),
+            shown(run.created[:16].replace("T", " ")),
             "" if run.parent is None else f"run {run.parent}",
         )
     Console().print(table)
@@ -165,4 +165,4 @@ def export(
     if as_json is not None:
         write_atomically(as_json, json.dumps(told(store, run), allow_nan=False))
     names = " and ".join(str(path) for path in (csv, as_json) if path is not None)
-    Console(stderr=True).print(Text(f"Wrote {names}"), soft_wrap=True)
+    Console(stderr=True).print(shown(f"Wrote {names}"), soft_wrap=True)

@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from m2n2lab.utils.text import visible
+
 
 class InputError(ValueError):
-    """Input that cannot be used; the message is one sentence meant for a person."""
+    """Input that cannot be used; the message is one sentence meant for a person.
+
+    Names from files are shown in it without characters that could steer a terminal.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(message, keep="\n\t"))
 
 
 MAX_REPR_CHARS = 60

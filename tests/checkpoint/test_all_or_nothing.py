@@ -111,8 +111,9 @@ def test_leftovers_of_processes_that_are_gone_are_swept_and_no_others(seeds):
         of_lives, of_gone = (
             Path(left[0].name.replace(mine, f"-{process.pid}.")) for process in (living, gone)
         )
-        others = [Path(".out.elsewhere-1.partial"), Path(f".out2{left[0].name[4:]}")]
-        for folder in (left[0], of_lives, of_gone, *others):
+        others = [Path(".out.elsewhere-1.partial"), Path(f"{left[0].name}.mine")]
+        of_other_names = [Path(f".other{path.name[4:]}") for path in (left[0], of_gone)]
+        for folder in (left[0], of_lives, of_gone, *others, *of_other_names):
             folder.mkdir()
         space.save(space.seeds[0], "out")
         assert living.poll() is None  # it was asked for, and not harmed

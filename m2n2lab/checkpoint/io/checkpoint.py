@@ -28,6 +28,7 @@ from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, 
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.files import read_text
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -274,7 +275,7 @@ class Checkpoint:
         """The licence stated in its model card, or ``None``."""
         folder = self.path if self.path.is_dir() else self.path.parent
         try:
-            text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+            text = read_text(folder / "README.md", errors="replace")
         except OSError:
             return None
         card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
@@ -298,14 +299,29 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector as a flat, read-only view into its file."""
+        """Return a tensor of the flat vector as a flat, read-only view into its mapped file."""
         _, file, inside = self._locations[name]
         return file.array(inside)
 
     def raw(self, name: str) -> memoryview:
-        """Return the bytes of any tensor as a view into its file."""
+        """Return the bytes of any tensor.
+
+        Raises:
+            Problems: its file has changed or cannot be read.
+        """
         _, file, inside = self._locations[name]
         return file.raw(inside)
+
+    def read_into(self, array: Array, name: str, start: int) -> Array:
+        """Fill an array with elements of a tensor from ``start`` on, and return it.
+
+        Raises:
+            Problems: its file has changed or cannot be read.
+        """
+        _, file, inside = self._locations[name]
+        if array.size:
+            file.read(inside, start * array.itemsize, array.data.cast("B"))
+        return array
 
     @property
     def files(self) -> tuple[TensorFile, ...]:

@@ -1,9 +1,9 @@
-"""Safetensors files: headers read and written, tensors as views into the mapped file.
+"""Safetensors files: headers read and written, tensors read in pieces or mapped.
 
 The format is small (https://huggingface.co/docs/safetensors): eight bytes of length, a JSON header
 with the dtype, shape and position of every tensor, then the tensors. The safetensors library
-returns copies, and NumPy has no bfloat16; views into the mapped file open a model of any size at
-once and take no memory of their own.
+returns whole tensors, and NumPy has no bfloat16; here they are read in pieces, or mapped into
+memory: a model of any size is opened at once and takes no memory of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ import numpy as np
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.mapping import map_file
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.reading import SeedFile, Stamp
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.files import open_regular
+from m2n2lab.utils.json_text import parse_json
 
 DTYPE_BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64},
@@ -36,6 +39,9 @@ DTYPE_BITS = {
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the format allows."""
+
+MAX_TENSORS = 1 << 18
+"""Tensors of a file; the largest models have some ten thousand, in many files."""
 
 
 class Entry(NamedTuple):
@@ -72,25 +78,47 @@ class TensorFile:
         path: the file.
         entries: its tensors by name, in the order of their positions.
         metadata: the ``__metadata__`` of its header.
-        length: size of the file in bytes.
+        source: the file as it was when the header was read.
     """
 
     path: Path
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
-    length: int
+    source: SeedFile
+
+    @property
+    def length(self) -> int:
+        """Size of the file in bytes."""
+        return self.source.stamp.size
 
     @cached_property
     def _bytes(self) -> Any:
         return map_file(self.path)
 
+    def read(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill a buffer with a tensor's bytes from ``start`` on.
+
+        Raises:
+            Problems: the file has changed or cannot be read.
+        """
+        if buffer:
+            self.source.read_into(buffer, self.entries[name].start + start)
+
     def raw(self, name: str) -> memoryview:
-        """Return a tensor's bytes, which are read from the disk on access."""
-        entry = self.entries[name]
-        return memoryview(self._bytes)[entry.start : entry.stop]
+        """Return a tensor's bytes.
+
+        Raises:
+            Problems: the file has changed or cannot be read.
+        """
+        content = memoryview(bytearray(self.entries[name].bytes))
+        self.read(name, 0, content)
+        return content.toreadonly()
 
     def array(self, name: str) -> Array:
-        """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the file."""
+        """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the mapped file.
+
+        The process ends if another program makes the file shorter meanwhile; ``read`` is safe.
+        """
         entry = self.entries[name]
         if entry.size == 0:
             return np.empty(0, DTYPES[entry.dtype])
@@ -105,8 +133,9 @@ def read_header(path: Path) -> TensorFile:
     """
     expected = "a safetensors file"
     try:
-        length = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            stamp = Stamp.of(os.fstat(file.fileno()))
+            length = stamp.size
             start = file.read(8)
             size = int.from_bytes(start, "little")
             text = file.read(size) if size <= min(MAX_HEADER_BYTES, length - 8) else None
@@ -123,11 +152,13 @@ def read_header(path: Path) -> TensorFile:
         )
     if text is None:
         raise _invalid(path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes")
+    if (count := text.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise _invalid(path, f"at most {MAX_TENSORS:,} tensors", f"{count:,} of them")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique_keys)
+        header = parse_json(text, _unique_keys)
     except _DuplicateNameError as problem:
         raise _invalid(path, expected, f"a header with the name {str(problem)!r} twice") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _invalid(path, expected, "a header that is not JSON") from None
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
@@ -163,7 +194,7 @@ def read_header(path: Path) -> TensorFile:
                 fix="download or copy it again",
             )
         )
-    return TensorFile(path, entries, metadata, length)
+    return TensorFile(path, entries, metadata, SeedFile(path, stamp))
 
 
 class _DuplicateNameError(ValueError):
