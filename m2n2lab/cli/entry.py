@@ -174,6 +174,8 @@ app.command()(checkpoint_commands.convert)
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)
+app.command()(run_commands.check)
+app.command()(run_commands.backup)
 
 
 def main() -> None:
@@ -186,7 +188,9 @@ def main() -> None:
         with ended_by_signals():
             app()
     except InputError as error:
+        from m2n2lab.store.schema import StorageError
+
         Console(stderr=True).print(shown(f"Error: {error}"), soft_wrap=True)
-        sys.exit(2)
+        sys.exit(run_commands.PAUSED_STATUS if isinstance(error, StorageError) else 2)
     except KeyboardInterrupt:  # before a search has begun, or for the second time
         sys.exit(INTERRUPTED_STATUS)

@@ -129,9 +129,7 @@ def reported(title: str, last: int) -> Iterator[Report]:
         interrupt_latch(override=True) as interrupt,
         terminal_bars(console, hidden=not console.is_terminal) as progress,
     ):
-        yield Report(
-            progress, progress.add_task(visible(title), total=last, status=""), interrupt
-        )
+        yield Report(progress, progress.add_task(visible(title), total=last, status=""), interrupt)
 
 
 def result_of(

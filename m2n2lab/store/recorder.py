@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.reader import archive_state, run_info, step_state
-from m2n2lab.store.rows import EMPTY, INSERT_STEP, pack_ids, pack_past, row_ids, step_row
+from m2n2lab.store.rows import EMPTY, pack_ids, pack_past, packed_step, row_ids
 from m2n2lab.store.schema import StoreError
 from m2n2lab.store.specs import EvolverSpec, describe_space, describe_task
+from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.version import __version__
 
@@ -53,6 +55,10 @@ class Recorder:
         title: the title of the run.
         batch: number of waiting steps at which they are written.
 
+    Attributes:
+        run: number of the run.
+        recorded: the last step that was written.
+
     Raises:
         StoreError: another process writes to the store, or it cannot be written.
         InputError: models that cannot be stored.
@@ -64,7 +70,7 @@ class Recorder:
         self._evolver = evolver
         self._batch = batch
         self._lock = threading.RLock()
-        self._rows: list[tuple[Any, ...]] = []  # of steps that wait to be written
+        self._rows: list[StepRow] = []  # of steps that wait to be written
         self._external: dict[int, Any] = {}  # waiting genomes that cannot be bred again
         self._kept: set[int] = set()  # ids whose genomes stay in the store
         self._written: set[int] = set()  # ids whose genomes are in the store
@@ -80,7 +86,7 @@ class Recorder:
         except BaseException:
             self._writer.close()
             raise
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
 
     def _start(self, title: str) -> None:
         """Continue a run or begin a new one, and subscribe to the evolver."""
@@ -88,6 +94,7 @@ class Recorder:
         self._population: Population = evolver.archive.population
         self._standing: Standing = evolver.archive.standing
         self._last, self._born = evolver.generation, evolver.born
+        self.recorded = self._last
         self.run = self._join() or self._begin(title)
         self._writer.runs.add(self.run)
         evolver.stored = Stored(self._writer.path, self.run)
@@ -160,41 +167,38 @@ class Recorder:
         packed = {row: pack_scores(now.scores[row]) for row in now.row_of.values()}
         self._graded = any(map(is_graded, packed.values()))
         with self._writer.transaction() as file:
-            run = file.execute(
-                "INSERT INTO runs (created, title, maker, method, options, task, shares, space, "
-                "start, born, rng, graded, past, parent) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                    title or f"{evolver.task.name} · {evolver.method}",
-                    f"m2n2lab {__version__}",
-                    evolver.method,
-                    EvolverSpec.of(evolver).to_json(),
-                    json.dumps(describe_task(evolver.task)),
-                    None if shares is None else shares.astype("<f8").tobytes(),
-                    json.dumps(space),
-                    evolver.generation,
-                    evolver.born,
-                    pack_rng(evolver.rng),
-                    self._graded,
-                    pack_past(evolver.records, self._standing),
-                    parent,
-                ),
-            ).lastrowid
-            assert run is not None
-            file.executemany(
-                "INSERT INTO seeds VALUES (?,?,?,?,?)",
-                [(run, k, seed.name, seed.sha256, seed.genome) for k, seed in enumerate(seeds)],
+            (last,) = file.execute("SELECT max(run) FROM runs").fetchone()
+            run = (last or 0) + 1
+            description = RunRow(
+                run=run,
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                title=title or f"{evolver.task.name} · {evolver.method}",
+                maker=f"m2n2lab {__version__}",
+                method=evolver.method,
+                options=EvolverSpec.of(evolver).to_json(),
+                task=json.dumps(describe_task(evolver.task)),
+                shares=None if shares is None else shares.astype("<f8").tobytes(),
+                space=json.dumps(space),
+                start=evolver.generation,
+                born=evolver.born,
+                rng=pack_rng(evolver.rng),
+                graded=int(self._graded),
+                past=pack_past(evolver.records, self._standing),
+                parent=parent,
+                seeds=len(seeds),
+                founders=len(packed),
             )
-            file.executemany(
-                "INSERT INTO founders VALUES (?,?,?,?,?,?)",
-                [
-                    (run, row, m.id, m.born, json.dumps(m.parents), packed[row])
-                    for row, m in enumerate(now.rows)
-                    if m is not None
-                ],
+            founders = [
+                FounderRow(run, row, m.id, m.born, json.dumps(m.parents), packed[row])
+                for row, m in enumerate(now.rows)
+                if m is not None
+            ]
+            file.write([description])
+            file.write(
+                SeedRow(run, k, seed.name, seed.sha256, seed.genome) for k, seed in enumerate(seeds)
             )
-            genomes = [(run, m.id, pack_genome(m.genome)) for m in now.members]
-            file.executemany("INSERT INTO genomes VALUES (?,?,?)", genomes)
+            file.write(founders)
+            file.write(GenomeRow(run, m.id, pack_genome(m.genome)) for m in now.members)
         self._written = set(now.row_of)
         self._kept = set(now.row_of)
         return run
@@ -218,7 +222,7 @@ class Recorder:
                 if generation.proposal is None:
                     self._external[generation.child] = genome
             rng = pack_rng(evolver.rng)
-            self._rows.append(step_row(self.run, generation, self._graded, rng, mark, scores))
+            self._rows.append(packed_step(self.run, generation, self._graded, rng, mark, scores))
             self._standing, self._last = generation.after, generation.step
             if len(self._rows) >= self._batch or time.monotonic() >= self._flush_time:
                 self.flush()
@@ -286,26 +290,21 @@ class Recorder:
             obsolete = self._written - members.keys() - self._kept - external.keys()
             with self._writer.transaction() as file:
                 if self._undone:
-                    last = self._rows[0][1] - 1 if self._rows else self._last
-                    born = self._rows[0][2] if self._rows else self._born
+                    last = self._rows[0].step - 1 if self._rows else self._last
+                    born = self._rows[0].child if self._rows else self._born
                     for table in ("steps", "living"):
                         file.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run, last))
                     file.execute("DELETE FROM genomes WHERE run = ? AND id >= ?", (run, born))
-                file.executemany(INSERT_STEP, self._rows)
-                file.executemany(
-                    "INSERT OR REPLACE INTO genomes VALUES (?,?,?)",
-                    [(run, id, pack_genome((external | members)[id])) for id in new],
-                )
+                file.write(self._rows)
+                file.write(GenomeRow(run, id, pack_genome((external | members)[id])) for id in new)
                 file.executemany(
                     "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in obsolete]
                 )
-                file.execute(
-                    "INSERT OR REPLACE INTO living VALUES (?,?,?)",
-                    (run, self._last, pack_ids(now)),
-                )
+                file.write([LivingRow(run, self._last, pack_ids(now))])
             self._written = (self._written | new) - obsolete
             self._kept |= external.keys()
             self._rows, self._external, self._undone = [], {}, False
+            self.recorded = self._last
             self._flush_time = time.monotonic() + FLUSH_SECONDS
 
     def close(self) -> None:
@@ -318,12 +317,36 @@ class Recorder:
             if self._unsubscribe is None:
                 return
             self.flush()
-            self._unsubscribe()
-            self._unsubscribe = None
-            self._closed.set()
-            atexit.unregister(self.close)
-            self._writer.runs.discard(self.run)
-            self._writer.close()
+            self._release()
+
+    def abandon(self) -> int:
+        """Release the store without writing the waiting steps; return how many there are.
+
+        A run that is resumed takes them again, with the same outcome.
+        """
+        with self._lock:
+            self._release()
+            return len(self._rows)
+
+    def _release(self) -> None:
+        if self._unsubscribe is None:
+            return
+        self._unsubscribe()
+        self._unsubscribe = None
+        self._closed.set()
+        atexit.unregister(self._close_at_exit)
+        self._writer.runs.discard(self.run)
+        self._writer.close()
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except StoreError as error:
+            print(
+                f"{self.abandon():,} steps of run {self.run} after step {self.recorded:,} were "
+                f"observed, but are not recorded: {error}",
+                file=sys.stderr,
+            )
 
 
 record = Recorder

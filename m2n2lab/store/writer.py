@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from m2n2lab.store.schema import StoreError, connect, sqlite_errors
+from m2n2lab.store.schema import StoreError, StoreFile, connect, sqlite_errors
 
 _open: dict[Path, Writer] = {}
 _open_lock = threading.RLock()
@@ -87,7 +86,7 @@ class Writer:
                 self._lock.release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[StoreFile]:
         """Commit all that is written within, or nothing.
 
         Raises:
