@@ -26,11 +26,12 @@ endif
 # Run as root, as in many containers, JupyterLab wants to be told that this is meant.
 ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab notebooks outputs test test-all chromium lint format bench
+.PHONY: help lab notebooks outputs docs test test-all chromium lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
 	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
 	@echo 'make outputs   run the course and write its outputs back'
+	@echo 'make docs      build the documentation into docs/_build'
 	@echo 'make test      lint, types and all tests but the slow ones'
 	@echo 'make test-all  the slow tests too'
 	@echo 'make lint      ruff, mypy and the layers of imports only'
@@ -46,6 +47,11 @@ notebooks: .venv/.notebooks
 
 outputs: chromium
 	PYTHONPATH=benchmarks $(BIN)/python .ci/outputs.py
+
+# No warning, so no dead link. The course and its outputs are part of it, and are not run.
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo 'open docs/_build/html/index.html'
 
 # Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
 # made once. In the order in which they are collected: long files first.
@@ -78,7 +84,11 @@ bench: chromium
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[harness,llm,images,ray,notebooks,test]'
+	$(PIP) install -c constraints.txt -e '.[harness,llm,images,ray,notebooks,docs,test]'
+	@touch $@
+
+.venv/.docs: .venv/.lab $(SETUP)
+	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks,docs]'
 	@touch $@
 
 # The course needs no internet, so this JupyterLab neither looks for news of itself nor asks

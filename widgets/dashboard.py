@@ -11,6 +11,7 @@ from m2n2lab.widgets.page.page import Page
 from m2n2lab.widgets.page.server_log import keep_quiet
 from m2n2lab.widgets.page.template import PageTemplate
 from m2n2lab.widgets.runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
+from m2n2lab.widgets.runs.roles import current_role
 from m2n2lab.widgets.runs.runs import Runs
 from m2n2lab.widgets.session.stepper import no_workers
 
@@ -77,8 +78,8 @@ def dashboard(
         except InputError as wrong:  # shown on the page
             error = wrong
         browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings, error))
-    page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT))
-    browser_session.connect(page)
+    page = Page(browser_session, THEMES.get(query.get("theme", ""), LIGHT), current_role())
+    browser_session.expect(page)
 
     def closed(context: object) -> None:  # on the event loop: must not wait
         page.close()

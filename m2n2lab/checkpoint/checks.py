@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +21,17 @@ from m2n2lab.checkpoint.io.checkpoint import (
     scan,
     sort_key,
 )
-from m2n2lab.checkpoint.io.dtypes import FROM_SHORT, FROM_TORCH
+from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
+from m2n2lab.checkpoint.io.picture_layouts import FAMILIES, family_of_file
 from m2n2lab.checkpoint.io.problems import Collector, Problem
-from m2n2lab.checkpoint.io.single_file import unpack_single_files
+from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
 from m2n2lab.checkpoint.merge_record import copied_files
-from m2n2lab.checkpoint.picture_checks import compare_pictures
+from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
@@ -109,6 +111,7 @@ def preflight(
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
+    pictures: PictureOptions = PictureOptions(),  # noqa: B008  # it is frozen
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
@@ -128,6 +131,7 @@ def preflight(
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
+        pictures: whose parts the result of picture models has.
 
     Raises:
         InputError: an option is unknown, or there are fewer than two seeds.
@@ -149,15 +153,16 @@ def preflight(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
-    unpacked = unpack_single_files(sources, components)
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for name, source in zip(sources, unpacked, strict=True):
+    for source in sources:
         own = Collector()
-        seed = scan(source, components, own, progress, known, variant)
+        if is_single_file(source) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(source, opened[0], own, known)
+        else:
+            seed = scan(source, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
-            seed = replace(seed, id=str(name))  # of the file itself, not of where it was unpacked
             if own.found:
                 broken.add(len(opened))
             opened.append(seed)
@@ -165,7 +170,7 @@ def preflight(
     if len(opened) > 1:
         base, *others = opened
         comparable = [base]
-        tables = set[str]()
+        tables, channels = set[str](), dict[str, int]()
         for k, other in enumerate(others, 1):
             whole = _compare_parts(base, other, problems, notes)
             if whole:
@@ -174,9 +179,12 @@ def preflight(
             if whole and not broken & {0, k}:
                 comparable.append(other)
                 _compare_names(base, other, problems, notes)
-                tables |= _compare_shapes(base, other, problems)
+                tables |= _compare_shapes(base, other, problems, pictures, channels)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
-        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code)
+        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code, pictures)
+        plan = _with_channels(plan, channels)
+        if not problems.found:
+            pictures.check(opened)
         if not plan.layout.size and not problems.found:
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
@@ -211,6 +219,7 @@ def _plan(
     arranged: _Arranged,
     variant: str | None,
     trust_remote_code: bool,
+    pictures: PictureOptions,
 ) -> Plan:
     base = seeds[0]
     common = arranged.rows.common if arranged.rows else 0
@@ -225,7 +234,7 @@ def _plan(
         for name in base.buffers
         if all(name in seed.buffers for seed in seeds)
     }
-    dtypes = {name: dtype or base.entry(name).dtype for name in shapes}
+    dtypes = {name: _result_dtype(base, name, dtype) for name in shapes}
     # Statistics are few, and more exact than weights need to be.
     dtypes |= {name: base.entry(name).dtype for name in buffers}
     return Plan(
@@ -237,13 +246,46 @@ def _plan(
         Layout(buffers),
         variant=variant,
         trust_remote_code=trust_remote_code,
+        pictures=pictures,
     )
+
+
+def _with_channels(plan: Plan, channels: Mapping[str, int]) -> Plan:
+    """Return a plan that merges the input channels that all seeds have."""
+    shapes = {
+        name: (shape[0], channels.get(name, shape[1]), *shape[2:]) if name in channels else shape
+        for name, shape in plan.layout.shapes.items()
+    }
+    return replace(plan, layout=Layout(shapes), channels=channels) if channels else plan
+
+
+def _result_dtype(base: Checkpoint, name: str, wanted: str | None) -> str:
+    """Return the dtype of a weight of the result.
+
+    Scales are not written, so weights that have one are widened. Biases and norms, which are small
+    and matter, are not narrowed to 8 bits.
+    """
+    entry = base.entry(name)
+    own = WIDE if name in base.scaled else entry.dtype
+    return own if wanted is None or (wanted in EIGHT_BITS and len(entry.shape) < 2) else wanted
 
 
 def _compare_parts(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> bool:
     """Report differences of the configs; return whether comparing tensors is meaningful."""
+    if base.is_picture_file and other.is_picture_file:
+        mine, its = (family_of_file(_file_shapes(seed)) for seed in (base, other))
+        if None not in (mine, its) and mine != its:
+            problems.add(
+                Problem(
+                    file=other.id,
+                    expected=f"a file of {FAMILIES[str(mine)].title}, as {base.id} is",
+                    found=f"one of {FAMILIES[str(its)].title}",
+                    fix="merge models of one family, which read the same texts and latents",
+                )
+            )
+            return False
     if "diffusers" in (base.kind, other.kind) and base.kind != other.kind:
         described = {True: "a pipeline of several models", False: "one model"}
         single = other if base.kind == "diffusers" else base
@@ -253,14 +295,18 @@ def _compare_parts(
             for part in pipeline.parts
             if part.architecture == single.parts[0].architecture
         ]
+        fix = "merge pipelines with pipelines, or their components by themselves"
+        if single.is_picture_file:
+            fix = (
+                f"name the folder first, or make it a file: "
+                f"m2n2lab convert {pipeline.id} -o NEW.safetensors"
+            )
         problems.add(
             Problem(
                 file=other.id,
                 expected=f"{described[base.kind == 'diffusers']}, as {base.id} is",
                 found=described[other.kind == "diffusers"],
-                fix=f"choose the component that it is (--component {same[0]})"
-                if same
-                else "merge pipelines with pipelines, or their components by themselves",
+                fix=f"choose the component that it is (--component {same[0]})" if same else fix,
             )
         )
         return False
@@ -281,6 +327,10 @@ def _compare_parts(
             )
         )
     return alike
+
+
+def _file_shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: seed.entry(name).shape for name in seed.names}
 
 
 def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
@@ -385,8 +435,18 @@ def _ties(seed: Checkpoint) -> bool:
     return False not in tied and any(map(EMBEDDINGS.search, seed.merged))
 
 
-def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) -> set[str]:
-    """Report tensors of different shape; return the tables of tokens that differ in their rows."""
+def _compare_shapes(
+    base: Checkpoint,
+    other: Checkpoint,
+    problems: Collector,
+    pictures: PictureOptions,
+    channels: dict[str, int],
+) -> set[str]:
+    """Report tensors of different shape; return the tables of tokens that differ in their rows.
+
+    First layers of which the base has further channels, for inpainting, are added to ``channels``
+    if the common ones are to be merged.
+    """
     shapes, expected = _shapes(other), _shapes(base)
     differ = [name for name, shape in expected.items() if shapes.get(name, shape) != shape]
     tables = {
@@ -398,20 +458,39 @@ def _compare_shapes(base: Checkpoint, other: Checkpoint, problems: Collector) ->
     }
 
     def odd(name: str) -> Problem:
-        inputs = {expected[name][1:2], shapes[name][1:2]}
-        inpainting = INPUT.search(name) and inputs in ({(4,), (9,)}, {(16,), (33,)})
+        found, fix = f"{shapes[name]}", "merge models of one architecture and size"
+        if _is_inpainting(name, expected[name], shapes[name]):
+            most, least = sorted((expected[name][1], shapes[name][1]), reverse=True)
+            found += " (one of them is for inpainting)"
+            fix = (
+                f"{'' if most == expected[name][1] else 'name the model for inpainting first and '}"
+                f"merge the {least} common channels, and keep its other {most - least}, with "
+                f"channels='common' (--channels common), or merge two models for inpainting"
+            )
         return Problem(
             file=str(other.file(name)),
             tensor=name,
             expected=f"shape {expected[name]}, as in {base.id}",
-            found=f"{shapes[name]}" + (" (one of them is for inpainting)" if inpainting else ""),
-            fix="merge two models for inpainting, or two that are not"
-            if inpainting
-            else "merge models of one architecture and size",
+            found=found,
+            fix=fix,
         )
 
-    _add_summarised(problems, [name for name in differ if name not in tables], odd)
+    for name in differ:
+        mine, its = expected[name], shapes[name]
+        if pictures.channels == "common" and _is_inpainting(name, mine, its) and its[1] < mine[1]:
+            channels[name] = min(channels.get(name, its[1]), its[1])
+    odd_ones = [name for name in differ if name not in tables and name not in channels]
+    _add_summarised(problems, odd_ones, odd)
     return tables
+
+
+def _is_inpainting(name: str, a: Sequence[int], b: Sequence[int]) -> bool:
+    """Return whether two shapes are those of a first layer, one of them for inpainting."""
+    return (
+        INPUT.search(name) is not None
+        and (a[:1], a[2:]) == (b[:1], b[2:])
+        and {a[1], b[1]} in ({4, 9}, {16, 33}, {64, 384})
+    )
 
 
 # -- tables of tokens --------------------------------------------------------------------------
@@ -564,6 +643,13 @@ def _refuse_tables(
         added = added and at >= max(mine.base, its.base)  # type: ignore[operator,union-attr]
         clash = reason or (says_clash(mine, its, at) if mine and its and at is not None else None)
         fix = "use models with one tokenizer"
+        if base.kind == "diffusers":
+            clash = clash or tokenizer_clash(base, other, name.partition("/")[0])
+            if clash:
+                fix = (
+                    "merge the denoisers alone (--component unet), with the texts of one "
+                    "(--text-encoder-from)"
+                )
         if added and not reason:
             fix = f"keep all tokens with vocab='union' (--vocab union), or {fix}"
         elif clash is None:
@@ -627,6 +713,18 @@ def _notes(plan: Plan) -> Iterable[str]:
         result = ", ".join(sorted({plan.dtypes[name] for name in plan.sizes}))
         yield f"The seeds hold {dtypes}; the result will be {result}" + (
             "." if plan.dtype else ", as in the first seed; dtype (--dtype) chooses another."
+        )
+    scaled = [seed.id for seed in plan.seeds if plan.sizes.keys() & seed.scaled.keys()]
+    if scaled:
+        yield f"Weights of {' and '.join(scaled)} in 8 bits are read times their scales" + (
+            f"; the result has them as {WIDE}, without scales."
+            if plan.dtype is None and plan.base.id in scaled
+            else "; the result has no scales."
+        )
+    for name, common in plan.channels.items():
+        yield (
+            f"{plan.base.id} is for inpainting and has {plan.shape(name)[1]} input channels: the "
+            f"{common} common ones are merged, and the others stay as they are."
         )
     if any(map(plan.base.has_broken_positions, plan.base.carried)):
         yield (
@@ -728,16 +826,43 @@ def is_one_file(out: Path) -> bool:
     return out.suffix in (".safetensors", ".sft")
 
 
+def is_converted(plan: Plan, out: Path) -> bool:
+    """Return whether a result has another form than the first seed: one file, or a pipeline."""
+    if plan.base.kind == "diffusers":
+        return is_one_file(out)
+    return plan.pictures.form == "diffusers"
+
+
 def wrong_form(plan: Plan, out: Path) -> Problem | None:
-    """Return the problem of a result that cannot be one file, or ``None``."""
-    if not is_one_file(out) or plan.base.path.is_file():
+    """Return the problem of a result that cannot have the form that is asked for, or ``None``."""
+    form, base, named = plan.pictures.form, plan.base, is_one_file(out)
+    if form is not None and not (base.kind == "diffusers" or base.is_picture_file):
+        return Problem(
+            file=str(base.id),
+            expected="a picture model, of which results have several forms",
+            found="another model",
+            fix="leave form (--as) out",
+        )
+    if form is not None and named != (form == "file"):
+        return Problem(
+            file=str(out),
+            expected="the name of a file in .safetensors" if form == "file" else "that of a folder",
+            found="that of a folder" if form == "file" else "that of a file",
+            fix=f"choose another name, such as {_other_name(out)}",
+        )
+    whole = (base.path / "model_index.json").is_file()
+    if not named or base.path.is_file() or (base.kind == "diffusers" and whole):
         return None
     return Problem(
         file=str(out),
-        expected=f"the name of a folder, as {plan.base.id} is one",
+        expected=f"the name of a folder, as {base.id} is one",
         found="that of a file",
-        fix=f"choose a folder, such as {out.with_suffix('')}",
+        fix=f"choose a folder, such as {_other_name(out)}",
     )
+
+
+def _other_name(out: Path) -> Path:
+    return out.with_suffix("") if is_one_file(out) else out.with_name(f"{out.name}.safetensors")
 
 
 def output_conflict(out: Path) -> Problem | None:

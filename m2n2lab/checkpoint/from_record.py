@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_uppercase
+from types import MappingProxyType
 from typing import cast
 
 from m2n2lab.checkpoint.checks import preflight
@@ -18,6 +20,8 @@ from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.vocabulary import Mode
 from m2n2lab.utils.errors import InputError
 
+NOT_MOVED: Mapping[str, str | Path] = MappingProxyType({})
+
 
 def rebuild(
     recipe: str | Path,
@@ -25,6 +29,7 @@ def rebuild(
     seeds: Sequence[str | Path] | None = None,
     progress: Progress = no_progress,
     starting: Callable[[Plan], object] = lambda plan: None,
+    seed_map: Mapping[str, str | Path] = NOT_MOVED,
 ) -> Path:
     """Make a saved merge again, byte for byte.
 
@@ -35,10 +40,11 @@ def rebuild(
             recipe, relative to the working directory or to a folder above the recipe.
         progress: called with the number of bytes read and written since the last call.
         starting: called with the plan once the seeds are known to be unchanged.
+        seed_map: the places of seeds that have moved, as for ``moved_seeds``.
 
     Raises:
-        InputError: the recipe cannot be read, ``seeds`` are not as many as it has, or an operator
-            that it names is not known.
+        InputError: the recipe cannot be read, ``seeds`` are not as many as it has, ``seed_map``
+            names another one, or an operator that it names is not known.
         Problems: seeds cannot be merged or have changed.
     """
     record = Record.read(recipe)
@@ -48,7 +54,14 @@ def rebuild(
             f"{recipe} needs {len(ids)} seeds ({', '.join(ids)}), got {len(seeds)}; give them all, "
             f"in this order."
         )
-    places = list(seeds) if seeds is not None else [_find(id, Path(recipe)) for id in ids]
+    places = moved_seeds(ids, seed_map)
+    if seeds is not None:
+        places = list(seeds)
+    else:  # those that have not moved may be relative to the recipe
+        places = [
+            _find(id, Path(recipe)) if place == id else place
+            for id, place in zip(ids, places, strict=True)
+        ]
     found = preflight(
         places,
         components=record.components,
@@ -56,6 +69,7 @@ def rebuild(
         vocab=cast("Mode", record.vocab),
         variant=record.variant,
         trust_remote_code=record.trust_remote_code,
+        pictures=record.pictures,
         out=out,
         known=record.known,
     )
@@ -84,6 +98,34 @@ def rebuild(
         raise Problems(*changed)
     starting(plan)
     return save(plan, record.recipe, out, hashes, record, progress, derived)
+
+
+def moved_seeds(names: Sequence[str], places: Mapping[str, str | Path]) -> list[str | Path]:
+    """Return where the seeds of a record are now.
+
+    Args:
+        names: (K,) their recorded paths or hub ids.
+        places: paths or hub ids of those that have moved, each by its letter (``"A"`` is the
+            first), its recorded name or the last part of that.
+
+    Raises:
+        InputError: there is no such seed, or there are several.
+    """
+    found: list[str | Path] = list(names)
+    for key, place in places.items():
+        letter = ascii_uppercase.find(key) if len(key) == 1 else -1
+        fits = [k for k, name in enumerate(names) if key == name or k == letter]
+        fits = fits or [k for k, name in enumerate(names) if key == Path(name).name]
+        if len(fits) != 1:
+            listed = ", ".join(
+                f"{ascii_uppercase[k]} = {name}" for k, name in enumerate(names[:26])
+            )
+            raise InputError(
+                f"seed_map must name one seed by its letter or recorded name ({listed}), got "
+                f"{key!r}; write, for example, A=PATH."
+            )
+        found[fits[0]] = place
+    return found
 
 
 def _find(id: str, recipe: Path) -> str | Path:

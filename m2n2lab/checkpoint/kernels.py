@@ -4,7 +4,8 @@ NumPy has no bfloat16, and a chain of array operations reads and writes memory m
 loops widen, sum and round in registers, so that a merge moves each byte once, as a copy does. They
 release the GIL and are compiled for each combination of dtypes, once for all processes.
 
-Arrays hold dtypes as ``io.dtypes`` says: bfloat16 as ``uint16``, float16 as ``int16``.
+Arrays hold dtypes as ``io.dtypes`` says: bfloat16 as ``uint16``, float16 as ``int16``, 8-bit floats
+as ``uint8`` (e4m3fn) and ``int8`` (e5m2).
 """
 
 from __future__ import annotations
@@ -56,6 +57,37 @@ _LARGE = np.uint32(0x7F000000)  # 2^127: no sum below it is too large for a bflo
 _SMALL = 2.0**-100  # smaller factors may be denormal in float32
 
 
+def _eight_bits(exponents: int) -> NDArray[np.float32]:
+    """Return the values of all 256 floats of 8 bits, with so many bits of exponent.
+
+    Those with 4 have no infinities: the largest exponent holds numbers, and one NaN.
+    """
+    bits = np.arange(256)
+    digits = 7 - exponents
+    exponent, fraction = bits >> digits & ((1 << exponents) - 1), bits & ((1 << digits) - 1)
+    least = 1 - ((1 << exponents - 1) - 1)  # exponent of the smallest normal number
+    size = np.ldexp(
+        (fraction + ((exponent > 0) << digits)) / (1 << digits), np.maximum(exponent - 1, 0) + least
+    )
+    top = exponent == (1 << exponents) - 1
+    if exponents == 4:
+        size[top & (fraction == (1 << digits) - 1)] = np.nan
+    else:
+        size[top] = np.where(fraction[top], np.nan, np.inf)
+    return np.where(bits & 0x80, -size, size).astype(np.float32)
+
+
+_E4M3, _E5M2 = _eight_bits(4), _eight_bits(5)
+_7F = np.uint32(0x7F)
+_20, _21, _24 = np.uint32(20), np.uint32(21), np.uint32(24)
+# As for float16: the exponents differ by 120 and 112; below the smallest normal number, 2^-6 and
+# 2^-14, adding a number makes the processor round at the right bit, 2^-9 and 2^-16.
+_E4M3_ROUND, _E4M3_TINY = np.uint32(2**32 + 0x7FFFF - (120 << 23)), np.uint32(0x3C800000)
+_E5M2_ROUND, _E5M2_TINY = np.uint32(2**32 + 0xFFFFF - (112 << 23)), np.uint32(0x38800000)
+_E4M3_SHIFT, _E5M2_SHIFT = np.float32(2.0**14), np.float32(2.0**7)
+_E4M3_SHIFT_BITS, _E5M2_SHIFT_BITS = np.uint32(0x46800000), np.uint32(0x43000000)
+
+
 # These are overloaded by dtype and compiled into the loops that call them.
 
 
@@ -97,12 +129,16 @@ def _number_of(x):
             return _U32(size.view(np.uint32) | odd | _U32(_U32(u & _SIGN) << _16)).view(np.float32)
 
         return half
+    if x == nb.types.uint8:
+        return lambda x: _E4M3[x]
+    if x == nb.types.int8:
+        return lambda x: _E5M2[np.uint8(x)]
     return lambda x: x
 
 
 @overload(_narrow)
 def _narrow_to(total, like):
-    if like in (nb.types.uint16, nb.types.int16):
+    if like in (nb.types.uint16, nb.types.int16, nb.types.uint8, nb.types.int8):
 
         def odd(total, like):
             u = np.float64(total).view(np.uint64)
@@ -136,6 +172,32 @@ def _rounded_to(total, like):
             return np.int16(np.uint16(bits | _U32(_U32(u >> _16) & _SIGN)))
 
         return half
+    if like == nb.types.uint8:
+
+        def e4m3(total, like):
+            u = np.float32(total).view(np.uint32)
+            size = _U32(u & _SIZE32)
+            normal = _U32(_U32(_U32(size + _E4M3_ROUND) + _U32(_U32(size >> _20) & _1)) >> _20)
+            tiny = _U32(
+                np.float32(size.view(np.float32) + _E4M3_SHIFT).view(np.uint32) - _E4M3_SHIFT_BITS
+            )
+            bits = tiny if size < _E4M3_TINY else min(normal, _7F)
+            return np.uint8(bits | _U32(_U32(u >> _24) & _U32(0x80)))
+
+        return e4m3
+    if like == nb.types.int8:
+
+        def e5m2(total, like):
+            u = np.float32(total).view(np.uint32)
+            size = _U32(u & _SIZE32)
+            normal = _U32(_U32(_U32(size + _E5M2_ROUND) + _U32(_U32(size >> _21) & _1)) >> _21)
+            tiny = _U32(
+                np.float32(size.view(np.float32) + _E5M2_SHIFT).view(np.uint32) - _E5M2_SHIFT_BITS
+            )
+            bits = tiny if size < _E5M2_TINY else min(normal, _U32(0x7C))
+            return np.int8(np.uint8(bits | _U32(_U32(u >> _24) & _U32(0x80))))
+
+        return e5m2
     return lambda total, like: total
 
 
@@ -152,6 +214,10 @@ def _too_large_for(like):
         return lambda like: np.uint32(0x7F7F8000)
     if like == nb.types.int16:
         return lambda like: np.uint32(0x477FF000)  # 65,520
+    if like == nb.types.uint8:
+        return lambda like: np.uint32(0x43E80001)  # above 464, which rounds to 448
+    if like == nb.types.int8:
+        return lambda like: np.uint32(0x47700000)  # 61,440
     if like == nb.types.float32:
         return lambda like: np.uint32(0x7F800000)
     return lambda like: np.uint64(0x7FF0000000000000)

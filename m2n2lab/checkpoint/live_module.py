@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
-from m2n2lab.checkpoint.io.dtypes import FROM_TORCH
+from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
@@ -27,6 +27,9 @@ from m2n2lab.utils.loading import loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
+    from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, Targets
+
+Job = TypeVar("Job")
 
 TORCH_DTYPES = {dtype: getattr(torch, name) for name, dtype in FROM_TORCH.items()}
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
@@ -56,6 +59,10 @@ class LiveModule:
         self.plan = plan
         self._derived = derived or DerivedTensors(plan)
         self.model = model
+        self._file: FilePipeline | None = None
+        if plan.base.is_picture_file and not isinstance(model, nn.Module):
+            self._init_file()
+            return
         self._parts = [
             getattr(model, part.name) if part.name else model for part in plan.base.parts
         ]
@@ -69,6 +76,24 @@ class LiveModule:
             if name in carried and tensor is not None:
                 _carry(plan, name, tensor.detach())
         _add_ends(plan, model)
+
+    def _init_file(self) -> None:
+        """Copy what is not merged of a single file into the components of a pipeline."""
+        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, scatter
+
+        self._file = FilePipeline.of(self.plan.base, self.plan.pictures.config)
+        self._parts = [getattr(self.model, name) for name in self._file.of_file]
+        for name, into in self._scattered().items():
+            if name not in self.plan.merged_sizes and not self.plan.is_left_out(name):
+                value = _carried(self.plan, name)
+                if value is not None:
+                    scatter(value, into)
+
+    def _scattered(self) -> Targets:
+        from m2n2lab.checkpoint.single_file_pipeline import targets
+
+        assert self._file is not None  # it is only asked for then
+        return targets(self._file, self.model)
 
     def _found_targets(self) -> dict[str, Tensor]:
         """Return the tensors that weights are written into, by name."""
@@ -88,6 +113,8 @@ class LiveModule:
             Problems: a seed holds NaN or infinity, or a result does not fit its dtype.
             InputError: a derived vector cannot be made.
         """
+        if self._file is not None:
+            return self._set_weights_of_file(recipe)
         # A pipeline may have moved its modules, such as a VAE to another dtype and back.
         self._targets = self._found_targets()
 
@@ -98,10 +125,12 @@ class LiveModule:
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
-                self.plan.merge_into(recipe, name, start, stop, _numpy(flat), derived, mapped=True)
+                self.plan.result_into(recipe, name, start, stop, _numpy(flat), derived, mapped=True)
             else:  # on a GPU, scattered in memory, or of another dtype
                 stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
-                self.plan.merge_into(recipe, name, start, stop, _numpy(stage), derived, mapped=True)
+                self.plan.result_into(
+                    recipe, name, start, stop, _numpy(stage), derived, mapped=True
+                )
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -110,12 +139,38 @@ class LiveModule:
             for name, size in ((name, self.plan.elements(name)) for name in self.plan.merged_sizes)
             for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
         ]
+        return self._filled(recipe, jobs, lambda job: job[0], work)
+
+    def _set_weights_of_file(self, recipe: Recipe) -> Any:
+        from m2n2lab.checkpoint.single_file_pipeline import scatter
+
+        places = self._scattered()
+
+        def work(name: str, derived: Sequence[Array]) -> int:
+            dtype = TORCH_DTYPES[self.plan.dtypes[name]]
+            stage = torch.empty(self.plan.elements(name), dtype=dtype)
+            self.plan.result_into(recipe, name, 0, len(stage), _numpy(stage), derived)
+            scatter(stage.view(self.plan.shape(name)), places[name])
+            return stage.nbytes
+
+        # Some tensors of a file are for nothing that draws, such as a projection of texts.
+        names = [name for name in self.plan.merged_sizes if name in places]
+        return self._filled(recipe, names, lambda name: name, work)
+
+    def _filled(
+        self,
+        recipe: Recipe,
+        jobs: Sequence[Job],
+        tensor: Callable[[Job], str],
+        work: Callable[[Job, Sequence[Array]], int],
+    ) -> Any:
+        """Run the jobs that write a recipe's weights into the model, and return the model."""
         for module in self._parts:
             if isinstance(module, nn.Module):
                 module.eval()  # a task may have changed that
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
-            self._derived.run(recipe, jobs, lambda job: job[0], work)
+            self._derived.run(recipe, jobs, tensor, work)
         self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 
@@ -124,8 +179,10 @@ def _numpy(tensor: Tensor) -> Array:
     """Return a CPU tensor as an array of one of ``DTYPES`` that shares its memory."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(np.uint16)
-    if tensor.dtype == torch.float16:
-        return tensor.view(torch.int16).numpy()
+    if tensor.dtype in (torch.float16, torch.float8_e5m2):
+        return tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int8).numpy()
+    if tensor.dtype == torch.float8_e4m3fn:
+        return tensor.view(torch.uint8).numpy()
     return tensor.numpy()
 
 
@@ -177,14 +234,26 @@ def _checked(plan: Plan, name: str, tensor: Tensor | None) -> Tensor:
 
 def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
     """Write a tensor that is carried, as it is saved, into the module; where it fits."""
-    entry = plan.base.entry(name)
+    if tuple(tensor.shape) == plan.base.entry(name).shape:
+        value = _carried(plan, name)
+        if value is not None:
+            tensor.copy_(value)
+
+
+def _carried(plan: Plan, name: str) -> Tensor | None:
+    """Return a tensor that is copied; ``None`` if torch has no such dtype, or it is empty."""
+    seed = plan.provider(name)
+    entry = seed.entry(name)
     dtype = CARRIED_DTYPES.get(entry.dtype)
-    if dtype is not None and entry.size and tuple(tensor.shape) == entry.shape:
-        if plan.base.has_broken_positions(name):
-            values = torch.arange(entry.size)
-        else:
-            values = torch.frombuffer(bytearray(plan.base.raw(name)), dtype=dtype)
-        tensor.copy_(values.view(entry.shape))
+    if dtype is None or not entry.size:
+        return None
+    if seed.has_broken_positions(name):
+        values = torch.arange(entry.size)
+    elif name in seed.scaled:
+        values = torch.from_numpy(seed.stored(name)[:])
+    else:
+        values = torch.frombuffer(bytearray(seed.raw(name)), dtype=dtype)
+    return values.view(entry.shape)
 
 
 def knowledge(module: Any) -> Known:
@@ -293,7 +362,14 @@ def _load(plan: Plan, device: str, texts_from: int) -> Any:
 
             pipeline = load_pipeline(plan, texts_from)
             return pipeline if device == "cpu" else pipeline.to(device)
-        dtype = "auto" if plan.dtype is None else TORCH_DTYPES[plan.dtype]
+        if base.is_picture_file:
+            from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, draw_with
+
+            about = FilePipeline.of(base, plan.pictures.config)
+            pipeline = draw_with(about, plan.common_dtype)
+            return pipeline if device == "cpu" else pipeline.to(device)
+        narrow = any(base.entry(name).dtype in EIGHT_BITS for name in plan.sizes)
+        dtype = "auto" if plan.dtype is None and not narrow else TORCH_DTYPES[plan.common_dtype]
         return _load_part(base.parts[0], base.path, dtype).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"

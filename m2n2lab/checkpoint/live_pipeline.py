@@ -48,8 +48,6 @@ def load_pipeline(plan: Plan, texts_from: int = 0) -> Any:
             f"The first seed must be a whole pipeline to draw with, but {plan.base.id} has no "
             f"model_index.json; name a pipeline first."
         )
-    import diffusers
-
     dtype = getattr(torch, TORCH_NAMES[plan.common_dtype])
     components: dict[str, Any] = {}
     if pipeline.null is not None:
@@ -58,11 +56,27 @@ def load_pipeline(plan: Plan, texts_from: int = 0) -> Any:
         library, class_name = pipeline.components[name]
         if not plan.trust_remote_code or is_plain(library):
             component = component_class(library, class_name)
-            components[name] = _load(component, folder, dtype, plan.variant)
+            components[name] = load_component(component, folder, dtype, plan.variant)
     if plan.trust_remote_code:
         return _load_with_its_code(plan, dtype, components)
+    return assembled(pipeline, plan.base.path, components)
+
+
+def assembled(pipeline: Pipeline, folder: Path, components: dict[str, Any]) -> Any:
+    """Return a pipeline of components; those that it can do without may be absent.
+
+    Args:
+        pipeline: its class and settings.
+        folder: where it is described.
+        components: its components by name.
+
+    Raises:
+        InputError: a component is missing.
+    """
+    import diffusers
+
     pipeline_class = getattr(diffusers, pipeline.class_name)
-    index = read_json(plan.base.path / "model_index.json", Collector())
+    index = read_json(folder / "model_index.json", Collector())
     absent = (name for name, about in index.items() if about == [None, None])
     optional = {*absent, *getattr(pipeline_class, "_optional_components", ())}
     for name, parameter in inspect.signature(pipeline_class.__init__).parameters.items():
@@ -70,14 +84,14 @@ def load_pipeline(plan: Plan, texts_from: int = 0) -> Any:
         if needed and name not in components:
             if name not in optional:
                 raise InputError(
-                    f"{plan.base.id} must have a component {name} to draw as a "
+                    f"{folder} must have a component {name} to draw as a "
                     f"{pipeline.class_name}, but has none; download or copy it as well."
                 )
             components[name] = None
     return pipeline_class(**pipeline.values, **components)
 
 
-def _load(component: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+def load_component(component: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     """Load a component; a model in the given dtype, from whichever variant is there."""
     if not issubclass(component, torch.nn.Module):
         return component.from_pretrained(folder)

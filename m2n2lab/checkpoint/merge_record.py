@@ -15,11 +15,12 @@ from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.json_text import read_json_file
 from m2n2lab.utils.version import __version__
 
@@ -53,6 +54,7 @@ class Record:
             version 0.1 for models with buffers, which it did not merge.
         variant: the requested variant of the files, or ``None``.
         trust_remote_code: whether a pipeline's class of its own was kept.
+        pictures: whose parts the result of picture models has.
     """
 
     recipe: Recipe
@@ -66,6 +68,7 @@ class Record:
     known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
+    pictures: PictureOptions = PictureOptions()
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -80,12 +83,10 @@ class Record:
             }
             for seed, names in zip(plan.seeds, used_files(plan, tokenizer), strict=True)
         )
-        pipeline = plan.base.kind == "diffusers"
-        components = tuple(part.name for part in plan.base.parts) if pipeline else None
         return cls(
             recipe,
             seeds,
-            components,
+            plan.base.components,
             plan.dtype,
             plan.vocab,
             tokenizer,
@@ -93,6 +94,7 @@ class Record:
             known=plan.base.used_knowledge,
             variant=plan.variant,
             trust_remote_code=plan.trust_remote_code,
+            pictures=plan.pictures,
         )
 
     def complete(self, plan: Plan, digests: Mapping[Path, str]) -> Record:
@@ -100,7 +102,7 @@ class Record:
         seeds = []
         for seed, names in zip(self.seeds, used_files(plan, self.tokenizer), strict=True):
             files = {name: digests[names[name]] for name in seed["files"]}
-            weights = {name: sha for name, sha in files.items() if name.endswith(".safetensors")}
+            weights = {n: sha for n, sha in files.items() if n.endswith((".safetensors", ".sft"))}
             seeds.append({**seed, "sha256": combined_digest(weights), "files": files})
         return replace(self, seeds=tuple(seeds))
 
@@ -133,6 +135,7 @@ class Record:
             # Absent unless given, so that the bytes of all other merges stay as they were.
             **({} if self.variant is None else {"variant": self.variant}),
             **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **({"pictures": self.pictures.to_json()} if self.pictures else {}),
             **_known_json(self.known),
             "recipe": self.recipe.to_json(),
         }
@@ -146,7 +149,7 @@ class Record:
             InputError: the file cannot be read, is no recipe of this format, or was edited.
         """
         try:
-            data = read_json_file(path)
+            data = read_json_file(file_path("recipe", path))
         except OSError as error:
             raise InputError(
                 f"{path} must be a recipe.json, but it cannot be read: "
@@ -185,6 +188,7 @@ class Record:
                 _known(data, recipe),
                 None if data.get("variant") is None else str(data["variant"]),
                 data.get("trust_remote_code") is True,
+                PictureOptions.from_json(data.get("pictures", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -283,19 +287,20 @@ def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[Copie
         part.folder.relative_to(base).as_posix().removeprefix(".") for part in plan.base.parts
     }
     rewritten = pipeline is not None and pipeline.rewritten
+    folders = pipeline.folders if pipeline is not None else {}
     for path in _visible(base):
         name = path.relative_to(base).as_posix()
         component, _, rest = name.partition("/")
         if not _is_copied(name, merged) or _is_other_variant(plan, path, base):
             continue
-        if rewritten and (
-            (pipeline.folders.get(component) != base / component)  # type: ignore[union-attr]
-            if rest
-            else (name == "model_index.json" or path.suffix == ".py")
+        if not rest and rewritten and (name == "model_index.json" or path.suffix == ".py"):
+            continue
+        if rest and folders.get(component, None if rewritten else base / component) != (
+            base / component
         ):
             continue
         yield _copied(plan, path, base)
-    for component, folder in (pipeline.folders if pipeline else {}).items():
+    for component, folder in folders.items():
         if folder.parent == base or component in merged:
             continue
         for path in _visible(folder):

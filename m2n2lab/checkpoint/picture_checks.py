@@ -42,8 +42,9 @@ def compare_pictures(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
         yield from _vaes(base, other)
         yield from _texts(base, other)
     mine, its = (read_json(seed.path / "model_index.json", Collector()) for seed in (base, other))
-    for seed, index in ((base, mine), (other, its)):
-        if index.get("requires_aesthetics_score") is True:
+    refiners = [index.get("requires_aesthetics_score") is True for index in (mine, its)]
+    for seed, refines in zip((base, other), refiners, strict=True):
+        if refines and not all(refiners):
             yield (
                 f"{seed.id} is a refiner, which was trained on the last denoising steps alone; its "
                 f"merge with a model that draws from noise does neither well."
@@ -111,11 +112,17 @@ def _texts(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
                     f"text encoder (--text-encoder-from)."
                 )
         tokenizer = name.replace("text_encoder", "tokenizer")
-        if clash := _other_tokens(base.path / tokenizer, other.path / tokenizer):
+        if clash := tokenizer_clash(base, other, name):
             yield (
                 f"The {tokenizer}s of {base.id} and {other.id} differ: {clash}; the result has one "
                 f"of them (--text-encoder-from)."
             )
+
+
+def tokenizer_clash(base: Checkpoint, other: Checkpoint, text_encoder: str) -> str | None:
+    """Describe the first token on which the tokenizers of two text encoders differ, or ``None``."""
+    tokenizer = text_encoder.replace("text_encoder", "tokenizer")
+    return _other_tokens(base.path / tokenizer, other.path / tokenizer)
 
 
 def _config(path: Path, component: str, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.problems import Collector
+from m2n2lab.checkpoint.picture_options import FOLDER_PARTS
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.extras import missing
 
@@ -106,7 +107,7 @@ def describe(plan: Plan, texts_from: int = 0) -> Pipeline | None:
     base = plan.base.path
     if not (base / "model_index.json").is_file():
         return None
-    pipeline = _described(base, plan.trust_remote_code)
+    pipeline = _with_parts(plan, described(base, plan.trust_remote_code))
     if texts_from == 0:
         return pipeline
     source = plan.seeds[texts_from]
@@ -115,7 +116,7 @@ def describe(plan: Plan, texts_from: int = 0) -> Pipeline | None:
             f"Seed {texts_from} must be a pipeline to provide the text encoders, but {source.id} "
             f"has no model_index.json; choose another seed."
         )
-    other = _described(source.path, own_code=False)
+    other = described(source.path, own_code=False)
     merged = {part.name for part in plan.base.parts}
     slots = TOKENIZER_SLOTS if any(map(TEXT_SLOTS.fullmatch, merged)) else TEXT_SLOTS
     own, its = _slots(pipeline, slots), _slots(other, slots)
@@ -138,12 +139,35 @@ def describe(plan: Plan, texts_from: int = 0) -> Pipeline | None:
     )
 
 
+def _with_parts(plan: Plan, pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline with the VAE and the scheduler of those seeds that are to provide them."""
+    for key, number in plan.pictures.parts_from.items():
+        if not number:
+            continue
+        name, source = FOLDER_PARTS[key], plan.seeds[number].path
+        if (source / "model_index.json").is_file():
+            about = described(source, own_code=False).components.get(name)
+        else:
+            about = None
+        pipeline = replace(
+            pipeline,
+            components={**pipeline.components, name: about or pipeline.components[name]},
+            folders={**pipeline.folders, name: source / name},
+            rewritten=pipeline.rewritten or about not in (None, pipeline.components.get(name)),
+        )
+    return pipeline
+
+
 def _slots(pipeline: Pipeline, pattern: re.Pattern[str]) -> set[str]:
     return {name for name in pipeline.components if pattern.fullmatch(name)}
 
 
-def _described(folder: Path, own_code: bool) -> Pipeline:
-    """Return the pipeline of a folder, with plain classes unless its own code may be run."""
+def described(folder: Path, own_code: bool) -> Pipeline:
+    """Return the pipeline of a folder, with plain classes unless its own code may be run.
+
+    Raises:
+        InputError: its own class has no counterpart in diffusers.
+    """
     index = read_json(folder / "model_index.json", Collector())
     components = {
         name: (str(about[0]), str(about[1]))

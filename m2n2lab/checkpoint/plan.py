@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, sort_key
-from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, not_finite
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, WIDE, not_finite
 from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
-from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks, scratch
+from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.reading import SeedFile
+from m2n2lab.checkpoint.io.single_file_names import PART_KEYS, part_of
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -41,6 +43,9 @@ class Plan:
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
         trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        pictures: what results of picture models have that is not merged.
+        channels: number of input channels that all seeds have, of denoisers' first layers of which
+            the base has more, for inpainting. The flat vector has the common ones.
     """
 
     seeds: tuple[Checkpoint, ...]
@@ -52,6 +57,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
+    pictures: PictureOptions = PictureOptions()
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def base(self) -> Checkpoint:
@@ -70,10 +77,16 @@ class Plan:
 
     @property
     def common_dtype(self) -> str:
-        """The dtype in which most of the result's weights are kept, such as ``"F16"``."""
+        """The dtype in which most of the result's weights are kept, such as ``"F16"``.
+
+        Of 8-bit floats, the dtype of a module that computes with them.
+        """
         sizes: dict[str, int] = {}
         for name, size in self.sizes.items():
-            sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+            if self.dtypes[name] not in EIGHT_BITS:
+                sizes[self.dtypes[name]] = sizes.get(self.dtypes[name], 0) + size
+        if not sizes:
+            return WIDE
         return max(sizes, key=lambda dtype: sizes[dtype])
 
     @property
@@ -127,6 +140,8 @@ class Plan:
         if name in self.buffer_sizes:
             return self.buffers.shapes[name]
         shape = self.layout.shapes[name]
+        if name in self.channels:
+            return self.base.entry(name).shape
         if self.vocabulary is None or name not in self._tables:
             return shape
         return (self.vocabulary.total, *shape[1:])
@@ -155,20 +170,63 @@ class Plan:
         """Return the size in bytes of a tensor of the result, merged or carried."""
         if name in self.merged_sizes:
             return self.elements(name) * DTYPE_BYTES[self.dtypes[name]]
-        if self.base.has_broken_positions(name):
-            return self.base.entry(name).size * 8
-        return self.base.entry(name).bytes
+        seed = self.provider(name)
+        return (
+            seed.entry(name).size * 8 if seed.has_broken_positions(name) else seed.entry(name).bytes
+        )
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Names of the base's tensors that are copied: no weights, or not in all seeds."""
+        """Names of the tensors that are copied: no weights, or not in all seeds."""
         floats = (*self.base.merged, *self.base.buffers)
-        return (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
+        own = (*self.base.carried, *(name for name in floats if name not in self.merged_sizes))
+        return (*(name for name in own if not self.is_left_out(name)), *self.added)
+
+    def provider(self, name: str) -> Checkpoint:
+        """Return the seed that a tensor is copied from."""
+        return self.seeds[self._chosen.get(part_of(name)) or 0]
+
+    @cached_property
+    def _chosen(self) -> dict[str, int | None]:
+        """Number of the seed that each chosen part of a single file is copied from."""
+        if not self.base.is_picture_file:
+            return {}
+        chosen = self.pictures.parts_from.items()
+        return {part: number for key, number in chosen for part in PART_KEYS[key]}
+
+    def is_left_out(self, name: str) -> bool:
+        """Return whether the result does not have a tensor of the base that is not merged."""
+        part = part_of(name)
+        if part in self._chosen:
+            number = self._chosen[part]
+            return number is None or name not in self.seeds[number].names
+        return self.is_obsolete(name)
+
+    @cached_property
+    def added(self) -> tuple[str, ...]:
+        """Names of the tensors of other seeds that are copied beside those of the base."""
+        return tuple(
+            name
+            for part, number in self._chosen.items()
+            if number
+            for name in self.seeds[number].names
+            if part_of(name) == part and name not in self.base.names
+        )
+
+    def is_obsolete(self, name: str) -> bool:
+        """Return whether a tensor of the base is of no use in the result, such as a scale."""
+        return self.base.beside_scaled.get(name) in self.merged_sizes
 
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
         return sum(self.read_bytes(name, 0, size) for name, size in self.sizes.items())
+
+    def read_bytes(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes of elements ``start..stop`` of a merged tensor in all seeds."""
+        stop = min(stop, self.merged_sizes[name])
+        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
+        return max(stop - start, 0) * sum(each)
 
     @property
     def written(self) -> int:
@@ -187,33 +245,65 @@ class Plan:
         return read + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
-    def _mapped(self) -> dict[str, tuple[Array, ...]]:
-        # Tables with more rows than the result lose the last ones: rows are added at the end.
+    def _stored(self) -> dict[str, tuple[Array, ...]]:
         return {
-            name: tuple(seed.array(name)[:size] for seed in self.seeds)
-            for name, size in self.merged_sizes.items()
+            name: tuple(self._common(seed.stored(name), seed, name) for seed in self.seeds)
+            for name in self.merged_sizes
         }
+
+    @cached_property
+    def _mapped(self) -> dict[str, tuple[Array, ...]]:
+        return {
+            name: tuple(self._common(seed.array(name), seed, name) for seed in self.seeds)
+            for name in self.merged_sizes
+        }
+
+    def _common(self, array: Array, seed: Checkpoint, name: str) -> Array:
+        """Return the elements of a seed's tensor that are merged, and perhaps more at its end."""
+        # Tables with more rows than the result lose the last ones: rows are added at the end.
+        if len(array) == self.merged_sizes[name] or name not in self.channels:
+            return array
+        common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
+        return np.ascontiguousarray(common).reshape(-1)
 
     def sources(self, name: str, start: int, stop: int, mapped: bool = False) -> tuple[Array, ...]:
         """Return elements ``start..stop`` of a tensor of every seed: K arrays.
 
-        They are in buffers that the next call in the same thread fills again or, if ``mapped``,
-        views into mapped files (see ``TensorFile.array``).
+        They are read or, if ``mapped``, views into mapped files, which are read on access (see
+        ``TensorFile.array``).
 
         Raises:
             Problems: a seed's file has changed or cannot be read.
         """
-        if mapped:
-            return tuple([array[start:stop] for array in self._mapped[name]])
-        return tuple(
-            [_read(seed, name, start, stop, number) for number, seed in enumerate(self.seeds)]
-        )
+        arrays = self._mapped if mapped else self._stored
+        return tuple([array[start:stop] for array in arrays[name]])
 
-    def read_bytes(self, name: str, start: int, stop: int) -> int:
-        """Return the bytes of elements ``start..stop`` of a merged tensor in all seeds."""
-        stop = min(stop, self.merged_sizes[name])
-        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
-        return max(stop - start, 0) * sum(each)
+    def result_into(
+        self,
+        recipe: Recipe,
+        name: str,
+        start: int,
+        stop: int,
+        out: Array,
+        derived: Sequence[Array] = (),
+        mapped: bool = False,
+    ) -> None:
+        """Write elements ``start..stop`` of a tensor of the result: as ``merge_into``.
+
+        Of a first layer with more channels than are merged, the others are the base's.
+        """
+        if name not in self.channels:
+            self.merge_into(recipe, name, start, stop, out, derived, mapped)
+            return
+        from m2n2lab.checkpoint.kernels import blend  # late, as below
+
+        common = np.empty(self.sizes[name], out.dtype)
+        self.merge_into(recipe, name, 0, len(common), common, derived)
+        whole = np.empty(self.elements(name), out.dtype)
+        blend([self.base.stored(name)[:]], [1.0], whole)
+        whole = whole.reshape(self.shape(name))
+        whole[:, : self.channels[name]] = common.reshape(self.layout.shapes[name])
+        out[:] = whole.reshape(-1)[start:stop]
 
     def merge_into(
         self,
@@ -259,6 +349,8 @@ class Plan:
         base = self.offsets[name]
         for first, last, coef in recipe.pieces(base + start, base + stop):
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
+            if self._unchanged(name, needed):
+                needed, coef = needed[:1], np.ones(len(coef))
             for low, high in _parts(first - base, last - base, mapped):
                 sources = self.sources(name, low, high, mapped)
                 sources += tuple([values[low:high] for values in derived])
@@ -266,6 +358,46 @@ class Plan:
                 if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
                     self.check_finite(name, low, high)
                     raise _too_large(name, part, low + (not_finite(part) or 0))
+
+    def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor of picture models is the same in some seeds, two or more.
+
+        It stays as it is then, such as those of a text encoder that was not trained, or a table of
+        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
+        are those of the whole vector. Language models are merged as in the paper.
+        """
+        picture = self.base.kind == "diffusers" or self.base.is_picture_file
+        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+            return False
+        for seed in seeds[1:]:
+            pair = name, seeds[0], seed
+            if pair not in self._compared:
+                self._compared[pair] = self._is_same(*pair)
+            if not self._compared[pair]:
+                return False
+        return True
+
+    def _is_same(self, name: str, first: int, second: int) -> bool:
+        """Return whether two seeds have the same values of a tensor, in whatever dtypes."""
+        from m2n2lab.checkpoint.kernels import blend  # late, as above
+
+        a, b = self._stored[name][first], self._stored[name][second]
+        for start, stop in chunks(self.merged_sizes[name]):
+            parts = a[start:stop], b[start:stop]
+            if parts[0].dtype == parts[1].dtype:
+                if not np.array_equal(*parts):
+                    return False
+                continue
+            values = np.empty((2, stop - start))
+            for part, row in zip(parts, values, strict=True):
+                blend([part], [1.0], row)
+            if not np.array_equal(*values):
+                return False
+        return True
+
+    @cached_property
+    def _compared(self) -> dict[tuple[str, int, int], bool]:
+        return {}
 
     def _merge_buffer(self, recipe: Recipe, name: str, start: int, stop: int, out: Array) -> None:
         """Merge elements ``start..stop`` of a buffer; those equal in all seeds stay as they are.
@@ -316,10 +448,11 @@ class Plan:
             shares = [max(float(coef[seed]), 0.0) for seed, _ in run.owners]
             if not sum(shares):
                 shares = [1.0] * len(shares)
-            moved = [(self.seeds[seed], (first - run.start) * width) for seed, first in run.owners]
             sources = [
-                _read(seed, name, low + by, high + by, number)
-                for number, (seed, by) in enumerate(moved)
+                self.seeds[seed].stored(name)[
+                    low + (first - run.start) * width : high + (first - run.start) * width
+                ]
+                for seed, first in run.owners
             ]
             used = [k for k, share in enumerate(shares) if share]
             part = out[low - start : high - start]
@@ -367,12 +500,6 @@ def _parts(start: int, stop: int, mapped: bool) -> Iterable[tuple[int, int]]:
     if mapped:
         return [(start, stop)]
     return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
-
-
-def _read(seed: Checkpoint, name: str, start: int, stop: int, number: int) -> Array:
-    """Return elements of a tensor in the numbered buffer of this thread."""
-    array = scratch(number, stop - start, DTYPES[seed.entry(name).dtype])
-    return seed.read_into(array, name, start)
 
 
 def _not_finite(file: Path, name: str, where: str) -> Problem:

@@ -12,19 +12,26 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import inside_a_seed, is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.checks import (
+    inside_a_seed,
+    is_converted,
+    is_one_file,
+    output_conflict,
+    wrong_form,
+)
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
-from m2n2lab.checkpoint.io.checkpoint import Part
-from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, TORCH_NAMES
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part
+from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import index_of, read_json, weight_name
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import (
@@ -32,7 +39,6 @@ from m2n2lab.checkpoint.io.parallel import (
     Progress,
     chunks,
     no_progress,
-    scratch,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
@@ -50,7 +56,10 @@ from m2n2lab.utils.files import flush, flush_folder
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
 
-STALE_METADATA = ("m2n2lab", "modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
+STALE_METADATA = (
+    *("m2n2lab", "_quantization_metadata"),
+    *("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"),
+)
 """Metadata of the first seed's files that describe its own weights; all other is kept."""
 
 
@@ -80,8 +89,8 @@ def save(
     Args:
         plan: the seeds.
         recipe: their combination.
-        out: the folder to make, or the file if the first seed is one and its name ends so; it does
-            not exist until it is complete.
+        out: the folder to make, or the file if its name ends so; it does not exist until it is
+            complete.
         hashes: SHA-256 of all files that go into it, perhaps still being computed.
         record: the record to save beside the weights; its hashes are filled in.
         progress: called with the number of bytes read and written since the last call.
@@ -100,11 +109,13 @@ def save(
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
     if conflicts := [problem for path in beside if (problem := output_conflict(path))]:
         raise Problems(*conflicts)
+    if is_converted(plan, out):
+        return _save_converted(plan, recipe, out, hashes, record, progress, derived)
     hashes.check()
-    with _atomic_folder(out, one_file) as folder:
+    with atomic_folder(out, one_file) as folder:
         _copy_others(plan, record, hashes, folder)
         files = [
-            (file, folder / (out.name if one_file else _target(plan, file.path)))
+            (file, folder / (out.name if one_file else _target(plan, file.path, out.name)))
             for part in plan.base.parts
             for file in part.files
         ]
@@ -135,6 +146,40 @@ def save(
     return out
 
 
+def _save_converted(
+    plan: Plan,
+    recipe: Recipe,
+    out: Path,
+    hashes: Hashes,
+    record: Record,
+    progress: Progress,
+    derived: DerivedTensors | None,
+) -> Path:
+    """Save a merge in the form of the first seed, and convert it; raises as ``save``."""
+    from m2n2lab.checkpoint.picture_conversion import write_file, write_folder
+
+    to_file = is_one_file(out)
+    own_form = replace(plan, pictures=replace(plan.pictures, form=None))
+    with atomic_folder(out, to_file) as folder:
+        made = folder / (".merged" if to_file else ".merged.safetensors")
+        save(own_form, recipe, made, hashes, record, progress, derived)
+        if to_file:
+            notes = made / "recipe.json", made / "README.md"
+            text = record.complete(plan, hashes.wait()).text
+            write_file(made, folder / out.name, {"m2n2lab": text})
+        else:
+            notes = tuple(folder / name for name in _names_beside(made))  # type: ignore[assignment]
+            write_folder(Checkpoint.open(made), plan.pictures.config, folder)
+        names = _names_beside(out) if to_file else ("recipe.json", "README.md")
+        for path, name in zip(notes, names, strict=True):
+            path.rename(folder / name)
+        if to_file:
+            shutil.rmtree(made)
+        else:
+            made.unlink()
+    return out
+
+
 def _names_beside(out: Path) -> tuple[str, str]:
     """Return the names of the recipe and the card beside a result that is one file."""
     return f"{out.stem}.recipe.json", f"{out.stem}.md"
@@ -143,7 +188,7 @@ def _names_beside(out: Path) -> tuple[str, str]:
 @contextmanager
 def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)  # in a folder that is new
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         yield handle
     finally:
@@ -154,15 +199,23 @@ def _contents(plan: Plan, file: TensorFile) -> dict[str, tuple[str, str, tuple[i
     """Return what is written of a file of the base: name → full name, dtype, shape, merged."""
     part = next(part for part in plan.base.parts if file in part.files)
     found = {}
-    for name, entry in file.entries.items():
+    for name in file.entries:
         full = part.full(name)
         full = plan.base.aliases.get(full, full)
         if full in plan.merged_sizes:
             found[name] = (full, plan.dtypes[full], plan.shape(full), True)
-        elif full not in plan.base.tied:
-            dtype = "I64" if plan.base.has_broken_positions(full) else entry.dtype
-            found[name] = (full, dtype, entry.shape, False)
+        elif full not in plan.base.tied and not plan.is_left_out(full):
+            found[name] = _as_carried(plan, full)
+    for name in plan.added:  # of a single file, which has one part
+        found[name] = _as_carried(plan, name)
     return found
+
+
+def _as_carried(plan: Plan, name: str) -> tuple[str, str, tuple[int, ...], bool]:
+    """Return what is written of a tensor that is copied: as ``_contents`` does."""
+    seed = plan.provider(name)
+    entry = seed.entry(name)
+    return name, "I64" if seed.has_broken_positions(name) else entry.dtype, entry.shape, False
 
 
 def _header(plan: Plan, file: TensorFile, text: str) -> bytes:
@@ -188,17 +241,33 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
-    result = scratch("result", piece.stop - piece.start, dtype)
-    plan.merge_into(recipe, piece.name, piece.start, piece.stop, result, derived)
+    result = _scratch(piece.stop - piece.start, dtype)
+    plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
     return plan.read_bytes(piece.name, piece.start, piece.stop) + result.nbytes
 
 
 def _carried(plan: Plan, name: str, start: int, stop: int) -> memoryview:
     """Return bytes of a tensor that is copied; position ids are repaired."""
-    if plan.base.has_broken_positions(name):
-        return memoryview(np.arange(plan.base.entry(name).size, dtype="<i8").tobytes())[start:stop]
-    return plan.base.read_into(scratch("result", stop - start, np.uint8), name, start).data
+    seed = plan.provider(name)
+    if seed.has_broken_positions(name):
+        return memoryview(np.arange(seed.entry(name).size, dtype="<i8").tobytes())[start:stop]
+    return seed.raw(name, start, stop)
+
+
+_thread_memory = threading.local()
+
+
+def _scratch(size: int, dtype: Any) -> Array:
+    """Return an array (size,) in a buffer that this thread uses again and again.
+
+    Fresh memory would cost more than the sums that are written into it.
+    """
+    need = size * np.dtype(dtype).itemsize
+    buffer = getattr(_thread_memory, "buffer", None)
+    if buffer is None or len(buffer) < need:
+        _thread_memory.buffer = buffer = np.empty(need, np.uint8)
+    return cast("Array", buffer[:need].view(dtype))
 
 
 # -- files beside the weights ------------------------------------------------------------------
@@ -263,8 +332,13 @@ def _name(plan: Plan, path: Path) -> str:
     return path.name if path == plan.base.path else plan.result_name(path.name)
 
 
-def _target(plan: Plan, path: Path) -> Path:
-    """Return where the result has a weight file of the base."""
+def _target(plan: Plan, path: Path, name: str) -> Path:
+    """Return where the result has a weight file of the base.
+
+    Single files, whose names say which model they are, are named as the result.
+    """
+    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+        return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 
 
@@ -282,7 +356,8 @@ def _config(plan: Plan, part: Part) -> dict[str, Any]:
         for name in map(part.full, file.entries)
         if name in plan.sizes and plan.shape(name) != plan.base.entry(name).shape
     }
-    dtype = TORCH_NAMES.get(plan.dtype or "")
+    # What a module of weights in 8 bits computes in.
+    dtype = TORCH_NAMES.get(plan.common_dtype if plan.dtype in EIGHT_BITS else plan.dtype or "")
 
     def change(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):  # the config of a model inside the model
@@ -318,7 +393,7 @@ _writing: set[Path] = set()
 
 
 @contextmanager
-def _atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
+def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, which is renamed to ``out`` on success.
 
     With ``one_file``, the files in it are moved beside ``out`` instead, and ``out`` itself last.

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
+from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
@@ -87,6 +89,13 @@ class CheckpointSpace:
         module: the module to write weights into, which also says which tensors are buffers, beyond
             those of torch's own layers, and which are one under two names; by default the first
             seed is loaded with transformers or diffusers when a model is first materialised.
+        parts_from: of picture models, number of the seed that ``"vae"``, ``"schedule"`` or, of
+            single files, ``"ema"`` and ``"text_encoder"`` are taken from where they are not merged,
+            or ``None`` to leave them out; by default they are the first seed's.
+        channels: ``"common"`` merges a model for inpainting with one that is not, in the input
+            channels that both have, and keeps the others of the first seed.
+        config: pipeline, a folder or hub id, whose configs and tokenizers single files are drawn
+            with; by default the first one of their family on the hub.
         progress: called with the number of bytes converted or read since the last call, while
             seeds are opened.
 
@@ -110,6 +119,9 @@ class CheckpointSpace:
         module: Any = None,
         variant: str | None = None,
         trust_remote_code: bool = False,
+        parts_from: Mapping[str, int | None] | None = None,
+        channels: str = "refuse",
+        config: str | Path | None = None,
         progress: Progress = no_progress,
     ) -> None:
         listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
@@ -122,6 +134,9 @@ class CheckpointSpace:
             progress=progress,
             variant=variant,
             trust_remote_code=trust_remote_code,
+            pictures=PictureOptions(
+                parts_from or {}, channels, None if config is None else str(config)
+            ),
             known=_knowledge(module),
         )
         if found.plan is None:
@@ -199,14 +214,14 @@ class CheckpointSpace:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
         sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
-        components = [part.name for part in base.parts] if base.kind == "diffusers" else None
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {
-            "components": components,
+            "components": base.components,
             "dtype": dtype,
             "vocab": plan.vocab,
             "variant": plan.variant,
             "trust_remote_code": plan.trust_remote_code,
+            "pictures": plan.pictures,
             "known": base.used_knowledge,
         }
         return _opened, (
@@ -547,22 +562,28 @@ class CheckpointSpace:
         path: str | Path,
         made: str = "",
         progress: Progress = no_progress,
+        form: str | None = None,
     ) -> None:
         """Save a member, or its recipe, as a folder that loads as its seeds do.
 
         Args:
             model: the member or recipe.
             path: the folder to make; it must not exist, or be empty. A name that ends in
-                ``.safetensors`` makes one file, if the first seed is one.
+                ``.safetensors`` makes one file, if the first seed is one or a pipeline.
             made: origin of the recipe as a sentence, for the card.
             progress: called with the number of bytes read and written since the last call.
+            form: of picture models, ``"file"``, ``"folder"`` or ``"diffusers"``: one file, the
+                files of the first seed in a folder, or a pipeline; by default as ``path`` says.
 
         Raises:
             InputError: the folder cannot be written; nothing is left behind then.
         """
+        plan = self.plan
+        if form is not None:
+            plan = replace(plan, pictures=replace(plan.pictures, form=form))
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
-        record = Record.of(self.plan, recipe, self._tokenizer, made)
-        save(self.plan, recipe, path, self._hashes, record, progress, self._derived)
+        record = Record.of(plan, recipe, self._tokenizer, made)
+        save(plan, recipe, path, self._hashes, record, progress, self._derived)
 
 
 def _knowledge(module: Any) -> Known:

@@ -24,7 +24,33 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from m2n2lab.cli.search_options import named_patterns
+from m2n2lab.cli.shared_options import (
+    MERGING,
+    MODELS,
+    OUTPUT,
+    Channels,
+    Components,
+    Config,
+    Dtype,
+    EmaFrom,
+    Exclude,
+    Freeze,
+    Groups,
+    Include,
+    ScheduleFrom,
+    SeedMap,
+    TextEncoderFrom,
+    Tokenizer,
+    TrustRemoteCode,
+    VaeFrom,
+    Variant,
+    Vocab,
+    named_patterns,
+    option,
+    picture_options,
+    seed_map,
+    seed_number,
+)
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.text import visible
@@ -42,32 +68,13 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
 ]
-Components = Annotated[
-    list[str],
-    typer.Option(
-        "--component", "--components", help="Component of diffusers pipelines to merge; repeatable."
-    ),
-]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        "--variant", help="Variant of files to read, such as fp16; the result keeps their names."
-    ),
-]
-Vocab = Annotated[
-    str,
-    typer.Option(
-        "--vocab",
-        help="Vocabularies that differ: refuse; common, only the rows that all have; union, those "
-        "that any has; first, those of A.",
-    ),
-]
 Out = Annotated[
     Path,
-    typer.Option(
-        "--out",
-        "-o",
-        help="Folder to create, new or empty; or a new .safetensors file if A is one.",
+    option(
+        OUTPUT,
+        *("--out", "-o"),
+        help="Folder to create, new or empty; or a new .safetensors file if A is one, or a "
+        "pipeline of which such files are known.",
     ),
 ]
 
@@ -75,7 +82,7 @@ Out = Annotated[
 def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
-    vocab: Vocab = "refuse",
+    vocab: Vocab = None,
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -147,10 +154,10 @@ def _check(
         return None, Preflight(error.problems, (), None)
 
 
-def _vocab(vocab: str) -> Any:
+def _vocab(vocab: str | None) -> Any:
     from m2n2lab.checkpoint.vocabulary import MODES
 
-    return choose("way to treat vocabularies", vocab, MODES)
+    return choose("way to treat vocabularies", vocab or "refuse", MODES)
 
 
 def _tensor_rows(checkpoint: Checkpoint | None, layout: Layout | None) -> list[dict[str, Any]]:
@@ -262,10 +269,6 @@ def _print_inspection(
         console.print("These can be merged.", style="green")
 
 
-def _patterns(name: str, help: str) -> Any:
-    return typer.Option(name, help=f"{help}: a glob, or re: and an expression; repeatable.")
-
-
 def merge(
     sources: Annotated[
         list[str],
@@ -276,11 +279,12 @@ def merge(
     ],
     out: Out,
     mix: Annotated[
-        float, typer.Option("--mix", help="w: weight of B before the split point.")
+        float, option(MERGING, "--mix", help="w: weight of B before the split point.")
     ] = 0.5,
     split: Annotated[
         str,
-        typer.Option(
+        option(
+            MERGING,
             "--split",
             help="Split point: a fraction of the flat vector in [0, 1], or the name (or its "
             "beginning) of the first tensor after it. 1 is plain SLERP.",
@@ -288,58 +292,52 @@ def merge(
     ] = "1",
     crossover: Annotated[
         str,
-        typer.Option(
+        option(
+            MERGING,
             "--crossover",
-            help="Merge by another rule: lerp, splits, per-layer, task-arithmetic, ties or dare, "
-            "with parameters as in ties:base=2,density=0.3 (2 is the third checkpoint).",
+            help="Merge by another rule: lerp, splits, per-layer, add-difference, sum-of-three, "
+            "task-arithmetic, ties or dare, with parameters as in add-difference:base=2, which is "
+            "A + mix (B - C), and ties:base=2,density=0.3 (2 is the third checkpoint, C).",
         ),
     ] = "slerp",
-    include: Annotated[list[str], _patterns("--include", "Tensors to merge, by name")] = [],  # noqa: B006
-    exclude: Annotated[list[str], _patterns("--exclude", "Tensors that stay as in A")] = [],  # noqa: B006
-    freeze: Annotated[
-        list[str], _patterns("--freeze", "Tensors that stay as in the first checkpoint")
-    ] = [],  # noqa: B006
-    groups: Annotated[
-        list[str],
-        _patterns("--groups", "NAME=PATTERN, tensors that are merged as a vector of their own"),
-    ] = [],  # noqa: B006
+    include: Include = [],  # noqa: B006  # as above
+    exclude: Exclude = [],  # noqa: B006
+    freeze: Freeze = [],  # noqa: B006
+    groups: Groups = [],  # noqa: B006
     rng: Annotated[
         int,
-        typer.Option(
-            "--rng", help="Seed of what is drawn: splits and mixes of further groups, DARE's masks."
+        option(
+            MERGING,
+            "--rng",
+            help="Seed of what is drawn: splits and mixes of further groups, DARE's masks.",
         ),
     ] = 0,
     granularity: Annotated[
-        str, typer.Option("--granularity", help="One angle per model or per tensor.")
+        str, option(MERGING, "--granularity", help="One angle per model or per tensor.")
     ] = "model",
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; that of A by default.")
-    ] = None,
-    components: Components = [],  # noqa: B006  # as above
-    vocab: Vocab = "refuse",
+    dtype: Dtype = None,
+    components: Components = [],  # noqa: B006
+    vocab: Vocab = None,
     variant: Variant = None,
-    tokenizer: Annotated[
+    tokenizer: Tokenizer = None,
+    text_encoder_from: TextEncoderFrom = None,
+    trust_remote_code: TrustRemoteCode = False,
+    vae_from: VaeFrom = None,
+    schedule_from: ScheduleFrom = None,
+    ema_from: EmaFrom = None,
+    channels: Channels = None,
+    config: Config = None,
+    form: Annotated[
         str | None,
-        typer.Option(
-            "--tokenizer", help="Checkpoint whose tokenizer files are copied: A (default) or B."
+        option(
+            OUTPUT,
+            "--as",
+            help="Of picture models: file, one file as of ComfyUI and A1111; folder, the files of "
+            "A; diffusers, a pipeline. By default as the name of the result says.",
         ),
     ] = None,
-    text_encoder_from: Annotated[
-        int | None,
-        typer.Option(
-            "--text-encoder-from",
-            help="0 for A, 1 for B: whose tokenizers and unmerged text encoders a pipeline gets.",
-        ),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Keep a pipeline's class of its own repository, and its code.",
-        ),
-    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
+        bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
 ) -> None:
     """Merge two checkpoints by SLERP with a split point into a folder that loads as they do.
@@ -348,6 +346,8 @@ def merge(
     merge by another crossover with these shares. The folder appears once it is complete.
     """
     from m2n2lab.checkpoint import Problems, preflight
+    from m2n2lab.checkpoint.io.single_file import is_single_file
+    from m2n2lab.checkpoint.picture_options import PictureOptions
     from m2n2lab.checkpoint.special_tokens import checked_tokenizer
     from m2n2lab.core.operators import Crossover
     from m2n2lab.core.records import Proposal
@@ -355,9 +355,7 @@ def merge(
     rule = Crossover.of(crossover)
     _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
-    number = None
-    if tokenizer is not None:
-        number = ("A", "B").index(choose("seed", tokenizer, ("A", "B")))
+    number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
     if text_encoder_from is not None:
         if number is not None:
@@ -365,13 +363,25 @@ def merge(
                 "--tokenizer and --text-encoder-from both choose the tokenizer, got both; give one "
                 "of them."
             )
-        number = int(real_number("text-encoder-from", text_encoder_from, 0, 1))
+        number = int(real_number("text-encoder-from", text_encoder_from, 0, len(sources) - 1))
+    of_file = is_single_file(sources[0])  # which has no tokenizer, but perhaps text encoders
+    pictures = picture_options(
+        len(sources),
+        vae=vae_from,
+        schedule=schedule_from,
+        ema=ema_from,
+        text_encoder=str(number) if of_file and number is not None else None,
+        channels=channels,
+        config=config,
+    )
+    number = None if of_file else number
     options: dict[str, Any] = {
         "components": components or None,
         "dtype": dtype,
         "vocab": _vocab(vocab),
         "variant": variant,
         "trust_remote_code": trust_remote_code,
+        "pictures": PictureOptions(**pictures, form=form),
     }
     with _bars(quiet=False) as bar:
         bar.next("opening", 0)
@@ -424,7 +434,8 @@ def _check_count(sources: list[str], rule: Crossover) -> None:
     if base is None:
         raise InputError(
             f"A merge takes two checkpoints, A and B, got {len(sources)}; merge further ones into "
-            f"the result."
+            f"the result, or choose a rule for three: --crossover sum-of-three:base=2, or "
+            f"add-difference:base=2."
         )
     raise InputError(
         f"A merge by {rule!r} takes {needed} checkpoints, A and B, and those up to its base "
@@ -512,10 +523,13 @@ def rebuild(
     out: Out,
     seeds: Annotated[
         list[str],
-        typer.Option(
-            "--seed", help="Current path or hub id of a seed; one for each, in the recipe's order."
+        option(
+            MODELS,
+            "--seed",
+            help="Current path or hub id of a seed; one for each, in the recipe's order.",
         ),
     ] = [],  # noqa: B006  # as above
+    places: SeedMap = [],  # noqa: B006
 ) -> None:
     """Repeat a merge from its recipe, byte for byte, or report which seed has changed."""
     from m2n2lab.checkpoint import rebuild
@@ -529,28 +543,38 @@ def rebuild(
             seeds or None,
             bar.advance,
             starting=lambda plan: bar.next("merging", plan.cost),
+            seed_map=seed_map(places),
         )
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help="Folder, file or hub id with pickled weights.")
+        str, typer.Argument(metavar="SRC", help="Folder, file or hub id to convert.")
     ],
     out: Out,
+    config: Config = None,
 ) -> None:
-    """Convert pickled weights (.bin, .pt, .ckpt) into a folder with safetensors, tensors only.
+    """Convert pickles into safetensors, a pipeline into one file, or one file into a pipeline.
 
-    Merges do so by themselves, once, in the user's cache.
+    Pickled weights (.bin, .pt, .ckpt) become a folder with safetensors, tensors only; merges do so
+    by themselves, once, in the user's cache. A pipeline of diffusers becomes one file of ComfyUI
+    where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
+    from m2n2lab.checkpoint.checks import is_one_file
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
+    from m2n2lab.checkpoint.io.single_file import is_single_file
+    from m2n2lab.checkpoint.picture_conversion import convert_picture
 
     began = time.perf_counter()
     place = Path(source) if Path(source).exists() else from_hub(source)
     with _bars(quiet=False) as bar:
         bar.next("converting", pickled_bytes(place))
-        convert(place, out, bar.advance)
+        if is_one_file(out) or is_single_file(place) or config is not None:
+            convert_picture(place, out, config, bar.advance)
+        else:
+            convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from m2n2lab.cli import checkpoint_commands, run_commands
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
+from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
@@ -44,23 +45,24 @@ def evolve(
     search: SearchOptions,
     steps: Annotated[
         int | None,
-        typer.Option(
+        option(
+            SEARCH,
             "--steps",
             help="Number of steps: 10,000 by default, 100 for language, 120 for images.",
             show_default=False,
         ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option("--save", help="New file or folder for the best model.")
+        Path | None, option(OUTPUT, "--save", help="New file or folder for the best model.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, option(OUTPUT, "--json", help="Print one JSON object.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for history.csv, result.json and best.safetensors."),
+        option(OUTPUT, "--out", help="Folder for history.csv, result.json and best.safetensors."),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File to record the run in, for m2n2lab resume."),
+        option(OUTPUT, "--store", help="File to record the run in, for m2n2lab resume."),
     ] = None,
 ) -> None:
     """Run a search and print its result; Ctrl-C stops it and prints the result so far."""
@@ -126,8 +128,37 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 5006,
     origin: Annotated[
         list[str],
-        typer.Option("--origin", help="Further HOST:PORT that may open pages; repeatable."),
+        typer.Option("--origin", help="Further HOST:PORT of the page, as of a proxy; repeatable."),
     ] = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    token: Annotated[
+        bool | None,
+        typer.Option(
+            "--token/--no-token",
+            help="Ask for the token of the printed link. By default where others can reach --host.",
+            show_default=False,
+        ),
+    ] = None,
+    password: Annotated[
+        bool,
+        typer.Option(
+            "--password", help="Ask for a password instead: M2N2LAB_PASSWORD, or typed at start."
+        ),
+    ] = False,
+    cert: Annotated[
+        Path | None, typer.Option("--cert", help="Certificate for TLS, in PEM format.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Its key, where that is another file.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Path of the page, as behind a proxy: /lab.")
+    ] = "",
+    proxy_headers: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-headers", help="Trust X-Forwarded-For and -Proto: a proxy is before the page."
+        ),
+    ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     shared: Annotated[
         bool, typer.Option("--shared", help="One search that all pages watch and steer together.")
@@ -138,7 +169,7 @@ def serve(
     ] = False,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="File to record all runs in, for m2n2lab resume."),
+        option(OUTPUT, "--store", help="File to record all runs in, for m2n2lab resume."),
     ] = None,
     keep: Annotated[
         float,
@@ -148,6 +179,11 @@ def serve(
     """Serve the dashboard; each browser page gets a search of its own, or all share one."""
     if show and window:
         raise InputError("--open and --window exclude each other, got both; give one of them.")
+    if password and token is False:
+        raise InputError(
+            "--password and --no-token exclude each other, got both; give one of them."
+        )
+    from m2n2lab.widgets.server.access import given_password
     from m2n2lab.widgets.server.server import serve_dashboard
 
     options = search.executor_options
@@ -164,7 +200,19 @@ def serve(
         store,
         lambda _: options.make_executor(),
         keep,
+        prefix=prefix,
+        cert=cert,
+        key=key,
+        proxy_headers=proxy_headers,
+        token=token,
+        password=given_password(_ask_password) if password else None,
     )
+
+
+def _ask_password() -> str:
+    """Return a password that is typed twice, unseen."""
+    text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return text
 
 
 app.command()(checkpoint_commands.inspect)

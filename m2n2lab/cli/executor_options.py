@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from m2n2lab.cli.shared_options import WORKERS, option
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.extras import missing
 from m2n2lab.utils.processors import processors
@@ -21,23 +20,32 @@ EXECUTORS = ("here", "processes", "ray")
 # Options of all commands that run a search.
 Executor = Annotated[
     str,
-    typer.Option("--executor", help="here (score children in this process), processes or ray."),
+    option(
+        WORKERS,
+        "--executor",
+        help="here (score children in this process), processes or ray.",
+    ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Number of workers; one per core by default.")
+    int | None, option(WORKERS, "--workers", help="Number of workers; one per core by default.")
 ]
 Gpus = Annotated[
     float | None,
-    typer.Option("--gpus-per-worker", help="GPUs per worker, or a share of one; for ray."),
+    option(WORKERS, "--gpus-per-worker", help="GPUs per worker, or a share of one; for ray."),
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="Address of a Ray cluster, such as auto; else one is started."),
+    option(
+        WORKERS,
+        "--address",
+        help="Address of a Ray cluster, such as auto; else one is started.",
+    ),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", help="Seconds to score one child; its worker is replaced then."),
+    option(WORKERS, "--timeout", help="Seconds to score one child; its worker is replaced then."),
 ]
+Threads = Annotated[int | None, option(WORKERS, "--threads", help="Number of torch threads.")]
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,11 @@ class ExecutorOptions:
         ray = {"--gpus-per-worker": self.gpus, "--address": self.address}
         both = {"--workers": self.workers, "--timeout": self.timeout}
         unused = {"here": ray | both, "processes": ray, "ray": {}}[self.executor]
-        for option, value in unused.items():
+        for name, value in unused.items():
             if value is not None:
-                users = "processes or ray" if option in both else "ray"
+                users = "processes or ray" if name in both else "ray"
                 raise InputError(
-                    f"{option} {value} needs --executor {users}, got --executor "
+                    f"{name} {value} needs --executor {users}, got --executor "
                     f"{self.executor}; leave it out, or change the executor."
                 )
         if self.workers is not None:

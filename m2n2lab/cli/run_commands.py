@@ -14,8 +14,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
+from m2n2lab.cli.executor_options import (
+    Address,
+    Executor,
+    ExecutorOptions,
+    Gpus,
+    Threads,
+    Timeout,
+    Workers,
+)
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
+from m2n2lab.cli.shared_options import SEARCH, Batch, SeedMap, option, seed_map
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
@@ -106,15 +115,15 @@ def resume(
     run: Annotated[
         int | None, typer.Option("--run", help="Number of the run; the last one by default.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Number of further steps.")] = 10_000,
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="Number of torch threads.")
-    ] = None,
+    steps: Annotated[int, option(SEARCH, "--steps", help="Number of further steps.")] = 10_000,
+    places: SeedMap = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    batch: Batch = None,
     executor: Executor = "here",
     workers: Workers = None,
     gpus: Gpus = None,
     address: Address = None,
     timeout: Timeout = None,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Continue a recorded run bit for bit, and record its further steps."""
@@ -127,7 +136,7 @@ def resume(
     torch.set_num_threads(
         default_threads() if threads is None else whole_number("threads", threads, 1)
     )
-    evolver = resume(store, run)
+    evolver = resume(store, run, seed_map=seed_map(places), batch=batch)
     assert evolver.stored is not None
     first = evolver.generation
     last = first + further

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
-import typer
 from typer.core import TyperCommand
 
-from m2n2lab.cli.executor_options import Address, Executor, ExecutorOptions, Gpus, Timeout, Workers
+from m2n2lab.cli.executor_options import (
+    Address,
+    Executor,
+    ExecutorOptions,
+    Gpus,
+    Threads,
+    Timeout,
+    Workers,
+)
+from m2n2lab.cli.shared_options import (
+    MERGING,
+    MODELS,
+    PICTURES,
+    SCORING,
+    SEARCH,
+    Batch,
+    Channels,
+    Components,
+    Config,
+    Device,
+    Dtype,
+    EmaFrom,
+    Exclude,
+    Freeze,
+    Groups,
+    HeldOut,
+    Include,
+    MaxNewTokens,
+    ScheduleFrom,
+    Shots,
+    TextEncoderFrom,
+    Tokenizer,
+    TrustRemoteCode,
+    VaeFrom,
+    Variant,
+    Vocab,
+    named_patterns,
+    option,
+    picture_options,
+    seed_number,
+)
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.errors import InputError
 
 OPTIONS = (
     *("archive_size", "alpha", "mutation", "chunk"),
@@ -35,165 +73,138 @@ class SearchOptions:
 
     task: Annotated[
         str,
-        typer.Option("--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image."),
+        option(SEARCH, "--task", help="digits, mnist, gsm8k, webshop, gsm8k+webshop, text2image."),
     ] = "digits"
-    method: Annotated[str, typer.Option("--method", help="m2n2, ga, map-elites, cma-es, …")] = (
+    method: Annotated[str, option(SEARCH, "--method", help="m2n2, ga, map-elites, cma-es, …")] = (
         "m2n2"
     )
-    seed: Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")] = 0
+    seed: Annotated[int, option(SEARCH, "--seed", help="Seed of all random numbers.")] = 0
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from two trained specialists.")
+        bool, option(SEARCH, "--pretrained", help="Start from two trained specialists.")
     ] = False
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts."
-        ),
-    ] = None
     hidden: Annotated[
-        list[int], typer.Option("--hidden", help="Width of a hidden layer; repeatable.")
+        list[int], option(SEARCH, "--hidden", help="Width of a hidden layer; repeatable.")
     ] = field(default_factory=lambda: [256])
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu"
-    threads: Annotated[int | None, typer.Option("--threads", help="Number of torch threads.")] = (
-        None
-    )
     archive_size: Annotated[
-        int | None, typer.Option("--archive-size", help="Largest number of members.")
+        int | None, option(SEARCH, "--archive-size", help="Largest number of members.")
     ] = None
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Exponent α of the competition.")
-    ] = None
-    mutation: Annotated[
-        float | None,
-        typer.Option("--mutation", help="Standard deviation of the noise added to a child."),
-    ] = None
-    chunk: Annotated[
-        int | None,
-        typer.Option(
-            "--chunk", help="Data points scored at a time; hopeless children are rejected early."
-        ),
-    ] = None
-    crossover: Annotated[
-        str | None,
-        typer.Option(
-            "--crossover",
-            help="slerp, splits, lerp, per-layer, task-arithmetic, ties or dare; with parameters: "
-            "ties:density=0.3,base=1.",
-        ),
-    ] = None
-    mate: Annotated[
-        str | None, typer.Option("--mate", help="Choice of parent B: attraction, fitness, random.")
+        float | None, option(SEARCH, "--alpha", help="Exponent α of the competition.")
     ] = None
     capacity: Annotated[
         str | None,
-        typer.Option("--capacity", help="Capacity of a data point: one, max or range."),
+        option(SEARCH, "--capacity", help="Capacity of a data point: one, max or range."),
+    ] = None
+    mate: Annotated[
+        str | None,
+        option(SEARCH, "--mate", help="Choice of parent B: attraction, fitness, random."),
     ] = None
     replacement: Annotated[
-        str | None, typer.Option("--replacement", help="Who leaves: lowest or crowding.")
+        str | None, option(SEARCH, "--replacement", help="Who leaves: lowest or crowding.")
     ] = None
     warmup: Annotated[
         int | None,
-        typer.Option("--warmup", help="Steps at the beginning in which seeds merge at random."),
+        option(SEARCH, "--warmup", help="Steps at the beginning in which seeds merge at random."),
     ] = None
-    groups: Annotated[
-        list[str],
-        typer.Option(
-            "--groups",
-            help="NAME=PATTERN of tensors that are merged with a split of their own; repeatable.",
-        ),
-    ] = field(default_factory=list)
-    include: Annotated[
-        list[str],
-        typer.Option("--include", help="Pattern of tensors that are merged; repeatable."),
-    ] = field(default_factory=list)
-    exclude: Annotated[
-        list[str],
-        typer.Option("--exclude", help="Pattern of tensors that stay as in parent A; repeatable."),
-    ] = field(default_factory=list)
-    freeze: Annotated[
-        list[str],
-        typer.Option(
-            "--freeze", help="Pattern of tensors that stay as in the first seed; repeatable."
-        ),
-    ] = field(default_factory=list)
     models: Annotated[
         list[str],
-        typer.Option(
-            "--seeds", metavar="A B …", help="Models to start from: folders, files or hub ids."
+        option(
+            MODELS,
+            "--seeds",
+            metavar="A B …",
+            help="Models to start from: folders, files or hub ids.",
         ),
     ] = field(default_factory=list)
-    vocab: Annotated[
+    vocab: Vocab = None
+    dtype: Dtype = None
+    tokenizer: Tokenizer = None
+    components: Components = field(default_factory=list)
+    variant: Variant = None
+    text_encoder_from: TextEncoderFrom = None
+    trust_remote_code: TrustRemoteCode = False
+    crossover: Annotated[
         str | None,
-        typer.Option(
-            "--vocab",
-            help="Vocabularies that differ: union (the default), all rows that any model has; "
-            "common, only those that all have; first, those of A; or refuse.",
+        option(
+            MERGING,
+            "--crossover",
+            help="slerp, splits, lerp, per-layer, task-arithmetic, add-difference, sum-of-three, "
+            "ties or dare; with parameters: ties:density=0.3,base=1.",
+        ),
+    ] = None
+    mutation: Annotated[
+        float | None,
+        option(MERGING, "--mutation", help="Standard deviation of the noise added to a child."),
+    ] = None
+    include: Include = field(default_factory=list)
+    exclude: Exclude = field(default_factory=list)
+    freeze: Freeze = field(default_factory=list)
+    groups: Groups = field(default_factory=list)
+    data: Annotated[
+        Path | None,
+        option(
+            SCORING,
+            "--data",
+            help="Folder with MNIST's IDX files or GSM8K's jsonl, or a file of prompts.",
         ),
     ] = None
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Number of data points, for checkpoints.")
+        int | None, option(SCORING, "--limit", help="Number of data points, for checkpoints.")
     ] = None
-    style: Annotated[str | None, typer.Option("--prompt-style", help="plain, alpaca or chat.")] = (
-        None
-    )
-    components: Annotated[
-        list[str],
-        typer.Option(
-            "--components",
-            "--component",
-            help="Component of image pipelines to merge, such as unet; repeatable.",
+    held_out: HeldOut = None
+    shots: Shots = None
+    style: Annotated[
+        str | None, option(SCORING, "--prompt-style", help="plain, alpaca or chat.")
+    ] = None
+    max_new_tokens: MaxNewTokens = None
+    batch: Batch = None
+    chunk: Annotated[
+        int | None,
+        option(
+            SCORING,
+            "--chunk",
+            help="Data points scored at a time; hopeless children are rejected early.",
         ),
-    ] = field(default_factory=list)
+    ] = None
+    device: Device = "cpu"
     scorer: Annotated[
         str | None,
-        typer.Option("--scorer", help="CLIP that scores images: a folder or hub id."),
+        option(PICTURES, "--scorer", help="CLIP that scores images: a folder or hub id."),
     ] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="bf16, fp16 or fp32; that of the first model by default."),
-    ] = None
-    variant: Annotated[
-        str | None,
-        typer.Option("--variant", help="Variant of files to read and to save, such as fp16."),
-    ] = None
-    text_encoder_from: Annotated[
-        int | None,
-        typer.Option(
-            "--text-encoder-from",
-            help="Number of the model, from 0, whose tokenizers and text encoders are used.",
-        ),
-    ] = None
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run the code in a pipeline's own repository."),
-    ] = False
+    vae_from: VaeFrom = None
+    schedule_from: ScheduleFrom = None
+    ema_from: EmaFrom = None
+    channels: Channels = None
+    config: Config = None
     size: Annotated[
         int | None,
-        typer.Option("--size", help="Pixels along a side; that of the pipeline by default."),
+        option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
     ] = None
     steps_per_picture: Annotated[
         int | None,
-        typer.Option(
-            "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+        option(
+            PICTURES,
+            "--steps-per-picture",
+            help="Denoising steps; those of the pipeline by default.",
         ),
     ] = None
     guidance: Annotated[
         float | None,
-        typer.Option(
-            "--guidance", help="Scale of guidance, 1 is none; that of the pipeline by default."
+        option(
+            PICTURES,
+            "--guidance",
+            help="Scale of guidance, 1 is none; that of the pipeline by default.",
         ),
     ] = None
     negative: Annotated[
-        str | None, typer.Option("--negative", help="Text that pictures are guided away from.")
-    ] = None
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Pictures drawn together; few if large.")
+        str | None,
+        option(PICTURES, "--negative", help="Text that pictures are guided away from."),
     ] = None
     executor: Executor = "here"
     workers: Workers = None
     gpus: Gpus = None
     address: Address = None
     timeout: Timeout = None
+    threads: Threads = None
 
     @property
     def executor_options(self) -> ExecutorOptions:
@@ -230,14 +241,26 @@ class SearchOptions:
             options={name: value for name, value in given.items() if value is not None},
             models=tuple(self.models),
             vocab=self.vocab,
+            tokenizer=seed_number(self.tokenizer, max(len(self.models), 2)),
             limit=self.limit,
+            held_out=self.held_out,
+            shots=self.shots,
             style=self.style,
+            max_new_tokens=self.max_new_tokens,
             components=tuple(self.components),
             scorer=self.scorer,
             dtype=self.dtype,
             variant=self.variant,
             text_encoder_from=self.text_encoder_from,
             trust_remote_code=self.trust_remote_code,
+            pictures=picture_options(
+                max(len(self.models), 2),
+                vae=self.vae_from,
+                schedule=self.schedule_from,
+                ema=self.ema_from,
+                channels=self.channels,
+                config=self.config,
+            ),
             size=self.size,
             steps_per_picture=self.steps_per_picture,
             guidance=self.guidance,
@@ -272,24 +295,6 @@ class SeveralValues(TyperCommand):
                 given += 1
             expanded.append(text)
         return super().parse_args(ctx, expanded)
-
-
-def named_patterns(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Return the patterns of each group from texts such as ``attention=*attn*``.
-
-    Raises:
-        InputError: a text is written otherwise.
-    """
-    groups: dict[str, list[str]] = {}
-    for text in texts:
-        name, equals, pattern = text.partition("=")
-        if not (name and equals and pattern):
-            raise InputError(
-                f"--groups must be NAME=PATTERN, got {text!r}; write, for example, "
-                f"--groups 'attention=*attn*' --groups 'rest=*'."
-            )
-        groups.setdefault(name, []).append(pattern)
-    return groups
 
 
 def with_options(

@@ -47,29 +47,32 @@ class Call(NamedTuple):
 
 def task_calls(settings: Settings) -> list[Call]:
     """Return a call for each task; the tasks of several calls are added."""
-    limit = {} if settings.limit is None else {"limit": settings.limit}
+    amounts = settings.amounts
     if settings.task in IMAGE_TASKS:
         scorer = {} if settings.scorer is None else {"scorer": settings.scorer}
         if settings.data is None:
-            return [Call("zoo.shapes", {**limit, **scorer, **settings.drawing})]
-        given = {"data": str(settings.data), **limit, **scorer, **settings.drawing}
+            return [Call("zoo.shapes", {**amounts, **scorer, **settings.drawing})]
+        given = {"data": str(settings.data), **amounts, **scorer, **settings.drawing}
         return [Call("tasks.text2image", given)]
     if settings.task not in LANGUAGE_TASKS:
         widths = {} if settings.hidden == (256,) else {"hidden": settings.hidden}
         data = {} if settings.data is None else {"folder": str(settings.data)}
         device = {} if settings.device == "cpu" else {"device": settings.device}
         return [Call(f"tasks.{settings.task}", {**data, **widths, **device})]
-    return [_language_call(settings, name, limit) for name in settings.task.split("+")]
+    return [_language_call(settings, name) for name in settings.task.split("+")]
 
 
-def _language_call(settings: Settings, name: str, limit: dict[str, Any]) -> Call:
+def _language_call(settings: Settings, name: str) -> Call:
+    given = {**settings.amounts, **settings.asking}
+    if name != "gsm8k":
+        given.pop("shots", None)
     if not settings.models:
-        return Call({"gsm8k": "zoo.word_problems", "webshop": "zoo.shop"}[name], limit)
+        return Call({"gsm8k": "zoo.word_problems", "webshop": "zoo.shop"}[name], given)
     style = settings.style
     if name == "webshop":
-        return Call("tasks.webshop", {**limit, **({"style": "chat"} if style == "chat" else {})})
+        return Call("tasks.webshop", {**given, **({"style": "chat"} if style == "chat" else {})})
     data = {} if settings.data is None else {"data": str(settings.data)}
-    return Call("tasks.gsm8k", {**data, **limit, **({} if style is None else {"style": style})})
+    return Call("tasks.gsm8k", {**data, **given, **({} if style is None else {"style": style})})
 
 
 def build_task(settings: Settings) -> Task:
@@ -99,12 +102,18 @@ def _space_call(settings: Settings) -> Call:
         "components": settings.components or None,
         "dtype": settings.dtype,
         "variant": settings.variant,
-        "tokenizer": settings.text_encoder_from,
+        "tokenizer": settings.text_encoder_from if settings.draws else settings.tokenizer,
         "trust_remote_code": settings.trust_remote_code or None,
         "vocab": vocab,
     }
+    pictures = dict(settings.pictures)
+    if settings.draws and settings.models[0].endswith((".safetensors", ".sft")):
+        # A file has no tokenizer, but the text encoders may be another's.
+        number = given.pop("tokenizer")
+        if number is not None:
+            pictures["parts_from"] = {**pictures.get("parts_from", {}), "text_encoder": number}
     options = {name: value for name, value in given.items() if value is not None}
-    return Call("CheckpointSpace", {**options, **device}, settings.models)
+    return Call("CheckpointSpace", {**options, **pictures, **device}, settings.models)
 
 
 def seeds_code(settings: Settings) -> str:

@@ -20,7 +20,10 @@ TASKS = (*NETWORK_TASKS, *CHECKPOINT_TASKS)
 PROMPT_STYLES = ("plain", "alpaca", "chat")
 """Prompt styles of language models; ``plain`` is ReAct in the shop."""
 
-DTYPE_NAMES = ("bf16", "fp16", "fp32", "bfloat16", "float16", "float32")
+DTYPE_NAMES = (
+    *("bf16", "fp16", "fp32", "fp8", "fp8_e5m2"),
+    *("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2"),
+)
 """Dtypes of merged weights."""
 
 VOCABULARIES = ("refuse", "common", "union", "first")

@@ -64,9 +64,14 @@ class Settings:
         models: checkpoints to start from, folders or hub ids; without any, the zoo's specialists
             and the problems or captions that they were made for.
         limit: number of data points of each task whose models are checkpoints.
+        held_out: number of held-out data points of each such task; by default the task's own.
+        shots: solved problems at the beginning of a prompt of GSM8K.
+        max_new_tokens: longest answer in tokens; by default the task's own.
         style: prompt style of language models (see ``names.PROMPT_STYLES``).
         vocab: what to do with language models whose vocabularies differ, one of ``VOCABULARIES``;
             by default ``"union"``.
+        tokenizer: number of the language model whose tokenizer is used; by default the one whose
+            tokens the result has.
         components: components of image pipelines that are merged; by default the denoiser and the
             text encoders. All others are copied from the first model.
         scorer: folder or hub id of a CLIP that scores images; by default the embedded scorer.
@@ -76,13 +81,15 @@ class Settings:
         variant: variant of the files to read where a model has it, such as ``"fp16"``.
         text_encoder_from: number of the model that provides tokenizers, and text encoders that are
             not merged.
-        trust_remote_code: whether the code of a pipeline's own repository may be run.
+        trust_remote_code: whether code that comes with a model may be run.
+        pictures: further options of a space of picture models: ``parts_from``, ``channels`` and
+            ``config`` (see ``CheckpointSpace``).
+        batch: prompts answered, or pictures drawn, together; by default the task's own number.
         size: pixels along a side of a picture; the pipeline's own size by default, as with the
             next two.
         steps_per_picture: denoising steps.
         guidance: scale of classifier-free guidance.
         negative: a text that pictures are guided away from.
-        batch: pictures drawn together.
     """
 
     task: str = "digits"
@@ -96,8 +103,12 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     limit: int | None = None
+    held_out: int | None = None
+    shots: int | None = None
+    max_new_tokens: int | None = None
     style: str | None = None
     vocab: str | None = None
+    tokenizer: int | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
     label: str = ""
@@ -105,11 +116,12 @@ class Settings:
     variant: str | None = None
     text_encoder_from: int | None = None
     trust_remote_code: bool = False
+    pictures: dict[str, Any] = field(default_factory=dict)
+    batch: int | None = None
     size: int | None = None
     steps_per_picture: int | None = None
     guidance: float | None = None
     negative: str | None = None
-    batch: int | None = None
 
     @property
     def checkpoints(self) -> bool:
@@ -142,8 +154,19 @@ class Settings:
             "steps": self.steps_per_picture,
             "guidance": self.guidance,
             "negative": self.negative,
-            "batch": self.batch,
         }
+        return {name: value for name, value in options.items() if value is not None}
+
+    @property
+    def asking(self) -> dict[str, Any]:
+        """Options of asking language models that are given, by their names in tasks."""
+        options = {"shots": self.shots, "max_new_tokens": self.max_new_tokens}
+        return {name: value for name, value in options.items() if value is not None}
+
+    @property
+    def amounts(self) -> dict[str, Any]:
+        """Amounts that are given of what any task on checkpoints has, by their names there."""
+        options = {"limit": self.limit, "held_out": self.held_out, "batch": self.batch}
         return {name: value for name, value in options.items() if value is not None}
 
     @property
@@ -193,17 +216,22 @@ class Settings:
                 data=None,
                 models=models,
                 limit=self.limit if models else None,
+                held_out=self.held_out if models else None,
+                shots=self.shots if models else None,
+                max_new_tokens=self.max_new_tokens if models else None,
+                tokenizer=self.tokenizer if models else None,
                 components=(),
                 scorer=None,
                 dtype=self.dtype if models else None,
                 variant=self.variant if models else None,
                 text_encoder_from=None,
-                trust_remote_code=False,
+                pictures={},
+                trust_remote_code=self.trust_remote_code and bool(models),
+                batch=self.batch if models else None,
                 size=None,
                 steps_per_picture=None,
                 guidance=None,
                 negative=None,
-                batch=None,
             )
         changed = replace(
             kept,
@@ -284,15 +312,26 @@ class Settings:
             choose("way to treat vocabularies", self.vocab, VOCABULARIES)
         if self.limit is not None:
             whole_number("limit", self.limit, 1)
+        for name in ("batch", "max_new_tokens"):
+            if (value := getattr(self, name)) is not None:
+                whole_number(name, value, 1)
+        for name in ("held_out", "shots"):
+            if (value := getattr(self, name)) is not None:
+                whole_number(name, value, 0)
         if not self.draws and (self.components or self.scorer is not None):
             raise InputError(
                 f"Components and a scorer are only used by image tasks, got {self.task!r}; leave "
                 f"them out or choose {', '.join(IMAGE_TASKS)}."
             )
-        if not self.draws and (self.text_encoder_from is not None or self.trust_remote_code):
+        if not self.draws and self.text_encoder_from is not None:
             raise InputError(
-                f"text_encoder_from and trust_remote_code are only used by image tasks, got "
-                f"{self.task!r}; leave them out or choose {', '.join(IMAGE_TASKS)}."
+                f"text_encoder_from is only used by image tasks, got {self.task!r}; leave it out "
+                f"or choose {', '.join(IMAGE_TASKS)}."
+            )
+        if self.pictures and not (self.draws and self.models):
+            raise InputError(
+                f"{', '.join(self.pictures)} are only used with picture models of your own, got "
+                f"{self.task!r}; leave them out, or name models with --seeds."
             )
         if not self.draws and self.drawing:
             raise InputError(
@@ -302,18 +341,20 @@ class Settings:
         if not self.models and (
             self.dtype
             or self.variant
+            or self.tokenizer is not None
             or self.text_encoder_from is not None
             or self.trust_remote_code
         ):
             raise InputError(
-                "dtype, variant, text_encoder_from and trust_remote_code are only used with models "
-                "of your own, got none; name them with --seeds, or leave these options out."
+                "dtype, variant, tokenizer, text_encoder_from and trust_remote_code are only used "
+                "with models of your own, got none; name them with --seeds, or leave these options "
+                "out."
             )
         if self.dtype is not None:
             choose("dtype", self.dtype, DTYPE_NAMES)
-        if self.text_encoder_from is not None:
-            last = len(self.models) - 1
-            real_number("text_encoder_from", self.text_encoder_from, 0, last)
+        for name in ("text_encoder_from", "tokenizer"):
+            if (value := getattr(self, name)) is not None:
+                real_number(name, value, 0, len(self.models) - 1)
         if self.task not in LANGUAGE_TASKS and self.style is not None:
             raise InputError(
                 f"A prompt style is only used by language tasks, got {self.task!r}; leave it out "
@@ -324,12 +365,22 @@ class Settings:
                 f"A way to treat vocabularies is only used by language tasks, got {self.task!r}; "
                 f"leave it out or choose one of {', '.join(LANGUAGE_TASKS)}."
             )
+        if self.task not in LANGUAGE_TASKS and (self.asking or self.tokenizer is not None):
+            raise InputError(
+                f"shots, max_new_tokens and tokenizer are only used by language tasks, got "
+                f"{self.task!r}; leave them out or choose one of {', '.join(LANGUAGE_TASKS)}."
+            )
+        if self.shots is not None and "gsm8k" not in self.task:
+            raise InputError(
+                f"shots are only used by gsm8k, got {self.task!r}; leave them out or choose gsm8k "
+                f"or gsm8k+webshop."
+            )
         if self.checkpoints:
             self._check_checkpoints()
-        elif self.models or self.limit is not None:
+        elif self.models or self.amounts:
             raise InputError(
-                f"Models and a limit are only used by tasks on checkpoints, got {self.task!r}; "
-                f"leave them out or choose one of {', '.join(CHECKPOINT_TASKS)}."
+                f"Models, a limit, held_out and batch are only used by tasks on checkpoints, got "
+                f"{self.task!r}; leave them out or choose one of {', '.join(CHECKPOINT_TASKS)}."
             )
 
     def _check_operators(self) -> None:
@@ -361,9 +412,10 @@ class Settings:
                 f"A merge needs at least two models, got only {self.models[0]!r}; give another one "
                 f"of the same architecture."
             )
-        if not self.models and (self.data or self.style or self.components or self.vocab):
+        given = (self.data, self.style, self.components, self.vocab, self.shots)
+        if not self.models and any(given):
             raise InputError(
-                "Data, a prompt style, a way to treat vocabularies and components cannot be used "
-                "with the zoo's models, which only know their own problems and prompts; give seeds "
-                "of your own with them."
+                "Data, a prompt style, shots, a way to treat vocabularies and components cannot be "
+                "used with the zoo's models, which only know their own problems and prompts; give "
+                "seeds of your own with them."
             )

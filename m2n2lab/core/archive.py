@@ -104,7 +104,8 @@ class Archive:
         self.size = whole_number("archive_size", size, 1)
         # Beyond 10, z^α of small graded scores leaves the range of doubles.
         self.alpha = real_number("alpha", alpha, 0.0, 10.0)
-        self._capacity = capacity and choose("capacity", capacity, ("one", "max", "range"))
+        chosen = None if capacity is None else choose("capacity", capacity, ("one", "max", "range"))
+        self._capacity: str | None = chosen
         self.top = top
         if capacity == "range" and competition is None:
             competition = Range(self.alpha)

@@ -44,6 +44,7 @@ from m2n2lab.core.operators.parts import (
     Parts,
     Patterns,
     crossover_rng,
+    is_nothing,
     plain_patterns,
 )
 from m2n2lab.core.operators.replacement import Replacement
@@ -219,21 +220,21 @@ class Evolver:
         self.task = task
         self.space: Space = checked_space(task, seeds, device)
         task.check_space(self.space)
+        self.warmup = whole_number("warmup", warmup, 0)
         given = {
-            "crossover": crossover not in (True, False),
+            "crossover": not isinstance(crossover, (bool, np.bool_)),
             "mate": mate is not None,
             "competition": competition is not None,
             "replacement": replacement is not None,
             "mutation": not isinstance(mutation, (int, float, np.number)),
-            "warmup": bool(warmup),
-            "groups": any((groups, include, exclude, freeze)),
+            "warmup": self.warmup > 0,
+            "groups": not all(map(is_nothing, (groups, include, exclude, freeze))),
         }
         self._check_operators([name for name, is_given in given.items() if is_given])
-        self.crossover = (
-            None
-            if crossover is False
-            else Crossover.of("slerp" if crossover is True else crossover)
-        )
+        if given["crossover"]:
+            self.crossover: Crossover | None = Crossover.of(crossover)
+        else:
+            self.crossover = Slerp() if crossover else None
         self.split_point = split_point
         self.attraction = attraction
         self.mate = None if mate is None else MateChoice.of(mate)
@@ -256,7 +257,6 @@ class Evolver:
             )
         self.competition = None if competition is None else Competition.of(competition)
         self.replacement = None if replacement is None else Replacement.of(replacement)
-        self.warmup = whole_number("warmup", warmup, 0)
         if self.warmup and not self.crossover:
             raise InputError(
                 f"A warm-up merges seeds, got warmup={warmup} without crossover; leave it out."
@@ -270,7 +270,8 @@ class Evolver:
                 f"Crossovers and parts of models need a space that blends genomes, got a "
                 f"{type(self.space).__name__}; add the methods of operators.MergeSpace to it."
             )
-        capacity = capacity or ("max" if task.graded else None)
+        if capacity is None and task.graded:
+            capacity = "max"
         self.archive = self._new_archive(archive_size, alpha, capacity)
         self.archive.space = self.space
         if chunk is not None:
@@ -284,7 +285,7 @@ class Evolver:
             "archive_size": archive_size,
             "alpha": alpha,
             "capacity": capacity,
-            "crossover": crossover if isinstance(crossover, bool) else self.crossover,
+            "crossover": self.crossover if given["crossover"] else bool(crossover),
             "split_point": split_point,
             "attraction": attraction,
             "mutation": self.mutation,
@@ -993,3 +994,17 @@ class Evolver:
         self._told, self._untold = told, untold
         self.records.forget_last()
         self._observers.notify_undone()
+
+
+def checked_evolver(evolver: Any) -> Evolver:
+    """Return ``evolver``, checked to be one.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if not isinstance(evolver, Evolver):
+        raise InputError(
+            f"evolver must be an Evolver, got {described(evolver)}; make one, such as "
+            f"m2n2lab.Evolver(task, seeds)."
+        )
+    return evolver

@@ -184,6 +184,8 @@ class Task:
             where = np.asarray(indices)
         except ValueError:  # rows of different lengths
             where = np.asarray(indices, dtype=object)
+        except TypeError:  # a tensor without values
+            where = np.array(described(indices))
         integer = where.ndim == 1 and (where.size == 0 or np.issubdtype(where.dtype, np.integer))
         if not integer or (where.size and not 0 <= where.min() <= where.max() < self.points):
             raise InputError(

@@ -22,8 +22,8 @@ from m2n2lab.utils.lazy import lazy_names
 if TYPE_CHECKING:
     from m2n2lab.core.records import Stored
     from m2n2lab.store.catalog import Run, runs, steps
-    from m2n2lab.store.integrity import CheckedRun, CheckedStore, backup, check
     from m2n2lab.store.export import told, whole_history
+    from m2n2lab.store.integrity import CheckedRun, CheckedStore, backup, check
     from m2n2lab.store.reader import replay
     from m2n2lab.store.recorder import Recorder, record
     from m2n2lab.store.restore import branch, resume

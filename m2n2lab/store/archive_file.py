@@ -4,7 +4,8 @@ It holds tensors ``ids`` and ``born`` (P,), ``parents`` (P, 2) with −1 for non
 ``scores`` (P, D) and, for dense models, ``vectors`` (P, N); members oldest first. Modules with
 buffers have them in ``merged`` (P, M) and ``carried`` (P, C) (see ``Buffers``). Its metadata has
 one JSON object, ``m2n2lab``: method, task, step, and the layout, name → shape, along a vector.
-For checkpoints it holds the members' recipes instead of vectors, and the ids of their seeds.
+For modules it also holds their class; for checkpoints the members' recipes instead of vectors, and
+the ids of their seeds.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.core.spaces.buffers import Buffers
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import DenseSpace, Vector
+from m2n2lab.utils.class_paths import class_path
 from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.files import open_regular, write_atomically
 from m2n2lab.utils.json_text import parse_json
@@ -31,8 +34,6 @@ from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from m2n2lab.core.evolver import Evolver
 
 FORMAT, VERSION = "m2n2lab archive", 1
 NO_PARENT = -1
@@ -60,11 +61,12 @@ class SavedArchive:
         parents: (P,) ids of their parents.
         fitness: (P,) their fitness.
         scores: (P, D) their scores.
-        models: (P,) vectors (N,), or modules where one was given, which ``Evolver`` takes as seeds;
-            or recipes, or genomes of modules with buffers, which ``tell`` of an evolver in the
-            same space takes.
+        genomes: (P,) vectors (N,), recipes, or genomes of modules with buffers, which ``tell`` of
+            an evolver in the same space takes.
         layout: names and shapes along a vector.
-        about: method, task, step and maker, as plain values; for recipes also ``seeds``.
+        about: method, task, step and maker, as plain values; for recipes also ``seeds``, and for
+            modules the class of theirs, ``module``.
+        modules: (P,) the models as modules, if one was given to load them into.
     """
 
     ids: NDArray[np.int64]
@@ -72,9 +74,27 @@ class SavedArchive:
     parents: tuple[tuple[int, ...], ...]
     fitness: NDArray[np.float64]
     scores: NDArray[np.float64]
-    models: list[Any]
+    genomes: list[Any]
     layout: Layout
     about: Mapping[str, Any]
+    modules: list[nn.Module] | None = None
+
+    @property
+    def models(self) -> list[Any]:
+        """(P,) models, which ``Evolver`` takes as seeds: modules, vectors (N,), or recipes.
+
+        Raises:
+            InputError: they are modules, but none was given to load them into.
+        """
+        if self.modules is not None:
+            return self.modules
+        if "module" in self.about:
+            raise InputError(
+                f"The models of this archive are modules of class {self.about['module']}, got no "
+                f"module to load them into; give one of that class, "
+                f"load_archive(path, module=…), or use genomes."
+            )
+        return self.genomes
 
 
 def archive_bytes(evolver: Evolver) -> bytes:
@@ -85,6 +105,7 @@ def archive_bytes(evolver: Evolver) -> bytes:
     Raises:
         InputError: the models of a custom space are neither vectors nor recipes.
     """
+    evolver = checked_evolver(evolver)
     step, now, space = evolver.generation, evolver.archive.population, evolver.space
     members, scores = now.members, now.scores[now.order]
     parents = [(*member.parents, NO_PARENT, NO_PARENT)[:2] for member in members]
@@ -104,6 +125,9 @@ def archive_bytes(evolver: Evolver) -> bytes:
         "fitness": now.standing.fitness,
         "scores": scores.astype(np.bool_) if np.isin(scores, (0.0, 1.0)).all() else scores,
     }
+    module = getattr(space, "module", None)
+    if module is not None:
+        metadata["module"] = class_path(type(module))
     genomes = [member.genome for member in members]
     if all(isinstance(genome, Recipe) for genome in genomes):
         metadata["recipes"] = [genome.to_json() for genome in genomes]
@@ -145,7 +169,7 @@ def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArch
     Args:
         path: the file.
         module: a module of the search's architecture, if its models are modules; ``models`` are
-            then copies of it with the members' weights, to be scored by the same task.
+            copies of it with the members' weights, to be scored by the same task.
 
     Raises:
         InputError: ``module`` has another architecture, or the file does not exist or holds no
@@ -178,7 +202,7 @@ def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArch
             f"{path} must be an archive exported by m2n2lab {__version__}, got {found}; "
             f"export it again."
         ) from error
-    return saved if module is None else replace(saved, models=_modules(saved, module))
+    return saved if module is None else replace(saved, modules=_modules(saved, module))
 
 
 def _modules(saved: SavedArchive, module: nn.Module) -> list[nn.Module]:
@@ -187,14 +211,14 @@ def _modules(saved: SavedArchive, module: nn.Module) -> list[nn.Module]:
     Raises:
         InputError: it has another architecture.
     """
-    space = DenseSpace([*saved.models, *saved.models], module=module)  # also of one member
+    space = DenseSpace([*saved.genomes, *saved.genomes], module=module)  # also of one member
     if len(saved.layout.shapes) > 1 and saved.layout.shapes != space.layout.shapes:
         raise InputError(
             f"module must have the tensors of the archive's models "
             f"({', '.join(saved.layout.shapes)}), got "
             f"{', '.join(space.layout.shapes)}; give a module of the search's architecture."
         )
-    return [space.model(genome) for genome in space.seeds[: len(saved.models)]]
+    return [space.model(genome) for genome in space.seeds[: len(saved.genomes)]]
 
 
 def _tensor(file: Any, name: str) -> NDArray[Any]:
@@ -220,6 +244,8 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
         if count == 0 or tensor.shape != (count, *rest):
             raise ValueError(f"an archive with {name} of shape {tensor.shape}")
     recipes = about.pop("recipes", None)
+    if not isinstance(about.get("module", ""), str):
+        raise ValueError("an archive whose class of modules is no text")
     models: list[Any]
     if recipes is None:
         models = list(tensors["vectors"])
@@ -238,7 +264,7 @@ def _archive(about: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> SavedAr
         ),
         fitness=tensors["fitness"],
         scores=tensors["scores"].astype(np.float64),
-        models=models,
+        genomes=models,
         layout=layout,
         about=about,
     )

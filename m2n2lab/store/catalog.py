@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from m2n2lab.store.schema import CHECKED_VERSION, StoreError, StoreFile, connect, sqlite_errors
 from m2n2lab.store.tables import RunRow, StepRow
-from m2n2lab.utils.errors import whole_number
+from m2n2lab.utils.errors import file_path, whole_number
 
 
 class Run(NamedTuple):
@@ -36,7 +36,7 @@ def snapshot(path: str | Path) -> Iterator[StoreFile]:
     Raises:
         StoreError: it cannot be read.
     """
-    path = Path(path)
+    path = file_path("path", path)
     with closing(connect(path)) as file, sqlite_errors(path):
         file.execute("BEGIN")
         yield file

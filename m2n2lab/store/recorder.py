@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
@@ -23,12 +24,11 @@ from m2n2lab.store.schema import StoreError
 from m2n2lab.store.specs import EvolverSpec, describe_space, describe_task
 from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.store.writer import Writer
+from m2n2lab.utils.errors import file_path
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from m2n2lab.core.evolver import Evolver
 
 BATCH_STEPS = 1000
 """Number of waiting steps at which they are written."""
@@ -67,7 +67,7 @@ class Recorder:
     def __init__(
         self, evolver: Evolver, path: str | Path, title: str = "", batch: int = BATCH_STEPS
     ) -> None:
-        self._evolver = evolver
+        self._evolver = checked_evolver(evolver)
         self._batch = batch
         self._lock = threading.RLock()
         self._rows: list[StepRow] = []  # of steps that wait to be written
@@ -79,7 +79,7 @@ class Recorder:
         self._closed = threading.Event()
         self._flush_time = time.monotonic() + FLUSH_SECONDS
         self._unsubscribe: Callable[[], None] | None = None
-        self._writer = Writer.open(Path(path))
+        self._writer = Writer.open(file_path("path", path))
         try:
             with evolver.turn():  # no other thread steps it meanwhile
                 self._start(title)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.checkpoint.from_record import NOT_MOVED
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.core.records import Partial, Proposal, Stored
@@ -49,6 +50,8 @@ def resume(
     seeds: Seeds | None = None,
     kind: type[Evolver] | None = None,
     options: Mapping[str, Any] | None = None,
+    seed_map: Mapping[str, str | Path] = NOT_MOVED,
+    batch: int | None = None,
 ) -> Evolver:
     """Return the evolver of a run as it was after its last step; recording it continues the run.
 
@@ -63,13 +66,16 @@ def resume(
         kind: the class of evolvers, if that is a custom one whose module is not imported, or a
             class of a script, notebook or function.
         options: the evolver's options that are no plain values, such as functions.
+        seed_map: the places of checkpoints that have moved, by their letter (``"A"`` is the
+            first), recorded name or the last part of that.
+        batch: prompts answered, or pictures drawn, together; as before by default.
 
     Raises:
         StoreError: there is no such store or run; the task, the seeds or the classes are not
             those of the run, or not known; or the method cannot be resumed because it was not
             recorded from its start.
     """
-    return _at(path, run, None, task, seeds, kind, options or {}, branched=False)
+    return _at(path, run, None, task, seeds, kind, options or {}, False, seed_map, batch)
 
 
 def branch(
@@ -97,7 +103,7 @@ def branch(
         StoreError: as ``resume``; or a child that is bred again differs, because this computer
             rounds differently from the one that recorded the run.
     """
-    return _at(path, run, step, task, seeds, kind, options or {}, branched=True)
+    return _at(path, run, step, task, seeds, kind, options or {}, True)
 
 
 def _at(
@@ -109,14 +115,16 @@ def _at(
     kind: type[Evolver] | None,
     options: Mapping[str, Any],
     branched: bool,
+    moved: Mapping[str, str | Path] = NOT_MOVED,
+    batch: int | None = None,
 ) -> Evolver:
     with snapshot(path) as file:
         info = run_info(file, path, run)
         at = resolve_step(info, step)
-        task = restore_task(info.task, task)
+        task = restore_task(info.task, task, batch)
         with file.decoding(f"a seed of run {info.run}"):
             vectors = [_vector(seed.genome) for seed in info.seeds]
-        space = restore_space(info.space, info.seeds, vectors, seeds, task)
+        space = restore_space(info.space, info.seeds, vectors, seeds, task, moved)
         known = _seed_scores(file, info, len(space.seeds))
         evolver = restore_evolver(info.evolver, task, space, known, kind or Evolver, options)
         if evolver.saves and not _has_own_state(type(evolver)):

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.checkpoint import CheckpointSpace
+from m2n2lab.checkpoint.from_record import NOT_MOVED, moved_seeds
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
+from m2n2lab.core.arguments import checked_task
 from m2n2lab.core.evolver import Evolver
 from m2n2lab.core.methods.registry import METHODS, make_evolver, options_of
 from m2n2lab.core.spaces.layout import Layout
@@ -36,7 +38,9 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
-MERGE_OPTIONS = ("components", "dtype", "granularity", "tokenizer", "variant", "vocab")
+MERGE_OPTIONS = (
+    *("components", "dtype", "granularity", "pictures", "tokenizer", "variant", "vocab"),
+)
 """Fields of a space's description that decide what a merge is."""
 
 OF_SEEDS = ("known", "device")
@@ -90,7 +94,11 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             "device": space.device,
             **{key: record[key] for key in ("components", "dtype", "vocab", "tokenizer")},
             # Only where they are given, as in the record.
-            **{key: record[key] for key in ("variant", "trust_remote_code") if key in record},
+            **{
+                key: record[key]
+                for key in ("variant", "trust_remote_code", "pictures")
+                if key in record
+            },
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]
@@ -155,17 +163,23 @@ class EvolverSpec(NamedTuple):
         return cls(method, options, found.get("evolver"), found.get("archive"), missing)
 
 
-def restore_task(recorded: dict[str, Any], task: Task | None) -> Task:
+def restore_task(recorded: dict[str, Any], task: Task | None, batch: int | None = None) -> Task:
     """Return the task of a run: ``task``, or the recorded one made again.
+
+    Args:
+        recorded: the description from ``describe_task``.
+        task: a task; ``None`` to make it again.
+        batch: as for ``make_again``.
 
     Raises:
         StoreError: it cannot be made again, or ``task`` is another one.
     """
     if task is None:
         try:
-            task = make_again(recorded["origin"])
+            task = make_again(recorded["origin"], batch)
         except InputError as error:
             raise StoreError(str(error)) from error
+    task = checked_task(task, None)
     if task.identity() != recorded["identity"]:
         raise StoreError(
             f"The task must be the run's {recorded['name']!r} with {recorded['points']} data "
@@ -184,6 +198,7 @@ def restore_space(
     vectors: Sequence[Vector | None],
     given: Sequence[Any] | NDArray[Any] | Space | None,
     task: Task,
+    moved: Mapping[str, str | Path] = NOT_MOVED,
 ) -> Space:
     """Return the space of a run, made from the seeds that are given or recorded.
 
@@ -193,6 +208,7 @@ def restore_space(
         vectors: (K,) their vectors, for dense models.
         given: seeds or a space; ``None`` to make it again.
         task: the task that scores its models.
+        moved: the places of checkpoints that have moved, as for ``moved_seeds``.
 
     Raises:
         StoreError: it cannot be made again, or the given seeds or space are others.
@@ -210,7 +226,8 @@ def restore_space(
             "seeds=."
         )
     elif recorded["kind"] == "checkpoint":
-        space = _made_again(recorded, [_path_or_id(seed.name) for seed in seeds])
+        places = moved_seeds([_path_or_id(seed.name) for seed in seeds], moved)
+        space = _made_again(recorded, places)
     else:
         values = [vector.values for vector in vectors if vector is not None]
         dense = _made_again(recorded, values)
@@ -319,6 +336,7 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         tokenizer=recorded["tokenizer"],
         device=recorded["device"],
         variant=recorded.get("variant"),
+        **recorded.get("pictures", {}),
     )
 
 

@@ -54,11 +54,17 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def make_again(origin: Mapping[str, Any] | None) -> Task:
+def make_again(origin: Mapping[str, Any] | None, batch: int | None = None) -> Task:
     """Rebuild a task from its ``origin``.
 
+    Args:
+        origin: the origin.
+        batch: number of prompts or pictures scored together, on which no score depends; as before
+            by default.
+
     Raises:
-        InputError: ``origin`` is ``None``, or the task's data are no longer available.
+        InputError: ``origin`` is ``None``, or the task's data are no longer available; or it has
+            no batches.
     """
     if origin is None:
         raise InputError(
@@ -66,7 +72,13 @@ def make_again(origin: Mapping[str, Any] | None) -> Task:
             "from a function or from other data; give it as task=."
         )
     if "tasks" in origin:
-        return Tasks([make_again(part) for part in origin["tasks"]])
+        return Tasks([make_again(part, batch) for part in origin["tasks"]])
     name = choose("task", origin["task"], FACTORIES)
-    task: Task = extension(f"task_{name}")(**origin["arguments"])
+    factory = extension(f"task_{name}")
+    changed = {} if batch is None else {"batch": batch}
+    if changed and not inspect.signature(factory).parameters.keys() & {"batch", "options"}:
+        raise InputError(
+            f"batch is only used by tasks on checkpoints, got a run on {name!r}; leave it out."
+        )
+    task: Task = factory(**{**origin["arguments"], **changed})
     return task

@@ -47,11 +47,11 @@ def whole_number(name: str, value: Any, least: int) -> int:
     """
     try:
         number = None if isinstance(value, bool) else int(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last one is torch's
         number = None
     if number is None or number != value or number < least:
         raise InputError(
-            f"{name} must be an integer >= {least}, got {value!r}; "
+            f"{name} must be an integer >= {least}, got {described(value)}; "
             f"give {name}={max(least, 1)} or more."
         )
     return number
@@ -65,14 +65,16 @@ def real_number(name: str, value: Any, low: float, high: float = float("inf")) -
     """
     try:
         number = float("nan" if isinstance(value, str) else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         number = float("nan")
     if not low <= number <= high or number in (float("inf"), float("-inf")):
         if high < float("inf"):
             expected = f"a number in [{low:g}, {high:g}]"
         else:
             expected = f"a finite number >= {low:g}"
-        raise InputError(f"{name} must be {expected}, got {value!r}; choose one within the bounds.")
+        raise InputError(
+            f"{name} must be {expected}, got {described(value)}; choose one within the bounds."
+        )
     return number
 
 
@@ -83,8 +85,8 @@ def choose(what: str, name: object, known: Iterable[str]) -> str:
         InputError: an unknown name; the message lists the known ones and the closest.
     """
     names = list(known)
-    if name in names:
-        return str(name)
+    if isinstance(name, str) and name in names:
+        return name
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(
@@ -152,7 +154,7 @@ def file_path(name: str, value: Any) -> Path:
     """
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(
-            f"{name} must be a path, got {described(value)}; give it as text, such as 'runs.db'."
+            f"{name} must be a path, got {described(value)}; give it as text or a pathlib.Path."
         )
     return Path(value)
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import InputError, file_path
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """Lets a pipe be opened at once, where there is such a thing."""
@@ -23,7 +23,7 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
         InputError: the folder is missing or not writable, or the disk is full; an older file of
             that name is kept.
     """
-    target = Path(path)
+    target = file_path("path", path)
     data = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
@@ -137,7 +137,7 @@ def writable_folder(path: str | Path) -> Path:
     Raises:
         InputError: it cannot be created or written to.
     """
-    folder = Path(path)
+    folder = file_path("path", path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

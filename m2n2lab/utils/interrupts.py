@@ -53,13 +53,18 @@ def interrupt_latch(override: bool = False) -> Iterator[Latch]:
     The previous handler is restored at the end. Outside the main thread Python allows no handler,
     and the flag is never set.
 
+    A process that ignores Ctrl-C, as shells have those do that run in the background, goes on so.
+
     Args:
-        override: replace any handler. By default only Python's own is replaced: other handlers,
-            such as that of an outer latch, and a process that ignores Ctrl-C stay as they are.
+        override: replace any handler. By default only Python's own is replaced: others, such as
+            that of an outer latch, stay as they are.
     """
     latch = Latch()
     before = signal.getsignal(signal.SIGINT)
-    mine = before is not None if override else before is signal.default_int_handler
+    if override:
+        mine = before not in (None, signal.SIG_IGN)
+    else:
+        mine = before is signal.default_int_handler
     if not mine or threading.current_thread() is not threading.main_thread():
         yield latch
         return

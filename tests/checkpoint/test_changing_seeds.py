@@ -117,7 +117,7 @@ def test_a_seed_that_changes_between_two_blocks_is_noticed_at_once(change, seeds
         read(self, buffer, offset)
 
     monkeypatch.setattr(reading.SeedFile, "read_into", reads)
-    with pytest.raises(Problems, match="b/model.safetensors: expected the file of"):
+    with pytest.raises(Problems, match=r"b/model.safetensors: expected the file of"):
         space.save(space.merge(*space.seeds, split=9, mix=0.3), "out")
     assert not Path("out").exists()
 
@@ -145,7 +145,7 @@ def test_a_change_within_one_tick_of_the_clock_is_noticed(seeds, monkeypatch):
     space = CheckpointSpace("a", "b")
     space.record(space.seeds[0])
     overwrite(Path("a/model.safetensors"))
-    with pytest.raises(Problems, match="a/model.safetensors: expected the file of"):
+    with pytest.raises(Problems, match=r"a/model.safetensors: expected the file of"):
         space.save(space.seeds[1], "out")
     assert not Path("out").exists()
 
@@ -154,9 +154,9 @@ def test_a_change_within_one_tick_of_the_clock_is_noticed(seeds, monkeypatch):
 def test_a_live_model_of_a_seed_that_changed_is_refused(change, seeds):
     space = CheckpointSpace("a", "b", module=torch.nn.ParameterDict())
     CHANGES[change](Path("b/model.safetensors"))
-    with pytest.raises(Problems, match="b/model.safetensors: expected the file of"):
+    with pytest.raises(Problems, match=r"b/model.safetensors: expected the file of"):
         space.materialise(space.seeds[0])
-    with pytest.raises(Problems, match="b/model.safetensors: expected the file of"):
+    with pytest.raises(Problems, match=r"b/model.safetensors: expected the file of"):
         space.model(space.seeds[0])
 
 
@@ -240,7 +240,7 @@ def test_signals_while_the_program_starts_are_quiet():
 def test_what_is_merged_is_what_the_recipe_says_although_a_seed_changes_later(seeds):
     merged()
     overwrite(Path("a/model.safetensors"))
-    with pytest.raises(Problems, match="a/model.safetensors: expected the file model.safetensors"):
+    with pytest.raises(Problems, match=r"a/model.safetensors: expected the file model.safetensors"):
         rebuild("out/recipe.json", "again")
 
 

@@ -9,6 +9,7 @@ import pytest
 from helpers.checkpoints import tensors
 from helpers.pictures import clip
 from helpers.sdxl import sdxl
+from safetensors.numpy import load_file
 
 import m2n2lab
 from m2n2lab import InputError
@@ -133,8 +134,114 @@ def test_inpainting_models_are_called_so(tmp_path):
         )
         for width in (4, 9)
     ]
-    with pytest.raises(InputError, match=r"for inpainting\); merge two models for inpainting, or"):
+    offer = r"merge the 4 common channels, and keep its other 5, with channels='common'"
+    with pytest.raises(InputError, match=rf"for inpainting\); name the .* first and {offer}"):
         m2n2lab.CheckpointSpace(*files)
+    with pytest.raises(InputError, match=rf"for inpainting\); {offer}"):
+        m2n2lab.CheckpointSpace(*files[::-1])
+
+
+@pytest.mark.parametrize("crossover", ["slerp", "ties:base=1,density=0.5"])
+def test_common_channels_are_merged_and_those_for_inpainting_are_kept(tmp_path, crossover):
+    draws = np.random.default_rng(0)
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    last = "model.diffusion_model.out.2.weight"
+    a, b = (
+        {
+            first: draws.normal(size=(4, width, 3, 3)).astype(np.float32),
+            last: draws.normal(size=(4, 4)).astype(np.float32),
+        }
+        for width in (9, 4)
+    )
+    files = [tensors(tmp_path / f"{k}.safetensors", each) for k, each in enumerate((a, b))]
+    space = m2n2lab.CheckpointSpace(*files, channels="common")
+    assert any("4 common ones are merged" in note for note in space.notes)
+    assert space.layout.shapes[first] == (4, 4, 3, 3)
+    rule = m2n2lab.Crossover.of(crossover)
+    proposal = m2n2lab.core.records.Proposal((0, 1), space.size, 0.3, 0)
+    child = rule(*space.seeds, proposal, space, draws)
+    space.save(child, tmp_path / "merged.safetensors")
+    made = load_file(tmp_path / "merged.safetensors")
+    np.testing.assert_array_equal(made[first][:, 4:], a[first][:, 4:])
+    if crossover == "slerp":
+        x, y = (
+            np.concatenate([f[first][:, :4].ravel(), f[last].ravel()]).astype(float) for f in (a, b)
+        )
+        omega = np.arccos(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+        wanted = (np.sin(0.7 * omega) * x + np.sin(0.3 * omega) * y) / np.sin(omega)
+        got = np.concatenate([made[first][:, :4].ravel(), made[last].ravel()])
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
+    m2n2lab.rebuild(tmp_path / "merged.recipe.json", tmp_path / "again.safetensors")
+    again = (tmp_path / "again.safetensors").read_bytes()
+    assert again == (tmp_path / "merged.safetensors").read_bytes()
+
+
+def test_a_pipeline_for_inpainting_is_drawn_with_as_it_is_saved(tmp_path):
+    import torch
+    from diffusers import UNet2DConditionModel
+    from safetensors.torch import load_file as load
+
+    folders = [sdxl(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    config = UNet2DConditionModel.load_config(folders[0] / "unet")
+    wide = UNet2DConditionModel.from_config({**config, "in_channels": 9})
+    wide.save_pretrained(folders[0] / "unet")
+    space = m2n2lab.CheckpointSpace(*folders, components=["unet"], channels="common")
+    child = space.merge(*space.seeds, space.size, 0.4)
+    live = space.materialise(child).unet.state_dict()
+    space.save(child, tmp_path / "out")
+    saved = load(tmp_path / "out/unet/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(live[name], tensor) for name, tensor in saved.items())
+    own = wide.state_dict()["conv_in.weight"]
+    assert torch.equal(saved["conv_in.weight"][:, 4:], own[:, 4:])
+    assert not torch.equal(saved["conv_in.weight"][:, :4], own[:, :4])
+
+
+def test_files_of_different_families_are_told_in_one_sentence(tmp_path):
+    shapes = {"sd1": 768, "sd2": 1024}
+    for name, width in shapes.items():
+        place = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+        tensors(
+            tmp_path / f"{name}.safetensors",
+            {
+                "model.diffusion_model.input_blocks.0.0.weight": np.ones((4, 4, 3, 3), np.float32),
+                place: np.ones((4, width), np.float32),
+            },
+        )
+    found = preflight([tmp_path / f"{name}.safetensors" for name in shapes])
+    (problem,) = found.problems
+    assert "a file of SD 1" in str(problem)
+    assert "one of SD 2" in str(problem)
+
+
+def test_two_refiners_are_no_remark(home, tmp_path):
+    folders = []
+    for name in "ab":
+        folder = shutil.copytree(home / name, tmp_path / name)
+        path = folder / "model_index.json"
+        index = json.loads(path.read_text())
+        path.write_text(json.dumps({**index, "requires_aesthetics_score": True}))
+        folders.append(folder)
+    found = preflight(folders, components=["unet"])
+    assert not any("is a refiner" in note for note in found.notes)
+
+
+def test_vocabularies_of_pipelines_are_compared_by_their_tokenizers(home, tmp_path):
+    other = shutil.copytree(home / "b", tmp_path / "other")
+    path = other / "text_encoder/model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "token_embedding" in name)
+    weights[name] = weights[name][:30]
+    tensors(path, weights, {"format": "pt"})
+    (problem,) = preflight([home / "a", other], components=["text_encoder"]).problems
+    assert "--vocab common" in str(problem)  # the tokenizers agree
+    words = other / "tokenizer/tokenizer.json"
+    changed_words = json.loads(words.read_text())
+    vocabulary = changed_words["model"]["vocab"]
+    vocabulary["a</w>"], vocabulary["b</w>"] = vocabulary["b</w>"], vocabulary["a</w>"]
+    words.write_text(json.dumps(changed_words))
+    (problem,) = preflight([home / "a", other], components=["text_encoder"]).problems
+    assert "token 2 is 'a</w>' in one and 'b</w>' in the other" in str(problem)
+    assert "--vocab" not in problem.fix
 
 
 def test_a_search_prints_the_notes(home, tmp_path, monkeypatch, capsys):

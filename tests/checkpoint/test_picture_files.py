@@ -6,62 +6,12 @@ import sys
 import numpy as np
 import pytest
 from helpers.checkpoints import tensors
-from safetensors import safe_open
+from helpers.single_files import CLIP, METADATA, PREFIX, UNET, a1111, read, single, weights
 
 import m2n2lab
 from m2n2lab import InputError
 from m2n2lab.checkpoint import Checkpoint, preflight
 from m2n2lab.cli import main
-
-UNET = {
-    "input_blocks.0.0.weight": (4, 4, 3, 3),
-    "middle_block.0.in_layers.2.weight": (8, 4),
-    "out.2.weight": (4, 8),
-}
-TEXT = {
-    "embeddings.token_embedding.weight": (9, 4),
-    "encoder.layers.0.self_attn.q_proj.weight": (4, 4),
-    "final_layer_norm.weight": (4,),
-}
-PREFIX, CLIP = "model.diffusion_model.", "cond_stage_model.transformer."
-METADATA = {
-    "format": "pt",
-    "modelspec.title": "A",
-    "modelspec.thumbnail": "data:image/jpeg;base64,xyz",
-    "modelspec.hash_sha256": "0xstale",
-    "config": '{"transformer": 1}',
-}
-
-
-def weights(seed, shapes, prefix, dtype=np.float16):
-    draws = np.random.default_rng(seed)
-    return {
-        f"{prefix}{name}": draws.normal(size=shape).astype(dtype) for name, shape in shapes.items()
-    }
-
-
-def a1111(seed, **more):
-    """Return the tensors of an SD1.5 file in the layout of A1111."""
-    return {
-        "alphas_cumprod": np.linspace(1.0, 0.01, 10, dtype=np.float32),
-        "betas": np.linspace(0.01, 0.1, 10, dtype=np.float32),
-        **weights(seed, UNET, PREFIX),
-        **weights(seed + 50, TEXT, f"{CLIP}text_model."),
-        f"{CLIP}text_model.embeddings.position_ids": np.arange(4)[None],
-        "first_stage_model.decoder.conv_out.weight": np.full((3, 3), 0.5, np.float16),
-        **more,
-    }
-
-
-def single(tmp_path, seed, contents=None, name=None, metadata=None):
-    name = name or f"{'AB'[seed]}.safetensors"
-    return tensors(tmp_path / name, a1111(seed) if contents is None else contents, metadata)
-
-
-def read(path):
-    with safe_open(path, "np") as file:
-        names = list(file.keys())  # it is no mapping
-        return {name: file.get_tensor(name) for name in names}, file.metadata()
 
 
 def own_slerp(a, b, names, mix):
@@ -239,29 +189,6 @@ def test_adapters_are_no_models(tmp_path, names):
     ]
     with pytest.raises(InputError, match="found a LoRA adapter"):
         m2n2lab.CheckpointSpace(*files)
-
-
-def test_the_remedy_for_8_bit_floats_can_be_followed(tmp_path):
-    import shlex
-    import subprocess
-
-    import torch
-
-    low = {name: torch.from_numpy(value) for name, value in a1111(1).items()}
-    for name in weights(1, UNET, PREFIX):
-        low[name] = low[name].to(torch.float8_e4m3fn)
-    files = [single(tmp_path, 0), single(tmp_path, 1, low)]
-    found = preflight(files)
-    (problem,) = found.problems
-    command = problem.fix.partition("cast it: ")[2]
-    assert "dequantize" not in problem.fix
-    program = shlex.split(command)[2].replace("FILE", str(files[1]))
-    cast = tmp_path / "NEW.safetensors"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    m2n2lab.CheckpointSpace(files[0], cast)
-    scaled = single(tmp_path, 1, {**low, f"{PREFIX}out.2.scale_weight": torch.ones(1)})
-    (problem,) = preflight([files[0], scaled]).problems
-    assert "cast it" not in problem.fix  # its scales would be lost
 
 
 def test_position_ids_as_floats_are_repaired_with_a_note(tmp_path):

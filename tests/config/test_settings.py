@@ -75,7 +75,7 @@ def test_language_tasks_are_available_if_there_are_models_for_them(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (Settings("digits", models=("a", "b")), "Models and a limit .* checkpoints, got 'digits';"),
+        (Settings("digits", models=("a", "b")), "Models, a limit, .* checkpoints, got 'digits';"),
         (Settings("digits", style="chat"), "only used by language tasks, got 'digits';"),
         (Settings("digits", vocab="union"), "only used by language tasks, got 'digits';"),
         (Settings("gsm8k", models=("a", "b"), vocab="comon"), "did you mean 'common'"),

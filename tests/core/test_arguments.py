@@ -40,6 +40,15 @@ def search(**options):
     return Evolver(TASK, VECTORS, rng=0, **options)
 
 
+def module_search(**options):
+    return Evolver(MODULE_TASK, [net(0), net(1)], rng=0, **options)
+
+
+def recorded():
+    search().run(2, store="runs.db")
+    return "runs.db"
+
+
 def net(seed=0):
     torch.manual_seed(seed)
     return nn.Linear(SIZE, 1)
@@ -70,12 +79,41 @@ ENTRIES = {
     "compared": lambda odd: lab.compare({"a": odd}),
     "store": lambda odd: odd in (None, "a.safetensors") or search().run(0, store=odd),
     "load_archive": lambda odd: lab.load_archive(odd),
+    "save_archive": lambda odd: lab.save_archive(odd, "a.safetensors"),
+    "save_archive path": lambda odd: isinstance(odd, str) or lab.save_archive(search(), odd),
+    "save": lambda odd: isinstance(odd, str) or search().best.save(odd),
+    "record": lambda odd: lab.store.record(odd, "runs.db"),
+    "record path": lambda odd: odd == "a.safetensors" or lab.store.record(search(), odd),
+    "runs": lambda odd: lab.store.runs(odd),
+    "resume": lambda odd: Evolver.resume(odd),
+    "resume task": lambda odd: odd is None or Evolver.resume(recorded(), task=odd),
+    "branch": lambda odd: lab.store.branch(odd, step=0),
+    "replay": lambda odd: lab.store.replay(odd, step=0),
+    "open": lambda odd: lab.Checkpoint.open(odd),
+    "preflight": lambda odd: lab.preflight(odd),
+    "rebuild": lambda odd: lab.rebuild(odd, "out"),
+    "layout": lambda odd: lab.Layout(odd),
+    "capacity": lambda odd: search(capacity=odd),
+    "warmup": lambda odd: search(warmup=odd),
+    "crossover": lambda odd: search(crossover=odd),
+    "groups": lambda odd: module_search(groups=odd),
+    "include": lambda odd: module_search(include=odd),
+    "freeze": lambda odd: module_search(freeze=odd),
+    "run": lambda odd: search().run(odd),
+    "workers": lambda odd: isinstance(odd, int) or lab.ProcessExecutor(odd),
+    "genomes": lambda odd: DenseSpace(VECTORS).merge(odd, odd, 2, 0.5),
+    "pack": lambda odd: DenseSpace(VECTORS).pack(odd),
+    "materialise": lambda odd: DenseSpace(VECTORS).materialise(odd),
+    "indices": lambda odd: odd is None or TASK.evaluate(torch.from_numpy(VECTORS[0]), odd),
+    "dashboard": lambda odd: odd is None or lab.dashboard(odd),
+    "console": lambda odd: lab.Console(odd),
 }
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("odd", ODD)
-def test_whatever_is_given_is_taken_or_refused_in_a_sentence(entry, odd):
+def test_whatever_is_given_is_taken_or_refused_in_a_sentence(entry, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with suppress(InputError):  # any other error fails
         ENTRIES[entry](ODD[odd])
 

@@ -1,7 +1,7 @@
-"""Stores of which bytes have changed: refused with the place, or the same, never another archive."""
+"""Stores of which bytes changed: refused with the place, or the same; never another archive."""
 
+import contextlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,7 +17,7 @@ from helpers.stores import change, recording, same, search, state
 
 from m2n2lab import store
 from m2n2lab.store.schema import MIGRATIONS, DamageError, StoreError
-from m2n2lab.store.tables import TABLES, StepRow, checksum
+from m2n2lab.store.tables import TABLES, checksum
 
 EARLIER = Path(__file__).resolve().parents[1] / "data" / "earlier" / "runs.db"
 
@@ -148,10 +148,8 @@ def flipped(whole, task, db, count):
             refused += 1
         else:
             assert found[:-1] == expected[:-1], f"bit {bit} of byte {place}"
-        try:
+        with contextlib.suppress(StoreError):
             store.check(db)
-        except StoreError:
-            pass
     return refused, count - refused
 
 

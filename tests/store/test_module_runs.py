@@ -109,11 +109,22 @@ def test_a_saved_archive_has_the_members_buffers(tmp_path):
     save_archive(evolver, tmp_path / "archive.safetensors")
     saved = load_archive(tmp_path / "archive.safetensors")
     again = search()
-    for model, member in zip(saved.models, evolver.archive.members, strict=True):
+    for model, member in zip(saved.genomes, evolver.archive.members, strict=True):
         genome = again.space.genome(model)
         assert fingerprint(genome) == fingerprint(member.genome)
         scores = again.task.evaluate(again.space.materialise(genome))
         assert scores.mean() == member.score
+
+
+def test_models_of_a_saved_archive_are_seeds_of_a_search_once_they_are_modules(tmp_path):
+    evolver = search().run(20)
+    path = tmp_path / "archive.safetensors"
+    save_archive(evolver, path)
+    with pytest.raises(InputError, match=r"modules of class .*, got no module .*module=…"):
+        _ = load_archive(path).models
+    again = Evolver(evolver.task, load_archive(path, network(5)).models, rng=0)
+    known = [member.score for member in evolver.archive.members]
+    assert [member.score for member in again.archive.members] == known
 
 
 def test_vectors_keep_their_form_and_others_are_told_apart():

@@ -269,7 +269,10 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(task, db, monkeypatch
     bad = (*schema.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT nonsense;")
     with monkeypatch.context() as later:
         later.setattr(schema, "MIGRATIONS", bad)
-        with pytest.warns(UserWarning), pytest.raises(StoreError, match="nonsense"):
+        with (
+            pytest.warns(UserWarning, match="version 2 to 3"),
+            pytest.raises(StoreError, match="nonsense"),
+        ):
             search(task).run(1, store=db)
     assert store.resume(db, task=task).generation == 3
 

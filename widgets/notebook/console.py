@@ -13,9 +13,8 @@ from typing import Any
 
 import ipywidgets
 
-from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.core.records import Generation
-from m2n2lab.utils.errors import InputError
 
 from ..html.answers import answers_html
 from ..html.bench import note_html, scores_html, verdict_html
@@ -74,12 +73,7 @@ class Console:
     """
 
     def __init__(self, evolver: Evolver, title: str | None = None) -> None:
-        if not isinstance(evolver, Evolver):
-            raise InputError(
-                f"evolver must be an Evolver, got {type(evolver).__name__}; make one, such as "
-                f"m2n2lab.Evolver(task, seeds)."
-            )
-        self.evolver = evolver
+        self.evolver = checked_evolver(evolver)
         title = f"{evolver.task.name} · {evolver.method}" if title is None else title
         self.session = Session(lambda: evolver, title, members=False, follow=True)
         self._births: deque[Generation] = deque(maxlen=LOG_LINES)

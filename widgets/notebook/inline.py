@@ -6,7 +6,6 @@ import atexit
 import socket
 import threading
 import time
-from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.names import TASKS
 from m2n2lab.config.settings import Settings
+from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.utils.errors import InputError, choose, whole_number
 from m2n2lab.viz.theme import THEMES
 
@@ -23,9 +23,9 @@ from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.runs import Runs
 
 if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
     from tornado.ioloop import IOLoop
 
-    from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.task import Task
     from m2n2lab.executors import Crew
 
@@ -98,6 +98,7 @@ def dashboard(
         )
     settings = Settings()
     if evolver is not None:
+        evolver = checked_evolver(evolver)
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
         label = f"{evolver.task.name} · {evolver.method} · from the notebook"
         settings = Settings(task=task, method=evolver.method, label=label)
@@ -121,25 +122,25 @@ def _serve() -> int:
     """Serve dashboards in a thread, once per process; returns the port."""
     global _port
     if _port is None:
-        import panel as pn
         from tornado.ioloop import IOLoop
+
+        from ..server.addresses import Place
+        from ..server.handlers import protected_server
 
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port: int = probe.getsockname()[1]
         keep_quiet()
         loop = IOLoop(make_current=False)
-        serve = partial(
-            pn.serve,
-            {"/": page},
-            address=HOST,
-            port=port,
-            websocket_origin=[f"{HOST}:{port}", f"localhost:{port}"],
-            loop=loop,
-            show=False,
-            title="m2n2lab",
-            verbose=False,
-        )
+
+        def serve() -> None:
+            # Shown in a frame by pages of any origin; the key in its address keeps strangers out.
+            server = protected_server(
+                page, Place(HOST, port), ancestors="", admits=_has_key, anywhere=True, loop=loop
+            )
+            server.start()
+            loop.start()
+
         # A daemon, which Panel's own thread is not: Python would wait for it at the end of a
         # script, and for ever.
         thread = threading.Thread(target=serve, name="m2n2lab dashboards", daemon=True)
@@ -148,6 +149,12 @@ def _serve() -> int:
         atexit.register(_stop, loop, thread)
         _port = port
     return _port
+
+
+def _has_key(request: HTTPServerRequest) -> bool:
+    """Return whether a request names a dashboard that a cell has shown."""
+    keys = request.query_arguments.get("browser_session", [])
+    return any(BROWSER_SESSIONS.find(key.decode(errors="replace")) for key in keys)
 
 
 def _stop(loop: IOLoop, thread: threading.Thread) -> None:

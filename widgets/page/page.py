@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import panel as pn
+from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClosedError
 
 from m2n2lab.analysis.maps import NICHE_MODES
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import LIGHT, Theme
 
 from ..bench.bench_view import BenchView
@@ -27,6 +29,7 @@ from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
+from ..runs.roles import Role
 from ..runs.runs import Run
 from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
@@ -41,9 +44,10 @@ from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
 from ..views.styles import SMALL
 from .backpressure import Backpressure
+from .notice import Notice
 from .plot_rotation import PlotRotation
 from .refresh import RefreshScheduler
-from .template import PageTemplate
+from .template import PageTemplate, forget_scripts
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -59,6 +63,9 @@ PLOT_TIME_SHARE = 0.04
 MAX_PLOT_AGE_SECONDS = 2.0
 """Most time between two refreshes of all plots, whatever share of the time they take. It is
 multiplied by the number of open pages, or their server would do nothing else."""
+
+CONNECTION_SECONDS = 0.1
+"""Time between two checks whether a browser is connected to a page that was sent."""
 
 LOADING_SECONDS = 0.4
 """Time after which a run that is still being loaded is announced: most take less."""
@@ -81,10 +88,17 @@ class Page:
     Args:
         browser_session: the searches that the page shows and steers.
         theme: colours.
+        role: of the person before the page.
     """
 
-    def __init__(self, browser_session: BrowserSession, theme: Theme = LIGHT) -> None:
+    def __init__(
+        self,
+        browser_session: BrowserSession,
+        theme: Theme = LIGHT,
+        role: Role = Role.TEACHER,
+    ) -> None:
         self.browser_session = browser_session
+        self.role = role
         self.theme = theme
         self.run = browser_session.shown
         self._benched: BenchData | None = None  # on the bench
@@ -96,6 +110,8 @@ class Page:
         self._blank = False  # whether all that another run had shown is cleared
         self._unsubscribe: Callable[[], None] = lambda: None
         self._scheduler: RefreshScheduler | None = None
+        self._closed = False
+        self._panels: dict[str, Any] = {}  # by their names in the template
         self.niches = NichesView(theme)
         self.bench = BenchView(self.session, theme)
         self.attraction = AttractionView(theme, self._pick, lambda: self.orders().choice)
@@ -207,7 +223,10 @@ class Page:
 
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
-        self.show(self.browser_session.runs.restart(self.run))
+        try:
+            self.show(self.browser_session.runs.restart(self.run))
+        except InputError as error:
+            self.time.show_message(str(error))
 
     def _undo_reset(self) -> None:
         """Show the run again that was replaced last."""
@@ -369,9 +388,13 @@ class Page:
     # -- loading and closing -------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Start the searches while the browser still loads its scripts."""
+        """Start the searches once a browser is connected, while it still makes the page.
+
+        Until then a page costs nothing but its memory: many are asked for and never shown.
+        """
         document = pn.state.curdoc
         assert document is not None  # as called by the server
+        document.on_event(Notice, lambda event: self.time.show_message(event.sentence))
 
         def scheduled() -> None:
             if not self._loaded and _browsers(document):
@@ -384,7 +407,13 @@ class Page:
                 self.refresh()
 
         def begin() -> None:  # once the page has been sent
+            if self._closed:
+                return
+            if _browsers(document) == 0:
+                IOLoop.current().call_later(CONNECTION_SECONDS, begin)
+                return
             self._scheduler = RefreshScheduler(document, scheduled)
+            self.browser_session.connect(self)
             self.browser_session.runs.start(attended=False)
             self._scheduler.request()
 
@@ -413,15 +442,17 @@ class Page:
         self.browser_session.disconnect(self)
 
     def close(self) -> None:
-        """End all refreshes: the page is gone."""
+        """End all refreshes, and let go of the page: it is gone."""
+        self._closed = True
         if self._scheduler:
             self._scheduler.stop()
         self._unsubscribe()
         self.disconnect()
+        forget_scripts(self._panels.values())
 
     def template(self) -> PageTemplate:
         """Return the page's frame, with every view in its place."""
-        panels: dict[str, Any] = {
+        self._panels = {
             "title": self.title,
             "transport": self.transport.pane,
             "time": self.time.pane,
@@ -458,7 +489,9 @@ class Page:
             "answers": self.answers.pane,
         }
         return PageTemplate(
-            self.theme, "" if self.browser_session.shared else self.browser_session.key, panels
+            self.theme,
+            "" if self.browser_session.shared else self.browser_session.key,
+            self._panels,
         )
 
 

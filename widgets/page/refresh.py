@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from bokeh.document import Document
 
 
+REST_SECONDS = 0.05
+"""Least time between two refreshes: a page whose clicks come faster would take all of the time."""
+
+
 class RefreshScheduler:
     """Schedules refreshes of a page, with its document locked; may be called in any thread.
 
@@ -28,6 +32,7 @@ class RefreshScheduler:
         self._document: Document | None = document
         self._refresh = refresh
         self._requested = False
+        self._rest_until = 0.0
         self._loop = IOLoop.current()
 
     def request(self) -> None:
@@ -41,9 +46,13 @@ class RefreshScheduler:
         self._document = None
 
     def _schedule(self) -> None:
-        if self._document is not None:
+        left = self._rest_until - self._loop.time()
+        if left > 0:
+            self._loop.call_later(left, self._schedule)
+        elif self._document is not None:
             self._document.add_next_tick_callback(self._run)
 
     def _run(self) -> None:
         self._requested = False
         self._refresh()
+        self._rest_until = self._loop.time() + REST_SECONDS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import panel as pn
+from panel.links import Callback
 
 from m2n2lab.viz.fonts import font_face
 from m2n2lab.viz.theme import Theme
@@ -49,3 +50,14 @@ class PageTemplate(pn.Template):
             return super()._init_doc(doc, *args, **named)
         with document.models.freeze():
             return super()._init_doc(document, *args, **named)
+
+
+def forget_scripts(panels: Iterable[Any]) -> None:
+    """Forget the scripts of widgets on a page that is gone.
+
+    Panel keeps them in a dictionary with weak keys. A script whose arguments lead back to its
+    widget, as those of most do, would keep the widget, and with it the whole page.
+    """
+    for panel in panels:
+        for part in panel.select():
+            Callback.registry.pop(part, None)

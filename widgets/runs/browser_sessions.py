@@ -35,11 +35,17 @@ class BrowserSession:
     shared: bool = False
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     _pages: set[object] = field(default_factory=set)
+    _expected: set[object] = field(default_factory=set)  # sent to browsers that load them
     _last_closed: float = field(default_factory=time.monotonic)
     _resting: tuple[Run, ...] = ()  # paused because all pages were gone
 
+    def expect(self, page: object) -> None:
+        """Keep the session for a page that is sent to a browser."""
+        self._expected.add(page)
+
     def connect(self, page: object) -> None:
         """Count a page that shows this session; searches go on that rested without one."""
+        self._expected.discard(page)
         self._pages.add(page)
         resting, self._resting = self._resting, ()
         for run in resting:
@@ -54,8 +60,9 @@ class BrowserSession:
 
     def disconnect(self, page: object) -> None:
         """Stop counting a page."""
-        if page in self._pages:
-            self._pages.remove(page)
+        if page in self._pages | self._expected:
+            self._pages.discard(page)
+            self._expected.discard(page)
             self._last_closed = time.monotonic()
 
     @property
@@ -66,7 +73,8 @@ class BrowserSession:
     @property
     def abandoned_seconds(self) -> float:
         """Time for which no page has shown it; 0 if that does not matter."""
-        return 0.0 if self.shared or self._pages else time.monotonic() - self._last_closed
+        waited_for = self.shared or self._pages or self._expected
+        return 0.0 if waited_for else time.monotonic() - self._last_closed
 
     @property
     def used(self) -> bool:

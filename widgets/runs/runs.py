@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.allowance import Allowance
 from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded
 from ..session.session import Session
+from ..session.shutdown import searching
 from ..session.stepper import no_workers
 from .shared_models import build_shared
 
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 8
 """Searches that a browser session holds."""
+
+MAX_SEARCHES = 256
+"""Searches that this process holds: each has a thread."""
+
+RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 5.0
+"""Searches that a browser session may begin in the long run, and after a rest: each takes a part
+of a second to begin, in which others wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +82,7 @@ class Runs:
     replaced: tuple[Run, Run] | None = None
     _count: int = 0
     _started: bool = False
+    _allowance: Allowance = field(default_factory=lambda: Allowance(RUNS_PER_SECOND, RUNS_AT_ONCE))
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def start(self, attended: bool = True) -> None:
@@ -128,7 +138,22 @@ class Runs:
         make: Callable[[], Evolver] | None = None,
         origin: tuple[int, int] | None = None,
     ) -> Run:
-        """Make a run, by default from its settings."""
+        """Make a run, by default from its settings.
+
+        Raises:
+            InputError: too many were made just now, or there are too many in all.
+        """
+        if not self._allowance.try_to_take():
+            raise InputError(
+                f"A page begins at most {RUNS_AT_ONCE:g} searches at once, and then one every "
+                f"{1 / RUNS_PER_SECOND:g} seconds; "
+                f"wait a moment, and try again."
+            )
+        if searching() >= MAX_SEARCHES:
+            raise InputError(
+                f"This server holds at most {MAX_SEARCHES} searches, and as many are there; remove "
+                f"runs, or close pages that nobody looks at."
+            )
         self._count += 1
         title = titled(settings, origin)
         make = make or partial(self.build, settings, self.tasks.get(settings.task))

@@ -1,13 +1,20 @@
-"""Server: the dashboard on an address of this computer, by default loopback."""
+"""Server: the dashboard on an address of this computer, by default loopback.
+
+From elsewhere a page opens by a link with a token, or by a password (see ``access``); ``handlers``
+keeps strangers out and lets no page harm the others.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import re
 import signal
 import socket
+import ssl
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +31,13 @@ from m2n2lab.utils.errors import InputError
 from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
 from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
+from ..runs.roles import Role
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
+from .access import TOKEN_VARIABLE, Door, Password
+from .addresses import Place, origin_of
+from .handlers import protected_server
 from .window import Window, check_screen
 
 if TYPE_CHECKING:
@@ -37,6 +48,9 @@ TRIM_MILLISECONDS = 15_000
 
 ABANDONED_MILLISECONDS = 1_000
 """Time between two checks of the runs of closed pages."""
+
+SWEEP_MILLISECONDS = 300_000
+"""Time between two searches for the temporary recordings of processes that were killed."""
 
 POLL_MILLISECONDS = 200
 """Time between two checks of the open pages, for a window."""
@@ -64,6 +78,47 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
+def check_certificate(cert: Path | None, key: Path | None) -> None:
+    """Check that a certificate and its key can be used.
+
+    Raises:
+        InputError: one is missing, cannot be read, or does not fit the other.
+    """
+    if cert is None:
+        if key is not None:
+            raise InputError("--key must come with --cert, got --key alone; give both.")
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            cert, key, lambda: _no_passphrase()
+        )
+    except OSError as error:  # ssl.SSLError among them
+        reason = error.strerror or getattr(error, "reason", None) or error
+        raise InputError(
+            f"--cert and --key must be a certificate and its key in PEM format, got {cert} and "
+            f"{key or 'no key'}: {reason}; give files that belong together."
+        ) from error
+
+
+def _no_passphrase() -> str:
+    raise InputError("--key must be a key without a passphrase, got one with; remove it.")
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return a prefix without slashes at its ends.
+
+    Raises:
+        InputError: it is no path.
+    """
+    bare = prefix.strip("/")
+    if not re.fullmatch(r"([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?", bare) or ".." in bare:
+        raise InputError(
+            f"--prefix must be a path of letters, digits and -._~, got {prefix!r}; give for "
+            f"example /lab."
+        )
+    return bare
+
+
 def serve_dashboard(
     settings: Settings,
     host: str,
@@ -75,6 +130,13 @@ def serve_dashboard(
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = no_workers,
     keep_minutes: float = KEEP_SECONDS / 60,
+    *,
+    prefix: str = "",
+    cert: Path | None = None,
+    key: Path | None = None,
+    proxy_headers: bool = False,
+    token: bool | None = None,
+    password: Password | None = None,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -83,45 +145,56 @@ def serve_dashboard(
     Args:
         settings: the search that each page starts with.
         host, port: where to listen.
-        origins: ``host:port`` of further pages that may open a websocket here.
+        origins: hosts, with ports, at which pages may be used beside the address that is printed.
         show: open the page in a browser.
         window: open it in a window of its own; closing that ends the server too.
         shared: all pages watch and steer one search, which goes on without them.
         store: where all runs are recorded; by default in temporary files that end with them.
         executor: makes the workers of one run; by default there are none.
         keep_minutes: time that the runs of a closed page are kept, paused.
+        prefix: path under which everything is.
+        cert, key: certificate and key for TLS; by default there is none.
+        proxy_headers: whether a proxy before the server says who asks, and by which protocol.
+        token: whether links have a token; by default where other computers can reach the server.
+        password: lets in as a teacher, in place of the token.
 
     Raises:
-        InputError: the port cannot be used, there is no screen for a window, or the store cannot
-            be written.
+        InputError: the port cannot be used, there is no screen for a window, the store cannot
+            be written, or an option cannot be used.
     """
     if window:
         check_screen()
+    host = host.strip("[]")
+    check_certificate(cert, key)
+    allowed = tuple(origin_of(text) for text in origins)
+    place = Place(host, port, checked_prefix(prefix), cert is not None, allowed)
     check_port(host, port)
+    fixed = os.environ.pop(TOKEN_VARIABLE, None)  # or workers would inherit it
+    door = None
+    if password is not None or (not place.loopback if token is None else token):
+        door = Door(f"m2n2lab-{port}", place.path, password, fixed, viewers=shared)
     remove_orphans()
     task = build_task(settings)  # bad data is reported now, and pages open sooner
     # Locked while pages come and go, so that no other process records into it meanwhile.
     held = None if store is None else Writer.open(store)
-    local = [f"localhost:{port}", f"127.0.0.1:{port}"]
     browser_session = (
         open_browser_session(settings, task, True, store, executor) if shared else None
     )
     pn.extension()
     keep_quiet()
-    server = pn.serve(
-        {"/": lambda: dashboard(settings, task, browser_session, store, executor)},
-        address=host,
-        port=port,
-        websocket_origin=list(dict.fromkeys([*local, f"{host}:{port}", *origins])),
-        show=show,
-        start=False,
-        title="m2n2lab",
+    server = protected_server(
+        lambda: dashboard(settings, task, browser_session, store, executor),
+        place,
+        door,
+        ancestors=" ".join(["'self'", *allowed]),
+        use_xheaders=proxy_headers,
+        ssl_certfile=None if cert is None else str(cert),
+        ssl_keyfile=None if key is None else str(key),
         # A closed page is forgotten after half a minute (its search ends before, see
         # ``browser_sessions``). Not sooner: the time also runs while a slow browser loads scripts,
         # and a page that asks for its session too late gets a new one, which is empty.
         check_unused_sessions_milliseconds=1_000,
         unused_session_lifetime_milliseconds=30_000,
-        verbose=False,
     )
     # Imported objects stay. Searching all 400,000 of them for garbage would stop all pages and
     # searches for a third of a second whenever a few pages have been opened
@@ -129,11 +202,13 @@ def serve_dashboard(
     gc.freeze()
     server.start()
     PeriodicCallback(trim_memory, TRIM_MILLISECONDS).start()
+    PeriodicCallback(remove_orphans, SWEEP_MILLISECONDS).start()
     BROWSER_SESSIONS.keep_seconds = 60 * keep_minutes
     PeriodicCallback(BROWSER_SESSIONS.close_abandoned, ABANDONED_MILLISECONDS).start()
-    shown = "localhost" if host in ("127.0.0.1", "::1") else host
-    print(f"m2n2lab is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
-    opened = _open_window(server, host, port) if window else None
+    link = _announce(place, door, shared)
+    if show:
+        server.io_loop.add_callback(webbrowser.open, link)
+    opened = _open_window(server, link) if window else None
     try:
         server.run_until_shutdown()
     finally:
@@ -145,6 +220,39 @@ def serve_dashboard(
         held.close()
     if not ended:  # a server that waits for a long step would seem to hang
         os._exit(0)
+
+
+def _announce(place: Place, door: Door | None, shared: bool) -> str:
+    """Print the links to the page; returns the one for this computer."""
+
+    def linked(address: str, role: Role = Role.TEACHER) -> str:
+        return address if door is None else door.link(address, role)
+
+    first, *others = place.addresses
+    # Without the slash at the end it is shorter, and leads to the same page.
+    print(f"m2n2lab is at {_short(linked(first))} (Ctrl-C ends it)", flush=True)
+    for address in others:
+        print(f"    or at {_short(linked(address))}", flush=True)
+    if door is not None:
+        if shared:
+            address = others[0] if others else first
+            print(f"To watch only: {linked(address, Role.VIEWER)}", flush=True)
+        if not place.loopback and not place.secure:
+            print(
+                "Others on the network can read what is sent, links and passwords among it: use "
+                "--cert and --key, or a proxy with TLS, where you do not know them.",
+                flush=True,
+            )
+    elif not place.loopback:
+        print(
+            "Everybody who can reach this address can steer it: --token asks for a link.",
+            flush=True,
+        )
+    return linked(first)
+
+
+def _short(link: str) -> str:
+    return link.rstrip("/")
 
 
 def trim_memory() -> None:
@@ -159,12 +267,10 @@ def trim_memory() -> None:
             trim(0)
 
 
-def _open_window(server: Server, host: str, port: int) -> Window:
+def _open_window(server: Server, link: str) -> Window:
     """Open the page in a window as soon as the server answers; closing that ends the server."""
     loop = server.io_loop
-    local = host in ("127.0.0.1", "::1", "0.0.0.0", "::", "")
-    address = "localhost" if local else f"[{host}]" if ":" in host else host
-    window = Window(f"http://{address}:{port}/", lambda: loop.add_callback(loop.stop))
+    window = Window(link, lambda: loop.add_callback(loop.stop))
     loop.add_callback(window.open)  # called once the loop runs, so the server answers
     PeriodicCallback(lambda: window.check(server.get_sessions()), POLL_MILLISECONDS).start()
     # Closing the terminal closes the window too, unless the signal is ignored (nohup).

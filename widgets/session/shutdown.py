@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import sys
+import threading
 import time
 from typing import Protocol
 from weakref import WeakSet
@@ -22,6 +23,8 @@ class Closable(Protocol):
 STARTED: WeakSet[Closable] = WeakSet()
 """All searches whose worker was started."""
 
+_LOCK = threading.Lock()
+
 SWITCH_INTERVAL_SECONDS = 0.0005
 """Time after which a worker lets a page have the interpreter: Python's default of 5 ms, several
 times a click, is felt while a model answers."""
@@ -30,7 +33,15 @@ times a click, is felt while a model answers."""
 def register(search: Closable) -> None:
     """Register a started search, to be ended before Python ends."""
     sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_SECONDS))
-    STARTED.add(search)
+    with _LOCK:
+        STARTED.add(search)
+
+
+def searching() -> int:
+    """Return the number of searches whose worker has not ended."""
+    with _LOCK:
+        started = tuple(STARTED)
+    return sum(not search.join(0.0) for search in started)
 
 
 @atexit.register

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import (
@@ -24,10 +24,18 @@ from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
-from m2n2lab.checkpoint.io.single_file_names import MERGED_PARTS, common_names, part_of
+from m2n2lab.checkpoint.io.scales import Scaled, beside_scales, scales
+from m2n2lab.checkpoint.io.single_file_names import (
+    MERGED_PARTS,
+    PARTS_OF_COMPONENTS,
+    PREFIX,
+    common_names,
+    part_of,
+)
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.errors import file_path
 from m2n2lab.utils.files import read_text
 
 Kind = Literal["transformers", "diffusers", "file"]
@@ -126,6 +134,7 @@ class Checkpoint:
         source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
         known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
             did.
+        merged_parts: parts that are merged of a picture model's single file.
     """
 
     id: str
@@ -134,6 +143,7 @@ class Checkpoint:
     parts: tuple[Part, ...]
     source: Path | None = None
     known: Known | None = NOTHING_KNOWN
+    merged_parts: tuple[str, ...] = MERGED_PARTS
 
     @classmethod
     def open(
@@ -186,6 +196,43 @@ class Checkpoint:
                 if self.entry(name).shape in shapes:
                     found[name] = shapes[self.entry(name).shape]
         return found
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a denoiser's single file without a prefix."""
+        return any(
+            full == PREFIX + name for part in self.parts for name, full in part.names.items()
+        )
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Names of all tensors."""
+        return self._locations
+
+    @property
+    def components(self) -> tuple[str, ...] | None:
+        """The components that are merged, of pipelines and where they were chosen for a file."""
+        if self.kind == "diffusers":
+            return tuple(part.name for part in self.parts)
+        if self.merged_parts == MERGED_PARTS:
+            return None
+        names = {part: name for name, part in reversed(PARTS_OF_COMPONENTS.items())}
+        return tuple(names[part] for part in self.merged_parts)
+
+    @cached_property
+    def scaled(self) -> dict[str, str]:
+        """Weights in 8-bit floats that have scales: name → name of the scale."""
+        return {
+            part.full(name): part.full(scale)
+            for part in self.parts
+            for file in part.files
+            for name, scale in scales(file.entries).items()
+        }
+
+    @cached_property
+    def beside_scaled(self) -> dict[str, str]:
+        """Scales, and what else is there for such weights alone: name → name of a weight."""
+        return beside_scales(self._locations, self.scaled) if self.scaled else {}
 
     @property
     def is_picture_file(self) -> bool:
@@ -253,7 +300,8 @@ class Checkpoint:
             and not _is_constant(name, self.entry(name))
             and name not in self.tied
             and name not in self.aliases
-            and not (self.is_picture_file and part_of(name) not in MERGED_PARTS)
+            and name not in self.beside_scaled
+            and not (self.is_picture_file and part_of(name) not in self.merged_parts)
         ]
         if self.known is None:
             found = [name for name in found if not STATISTICS.search(name)]
@@ -262,7 +310,7 @@ class Checkpoint:
     @cached_property
     def carried(self) -> tuple[str, ...]:
         """Names of the tensors that are copied, not merged."""
-        merged = {*self._floats, *self.tied, *self.aliases}
+        merged = {*self._floats, *self.tied, *self.aliases, *self.beside_scaled}
         return tuple(name for name in self._locations if name not in merged)
 
     @cached_property
@@ -299,29 +347,32 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector as a flat, read-only view into its mapped file."""
-        _, file, inside = self._locations[name]
-        return file.array(inside)
+        """Return a tensor of the flat vector as a flat, read-only view into its mapped file.
 
-    def raw(self, name: str) -> memoryview:
-        """Return the bytes of any tensor.
+        Of weights with scales their products are computed for those elements that are read.
+        """
+        _, file, inside = self._locations[name]
+        if name not in self.scaled:
+            return file.array(inside)
+        _, where, scale = self._locations[self.scaled[name]]
+        return cast("Array", Scaled(file.array(inside), where.array(scale)))
+
+    def stored(self, name: str) -> Array:
+        """Return a tensor as ``array`` does, but read when it is sliced (see ``Stored``)."""
+        _, file, inside = self._locations[name]
+        if name not in self.scaled:
+            return cast("Array", file.stored(inside))
+        _, where, scale = self._locations[self.scaled[name]]
+        return cast("Array", Scaled(cast("Array", file.stored(inside)), where.stored(scale)[:]))
+
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return bytes ``start..stop`` of any tensor, by default all.
 
         Raises:
             Problems: its file has changed or cannot be read.
         """
         _, file, inside = self._locations[name]
-        return file.raw(inside)
-
-    def read_into(self, array: Array, name: str, start: int) -> Array:
-        """Fill an array with elements of a tensor from ``start`` on, and return it.
-
-        Raises:
-            Problems: its file has changed or cannot be read.
-        """
-        _, file, inside = self._locations[name]
-        if array.size:
-            file.read(inside, start * array.itemsize, array.data.cast("B"))
-        return array
+        return file.raw(inside, start, stop)
 
     @property
     def files(self) -> tuple[TensorFile, ...]:
@@ -354,7 +405,7 @@ def scan(
     variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
-    path = Path(source)
+    path = file_path("A checkpoint", source)
     try:
         if not path.exists():
             path = from_hub(str(source))
@@ -377,17 +428,26 @@ def scan(
     if not any(part.files for part in parts):
         return None
     source_of = None if path == given else given
-    return Checkpoint(str(source), path, kind, parts, source_of, known)
+    merged = MERGED_PARTS
+    if components and any(part.names for part in parts):
+        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, found)))
+    return Checkpoint(str(source), path, kind, parts, source_of, known, merged)
+
+
+def _listed(components: Sequence[str]) -> Sequence[str]:
+    return [components] if isinstance(components, str) else components
 
 
 def _open_parts(
     path: Path, components: Sequence[str] | None, problems: Collector, variant: str | None
 ) -> tuple[Kind, tuple[Part, ...]]:
-    chosen = [components] if isinstance(components, str) else components
+    chosen = None if components is None else _listed(components)
     if path.is_file():
-        _require(path, chosen, [], problems)
         files = read_headers([path], problems)
         names = common_names(name for file in files for name in file.entries)
+        if files:
+            _require(path, chosen, list(PARTS_OF_COMPONENTS) if names else [], problems)
         return "file", (Part("", path.parent, {}, files, names),)
     index = read_json(path / "model_index.json", problems)
     known = [name for name in index if not name.startswith("_") and (path / name).is_dir()]
@@ -397,7 +457,10 @@ def _open_parts(
         part = _open_part("", path, problems, variant)
         if chosen and len(set(chosen)) == 1 and "_class_name" in part.config:
             return "diffusers", (part._replace(name=chosen[0]),)
-        _require(path, chosen, known, problems)
+        if not part.config:
+            names = common_names(name for file in part.files for name in file.entries)
+            part = part._replace(names=names)
+        _require(path, chosen, list(PARTS_OF_COMPONENTS) if part.names else known, problems)
         return ("transformers" if part.config else "file"), (part,)
     _require(path, chosen, known, problems)
     chosen = chosen or [name for name in known if MERGED_COMPONENTS.fullmatch(name)]

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.scales import scales
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
 from m2n2lab.utils.json_text import read_json_file
 
@@ -278,28 +280,20 @@ def find_unmergeable(
     if config.get("quantization_config"):
         problems.add(_quantised(folder / "config.json", None, "quantization_config in its config"))
     for file in files:
+        scaled = set(scales(file.entries).values())
         for name, entry in file.entries.items():
             if _LORA.search(name):
                 problems.add(_adapter(file.path, name))
                 break
-            low = entry.dtype.startswith(("F8_", "F6_", "F4"))
+            low = entry.dtype.startswith(("F8_", "F6_", "F4")) and entry.dtype not in EIGHT_BITS
             whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
-            if low or _QUANTISED.search(name) or (whole and name.endswith(".weight")):
-                scaled = any(_SCALE.search(other) for other in file.entries)
-                cast = entry.dtype in ("F8_E4M3", "F8_E5M2") and not config and not scaled
-                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers", cast))
+            if (
+                low
+                or (_QUANTISED.search(name) and name not in scaled)
+                or (whole and name.endswith(".weight"))
+            ):
+                problems.add(_quantised(file.path, name, f"{entry.dtype} numbers"))
                 break
-
-
-_SCALE = re.compile(r"\.(scale_weight|scale_input|weight_scale|weight_scale_inv|input_scale)$")
-"""Scales of tensors in 8-bit floats, without which casting them is wrong."""
-
-CAST = (
-    'python -c "from safetensors.torch import load_file as l, save_file as s; '
-    "s({k: v.half() if v.dtype.itemsize == 1 and v.is_floating_point() else v "
-    "for k, v in l('FILE').items()}, 'NEW.safetensors')\""
-)
-"""Command that casts a single file in 8-bit floats without scales."""
 
 
 def adapter_folder(folder: Path) -> Problem | None:
@@ -319,14 +313,12 @@ def _adapter(path: Path, tensor: str | None) -> Problem:
     )
 
 
-def _quantised(path: Path, tensor: str | None, found: str, cast: bool = False) -> Problem:
+def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
     return Problem(
         file=str(path),
         tensor=tensor,
-        expected="weights in bfloat16, float16, float32 or float64",
+        expected="weights in bfloat16, float16, float32, float64 or 8-bit floats",
         found=f"quantised weights ({found})",
-        fix=f"use the model before it was cast, or cast it: {CAST}"
-        if cast
-        else "use the model before quantisation, or dequantise it "
+        fix="use the model before quantisation, or dequantise it "
         "(transformers: model.dequantize().save_pretrained(FOLDER))",
     )

@@ -26,6 +26,9 @@ HUB_PATTERNS = (
 )
 """Files of a checkpoint on the hub that are downloaded."""
 
+TEXT_PATTERNS = ["*.json", "*.txt", "*.model"]
+"""Configs and tokenizers of a pipeline on the hub."""
+
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 """Weights that are downloaded from a folder without safetensors."""
 
@@ -39,8 +42,12 @@ _NOT_NEEDED = re.compile(
 """Files with second copies of the weights, or with states of the training."""
 
 
-def from_hub(id: str) -> Path:
+def from_hub(id: str, texts: bool = False) -> Path:
     """Return the local copy of a checkpoint on the Hugging Face hub.
+
+    Args:
+        id: ``owner/name`` or ``owner/name@revision``.
+        texts: whether only its configs and tokenizers are needed, not its weights.
 
     Raises:
         Problems: there is no such path or checkpoint, or it cannot be downloaded.
@@ -52,7 +59,7 @@ def from_hub(id: str) -> Path:
         try:
             from huggingface_hub import snapshot_download
 
-            patterns = _patterns(name, revision or None)
+            patterns = TEXT_PATTERNS if texts else _patterns(name, revision or None)
             return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
         except ImportError:
             fix = f"check the path or, for hub ids, run: {install_command('llm')}"

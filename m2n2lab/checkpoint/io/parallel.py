@@ -6,11 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
-import numpy as np
-
-from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.processors import processors
 
 Job = TypeVar("Job")
@@ -29,21 +26,6 @@ REPORT_SECONDS = 0.05
 
 THREADS = min(16, processors())
 """Number of threads. On 16 cores 16 merge 54 GB/s, 8 merge 35, 24 merge 43; ``copy_`` moves 71."""
-
-
-_thread_memory = threading.local()
-
-
-def scratch(key: object, size: int, dtype: Any) -> Array:
-    """Return an array (size,) in a buffer that this thread uses again and again for a key.
-
-    Fresh memory would cost more than the sums that are written into it.
-    """
-    need = size * np.dtype(dtype).itemsize
-    buffers: dict[object, Array] = _thread_memory.__dict__.setdefault("buffers", {})
-    if len(buffers.get(key, ())) < need:
-        buffers[key] = np.empty(need, np.uint8)
-    return cast("Array", buffers[key][:need].view(dtype))
 
 
 def no_progress(done: int) -> None:

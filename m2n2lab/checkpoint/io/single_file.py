@@ -1,97 +1,166 @@
-"""Single-file models, as ComfyUI and A1111 keep them: their denoisers converted to folders."""
+"""Single files beside folders of pipelines: read in place as the components that are merged.
+
+Names, fused tensors and forms are those of ``picture_layouts``: the tensors that a folder has are
+found in the file, and nothing is converted or copied.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Sequence
-from hashlib import sha256
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from platformdirs import user_cache_path
+import numpy as np
 
-from m2n2lab.checkpoint.io.folder import read_json
-from m2n2lab.checkpoint.io.problems import Collector
-from m2n2lab.utils.errors import InputError, first_line
-from m2n2lab.utils.extras import missing
-from m2n2lab.utils.loading import loading
+from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Known, Part
+from m2n2lab.checkpoint.io.dtypes import DTYPES
+from m2n2lab.checkpoint.io.folder import find_unmergeable, read_headers, read_json
+from m2n2lab.checkpoint.io.picture_layouts import (
+    FAMILIES,
+    Form,
+    family_of_file,
+    family_of_pipeline,
+    layout,
+)
+from m2n2lab.checkpoint.io.problems import Collector, Problem
+from m2n2lab.checkpoint.io.scales import scales
+from m2n2lab.checkpoint.io.single_file_names import common_name, common_names
+from m2n2lab.checkpoint.io.tensor_file import DTYPE_BITS, Entry, TensorFile
+from m2n2lab.utils.arrays import Array
 
-DENOISER = "unet"
+SUFFIXES = (".safetensors", ".sft")
 
 
-def unpack_single_files(
-    sources: Sequence[str | Path], components: Sequence[str] | None
-) -> Sequence[str | Path]:
-    """Convert single files among the folders of pipelines to folders, with diffusers' own loader.
+@dataclass(frozen=True)
+class MappedFile(TensorFile):
+    """A single file whose tensors are those of a component, as parts of its own.
 
-    The first source must be a folder: its config says how the denoiser is built, and it provides
-    everything that is not merged.
-
-    Returns:
-        The sources, with the paths of these folders instead of the files.
-
-    Raises:
-        InputError: the first source is a file, more than the denoiser of a file is to be merged, or
-            diffusers cannot read a file.
+    Attributes:
+        forms: tensors that the file has in another form.
     """
-    files = [Path(s).suffix in (".safetensors", ".sft") and Path(s).is_file() for s in sources]
-    like = Path(sources[0]) if sources else Path()
-    pipelines = any((Path(source) / "model_index.json").is_file() for source in sources)
-    if not any(files) or not pipelines:
-        return sources
-    if files[0]:
-        raise InputError(
-            f"The first of several pipelines must be a diffusers folder, which provides all that "
-            f"is not merged, got the single file {like}; name a folder first."
+
+    forms: Mapping[str, Form] = field(default_factory=dict)
+
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return a tensor's bytes; those in another form are small, and arranged in memory."""
+        form, entry = self.forms.get(name), self.entries[name]
+        if form is None or not entry.size:
+            return super().raw(name, start, stop)
+        return self._arranged(super().raw(name), form, entry)[start:stop]
+
+    def _arranged(self, raw: memoryview, form: Form, entry: Entry) -> memoryview:
+        if form == "halves swapped":
+            half = len(raw) // 2
+            return memoryview(bytes(raw[half:]) + bytes(raw[:half]))
+        bits = np.frombuffer(raw, f"V{DTYPE_BITS[entry.dtype] // 8}").reshape(entry.shape[::-1])
+        return memoryview(bits.T.tobytes())
+
+    def array(self, name: str) -> Array:
+        """Return a tensor of one of ``DTYPES`` as a flat, read-only array."""
+        if name not in self.forms:
+            return super().array(name)
+        return np.frombuffer(self.raw(name), DTYPES[self.entries[name].dtype])
+
+
+def is_single_file(source: str | Path) -> bool:
+    """Return whether a source is a safetensors file."""
+    return Path(source).suffix in SUFFIXES and Path(source).is_file()
+
+
+def open_as_components(
+    source: str | Path, like: Checkpoint, problems: Collector, known: Known | None
+) -> Checkpoint | None:
+    """Open a single file as the components of a pipeline that are merged.
+
+    Args:
+        source: the file.
+        like: the pipeline.
+        problems: what is wrong is added to it.
+        known: as for ``scan``.
+    """
+    path = Path(source)
+    files = read_headers([path], problems)
+    if not files:
+        return None
+    own = files[0]
+    find_unmergeable(path.parent, {}, files, problems)
+    names = common_names(own.entries)
+    family = family_of_file({full: own.entries[name].shape for name, full in names.items()})
+    expected = _family_of(like)
+    if family is None or (expected is not None and family != expected):
+        wanted = FAMILIES[expected].title if expected else "a known family"
+        problems.add(
+            Problem(
+                file=str(source),
+                expected=f"a single file of {wanted}, as {like.id} is",
+                found=f"one of {FAMILIES[family].title}" if family else "one of no known layout",
+                fix="merge models of one architecture, or folders with folders",
+            )
         )
-    if list(components or ()) != [DENOISER]:
-        raise InputError(
-            f"Only the denoiser of a single file such as {sources[files.index(True)]} can be "
-            f"merged; choose it with components=['{DENOISER}'] (--components {DENOISER})."
+        return None
+    if scales(own.entries):
+        problems.add(
+            Problem(
+                file=str(source),
+                expected="weights without scales beside folders",
+                found="8-bit floats with scales",
+                fix=f"convert the file first: m2n2lab convert {source} -o FOLDER --config {like.id}",
+            )
         )
-    return [
-        _folder(Path(source), like) if file else source
-        for source, file in zip(sources, files, strict=True)
-    ]
+        return None
+    parts = []
+    for each in like.parts:
+        part = _part(own, names, family, each, problems)
+        if part is not None:
+            parts.append(part)
+    return Checkpoint(str(source), path, "diffusers", tuple(parts), None, known) if parts else None
 
 
-def _folder(file: Path, like: Path) -> Path:
-    """Return a folder in the user's cache that holds the denoiser of a file."""
-    about = file.stat()
-    config = read_json(like / DENOISER / "config.json", Collector())
-    key = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {sorted(config.items())}"
-    home = user_cache_path("m2n2lab") / "single_files"
-    place = home / f"{file.stem}-{sha256(key.encode()).hexdigest()[:16]}"
-    if place.is_dir():
-        return place
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home) as temporary:
-        made = Path(temporary) / "made"
-        _load(file, like).save_pretrained(made / DENOISER)
-        shutil.copy(like / "model_index.json", made)
-        made.rename(place)
-    return place
+def _part(
+    file: TensorFile,
+    names: Mapping[str, str],
+    family: str,
+    like: Part,
+    problems: Collector,
+) -> Part | None:
+    """Return a component of a file with the names that a folder's has."""
+    shapes = {n: entry.shape for each in like.files for n, entry in each.entries.items()}
+    inside = {full: name for name, full in names.items()}
+    entries, forms = {}, {}
+    for full, held in layout(family, {like.name: shapes}).held.items():
+        entry = file.entries.get(inside.get(common_name(full), ""))
+        if entry is None or not entry.shape:
+            continue
+        start, rows = entry.start, entry.bytes // max(entry.shape[0], 1)
+        for _, name, form in held.tensors:
+            alone = len(held.tensors) == 1
+            count = entry.shape[0] if alone else shapes[name][0]
+            # Of other widths than the folder's it is told, not read.
+            shape = shapes[name] if entry.shape == held.shape else (count, *entry.shape[1:])
+            stop = entry.stop if alone else start + count * rows
+            entries[name] = Entry(entry.dtype, shape, start, stop)
+            if form != "as it is":
+                forms[name] = form
+            start = stop
+    if not entries:
+        problems.add(
+            Problem(
+                file=str(file.path),
+                expected=f"a component {like.name!r}, as {like.folder.parent} has",
+                found="none",
+                fix="choose components that all have (--component unet)",
+            )
+        )
+        return None
+    mapped = MappedFile(file.path, entries, file.metadata, file.source, forms)
+    return Part(like.name, like.folder, like.config, (mapped,))
 
 
-def _load(file: Path, like: Path) -> Any:
-    try:
-        with loading(f"loading {file.name}"):
-            from diffusers import UNet2DConditionModel
-
-            model_class: Any = UNet2DConditionModel
-            with tempfile.TemporaryDirectory() as temporary:
-                # diffusers takes files with other suffixes, such as .sft, for pickles.
-                named = Path(temporary, f"{file.stem}.safetensors")
-                named.symlink_to(file.resolve())
-                return model_class.from_single_file(
-                    str(named), config=str(like), subfolder=DENOISER, local_files_only=True
-                )
-    except ImportError as error:
-        raise missing(str(file), error.name or "diffusers", "images") from error
-    except Exception as error:  # diffusers raises many classes for wrong keys and shapes
-        reason = first_line(error)
-        raise InputError(
-            f"{file} must hold a denoiser like that of {like}, but diffusers cannot load it as one "
-            f"({type(error).__name__}: {reason:.200}); give models of one architecture."
-        ) from error
+def _family_of(pipeline: Checkpoint) -> str | None:
+    """Return the family of a whole pipeline; ``None`` of components alone."""
+    if not (pipeline.path / "model_index.json").is_file():
+        return None
+    folders = (folder for folder in pipeline.path.iterdir() if folder.is_dir())
+    return family_of_pipeline(
+        {folder.name: read_json(folder / "config.json", Collector()) for folder in folders}
+    )

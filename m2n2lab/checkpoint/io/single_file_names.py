@@ -2,7 +2,8 @@
 
 Programs write the same tensors under several names: a denoiser below ``model.diffusion_model.``
 (A1111, and ComfyUI's checkpoints), below ``diffusion_model.`` or without any prefix; a CLIP with or
-without ``text_model.``. Files are compared and merged under the first of these.
+without ``text_model.``; a VAE below ``first_stage_model.`` or ``vae.``. Files are compared and
+merged under the first of these.
 """
 
 from __future__ import annotations
@@ -20,27 +21,43 @@ _BARE = re.compile(
 """A tensor of a denoiser without a prefix: of SD and SDXL, of FLUX, of SD3."""
 
 _WITHOUT_TEXT_MODEL = re.compile(
-    r"(cond_stage_model\.transformer\.|conditioner\.embedders\.0\.transformer\.)"
+    r"((?:cond_stage_model|conditioner\.embedders\.0|text_encoders\.clip_[lg])\.transformer\.)"
     r"(?=(embeddings|encoder|final_layer_norm)\.)"
 )
+_VAE = re.compile(r"vae\.(?=(en|de)coder\.|(post_)?quant_conv\.)")
 _PARTS = (
     ("EMA", re.compile(r"model_ema\.")),
     ("denoiser", re.compile(re.escape(PREFIX))),
     ("logit scale", re.compile(r"(.*\.)?logit_scale$")),
     ("text encoders", re.compile(r"cond_stage_model\.|conditioner\.|text_encoders\.")),
-    ("VAE", re.compile(r"first_stage_model\.|vae\.")),
+    ("VAE", re.compile(r"first_stage_model\.")),
     (
         "schedule",
         re.compile(
-            r"(alphas_cumprod|betas$|sqrt_|log_one_minus_|posterior_|lvlb_weights$"
-            r"|(denoiser\.|model_sampling\.)?sigmas$)"
+            r"alphas_cumprod|betas$|sqrt_|log_one_minus_|posterior_|lvlb_weights$|edm_\w+\."
+            r"|(denoiser\.|(model\.)?model_sampling\.)?sigmas$|(v_pred|ztsnr)$"
         ),
     ),
 )
 
 MERGED_PARTS = ("denoiser", "text encoders")
-"""Parts of a single file that are merged; all others are carried: they are constants, or the VAE
-that models share."""
+"""Parts of a single file that are merged by default; all others are carried: they are constants, or
+the VAE that models share."""
+
+PARTS_OF_COMPONENTS = {
+    **dict.fromkeys(("unet", "transformer"), "denoiser"),
+    **dict.fromkeys(("text_encoder", "text_encoder_2", "text_encoder_3"), "text encoders"),
+    "vae": "VAE",
+}
+"""Parts of single files by the names that their components have in pipelines."""
+
+PART_KEYS = {
+    "vae": ("VAE",),
+    "schedule": ("schedule",),
+    "ema": ("EMA",),
+    "text_encoder": ("text encoders", "logit scale"),
+}
+"""Parts that can be taken from another seed than the first, as options name them."""
 
 
 def common_names(names: Iterable[str]) -> dict[str, str]:
@@ -56,8 +73,13 @@ def common_names(names: Iterable[str]) -> dict[str, str]:
         elif bare:
             found[name] = f"{PREFIX}{name}"
         else:
-            found[name] = _WITHOUT_TEXT_MODEL.sub(r"\1text_model.", name)
+            found[name] = common_name(name)
     return found if len(set(found.values())) == len(found) else {}
+
+
+def common_name(name: str) -> str:
+    """Return the common name of a tensor that has a prefix."""
+    return _VAE.sub("first_stage_model.", _WITHOUT_TEXT_MODEL.sub(r"\1text_model.", name))
 
 
 def part_of(name: str) -> str:

@@ -95,34 +95,54 @@ class TensorFile:
     def _bytes(self) -> Any:
         return map_file(self.path)
 
-    def read(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fill a buffer with a tensor's bytes from ``start`` on.
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return bytes ``start..stop`` of a tensor, by default all.
 
         Raises:
             Problems: the file has changed or cannot be read.
         """
-        if buffer:
-            self.source.read_into(buffer, self.entries[name].start + start)
+        entry = self.entries[name]
+        first, last, _ = slice(start, stop).indices(entry.bytes)
+        content = np.empty(max(last - first, 0), np.uint8)
+        if content.size:
+            self.source.read_into(content.data, entry.start + first)
+        return content.data.toreadonly()
 
-    def raw(self, name: str) -> memoryview:
-        """Return a tensor's bytes.
-
-        Raises:
-            Problems: the file has changed or cannot be read.
-        """
-        content = memoryview(bytearray(self.entries[name].bytes))
-        self.read(name, 0, content)
-        return content.toreadonly()
+    def stored(self, name: str) -> Stored:
+        """Return a tensor of one of ``DTYPES`` as a flat array that is read when it is sliced."""
+        return Stored(self, name)
 
     def array(self, name: str) -> Array:
         """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the mapped file.
 
-        The process ends if another program makes the file shorter meanwhile; ``read`` is safe.
+        The process ends if another program makes the file shorter meanwhile; ``stored`` is safe.
         """
         entry = self.entries[name]
         if entry.size == 0:
             return np.empty(0, DTYPES[entry.dtype])
         return np.frombuffer(self._bytes, DTYPES[entry.dtype], entry.size, entry.start)
+
+
+class Stored:
+    """A flat tensor in a file, of which slices are read when they are asked for.
+
+    Attributes:
+        dtype: one of ``DTYPES``.
+        size: its number of elements.
+    """
+
+    def __init__(self, file: TensorFile, name: str) -> None:
+        self._file, self._name = file, name
+        self.dtype = np.dtype(DTYPES[file.entries[name].dtype])
+        self.size = file.entries[name].size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> Array:
+        start, stop, _ = part.indices(self.size)
+        width = self.dtype.itemsize
+        return np.frombuffer(self._file.raw(self._name, start * width, stop * width), self.dtype)
 
 
 def read_header(path: Path) -> TensorFile:

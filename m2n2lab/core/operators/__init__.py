@@ -4,7 +4,8 @@
 part                  protocol                shipped, by name
 ====================  ======================  ===================================================
 merge of two parents  ``Crossover``           slerp (the paper's), splits, lerp, per-layer,
-                                              task-arithmetic, ties, dare
+                                              task-arithmetic, add-difference, sum-of-three,
+                                              ties, dare
 choice of parent B    ``MateChoice``          attraction (the paper's), fitness, random
 weights of data       ``Competition``         the archive's (the paper's, without a name), range
 points
@@ -28,7 +29,13 @@ from m2n2lab.core.operators.mate_choice import AtRandom, Attraction, ByFitness, 
 from m2n2lab.core.operators.mutation import Mutation, Noise
 from m2n2lab.core.operators.operator import Operator
 from m2n2lab.core.operators.replacement import Contest, Crowding, Lowest, Replacement
-from m2n2lab.core.operators.task_vectors import Dare, TaskArithmetic, Ties
+from m2n2lab.core.operators.task_vectors import (
+    AddDifference,
+    Dare,
+    SumOfThree,
+    TaskArithmetic,
+    Ties,
+)
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 
 KINDS: dict[str, type[Operator]] = {
@@ -38,6 +45,7 @@ KINDS: dict[str, type[Operator]] = {
 
 __all__ = [
     "KINDS",
+    "AddDifference",
     "AtRandom",
     "Attraction",
     "ByFitness",
@@ -58,6 +66,7 @@ __all__ = [
     "Replacement",
     "Slerp",
     "Splits",
+    "SumOfThree",
     "TaskArithmetic",
     "TensorRule",
     "Ties",

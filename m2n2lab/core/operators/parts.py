@@ -24,7 +24,7 @@ from m2n2lab.core.spaces.shares import linear_shares, shares_of
 from m2n2lab.core.spaces.slerp import slerp
 from m2n2lab.core.spaces.tensor_rule import TensorRule
 from m2n2lab.utils.arrays import Floats
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import InputError, described
 
 Patterns = str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
 
@@ -209,13 +209,18 @@ class Parts:
         freeze: Patterns = (),
     ) -> None:
         names = list(layout.shapes)
-        kept = matching("include", include, names) if include else set(names)
+        kept = set(names) if is_nothing(include) else matching("include", include, names)
         frozen = matching("freeze", freeze, names)
         kept -= matching("exclude", exclude, names) | frozen
         if not kept:
             raise InputError(
                 f"At least one of the {len(names)} tensors must be merged, got include, exclude "
                 f"and freeze that leave none; leave out fewer."
+            )
+        if not isinstance(groups, (Mapping, type(None))):
+            raise InputError(
+                f"groups must be patterns by name of the group, got {described(groups)}; give for "
+                f"example groups={{'attention': '*attn*', 'rest': '*'}}."
             )
         left = [name for name in names if name in kept]
         members: dict[str, list[str]] = {}
@@ -311,8 +316,15 @@ def crossover_rng(proposal: Proposal, group: int = 0) -> np.random.Generator:
     return np.random.default_rng((proposal.seed, group, 1))
 
 
+def is_nothing(given: Any) -> bool:
+    """Return whether groups or patterns were left out: ``None`` or empty."""
+    return given is None or (isinstance(given, (str, Sequence, Mapping)) and not given)
+
+
 def plain_patterns(patterns: Patterns) -> list[str]:
     """Return patterns as a list of texts, regular expressions behind their prefix."""
+    if is_nothing(patterns):
+        return []
     is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str)
     several: Any = patterns if is_list else [patterns]
     return [REGULAR + p.pattern if isinstance(p, re.Pattern) else p for p in several]

@@ -60,6 +60,57 @@ class TaskArithmetic(Crossover, name="task-arithmetic"):
 
 
 @dataclass(frozen=True, repr=False)
+class AddDifference(Crossover, name="add-difference"):
+    """Add difference: A + λ w (B − C), what B has learnt since C, added to A.
+
+    Args:
+        base: number of the seed that is C.
+        scale: λ.
+    """
+
+    base: int = 0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        whole_number("base", self.base, 0)
+        real_number("scale", self.scale, -10.0, 10.0)
+
+    def __call__(
+        self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
+    ) -> Any:
+        """Return A and the scaled difference."""
+        edges, mixes = stretches(proposal, space.size)
+        factors = [[1.0, self.scale * mix, -self.scale * mix] for mix in mixes]
+        return space.blend([a, b, _base(space, self.base)], edges, factors)
+
+
+@dataclass(frozen=True, repr=False)
+class SumOfThree(Crossover, name="sum-of-three"):
+    """Weighted sum of three: (1 − s) ((1 − w) A + w B) + s C.
+
+    Args:
+        base: number of the seed that is C.
+        share: s.
+    """
+
+    base: int = 0
+    share: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        whole_number("base", self.base, 0)
+        real_number("share", self.share, 0.0, 1.0)
+
+    def __call__(
+        self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
+    ) -> Any:
+        """Return the weighted sum."""
+        edges, mixes = stretches(proposal, space.size)
+        rest = 1.0 - self.share
+        factors = [[rest * (1.0 - mix), rest * mix, self.share] for mix in mixes]
+        return space.blend([a, b, _base(space, self.base)], edges, factors)
+
+
+@dataclass(frozen=True, repr=False)
 class SparseTaskVectors(Crossover, TensorRule):
     """A crossover that keeps a part of the elements of the task vectors, tensor by tensor.
 

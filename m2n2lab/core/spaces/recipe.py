@@ -35,6 +35,8 @@ _FIELDS: tuple[tuple[str, type | tuple[type, ...], int, str], ...] = (
 class Recipe:
     """A model as its seeds' coefficients: θ[i] = Σ_k coef[s,k]·θ_k[i], breaks[s] ≤ i < breaks[s+1].
 
+    ::
+
         a, b = Recipe.seed(0, 2, size), Recipe.seed(1, 2, size)
         child = a.combine(b, *split_factors(split, size, split_point(omega, mix)))
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.buffers import BufferLayout, Buffers
+from m2n2lab.core.spaces.genomes import checked_genome
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.modules import check_module, copied, state_tensors
 from m2n2lab.core.spaces.recalibration import Recalibration, RecalibrationData
@@ -294,6 +295,7 @@ class DenseSpace:
 
     def angle(self, a: Vector, b: Vector) -> float:
         """Return the angle ω between two genomes in radians."""
+        a, b = checked_genome(a, Vector), checked_genome(b, Vector)
         low, high = SINGLE_PRECISION_SQUARES
         if low <= a.square <= high and low <= b.square <= high:
             omega = angle(a.square, b.square, _inner(a.values, b.values))
@@ -487,6 +489,7 @@ class DenseSpace:
 
         On the CPU the tensor shares the genome's memory and must not be changed.
         """
+        genome = checked_genome(genome, Vector)
         if self.module is None:
             return torch.from_numpy(genome.values).to(self.device)
         return self._fill(self.module, genome)
@@ -526,6 +529,7 @@ class DenseSpace:
 
         The method ``genome`` makes an equal genome of either.
         """
+        genome = checked_genome(genome, Vector)
         if genome.buffers is None:
             return genome.values
         return {"values": genome.values, **genome.buffers._asdict()}
@@ -540,7 +544,7 @@ class DenseSpace:
             InputError: the file cannot be written, or the module has state that is no tensor; no
                 partial file is left.
         """
-        genome: Vector = model.genome if isinstance(model, Member) else model
+        genome = checked_genome(model.genome if isinstance(model, Member) else model, Vector)
         if self.module is None:
             parts = self.layout.split(torch.from_numpy(genome.values))
             tensors = {name: part.contiguous() for name, part in parts.items()}

@@ -114,10 +114,13 @@ class Text2Image(CachingTask):
 
         if not isinstance(space, CheckpointSpace) or space.given_module:
             return
+        if space.plan.base.is_picture_file:
+            return  # a pipeline is built of it, or it is told why not
         if space.plan.base.kind != "diffusers":
             raise InputError(
                 f"Seeds of this task must be pipelines of diffusers, folders with a "
-                f"model_index.json, but {space.plan.base.id} is not; give such folders."
+                f"model_index.json, or single files of picture models, but {space.plan.base.id} is "
+                f"neither; give such models."
             )
         if not (space.plan.base.path / "model_index.json").is_file():
             raise InputError(

@@ -134,7 +134,7 @@ PROJECTION = "model.layers.0.self_attn.q_proj."
 @pytest.mark.parametrize(
     ("quantised", "words"),
     [
-        ({"weight": torch.zeros(32, 32, dtype=torch.float8_e4m3fn)}, ["F8_E4M3"]),
+        ({"weight": torch.zeros(32, 32, dtype=torch.float8_e8m0fnu)}, ["F8_E8M0"]),
         ({"weight": torch.zeros(32, 32, dtype=torch.int8)}, ["I8"]),
         ({"weight": torch.zeros(512, 1, dtype=torch.uint8)}, ["U8"]),
         ({"qweight": torch.zeros(4, 32, dtype=torch.int32), "weight": None}, ["q_proj.qweight"]),
