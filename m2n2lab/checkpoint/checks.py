@@ -702,6 +702,13 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
                 f"converted once into {seed.path}."
             )
+    code = sorted(path.name for path in plan.base.path.rglob("*.py"))  # empty for a file
+    if code:
+        more = f" and {len(code) - 3} more" if len(code) > 3 else ""
+        yield (
+            f"{plan.base.id} has Python code ({', '.join(code[:3])}{more}), which is copied and was "
+            f"not run; whoever loads the result with trust_remote_code=True runs it."
+        )
     yield from _differences_of_use(plan)
     mixed = {
         dtype: seed.id

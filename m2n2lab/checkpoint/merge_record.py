@@ -15,6 +15,7 @@ from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
+from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
@@ -262,7 +263,16 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
 
     Raises:
         InputError: ``tokenizer`` is not the number of a seed, or the pipeline cannot be described.
+        Problems: one is a link that leads out of its seed.
     """
+    files = _listed_files(plan, tokenizer)
+    problems = [problem for file in files if (problem := _leads_elsewhere(plan, file.path))]
+    if problems:
+        raise Problems(*problems)
+    return files
+
+
+def _listed_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if tokenizer not in range(len(plan.seeds)):
         raise InputError(
             f"tokenizer must be the number of a seed from 0 to {len(plan.seeds) - 1}, got "
@@ -279,6 +289,29 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
         p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
     ]
     return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
+
+
+def _leads_elsewhere(plan: Plan, path: Path) -> Problem | None:
+    """Return the problem of a link to a file that is not the seed's, such as a secret one.
+
+    The hub's cache keeps its files beside the folders that link to them; weights are often linked.
+    """
+    if not path.is_symlink():
+        return None
+    target = path.resolve()
+    sources = [place for seed in plan.seeds for place in (seed.path, seed.source) if place]
+    own = [place if place.is_dir() else place.parent for place in map(Path.resolve, sources)]
+    own += [place.parents[1] for place in own if place.parent.name == "snapshots"]
+    if any(place in target.parents for place in own) or (
+        path.suffix == target.suffix == ".safetensors"
+    ):
+        return None
+    return Problem(
+        file=str(path),
+        expected="a file of the model's own, since it is copied into the result",
+        found=f"a link to {target}",
+        fix="put the file itself there if it is meant, or remove the link",
+    )
 
 
 def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[CopiedFile]:

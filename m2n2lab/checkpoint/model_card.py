@@ -13,6 +13,7 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.utils.text import visible
 
 MAX_LISTED_PIECES = 24
 """Pieces of a recipe that the card lists; further ones are only in recipe.json."""
@@ -92,7 +93,7 @@ def _letter(k: int) -> str:
 
 def _cell(text: str) -> str:
     """Return text from outside without characters that Markdown or HTML would interpret."""
-    return re.sub(r"[|<>`\[\]\s]", " ", text)
+    return re.sub(r"[|<>`\[\]\s]", " ", visible(text, keep="\n\t"))
 
 
 def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) -> list[str]:

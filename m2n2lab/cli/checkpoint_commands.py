@@ -53,7 +53,6 @@ from m2n2lab.cli.shared_options import (
 )
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
-from m2n2lab.utils.text import visible
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -255,7 +254,7 @@ def _print_inspection(
             ]
             shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
-            table.add_row(shown(visible(row["tensor"])), row["kind"], shape, *figures, *compared)
+            table.add_row(shown(row["tensor"]), row["kind"], shape, *figures, *compared)
         console.print(table)
         total = sum(row["parameters"] for row in rows)
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)

@@ -238,7 +238,7 @@ def main() -> None:
     except InputError as error:
         from m2n2lab.store.schema import StorageError
 
-        Console(stderr=True).print(shown(f"Error: {error}"), soft_wrap=True)
+        Console(stderr=True).print(shown(f"Error: {error}", keep="\n"), soft_wrap=True)
         sys.exit(run_commands.PAUSED_STATUS if isinstance(error, StorageError) else 2)
     except KeyboardInterrupt:  # before a search has begun, or for the second time
         sys.exit(INTERRUPTED_STATUS)

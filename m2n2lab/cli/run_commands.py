@@ -26,7 +26,7 @@ from m2n2lab.cli.executor_options import (
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
 from m2n2lab.cli.shared_options import SEARCH, Batch, SeedMap, option, seed_map
 from m2n2lab.cli.shown import shown
-from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.errors import InputError, message_of, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.text import percent
@@ -62,7 +62,8 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
         with recorder:
             yield
     except Exception as error:
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        text = message_of(error)
+        reason = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
         waiting = recorder.abandon()
         lost = (
             f"; the {waiting:,} steps after it were observed, but are not recorded, and will be "
@@ -74,7 +75,7 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
             f"Paused at step {evolver.generation:,}: {reason}\nThe run is recorded up to step "
             f"{recorder.recorded:,}{lost}; go on with: m2n2lab resume {path} --run {recorder.run}"
         )
-        Console(stderr=True).print(shown(text), soft_wrap=True)
+        Console(stderr=True).print(shown(text, keep="\n"), soft_wrap=True)
         raise typer.Exit(PAUSED_STATUS) from error
 
 

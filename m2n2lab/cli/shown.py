@@ -7,6 +7,12 @@ from rich.text import Text
 from m2n2lab.utils.text import visible
 
 
-def shown(text: object, style: str = "") -> Text:
-    """Return a text with names from outside, without markup or characters that steer a terminal."""
-    return Text(visible(str(text), keep="\n"), style)
+def shown(text: object, style: str = "", keep: str = "") -> Text:
+    """Return a text with names from outside, without markup or characters that steer a terminal.
+
+    Args:
+        text: the text.
+        style: its style.
+        keep: such characters that stay: line ends of texts that have several lines.
+    """
+    return Text(visible(str(text), keep), style)

@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from m2n2lab.store.schema import StoreError, StoreFile, connect, sqlite_errors
+from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import write_atomically
 
 _open: dict[Path, Writer] = {}
 _open_lock = threading.RLock()
@@ -58,8 +60,10 @@ class Writer:
         except BaseException:
             self._lock.release()
             raise
-        with suppress(OSError):  # the name only serves the error of a second writer
-            _beside(path, "writer").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with suppress(InputError):  # the name only serves the error of a second writer
+            # Not through a link of that name, which another user may have made.
+            name = f"process {os.getpid()} on {socket.gethostname()}"
+            write_atomically(_beside(path, "writer"), name)
 
     @classmethod
     def open(cls, path: Path) -> Writer:
