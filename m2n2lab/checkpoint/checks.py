@@ -706,8 +706,8 @@ def _notes(plan: Plan) -> Iterable[str]:
     if code:
         more = f" and {len(code) - 3} more" if len(code) > 3 else ""
         yield (
-            f"{plan.base.id} has Python code ({', '.join(code[:3])}{more}), which is copied and was "
-            f"not run; whoever loads the result with trust_remote_code=True runs it."
+            f"{plan.base.id} has Python code ({', '.join(code[:3])}{more}), which is copied and "
+            f"was not run; whoever loads the result with trust_remote_code=True runs it."
         )
     yield from _differences_of_use(plan)
     mixed = {

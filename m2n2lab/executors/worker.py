@@ -98,8 +98,8 @@ def pack(task: Task, space: Space) -> bytes:
     except Exception as error:
         raise InputError(
             f"Task {task.name!r} and its models must be sent to workers, but that failed "
-            f"({type(error).__name__}: {message_of(error)}); keep open files, locks and connections out of the "
-            f"task, or run without an executor."
+            f"({type(error).__name__}: {message_of(error)}); keep open files, locks and "
+            f"connections out of the task, or run without an executor."
         ) from error
 
 

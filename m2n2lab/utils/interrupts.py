@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 
 @dataclass
@@ -28,9 +29,12 @@ def ended_by_signals() -> Iterator[None]:
 
     Ignored signals stay ignored; outside the main thread nothing changes.
     """
-    before = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+        handlers: dict[signal.Signals, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: _terminate,
+        }
         for number, handler in handlers.items():
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
