@@ -26,7 +26,7 @@ endif
 # Run as root, as in many containers, JupyterLab wants to be told that this is meant.
 ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab notebooks outputs docs test test-all chromium lint format bench
+.PHONY: help lab notebooks outputs docs test test-all chromium axe lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
 	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
@@ -58,14 +58,17 @@ docs: .venv/.docs
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
 	--no-loadscope-reorder
 
-test: chromium lint
+test: chromium axe lint
 	$(PYTEST)
 
-test-all: chromium lint
+test-all: chromium axe lint
 	$(PYTEST) -m ""
 
 chromium: .venv/.test
 	@sh .ci/chromium.sh
+
+axe:
+	@sh .ci/axe.sh
 
 lint: .venv/.test
 	$(BIN)/ruff check

@@ -10,7 +10,8 @@ from playwright.sync_api import Page
 
 RENEWS = "^Reset$"
 ADDS = "^(Add run|Branch from here)$"
-LEAVES = f"{RENEWS}|{ADDS}|^(Start anew|Start beside|History|Archive|Code|light or dark)$"
+FILES = "History|All members|Python script"
+LEAVES = f"{RENEWS}|{ADDS}|^(Replace this run|Add as a new run|({FILES}) .*|Switch to .*)$"
 """Buttons that are not pressed like any other: they end or add searches, make files, or leave. A
 search on other settings takes other memory, a pair of language models 150 MB: none is started."""
 
@@ -41,7 +42,7 @@ def transport(page: Page, draw: random.Random) -> bool:
 
 
 def by_hand(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "button", "^(Merge|Undo|Edit next proposal)$")
+    return press(page, draw, "button", "^(Merge|Undo|Load the search’s next child)$")
 
 
 def tab(page: Page, draw: random.Random) -> bool:

@@ -7,6 +7,7 @@ Playwright's own (``playwright install chromium``).
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import socket
@@ -69,9 +70,11 @@ def started(
     command: Sequence[str], port: int, log: Path, **options: Any
 ) -> subprocess.Popen[bytes]:
     """Start a server and wait until it answers; returns its process."""
+    # Its runs are recorded beside its log, not among the user's own.
+    env = {**options.pop("env", os.environ), "M2N2LAB_RUNS": str(log.parent / "runs")}
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, **options
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=env, **options
         )
     for _ in range(600):
         if process.poll() is not None:
@@ -180,8 +183,9 @@ def serving_lab(*more: str) -> Iterator[tuple[Lab, Path]]:
 
 
 def lab_command(port: int) -> list[str]:
-    """Return the command that serves the dashboard, one torch thread for each page."""
-    return [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+    """Return the command that serves the dashboard from scratch, one torch thread for each page."""
+    served = [sys.executable, "-m", "m2n2lab", "serve", "--port", str(port), "--threads", "1"]
+    return [*served, "--from-scratch"]
 
 
 def launched(playwright: Playwright) -> Browser:
@@ -234,7 +238,8 @@ def opened(page: Page, address: str) -> Page:
 
 
 DRAWN = """names => names.every(name => {
-    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    const model = Bokeh.documents.flatMap(d => [...d.all_models])
+        .find(m => m.name === name && Bokeh.index.find_one(m))
     return model && Bokeh.index.find_one(model)?.canvas_view
 })"""
 FIRST = ("AttractionView", "NichesView", "CurvesView")
@@ -247,7 +252,8 @@ def drawn(page: Page, *names: str) -> Page:
 
 
 PIXEL = """([name, x, y]) => {
-    const model = Bokeh.documents.map(d => d.get_model_by_name(name)).find(m => m != null)
+    const model = Bokeh.documents.flatMap(d => [...d.all_models])
+        .find(m => m.name === name && Bokeh.index.find_one(m))
     const view = Bokeh.index.find_one(model)
     const box = view.canvas_view.el.getBoundingClientRect()
     return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]

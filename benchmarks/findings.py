@@ -42,6 +42,7 @@ NAMES = (
     "llm_memory",
     "early_rejection",
     "image_merge",
+    "sdxl_shape",
     "dashboard_latency",
     "drawing_latency",
     "dashboard_soak",

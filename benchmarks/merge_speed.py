@@ -32,8 +32,8 @@ WIDTH, FEED, VOCAB, KEYS = 2048, 5632, 32_000, 256
 LAYERS = 22  # with the sizes above: 1.1B parameters
 
 
-def shapes(layers):
-    table = {"model.embed_tokens.weight": (VOCAB, WIDTH)}
+def shapes(layers, vocab=VOCAB):
+    table = {"model.embed_tokens.weight": (vocab, WIDTH)}
     for i in range(layers):
         for name, shape in {
             "input_layernorm": (WIDTH,),
@@ -47,16 +47,16 @@ def shapes(layers):
             "self_attn.v_proj": (KEYS, WIDTH),
         }.items():
             table[f"model.layers.{i}.{name}.weight"] = shape
-    return {**table, "model.norm.weight": (WIDTH,), "lm_head.weight": (VOCAB, WIDTH)}
+    return {**table, "model.norm.weight": (WIDTH,), "lm_head.weight": (vocab, WIDTH)}
 
 
-def make(folder: Path, layers: int, seed: int) -> Path:
-    """Write a Llama with random bf16 weights in three shards."""
+def make(folder: Path, layers: int, seed: int, vocab: int = VOCAB) -> Path:
+    """Write a Llama with random bf16 weights in three shards, and a row for each of its tokens."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     pool = (rng.standard_normal(1 << 25, dtype=np.float32) * 0.02).view(np.uint32) >> 16
     pool = np.concatenate([pool, pool]).astype(np.uint16)
-    table, total, places, shards = shapes(layers), 0, {}, [{}, {}, {}]
+    table, total, places, shards = shapes(layers, vocab), 0, {}, [{}, {}, {}]
     size = sum(int(np.prod(shape)) for shape in table.values())
     for name, shape in table.items():
         shards[min(2, 3 * total // size)][name] = shape
@@ -78,7 +78,7 @@ def make(folder: Path, layers: int, seed: int) -> Path:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = {
         **{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16"},
-        **{"hidden_size": WIDTH, "intermediate_size": FEED, "vocab_size": VOCAB},
+        **{"hidden_size": WIDTH, "intermediate_size": FEED, "vocab_size": vocab},
         **{"num_attention_heads": 32, "num_key_value_heads": 4, "num_hidden_layers": layers},
         **{"tie_word_embeddings": False, "rms_norm_eps": 1e-5},
     }

@@ -41,6 +41,7 @@ provide(
 # The module of each public name, imported when it is first used.
 _HOMES = {
     "Archive": "m2n2lab.core.archive",
+    "Blocks": "m2n2lab.core.operators.blocks",
     "Checkpoint": "m2n2lab.checkpoint",
     "CheckpointSpace": "m2n2lab.checkpoint",
     "Competition": "m2n2lab.core.operators.competition",
@@ -71,6 +72,7 @@ _HOMES = {
     "load_archive": "m2n2lab.store.archive_file",
     "make_evolver": "m2n2lab.core.methods.registry",
     "preflight": "m2n2lab.checkpoint",
+    "push": "m2n2lab.checkpoint.upload",
     "rebuild": "m2n2lab.checkpoint",
     "register_method": "m2n2lab.core.methods.registry",
     "save_archive": "m2n2lab.store.archive_file",
@@ -84,9 +86,11 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from m2n2lab import analysis, store, tasks, viz, zoo
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
+    from m2n2lab.checkpoint.upload import push
     from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.methods.registry import METHODS, make_evolver, register_method
+    from m2n2lab.core.operators.blocks import Blocks
     from m2n2lab.core.operators.competition import Competition
     from m2n2lab.core.operators.crossover import Crossover
     from m2n2lab.core.operators.mate_choice import MateChoice

@@ -72,9 +72,10 @@ def digits():
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
-    """Keep what is remembered of checkpoints away from the user's own cache."""
+    """Keep what is remembered and recorded away from the user's own folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("M2N2LAB_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield
 
 

@@ -62,12 +62,12 @@ def dashboard(
     Its searches start once the page has been sent, and end soon after it is closed.
 
     Args:
-        settings: the search; digits from scratch by default.
+        settings: the search; digits from two trained specialists by default.
         task: made from ``settings`` already, to be shared by pages.
         browser_session: what every page shows; by default each has a session of its own.
         store, executor: as in ``open_browser_session``.
     """
-    settings = settings or Settings()
+    settings = settings or Settings(pretrained=True)
     query = _query()
     browser_session = browser_session or BROWSER_SESSIONS.find(query.get("browser_session", ""))
     if browser_session is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,16 @@ def seed_names(space: Space) -> tuple[str, ...]:
     if len(own) != count:
         return tuple(f"seed {k}" for k in range(count))
     return tuple(plain(name, MAX_NAME_CHARS) for name in own)
+
+
+def called(id: int, seeds: Sequence[str]) -> str:
+    """Return what a member is called in views: a seed by its name, all others by their number.
+
+    Args:
+        id: the member's.
+        seeds: (K,) names of the seeds (see ``seed_names``); seeds that have none stay numbers.
+    """
+    return seeds[id] if id < len(seeds) and seeds[id] != f"seed {id}" else str(id)
 
 
 class Lineage:

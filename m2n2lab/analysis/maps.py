@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.core.archive import Archive
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.core.task import Task
@@ -56,10 +57,16 @@ class NichesData(NamedTuple):
     names: Sequence[str] | None  # of all data points by number, if they have names
     classes: tuple[str, ...]
     edges: NDArray[np.intp]  # (classes + 1,) first column of each class, and D
+    seeds: tuple[str, ...] = ()  # (K,) names of the seeds
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the members (P,) are called."""
+        return tuple(called(id, self.seeds) for id in self.ids)
 
 
-def niches_data(archive: Archive, task: Task) -> NichesData:
-    """Return the niche map of an archive."""
+def niches_data(archive: Archive, task: Task, seeds: Sequence[str] = ()) -> NichesData:
+    """Return the niche map of an archive; seeds are called by their names, if any are given."""
     z, weights = archive.z, archive.weights
     points = np.lexsort((-z, task.groups))
     rows = np.argsort(-archive.fitness, kind="stable")
@@ -79,6 +86,7 @@ def niches_data(archive: Archive, task: Task) -> NichesData:
         names=task.names,
         classes=task.classes,
         edges=edges,
+        seeds=tuple(seeds),
     )
 
 
@@ -90,6 +98,12 @@ class AttractionData(NamedTuple):
     most: NDArray[np.intp]  # (P, P) class with the largest part of g
     part: NDArray[np.float32]  # (P, P) that part
     classes: tuple[str, ...]
+    seeds: tuple[str, ...] = ()  # (K,) names of the seeds
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the members (P,) are called."""
+        return tuple(called(id, self.seeds) for id in self.ids)
 
     def ordered(self, order: Sequence[int]) -> AttractionData:
         """Return the same with rows and columns in another order (P,)."""
@@ -100,11 +114,12 @@ class AttractionData(NamedTuple):
             self.most[cells],
             self.part[cells],
             self.classes,
+            self.seeds,
         )
 
 
-def attraction_data(archive: Archive, task: Task) -> AttractionData:
-    """Return the attraction matrix of an archive."""
+def attraction_data(archive: Archive, task: Task, seeds: Sequence[str] = ()) -> AttractionData:
+    """Return the attraction matrix of an archive; seeds are called by names, if any are given."""
     rows = np.argsort(-archive.fitness, kind="stable")
     worth = archive.attraction()[np.ix_(rows, rows)]
     np.fill_diagonal(worth, np.nan)
@@ -119,6 +134,7 @@ def attraction_data(archive: Archive, task: Task) -> AttractionData:
         parts.argmax(axis=0),
         parts.max(axis=0),
         task.classes,
+        tuple(seeds),
     )
 
 
@@ -166,7 +182,7 @@ class CurvesData(NamedTuple):
         """Return the curves by column name; classes are numbered, as their names are arbitrary."""
         return {
             "covered": self.covered,
-            "entropy, % of 1 bit": self.entropy,
+            "how mixed the answers are (entropy)": self.entropy,
             "best, train": self.train,
             "best, held out": self.test,
             **{f"class {k}": values for k, values in enumerate(self.classes.values())},
@@ -242,7 +258,7 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
     longest = max(float(data.fitness.max(initial=0.0)), 1e-12)
     return NichesGeometry(
         width=columns * (1.03 + FITNESS_WIDTH_SHARE),
-        height=members + CROWD_HEIGHT_ROWS + 1.6,
+        height=members + CROWD_HEIGHT_ROWS + 0.6,
         crowd={"x": steps, "top": top, "base": np.full(len(steps), base)},
         bars={
             "x0": np.full(members, left),
@@ -251,8 +267,8 @@ def niches_geometry(data: NichesData, size: int) -> NichesGeometry:
             "y1": members - rows - 0.15,
         },
         notes={
-            "x": [0.0, left],
-            "y": [base + CROWD_HEIGHT_ROWS + 0.1, base + 0.1],
-            "text": ["solvers per data point: crowded is cheap", "fitness"],
+            "x": [columns * (1.03 + FITNESS_WIDTH_SHARE)],
+            "y": [base + 0.1],
+            "text": ["fitness"],
         },
     )

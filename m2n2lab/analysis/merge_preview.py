@@ -10,12 +10,13 @@ import numpy as np
 
 from m2n2lab.core.records import Proposal, Verdict
 from m2n2lab.utils.arrays import Floats
-from m2n2lab.utils.text import plain
+from m2n2lab.utils.text import percent, plain
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.population import Member
+    from m2n2lab.core.task import Task
 
 
 NOTABLE_LEAD = 0.05
@@ -38,6 +39,8 @@ class BenchData:
         omega: angle between the parents in radians.
         classes: names of the classes.
         accuracy: (3, C) mean score of A, B and the child in each class; NaN in an empty one.
+        kept: (2, C) share of the scores of A, and of B, in each class that the child has too; NaN
+            where there are none.
         scores: (3, D) their scores on each data point.
         verdict: the outcome for the child.
         paintings: of A and of B, (BINS, K + 1) each (see ``Lineage``); empty without a lineage.
@@ -54,6 +57,7 @@ class BenchData:
     omega: float
     classes: tuple[str, ...]
     accuracy: Floats
+    kept: Floats
     scores: Floats
     verdict: Verdict
     paintings: tuple[Floats, ...] = ()
@@ -112,6 +116,7 @@ def bench_data(
         omega=evolver.space.angle(a.genome, b.genome),
         classes=task.classes,
         accuracy=np.array([task.means(row) for row in scores]),
+        kept=np.array([_kept(task, row, child) for row in scores[:2]]),
         scores=scores,
         verdict=evolver.verdict(child),
         paintings=tuple(lineage.painting(id) for id in proposal.parents)
@@ -120,6 +125,13 @@ def bench_data(
         seeds=() if lineage is None else lineage.names,
         beside=() if evolver.parts is None else tuple(evolver.parts.beside()),
     )
+
+
+def _kept(task: Task, parent: Floats, child: Floats) -> Floats:
+    """Return the share of a parent's scores (D,) in each class that the child (D,) has too (C,)."""
+    own = np.asarray(task.means(parent), dtype=float)
+    both = np.asarray(task.means(np.minimum(parent, child)), dtype=float)
+    return np.divide(both, own, out=np.full_like(own, np.nan), where=own > 0)
 
 
 def _scores(evolver: Evolver, parent: Member) -> Floats:
@@ -136,13 +148,29 @@ def _scored(evolver: Evolver, genome: Any) -> Floats:
 def describe_verdict(data: BenchData) -> str:
     """Return the verdict, and the classes that the child keeps of each parent, as sentences."""
     kept = [
-        f"{name}’s {plain(data.classes[best], MAX_NAME_CHARS)} ({data.accuracy[2, best]:.0%})"
+        f"{data.kept[mine, best]:.0%} of what {name} gets right in "
+        f"{plain(data.classes[best], MAX_NAME_CHARS)}"
         for name, mine, other in (("A", 0, 1), ("B", 1, 0))
         if (best := _strongest(data.accuracy[mine] - data.accuracy[other])) is not None
         and data.accuracy[2, best] >= (data.accuracy[0, best] + data.accuracy[1, best]) / 2
     ]
     keeps = f" It keeps {' and '.join(kept)}." if kept and len(data.classes) > 1 else ""
     return f"{data.verdict}{keeps}"
+
+
+def describe_gain(data: BenchData) -> str:
+    """Return why a child scores more than both parents, as a sentence; empty if it does not."""
+    a, b, child = data.means
+    if child <= max(a, b):
+        return ""
+    mine, its, made = data.scores
+    kept = [
+        f"{100 * np.mean(made[better] >= parent[better]):.0f} % of what {name} does better"
+        for name, parent, better in (("A", mine, mine > its), ("B", its, its > mine))
+        if better.any()
+    ]
+    why = f", because it keeps {' and '.join(kept)}" if kept else ""
+    return f"It scores {percent(child)}, more than A ({percent(a)}) and B ({percent(b)}){why}."
 
 
 def _strongest(lead: Floats) -> int | None:

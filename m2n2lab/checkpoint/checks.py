@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import (
     NOTHING_KNOWN,
     Checkpoint,
@@ -20,18 +21,28 @@ from m2n2lab.checkpoint.io.checkpoint import (
     Part,
     scan,
     sort_key,
+    with_adapters,
 )
 from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_SHORT, FROM_TORCH, WIDE
 from m2n2lab.checkpoint.io.folder import read_json
+from m2n2lab.checkpoint.io.hub import outline
 from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, THREADS, Progress, no_progress
 from m2n2lab.checkpoint.io.picture_layouts import FAMILIES, family_of_file
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
-from m2n2lab.checkpoint.merge_record import copied_files
+from m2n2lab.checkpoint.merge_record import CHAT_TEMPLATES, copied_files
+from m2n2lab.checkpoint.name_map import (
+    NameMap,
+    align,
+    firsts,
+    holds_language_model,
+    name_pairs,
+    text_config,
+)
 from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import end_tokens
 from m2n2lab.checkpoint.tokenizers import (
@@ -45,7 +56,7 @@ from m2n2lab.checkpoint.tokenizers import (
 from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose, described
-from m2n2lab.utils.files import read_text
+from m2n2lab.utils.files import read_text, temporary_folder
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -108,15 +119,19 @@ def preflight(
     vocab: Mode = "refuse",
     variant: str | None = None,
     trust_remote_code: bool = False,
+    map: NameMap | None = None,
     out: str | Path | None = None,
     progress: Progress = no_progress,
     known: Known | None = NOTHING_KNOWN,
-    pictures: PictureOptions = PictureOptions(),  # noqa: B008  # it is frozen
+    headers: bool = False,
+    pictures: PictureOptions = NO_PICTURE_OPTIONS,
 ) -> Preflight:
     """Check whether checkpoints can be merged, reading only their headers.
 
+    Checkpoints on the hub are downloaded once their configs and headers have passed.
+
     Args:
-        sources: at least two checkpoints (see ``Checkpoint.open``).
+        sources: at least two checkpoints, or one with adapters (see ``Checkpoint.open``).
         components: components of diffusers pipelines to merge.
         dtype: ``"bfloat16"``, ``"float16"``, ``"float32"`` (or ``"bf16"``, ``"fp16"``, ``"fp32"``)
             for the result; that of the first seed by default.
@@ -126,11 +141,16 @@ def preflight(
         variant: the variant of files to read where a checkpoint has it, such as ``"fp16"``; the
             result keeps its names. By default plain files are read, or the only variant's, and the
             result has plain names.
-        trust_remote_code: whether the class of a pipeline may be code of its own repository;
-            otherwise its counterpart in diffusers is used.
+        trust_remote_code: whether code that comes with a model may be run. Without, the class of a
+            pipeline of its own repository is replaced by its counterpart in diffusers.
+        map: pairs of names or patterns, such as ``"language_model.model.*=model.*"``: the first
+            seed's tensors, and those of other seeds that are merged into them, alone. It is found
+            for a language model and one that holds it, such as a vision-language model.
         out: folder that the result will be written to; checked as well if given.
         progress: called with the number of bytes of pickles converted since the last call.
         known: what a module says of the tensors; ``None`` merges no buffers, as version 0.1 did.
+        headers: whether the headers of checkpoints on the hub suffice: their weights are not
+            downloaded then, so the plan cannot be carried out.
         pictures: whose parts the result of picture models has.
 
     Raises:
@@ -138,37 +158,125 @@ def preflight(
     """
     choose("way to treat vocabularies", vocab, MODES)
     wanted = None if dtype is None else _safetensors_dtype(dtype)
+    pairs = name_pairs(map)
     if not isinstance(sources, (str, os.PathLike)) and not hasattr(sources, "__len__"):
         raise InputError(
             f"A merge needs at least two checkpoints in a list, got {described(sources)}; list "
             f"their paths."
         )
-    if isinstance(sources, (str, os.PathLike)) or len(sources) < 2:
-        raise InputError(
-            f"A merge needs at least two checkpoints, got {_count(sources)}; add another."
-        )
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     for source in sources:
         if not isinstance(source, (str, os.PathLike)):
             raise InputError(
                 f"A checkpoint must be a path or a hub id, got {described(source)}; give models in "
                 f"memory, modules or vectors, to m2n2lab.DenseSpace([a, b])."
             )
+    options = _Options(
+        components, wanted, vocab, variant, trust_remote_code, pairs, known, pictures
+    )
+    with temporary_folder() as folder:
+        found = _without_weights(sources, folder, options)
+    if found is None or not (found.problems or headers):
+        found = _checked(sources, sources, options, progress)
+    problems, plan = Collector(), found.plan
+    problems.extend(found.problems)
+    if out is not None:
+        _check_output(Path(out), plan, problems)
+    return replace(found, problems=tuple(problems.found), plan=None if problems.found else plan)
+
+
+class _Options(NamedTuple):
+    """Options of ``preflight`` that decide what a merge is."""
+
+    components: Sequence[str] | None
+    dtype: str | None
+    vocab: Mode
+    variant: str | None
+    trust_remote_code: bool
+    pairs: tuple[str, ...]
+    known: Known | None
+    pictures: PictureOptions
+
+
+def _without_weights(
+    names: Sequence[str | Path], folder: Path, options: _Options
+) -> Preflight | None:
+    """Check checkpoints on the hub by their configs and headers, before they are downloaded.
+
+    Args:
+        names: the sources.
+        folder: an empty folder to work in.
+        options: those of the merge.
+
+    Returns:
+        The result; ``None`` if nothing would be downloaded, or too little is known without.
+    """
+    copies = [folder / str(k) for k in range(len(names))]
+    kinds = [
+        outline(str(name), copy, options.variant) for name, copy in zip(names, copies, strict=True)
+    ]
+    if not any(kinds):
+        return None
+    seen = [copy if kind else name for copy, name, kind in zip(copies, names, kinds, strict=True)]
+    problems = Collector()
+    if "configs" in kinds and not options.pairs:
+        parts = [
+            Part("", Path(place), config, ())
+            for place in seen
+            if (config := read_json(Path(place, "config.json"), Collector()))
+        ]
+        for part in parts[1:]:
+            if holds_language_model(part) == holds_language_model(parts[0]):
+                _compare_configs(parts[0], part, problems, [])
+    known = [k for k, kind in enumerate(kinds) if kind != "configs"]
+    found = None
+    if len(known) > 1 and not problems.found:
+        found = _checked([names[k] for k in known], [seen[k] for k in known], options, no_progress)
+        problems.extend(found.problems)
+    if not problems.found:
+        return found if len(known) == len(names) else None
+    told = {str(copy): str(name) for copy, name in zip(copies, names, strict=True)}
+    notes = found.notes if found else ()
+    return Preflight(tuple(problem.with_names(told) for problem in problems.found), notes, None)
+
+
+def _checked(
+    names: Sequence[str | Path],
+    places: Sequence[str | Path],
+    options: _Options,
+    progress: Progress,
+) -> Preflight:
+    """Return the result of ``preflight`` for checkpoints that are read at ``places``.
+
+    There may be a plan although there are problems.
+    """
+    components, wanted, vocab, variant, trusted, pairs, known, pictures = options
     problems, notes = Collector(), list[str]()
     opened, broken = list[Checkpoint](), set[int]()
-    for source in sources:
+    for name, place in zip(names, places, strict=True):
+        each = Source.parse(place)
         own = Collector()
-        if is_single_file(source) and opened and opened[0].kind == "diffusers":
-            seed = open_as_components(source, opened[0], own, known)
+        if is_single_file(each.base) and opened and opened[0].kind == "diffusers":
+            seed = open_as_components(each.base, opened[0], own, known)
+            seed = seed and with_adapters(seed, each, own, progress)
         else:
-            seed = scan(source, components, own, progress, known, variant)
+            seed = scan(each, components, own, progress, known, variant)
         problems.extend(own.found)
         if seed is not None:
             if own.found:
                 broken.add(len(opened))
-            opened.append(seed)
+            opened.append(replace(seed, id=str(name)) if name is not place else seed)
     plan = None
-    if len(opened) > 1:
+    if len(names) < 2 and not problems.found and not any(seed.adapters for seed in opened):
+        raise InputError(
+            f"A merge needs at least two checkpoints, got {'one' if names else 'none'}; add "
+            f"another, or an adapter (BASE+ADAPTER)."
+        )
+    if len(opened) > 1 or (opened and len(names) == 1):
+        opened, pairs = align(opened, pairs, problems)
         base, *others = opened
+        notes += _says_map(opened, pairs)
         comparable = [base]
         tables, channels = set[str](), dict[str, int]()
         for k, other in enumerate(others, 1):
@@ -178,10 +286,13 @@ def preflight(
             # Every tensor of a file that could not be read would be reported as missing.
             if whole and not broken & {0, k}:
                 comparable.append(other)
-                _compare_names(base, other, problems, notes)
+                _compare_names(base, other, problems, notes, pairs, pictures)
                 tables |= _compare_shapes(base, other, problems, pictures, channels)
         arranged = _arrange(comparable, tables, vocab, problems, notes)
-        plan = _plan(tuple(opened), wanted, arranged, variant, trust_remote_code, pictures)
+        plan = _plan(tuple(opened), wanted, arranged)
+        plan = replace(
+            plan, variant=variant, trust_remote_code=trusted, map=pairs, pictures=pictures
+        )
         plan = _with_channels(plan, channels)
         if not problems.found:
             pictures.check(opened)
@@ -189,15 +300,9 @@ def preflight(
             problems.add(_nothing_to_merge(base))
         notes += _notes(plan)
         plan = replace(plan, notes=tuple(dict.fromkeys(notes)))
-    if out is not None:
-        _check_output(Path(out), plan, problems)
-    if problems.found or len(opened) < len(sources):
+    if len(opened) < len(names):
         plan = None
     return Preflight(tuple(problems.found), tuple(dict.fromkeys(notes)), plan)
-
-
-def _count(sources: object) -> str:
-    return "one" if isinstance(sources, (str, Path)) or sources else "none"
 
 
 def _safetensors_dtype(dtype: str) -> str:
@@ -217,9 +322,6 @@ def _plan(
     seeds: tuple[Checkpoint, ...],
     dtype: str | None,
     arranged: _Arranged,
-    variant: str | None,
-    trust_remote_code: bool,
-    pictures: PictureOptions,
 ) -> Plan:
     base = seeds[0]
     common = arranged.rows.common if arranged.rows else 0
@@ -244,9 +346,6 @@ def _plan(
         arranged.rows,
         dtype,
         Layout(buffers),
-        variant=variant,
-        trust_remote_code=trust_remote_code,
-        pictures=pictures,
     )
 
 
@@ -274,6 +373,8 @@ def _compare_parts(
     base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
 ) -> bool:
     """Report differences of the configs; return whether comparing tensors is meaningful."""
+    if other.mapped:
+        return _compare_configs(base.parts[0], other.parts[0], problems, notes, mapped=True)
     if base.is_picture_file and other.is_picture_file:
         mine, its = (family_of_file(_file_shapes(seed)) for seed in (base, other))
         if None not in (mine, its) and mine != its:
@@ -333,8 +434,15 @@ def _file_shapes(seed: Checkpoint) -> dict[str, tuple[int, ...]]:
     return {name: seed.entry(name).shape for name in seed.names}
 
 
-def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) -> bool:
-    """Report differences of two configs; return whether they name one architecture."""
+def _compare_configs(
+    a: Part, b: Part, problems: Collector, notes: list[str], mapped: bool = False
+) -> bool:
+    """Report differences of two configs; return whether they name one architecture.
+
+    Of models whose names are mapped, the language models that they hold are compared.
+    """
+    if mapped:
+        a, b = (part._replace(config=text_config(part)) for part in (a, b))
     file = str(b.folder / "config.json")
 
     def differ(what: str, expected: object, found: object) -> None:
@@ -347,11 +455,19 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
             )
         )
 
-    named = all(part.config.get("architectures", "_class_name" in part.config) for part in (a, b))
+    named = not mapped and all(
+        part.config.get("architectures", "_class_name" in part.config) for part in (a, b)
+    )
     mine, its = (part.architecture if named else part.config.get("model_type") for part in (a, b))
     if mine and its and mine != its:
-        differ("the architecture", mine, its)
-        return False
+        if not mapped:
+            differ("the architecture", mine, its)
+            return False
+        if not (mine.startswith(its) or its.startswith(mine)):  # as qwen2_vl_text and qwen2
+            notes.append(
+                f"The language model of {a.folder} is {mine}, that of {b.folder} {its}; see that "
+                f"they compute the same."
+            )
     for what, keys in SIZE_KEYS.items():
         for key in keys:
             mine, its = a.config.get(key), b.config.get(key)
@@ -365,11 +481,18 @@ def _compare_configs(a: Part, b: Part, problems: Collector, notes: list[str]) ->
 
 
 def _compare_names(
-    base: Checkpoint, other: Checkpoint, problems: Collector, notes: list[str]
+    base: Checkpoint,
+    other: Checkpoint,
+    problems: Collector,
+    notes: list[str],
+    pairs: Sequence[str],
+    pictures: PictureOptions,
 ) -> None:
     mine, its = ({*seed.merged, *seed.buffers} for seed in (base, other))
+    if other.mapped:
+        mine = set(firsts(mine, pairs))
     if base.is_picture_file and other.is_picture_file:
-        notes += _compare_parts_of_files(base, other)
+        notes += _compare_parts_of_files(base, other, pictures.chosen_parts)
         # All but the denoiser may be absent: the result keeps what the first file has.
         mine, its = ({n for n in names if part_of(n) == "denoiser"} for names in (mine, its))
     for name in sorted(filter(HEADS.search, mine ^ its), key=sort_key):
@@ -411,8 +534,16 @@ def _compare_names(
     _add_summarised(problems, sorted(mine - its, key=sort_key), missing)
 
 
-def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """Yield what the result of two single files carries from the first and leaves out."""
+def _compare_parts_of_files(
+    base: Checkpoint, other: Checkpoint, chosen: Mapping[str, int | None]
+) -> Iterator[str]:
+    """Yield what the result of two single files carries from the first and leaves out.
+
+    Args:
+        base: the first.
+        other: another one.
+        chosen: parts that are taken from a seed that is named, and told elsewhere.
+    """
     mine, its = set(base.merged), set(other.merged)
     if kept := sorted(mine - its):
         yield (
@@ -421,12 +552,30 @@ def _compare_parts_of_files(base: Checkpoint, other: Checkpoint) -> Iterator[str
         )
     if left := sorted(its - mine):
         yield f"{base.id} does not have {describe_parts(left)} of {other.id}; they are left out."
-    if base.carried:
-        carried = describe_parts(base.carried)
-        yield f"The result carries what is not merged from {base.id}: {carried}."
-    absent = [name for name in other.carried if name not in set(base.carried)]
+    if carried := [name for name in base.carried if part_of(name) not in chosen]:
+        yield (f"The result carries what is not merged from {base.id}: {describe_parts(carried)}.")
+    mine = {*base.carried}
+    absent = [n for n in other.carried if n not in mine and part_of(n) not in chosen]
     if absent:
         yield f"{base.id} does not have {describe_parts(absent)} of {other.id}; they are left out."
+
+
+def _says_map(seeds: Sequence[Checkpoint], pairs: Sequence[str]) -> Iterator[str]:
+    """Yield what is merged, and what is not, of seeds whose tensors have other names."""
+    base, *others = seeds
+    for other in others:
+        if not other.mapped:
+            continue
+        yield (
+            f"Only {', '.join(pair.partition('=')[0] for pair in pairs)} of {base.id} is merged, "
+            f"with {', '.join(pair.partition('=')[2] for pair in pairs)} of {other.id}; all other "
+            f"tensors, files and settings are those of {base.id}."
+        )
+        if holds_language_model(other.parts[0]) and not holds_language_model(base.parts[0]):
+            yield (
+                f"The result is a language model, as {base.id} is; to keep the rest of {other.id}, "
+                f"give that one first."
+            )
 
 
 def _ties(seed: Checkpoint) -> bool:
@@ -702,14 +851,15 @@ def _notes(plan: Plan) -> Iterable[str]:
                 f"{seed.id} holds pickles, of which nothing but the tensors was read; they were "
                 f"converted once into {seed.path}."
             )
-    code = sorted(path.name for path in plan.base.path.rglob("*.py"))  # empty for a file
-    if code:
-        more = f" and {len(code) - 3} more" if len(code) > 3 else ""
-        yield (
-            f"{plan.base.id} has Python code ({', '.join(code[:3])}{more}), which is copied and "
-            f"was not run; whoever loads the result with trust_remote_code=True runs it."
-        )
+        yield from seed.changes.notes
     yield from _differences_of_use(plan)
+    base = plan.base
+    if base.kind == "transformers" and base.parts[0].config.get("auto_map"):
+        code = ", ".join(path.name for path in sorted(base.path.glob("*.py")))
+        yield (
+            f"{base.id} comes with code of its own ({code or 'elsewhere on the hub'}), which the "
+            f"result carries unread; it runs only where it is trusted (trust_remote_code)."
+        )
     mixed = {
         dtype: seed.id
         for seed in reversed(plan.seeds)
@@ -728,6 +878,12 @@ def _notes(plan: Plan) -> Iterable[str]:
             if plan.dtype is None and plan.base.id in scaled
             else "; the result has no scales."
         )
+    for part, number in plan.pictures.chosen_parts.items() if plan.base.is_picture_file else ():
+        own = [name for name in plan.seeds[number or 0].names if part_of(name) == part]
+        if own and number is None:
+            yield f"The result leaves out {describe_parts(own)} of {plan.base.id}."
+        elif own:
+            yield f"The result has {describe_parts(own)} of {plan.seeds[number or 0].id}."
     for name, common in plan.channels.items():
         yield (
             f"{plan.base.id} is for inpainting and has {plan.shape(name)[1]} input channels: the "
@@ -738,10 +894,15 @@ def _notes(plan: Plan) -> Iterable[str]:
             f"{plan.base.id} holds position ids of text encoders as floats, which some programs "
             f"read wrongly; the result has them as the integers from 0."
         )
-    licences = {seed.id: seed.licence for seed in plan.seeds}
+    stated = [
+        (Source.parse(seed.id).base if seed.adapters else seed.id, seed.licence)
+        for seed in plan.seeds
+    ]
+    stated += [(each.id, each.licence) for seed in plan.seeds for each in seed.adapters]
+    licences = dict(stated)
     if len(set(licences.values())) > 1 or None in licences.values():
-        stated = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
-        yield f"The seeds' licences differ or are missing ({stated}); check which apply."
+        listed = "; ".join(f"{id}: {licence or 'none stated'}" for id, licence in licences.items())
+        yield f"The seeds' licences differ or are missing ({listed}); check which apply."
 
 
 def _differences_of_use(plan: Plan) -> Iterable[str]:
@@ -758,7 +919,7 @@ def _differences_of_use(plan: Plan) -> Iterable[str]:
                     f"{what} of {base.id} and {seed.id} differ"
                     + (
                         f": {_short(own)} and {_short(its[what])}"
-                        if what != "The chat templates"
+                        if not what.endswith("chat templates")
                         else ""
                         if own and its[what]
                         else ": only one of them has one"
@@ -778,6 +939,7 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     template: Any = about.get("chat_template")
     with suppress(OSError, UnicodeDecodeError):
         template = read_text(seed.path / "chat_template.jinja")
+    further = sorted((seed.path / CHAT_TEMPLATES).glob("*.jinja"))
     settings = read_json(seed.path / "generation_config.json", Collector())
     others = {
         key: value
@@ -788,6 +950,7 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     return {
         "The tokens that end an answer": end_tokens(seed),
         "The chat templates": template,
+        "The additional chat templates": [(path.name, path.read_bytes()) for path in further],
         "The settings for generation": dict(sorted(others.items())),
     }
 

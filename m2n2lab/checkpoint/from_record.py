@@ -10,11 +10,12 @@ from typing import cast
 
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Problem, Problems
-from m2n2lab.checkpoint.merge_record import Record, used_files
+from m2n2lab.checkpoint.merge_record import Record, source_of, used_files
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.vocabulary import Mode
@@ -54,21 +55,22 @@ def rebuild(
             f"{recipe} needs {len(ids)} seeds ({', '.join(ids)}), got {len(seeds)}; give them all, "
             f"in this order."
         )
-    places = moved_seeds(ids, seed_map)
-    if seeds is not None:
-        places = list(seeds)
-    else:  # those that have not moved may be relative to the recipe
-        places = [
-            _find(id, Path(recipe)) if place == id else place
-            for id, place in zip(ids, places, strict=True)
-        ]
+    sources = [source_of(seed) for seed in record.seeds]
+    given = moved_seeds(ids, seed_map) if seeds is None else list(seeds)
+    places = []
+    for source, name, place in zip(sources, ids, given, strict=True):
+        if seeds is None and place == name:  # may be relative to the recipe
+            places.append(source.moved(lambda part: _find(part, Path(recipe))))
+        else:
+            places.append(_checked_strengths(source, Source.parse(place)))
     found = preflight(
-        places,
+        [str(place) for place in places],
         components=record.components,
         dtype=TORCH_NAMES.get(record.dtype or ""),
         vocab=cast("Mode", record.vocab),
         variant=record.variant,
         trust_remote_code=record.trust_remote_code,
+        map=record.map,
         pictures=record.pictures,
         out=out,
         known=record.known,
@@ -128,9 +130,25 @@ def moved_seeds(names: Sequence[str], places: Mapping[str, str | Path]) -> list[
     return found
 
 
-def _find(id: str, recipe: Path) -> str | Path:
+def _find(id: str, recipe: Path) -> str:
     """Return a seed's path from the working directory or a folder above the merge, or its id."""
     if Path(id).exists():
         return id
     places = (folder / id for folder in recipe.absolute().parent.parents)
-    return next((place for place in places if place.exists()), id)
+    return next((str(place) for place in places if place.exists()), id)
+
+
+def _checked_strengths(recorded: Source, given: Source) -> Source:
+    """Return a given seed, which has as many adapters as the recorded one, at its strengths.
+
+    Raises:
+        InputError: it is not.
+    """
+    expected, got = ([number for _, number in each.adapters] for each in (recorded, given))
+    if expected != got:
+        raise InputError(
+            f"The seed {recorded} must be given with adapters of the strengths "
+            f"{', '.join(map(str, expected)) or '(none)'}, got {', '.join(map(str, got)) or 'none'}"
+            f"; write it as {Source('BASE', tuple(('ADAPTER', number) for number in expected))}."
+        )
+    return given

@@ -80,7 +80,7 @@ class Gram:
                 if not np.isfinite(sums).all():
                     plan.check_finite(name, low, high)
                 rows[name][low // BLOCK_ELEMENTS + 1] = sums
-            return plan.read_bytes(name, start, stop)
+            return plan.bytes_read(name, start, stop)
 
         assert CHUNK_ELEMENTS % BLOCK_ELEMENTS == 0
         jobs = [(name, *chunk) for name, size in plan.sizes.items() for chunk in chunks(size)]
@@ -167,7 +167,13 @@ def _rows(plan: Plan) -> dict[str, int]:
 def _path(plan: Plan, digests: Mapping[Path, str]) -> Path:
     key = {
         "block": BLOCK_ELEMENTS,
-        "seeds": [[digests[file.path] for file in seed.files] for seed in plan.seeds],
+        "seeds": [
+            [
+                *(digests[file.path] for file in seed.files),
+                *([a.strength, *map(digests.__getitem__, a.files)] for a in seed.adapters),
+            ]
+            for seed in plan.seeds
+        ],
         "tensors": [[name, list(shape)] for name, shape in plan.layout.shapes.items()],
     }
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()

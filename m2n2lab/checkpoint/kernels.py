@@ -18,7 +18,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.arrays import Array, Floats
 
 LANES: Final = 128
 """Distance of the elements of a lane; a lane with an uncertain element is computed again."""
@@ -31,6 +31,9 @@ MAX_DOUBTFUL_LANES: Final = LANES // 8
 
 BLOCK_ELEMENTS: Final = 1 << 15
 """Elements summed at a time for more than two seeds: they stay in the first-level cache."""
+
+TILE_ELEMENTS: Final = 1 << 9
+"""Elements of a product's row that are summed at a time: they stay in the first-level cache."""
 
 # Typed bit patterns: a plain int would turn the arithmetic into 64 bits and halve the speed.
 _U32 = np.uint32
@@ -74,7 +77,8 @@ def _eight_bits(exponents: int) -> NDArray[np.float32]:
         size[top & (fraction == (1 << digits) - 1)] = np.nan
     else:
         size[top] = np.where(fraction[top], np.nan, np.inf)
-    return np.where(bits & 0x80, -size, size).astype(np.float32)
+    values: NDArray[np.float32] = np.where(bits & 0x80, -size, size).astype(np.float32)
+    return values
 
 
 _E4M3, _E5M2 = _eight_bits(4), _eight_bits(5)
@@ -341,6 +345,48 @@ def _dots(x, y):
         yy += b * b
         xy += a * b
     return xx, yy, xy
+
+
+@nb.njit(nogil=True, cache=True)
+def _product(left, right, start, out):
+    """Write elements ``start..`` of left @ right along the rows; sums are in the order of terms."""
+    rank, columns = right.shape
+    done = 0
+    while done < out.size:
+        i, first = divmod(start + done, columns)
+        count = min(columns - first, out.size - done, TILE_ELEMENTS)
+        to = out[done : done + count]
+        to[:] = 0.0
+        k = 0
+        while k + 4 <= rank:  # four at a time are read and written once
+            a, b, c, d = left[i, k], left[i, k + 1], left[i, k + 2], left[i, k + 3]
+            p, q = right[k, first : first + count], right[k + 1, first : first + count]
+            r, s = right[k + 2, first : first + count], right[k + 3, first : first + count]
+            for j in range(count):
+                to[j] = (((to[j] + a * p[j]) + b * q[j]) + c * r[j]) + d * s[j]
+            k += 4
+        while k < rank:
+            a, p = left[i, k], right[k, first : first + count]
+            for j in range(count):
+                to[j] += a * p[j]
+            k += 1
+        done += count
+
+
+def product(left: Floats, right: Floats, start: int, stop: int) -> Floats:
+    """Return elements ``start..stop`` of a matrix product along its rows.
+
+    Computed in the order of the terms, so the bytes do not depend on how the work is split.
+
+    Args:
+        left: (rows, r) contiguous.
+        right: (r, columns) contiguous.
+        start: first element.
+        stop: end.
+    """
+    out = np.empty(stop - start)
+    _product(left, right, start, out)
+    return out
 
 
 def blend(sources: Sequence[Array], factors: Sequence[float], out: Array) -> bool:

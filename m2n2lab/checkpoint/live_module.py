@@ -98,7 +98,7 @@ class LiveModule:
     def _found_targets(self) -> dict[str, Tensor]:
         """Return the tensors that weights are written into, by name."""
         return {
-            name: _checked(self.plan, name, tensor).detach()
+            name: _checked(self.plan, name, tensor, self._parts).detach()
             for name, tensor in _places(self.plan, self._parts)
             if name in self.plan.merged_sizes
         }
@@ -216,13 +216,20 @@ def _variants(name: str, module: Any) -> tuple[str, ...]:
     return name, prefix + name, name.removeprefix(prefix)
 
 
-def _checked(plan: Plan, name: str, tensor: Tensor | None) -> Tensor:
+def _checked(plan: Plan, name: str, tensor: Tensor | None, modules: Sequence[Any]) -> Tensor:
     """Return the tensor to write into.
 
     Raises:
         InputError: there is none, or it has another shape or dtype.
     """
     shape = plan.shape(name)
+    if tensor is None and any(_is_changed(module, name.rpartition("/")[2]) for module in modules):
+        raise InputError(
+            f"A model that is scored must have each tensor of its files, but transformers splits "
+            f"or rearranges {name} of {plan.base.id} when it loads it, so that merged weights "
+            f"cannot be written into it; merge these models without a search (m2n2lab merge), or "
+            f"give a module with this tensor: CheckpointSpace(…, module=…)."
+        )
     if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in SAFETENSORS_DTYPES:
         got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
         raise InputError(
@@ -312,16 +319,27 @@ def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
     """Return the name that transformers loads a file's tensor under, if it keeps its form."""
+    found, is_changed = _loaded_as(module, name, state)
+    return name if is_changed else found
+
+
+def _is_changed(module: Any, name: str) -> bool:
+    """Return whether transformers loads a file's tensor in another form."""
+    return isinstance(module, nn.Module) and _loaded_as(module, name, module.state_dict())[1]
+
+
+def _loaded_as(module: Any, name: str, state: Mapping[str, Tensor]) -> tuple[str, bool]:
+    """Return the name that a file's tensor is loaded under, and whether its form changes."""
     conversions = getattr(module, "_weight_conversions", None)
     if not conversions:
-        return name
+        return name, False
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
     renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
     others = [each for each in conversions if not isinstance(each, WeightRenaming)]
     prefix = getattr(module, "base_model_prefix", None)
     found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
-    return name if converter else str(found)
+    return str(found), bool(converter)
 
 
 def _add_ends(plan: Plan, model: Any) -> None:
@@ -370,14 +388,15 @@ def _load(plan: Plan, device: str, texts_from: int) -> Any:
             return pipeline if device == "cpu" else pipeline.to(device)
         narrow = any(base.entry(name).dtype in EIGHT_BITS for name in plan.sizes)
         dtype = "auto" if plan.dtype is None and not narrow else TORCH_DTYPES[plan.common_dtype]
-        return _load_part(base.parts[0], base.path, dtype).to(device).eval()
+        part, trusted = base.parts[0], plan.trust_remote_code
+        return _load_part(part, base.path, dtype, trusted).to(device).eval()
     except ImportError as error:
         extra = "images" if "diffusers" in (base.kind, error.name) else "llm"
         package = error.name or "an optional package"
         raise missing(base.id, package, extra, "give a module of your own") from error
 
 
-def _load_part(part: Part, path: Path, dtype: Any) -> Any:
+def _load_part(part: Part, path: Path, dtype: Any, trusted: bool) -> Any:
     name = part.architecture
     is_diffusers = "_class_name" in part.config
     library = importlib.import_module("diffusers" if is_diffusers else "transformers")
@@ -387,6 +406,17 @@ def _load_part(part: Part, path: Path, dtype: Any) -> Any:
     model_class = getattr(library, name, None) if name else None
     if not is_diffusers and not part.config.get("architectures") and "model_type" in part.config:
         model_class = library.AutoModelForCausalLM  # a config that names a family, but no class
+    of_its_own = [each for each in part.config.get("auto_map", ()) if each.startswith("AutoModel")]
+    if model_class is None and of_its_own and path.is_dir():
+        if not trusted:
+            raise InputError(
+                f"{path} must be of a class of transformers to be loaded, got {name}, which is "
+                f"code that comes with the model and is not run; if you trust it, use "
+                f"trust_remote_code=True (--trust-remote-code)."
+            )
+        chosen = "AutoModelForCausalLM"
+        model_class = getattr(library, chosen if chosen in of_its_own else of_its_own[0])
+        options["trust_remote_code"] = True
     if model_class is None or not path.is_dir():
         raise InputError(
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Checkpoint, Known
 from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Problem, Problems
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
@@ -32,7 +33,13 @@ DERIVED_VERSION = 2
 UNKNOWN_SHA256 = "0" * 64
 """Placeholder for a SHA-256 that is still being computed."""
 
-_SIDE_FILE = re.compile(r".*\.(json|txt|model|jinja|spm|tiktoken|py)|(LICENSE|NOTICE|USE_POLICY).*")
+_SIDE_FILE = re.compile(
+    r".*\.(json|txt|model|jinja|spm|tiktoken|bpe|py)|tokenizer\.model\..*"
+    r"|(LICENSE|NOTICE|USE_POLICY).*"
+)
+CHAT_TEMPLATES = "additional_chat_templates"
+"""Folder of a tokenizer's further chat templates."""
+
 _NOT_SIDE_FILE = re.compile(r".*\.index(\.\w+)?\.json|recipe\.json|README\.md|adapter_config\.json")
 
 
@@ -43,7 +50,8 @@ class Record:
     Attributes:
         recipe: the combination of the seeds.
         seeds: id, SHA-256 and licence of each seed, and the SHA-256 of its files that were used;
-            of those from the hub the commit too.
+            of those from the hub the commit too, of those with adapters the base, and id, strength
+            and licence of each adapter.
         components: the components of pipelines that were merged, or ``None``.
         dtype: the requested dtype, or ``None`` for that of the first seed.
         vocab: how vocabularies of different size were treated.
@@ -55,6 +63,7 @@ class Record:
             version 0.1 for models with buffers, which it did not merge.
         variant: the requested variant of the files, or ``None``.
         trust_remote_code: whether a pipeline's class of its own was kept.
+        map: pairs of names of tensors in the first seed and in others, if these differ.
         pictures: whose parts the result of picture models has.
     """
 
@@ -69,7 +78,8 @@ class Record:
     known: Known | None = NOTHING_KNOWN
     variant: str | None = None
     trust_remote_code: bool = False
-    pictures: PictureOptions = PictureOptions()
+    map: tuple[str, ...] = ()
+    pictures: PictureOptions = NO_PICTURE_OPTIONS
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -78,6 +88,7 @@ class Record:
             {
                 "id": seed.id,
                 **({"commit": commit} if (commit := hub_commit(seed.source or seed.path)) else {}),
+                **_adapters_json(seed),
                 "sha256": UNKNOWN_SHA256,
                 "licence": seed.licence,
                 "files": dict.fromkeys(names, UNKNOWN_SHA256),
@@ -95,6 +106,7 @@ class Record:
             known=plan.base.used_knowledge,
             variant=plan.variant,
             trust_remote_code=plan.trust_remote_code,
+            map=plan.map,
             pictures=plan.pictures,
         )
 
@@ -136,6 +148,7 @@ class Record:
             # Absent unless given, so that the bytes of all other merges stay as they were.
             **({} if self.variant is None else {"variant": self.variant}),
             **({"trust_remote_code": True} if self.trust_remote_code else {}),
+            **({"map": list(self.map)} if self.map else {}),
             **({"pictures": self.pictures.to_json()} if self.pictures else {}),
             **_known_json(self.known),
             "recipe": self.recipe.to_json(),
@@ -189,6 +202,7 @@ class Record:
                 _known(data, recipe),
                 None if data.get("variant") is None else str(data["variant"]),
                 data.get("trust_remote_code") is True,
+                tuple(map(str, data.get("map", ()))),
                 PictureOptions.from_json(data.get("pictures", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -202,6 +216,28 @@ class Record:
                 f"{recipe.seeds}; use an unedited copy."
             )
         return record
+
+
+def _adapters_json(seed: Checkpoint) -> dict[str, Any]:
+    """Return the base and the adapters of a seed as plain values; nothing without adapters."""
+    if not seed.adapters:
+        return {}
+    adapters = [
+        {
+            "id": adapter.id,
+            "strength": adapter.strength,
+            "licence": adapter.licence,
+            **({"commit": adapter.commit} if adapter.commit else {}),
+        }
+        for adapter in seed.adapters
+    ]
+    return {"base": Source.parse(seed.id).base, "adapters": adapters}
+
+
+def source_of(seed: Mapping[str, Any]) -> Source:
+    """Return what a seed of a record is made of."""
+    adapters = ((str(each["id"]), float(each["strength"])) for each in seed.get("adapters", ()))
+    return Source(str(seed.get("base", seed["id"])), tuple(adapters))
 
 
 def _known_json(known: Known | None) -> dict[str, Any]:
@@ -284,11 +320,13 @@ def _listed_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if base.kind == "diffusers":
         return list(_copied_of_pipeline(plan, describe(plan, tokenizer)))
     chosen = plan.seeds[tokenizer]
-    mine = [p for p in _side_files(base) if chosen is base or not TOKENIZER_FILE.fullmatch(p.name)]
-    its = [
-        p for p in _side_files(chosen) if chosen is not base and TOKENIZER_FILE.fullmatch(p.name)
+    return [
+        CopiedFile(path, key, key)
+        for seed in dict.fromkeys((base.path, chosen.path))
+        for path in _side_files(seed)
+        if (seed == chosen.path) is bool(TOKENIZER_FILE.fullmatch(path.name)) or base is chosen
+        for key in [path.relative_to(seed).as_posix()]
     ]
-    return [CopiedFile(path, path.name, path.name) for path in (*mine, *its)]
 
 
 def _leads_elsewhere(plan: Plan, path: Path) -> Problem | None:
@@ -362,16 +400,43 @@ def _copied(plan: Plan, path: Path, seed: Path) -> CopiedFile:
     return CopiedFile(path, key.with_name(plan.result_name(path.name)).as_posix(), key.as_posix())
 
 
-def _side_files(seed: Checkpoint) -> Iterator[Path]:
-    if not seed.path.is_dir():
+def _side_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a model that its loaders read beside its weights."""
+    if not folder.is_dir():
         return
-    for path in sorted(seed.path.iterdir()):
+    for path in sorted(folder.iterdir()):
         if (
             path.is_file()
             and _SIDE_FILE.fullmatch(path.name)
             and not _NOT_SIDE_FILE.fullmatch(path.name)
         ):
             yield path
+    for name in side_folders(folder):
+        files = list(_visible(folder / name))
+        whole = any(path.suffix == ".safetensors" for path in files)
+        yield from (p for p in files if not whole or p.suffix not in PICKLE_SUFFIXES)
+
+
+def side_folders(folder: Path) -> list[str]:
+    """Return the sub-folders of a model that its loaders read.
+
+    These are further chat templates, the modules that ``modules.json`` of sentence-transformers
+    lists, and packages of a model's own code.
+    """
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        listed = []
+    modules = [
+        module["path"]
+        for module in (listed if isinstance(listed, list) else ())
+        if isinstance(module, dict) and isinstance(module.get("path"), str)
+    ]
+    packages = [path.parent.name for path in folder.glob("*/__init__.py")]
+    found = {CHAT_TEMPLATES, *modules, *packages}
+    # No path may lead out of the folder or be the folder itself.
+    inside = (name for name in found if re.fullmatch(r"\w[\w.-]*", name))
+    return sorted(name for name in inside if (folder / name).is_dir())
 
 
 def _is_copied(name: str, merged: Sequence[str] | set[str]) -> bool:
@@ -395,6 +460,9 @@ def used_files(plan: Plan, tokenizer: int) -> list[dict[str, Path]]:
     found: list[dict[str, Path]] = [
         {seed.relative(file.path): file.path for file in seed.files} for seed in plan.seeds
     ]
+    for seed, files in zip(plan.seeds, found, strict=True):
+        for number, adapter in enumerate(seed.adapters, 1):
+            files |= {f"+{number}/{path.name}": path for path in adapter.files}
     for path, _, key in copied_files(plan, tokenizer):
         for seed, files in zip(plan.seeds, found, strict=True):
             if path == seed.path / key:

@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.io.adapters.source import Source
+from m2n2lab.checkpoint.io.hashes import combined_digest
+from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.text import visible
+
+PIPELINE_TAGS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForImageClassification": "image-classification",
+}
+"""Names of the hub for what models of a class are for, by the end of the class's name."""
 
 MAX_LISTED_PIECES = 24
 """Pieces of a recipe that the card lists; further ones are only in recipe.json."""
@@ -28,18 +43,21 @@ MAX_LISTED_STRETCHES = 4
 def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     """Return the README.md of a merge; it depends on nothing but the merge."""
     licences = [seed["licence"] for seed in record.seeds]
-    ids = [str(seed["id"]) for seed in record.seeds]
+    ids = list(map(_name, record.seeds))
+    licences += [each["licence"] for seed in record.seeds for each in seed.get("adapters", ())]
     head = ["---"]
     if licences[0] and len(set(licences)) == 1:
         head.append(f"license: {json.dumps(licences[0])}")
     if plan.base.kind != "file":
         head.append(f"library_name: {plan.base.kind}")
-    if plan.base.parts[0].architecture.endswith("ForCausalLM"):
-        head.append("pipeline_tag: text-generation")
-    # The hub refuses a card that names a local folder.
-    hub = [
-        id.partition("@")[0] for id, seed in zip(ids, record.seeds, strict=True) if "commit" in seed
+    if tag := _pipeline_tag(plan):
+        head.append(f"pipeline_tag: {tag}")
+    parts = [
+        part
+        for seed in record.seeds
+        for part in ({**seed, "id": source_of(seed).base}, *seed.get("adapters", ()))
     ]
+    hub = dict.fromkeys(part["id"].partition("@")[0] for part in parts if "commit" in part)
     head += ["base_model:", *(f"- {json.dumps(id)}" for id in hub)] if hub else []
     head += ["tags:", "- merge", "- m2n2"]
     head += ["---", ""]
@@ -47,8 +65,9 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines = [
         "# A merged model",
         "",
-        f"Made by {record.maker} from {len(ids)} models with {recipe.size:,} parameters each, "
-        f"without training" + (f": {_cell(record.made)}." if record.made else "."),
+        f"Made by {record.maker} from {_count(len(ids))} {recipe.size:,} parameters"
+        f"{' each' if len(ids) > 1 else ''}, without training"
+        + (f": {cell(record.made)}." if record.made else "."),
         "",
         "| | seed | share | licence its card states | SHA-256 |",
         "|---|---|---:|---|---|",
@@ -56,11 +75,14 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     for k, seed in enumerate(record.seeds):
         licence = seed["licence"] or "none stated"
         lines.append(
-            f"| {_letter(k)} | {_cell(ids[k])} | {share[k]:.1%} | {_cell(licence)} | "
+            f"| {letter(k)} | {cell(ids[k])} | {share[k]:.1%} | {cell(licence)} | "
             f"`{seed['sha256']}` |"
         )
+    lines += adapter_lines(record)
     if len(set(licences)) > 1 or None in licences:
         lines += ["", "The seeds' licences differ or are missing: see which hold for this model."]
+    if record.map:
+        lines += ["", *_map_lines(record.map)]
     names = _column_names(recipe)
     lines += ["", "## Recipe", "", *_piece_table(plan, recipe, names)]
     if recipe.derived:
@@ -76,6 +98,43 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     return "\n".join(head + lines) + "\n"
 
 
+def _name(seed: Mapping[str, Any]) -> str:
+    """Return the name of a seed, with those of its adapters, as ``_shown`` gives them."""
+    adapters = tuple((_shown(each), float(each["strength"])) for each in seed.get("adapters", ()))
+    return str(Source(_shown({**seed, "id": source_of(seed).base}), adapters))
+
+
+def _shown(part: Mapping[str, Any]) -> str:
+    """Return the id on the hub of a model or an adapter, or the name of its folder or file alone.
+
+    The hub refuses local paths as base models, and a reader has no use for them.
+    """
+    id = str(part["id"])
+    return id if "commit" in part else Path(id).name or "a local folder"
+
+
+def _pipeline_tag(plan: Plan) -> str | None:
+    """Return the hub's name of what a model is for, as far as its class says."""
+    if plan.base.kind == "diffusers":
+        return "text-to-image"
+    name = plan.base.parts[0].architecture
+    if name.endswith("ForConditionalGeneration"):
+        return "image-text-to-text" if "vision_config" in plan.base.parts[0].config else None
+    return next((tag for end, tag in PIPELINE_TAGS.items() if name.endswith(end)), None)
+
+
+def _map_lines(pairs: Sequence[str]) -> list[str]:
+    """Return a paragraph and a table on tensors that have other names in other seeds."""
+    rows = [f"| `{first}` | `{other}` |" for first, _, other in (p.partition("=") for p in pairs)]
+    return [
+        "Only these tensors of A are merged, with those of other seeds; all else is A's.",
+        "",
+        "| tensors of A | in other seeds |",
+        "|---|---|",
+        *rows,
+    ]
+
+
 def _buffer_lines(recipe: Recipe) -> list[str]:
     """Return a paragraph on buffers, if there are any."""
     if recipe.buffers is None:
@@ -87,11 +146,39 @@ def _buffer_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def _letter(k: int) -> str:
+def _count(seeds: int) -> str:
+    return "a model with" if seeds == 1 else f"{seeds} models with"
+
+
+def adapter_lines(record: Record) -> list[str]:
+    """Return a table of the seeds' bases and adapters; nothing if none has adapters."""
+    rows = []
+    for k, seed in enumerate(record.seeds):
+        if "adapters" not in seed:
+            continue
+        weights: dict[str, dict[str, str]] = {}  # by what they belong to: the base, or an adapter
+        for name, sha in seed["files"].items():
+            if name.endswith(".safetensors"):
+                part = name.partition("/")[0] if name.startswith("+") else ""
+                weights.setdefault(part, {})[name] = sha
+        parts = [("base", {**seed, "id": seed["base"]})]
+        parts += [(f"adapter, strength {each['strength']:g}", each) for each in seed["adapters"]]
+        for (what, each), own in zip(parts, weights.values(), strict=True):
+            licence = cell(each["licence"] or "none stated")
+            digest = combined_digest(own)
+            rows.append(f"| {letter(k)} | {what} | {cell(_shown(each))} | {licence} | `{digest}` |")
+    if not rows:
+        return []
+    head = "| seed | is made of | | licence its card states | SHA-256 |"
+    return ["", head, "|---|---|---|---|---|", *rows]
+
+
+def letter(k: int) -> str:
+    """Return the letter of a seed."""
     return chr(ord("A") + k) if k < 26 else f"seed {k}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text from outside without characters that Markdown or HTML would interpret."""
     return re.sub(r"[|<>`\[\]\s]", " ", visible(text, keep="\n\t"))
 
@@ -100,7 +187,7 @@ def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) 
     """Return the names of a recipe's columns: letters of seeds, V and a number for others."""
     numbers = lineage(recipe.derived) if numbers is None else numbers
     vectors = [f"V{numbers[vector]}" for vector in recipe.derived]
-    return [*map(_letter, range(recipe.seeds)), *vectors]
+    return [*map(letter, range(recipe.seeds)), *vectors]
 
 
 def _vector_list(recipe: Recipe) -> list[str]:
@@ -117,7 +204,7 @@ def _vector_list(recipe: Recipe) -> list[str]:
         inputs = ", ".join(_sum(one, _column_names(one, numbers)) for one in vector.inputs)
         tensors = "" if vector.tensors is None else f", for {len(vector.tensors):,} tensors"
         lines.append(
-            f"- V{number}: {_cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
+            f"- V{number}: {cell(f'{vector.rule[FIELD]}({given})')} of {inputs}{tensors}"
             f"{_stretches(vector)}"
         )
     if len(numbers) > MAX_LISTED_VECTORS:
@@ -151,8 +238,8 @@ def _piece_table(plan: Plan, recipe: Recipe, names: Sequence[str]) -> list[str]:
             f"{'−' if c < 0 else '+'} {abs(c):.4f} {names[k]}" for k, c in enumerate(coef) if c
         )
         lines.append(
-            f"| {_cell(plan.layout.locate(start))} ({start:,}) | "
-            f"{_cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
+            f"| {cell(plan.layout.locate(start))} ({start:,}) | "
+            f"{cell(plan.layout.locate(stop - 1))} ({stop - 1:,}) | "
             f"{terms.removeprefix('+ ') or '0'} |"
         )
     return lines
@@ -162,9 +249,9 @@ def _share_table(plan: Plan, recipe: Recipe, bins: int = 20) -> list[str]:
     """Return a table with the share of each seed in equal stretches of the vector."""
     shares = recipe.paint(bins)
     starts = np.floor(np.arange(bins) * recipe.size / bins).astype(int).tolist()
-    letters = [_letter(k) for k in range(recipe.seeds)]
+    letters = [letter(k) for k in range(recipe.seeds)]
     lines = [f"| from | {' | '.join(letters)} |", f"|---|{'---:|' * len(letters)}"]
     for start, row in zip(starts, shares, strict=True):
         figures = " | ".join(f"{share:.0%}" for share in row)
-        lines.append(f"| {_cell(plan.layout.locate(start))} | {figures} |")
+        lines.append(f"| {cell(plan.layout.locate(start))} | {figures} |")
     return lines

@@ -19,7 +19,6 @@ from m2n2lab.checkpoint.io.checkpoint import Checkpoint
 from m2n2lab.checkpoint.io.dtypes import DTYPES, TORCH_NAMES, WIDE
 from m2n2lab.checkpoint.io.folder import read_json, weight_files, weight_name
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
-from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.picture_layouts import (
     FAMILIES,
     Form,
@@ -42,41 +41,7 @@ MARKERS = {
     "v_pred": ("prediction_type", "v_prediction"),
     "ztsnr": ("rescale_betas_zero_snr", True),
 }
-"""Empty tensors by which single files say how they were trained: setting and value of schedulers."""
-
-
-def convert_picture(
-    source: str | Path,
-    out: str | Path,
-    config: str | None = None,
-    progress: Progress = no_progress,
-) -> Path:
-    """Convert a pipeline's folder into one file, or one file into a pipeline's folder.
-
-    Args:
-        source: a pipeline's folder, or a single file; pickles are converted into safetensors.
-        out: the file, whose name ends in ``.safetensors`` or ``.sft``, or the folder to make.
-        config: of a single file, the pipeline whose configs and tokenizers the folder gets; by
-            default the first of its family on the hub.
-        progress: called with the number of bytes read and written since the last call.
-
-    Raises:
-        InputError: the source is of no known family, or ``out`` exists or cannot be written.
-        Problems: the source's weights cannot be read.
-    """
-    from m2n2lab.checkpoint.checks import is_one_file
-    from m2n2lab.checkpoint.save import atomic_folder
-
-    out, to_file = Path(out), is_one_file(Path(out))
-    place = as_safetensors(Path(source), progress)
-    with atomic_folder(out, to_file) as folder:
-        if not to_file:
-            write_folder(Checkpoint.open(place), config, folder, progress)
-        elif place.is_dir():
-            write_file(place, folder / out.name, {}, progress)
-        else:  # a pickle that is one file too
-            shutil.copyfile(place, folder / out.name)
-    return out
+"""Empty tensors by which single files say how they were trained, and what schedulers say then."""
 
 
 def write_file(
@@ -265,9 +230,9 @@ def _write_component(
         for name, (dtype, raw, form) in rows.items():
             # In the file's own shape, of which the form is the opposite.
             shape = shapes[name][::-1] if form == "transposed" else shapes[name]
-            for part in _arranged(raw, dtype, shape, form):
-                handle.write(part)
-                progress(2 * len(part))
+            for piece in _arranged(raw, dtype, shape, form):
+                handle.write(piece)
+                progress(2 * len(piece))
     counts = Counter(dtype for dtype, _, _ in rows.values())
     return counts.most_common(1)[0][0]
 

@@ -47,12 +47,18 @@ class PictureOptions:
             choose("part", key, tuple(PART_KEYS))
 
     def __bool__(self) -> bool:
-        return self != PictureOptions()
+        return self != NO_PICTURE_OPTIONS
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PictureOptions:
         """Return the options that ``to_json`` returned."""
         return cls(**values)
+
+    @property
+    def chosen_parts(self) -> dict[str, int | None]:
+        """Number of the seed that each chosen part of a single file is taken from."""
+        chosen = self.parts_from.items()
+        return {part: number for key, number in chosen for part in PART_KEYS[key]}
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as plain values; only those that are given."""
@@ -120,3 +126,6 @@ class PictureOptions:
                 f"{option} must name a pipeline with a component {component} that is not merged, "
                 f"but {found}; choose another seed."
             )
+
+
+NO_PICTURE_OPTIONS = PictureOptions()

@@ -18,8 +18,8 @@ from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.reading import SeedFile
-from m2n2lab.checkpoint.io.single_file_names import PART_KEYS, part_of
-from m2n2lab.checkpoint.picture_options import PictureOptions
+from m2n2lab.checkpoint.io.single_file_names import part_of
+from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
@@ -42,7 +42,8 @@ class Plan:
         notes: remarks on the result.
         buffers: names and shapes of the M entries of buffers, which are merged beside the vector.
         variant: the requested variant, whose file names the result keeps; ``None`` for plain names.
-        trust_remote_code: whether a pipeline's own code may be run, and its class is kept.
+        trust_remote_code: whether code that comes with a model may be run, and is kept.
+        map: pairs of names of tensors in the base and in other seeds, if these differ.
         pictures: what results of picture models have that is not merged.
         channels: number of input channels that all seeds have, of denoisers' first layers of which
             the base has more, for inpainting. The flat vector has the common ones.
@@ -57,7 +58,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     variant: str | None = None
     trust_remote_code: bool = False
-    pictures: PictureOptions = PictureOptions()
+    map: tuple[str, ...] = ()
+    pictures: PictureOptions = NO_PICTURE_OPTIONS
     channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -191,8 +193,7 @@ class Plan:
         """Number of the seed that each chosen part of a single file is copied from."""
         if not self.base.is_picture_file:
             return {}
-        chosen = self.pictures.parts_from.items()
-        return {part: number for key, number in chosen for part in PART_KEYS[key]}
+        return self.pictures.chosen_parts
 
     def is_left_out(self, name: str) -> bool:
         """Return whether the result does not have a tensor of the base that is not merged."""
@@ -220,13 +221,7 @@ class Plan:
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
-        return sum(self.read_bytes(name, 0, size) for name, size in self.sizes.items())
-
-    def read_bytes(self, name: str, start: int, stop: int) -> int:
-        """Return the bytes of elements ``start..stop`` of a merged tensor in all seeds."""
-        stop = min(stop, self.merged_sizes[name])
-        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
-        return max(stop - start, 0) * sum(each)
+        return sum(self.bytes_read(name, 0, size) for name, size in self.sizes.items())
 
     @property
     def written(self) -> int:
@@ -241,7 +236,7 @@ class Plan:
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        read = sum(self.read_bytes(name, 0, self.merged_sizes[name]) for name in self._written)
+        read = sum(self.bytes_read(name, 0, self.merged_sizes[name]) for name in self._written)
         return read + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
@@ -259,24 +254,37 @@ class Plan:
         }
 
     def _common(self, array: Array, seed: Checkpoint, name: str) -> Array:
-        """Return the elements of a seed's tensor that are merged, and perhaps more at its end."""
-        # Tables with more rows than the result lose the last ones: rows are added at the end.
-        if len(array) == self.merged_sizes[name] or name not in self.channels:
+        """Return a seed's tensor, of which the first elements are merged."""
+        if name not in self.channels or len(array) == self.merged_sizes[name]:
             return array
         common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
         return np.ascontiguousarray(common).reshape(-1)
 
-    def sources(self, name: str, start: int, stop: int, mapped: bool = False) -> tuple[Array, ...]:
-        """Return elements ``start..stop`` of a tensor of every seed: K arrays.
+    def sources(
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        seeds: Iterable[int] | None = None,
+        mapped: bool = False,
+    ) -> tuple[Array, ...]:
+        """Return elements ``start..stop`` of a tensor of some seeds, by default of all K.
 
-        They are read or, if ``mapped``, views into mapped files, which are read on access (see
+        They are read, or computed; if ``mapped``, views into mapped files (see
         ``TensorFile.array``).
 
         Raises:
             Problems: a seed's file has changed or cannot be read.
         """
-        arrays = self._mapped if mapped else self._stored
-        return tuple([array[start:stop] for array in arrays[name]])
+        arrays = self._mapped[name] if mapped else self._stored[name]
+        numbers = range(len(arrays)) if seeds is None else seeds
+        return tuple([arrays[k][start:stop] for k in numbers])
+
+    def bytes_read(self, name: str, start: int, stop: int) -> int:
+        """Return the bytes that elements ``start..stop`` of a tensor take in the seeds' files."""
+        stop = min(stop, self.merged_sizes[name])
+        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
+        return max(stop - start, 0) * sum(each)
 
     def result_into(
         self,
@@ -351,24 +359,42 @@ class Plan:
             needed = [k for k, factor in enumerate(coef.tolist()) if factor != 0.0] or [0]
             if self._unchanged(name, needed):
                 needed, coef = needed[:1], np.ones(len(coef))
-            for low, high in _parts(first - base, last - base, mapped):
-                sources = self.sources(name, low, high, mapped)
-                sources += tuple([values[low:high] for values in derived])
+            seeds = [k for k in needed if k < len(self.seeds)]
+            for low, high in self._steps(first - base, last - base, mapped):
+                sources = self.sources(name, low, high, seeds, mapped)
+                sources += tuple(
+                    [derived[k - len(self.seeds)][low:high] for k in needed[len(seeds) :]]
+                )
                 part = out[low - start : high - start]
-                if not blend([sources[k] for k in needed], coef[needed].tolist(), part):
+                if not blend(sources, coef[needed].tolist(), part):
                     self.check_finite(name, low, high)
                     raise _too_large(name, part, low + (not_finite(part) or 0))
 
-    def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
-        """Return whether a tensor of picture models is the same in some seeds, two or more.
+    def _steps(self, start: int, stop: int, mapped: bool) -> Iterable[tuple[int, int]]:
+        """Return the ranges of elements that are read, or computed of adapters, at a time."""
+        if mapped and not any(seed.adapters for seed in self.seeds):
+            return [(start, stop)]
+        return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
-        It stays as it is then, such as those of a text encoder that was not trained, or a table of
-        positions: SLERP's factors do not sum to one, and would scale it. The angle and the split
-        are those of the whole vector. Language models are merged as in the paper.
+    def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor stays as it is, being the same in some seeds, two or more.
+
+        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
+        tensors; of pipelines, those of components in which all are equal, such as text encoders
+        that were not trained. All else is merged as one flat vector, as in the paper.
         """
-        picture = self.base.kind == "diffusers" or self.base.is_picture_file
-        if not picture or len(seeds) < 2 or max(seeds) >= len(self.seeds):
+        if len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
+        if self.base.is_picture_file:
+            return self._equal(name, seeds)
+        if self.base.kind != "diffusers":
+            return False
+        component = f"{name.partition('/')[0]}/"
+        mine = (other for other in self.sizes if other.startswith(component))
+        return all(self._equal(other, seeds) for other in mine)
+
+    def _equal(self, name: str, seeds: Sequence[int]) -> bool:
+        """Return whether a tensor is the same in some seeds."""
         for seed in seeds[1:]:
             pair = name, seeds[0], seed
             if pair not in self._compared:
@@ -493,13 +519,6 @@ def _sizes(layout: Layout) -> dict[str, int]:
     return {
         name: end - start for name, start, end in zip(layout.shapes, starts, ends, strict=False)
     }
-
-
-def _parts(start: int, stop: int, mapped: bool) -> Iterable[tuple[int, int]]:
-    """Split a range of elements into those that are read at a time; mapped ones are not read."""
-    if mapped:
-        return [(start, stop)]
-    return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
 
 def _not_finite(file: Path, name: str, where: str) -> Problem:

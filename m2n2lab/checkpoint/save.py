@@ -159,6 +159,10 @@ def _save_converted(
     from m2n2lab.checkpoint.picture_conversion import write_file, write_folder
 
     to_file = is_one_file(out)
+    if not to_file:  # before anything is merged, see that there are configs for it
+        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline
+
+        FilePipeline.of(plan.base, plan.pictures.config)
     own_form = replace(plan, pictures=replace(plan.pictures, form=None))
     with atomic_folder(out, to_file) as folder:
         made = folder / (".merged" if to_file else ".merged.safetensors")
@@ -244,7 +248,7 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
-    return plan.read_bytes(piece.name, piece.start, piece.stop) + result.nbytes
+    return plan.bytes_read(piece.name, piece.start, piece.stop) + result.nbytes
 
 
 def _carried(plan: Plan, name: str, start: int, stop: int) -> memoryview:
@@ -335,9 +339,9 @@ def _name(plan: Plan, path: Path) -> str:
 def _target(plan: Plan, path: Path, name: str) -> Path:
     """Return where the result has a weight file of the base.
 
-    Single files, whose names say which model they are, are named as the result.
+    Single files of picture models, whose names say which they are, are named as the result.
     """
-    if plan.base.kind == "file" and len(plan.base.files) == 1 and weight_name(path.name) is None:
+    if plan.base.is_picture_file and len(plan.base.files) == 1:
         return Path(f"{name}{path.suffix}")
     return Path(plan.base.relative(path)).with_name(_name(plan, path))
 

@@ -189,7 +189,8 @@ def draw_with(about: FilePipeline, dtype: str) -> Any:
     for name, folder in about.pipeline.folders.items():
         library, class_name = about.pipeline.components[name]
         if name in about.of_file:
-            components[name] = empty_module(about.pipeline, name).to(kept)
+            # Not diffusers' own conversion, which warns of it.
+            components[name] = nn.Module.to(empty_module(about.pipeline, name), kept)
         else:
             built = component_class(library, class_name)
             components[name] = load_component(built, folder, kept, None)

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from m2n2lab.checkpoint.checks import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.folder import read_json
@@ -24,6 +26,7 @@ from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.merge_record import Record, used_files
+from m2n2lab.checkpoint.name_map import NameMap
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.save import save
@@ -70,6 +73,8 @@ class CheckpointSpace:
 
     Args:
         seeds: at least two checkpoints: folders, ``.safetensors`` files or hub ids; or a list.
+            ``"BASE+ADAPTER:0.8"`` is a seed with an adapter, such as a LoRA, at strength 0.8; one
+            such seed alone can be saved as a model of its own.
         components: components of diffusers pipelines to merge.
         granularity: ``"model"``, one angle for the whole vector, as in the paper; or
             ``"tensor"``, an angle for each tensor.
@@ -83,8 +88,10 @@ class CheckpointSpace:
         variant: variant of files to read where a seed has it, such as ``"fp16"``; saved models
             keep its names. By default plain files are read, or the only variant's, and saved
             models have plain names.
-        trust_remote_code: whether code in a pipeline's own repository may be run; otherwise the
-            pipeline is built of the classes of diffusers for its denoiser.
+        trust_remote_code: whether code that comes with a model may be run. Without, a pipeline
+            with a class of its own is built of the classes of diffusers for its denoiser.
+        map: names of the first seed's tensors and of those of other seeds that are merged into
+            them, as for ``preflight``.
         device: device of the model that tasks score, ``"cpu"`` or ``"cuda"``.
         module: the module to write weights into, which also says which tensors are buffers, beyond
             those of torch's own layers, and which are one under two names; by default the first
@@ -119,6 +126,7 @@ class CheckpointSpace:
         module: Any = None,
         variant: str | None = None,
         trust_remote_code: bool = False,
+        map: NameMap | None = None,
         parts_from: Mapping[str, int | None] | None = None,
         channels: str = "refuse",
         config: str | Path | None = None,
@@ -134,6 +142,7 @@ class CheckpointSpace:
             progress=progress,
             variant=variant,
             trust_remote_code=trust_remote_code,
+            map=map,
             pictures=PictureOptions(
                 parts_from or {}, channels, None if config is None else str(config)
             ),
@@ -194,10 +203,10 @@ class CheckpointSpace:
             (path for names in files for path in names.values()), opened=self.plan.opened
         )
         self._kept_gram: Gram | None = None
-        if measured:
+        if measured and count > 1:  # one seed alone has no angles
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
         self._offsets = np.array(self.layout.offsets)
-        self._derived = DerivedTensors(self.plan)
+        self.derived = DerivedTensors(self.plan)
         self._products_lock = threading.Lock()
         self._kept_products: OrderedDict[tuple[Recipe, Recipe], Floats] = OrderedDict()
 
@@ -213,7 +222,7 @@ class CheckpointSpace:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the paths or hub ids of the seeds, for another process or machine."""
         plan, base = self.plan, self.plan.base
-        sources = [str(Path(s.id).absolute()) if Path(s.id).exists() else s.id for s in plan.seeds]
+        sources = [str(Source.parse(seed.id).absolute()) for seed in plan.seeds]
         dtype = None if plan.dtype is None else TORCH_NAMES[plan.dtype]
         found = {
             "components": base.components,
@@ -221,6 +230,7 @@ class CheckpointSpace:
             "vocab": plan.vocab,
             "variant": plan.variant,
             "trust_remote_code": plan.trust_remote_code,
+            "map": plan.map,
             "pictures": plan.pictures,
             "known": base.used_knowledge,
         }
@@ -247,12 +257,13 @@ class CheckpointSpace:
 
         The whole path or id if one or two parts do not suffice.
         """
-        ids = [Path(seed.id).as_posix() for seed in self.plan.seeds]
+        sources = [Source.parse(seed.id) for seed in self.plan.seeds]
         for length in (1, 2):
-            names = tuple("/".join(id.split("/")[-length:]) for id in ids)
-            if len(set(names)) == len(ids):
+            end = partial(_end, length=length)
+            names = tuple(str(source.moved(end)) for source in sources)
+            if len(set(names)) == len(sources):
                 return names
-        return tuple(ids)
+        return tuple(Path(seed.id).as_posix() for seed in self.plan.seeds)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -450,7 +461,7 @@ class CheckpointSpace:
         for number, name in enumerate(self.layout.shapes):
             ends = self._offsets[number : number + 2].tolist()
             if a.derived_between(*ends) or b.derived_between(*ends):
-                x, y = self._derived.merged(a, name), self._derived.merged(b, name)
+                x, y = self.derived.merged(a, name), self.derived.merged(b, name)
                 (xx, xy), (_, yy) = products([x, y]).tolist()
                 sums[:, number] = xx, yy, xy
         return sums
@@ -483,7 +494,7 @@ class CheckpointSpace:
                 module = self._module
                 if module is None:
                     module = load_module(self.plan, self.device, self._tokenizer)
-                self._live = LiveModule(self.plan, module, self._derived)
+                self._live = LiveModule(self.plan, module, self.derived)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -527,13 +538,13 @@ class CheckpointSpace:
 
         if self._module is None:
             module = load_module(self.plan, device, self._tokenizer)
-            return LiveModule(self.plan, module, self._derived).set_weights(genome)
+            return LiveModule(self.plan, module, self.derived).set_weights(genome)
         from m2n2lab.core.spaces.space import checked_device  # late, because it imports torch
 
         with self._loading:
             module = copy.deepcopy(self._module)
         module = module.to(checked_device(device))
-        return LiveModule(self.plan, module, self._derived).set_weights(genome)
+        return LiveModule(self.plan, module, self.derived).set_weights(genome)
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -583,7 +594,12 @@ class CheckpointSpace:
             plan = replace(plan, pictures=replace(plan.pictures, form=form))
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
         record = Record.of(plan, recipe, self._tokenizer, made)
-        save(plan, recipe, path, self._hashes, record, progress, self._derived)
+        save(plan, recipe, path, self._hashes, record, progress, self.derived)
+
+
+def _end(place: str, length: int) -> str:
+    """Return the last parts of a path or hub id."""
+    return "/".join(Path(place).as_posix().split("/")[-length:])
 
 
 def _knowledge(module: Any) -> Known:

@@ -268,7 +268,7 @@ def _encoded(folder: Path) -> list[list[int]]:
             return [list(fast.encode(text, add_special_tokens=False).ids) for text in TEXTS]
         from transformers import AutoTokenizer
 
-        loaded: Any = AutoTokenizer.from_pretrained(str(folder))
+        loaded: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         return [
             list(loaded(text, add_special_tokens=False, verbose=False)["input_ids"])
             for text in TEXTS

@@ -37,6 +37,7 @@ from m2n2lab.cli.shared_options import (
     Freeze,
     Groups,
     Include,
+    Map,
     ScheduleFrom,
     SeedMap,
     TextEncoderFrom,
@@ -53,6 +54,7 @@ from m2n2lab.cli.shared_options import (
 )
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
+from m2n2lab.utils.files import temporary_folder
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -65,7 +67,11 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.layout import Layout
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="A B …", help="Folders, .safetensors files or hub ids.")
+    list[str],
+    typer.Argument(
+        metavar="A B …",
+        help="Folders, .safetensors files or hub ids; BASE+LORA or BASE+LORA:0.8 adds an adapter.",
+    ),
 ]
 Out = Annotated[
     Path,
@@ -82,6 +88,7 @@ def inspect(
     sources: Sources,
     components: Components = [],  # noqa: B006  # Typer copies it, and takes no tuple here
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Read headers only: quick, but without cosines.")
@@ -106,7 +113,15 @@ def inspect(
     choose("order of tensors", sort, ("file", "difference", "angle", "parameters"))
     from m2n2lab.checkpoint import Problems
 
-    first, found = _check(sources, components or None, _vocab(vocab), variant, as_json)
+    first, found = _check(
+        sources,
+        as_json,
+        headers,
+        components=components or None,
+        vocab=_vocab(vocab),
+        variant=variant,
+        map=names,
+    )
     rows = _tensor_rows(first, found.plan.layout if found.plan else None)
     omega = None
     if found.plan and not headers:
@@ -126,28 +141,23 @@ def inspect(
 
 
 def _check(
-    sources: list[str],
-    components: list[str] | None,
-    vocab: Any,
-    variant: str | None,
-    quiet: bool,
+    sources: list[str], quiet: bool, headers: bool, **options: Any
 ) -> tuple[Checkpoint | None, Preflight]:
     """Return the first checkpoint, if it can be opened, and the result of the preflight."""
     from m2n2lab.checkpoint import Checkpoint, Preflight, Problems, preflight
+    from m2n2lab.checkpoint.io.hub import outline
 
     try:
         with _bars(quiet) as bar:
             bar.next("opening", 0)
             if len(sources) > 1:
-                found = preflight(
-                    sources,
-                    components=components,
-                    vocab=vocab,
-                    variant=variant,
-                    progress=bar.advance,
-                )
+                found = preflight(sources, progress=bar.advance, headers=headers, **options)
                 return found.plan.base if found.plan else None, found
-            opened = Checkpoint.open(sources[0], components, bar.advance, variant)
+            components, variant = options["components"], options["variant"]
+            with temporary_folder() as folder:
+                known = outline(sources[0], folder, variant) if headers else None
+                place = folder if known == "headers" else sources[0]
+                opened = Checkpoint.open(place, components, bar.advance, variant)
             return opened, Preflight((), (), None)
     except Problems as error:
         return None, Preflight(error.problems, (), None)
@@ -273,7 +283,8 @@ def merge(
         list[str],
         typer.Argument(
             metavar="A B [BASE]",
-            help="Two checkpoints, and those that a crossover takes as its base.",
+            help="Two checkpoints, and those that a crossover takes as its base; one alone with "
+            "an adapter (BASE+LORA:0.8) gets the adapter baked in.",
         ),
     ],
     out: Out,
@@ -286,9 +297,19 @@ def merge(
             MERGING,
             "--split",
             help="Split point: a fraction of the flat vector in [0, 1], or the name (or its "
-            "beginning) of the first tensor after it. 1 is plain SLERP.",
+            "beginning) of the first tensor after it. 1 is plain SLERP. Several are separated by "
+            "commas.",
         ),
     ] = "1",
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            "--blocks",
+            help="w of blocks of a picture model: IN00-IN11=0.3,MID=0.5,OUT00-OUT11=0.7, BASE for "
+            "all else, D00 and S00 (FLUX) or B00 of transformers, or preset:GRAD_V. Others have "
+            "--mix.",
+        ),
+    ] = None,
     crossover: Annotated[
         str,
         option(
@@ -317,6 +338,7 @@ def merge(
     dtype: Dtype = None,
     components: Components = [],  # noqa: B006
     vocab: Vocab = None,
+    names: Map = [],  # noqa: B006
     variant: Variant = None,
     tokenizer: Tokenizer = None,
     text_encoder_from: TextEncoderFrom = None,
@@ -335,6 +357,18 @@ def merge(
             "A; diffusers, a pipeline. By default as the name of the result says.",
         ),
     ] = None,
+    as_adapter: Annotated[
+        bool,
+        option(
+            OUTPUT,
+            "--as-adapter",
+            help="Save a merge of adapters of one base as an adapter of that base.",
+        ),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        option(OUTPUT, "--rank", help="Rank of the adapter that is saved; 16 by default."),
+    ] = None,
     dry_run: Annotated[
         bool, option(OUTPUT, "--dry-run", help="Print what would be done, and stop.")
     ] = False,
@@ -348,14 +382,23 @@ def merge(
     from m2n2lab.checkpoint.io.single_file import is_single_file
     from m2n2lab.checkpoint.picture_options import PictureOptions
     from m2n2lab.checkpoint.special_tokens import checked_tokenizer
-    from m2n2lab.core.operators import Crossover
+    from m2n2lab.core.operators import Crossover, Splits
     from m2n2lab.core.records import Proposal
 
-    rule = Crossover.of(crossover)
-    _check_count(sources, rule)
+    first, *others = [text.strip() for text in split.split(",")]
+    rule = _rule(Crossover.of(crossover), blocks, bool(others))
+    if len(sources) > 1:
+        _check_count(sources, rule)
     mix = real_number("mix", mix, 0.0, 1.0)
     number = seed_number(tokenizer, len(sources))
     choose("granularity", granularity, ("model", "tensor"))
+    if rank is not None:
+        whole_number("rank", rank, 1)
+        if not as_adapter:
+            raise InputError(
+                "--rank is that of an adapter that is saved, got no --as-adapter; add it, or leave "
+                "--rank out."
+            )
     if text_encoder_from is not None:
         if number is not None:
             raise InputError(
@@ -380,6 +423,7 @@ def merge(
         "vocab": _vocab(vocab),
         "variant": variant,
         "trust_remote_code": trust_remote_code,
+        "map": names,
         "pictures": PictureOptions(**pictures, form=form),
     }
     with _bars(quiet=False) as bar:
@@ -390,15 +434,19 @@ def merge(
     console = Console(stderr=True)
     checked_tokenizer(found.plan, number)
     layout = found.plan.layout
-    at = _split_index(split, layout)
+    at = _split_index(first, layout)
+    if others:
+        places = [_split_index(text, layout) / layout.size for text in others]
+        rule = Splits(at=tuple(places))
     limits = {"include": include, "exclude": exclude, "freeze": freeze}
     parts = _parts(layout, groups, **limits)
     proposal = Proposal((0, 1), at, mix, whole_number("rng", rng, 0))
     for note in found.notes:
         console.print(shown(f"Note: {note}"), soft_wrap=True)
     memory = decimal(found.memory + _tensor_memory(found.plan, rule))
+    cuts = _cuts(rule, proposal, layout, parts) if len(sources) > 1 else "adapters alone"
     summary = (
-        f"{layout.size:,} parameters; {_cuts(proposal, layout, parts)}; about "
+        f"{layout.size:,} parameters; {cuts}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
         f"{memory} of memory"
     )
@@ -414,10 +462,41 @@ def merge(
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
             console.print(shown(f"Note: {note}"), soft_wrap=True)
-        child = _crossed(rule, proposal, space, parts)
-        bar.next("merging", found.plan.cost)
-        space.save(child, out, description, bar.advance)
+        if len(sources) > 1:
+            child = _crossed(rule, proposal, space, parts)
+        else:
+            child, description = space.seeds[0], "its adapters added to the base"
+        if as_adapter:
+            _save_as_adapter(space, child, out, rank, description, bar, console)
+        else:
+            bar.next("merging", found.plan.cost)
+            space.save(child, out, description, bar.advance)
     _print_done(console, out, time.perf_counter() - began)
+
+
+def _save_as_adapter(
+    space: CheckpointSpace,
+    child: Any,
+    out: Path,
+    rank: int | None,
+    description: str,
+    bar: _Bar,
+    console: Console,
+) -> None:
+    """Save a merge as an adapter, and print what that loses of each tensor."""
+    from m2n2lab.checkpoint.as_adapter import DEFAULT_RANK, overall_error, save_as_adapter
+
+    bar.next("factoring", 0)
+    rank = DEFAULT_RANK if rank is None else rank
+    saved = save_as_adapter(space, child, out, rank, description, bar.advance)
+    table = Table(box=None, header_style="bold")
+    table.add_column("tensor", overflow="fold")
+    for name in ("norm of the difference", "lost"):
+        table.add_column(name, justify="right")
+    for each in saved:
+        table.add_row(shown(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+    console.print(table)
+    console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
 
 def _check_count(sources: list[str], rule: Crossover) -> None:
@@ -443,6 +522,28 @@ def _check_count(sources: list[str], rule: Crossover) -> None:
     )
 
 
+def _rule(rule: Crossover, blocks: str | None, several: bool) -> Crossover:
+    """Return the crossover with weights of blocks, or one that several splits can be given to.
+
+    Raises:
+        InputError: options exclude each other.
+    """
+    from m2n2lab.core.operators import Blocks, Lerp, Slerp
+
+    if several and (blocks is not None or rule != Slerp()):
+        raise InputError(
+            "Several splits are for SLERP without blocks, got --blocks or --crossover too; give "
+            "one split, or leave these out."
+        )
+    if blocks is None:
+        return rule
+    if rule not in (Slerp(), Lerp()):
+        raise InputError(
+            f"--blocks is for the crossovers slerp and lerp, got {rule!r}; leave one of them out."
+        )
+    return Blocks(blocks, linear=rule == Lerp())
+
+
 def _parts(layout: Layout, groups: list[str], **limits: list[str]) -> Parts | None:
     """Return the parts of a merge that options name; ``None`` without any."""
     from m2n2lab.core.operators.parts import Parts
@@ -466,11 +567,17 @@ def _crossed(rule: Crossover, proposal: Proposal, space: CheckpointSpace, parts:
     return rule(a, b, proposal, space, crossover_rng(proposal))
 
 
-def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
-    """Return split and mix of a merge, or of each of its groups, as text."""
+def _cuts(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
+    """Return splits and mixes of a merge, or of each of its groups, as text."""
+    from m2n2lab.core.operators import Blocks, Splits
+
     if parts is None:
-        at = int(proposal.split or 0)
-        return f"split at {at:,} ({layout.locate(at)}), mix {proposal.mix:g}"
+        cuts = [int(proposal.split or 0)]
+        if isinstance(rule, Splits):
+            cuts = sorted([*cuts, *(round(place * layout.size) for place in rule.at)])
+        places = ", ".join(f"{cut:,} ({layout.locate(cut)})" for cut in cuts)
+        own = f", blocks {rule.described(layout)}" if isinstance(rule, Blocks) else ""
+        return f"split at {places}, mix {proposal.mix:g}{own}"
     return "; ".join(
         f"{group.name}: {group.size:,} in {len(group.layout.shapes):,} tensors, split at "
         f"{cut.split:,} of them ({group.layout.locate(cut.split)}), mix {cut.mix:g}"
@@ -480,17 +587,22 @@ def _cuts(proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
 
 def _description(rule: Crossover, proposal: Proposal, layout: Layout, parts: Parts | None) -> str:
     """Return how a merge is made as a sentence."""
-    from m2n2lab.core.operators import Slerp
+    from m2n2lab.core.operators import Blocks, Slerp, Splits
 
+    if isinstance(rule, Splits) and rule.at and parts is None:
+        cuts = _cuts(rule, proposal, layout, parts).removeprefix("split at ")
+        return f"SLERP of A and B, whose shares are exchanged at parameters {cuts}"
     what = "SLERP" if rule == Slerp() else repr(rule)
+    if isinstance(rule, Blocks) and parts is None:
+        what = f"{'Lerp' if rule.linear else 'SLERP'} by blocks ({rule.described(layout)})"
     if parts is not None:
-        cuts = _cuts(proposal, layout, parts)
+        cuts = _cuts(rule, proposal, layout, parts)
         return f"{what} of A and B by groups of tensors ({cuts}; rng {proposal.seed})"
     at, mix = int(proposal.split or 0), float(proposal.mix or 0.0)
     found = f"{what} of A and B with mix {mix if at else 1.0 - mix:g}"
     if 0 < at < layout.size:
         found += f" before parameter {at:,} ({layout.locate(at)}) and {1.0 - mix:g} from it on"
-    return found if rule == Slerp() else f"{found}, rng {proposal.seed}"
+    return found if isinstance(rule, Blocks | Slerp) else f"{found}, rng {proposal.seed}"
 
 
 def _tensor_memory(plan: Plan, rule: Crossover) -> int:
@@ -561,10 +673,10 @@ def convert(
     where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
     from m2n2lab.checkpoint.checks import is_one_file
+    from m2n2lab.checkpoint.convert_picture import convert_picture
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
     from m2n2lab.checkpoint.io.single_file import is_single_file
-    from m2n2lab.checkpoint.picture_conversion import convert_picture
 
     began = time.perf_counter()
     place = Path(source) if Path(source).exists() else from_hub(source)
@@ -575,6 +687,31 @@ def convert(
         else:
             convert(place, out, bar.advance)
     _print_done(Console(stderr=True), out, time.perf_counter() - began)
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of a saved merge, with recipe.json.")
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the Hugging Face hub.")
+    ],
+    public: Annotated[
+        bool,
+        option(OUTPUT, "--public", help="Make a new repository public; it is private otherwise."),
+    ] = False,
+    message: Annotated[
+        str, option(OUTPUT, "--message", help="Message of the commit.")
+    ] = "Upload a merged model",
+) -> None:
+    """Upload a saved merge to the Hugging Face hub, into a private repository unless it exists.
+
+    Log in once with hf auth login, or set HF_TOKEN.
+    """
+    from m2n2lab.checkpoint.upload import push
+
+    address = push(folder, name, private=not public, message=message)
+    Console(stderr=True).print(shown(f"{folder} is at {address}"), soft_wrap=True)
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:

@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from m2n2lab.cli import checkpoint_commands, run_commands
-from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
+from m2n2lab.cli import checkpoint_commands, picture_commands, run_commands
+from m2n2lab.cli.picture_commands import DrawingOptions
+from m2n2lab.cli.progress import INTERRUPTED_STATUS, nothing_new, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
 from m2n2lab.cli.shown import shown
@@ -21,6 +22,9 @@ from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.interrupts import ended_by_signals
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.version import __version__
+
+if TYPE_CHECKING:
+    from m2n2lab.core.evolver import Evolver
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -111,13 +115,23 @@ def evolve(
         evolver.space.save(evolver.best, save)
         Console(stderr=True).print(shown(f"Saved the best model to {save}"))
     if settings.draws:
-        from m2n2lab.viz.contact_sheet import sheet_of
-
-        sheet = (folder or Path()) / "contact_sheet.png"
-        write_atomically(sheet, sheet_of(evolver))
-        Console(stderr=True).print(shown(f"Drew the seeds and the best member in {sheet}"))
+        _draw_sheet(evolver, (folder or Path()) / "contact_sheet.png", stopped)
     if stopped:
         raise typer.Exit(INTERRUPTED_STATUS)
+
+
+def _draw_sheet(evolver: Evolver, sheet: Path, stopped: bool) -> None:
+    """Draw the contact sheet of a search, unless it was stopped and that would take long."""
+    from m2n2lab.utils.progress import Halted
+    from m2n2lab.viz.contact_sheet import sheet_of
+
+    said = f"Drew the seeds and the best member in {sheet}"
+    try:
+        with nothing_new(evolver, stopped):
+            write_atomically(sheet, sheet_of(evolver))
+    except Halted:
+        said = f"Did not draw {sheet}: not all of its pictures were there when the run was stopped"
+    Console(stderr=True).print(shown(said), soft_wrap=True)
 
 
 @app.command(cls=SeveralValues)
@@ -168,8 +182,13 @@ def serve(
         typer.Option("--window", help="Open the page in a window; closing it stops the server."),
     ] = False,
     store: Annotated[
-        Path | None,
-        option(OUTPUT, "--store", help="File to record all runs in, for m2n2lab resume."),
+        str | None,
+        option(
+            OUTPUT,
+            "--store",
+            metavar="FILE|none",
+            help="Where all runs are recorded; by default in the user's data folder.",
+        ),
     ] = None,
     keep: Annotated[
         float,
@@ -188,7 +207,7 @@ def serve(
 
     options = search.executor_options
     # One core is left for the browser, which usually runs on the same machine.
-    settings = search.settings(max(default_threads() - 1, 1))
+    settings = search.settings(max(default_threads() - 1, 1), pretrained=True)
     serve_dashboard(
         settings,
         host,
@@ -197,9 +216,10 @@ def serve(
         show,
         window,
         shared,
-        store,
+        None if store in (None, "none") else Path(store),
         lambda _: options.make_executor(),
         keep,
+        by_default=store is None,
         prefix=prefix,
         cert=cert,
         key=key,
@@ -219,6 +239,10 @@ app.command()(checkpoint_commands.inspect)
 app.command()(checkpoint_commands.merge)
 app.command()(checkpoint_commands.rebuild)
 app.command()(checkpoint_commands.convert)
+app.command()(checkpoint_commands.push)
+app.command(cls=SeveralValues)(with_options(DrawingOptions)(picture_commands.sheet))
+app.command(cls=SeveralValues)(with_options(DrawingOptions)(picture_commands.report))
+app.command()(picture_commands.choose)
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,9 @@ class Report:
         except Halted:
             return True
         finally:
+            with suppress(Halted):  # of the best member's held-out score, if it is not known yet
+                self._show_step(evolver, accepted)
             unwatch()
-            self._show_step(evolver, accepted)
         return self.interrupt.pressed and evolver.generation < last
 
     def _show_evaluation(self, evaluation: Evaluation) -> None:
@@ -119,6 +121,21 @@ class Report:
         if evolver.rejection is not None:
             self.status += f", {percent(_saved(evolver))} of scores saved"
         self.progress.update(self.bar, completed=evolver.generation, status=self.status)
+
+
+@contextmanager
+def nothing_new(evolver: Evolver, stopped: bool) -> Iterator[None]:
+    """Let evaluations that take long end with ``Halted`` if the search was stopped.
+
+    What they know already they still answer.
+    """
+    from m2n2lab.utils.progress import Watch
+
+    unwatch = evolver.task.watch(Watch(halted=lambda: stopped))
+    try:
+        yield
+    finally:
+        unwatch()
 
 
 @contextmanager
@@ -144,10 +161,14 @@ def result_of(
         seconds: the time that they took.
         stopped: whether Ctrl-C ended it early.
     """
+    from m2n2lab.utils.progress import Halted
+
     archive, best = evolver.archive, evolver.best
     model = evolver.space.materialise(best.genome)
     train = evolver.task.by_class(archive.scores_of(best.id))
-    test = evolver.task.held_out_by_class(model)
+    test, mean = dict[str, float](), math.nan
+    with nothing_new(evolver, stopped), suppress(Halted):
+        test, mean = evolver.task.held_out_by_class(model), evolver.test
     accepted = evolver.records.column("accepted")
     return {
         "m2n2lab": __version__,
@@ -161,10 +182,10 @@ def result_of(
             "born": best.born,
             "parents": list(best.parents),
             "train": best.score,
-            "test": _or_none(evolver.test),
+            "test": _or_none(mean),
         },
         "classes": {
-            name: {"train": _or_none(score), "test": _or_none(test.get(name, float("nan")))}
+            name: {"train": _or_none(score), "test": _or_none(test.get(name, math.nan))}
             for name, score in train.items()
         },
         "members": len(archive),
@@ -197,7 +218,8 @@ def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
         train, test = (nan if scores[k] is None else scores[k] for k in ("train", "test"))
         table.add_row(shown(name), percent(train), percent(test))
     table.add_section()
-    table.add_row("all", percent(evolver.best.score), percent(evolver.test))
+    test = result["best"]["test"]
+    table.add_row("all", percent(evolver.best.score), percent(nan if test is None else test))
     console.print(table)
     accepted = result["accepted"]
     console.print(

@@ -24,7 +24,14 @@ from m2n2lab.cli.executor_options import (
     Workers,
 )
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, print_result, reported, result_of
-from m2n2lab.cli.shared_options import SEARCH, Batch, SeedMap, option, seed_map
+from m2n2lab.cli.shared_options import (
+    SEARCH,
+    Batch,
+    SeedMap,
+    TrustRemoteCode,
+    option,
+    seed_map,
+)
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, message_of, whole_number
 from m2n2lab.utils.files import write_atomically
@@ -73,7 +80,8 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
         )
         text = (
             f"Paused at step {evolver.generation:,}: {reason}\nThe run is recorded up to step "
-            f"{recorder.recorded:,}{lost}; go on with: m2n2lab resume {path} --run {recorder.run}"
+            f"{recorder.recorded:,}{lost}; go on with: m2n2lab resume {path} --run "
+            f"{recorder.number}"
         )
         Console(stderr=True).print(shown(text, keep="\n"), soft_wrap=True)
         raise typer.Exit(PAUSED_STATUS) from error
@@ -118,6 +126,7 @@ def resume(
     ] = None,
     steps: Annotated[int, option(SEARCH, "--steps", help="Number of further steps.")] = 10_000,
     places: SeedMap = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    trust_remote_code: TrustRemoteCode = False,
     batch: Batch = None,
     executor: Executor = "here",
     workers: Workers = None,
@@ -137,7 +146,13 @@ def resume(
     torch.set_num_threads(
         default_threads() if threads is None else whole_number("threads", threads, 1)
     )
-    evolver = resume(store, run, seed_map=seed_map(places), batch=batch)
+    evolver = resume(
+        store,
+        run,
+        seed_map=seed_map(places),
+        batch=batch,
+        trust_remote_code=trust_remote_code,
+    )
     assert evolver.stored is not None
     first = evolver.generation
     last = first + further

@@ -23,7 +23,6 @@ from m2n2lab.cli.executor_options import (
 from m2n2lab.cli.shared_options import (
     MERGING,
     MODELS,
-    PICTURES,
     SCORING,
     SEARCH,
     Batch,
@@ -36,11 +35,17 @@ from m2n2lab.cli.shared_options import (
     Exclude,
     Freeze,
     Groups,
+    Guidance,
     HeldOut,
     Include,
+    Map,
     MaxNewTokens,
+    Negative,
     ScheduleFrom,
+    Scorer,
     Shots,
+    Size,
+    StepsPerPicture,
     TextEncoderFrom,
     Tokenizer,
     TrustRemoteCode,
@@ -52,6 +57,7 @@ from m2n2lab.cli.shared_options import (
     picture_options,
     seed_number,
 )
+from m2n2lab.config.names import NETWORK_TASKS
 from m2n2lab.config.settings import Settings
 
 OPTIONS = (
@@ -80,8 +86,14 @@ class SearchOptions:
     )
     seed: Annotated[int, option(SEARCH, "--seed", help="Seed of all random numbers.")] = 0
     pretrained: Annotated[
-        bool, option(SEARCH, "--pretrained", help="Start from two trained specialists.")
-    ] = False
+        bool | None,
+        option(
+            SEARCH,
+            "--pretrained/--from-scratch",
+            help="Start from two trained specialists (the page does), or from random networks.",
+            show_default=False,
+        ),
+    ] = None
     hidden: Annotated[
         list[int], option(SEARCH, "--hidden", help="Width of a hidden layer; repeatable.")
     ] = field(default_factory=lambda: [256])
@@ -116,6 +128,7 @@ class SearchOptions:
         ),
     ] = field(default_factory=list)
     vocab: Vocab = None
+    map: Map = field(default_factory=list)
     dtype: Dtype = None
     tokenizer: Tokenizer = None
     components: Components = field(default_factory=list)
@@ -166,39 +179,16 @@ class SearchOptions:
         ),
     ] = None
     device: Device = "cpu"
-    scorer: Annotated[
-        str | None,
-        option(PICTURES, "--scorer", help="CLIP that scores images: a folder or hub id."),
-    ] = None
+    scorer: Scorer = None
     vae_from: VaeFrom = None
     schedule_from: ScheduleFrom = None
     ema_from: EmaFrom = None
     channels: Channels = None
     config: Config = None
-    size: Annotated[
-        int | None,
-        option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
-    ] = None
-    steps_per_picture: Annotated[
-        int | None,
-        option(
-            PICTURES,
-            "--steps-per-picture",
-            help="Denoising steps; those of the pipeline by default.",
-        ),
-    ] = None
-    guidance: Annotated[
-        float | None,
-        option(
-            PICTURES,
-            "--guidance",
-            help="Scale of guidance, 1 is none; that of the pipeline by default.",
-        ),
-    ] = None
-    negative: Annotated[
-        str | None,
-        option(PICTURES, "--negative", help="Text that pictures are guided away from."),
-    ] = None
+    size: Size = None
+    steps_per_picture: StepsPerPicture = None
+    guidance: Guidance = None
+    negative: Negative = None
     executor: Executor = "here"
     workers: Workers = None
     gpus: Gpus = None
@@ -217,11 +207,13 @@ class SearchOptions:
             self.executor, self.workers, self.gpus, self.address, self.timeout, self.threads
         )
 
-    def settings(self, threads: int) -> Settings:
+    def settings(self, threads: int, pretrained: bool = False) -> Settings:
         """Return the settings of the search.
 
         Args:
             threads: number of torch threads if the option is not given.
+            pretrained: whether a search whose seeds are networks starts from trained ones, if
+                that option is not given.
 
         Raises:
             InputError: the settings cannot be used.
@@ -233,7 +225,9 @@ class SearchOptions:
             task=self.task,
             method=self.method,
             seed=self.seed,
-            pretrained=self.pretrained,
+            pretrained=pretrained and self.task in NETWORK_TASKS
+            if self.pretrained is None
+            else self.pretrained,
             data=self.data,
             hidden=tuple(self.hidden),
             device=self.device,
@@ -241,6 +235,7 @@ class SearchOptions:
             options={name: value for name, value in given.items() if value is not None},
             models=tuple(self.models),
             vocab=self.vocab,
+            map=tuple(self.map),
             tokenizer=seed_number(self.tokenizer, max(len(self.models), 2)),
             limit=self.limit,
             held_out=self.held_out,
@@ -312,7 +307,10 @@ def with_options(
             command(options(**{name: given.pop(name) for name in names}), **given)  # type: ignore[call-arg]
 
         own = [*signature(command, eval_str=True).parameters.values()][1:]
-        parameters = [*_parameters(options), *own]
+        # Known by name alone, so that one without a default may follow those with one.
+        parameters = [
+            each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*_parameters(options), *own)
+        ]
         # Typer reads the signature, and the annotations of the same names.
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}

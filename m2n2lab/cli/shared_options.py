@@ -81,6 +81,17 @@ TrustRemoteCode = Annotated[
         "option no code of a model runs.",
     ),
 ]
+Map = Annotated[
+    list[str],
+    option(
+        MODELS,
+        "--map",
+        metavar="A=B",
+        help="Tensors of A and those of other models that are merged into them, alone, such as "
+        "'language_model.model.*=model.*'; repeatable. Found by itself for a language model and "
+        "a vision-language model.",
+    ),
+]
 _PART = "A (the default), B, … or none: model whose"
 
 VaeFrom = Annotated[
@@ -177,6 +188,42 @@ MaxNewTokens = Annotated[
 Batch = Annotated[
     int | None,
     option(SCORING, "--batch", help="Prompts answered, or pictures drawn, together."),
+]
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+Scorer = Annotated[
+    str | None,
+    option(
+        PICTURES,
+        "--scorer",
+        help="What scores pictures: clip:MODEL, reference:FOLDER@MODEL of photographs, "
+        "reward:MODEL or aesthetic:HEAD@MODEL, with local folders or hub ids; or a weighted sum: "
+        "clip:MODEL=0.7,aesthetic:HEAD@MODEL=0.3.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    option(PICTURES, "--size", help="Pixels along a side; that of the pipeline by default."),
+]
+StepsPerPicture = Annotated[
+    int | None,
+    option(
+        PICTURES, "--steps-per-picture", help="Denoising steps; those of the pipeline by default."
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    option(
+        PICTURES,
+        "--guidance",
+        help="Scale of guidance, 1 is none; that of the pipeline by default.",
+    ),
+]
+Negative = Annotated[
+    str | None,
+    option(PICTURES, "--negative", help="Text that pictures are guided away from."),
 ]
 
 

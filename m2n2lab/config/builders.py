@@ -105,6 +105,7 @@ def _space_call(settings: Settings) -> Call:
         "tokenizer": settings.text_encoder_from if settings.draws else settings.tokenizer,
         "trust_remote_code": settings.trust_remote_code or None,
         "vocab": vocab,
+        "map": settings.map or None,
     }
     pictures = dict(settings.pictures)
     if settings.draws and settings.models[0].endswith((".safetensors", ".sft")):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from m2n2lab.utils.processors import default_threads
 
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""
+
+_OF_THE_MACHINE = ("device", "threads")
+"""Settings that a recorded run does not bring along."""
 
 MAX_LINK_ARCHIVE_SIZE = 200
 """Largest archive size that a link may set."""
@@ -70,6 +74,8 @@ class Settings:
         style: prompt style of language models (see ``names.PROMPT_STYLES``).
         vocab: what to do with language models whose vocabularies differ, one of ``VOCABULARIES``;
             by default ``"union"``.
+        map: names of the first model's tensors and of those of others that are merged into them,
+            such as ``"language_model.model.*=model.*"``.
         tokenizer: number of the language model whose tokenizer is used; by default the one whose
             tokens the result has.
         components: components of image pipelines that are merged; by default the denoiser and the
@@ -108,6 +114,7 @@ class Settings:
     max_new_tokens: int | None = None
     style: str | None = None
     vocab: str | None = None
+    map: tuple[str, ...] = ()
     tokenizer: int | None = None
     components: tuple[str, ...] = ()
     scorer: str | None = None
@@ -175,6 +182,33 @@ class Settings:
         start = f" · {self.start}" if self.pretrained or self.models else ""
         return self.label or f"{self.task} · {self.method} · seed {self.seed}{start}"
 
+    def to_json(self) -> str:
+        """Return what ``from_json`` makes these settings from again."""
+        names = [each.name for each in fields(self) if each.name not in _OF_THE_MACHINE]
+        given = {name: getattr(self, name) for name in names}
+        return json.dumps(given, default=str)
+
+    def from_json(self, text: str) -> Settings:
+        """Return recorded settings, on the device and with the threads of these.
+
+        Raises:
+            InputError: they are not those of this version.
+        """
+        try:
+            given = json.loads(text)
+            for name in ("hidden", "models", "components"):
+                if name in given:
+                    given[name] = tuple(given[name])
+            if given.get("data") is not None:
+                given["data"] = Path(given["data"])
+            kept = {name: getattr(self, name) for name in _OF_THE_MACHINE}
+            return Settings(**given, **kept)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"The settings of a run must be JSON that this version knows, got {text[:80]!r}; "
+                f"open it with the version that recorded it."
+            ) from error
+
     def with_query(self, query: Mapping[str, str]) -> Settings:
         """Return these settings with the parameters of a link.
 
@@ -219,6 +253,7 @@ class Settings:
                 held_out=self.held_out if models else None,
                 shots=self.shots if models else None,
                 max_new_tokens=self.max_new_tokens if models else None,
+                map=self.map if models else (),
                 tokenizer=self.tokenizer if models else None,
                 components=(),
                 scorer=None,
@@ -268,7 +303,7 @@ class Settings:
         texts = {
             name: str(value) for name, value in self.options.items() if name in LINK_PARAMETERS
         }
-        start = {"pretrained": "1"} if self.pretrained else {}
+        start = {"pretrained": str(int(self.pretrained))} if self.task in NETWORK_TASKS else {}
         return {
             "task": self.task,
             "method": self.method,
@@ -341,14 +376,15 @@ class Settings:
         if not self.models and (
             self.dtype
             or self.variant
+            or self.map
             or self.tokenizer is not None
             or self.text_encoder_from is not None
             or self.trust_remote_code
         ):
             raise InputError(
-                "dtype, variant, tokenizer, text_encoder_from and trust_remote_code are only used "
-                "with models of your own, got none; name them with --seeds, or leave these options "
-                "out."
+                "dtype, variant, map, tokenizer, text_encoder_from and trust_remote_code are only "
+                "used with models of your own, got none; name them with --seeds, or leave these "
+                "options out."
             )
         if self.dtype is not None:
             choose("dtype", self.dtype, DTYPE_NAMES)

@@ -164,7 +164,14 @@ class Verdict:
 
     def __str__(self) -> str:
         head = "Would live." if self.accepted else "Would not live."
-        text = f"{head} Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}."
+        place = f"Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}"
+        if not self.accepted and self.rank == self.of and self.rival_fitness is not None:
+            its = _distinct_text(self.rival_fitness, self.fitness)
+            place = (
+                f"Fitness {self.told} is the lowest of {self.of}; the weakest member, "
+                f"{self.rival}, has {its}"
+            )
+        text = f"{head} {place}."
         if self.alone:
             points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
             text += f" It scores on {points} where nobody else does."

@@ -70,13 +70,13 @@ def _summary(file: StoreFile, row: RunRow) -> Run:
         start=row.start,
         last=last,
         accepted=accepted,
-        train=_real(step and step.train),
-        test=_real(step and step.test),
+        train=real(step and step.train),
+        test=real(step and step.test),
         parent=row.parent,
     )
 
 
-def _real(value: float | None) -> float:
+def real(value: float | None) -> float:
     """Return a number of the store, which keeps NaN as NULL."""
     return float("nan") if value is None else value
 
@@ -121,8 +121,8 @@ def run_number(file: StoreFile, path: str | Path, run: int | None) -> int:
     """
     known = [number for (number,) in file.execute("SELECT run FROM runs ORDER BY run")]
     if file.version >= CHECKED_VERSION:
-        (last,) = file.execute("SELECT max(run) FROM seeds").fetchone()
-        if known != [*range(1, (last or 0) + 1)]:
+        found = {number for (number,) in file.execute("SELECT DISTINCT run FROM seeds")}
+        if found != set(known):
             raise file.damaged("the description of a run is lost")
     if not known:
         raise StoreError(f"{path} must hold a run, but it is empty; record one first.")

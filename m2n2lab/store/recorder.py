@@ -18,9 +18,10 @@ from m2n2lab.core.evolver import Evolver, checked_evolver
 from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
+from m2n2lab.store.labels import write_label
 from m2n2lab.store.reader import archive_state, run_info, step_state
 from m2n2lab.store.rows import EMPTY, pack_ids, pack_past, packed_step, row_ids
-from m2n2lab.store.schema import StoreError
+from m2n2lab.store.schema import StoreError, StoreFile
 from m2n2lab.store.specs import EvolverSpec, describe_space, describe_task
 from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.store.writer import Writer
@@ -54,10 +55,8 @@ class Recorder:
         path: the store; created if it does not exist.
         title: the title of the run.
         batch: number of waiting steps at which they are written.
-
-    Attributes:
-        run: number of the run.
-        recorded: the last step that was written.
+        empty: whether the run is in the store before it has a step.
+        settings: JSON of the settings that the search was made from, kept with the run.
 
     Raises:
         StoreError: another process writes to the store, or it cannot be written.
@@ -65,10 +64,17 @@ class Recorder:
     """
 
     def __init__(
-        self, evolver: Evolver, path: str | Path, title: str = "", batch: int = BATCH_STEPS
+        self,
+        evolver: Evolver,
+        path: str | Path,
+        title: str = "",
+        batch: int = BATCH_STEPS,
+        empty: bool = True,
+        settings: str = "",
     ) -> None:
         self._evolver = checked_evolver(evolver)
         self._batch = batch
+        self._settings = settings
         self._lock = threading.RLock()
         self._rows: list[StepRow] = []  # of steps that wait to be written
         self._external: dict[int, Any] = {}  # waiting genomes that cannot be bred again
@@ -82,28 +88,60 @@ class Recorder:
         self._writer = Writer.open(file_path("path", path))
         try:
             with evolver.turn():  # no other thread steps it meanwhile
-                self._start(title)
+                self._start(title, empty)
         except BaseException:
             self._writer.close()
             raise
         atexit.register(self._close_at_exit)
 
-    def _start(self, title: str) -> None:
+    def _start(self, title: str, empty: bool) -> None:
         """Continue a run or begin a new one, and subscribe to the evolver."""
         evolver = self._evolver
         self._population: Population = evolver.archive.population
         self._standing: Standing = evolver.archive.standing
         self._last, self._born = evolver.generation, evolver.born
-        self.recorded = self._last
-        self.run = self._join() or self._begin(title)
-        self._writer.runs.add(self.run)
-        evolver.stored = Stored(self._writer.path, self.run)
+        self.start = self.recorded = evolver.generation
+        self._number = self._join()
+        if self._number is not None:
+            self._enter(self._number)
+        else:
+            self._insert = self._prepare(title)
+            if empty:
+                self._begin()
         self._unsubscribe = evolver.subscribe(self._observe, self._undo, strict=True)
 
     @property
     def path(self) -> Path:
         """The store."""
         return self._writer.path
+
+    @property
+    def number(self) -> int | None:
+        """Number of the run; ``None`` as long as it has no step and need not be in the store."""
+        return self._number
+
+    @property
+    def run(self) -> int:
+        """Number of the run, which begins in the store if it has not yet.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        return self._begin()
+
+    def _begin(self) -> int:
+        with self._lock:
+            if self._number is None:
+                with self._writer.transaction() as file:
+                    number = self._insert(file)
+                self._number = number
+                self._enter(number)
+            return self._number
+
+    def _enter(self, run: int) -> None:
+        """Note that a run is being recorded."""
+        self._writer.runs.add(run)
+        self._evolver.stored = Stored(self._writer.path, run)
 
     def __enter__(self) -> Recorder:
         return self
@@ -140,6 +178,7 @@ class Recorder:
             ):
                 return None
             self._graded = graded
+            self.start = info.start
             ids = file.execute("SELECT id FROM genomes WHERE run = ?", (stored.run,)).fetchall()
             kept = file.execute(
                 "SELECT id FROM founders WHERE run = :run "
@@ -157,8 +196,8 @@ class Recorder:
         rows = [row for row, id in enumerate(ids) if id != EMPTY]
         return ids == state["ids"] and np.array_equal(now.scores[rows], state["scores"][rows])
 
-    def _begin(self, title: str) -> int:
-        """Begin a new run at the current state of the search; return its number."""
+    def _prepare(self, title: str) -> Callable[[StoreFile], int]:
+        """Return a function that begins a run at the current state, and returns its number."""
         evolver, now = self._evolver, self._population
         space, seeds = describe_space(evolver.space)
         origin = evolver.stored
@@ -166,42 +205,46 @@ class Recorder:
         shares = evolver.task.shares
         packed = {row: pack_scores(now.scores[row]) for row in now.row_of.values()}
         self._graded = any(map(is_graded, packed.values()))
-        with self._writer.transaction() as file:
+        description = RunRow(
+            run=0,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            title=title or f"{evolver.task.name} · {evolver.method}",
+            maker=f"m2n2lab {__version__}",
+            method=evolver.method,
+            options=EvolverSpec.of(evolver).to_json(),
+            task=json.dumps(describe_task(evolver.task)),
+            shares=None if shares is None else shares.astype("<f8").tobytes(),
+            space=json.dumps(space),
+            start=evolver.generation,
+            born=evolver.born,
+            rng=pack_rng(evolver.rng),
+            graded=int(self._graded),
+            past=pack_past(evolver.records, self._standing),
+            parent=parent,
+            seeds=len(seeds),
+            founders=len(packed),
+        )
+
+        def insert(file: StoreFile) -> int:
             (last,) = file.execute("SELECT max(run) FROM runs").fetchone()
             run = (last or 0) + 1
-            description = RunRow(
-                run=run,
-                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                title=title or f"{evolver.task.name} · {evolver.method}",
-                maker=f"m2n2lab {__version__}",
-                method=evolver.method,
-                options=EvolverSpec.of(evolver).to_json(),
-                task=json.dumps(describe_task(evolver.task)),
-                shares=None if shares is None else shares.astype("<f8").tobytes(),
-                space=json.dumps(space),
-                start=evolver.generation,
-                born=evolver.born,
-                rng=pack_rng(evolver.rng),
-                graded=int(self._graded),
-                past=pack_past(evolver.records, self._standing),
-                parent=parent,
-                seeds=len(seeds),
-                founders=len(packed),
-            )
-            founders = [
-                FounderRow(run, row, m.id, m.born, json.dumps(m.parents), packed[row])
-                for row, m in enumerate(now.rows)
-                if m is not None
-            ]
-            file.write([description])
+            file.write([description._replace(run=run)])
             file.write(
                 SeedRow(run, k, seed.name, seed.sha256, seed.genome) for k, seed in enumerate(seeds)
             )
-            file.write(founders)
+            file.write(
+                FounderRow(run, row, m.id, m.born, json.dumps(m.parents), packed[row])
+                for row, m in enumerate(now.rows)
+                if m is not None
+            )
             file.write(GenomeRow(run, m.id, pack_genome(m.genome)) for m in now.members)
+            if self._settings:
+                write_label(file, run, settings=self._settings)
+            return run
+
         self._written = set(now.row_of)
         self._kept = set(now.row_of)
-        return run
+        return insert
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -222,7 +265,9 @@ class Recorder:
                 if generation.proposal is None:
                     self._external[generation.child] = genome
             rng = pack_rng(evolver.rng)
-            self._rows.append(packed_step(self.run, generation, self._graded, rng, mark, scores))
+            self._rows.append(
+                packed_step(self._number or 0, generation, self._graded, rng, mark, scores)
+            )
             self._standing, self._last = generation.after, generation.step
             if len(self._rows) >= self._batch or time.monotonic() >= self._flush_time:
                 self.flush()
@@ -283,7 +328,7 @@ class Recorder:
         with self._lock:
             if not self._rows and not self._undone:
                 return
-            now, run = self._population, self.run
+            now, run = self._population, self._begin()
             external = self._external
             members = {member.id: member.genome for member in now.members}
             new = (external | members).keys() - self._written
@@ -295,7 +340,7 @@ class Recorder:
                     for table in ("steps", "living"):
                         file.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run, last))
                     file.execute("DELETE FROM genomes WHERE run = ? AND id >= ?", (run, born))
-                file.write(self._rows)
+                file.write(row if row.run == run else row._replace(run=run) for row in self._rows)
                 file.write(GenomeRow(run, id, pack_genome((external | members)[id])) for id in new)
                 file.executemany(
                     "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in obsolete]
@@ -335,7 +380,8 @@ class Recorder:
         self._unsubscribe = None
         self._closed.set()
         atexit.unregister(self._close_at_exit)
-        self._writer.runs.discard(self.run)
+        if self._number is not None:
+            self._writer.runs.discard(self._number)
         self._writer.close()
 
     def _close_at_exit(self) -> None:
@@ -343,8 +389,8 @@ class Recorder:
             self.close()
         except StoreError as error:
             print(
-                f"{self.abandon():,} steps of run {self.run} after step {self.recorded:,} were "
-                f"observed, but are not recorded: {error}",
+                f"{self.abandon():,} steps after step {self.recorded:,} were observed, but are not "
+                f"recorded: {error}",
                 file=sys.stderr,
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,23 @@ MAX_REPEATED_GENOMES = 256
 Seeds = Sequence[Any] | NDArray[Any] | Space
 
 
+class _Now(NamedTuple):
+    """What is not as it was recorded: none of it changes what a search finds.
+
+    Attributes:
+        moved: the places of checkpoints that have moved.
+        batch: prompts or pictures scored together.
+        trusted: whether code that comes with checkpoints may be run.
+    """
+
+    moved: Mapping[str, str | Path] = NOT_MOVED
+    batch: int | None = None
+    trusted: bool = False
+
+
+AS_RECORDED = _Now()
+
+
 def resume(
     path: str | Path,
     run: int | None = None,
@@ -52,6 +69,7 @@ def resume(
     options: Mapping[str, Any] | None = None,
     seed_map: Mapping[str, str | Path] = NOT_MOVED,
     batch: int | None = None,
+    trust_remote_code: bool = False,
 ) -> Evolver:
     """Return the evolver of a run as it was after its last step; recording it continues the run.
 
@@ -69,13 +87,15 @@ def resume(
         seed_map: the places of checkpoints that have moved, by their letter (``"A"`` is the
             first), recorded name or the last part of that.
         batch: prompts answered, or pictures drawn, together; as before by default.
+        trust_remote_code: whether code that comes with the models may be run, as before.
 
     Raises:
         StoreError: there is no such store or run; the task, the seeds or the classes are not
             those of the run, or not known; or the method cannot be resumed because it was not
             recorded from its start.
     """
-    return _at(path, run, None, task, seeds, kind, options or {}, False, seed_map, batch)
+    now = _Now(seed_map, batch, trust_remote_code)
+    return _at(path, run, None, task, seeds, kind, options or {}, False, now)
 
 
 def branch(
@@ -115,16 +135,15 @@ def _at(
     kind: type[Evolver] | None,
     options: Mapping[str, Any],
     branched: bool,
-    moved: Mapping[str, str | Path] = NOT_MOVED,
-    batch: int | None = None,
+    now: _Now = AS_RECORDED,
 ) -> Evolver:
     with snapshot(path) as file:
         info = run_info(file, path, run)
         at = resolve_step(info, step)
-        task = restore_task(info.task, task, batch)
+        task = restore_task(info.task, task, now.batch)
         with file.decoding(f"a seed of run {info.run}"):
             vectors = [_vector(seed.genome) for seed in info.seeds]
-        space = restore_space(info.space, info.seeds, vectors, seeds, task, moved)
+        space = restore_space(info.space, info.seeds, vectors, seeds, task, now.moved, now.trusted)
         known = _seed_scores(file, info, len(space.seeds))
         evolver = restore_evolver(info.evolver, task, space, known, kind or Evolver, options)
         if evolver.saves and not _has_own_state(type(evolver)):

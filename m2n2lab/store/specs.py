@@ -39,7 +39,7 @@ from m2n2lab.utils.plain_values import plain_value, plain_values
 DENSE, CHECKPOINT = class_path(DenseSpace), class_path(CheckpointSpace)
 
 MERGE_OPTIONS = (
-    *("components", "dtype", "granularity", "pictures", "tokenizer", "variant", "vocab"),
+    *("components", "dtype", "granularity", "map", "pictures", "tokenizer", "variant", "vocab"),
 )
 """Fields of a space's description that decide what a merge is."""
 
@@ -96,7 +96,7 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
             # Only where they are given, as in the record.
             **{
                 key: record[key]
-                for key in ("variant", "trust_remote_code", "pictures")
+                for key in ("variant", "trust_remote_code", "map", "pictures")
                 if key in record
             },
         }, seeds
@@ -199,6 +199,7 @@ def restore_space(
     given: Sequence[Any] | NDArray[Any] | Space | None,
     task: Task,
     moved: Mapping[str, str | Path] = NOT_MOVED,
+    trusted: bool = False,
 ) -> Space:
     """Return the space of a run, made from the seeds that are given or recorded.
 
@@ -209,6 +210,7 @@ def restore_space(
         given: seeds or a space; ``None`` to make it again.
         task: the task that scores its models.
         moved: the places of checkpoints that have moved, as for ``moved_seeds``.
+        trusted: whether code that comes with checkpoints may be run.
 
     Raises:
         StoreError: it cannot be made again, or the given seeds or space are others.
@@ -219,7 +221,7 @@ def restore_space(
     elif given is not None:
         path = _space_path(recorded)
         custom = path is None or is_custom(path)
-        space = _made_again(recorded, given) if custom else task.space(given)
+        space = _made_again(recorded, given, trusted) if custom else task.space(given)
     elif recorded["module"]:
         raise StoreError(
             "The run's models are torch modules, which are not in the store; give the seeds as "
@@ -227,10 +229,10 @@ def restore_space(
         )
     elif recorded["kind"] == "checkpoint":
         places = moved_seeds([_path_or_id(seed.name) for seed in seeds], moved)
-        space = _made_again(recorded, places)
+        space = _made_again(recorded, places, trusted)
     else:
         values = [vector.values for vector in vectors if vector is not None]
-        dense = _made_again(recorded, values)
+        dense = _made_again(recorded, values, trusted)
         dense.names = tuple(seed.name for seed in seeds)
         space = dense
     described, found = describe_space(space)
@@ -298,7 +300,9 @@ def _check_class(recorded: dict[str, Any], space: Space) -> None:
         )
 
 
-def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) -> Any:
+def _made_again(
+    recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any], trusted: bool
+) -> Any:
     """Return the space of these models, of the recorded class and options.
 
     Raises:
@@ -320,10 +324,10 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
             f"The run's space must be given, because the arguments of {space_type.__name__} are "
             f"not in the store; give the space itself, not a list, as seeds=."
         )
-    if recorded.get("trust_remote_code"):
+    if recorded.get("trust_remote_code") and not trusted:
         raise StoreError(
-            "The run's space must be given, because its pipeline runs code of its own repository, "
-            "which must be trusted anew; give CheckpointSpace(…, trust_remote_code=True) as seeds=."
+            "The run's models run code that comes with them, which must be trusted anew; if you "
+            "do, resume it with trust_remote_code=True (--trust-remote-code)."
         )
     if base is DenseSpace:
         return space_type(models, Layout(recorded["layout"]), recorded["device"], recorded["dtype"])
@@ -336,6 +340,8 @@ def _made_again(recorded: dict[str, Any], models: Sequence[Any] | NDArray[Any]) 
         tokenizer=recorded["tokenizer"],
         device=recorded["device"],
         variant=recorded.get("variant"),
+        map=recorded.get("map"),
+        trust_remote_code=recorded.get("trust_remote_code", False),
         **recorded.get("pictures", {}),
     )
 

@@ -107,6 +107,13 @@ class Writer:
                 raise
 
 
+def is_recorded(path: Path, run: int) -> bool:
+    """Return whether this process is recording a run."""
+    with _open_lock:
+        writer = _open.get(path.resolve())
+        return writer is not None and run in writer.runs
+
+
 def in_use(path: Path) -> bool:
     """Return whether a running process writes to a store."""
     lock = FileLock(_beside(path, "lock"), thread_local=False)

@@ -189,6 +189,52 @@ class Classify(Task):
             for index, answer in zip(where, predicted.tolist(), strict=True)
         ]
 
+    # -- drawings ------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def probabilities(self, model: Tensor, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the probability of each class (n, C) for inputs ``x`` (n, features)."""
+        inputs = torch.as_tensor(x, dtype=torch.float32, device=self.device)
+        return self.logits(model, inputs).double().softmax(dim=1).cpu().numpy()
+
+    def from_drawing(self, ink: ArrayLike) -> NDArray[np.float32]:
+        """Return a drawing as an input (features,), as large and as central as the task's pictures.
+
+        Args:
+            ink: (H, W) the drawing, of any size, 0 where there is nothing.
+
+        Raises:
+            InputError: the task has no pictures, or nothing is drawn.
+        """
+        drawn = np.asarray(ink, np.float64)
+        if self.image_shape is None or drawn.ndim != 2 or not (drawn > 0.0).any():
+            raise InputError(
+                f"A drawing must be an array (H, W) with ink in it, for a task with pictures, got "
+                f"shape {drawn.shape} for {self.name!r}; draw something first."
+            )
+        high, wide = self.image_shape
+        rows, columns = (np.flatnonzero((drawn > 0.0).any(axis=axis)) for axis in (1, 0))
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        # Side of the square of the drawing that becomes the picture.
+        side = max((bottom - top) / self._height_share, float(right - left))
+        down = _averages(high, (top + bottom - side) / 2, side, len(drawn))
+        across = _averages(wide, (left + right - side) / 2, side, drawn.shape[1])
+        picture = down @ drawn @ across.T
+        low, most = self._range
+        return (low + picture / picture.max() * (most - low)).astype(np.float32).ravel()
+
+    @cached_property
+    def _height_share(self) -> float:
+        """Mean height of what is drawn in the pictures, as a share of theirs."""
+        assert self.image_shape is not None  # as its caller has checked
+        low, high = self._range
+        inked = self._data.reshape(-1, *self.image_shape) > low + (high - low) / 4
+        rows = inked.any(axis=2)
+        filled = rows[rows.any(axis=1)]
+        heights = filled.shape[1] - filled[:, ::-1].argmax(axis=1) - filled.argmax(axis=1)
+        return float(np.mean(heights)) / self.image_shape[0]
+
     @cached_property
     def _range(self) -> tuple[float, float]:
         """Smallest and largest value in all images."""
@@ -280,6 +326,18 @@ class Classify(Task):
             cross_entropy(self.logits(model, x), y).backward()  # type: ignore[no-untyped-call]
             adam.step()
         return model.detach()
+
+
+def _averages(count: int, start: float, length: float, size: int) -> NDArray[np.float64]:
+    """Return the matrix (count, size) that averages ``size`` pixels over ``count`` equal parts.
+
+    The parts divide [start, start + length], which may reach beyond the pixels: there is nothing.
+    """
+    edges = start + length * np.arange(count + 1) / count
+    pixels = np.arange(size + 1)
+    low = np.maximum(edges[:-1, None], pixels[None, :-1])
+    high = np.minimum(edges[1:, None], pixels[None, 1:])
+    return np.maximum(high - low, 0.0) * count / length
 
 
 def to_onednn(x: Tensor) -> Tensor:

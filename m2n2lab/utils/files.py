@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -129,6 +130,24 @@ def flush_folder(folder: Path) -> None:
         for name in names:
             flush(Path(parent, name))
         flush(parent)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end of the block.
+
+    Raises:
+        InputError: the system has no place for temporary files that can be written to.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(
+            f"There must be a place for temporary files, but one cannot be made: "
+            f"{error.strerror or error}; free some space, or set TMPDIR to another folder."
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def writable_folder(path: str | Path) -> Path:

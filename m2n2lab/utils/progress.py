@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from m2n2lab.utils.subscribers import Subscribers
+from m2n2lab.utils.text import duration
 
 
 class Halted(Exception):  # noqa: N818  # not an error: the stop was requested
@@ -23,6 +24,11 @@ class Progress:
         tokens: tokens generated for the answers.
         seconds: time since the first question.
         unit: name of one question.
+        known: questions whose answers were known before, which took no time.
+        step: number of the step that the next answers have reached, such as of denoising; 0 if
+            there are none, or they are not under way.
+        steps: steps of an answer.
+        together: questions that are being answered.
     """
 
     done: int
@@ -30,6 +36,10 @@ class Progress:
     tokens: int
     seconds: float
     unit: str = "question"
+    known: int = 0
+    step: int = 0
+    steps: int = 1
+    together: int = 1
 
     @property
     def rate(self) -> float:
@@ -37,10 +47,22 @@ class Progress:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def left(self) -> float:
+        """Seconds until all are answered, at the speed so far; 0 if that is not known."""
+        begun = self.together * self.step / max(self.steps, 1)
+        made = self.done - self.known + begun
+        return max(self.total - self.done - begun, 0.0) * self.seconds / made if made > 0 else 0.0
+
+    @property
     def words(self) -> str:
-        """The report as text, such as ``question 3 of 10, 120 tokens/s``."""
-        speed = f", {self.rate:,.0f} tokens/s" if self.tokens else ""
-        return f"{self.unit} {self.done} of {self.total}{speed}"
+        """The report as text, such as ``question 3 of 10, 120 tokens/s, 0:40 left``."""
+        found = f"{self.unit} {self.done} of {self.total}"
+        if self.step:
+            first, last = self.done + 1, min(self.done + self.together, self.total)
+            which = f"{self.unit} {first}" if last <= first else f"{self.unit}s {first}–{last}"
+            found = f"{which} of {self.total}, step {self.step} of {self.steps}"
+        found += f", {self.rate:,.0f} tokens/s" if self.tokens else ""
+        return found + (f", {duration(self.left)} left" if self.left >= 1.0 else "")
 
 
 def _never() -> bool:
@@ -101,12 +123,23 @@ class Meter:
     total: int
     unit: str = "question"
     done: int = 0
+    known: int = 0
     tokens: int = 0
     start: float = field(default_factory=time.monotonic)
 
-    def add(self, done: int, tokens: int) -> None:
-        """Count more answers and tokens."""
+    def add(self, done: int, tokens: int, known: bool = False) -> None:
+        """Count more answers and tokens; ``known`` ones took no time."""
         self.done += done
+        self.known += done if known else 0
         self.tokens += tokens
+        self._report()
+
+    def step(self, step: int, steps: int, together: int) -> None:
+        """Report the step that the next ``together`` answers have reached."""
+        self._report(step=step, steps=steps, together=together)
+
+    def _report(self, **more: int) -> None:
         seconds = time.monotonic() - self.start
-        self.watch.progress(Progress(self.done, self.total, self.tokens, seconds, self.unit))
+        self.watch.progress(
+            Progress(self.done, self.total, self.tokens, seconds, self.unit, self.known, **more)
+        )

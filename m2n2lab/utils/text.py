@@ -18,6 +18,13 @@ def percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.1%}".replace("%", " %")
 
 
+def duration(seconds: float) -> str:
+    """Return a time as ``0:42``, ``12:05`` or, from an hour, ``1:02:03``."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def plain(text: str, max_chars: int) -> str:
     """Return a text from outside as one line of at most ``max_chars`` characters.
 

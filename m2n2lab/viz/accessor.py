@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from m2n2lab.analysis.landscape import landscape_data
+from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.lineage_arrays import lineage_data, painting_data
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.analysis.maps import attraction_data, curves_data, niches_data
@@ -35,13 +36,15 @@ class Plots:
         """
         archive = self._evolver.archive
         with self._evolver.turn():
-            data = niches_data(archive, self._evolver.task)
+            data = niches_data(archive, self._evolver.task, seed_names(self._evolver.space))
         return sized(draw_niches(data, archive.size, self._theme, mode), 420)
 
     def attraction(self) -> Any:
         """Return the attraction matrix (``attraction_data``): what B solves and A lacks."""
         with self._evolver.turn():
-            data = attraction_data(self._evolver.archive, self._evolver.task)
+            data = attraction_data(
+                self._evolver.archive, self._evolver.task, seed_names(self._evolver.space)
+            )
         return sized(draw_attraction(data, self._theme), 440, 520)
 
     def curves(self) -> Any:

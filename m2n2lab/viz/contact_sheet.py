@@ -12,6 +12,7 @@ from m2n2lab.viz.fonts import font_for
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver
+    from m2n2lab.tasks.images.one_of_n import Choice
     from m2n2lab.tasks.images.text2image import Drawn
 
 CELL, GAP, HEAD, SIDE = 96, 8, 66, 144
@@ -46,10 +47,10 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
     pen = ImageDraw.Draw(sheet)
     for column, drawn in enumerate(rows[0].drawn):
         x = SIDE + column * (CELL + GAP)
-        _write(pen, x, GAP, drawn.prompt.text, 12, INK)
+        write(pen, x, GAP, drawn.prompt.text, 12, INK)
     for line, row in enumerate(rows):
         y = HEAD + line * (CELL + 22)
-        _write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
+        write(pen, GAP, y + CELL // 3, row.name, 13, INK, SIDE - 2 * GAP)
         for column, drawn in enumerate(row.drawn):
             x = SIDE + column * (CELL + GAP)
             resampling = Image.Resampling.NEAREST
@@ -59,16 +60,37 @@ def draw_sheet(rows: Sequence[Row]) -> bytes:
             pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), outline="#c8c8cc")
             if not np.isnan(drawn.score):
                 score = f"{drawn.score:.2f} {drawn.flaw.partition(':')[0].partition(',')[0]}"
-                _write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
+                write(pen, x, y + CELL + 2, score.strip(), 11, QUIET)
     file = io.BytesIO()
     sheet.quantize(128).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _write(
+def draw_choice(choice: Choice) -> bytes:
+    """Return pictures to choose from as a PNG: side by side below their prompt, with numbers."""
+    from PIL import Image, ImageDraw
+
+    height, width = choice.pictures[0].shape[:2]
+    scale = max(CELL / min(height, width), 1.0)
+    width, height = round(width * scale), round(height * scale)
+    size = (GAP + len(choice.pictures) * (width + GAP), 2 * GAP + 36 + height + 24)
+    paper = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(paper)
+    write(pen, GAP, GAP, choice.prompt.text, 14, INK, size[0] - 2 * GAP, 2)
+    for number, picture in enumerate(choice.pictures):
+        x, y = GAP + number * (width + GAP), GAP + 36
+        resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        paper.paste(Image.fromarray(picture).resize((width, height), resampling), (x, y))
+        write(pen, x, y + height + 3, str(number + 1), 15, INK, width, 1)
+    file = io.BytesIO()
+    paper.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def write(
     pen: Any, x: int, y: int, text: str, size: int, ink: str, width: int = CELL, lines: int = 4
 ) -> None:
-    """Write a text in lines, broken at spaces or, in Japanese, anywhere."""
+    """Write a text in a picture, in lines that are broken at spaces or, in Japanese, anywhere."""
     font = font_for(text, size)
     pieces = [f"{word} " for word in text.split(" ")] if " " in text else list(text)
     rows, row = [], ""

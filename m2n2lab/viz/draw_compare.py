@@ -15,10 +15,10 @@ from m2n2lab.utils.errors import InputError, described
 from m2n2lab.viz.draw_maps import Hook, column_hook, font_hook, sized, theme_hook
 from m2n2lab.viz.theme import LIGHT, Theme
 
-X_RANGE_FACTOR = 1.3
-"""End of the x axis, as a multiple of the last step: leaves room for names on the right."""
+X_RANGE_FACTOR = 1.02
+"""End of the x axis, as a multiple of the last step: the ends of the curves stay visible."""
 
-MAX_NAME_CHARS = 26
+MAX_NAME_CHARS = 30
 """Longest name that is shown in full."""
 
 Columns = dict[str, Any]
@@ -36,6 +36,7 @@ def compare_columns(
     colours = [run_colour(theme, number) for number in data.numbers]
     places = label_heights(data, apart)
     named = [k for k, steps in enumerate(data.steps) if len(steps)]
+    ends = [float(data.steps[k][-1]) for k in named]
     return {
         "runs": {
             "xs": [steps.tolist() for steps in data.steps],
@@ -43,10 +44,12 @@ def compare_columns(
             "colour": colours,
         },
         "names": {
-            "x": [float(data.steps[k][-1]) + 0.012 * data.last for k in named],
+            "x": ends,
             "y": [float(places[k]) for k in named],
             "text": [_short(data.names[k]) for k in named],
             "colour": [colours[k] for k in named],
+            # Inside the plot, on the side where there is more room.
+            "align": ["right" if end > data.last / 2 else "left" for end in ends],
         },
     }
 
@@ -67,6 +70,7 @@ def draw_compare(
     lines = [
         {"x": x, "y": y, "colour": colour}
         for x, y, colour in zip(*columns["runs"].values(), strict=True)
+        if x  # HoloViews takes a colour for a number where no line has a point
     ]
     options: dict[str, Any] = {"default_tools": [], "show_legend": False}
     curves = hv.Contours(lines, ["x", "y"], ["colour"], label="runs").opts(
@@ -77,16 +81,15 @@ def draw_compare(
     )
     names = columns["names"]
     labels = hv.Labels(
-        (names["x"], names["y"], names["text"], names["colour"]),
+        tuple(names.values()),
         ["x", "y"],
-        ["text", "colour"],
+        ["text", "colour", "align"],
         label="names",
     ).opts(
         text_color="colour",
         text_font_size="11px",
-        text_align="left",
-        text_baseline="middle",
-        hooks=[font_hook, column_hook(names, text_color="colour"), *hooks],
+        text_baseline="bottom",
+        hooks=[font_hook, column_hook(names, text_color="colour", text_align="align"), *hooks],
         **options,
     )
     low, high = data.bounds

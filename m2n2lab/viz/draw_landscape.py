@@ -14,7 +14,7 @@ from m2n2lab.viz.theme import Theme, ramp
 from m2n2lab.viz.tooltips import tooltip_hook
 
 MARGIN = 0.075
-"""Margin around the map, as a share of its side: for the names of its corners and the legend."""
+"""Margin beside the map, as a share of its side: for the names of its corners."""
 
 LEGEND = "A, B: parents · ★ best · ⊕ bench"
 
@@ -123,10 +123,6 @@ def draw_landscape(
         **element_options(font_hook),
     )
     text = LEGEND if at else LEGEND.rpartition(" · ")[0]
-    legend = hv.Labels(([-half], [1 + half + 0.015], [text]), vdims=["text"]).opts(
-        text_color=theme.quiet, text_font_size="11px", text_align="left",
-        text_baseline="bottom", **element_options(font_hook),
-    )  # fmt: skip
     best = hv.Points(tuple(best_cell(data).values()), label="best").opts(
         color=theme.text, marker="star", size=13, line_color=theme.card, show_legend=False,
         **element_options(*hooks),
@@ -135,9 +131,10 @@ def draw_landscape(
         color=theme.child, marker="circle_cross", fill_alpha=0.0, size=14, line_width=2.5,
         show_legend=False, **element_options(*hooks),
     )  # fmt: skip
-    return hv.Overlay([image, names, legend, best, bench]).opts(
+    return hv.Overlay([image, names, best, bench]).opts(
+        title=text,
         xlim=(-half - MARGIN, 1 + half + MARGIN),
-        ylim=(-half, 1 + half + MARGIN),
+        ylim=(-half, 1 + half),
         xlabel="split (share of the vector before it)",
         ylabel="mix (share of B before it)",
         **plot_options(theme, axes=False),

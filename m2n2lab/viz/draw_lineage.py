@@ -27,8 +27,14 @@ from m2n2lab.viz.draw_maps import (
 from m2n2lab.viz.theme import Theme, painting_pixels, ramp, seed_colours
 from m2n2lab.viz.tooltips import tooltip_hook
 
-MAX_LANE_LABELS = 12
+MAX_LANE_LABELS = 24
 """Largest number of lanes that are labelled with their member."""
+
+MAX_COLUMN_LABELS = 12
+"""Largest number of labels that fit below each other; more are set in two columns."""
+
+FIGURE_SPACE = "\u2007"
+"""A space as wide as a digit."""
 
 MIN_LIFE_SHARE = 0.006
 """Shortest life of a displaced member with a mark, as a share of the steps shown: a few pixels."""
@@ -57,11 +63,11 @@ def lane_ticks(data: LineageData) -> Ticks:
     every = max(-(-data.lanes // MAX_LANE_LABELS), 1)
     lanes = dict(zip(data.lane[data.alive].tolist(), data.ids[data.alive].tolist(), strict=True))
     own = next((lane for lane, id in lanes.items() if id == data.focus), 0)
-    return [
-        (data.lanes - lane - 0.5, str(id))
-        for lane, id in lanes.items()
-        if (lane - own) % every == 0
-    ]
+    labels = [(lane, str(id)) for lane, id in lanes.items() if (lane - own) % every == 0]
+    if len(labels) > MAX_COLUMN_LABELS:
+        aside = FIGURE_SPACE * (max(len(text) for _, text in labels) + 1)
+        labels = [(lane, aside * (k % 2) + text) for k, (lane, text) in enumerate(labels)]
+    return [(data.lanes - lane - 0.5, text) for lane, text in labels]
 
 
 def _strength(theme: Theme, shares: Any) -> tuple[Any, Any]:

@@ -14,9 +14,10 @@ import holoviews as hv
 import numpy as np
 from bokeh.core.properties import value
 from bokeh.model import Model
-from bokeh.models import CustomJSTickFormatter, FixedTicker
+from bokeh.models import CustomJSTickFormatter, FixedTicker, NoOverlap
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.maps import (
     NICHE_MODES,
     AttractionData,
@@ -47,6 +48,13 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
         figure.background_fill_color = figure.border_fill_color = theme.paper
         figure.outline_line_color = None
         figure.toolbar.logo = None
+        figure.title.update(
+            text_color=theme.quiet,
+            text_font=FONT_STACK,
+            text_font_size="11px",
+            text_font_style="normal",
+            text_line_height=1.1,
+        )
         figure.output_backend = "canvas"  # WebGL stalls where there is no graphics card
         for axis in figure.axis:
             axis.axis_line_color = theme.line if axes else None
@@ -55,8 +63,10 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
             axis.major_label_text_font = axis.axis_label_text_font = FONT_STACK
             axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
             axis.axis_label_text_font_style = "normal"
-            if ids:  # one per row: smaller, so that they do not overlap on small screens
-                axis.major_label_text_font_size = "9px"
+            if ids:  # one per row: smaller, and on small screens not all
+                axis.major_label_text_font_size = "10px"
+        if ids:
+            figure.xaxis.major_label_policy = NoOverlap(min_distance=0)
         for line in figure.grid:
             line.grid_line_color = theme.line if grid else None
 
@@ -162,14 +172,32 @@ def tick_hook(x: Ticks | None = None, y: Ticks | None = None) -> Hook:
     return hook
 
 
-def member_ticks(ids: tuple[int, ...]) -> Ticks:
-    """Return ticks that name the rows of a map, the first id at the top."""
-    return [(len(ids) - row - 0.5, str(id)) for row, id in enumerate(ids)]
+MAX_MEMBER_CHARS = 14
+"""Longest name of a member beside its row."""
 
 
-def mate_ticks(ids: tuple[int, ...]) -> Ticks:
-    """Return ticks that name the columns of a matrix."""
-    return [(column + 0.5, str(id)) for column, id in enumerate(ids)]
+def _named(ids: tuple[int, ...], pair: Pair, letters: str, seeds: tuple[str, ...]) -> list[str]:
+    """Return what members are called, the pair with its letters: colours alone do not tell them."""
+    texts = []
+    for id in ids:
+        letter = "".join(x for x, parent in zip("AB", pair or (), strict=False) if parent == id)
+        letter = "".join(x for x in letter if x in letters)
+        name = plain(called(id, seeds), MAX_MEMBER_CHARS)
+        texts.append(f"{letter} {name}" if letter else name)
+    return texts
+
+
+def member_ticks(
+    ids: tuple[int, ...], pair: Pair = None, letters: str = "AB", seeds: tuple[str, ...] = ()
+) -> Ticks:
+    """Return ticks that name the rows of a map, the first id at the top, and the pair's letters."""
+    names = _named(ids, pair, letters, seeds)
+    return [(len(ids) - row - 0.5, name) for row, name in enumerate(names)]
+
+
+def mate_ticks(ids: tuple[int, ...], pair: Pair = None, seeds: tuple[str, ...] = ()) -> Ticks:
+    """Return ticks that name the columns of a matrix, where B is."""
+    return [(column + 0.5, name) for column, name in enumerate(_named(ids, pair, "B", seeds))]
 
 
 def class_ticks(data: NichesData) -> Ticks:
@@ -217,8 +245,9 @@ _NICHES_SENTENCE = (
     "Member <b>$x{member}</b> $x{does} data point <b>$x{point}</b>$x{kind}.<p>$x{rest}</p>"
 )
 _NICHES_CODE = """
-  const ids = own("ids"), names = own("names"), classes = own("classes"), edges = own("edges")
-  const many = ids.length, wide = edges[classes.length], about = own("about")
+  const members = own("members"), names = own("names"), classes = own("classes")
+  const edges = own("edges")
+  const many = members.length, wide = edges[classes.length], about = own("about")
   const column = Math.min(Math.floor(x), wide - 1), low = Math.min(Math.floor(y), many - 1)
   const [point, solvers, weight] = [0, 1, 2].map((row) => about[row * wide + column])
   const shown = own("image")[low * wide + column]
@@ -230,7 +259,7 @@ _NICHES_CODE = """
        : `So do ${others} of ${many - 1} others`) + `: worth ${number(weight * score)} to it.`
     : others ? `${others} of ${many} do: worth ${number(weight)} to each.` : "Nobody does."
   const group = classes[edges.findIndex((edge) => edge > column) - 1]
-  return {member: ids[many - 1 - low], does, rest, point: names ? names[point] : point,
+  return {member: members[many - 1 - low], does, rest, point: names ? names[point] : point,
           kind: classes.length > 1 ? `, class ${group}` : ""}
 """
 
@@ -240,6 +269,7 @@ def niche_tooltip(data: NichesData, mode: str) -> dict[str, list[Any]]:
     about = np.array((data.points, data.solvers, data.weights), np.float32)
     return {
         "ids": [list(data.ids)],
+        "members": [short_names(data.labels)],
         "classes": [short_names(data.classes)],
         "edges": [data.edges.tolist()],
         "about": [about],
@@ -292,7 +322,7 @@ def draw_niches(
     notes = hv.Labels(tuple(around.notes.values()), vdims=["text"]).opts(
         text_color=theme.quiet,
         text_font_size="11px",
-        text_align="left",
+        text_align="right",
         text_baseline="bottom",
         **element_options(font_hook, *hooks),
     )
@@ -300,10 +330,14 @@ def draw_niches(
     return hv.Overlay([image, borders, *marks, notes, frames]).opts(
         xlim=(0, around.width),
         ylim=(0, around.height),
+        title="models that solve each point\n(the more, the less it is worth)",
         xlabel="class of the data point",
         ylabel="member, fittest on top",
         **plot_options(
-            theme, tick_hook(class_ticks(data), member_ticks(data.ids)), axes=False, ids=True
+            theme,
+            tick_hook(class_ticks(data), member_ticks(data.ids, pair, seeds=data.seeds)),
+            axes=False,
+            ids=True,
         ),
     )
 
@@ -321,19 +355,19 @@ def colorbar(theme: Theme) -> dict[str, Any]:
 
 _ATTRACTION_SENTENCE = '<b class="b">$x{b}</b> $x{does} <b class="a">$x{a}</b> $x{rest}'
 _ATTRACTION_CODE = """
-  const ids = own("ids"), classes = own("classes"), many = ids.length
+  const members = own("members"), classes = own("classes"), many = members.length
   const column = Math.min(Math.floor(x), many - 1), low = Math.min(Math.floor(y), many - 1)
-  const row = many - 1 - low, a = ids[row], b = ids[column]
+  const row = many - 1 - low, a = members[row], b = members[column]
   if (row == column) return {b, does: "meets itself."}
   const worth = own("image")[low * many + column]
-  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "misses."}
+  if (!(worth > 0)) return {a, b, does: "solves nothing that", rest: "gets wrong."}
   const most = own("most")[row * many + column]
   const part = own("most")[(many + row) * many + column]
   const where = part > 0.999 * worth ? `; all of it class ${classes[most]}`
     : part > worth / 2 ? `; most of it class ${classes[most]} (${number(part)})`
     : `; class ${classes[most]} counts most (${number(part)})`
   return {a, b, does: "solves what",
-          rest: `misses, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
+          rest: `gets wrong, worth ${number(worth)}${classes.length > 1 ? where : ""}.`}
 """
 
 
@@ -341,6 +375,7 @@ def attraction_tooltip(data: AttractionData) -> dict[str, list[Any]]:
     """Return the columns from which the browser makes the tooltip, besides the matrix itself."""
     return {
         "ids": [list(data.ids)],
+        "members": [short_names(data.labels)],
         "classes": [short_names(data.classes)],
         "most": [np.array((data.most, data.part), np.float32)],
     }
@@ -368,10 +403,16 @@ def draw_attraction(
         xlim=(0, size),
         ylim=(0, size),
         xrotation=90,
-        xlabel="B: could bring",
-        ylabel="A: lacks",
+        xlabel="B (column): what it could add",
+        ylabel="A (row): what it gets wrong",
         **plot_options(
-            theme, tick_hook(mate_ticks(data.ids), member_ticks(data.ids)), axes=False, ids=True
+            theme,
+            tick_hook(
+                mate_ticks(data.ids, pair, data.seeds),
+                member_ticks(data.ids, pair, "A", data.seeds),
+            ),
+            axes=False,
+            ids=True,
         ),
     )
 

@@ -43,8 +43,8 @@ LIGHT = Theme(
     quiet="#646a73",
     faint="#b9bdc2",
     parent_a="#0072b2",
-    parent_b="#d55e00",
-    child="#00875f",
+    parent_b="#b84a00",
+    child="#007d58",
     ramp=("#ffffff", "#f0eef5", "#d6cbe7", "#b29cd3", "#8664b2", "#583092", "#2c0c58"),
     seeds=("#dcb545", "#71366b", "#4fc3d9", "#8f1d22", "#4a2fc4", "#5c8a00"),
     outside="#8a8f96",
@@ -88,6 +88,25 @@ def ramp(theme: Theme, start: int = 0, steps: int = 256) -> list[str]:
         mixed = (round(a + (b - a) * part) for a, b in zip(stops[low], stops[low + 1], strict=True))
         colours.append("#" + "".join(f"{value:02x}" for value in mixed))
     return colours
+
+
+def ink(colour: str) -> str:
+    """Return black or white, whichever is easier to read on ``colour``."""
+    ground = _luminance(colour)
+
+    def contrast(text: str) -> float:
+        low, high = sorted((ground, _luminance(text)))
+        return (high + 0.05) / (low + 0.05)
+
+    return max("#000000", "#ffffff", key=contrast)
+
+
+@cache
+def _luminance(colour: str) -> float:
+    """Return the relative luminance of ``#rrggbb``, as WCAG 2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 class CurveLook(NamedTuple):

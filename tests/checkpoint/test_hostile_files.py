@@ -1,4 +1,4 @@
-"""Checkpoints from strangers: shown as text, never obeyed, refused where reading them could hang."""
+"""Checkpoints from strangers: shown as text, never obeyed, refused where reading could hang."""
 
 import json
 import os
@@ -246,10 +246,8 @@ def test_any_header_is_read_or_refused(tmp_path_factory, header, rest, off):
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
     path.write_bytes(content)
-    try:
+    with pytest.raises(Problems, match=r"fuzzed\.safetensors"):
         read_header(path)
-    except Problems as error:
-        assert "fuzzed.safetensors" in str(error)
 
 
 @given(VALUES | st.dictionaries(st.sampled_from(["recipe", "seeds", "format", "version"]), VALUES))

@@ -75,10 +75,10 @@ def test_a_denoiser_from_a_single_file_is_that_of_its_pipeline(pipelines, tmp_pa
         (
             ["file", "a"],
             ["unet"],
-            "first of several pipelines .* got the single file .*; name a folder",
+            "found a pipeline of several models; name the folder first, or make it a file",
         ),
-        (["a", "file"], None, r"can be merged; choose it with components=\['unet'"),
-        (["a", "junk"], ["unet"], "must hold a denoiser like that of"),
+        (["a", "file"], None, "found only unet; choose components that all have"),
+        (["a", "junk"], ["unet"], "a single file of SDXL, as .* is, but found one of no known"),
         (["a", "b"], ["prior"], "a component 'prior', but found only .*unet"),
     ],
 )
@@ -118,12 +118,12 @@ def test_a_single_file_is_named_as_itself_and_rebuilt_without_the_cache(
     space = m2n2lab.CheckpointSpace(pipelines[0], file, components=["unet"])
     assert space.names[1] == "b.sft"
     space.save(space.merge(*space.seeds, space.size, 0.3), tmp_path / "merged")
-    assert str(file) in (tmp_path / "merged" / "README.md").read_text()
-    shutil.rmtree(tmp_path / "cache")
+    assert file.name in (tmp_path / "merged" / "README.md").read_text()
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     m2n2lab.rebuild(tmp_path / "merged" / "recipe.json", tmp_path / "again")
     for path in (tmp_path / "merged").rglob("*.safetensors"):
         again = tmp_path / "again" / path.relative_to(tmp_path / "merged")
         assert path.read_bytes() == again.read_bytes()
-    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     other = cloudpickle.loads(cloudpickle.dumps(space))
     assert other.names == space.names

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.pages import free_port
 from safetensors.numpy import load_file
 
 from m2n2lab import make_evolver, tasks
@@ -184,6 +185,35 @@ def test_a_port_in_use_is_one_sentence():
     assert "cannot listen on 127.0.0.1 port" in done.stderr
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--origin", "a b"], "--origin must be HOST or HOST:PORT, got 'a b'"),
+        (["--prefix", "../up"], "--prefix must be a path of letters"),
+        (["--key", "k"], "--key must come with --cert"),
+        (["--cert", "no/such.pem"], "--cert and --key must be a certificate"),
+        (["--cert", __file__], "--cert and --key must be a certificate"),
+        (["--password", "--no-token"], "--password and --no-token exclude each other"),
+        (["--password"], "The password must have at least 8 characters, got 5"),
+        (["--token"], "must have at least 8 characters, got 2"),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid port"),
+    ],
+)
+def test_an_option_of_the_server_that_cannot_be_used_is_one_sentence(
+    arguments, sentence, monkeypatch, capfd
+):
+    monkeypatch.setenv("M2N2LAB_PASSWORD", "short")
+    monkeypatch.setenv("M2N2LAB_TOKEN", "no")
+    monkeypatch.setattr(sys, "argv", ["m2n2lab", "serve", "--port", str(free_port()), *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capfd.readouterr()
+    assert end.value.code == 2
+    assert printed.err.startswith("Error: ")
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
 
 
 def test_help_names_both_commands_and_the_version_is_printed():

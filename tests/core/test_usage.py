@@ -65,11 +65,12 @@ def test_a_person_can_steer(tiny, tiny_seeds):
         ),
         (
             lab.Verdict(False, 0.5, 65.0, 21, 21, 7, 66.0, 0),
-            "Would not live. Fitness 65.0 ranks 21 of 21 and does not beat 7 (66.0).",
+            "Would not live. Fitness 65.0 is the lowest of 21; the weakest member, 7, has 66.0.",
         ),
         (
             lab.Verdict(False, 0.5, 65.9712, 21, 21, 7, 65.9748, 0),
-            "Would not live. Fitness 65.971 ranks 21 of 21 and does not beat 7 (65.975).",
+            "Would not live. Fitness 65.971 is the lowest of 21; "
+            "the weakest member, 7, has 65.975.",
         ),
         (
             lab.Verdict(True, 0.5, 65.97, 20, 21, 7, 65.97, 0),  # at a draw the child stays

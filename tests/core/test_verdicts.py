@@ -17,6 +17,11 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m" + "x" * 100_000
 
 def numbers(text):
     """Return the numbers in a verdict as text."""
+    text = re.sub(
+        r"is the lowest of (\d+); the weakest member, (\d+), has ([\d.]+)\.",
+        r"ranks \1 of \1 and does not beat \2 (\3).",
+        text,
+    )
     pattern = (
         r"(Would live|Would not live)\. Fitness ([\d.]+) ranks (\d+) of (\d+) and "
         r"(?:there is room for it|(displaces|does not beat) (\d+) \(([\d.]+)\))\."
@@ -67,7 +72,7 @@ def test_verdict_and_outcome_are_true_sentences_of_every_method(method, graded, 
 
 def test_a_verdict_counts_points_solved_alone_and_unscored_points():
     lost = Verdict(False, 0.5, 1.0, 3, 3, 7, 2.0, 0)
-    said = "Would not live. Fitness 1.0 ranks 3 of 3 and does not beat 7 (2.0)."
+    said = "Would not live. Fitness 1.0 is the lowest of 3; the weakest member, 7, has 2.0."
     assert str(lost) == said
     alone = " It scores on {} where nobody else does."
     assert str(replace(lost, alone=1)) == said + alone.format("1 data point")
@@ -128,20 +133,24 @@ def bench(classes, accuracy, verdict=None):
         omega=0.1,
         classes=classes,
         accuracy=np.array(accuracy),
+        kept=np.array([[0.75, 0.5], [0.5, 0.625]]),
         scores=np.zeros((3, 4)),
         verdict=verdict or Verdict(True, 0.5, 2.0, 1, 3, None, None, 0),
     )
 
 
+KEPT = "75% of what A gets right in cats and 62% of what B gets right in dogs"
+
+
 def test_the_bench_describes_the_verdict_and_what_the_child_keeps():
     data = bench(("cats", "dogs"), [[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]])
-    assert describe_verdict(data) == f"{data.verdict} It keeps A’s cats (80%) and B’s dogs (60%)."
+    assert describe_verdict(data) == f"{data.verdict} It keeps {KEPT}."
     nothing = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.6, 0.4]]))
     assert describe_verdict(nothing) == str(data.verdict)
     alike = replace(data, accuracy=np.array([[0.5, 0.5], [0.52, 0.5], [1.0, 1.0]]))
     assert describe_verdict(alike) == str(data.verdict)  # neither leads by enough
     empty = replace(data, accuracy=np.array([[0.9, np.nan], [0.5, np.nan], [0.8, np.nan]]))
-    assert describe_verdict(empty) == f"{data.verdict} It keeps A’s cats (80%)."
+    assert describe_verdict(empty) == f"{data.verdict} It keeps 75% of what A gets right in cats."
     one = bench(("all",), [[0.9], [0.1], [0.9]])
     assert describe_verdict(one) == str(one.verdict)
 

@@ -1,6 +1,7 @@
 """Pictures from pipelines: independent of their batch, scored, stopped on demand."""
 
 import json
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from PIL import Image
 import m2n2lab
 from m2n2lab import InputError
 from m2n2lab.cli import main
-from m2n2lab.tasks import Halted, Text2Image, Watch, text2image
-from m2n2lab.tasks.images.clip_scores import Clip, checked_scores
+from m2n2lab.tasks import Halted, Progress, Text2Image, Watch, text2image
+from m2n2lab.tasks.images.clip_scores import Clip
 from m2n2lab.tasks.images.diffusion import MAX_PROMPT_CHARS, Painter, Prompt, default_batch
+from m2n2lab.tasks.images.scorers import checked_scores
+from m2n2lab.utils.text import duration
 from m2n2lab.zoo import images
 from m2n2lab.zoo.images import captions
 
@@ -67,8 +70,13 @@ def test_scores_are_those_of_the_pictures_and_nothing_is_drawn_twice(space, chil
     samples = task.samples(space.materialise(child), [0, 3])
     np.testing.assert_allclose([s.image.mean() for s in samples], scores[[0, 3]], atol=1e-6)
     assert [s.text for s in samples] == [task.names[0], task.names[3]]
-    assert asked[1].words == "picture 5 of 5"
-    assert (asked[-1].done, len(asked)) == (2, 3)  # known at once
+    first, *steps, last, known = asked
+    assert (first.done, last.words) == (0, "picture 5 of 5")
+    assert [step.words for step in steps] == [
+        "pictures 1–5 of 5, step 1 of 2",
+        "pictures 1–5 of 5, step 2 of 2",
+    ]
+    assert (known.done, known.known) == (2, 2)  # at once
 
 
 def test_a_halt_takes_effect_within_a_step_and_keeps_what_was_drawn(space, child):
@@ -88,7 +96,7 @@ def test_a_halt_takes_effect_within_a_step_and_keeps_what_was_drawn(space, child
     reports = []
     task.watch(Watch(reports.append))
     task.evaluate(space.materialise(child))
-    assert [progress.done for progress in reports] == [2, 4, 5]
+    assert [progress.done for progress in reports if not progress.step] == [2, 4, 5]
 
 
 def test_held_out_prompts_are_scored_for_each_language(space):
@@ -146,7 +154,7 @@ def test_a_task_goes_to_another_process_without_its_pictures(space, child):
     reports = []
     other.watch(Watch(reports.append))
     other.evaluate(space.materialise(child))
-    assert [progress.done for progress in reports] == [0, 2]
+    assert [progress.done for progress in reports] == [0, 0, 0, 2]
     assert other.identity() == task.identity()
 
 
@@ -304,3 +312,103 @@ def test_unusable_prompts_and_scorers_are_refused(make, message):
 def test_a_model_that_is_no_pipeline_is_refused():
     with pytest.raises(InputError, match=r"must be a text-to-image pipeline .* got Linear"):
         task_of().evaluate(torch.nn.Linear(2, 2))
+
+
+def test_the_time_left_is_that_of_what_is_not_drawn_yet():
+    # Two of ten were known; one and a half of eight took 30 s: 6.5 are left.
+    report = Progress(3, 10, 0, 30.0, "picture", known=2, step=15, steps=30)
+    assert report.left == pytest.approx(6.5 * 30 / 1.5)
+    assert report.words == "picture 4 of 10, step 15 of 30, 2:10 left"
+    assert Progress(2, 10, 0, 30.0, known=2).left == 0
+    assert Progress(4, 10, 40, 2.0).words == "question 4 of 10, 20 tokens/s, 0:03 left"
+    assert Progress(10, 10, 40, 20.0).words == "question 10 of 10, 2 tokens/s"
+    assert [duration(seconds) for seconds in (0.2, 59.1, 725, 3723)] == [
+        "0:01", "1:00", "12:05", "1:02:03",
+    ]  # fmt: skip
+
+
+class WithoutCallback:
+    """A pipeline whose call has no callback, as those with code of their own may be."""
+
+    def __init__(self, pipeline):
+        self.pipeline, self.unet, self.vae = pipeline, pipeline.unet, pipeline.vae
+        self.scheduler = pipeline.scheduler
+        self.set_progress_bar_config = pipeline.set_progress_bar_config
+
+    def __call__(self, prompt, generator, output_type, num_inference_steps=2, guidance_scale=1.0):
+        return self.pipeline(
+            prompt=prompt,
+            generator=generator,
+            output_type=output_type,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+        )
+
+
+def test_a_pipeline_without_callbacks_is_stopped_within_a_step_too(space, child):
+    pipeline = WithoutCallback(space.materialise(child))
+    asked = []
+
+    def halted():
+        asked.append(1)
+        return len(asked) > 3
+
+    prompts = captions("search", ["English"], 1)
+    with pytest.raises(Halted):
+        list(Painter(steps=9).batches(pipeline, prompts, Watch(halted=halted)))
+    assert len(asked) == 4  # before the batch, and before its first three steps
+    assert not pipeline.unet._forward_pre_hooks
+
+
+def test_a_stopped_search_prints_what_is_known_and_draws_nothing_more(
+    tmp_path, monkeypatch, capsys
+):
+    scribblers(tmp_path / "zoo")
+    monkeypatch.setattr(images, "HOME", tmp_path / "zoo")
+    drawn = []
+    plain = Painter._draw
+
+    def press_in_the_child(self, pipeline, prompts, watch, stepped):
+        drawn.append(prompts)
+        if len(drawn) > 9:  # four seeds have drawn, the best its held-out ones: this is a child
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, pipeline, prompts, watch, stepped)
+
+    monkeypatch.setattr(Painter, "_draw", press_in_the_child)
+    monkeypatch.setattr(sys, "argv", [
+        *("m2n2lab", "evolve", "--task", "text2image", "--steps", "90", "--limit", "1", "--json"),
+        *("--archive-size", "4", "--threads", "1", "--batch", "24", "--steps-per-picture", "2"),
+        *("--out", str(tmp_path / "out")),
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    result = json.loads(capsys.readouterr().out)
+    assert result["stopped"]
+    assert len(drawn) == 10
+    assert not (tmp_path / "out" / "contact_sheet.png").exists()
+    assert (tmp_path / "out" / "best" / "model_index.json").is_file()
+
+
+def test_a_picture_has_the_size_that_is_asked_for_without_a_vae_too(space, child):
+    model = space.materialise(child)
+    for size in (32, 16, 64):
+        drawn = next(Painter(steps=1, size=size).batches(model, [Prompt("a")])).pictures
+        assert drawn.shape == (1, size, size, 3)
+
+
+def test_options_of_drawing_are_those_of_a_resumed_run(tmp_path, monkeypatch, capsys):
+    scribblers(tmp_path / "zoo")
+    monkeypatch.setattr(images, "HOME", tmp_path / "zoo")
+    monkeypatch.setattr(sys, "argv", [
+        *("m2n2lab", "evolve", "--task", "text2image", "--steps", "0", "--limit", "1", "--json"),
+        *("--size", "32", "--steps-per-picture", "1", "--guidance", "1", "--negative", "blur"),
+        *("--batch", "96", "--store", str(tmp_path / "runs.db"), "--out", str(tmp_path / "out")),
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    painter = m2n2lab.store.resume(tmp_path / "runs.db").task.painter
+    assert vars(painter) == {
+        "size": 32, "steps": 1, "guidance": 1.0, "negative": "blur", "batch": 96,
+    }  # fmt: skip

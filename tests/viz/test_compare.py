@@ -35,6 +35,15 @@ def test_curves_are_those_of_each_search_without_unknown_values(tiny, tiny_seeds
     assert [len(values) for values in compare_data({"ga": blind}).values] == [0]
 
 
+@pytest.mark.parametrize("lengths", [(0,), (0, 0), (2, 0), (0, 2), (1, 0), ()])
+def test_runs_without_a_known_value_are_drawn_beside_others_or_alone(lengths):
+    values = tuple(np.arange(1.0, n + 1) for n in lengths)
+    none = CompareData(tuple("ab"[: len(lengths)]), tuple(range(len(lengths))), values, values)
+    figure = hv.render(draw_compare(none, LIGHT))
+    drawn = next(r for r in figure.renderers if "xs" in r.data_source.data)
+    assert [len(xs) for xs in drawn.data_source.data["xs"]] == list(lengths)
+
+
 def test_an_unknown_metric_and_no_runs_are_refused(tiny, tiny_seeds):
     with pytest.raises(InputError, match="no metric named 'best'"):
         compare_data({}, "best")

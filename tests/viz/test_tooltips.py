@@ -124,7 +124,7 @@ def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, st
             by_class = np.bincount(evolver.task.groups, gain)
             best = int(by_class.argmax())
             expect(tooltip).to_contain_text(
-                f"{data.ids[b]} solves what {data.ids[a]} misses, worth {number(gain.sum())}"
+                f"{data.ids[b]} solves what {data.ids[a]} gets wrong, worth {number(gain.sum())}"
             )
             expect(tooltip).to_contain_text(f"class {CLASSES[best]}")
             if by_class[best] < 0.999 * gain.sum():
@@ -140,7 +140,7 @@ def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, st
     stage.show(hovered, replace(snapshot, attraction=snapshot.attraction._replace(worth=worth)))
     a, b = snapshot.attraction.ids[0], snapshot.attraction.ids[5]
     tooltip = tooltip_at(hovered, "AttractionView", 5.5, 5.5)
-    expect(tooltip).to_have_text(f"{b} solves nothing that {a} misses.")
+    expect(tooltip).to_have_text(f"{b} solves nothing that {a} gets wrong.")
 
 
 def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, evolver):

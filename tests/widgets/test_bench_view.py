@@ -184,7 +184,7 @@ def test_hostile_names_are_shown_as_text_and_shortened():
     keeps = replace(data, accuracy=np.array([[0.9, 0.1], [0.5, 0.8], [0.8, 0.6]]))
     view.update(Snapshot(phase="paused", bench=keeps, note=HOSTILE))
     _, said = scores_and_verdict(view)
-    assert '<b class="a">A</b>’s &lt;script&gt;' in said
+    assert '<b class="a">A</b> gets right in &lt;script&gt;' in said
     assert len(said) < 2_000
     assert "<script" not in said
     assert "\x1b" not in said
@@ -298,7 +298,7 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
         "Preview",
         "Merge",
     ]
-    assert "Edit next proposal" in names
+    assert "Load the search’s next child" in names
     assert all(seen for name, seen in stops if name in names[:7])
 
     # Nothing is evaluated while the split and the mix are moved.
@@ -327,7 +327,7 @@ def test_the_buttons_stay_in_sight_however_long_the_verdict_is(page, lab):
     box = section.bounding_box()
     verdict = figure(page, "verdict")
     verdict.evaluate("e => { e.textContent = 'A long story. '.repeat(60) }")
-    for name in ("Merge", "Undo", "Edit next proposal"):
+    for name in ("Merge", "Undo", "Load the search’s next child"):
         place = button(page, name).bounding_box()
         assert place["y"] + place["height"] <= box["y"] + box["height"]
         middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2

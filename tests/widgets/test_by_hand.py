@@ -58,7 +58,7 @@ def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, dig
     button(page, "Merge").click()
     expect(figure(page, "step")).to_have_text("61")
     said = figure(page, "note").inner_text()
-    rival = re.search(r"(displaces|does not beat) (\d+) ", shown)[2]
+    rival = re.search(r"(displaces|does not beat|member,) (\d+)\b", shown)[2]
     if shown.startswith("Would live."):
         assert said == f"Child 62 lives and takes the place of {rival}."
     else:

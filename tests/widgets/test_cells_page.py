@@ -27,7 +27,9 @@ def test_a_pair_and_a_cell_are_picked_by_keys_alone(page, lab):
     page.keyboard.press("Shift+Tab")  # a frame is seen where the keyboard leads
     page.keyboard.press("Tab")
     expect(matrix).to_be_focused()
-    expect(said).to_have_text(re.compile(r"^A \d+, B \d+: solves what A misses, worth [\d.]+$"))
+    expect(said).to_have_text(
+        re.compile(r"^A \d+, B \d+: solves what A gets wrong, worth [\d.]+ points of reward$")
+    )
     first = said.inner_text()
     shown, x, y, width, outline = matrix.evaluate(FRAME)
     assert (shown, outline) == ("block", "solid")

@@ -102,7 +102,8 @@ def test_only_what_has_changed_is_sent(evolver):
     sent.clear()
     view.update(Snapshot(niches=fitter._replace(ids=data.ids), size=6))
     image = view.handles["Image"]
-    assert sent == [(image["source"], {"ids"}), (image["plot"].yaxis[0].formatter, "code")]
+    renamed = {"ids", "members"}
+    assert sent == [(image["source"], renamed), (image["plot"].yaxis[0].formatter, "code")]
 
 
 def attraction(evolver, pair=None):

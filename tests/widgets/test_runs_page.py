@@ -39,7 +39,7 @@ ENDS = """ends => {
 def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, digits):
     opened(page, lab)
     setup(page, method="ga", Seed="5", **{"Archive size": "7"})
-    button(page, "Start anew").click()
+    button(page, "Replace this run").click()
     expect(page.get_by_text("digits · ga · seed 5")).to_be_visible()
     expect(page).to_have_url(re.compile("method=ga&seed=5&archive_size=7"))
     opened(page, page.url)
@@ -49,15 +49,15 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     expect(figure(page, "test")).to_have_text(percent(evolver.test))
     page.get_by_text("Setup", exact=True).click()
     with page.expect_download() as download:
-        page.get_by_text("History", exact=True).last.click()
+        page.get_by_text("History (.csv)", exact=True).last.click()
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 11
     assert rows[0].startswith("step,")
     with page.expect_download() as download:
-        page.get_by_text("Archive", exact=True).last.click()
+        page.get_by_text("All members (.safetensors)", exact=True).last.click()
     assert tuple(load_archive(download.value.path()).ids) == evolver.archive.ids
     with page.expect_download() as download:
-        page.get_by_text("Code", exact=True).last.click()
+        page.get_by_text("Python script (.py)", exact=True).last.click()
     names = {}
     exec(Path(download.value.path()).read_text(), names)
     assert names["evolver"].archive.ids == evolver.archive.ids
@@ -68,7 +68,7 @@ def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     opened(page, lab)
     stepped(page, 1)
     setup(page, Seed="many")
-    button(page, "Start anew").click()
+    button(page, "Replace this run").click()
     expect(page.get_by_role("alert")).to_have_text(
         "seed must be a number, got 'many'; write it in digits."
     )
@@ -124,7 +124,7 @@ def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digit
 def test_a_run_beside_another_goes_on_while_it_is_not_shown(page, lab):
     opened(page, lab)
     setup(page, method="ga")
-    button(page, "Start beside").click()
+    button(page, "Add as a new run").click()
     expect(page.get_by_text("digits · ga · seed 0")).to_be_visible()
     page.get_by_text("Setup", exact=True).click()
     page.get_by_role("tab", name="Compare").click()
@@ -141,7 +141,7 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     stepped(page, 1)
     page.reload()
     expect(figure(page, "step")).to_have_text("10")
-    page.get_by_label("light or dark").click()
+    page.get_by_label("Switch to dark theme").click()
     expect(page).to_have_url(re.compile("theme=dark"))
     expect(figure(page, "step")).to_have_text("10")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 23)"
@@ -174,7 +174,7 @@ def test_back_and_forward_come_back_to_the_same_run(page, lab):
     page.wait_for_timeout(5_000)  # longer than a page takes to be loaded again
     page.go_back()
     expect(figure(page, "step")).to_have_text("20")
-    page.get_by_label("light or dark").click()
+    page.get_by_label("Switch to dark theme").click()
     expect(page).to_have_url(re.compile("theme=dark"))
     expect(figure(page, "step")).to_have_text("20")
     button(page, "×10").click()

@@ -1,6 +1,8 @@
 """Plots are saved from the page as pictures, with nothing but the browser."""
 
+import csv
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +13,7 @@ from playwright.sync_api import expect
 CARDS = {"light": (255, 255, 255), "dark": (28, 30, 34)}
 PLOTS = {  # panel: tab, name of the file, a text in the plot
     "Niches": (None, "niches", "class of the data point"),
-    "Attraction": (None, "attraction", "B: could bring"),
+    "Attraction": (None, "attraction", "B (column): what it could add"),
     "Progress": ("Progress", "curves", "best, held out"),
     "Lineage": ("Lineage", "lineage", "living member"),
     "Seeds": ("Seeds", "shares", "share of the living, %"),
@@ -35,7 +37,7 @@ def saved(page, panel, kind):
     page.get_by_label(f"Save: {panel}").click()
     region = page.get_by_role("region", name=panel)
     with page.expect_download() as download:
-        region.get_by_role("button", name=kind).click()
+        region.get_by_role("button", name=kind, exact=True).click()
     return download.value.suggested_filename, download.value.path()
 
 
@@ -51,13 +53,33 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
             panel = "Progress"
         page.wait_for_function(DRAWN, arg=f"{name.title()}View")  # when its tab is first seen
         size = page.evaluate(SIZE, f"{name.title()}View")
-        file, path = saved(page, panel, "PNG")
+        file, path = saved(page, panel, "PNG 1×")
         assert file == f"{name}.png"
         with Image.open(path) as picture:
             assert list(picture.size) == size
             assert picture.getpixel((0, 0)) == (*CARDS[theme], 255)
             assert picture.getchannel("A").getextrema() == (255, 255)
             assert len(picture.convert("RGB").getcolors(size[0] * size[1])) > 20
+
+        if name in ("niches", "curves"):
+            for times in (2, 3):
+                file, path = saved(page, panel, f"PNG {times}×")
+                assert file == f"{name}@{times}x.png"
+                with Image.open(path) as picture:
+                    assert list(picture.size) == [times * side for side in size]
+                    inner = picture.convert("RGB").crop((0, 0, *picture.size))
+                    assert len(inner.getcolors(picture.size[0] * picture.size[1])) > 20
+        file, path = saved(page, panel, "CSV")
+        assert file == f"{name}.csv"
+        rows = list(csv.reader(Path(path).read_text().splitlines()))
+        assert len(rows) > 2
+        if name == "curves":
+            best = rows[0].index("best, held out")
+            assert len(rows) >= 12  # from the seeds to the tenth step
+            assert 0 < float(rows[11][best]) < 100
+        if name == "attraction":
+            matrix = [row for row in rows if "image, row" in row[0]]
+            assert len(matrix) == len(matrix[0]) - 1
 
         file, path = saved(page, panel, "SVG")
         assert file == f"{name}.svg"
@@ -76,7 +98,7 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
 def test_a_menu_closes_by_escape_or_a_click_elsewhere_and_a_tab_without_a_plot_has_none(page, lab):
     opened(page, lab)
     menu = page.get_by_label("Save: Niches")
-    png = page.get_by_role("region", name="Niches").get_by_role("button", name="PNG")
+    png = page.get_by_role("region", name="Niches").get_by_role("button", name="PNG 1×")
     menu.focus()
     page.keyboard.press("Enter")
     expect(png).to_be_visible()

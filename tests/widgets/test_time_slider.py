@@ -49,18 +49,18 @@ def test_the_past_is_scrubbed_and_another_run_branches_from_it(page, lab, digits
     page.mouse.move(box["x"] + box["width"] / 2, y, steps=12)
     page.mouse.up()
     # The hand holds the thumb beside its middle, and a narrow slider has few pixels a step.
-    expect(when).to_have_text(re.compile(r"You look at step (2[5-9]|3[0-5]) of 60"))
+    expect(when).to_have_text(re.compile(r"Viewing step (2[5-9]|3[0-5]) of 60"))
     too_far = int(slider.input_value()) - 28
     for _ in range(abs(too_far)):
         slider.press("ArrowLeft" if too_far > 0 else "ArrowRight")
-    expect(when).to_have_text("You look at step 28 of 60")
+    expect(when).to_have_text("Viewing step 28 of 60")
     expect(figure(page, "mean")).to_have_text(mean(search(28)))
     expect(figure(page, "step")).to_have_text("28")
     page.wait_for_function(ROWS, arg=by_fitness(search(28)))
 
     # The search goes on meanwhile, and the page stays where it is.
     button(page, "×10").click()
-    expect(when).to_have_text("You look at step 28 of 70")
+    expect(when).to_have_text("Viewing step 28 of 70")
     expect(figure(page, "mean")).to_have_text(mean(search(28)))
 
     button(page, "Branch from here").click()
@@ -72,7 +72,7 @@ def test_the_past_is_scrubbed_and_another_run_branches_from_it(page, lab, digits
 
     page.get_by_role("tab", name="Compare").click()
     button(page, "Show 1").click()
-    expect(when).to_have_text("You look at step 28 of 70")
+    expect(when).to_have_text("Viewing step 28 of 70")
     button(page, "Now").click()
     expect(when).to_have_text("step 70, now")
     page.wait_for_function(ROWS, arg=by_fitness(search(70)))

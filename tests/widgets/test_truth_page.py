@@ -174,7 +174,7 @@ def test_a_task_that_is_being_loaded_shows_that_and_nothing_of_the_one_before(pa
         if "gsm8k" not in options:
             pytest.skip("the zoo's language models are not installed")
         page.get_by_label("Task").select_option("gsm8k")
-        button(page, "Start anew").click()
+        button(page, "Replace this run").click()
         wait = page.locator(".wait")
         expect(wait).to_contain_text(re.compile(r"^Loading gsm8k: .* · \d+ s"))
         for name in ("Niches", "Attraction", "Landscape", "Progress"):

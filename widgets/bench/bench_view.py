@@ -17,6 +17,7 @@ from ..html.bench import BENCH_CSS, note_html, scores_html, verdict_html
 from ..session.session import Session
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
+from ..views.styles import FOCUS
 from ..views.themed import host_css
 from .split_editor import MixSlider, SplitEditor
 
@@ -50,7 +51,7 @@ class BenchView:
         self.preview = self._button("Preview", 82, theme.text, visible=False)
         self.merge = self._button("Merge", 76, theme.child)
         self.undo = self._button("Undo", 66)
-        self.propose = self._button("Edit next proposal", 142)
+        self.propose = self._button("Load the search’s next child", 186)
         self.a.param.watch(lambda event: self._choose(a=event.new), "value")
         self.b.param.watch(lambda event: self._choose(b=event.new), "value")
         self.at.param.watch(lambda event: self._choose(split=event.new), "value")
@@ -63,33 +64,20 @@ class BenchView:
             self._scores,
             pn.FlexBox(self.a, self.b, self.at, self.mix, sizing_mode="stretch_width", margin=0),
             self.split,
+            # Above the verdict, whose length would move them.
+            pn.FlexBox(*buttons.values(), sizing_mode="stretch_width", margin=0, gap="0"),
             self._verdict,
-            # Always visible, however long the verdict is.
-            pn.FlexBox(
-                *buttons.values(),
-                sizing_mode="stretch_width",
-                margin=0,
-                gap="0",
-                styles={"position": "sticky", "bottom": "0", "background": theme.card},
-            ),
             sizing_mode="stretch_width",
             margin=0,
         )
 
     def _button(self, name: str, width: int, ink: str = "", **known: Any) -> pn.widgets.Button:
-        """Return a button with a visible focus, filled with ``ink`` if given."""
-        css = self._focus(".bk-btn")
-        if ink:
-            filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
-            css += f".bk-btn {{ {filled} }}"
+        """Return a button, filled with ``ink`` if given."""
+        filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
+        css = [FOCUS, f".bk-btn {{ {filled} }}" if ink else ""]
         return pn.widgets.Button(
-            name=name, width=width, margin=(4, 4), disabled=True, stylesheets=[css], **known
+            name=name, width=width, margin=(4, 4), disabled=True, stylesheets=css, **known
         )
-
-    def _focus(self, selector: str) -> str:
-        """Return CSS that outlines the focused element."""
-        line = f"outline: 2px solid {self._theme.text}; outline-offset: 1px;"
-        return f"{selector}:focus-visible {{ {line} }}"
 
     def pick(self, a: int, b: int) -> None:
         """Put a pair on the bench."""

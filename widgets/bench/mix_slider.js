@@ -5,15 +5,15 @@ export default {
     const root = document.createElement("div")
     root.className = "mix-slider"
     root.innerHTML = `
-      <div aria-hidden="true">Mix <span></span>: <b></b></div>
+      <div aria-hidden="true">Mix: share of B before the split <b></b></div>
       <input type="range" min="0" max="1" step="0.01"
              aria-label="Mix, the share of B before the split">`
     el.append(root)
-    const [angle, share, input] = ["span", "b", "input"].map((name) => root.querySelector(name))
+    const [label, share, input] = ["div", "b", "input"].map((name) => root.querySelector(name))
 
     const draw = () => {
       const value = model.get("value"), degrees = model.get("angle")
-      angle.textContent = Number.isFinite(degrees) ? `(ω ${degrees.toFixed(1)}°)` : ""
+      label.title = Number.isFinite(degrees) ? `ω, the angle between A and B: ${degrees.toFixed(1)}°` : ""
       share.textContent = value.toFixed(2)
       input.value = value
       input.disabled = model.get("disabled")

@@ -40,8 +40,8 @@ export default {
         if (starts[middle] <= index) low = middle; else high = middle - 1
       }
       const inside = index - starts[low]
-      return rows[low] ? `${names[low]} row ${Math.floor(inside / rows[low])}`
-                       : `${names[low]} entry ${inside}`
+      return rows[low] ? `${names[low]}, row ${Math.floor(inside / rows[low])}`
+                       : `${names[low]}, entry ${inside}`
     }
 
     const draw = () => {
@@ -56,7 +56,7 @@ export default {
       set(parts[2], left, 100 - left, 0, 100 * mix)
       set(parts[3], left, 100 - left, 100 * mix, 100 * (1 - mix))
       handle.style.left = `${left}%`
-      const words = `${split.toLocaleString("en")} · ${where(split)}`
+      const words = `${Math.round(left)} % · ${where(split)}`
       place.textContent = words
       const half = place.offsetWidth / 2, width = strip.offsetWidth || 1
       place.style.left = `${clamp(left / 100 * width, half, Math.max(width - half, half))}px`

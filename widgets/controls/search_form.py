@@ -18,7 +18,7 @@ from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import Theme
 
 from ..runs.runs import Run
-from ..views.styles import SELECT, primary
+from ..views.styles import FOCUS, SELECT, primary
 from ..views.themed import host_css
 
 START = {"random networks": "0", "two specialists": "1"}
@@ -54,25 +54,28 @@ class SetupView:
         self.method = pn.widgets.Select(name="Method", options=list(METHODS), **wide)
         self.seed = pn.widgets.TextInput(name="Seed", **wide)
         self.start = pn.widgets.Select(name="Start from", options=list(START), **wide)
-        self._pretrained = "0"  # where there is a choice
+        self._pretrained = "1"  # where there is a choice
         labels = ("Archive size", "α, competition", "Mutation")
         self.options = {
             name: pn.widgets.TextInput(name=label, **wide)
             for name, label in zip(LINK_OPTIONS, labels, strict=True)
         }
-        self.anew = pn.widgets.Button(name="Start anew", button_type="primary", **wide)
-        self.beside = pn.widgets.Button(name="Start beside", **wide)
+        self.anew = pn.widgets.Button(name="Replace this run", button_type="primary", **wide)
+        self.beside = pn.widgets.Button(name="Add as a new run", **wide)
         css = [_CSS + host_css(theme)]
         self.message = pn.pane.HTML("", **{**wide, "stylesheets": css})
-        download: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (3, 2)}
+        download: dict[str, Any] = {**wide, "stylesheets": [FOCUS]}
         self.history = pn.widgets.FileDownload(
-            callback=self._history, filename="history.csv", label="History", **download
+            callback=self._history, filename="history.csv", label="History (.csv)", **download
         )
         self.code = pn.widgets.FileDownload(
-            callback=self._code, filename="search.py", label="Code", **download
+            callback=self._code, filename="search.py", label="Python script (.py)", **download
         )
         self.archive = pn.widgets.FileDownload(
-            callback=self._archive, filename="archive.safetensors", label="Archive", **download
+            callback=self._archive,
+            filename="archive.safetensors",
+            label="All members (.safetensors)",
+            **download,
         )
         self.anew.on_click(lambda event: self._start(beside=False))
         self.beside.on_click(lambda event: self._start(beside=True))
@@ -84,8 +87,9 @@ class SetupView:
             pn.Row(*self.options.values(), margin=0, sizing_mode="stretch_width"),
             pn.Row(self.anew, self.beside, margin=0, sizing_mode="stretch_width"),
             self.message,
-            pn.Row(self.history, self.archive, self.code, margin=0, sizing_mode="stretch_width"),
-            width=330,
+            pn.Row(self.history, self.code, margin=0, sizing_mode="stretch_width"),
+            self.archive,
+            sizing_mode="stretch_width",
             margin=0,
         )
 
@@ -95,10 +99,10 @@ class SetupView:
         self.task.param.update(options=list(settings.tasks), value=settings.task)
         self.method.value = settings.method
         self.seed.value = asked["seed"]
-        self._pretrained = asked.get("pretrained", "0")
+        self._pretrained = asked.get("pretrained", "1")
         for name, widget in self.options.items():
             widget.value = asked.get(name, "")
-        self._show_message("Start anew replaces the run on the page; start beside keeps it.")
+        self._show_message("A new run is added beside the one on the page, or replaces it.")
         self._show_defaults()
 
     def _show_defaults(self) -> None:

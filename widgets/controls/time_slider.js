@@ -16,7 +16,7 @@ export default {
 
     const say = () => {
       const at = Number(input.value), end = Number(input.max), past = at < end
-      const words = past ? `You look at step ${count(at)} of ${count(model.get("last"))}`
+      const words = past ? `Viewing step ${count(at)} of ${count(model.get("last"))}`
         : `step ${count(at)}, now`
       when.textContent = words
       input.setAttribute("aria-valuetext", words)

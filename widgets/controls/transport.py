@@ -13,7 +13,7 @@ from ..html.figures import PHASES
 from ..runs.runs import Run
 from ..session.orders import PACES, Mailbox
 from ..session.snapshot import Snapshot
-from ..views.styles import SELECT, primary
+from ..views.styles import FOCUS, HIDDEN_NAME, SELECT, primary
 
 
 class TransportView:
@@ -37,14 +37,19 @@ class TransportView:
     ) -> None:
         close: dict[str, Any] = {"margin": (2, 3), "disabled": True}
         self.go = pn.widgets.Button(
-            name="Run", button_type="primary", width=70, stylesheets=[primary(theme)], **close
+            name="Run", button_type="primary", width=64, stylesheets=[primary(theme)], **close
         )
-        self.step = pn.widgets.Button(name="Step", width=56, **close)
+        close["stylesheets"] = [FOCUS]
+        self.step = pn.widgets.Button(name="Step", width=52, **close)
         self.step_ten = pn.widgets.Button(name="×10", width=46, **close)
-        self.reset = pn.widgets.Button(name="Reset", width=60, **close)
-        self.undo = pn.widgets.Button(name="Undo reset", width=92, margin=(2, 3), visible=False)
+        self.reset = pn.widgets.Button(name="Reset", width=58, **close)
+        self.undo = pn.widgets.Button(name="Undo reset", width=92, **{**close, "visible": False})
         self.pace = pn.widgets.Select(
-            options=list(PACES), width=116, margin=(2, 3), stylesheets=[SELECT]
+            name="Pace",
+            options=list(PACES),
+            width=122,
+            margin=(2, 3),
+            stylesheets=[HIDDEN_NAME, SELECT],
         )
         self._orders, self._ordered = orders, ordered
         self.go.on_click(self._toggle)
@@ -52,7 +57,14 @@ class TransportView:
             one.js_on_click(args={"button": one, "words": PHASES}, code="order(button, words)")
         self.step.on_click(lambda event: orders().step())
         self.step_ten.on_click(lambda event: orders().step(10))
-        self.reset.on_click(lambda event: reset())
+        self.sure = pn.widgets.Button(
+            name="Reset", button_type="danger", **{**close, "visible": False, "disabled": False}
+        )
+        self._restart = reset
+        self._unrecorded = 0  # steps that Reset would lose
+        self._asked_for = 0  # of these, what was asked about already
+        self.reset.on_click(lambda event: self._ask_or_reset())
+        self.sure.on_click(lambda event: self._reset())
         self.undo.on_click(lambda event: undo())
         self.pace.param.watch(lambda event: orders().pace(event.new), "value")
         self.pane = pn.Row(
@@ -60,8 +72,8 @@ class TransportView:
             self.step,
             self.step_ten,
             self.reset,
+            self.sure,
             self.undo,
-            self.pace,
             margin=0,
             styles={"flex-wrap": "wrap"},
         )
@@ -70,10 +82,33 @@ class TransportView:
         self._orders().toggle()
         self._ordered()
 
-    def update(self, snapshot: Snapshot, replaced: Run | None) -> None:
+    def _ask_or_reset(self) -> None:
+        """Reset or, once for the steps so far, ask before steps are lost that nothing records."""
+        if self.sure.visible:  # it is the answer no
+            self._ask(False)
+        elif self._unrecorded > self._asked_for:
+            self._asked_for = self._unrecorded
+            self._ask(True)
+        else:
+            self._reset()
+
+    def _ask(self, on: bool) -> None:
+        """Show the question, or no longer."""
+        self.sure.param.update(visible=on, name=f"Reset {self._unrecorded:,} unrecorded steps")
+        self.reset.param.update(name="Keep" if on else "Reset")
+
+    def _reset(self) -> None:
+        self._ask(False)
+        self._asked_for = 0
+        self._restart()
+
+    def update(self, snapshot: Snapshot, run: Run, replaced: Run | None) -> None:
         """Enable what can be done with the search, and with the run that it has replaced."""
+        self._unrecorded = run.unrecorded
         lost = 0 if replaced is None else replaced.session.snapshot.step
-        self.undo.param.update(visible=lost > 0, description=f"Back to step {lost:,}")
+        self.undo.param.update(
+            visible=lost > 0, disabled=False, description=f"Back to step {lost:,}"
+        )
         ready = snapshot.niches is not None and snapshot.phase != "closed"
         name = "Pause" if snapshot.phase == "running" else "Run"
         self.go.param.update(name=name, disabled=not ready)

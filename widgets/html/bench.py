@@ -6,7 +6,8 @@ import math
 import re
 from html import escape
 
-from m2n2lab.analysis.merge_preview import BenchData, describe_verdict
+from m2n2lab.analysis.lineage import called
+from m2n2lab.analysis.merge_preview import BenchData, describe_gain, describe_verdict
 from m2n2lab.core.records import Generation
 from m2n2lab.utils.text import percent, plain
 from m2n2lab.viz.theme import Theme
@@ -18,15 +19,18 @@ BENCH_CSS = """
 .who, .verdict, .note { font: 13px/1.35 system-ui, sans-serif; }
 .who { display: flex; flex-wrap: wrap; gap: 0 8px; align-items: baseline; }
 .who { font-size: 12px; }
-.who .most { margin-left: auto; opacity: .75; font-size: 12px; }
+.who b span { font-weight: 400; }
+.who .most { margin-left: auto; color: var(--quiet); }
 .a { color: var(--parent_a); } .b { color: var(--parent_b); } .child { color: var(--child); }
 svg { display: block; width: 100%; }
 svg text { font: 10.5px system-ui, sans-serif; fill: var(--quiet); }
 .verdict { border-left: 3px solid var(--child); border-radius: 6px; padding: 6px 10px;
-           background: rgba(128, 128, 128, .13); overflow-wrap: anywhere; }
+           background: rgba(128, 128, 128, .08); overflow-wrap: anywhere; }
 .verdict.dies, .old.verdict { border-color: var(--quiet); }
-.old { opacity: .6; }
-.note { margin-top: 4px; opacity: .85; overflow-wrap: anywhere; }
+.old { color: var(--quiet); font-style: italic; }
+.old :is(.a, .b, .child) { color: inherit; }
+.old svg { opacity: .5; }
+.note { margin-top: 4px; overflow-wrap: anywhere; }
 .waits { margin: 0 0 4px; font-size: 12px; }
 """
 
@@ -42,7 +46,7 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
         theme: colours.
         old: whether another choice was made since.
     """
-    a, b = data.proposal.parents
+    a, b = (_member(id, data) for id in data.proposal.parents)
     mine, its, child = data.means
     return (
         f'<div{_old(old)}><div class="who"><span><b class="a">A {a}</b> '
@@ -55,12 +59,20 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
     )
 
 
+def _member(id: int, data: BenchData) -> str:
+    """Return the number of a member, and its name if it is a seed with one."""
+    name = called(id, data.seeds[:-1])
+    return (
+        f"{id}" if name == str(id) else f"{id} <span>{escape(plain(name, MAX_TEXT_CHARS))}</span>"
+    )
+
+
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:
     """Return the verdict on the child or, once it is merged, the outcome; and the note."""
     note = note_html(snapshot.note)
     if snapshot.merged is not None:
         waits = _waits(data) if snapshot.pending else ""
-        return waits + _outcome(snapshot.merged, snapshot.note, old=snapshot.pending)
+        return waits + _outcome(data, snapshot.merged, snapshot.note, old=snapshot.pending)
     if snapshot.pending:
         return _waits(data) + _verdict(data, old=True) + note
     if snapshot.stale:
@@ -90,22 +102,26 @@ def _waits(data: BenchData) -> str:
     )
 
 
-def _outcome(merged: Generation, note: str, old: bool) -> str:
-    """Return the outcome of a merge in the place of its verdict."""
+def _outcome(data: BenchData, merged: Generation, note: str, old: bool) -> str:
+    """Return the outcome of a merge in the place of its verdict, and why the child is better."""
     text = note or (
         f"Child {merged.child} was merged at step {merged.step:,}. Change the pair, the split or "
         f"the mix, or preview again, for another child."
     )
     css = f"verdict{'' if merged.accepted else ' dies'}{' old' if old else ''}"
+    gain = describe_gain(data) if merged.accepted else ""
     return (
         f'<div class="{css}" data-testid="outcome"><span role="status" data-testid="note">'
-        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span></div>"
+        f"{escape(plain(text, 2 * MAX_TEXT_CHARS))}</span>"
+        f' <span data-testid="gain">{escape(gain)}</span></div>'
     )
 
 
 def _verdict(data: BenchData, old: bool = False) -> str:
     head, _, rest = escape(describe_verdict(data)).partition(".")
-    rest = re.sub(r"\b([AB])’s", lambda m: f'<b class="{m[1].lower()}">{m[1]}</b>’s', rest)
+    rest = re.sub(
+        r"of what ([AB])\b", lambda m: f'of what <b class="{m[1].lower()}">{m[1]}</b>', rest
+    )
     accepted = data.verdict.accepted
     css = f"verdict{'' if accepted else ' dies'}{' old' if old else ''}"
     tint = "child" if accepted and not old else ""
@@ -117,10 +133,19 @@ def _verdict(data: BenchData, old: bool = False) -> str:
     )
 
 
+_STRIPES = (
+    '<pattern id="stripes" width="4" height="4" patternUnits="userSpaceOnUse" '
+    'patternTransform="rotate(45)"><path d="M0 0V4" stroke="var(--card)" stroke-width="2.4"/>'
+    "</pattern>"
+)
+"""Stripes over the colour of B."""
+
+
 def _bars(data: BenchData, theme: Theme) -> str:
     """Return bars of accuracy by class as a picture: A, B and the child side by side."""
     classes = data.classes
     colours = (theme.parent_a, theme.parent_b, theme.child)
+    looks = ("", "", ' stroke="var(--text)"')  # to be told apart without colours too
     wide = BARS_WIDTH / max(len(classes), 1)
     bar = min(wide * 0.27, 16)
     every = math.ceil(12 / wide)  # only every so many classes are named
@@ -128,15 +153,17 @@ def _bars(data: BenchData, theme: Theme) -> str:
     shapes = []
     for c, name in enumerate(classes):
         left = c * wide + (wide - 3 * bar) / 2
-        for k, colour in enumerate(colours):
+        for k, (colour, look) in enumerate(zip(colours, looks, strict=True)):
             value = float(data.accuracy[k, c])
             high = 0.0 if math.isnan(value) else value * BARS_HEIGHT
             title = f"{('A', 'B', 'child')[k]}, {plain(name, MAX_TEXT_CHARS)}: {percent(value)}"
             shapes.append(
                 f'<rect x="{left + k * bar:.2f}" y="{BARS_HEIGHT - high:.1f}" '
-                f'width="{max(bar - 1, bar / 2):.2f}" height="{high:.1f}" fill="{colour}">'
+                f'width="{max(bar - 1, bar / 2):.2f}" height="{high:.1f}" fill="{colour}"{look}>'
                 f"<title>{escape(title)}</title></rect>"
             )
+            if k == 1:
+                shapes.append(shapes[-1].replace(f'fill="{colour}"', 'fill="url(#stripes)"'))
         if c % every == 0:
             middle = c * wide + wide / 2
             shapes.append(
@@ -145,5 +172,5 @@ def _bars(data: BenchData, theme: Theme) -> str:
             )
     return (
         f'<svg viewBox="0 0 {BARS_WIDTH} {BARS_HEIGHT + 16}" role="img" '
-        f'aria-label="accuracy by class of A, B and the child">{"".join(shapes)}</svg>'
+        f'aria-label="accuracy by class of A, B and the child">{_STRIPES}{"".join(shapes)}</svg>'
     )

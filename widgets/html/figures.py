@@ -27,12 +27,13 @@ FIGURES_CSS = """
            font-family: system-ui, sans-serif; }
 .figures b { display: block; white-space: nowrap; font-size: 16px;
              font-variant-numeric: tabular-nums; }
-.figures span { font-size: 11px; opacity: .7; white-space: nowrap; }
+.figures span { font-size: 11px; color: var(--quiet); white-space: nowrap; }
 @media (max-width: 1400px) {
   .figures { gap: 2px 10px; }
   .figures b { font-size: 14px; }
+  .figures span { display: block; max-width: 78px; white-space: normal; line-height: 12px; }
 }
-.message { color: #d55e00; max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
+.message { color: var(--parent_b); max-width: 60ch; text-align: left; overflow-wrap: anywhere; }
 """
 
 
@@ -46,7 +47,7 @@ def figures_html(snapshot: Snapshot) -> str:
         ("test", percent(snapshot.test), f"best (train {percent(snapshot.train)})"),
         ("mean", percent(snapshot.mean), "mean, train"),
         ("coverage", percent(snapshot.coverage), "covered"),
-        ("accepted", percent(snapshot.accepted), "accepted"),
+        ("accepted", percent(snapshot.accepted), "children that survived"),
         *saved,
     )
     cells = "".join(

@@ -5,20 +5,20 @@ const percent = (share) => Number.isFinite(share) ? `${(100 * share).toFixed(1)}
 
 // name, whether the highest is first, value to sort by, tooltip, content
 const COLUMNS = [
-  ["member", false, (row) => row.id, "Its number; ◆ where a person had a hand in it",
-   (row) => row.by_hand ? `${row.id} ◆` : `${row.id}`],
+  ["member", false, (row) => row.id, "Its number: seeds have the first ones, then children in turn; ◆ where a person had a hand in it",
+   (row) => row.by_hand ? `${row.name} ◆` : row.name],
   ["made of", true, (row) => row.share, "Share of each seed along the vector, from first to last " +
    "weight; sorted by the first seed's", (row) => ({ image: row.painting, words: row.made })],
   ["fitness", true, (row) => row.fitness, "What it wins in the competition for data points",
    (row) => row.fitness.toFixed(1)],
   ["score", true, (row) => row.score, "Mean score over the data points", (row) => percent(row.score)],
-  ["only it", true, (row) => row.alone, "Share of the data points that nobody else solves",
+  ["alone", true, (row) => row.alone, "Share of the data points that nobody else solves",
    (row) => percent(row.alone)],
   ["by class", true, (row) => row.worst, "Score in each class, strong is good; sorted by the lowest",
    (row) => ({ image: row.classes, words: row.scores })],
   ["born", true, (row) => row.born, "Step at which it came", (row) => row.born.toLocaleString("en")],
   ["parents", true, (row) => row.parents[0] ?? -1, "A × B",
-   (row) => row.parents.join(" × ") || "–"],
+   (row) => row.pair || "–"],
 ]
 
 const show = (cell, value) => {

@@ -12,10 +12,11 @@ import panel as pn
 import param
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.members import MemberPage, MembersData
 from m2n2lab.core.task import Sample
 from m2n2lab.utils.text import percent, plain
-from m2n2lab.viz.theme import Theme, ramp
+from m2n2lab.viz.theme import Theme, ink, ramp
 
 from ..html.assets import asset
 from ..html.pictures import (
@@ -99,9 +100,11 @@ class MembersView:
         )
         return {
             "id": data.ids[k],
+            "name": called(data.ids[k], data.seeds[:-1]),
             "by_hand": data.by_hand[k],
             "born": data.born[k],
             "parents": list(data.parents[k]),
+            "pair": " × ".join(called(id, data.seeds[:-1]) for id in data.parents[k]),
             "score": float(data.score[k]),
             "painting": painting_uri(painting, self.theme),
             "made": shares_label(painting, data.seeds),
@@ -182,7 +185,7 @@ class MemberView:
         name = f"the seed {escape(seeds[life.id])}" if 0 <= life.id < len(seeds) else "a seed"
         facts = [f"born at step {life.born:,}" if life.born else name]
         if life.parents:
-            facts.append("from " + " × ".join(map(str, life.parents)))
+            facts.append("from " + " × ".join(escape(called(id, seeds)) for id in life.parents))
         if life.split is not None and life.mix is not None:
             facts.append(f"split at {life.split:,}, mix {life.mix:.2f}")
         if life.by_hand:
@@ -235,8 +238,9 @@ class MemberView:
             for name, counts in zip(page.classes, table, strict=True)
         )
         return (
-            "<div><h4>Row: truth, column: answer</h4>"
-            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            "<div><h4>Confusion: a row for each true class, a column for each answer</h4>"
+            f'<table><thead><tr><th scope="col">truth</th>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
         )
 
     def _cells(self, counts: NDArray[np.int64]) -> str:
@@ -244,8 +248,8 @@ class MemberView:
         for count in counts.tolist():
             share = count / max(int(counts.sum()), 1)
             colour = self._ramp[round(share * (len(self._ramp) - 1))]
-            ink = self.theme.card if share > 0.5 else self.theme.text
-            cells.append(f'<td style="background:{colour};color:{ink}">{count or ""}</td>')
+            text = ink(colour)
+            cells.append(f'<td style="background:{colour};color:{text}">{count or ""}</td>')
         return "".join(cells)
 
     def _samples(self, page: MemberPage) -> list[str]:

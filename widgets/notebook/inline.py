@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import socket
 import threading
 import time
 from html import escape
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -79,10 +81,11 @@ def dashboard(
 ) -> Framed:
     """Return the dashboard of a search that cells can go on stepping, to be shown by a cell.
 
-    It is served to the kernel's machine alone, so the browser must run there.
+    It is served to the kernel's machine alone, so the browser must run there, or come through a
+    JupyterHub whose servers have jupyter-server-proxy.
 
     Args:
-        evolver: the search; digits from scratch by default.
+        evolver: the search; digits from two trained specialists by default.
         height: of the frame in pixels.
         theme: ``"light"`` or ``"dark"``.
         executor: workers that score the children of this search; they end when it is closed.
@@ -96,7 +99,7 @@ def dashboard(
         raise InputError(
             "executor scores the children of one search, but there is no evolver; give both."
         )
-    settings = Settings()
+    settings = Settings(pretrained=True)
     if evolver is not None:
         evolver = checked_evolver(evolver)
         task = evolver.task.name if evolver.task.name in TASKS else "digits"
@@ -115,7 +118,19 @@ def dashboard(
     )
     browser_session = BROWSER_SESSIONS.add(runs, runs.add(settings), shared=True)
     query = urlencode({"browser_session": browser_session.key, "theme": theme})
-    return Framed(browser_session, f"http://{HOST}:{_serve()}/?{query}", height)
+    return Framed(browser_session, f"{_address(_serve())}?{query}", height)
+
+
+def _address(port: int) -> str:
+    """Return where a browser finds a port of the kernel's machine.
+
+    On a JupyterHub that is the hub's own address, if the server of the notebook passes requests on
+    (jupyter-server-proxy).
+    """
+    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
+    if prefix and find_spec("jupyter_server_proxy"):
+        return f"{prefix.rstrip('/')}/proxy/{port}/"
+    return f"http://{HOST}:{port}/"
 
 
 def _serve() -> int:

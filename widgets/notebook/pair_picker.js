@@ -32,7 +32,7 @@ export default {
       if (worth === undefined) words.replaceChildren()
       else if (a === b) words.replaceChildren(who("a", a), " meets itself")
       else words.replaceChildren(who("b", b), " solves what ", who("a", a),
-                                 ` misses, worth ${worth.toFixed(1)}`)
+                                 ` gets wrong, worth ${worth.toFixed(1)} points of reward`)
     }
 
     const fill = (menu, chosen) => {

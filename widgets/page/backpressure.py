@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import panel as pn
 
@@ -17,14 +18,18 @@ class Backpressure:
     such as one of many on a small machine, would fall further and further behind, and the server
     would hold what is still to be sent.
 
+    Args:
+        answered: called when the browser has answered.
+
     Attributes:
         pane: to be placed on the page; it shows nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Callable[[], object] = lambda: None) -> None:
         self._sent = pn.widgets.IntInput(visible=False)
-        self._answer = pn.widgets.IntInput(visible=False)
+        self._answer = pn.widgets.IntInput(name="answered", visible=False)
         self._sent.jscallback(value="answer.value = cb_obj.value", args={"answer": self._answer})
+        self._answer.param.watch(lambda event: answered(), "value")
         self._sent_at = 0.0
         self.pane = pn.Row(self._sent, self._answer, visible=False)
 

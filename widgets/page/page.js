@@ -15,9 +15,11 @@ const returned = new URL(window.location).searchParams.has("browser_session") ||
     if (!asked.has("theme") && dark) asked.set("theme", "dark")
     window.location.replace(here)
   } else {
-    asked.delete("browser_session") // a link is to be shared, a session is not
+    if (SESSION_KEY) {
+      asked.delete("browser_session") // a link is to be shared, a session is not
+      sessionStorage.setItem("browser_session", SESSION_KEY)
+    } // else it is a notebook's, which opens by that alone, or there is none
     history.replaceState(null, "", here)
-    if (SESSION_KEY) sessionStorage.setItem("browser_session", SESSION_KEY)
   }
 }
 // Loads the page's own font before there is text in it: Chromium never redraws the first text that
@@ -42,9 +44,10 @@ const order = (button, words) => {
 }
 // Shows in the address bar a link that starts the search on the page; the appearance stays.
 const show_address = (query) => {
-  const there = new URL(window.location), theme = there.searchParams.get("theme")
+  const there = new URL(window.location), before = new URLSearchParams(there.search)
   there.search = query
-  if (theme) there.searchParams.set("theme", theme)
+  for (const name of ["theme", "browser_session"])
+    if (before.get(name)) there.searchParams.set(name, before.get(name))
   history.replaceState(null, "", there)
 }
 // Shows or hides a tab that only some tasks have; if it was selected, the first tab is then.
@@ -53,6 +56,18 @@ const show_tab = (name, shown) => {
   tab.hidden = !shown
   if (!shown && tab.getAttribute("aria-selected") === "true") tab.parentNode.firstElementChild.click()
 }
+// Shows a tab that Python asks for.
+const click_tab = (name) => {
+  if (name) document.getElementById(`tab-${name}`).click()
+}
+// Asks before steps are lost that nothing records: once for the steps so far.
+let unrecorded = 0, asked_for = 0, going_on = false
+const set_unrecorded = (text) => { unrecorded = Number(text) }
+addEventListener("beforeunload", (event) => {
+  if (going_on || unrecorded <= asked_for) return
+  asked_for = unrecorded
+  event.preventDefault()
+})
 // Shows what is being loaded in the place of the panels, and for how long; nothing if there is no
 // text.
 const show_loading = (text) => {
@@ -115,7 +130,10 @@ addEventListener("DOMContentLoaded", () => {
   const retry = async () => {
     const asked = new URL("static/js/bokeh.min.js", document.baseURI)
     const answer = await fetch(asked, { method: "HEAD", cache: "no-store" }).catch(() => null)
-    if (answer?.ok && !notice.hidden) return window.location.reload()
+    if (answer?.ok && !notice.hidden) {
+      going_on = true // to the same run
+      return window.location.reload()
+    }
     if (!notice.hidden) retrying = setTimeout(retry, RETRY_MILLISECONDS)
   }
   const watch = () => {
@@ -130,8 +148,14 @@ addEventListener("DOMContentLoaded", () => {
   }
   watch()
 })
-// Space runs and pauses, s steps, unless a control has the focus.
+// Space runs and pauses, s steps, unless a control has the focus or Setup has switched keys off.
+addEventListener("DOMContentLoaded", () => {
+  const box = document.querySelector(".shortcuts input")
+  box.checked = localStorage.getItem("shortcuts") !== "off"
+  box.addEventListener("change", () => localStorage.setItem("shortcuts", box.checked ? "on" : "off"))
+})
 addEventListener("keydown", (event) => {
+  if (!document.querySelector(".shortcuts input").checked) return
   const at = event.composedPath()[0]
   const busy = at.closest?.("input, select, textarea, button, summary, [role=slider]")
   const name = { " ": ["Run", "Pause"], s: ["Step"] }[event.key]
@@ -142,6 +166,35 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
+// Names a plot for screen readers, and takes it out of the order of the Tab key: nothing in it is
+// done by keys, and what it shows can be reached beside it. A narrow plot has a narrow legend.
+const NARROW_PLOT_PIXELS = 340
+const name_plot = (model) => {
+  const canvas = Bokeh.index.find_one(model)?.canvas_view
+  if (!canvas) return
+  canvas.events_el.tabIndex = -1
+  canvas.el.setAttribute("role", "img")
+  canvas.el.setAttribute("aria-label", model.name.replace(/View$/, ""))
+  const narrow = model.inner_width < NARROW_PLOT_PIXELS
+  model.title?.setv({ offset: narrow ? -60 : 0 }, { sync: false })
+  const legends = [...model.above, ...model.center].filter((found) => found.type === "Legend")
+  for (const legend of legends)
+    legend.setv(narrow
+      ? { ncols: 1, label_text_font_size: "9px" } : { ncols: 2, label_text_font_size: "11px" },
+                { sync: false })
+}
+// A click elsewhere or Escape closes an open menu, drawer or note.
+const MENUS = "details:is(.help, .save, .setup)[open]"
+addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll(MENUS))
+    if (!event.composedPath().includes(menu)) menu.open = false
+})
+addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector(MENUS)
+  if (!menu) return
+  menu.open = false
+  menu.querySelector("summary").focus()
+})
 // Light and dark are two pages over the same searches.
 addEventListener("DOMContentLoaded", () => {
   document.querySelector(".appearance").addEventListener("click", () => {
@@ -149,6 +202,7 @@ addEventListener("DOMContentLoaded", () => {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
     there.searchParams.set("theme", dark ? "light" : "dark")
     if (SESSION_KEY) there.searchParams.set("browser_session", SESSION_KEY)
+    going_on = true // to the same run
     window.location.assign(there)
   })
 })

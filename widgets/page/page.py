@@ -17,7 +17,6 @@ import panel as pn
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClosedError
 
-from m2n2lab.analysis.maps import NICHE_MODES
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError
 from m2n2lab.viz.theme import LIGHT, Theme
@@ -28,8 +27,10 @@ from ..controls.time_view import TimeView
 from ..controls.transport import TransportView
 from ..members.gallery_view import GalleryView
 from ..members.members import MembersView, MemberView
+from ..members.sketch import SketchView
 from ..runs.browser_sessions import BROWSER_SESSIONS, BrowserSession
 from ..runs.roles import Role
+from ..runs.run_list import RunList
 from ..runs.runs import Run
 from ..session.gallery import GalleryRequest
 from ..session.orders import Mailbox
@@ -39,11 +40,16 @@ from ..tour.tour import Tour
 from ..views.answers import AnswersView
 from ..views.cells import Cells
 from ..views.compare import CompareView
+from ..views.formula import FormulaView
 from ..views.landscape import LandscapeView
 from ..views.lineage import LineageView, SharesView
 from ..views.maps import AttractionView, CurvesView, FiguresView, NichesView
+from ..views.run_table import RunsView
 from ..views.styles import SMALL
+from ..views.toggles import Toggles
+from .attendance import AttendanceView
 from .backpressure import Backpressure
+from .gate import guard
 from .notice import Notice
 from .plot_rotation import PlotRotation
 from .refresh import RefreshScheduler
@@ -70,7 +76,10 @@ CONNECTION_SECONDS = 0.1
 LOADING_SECONDS = 0.4
 """Time after which a run that is still being loaded is announced: most take less."""
 
-TABS = ("progress", "lineage", "seeds", "members", "gallery", "compare")
+MODES = {"solved": "solved", "worth": "worth", "solved by only one": "only one"}
+"""Modes of the niche map, by their names on the page."""
+
+TABS = ("progress", "lineage", "seeds", "members", "gallery", "draw", "compare")
 """One is visible, and only that one is kept up to date."""
 
 
@@ -101,6 +110,7 @@ class Page:
         self.role = role
         self.theme = theme
         self.run = browser_session.shown
+        self.attendance = AttendanceView(browser_session.people, self._on_people)
         self._benched: BenchData | None = None  # on the bench
         self._redraw_requested = False  # whether a person waits for plots
         self._refresh_requested = False  # whether a person waits for anything else
@@ -122,8 +132,10 @@ class Page:
         self.gallery = GalleryView(
             theme, self._view_gallery, lambda vote: self.orders().command(vote)
         )
+        self.formula = FormulaView(theme, lambda wanted: self.orders().view_formula(wanted))
         self.members = MembersView(theme, self._select)
         self.member = MemberView(theme)
+        self.sketch = SketchView(theme, lambda ink: self.orders().view_sketch(ink))
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)
         self.compare = CompareView(
@@ -143,20 +155,37 @@ class Page:
             ),
             lambda: sum(plot.drawn for plot in drawings),
         )
+        self.list = RunsView(
+            theme,
+            RunList(browser_session.runs),
+            lambda: self.run,
+            self.show,
+            self._show_comparison,
+        )
         self.setup = SetupView(lambda: self.run, self.begin, theme)
-        self.tour = Tour(self.session, theme)
-        self.backpressure = Backpressure()
+        self.tour = Tour(self.session, theme, self._begin_chapter)
+        self._chapters: dict[bool, Run] = {}  # of the tour, by whether they begin with specialists
+        self.backpressure = Backpressure(self._draw_more)
         self.cells = Cells(self.attraction, self.landscape)
         self.title = pn.pane.HTML(
-            "", margin=0, styles={"color": theme.quiet, "font": "13px system-ui, sans-serif"}
+            "",
+            margin=0,
+            styles={
+                "color": theme.quiet,
+                "font": "13px system-ui, sans-serif",
+                "max-width": "100%",
+            },
+            stylesheets=[
+                ".title { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }"
+            ],
         )
         self.transport = TransportView(
             self.orders, self._reset, self._undo_reset, self.request_refresh, theme
         )
         self.time = TimeView(self.orders, self._branch, theme)
         self.map = pn.widgets.Button(name="Stop", margin=0, visible=False, stylesheets=[SMALL])
-        self.mode = pn.widgets.RadioButtonGroup(
-            options=list(NICHE_MODES), value=self.niches.mode, margin=0, stylesheets=[SMALL]
+        self.mode = Toggles.themed(
+            theme, label="Niches by", options=list(MODES), value=self.niches.mode
         )
         # The visible tab: set by the page's script, which finds this widget by its name.
         self.tab = pn.widgets.TextInput(name="tab", value=TABS[0], visible=False)
@@ -166,6 +195,15 @@ class Page:
         # Whether there is a gallery: its tab is shown by the page's script.
         self.draws = pn.widgets.TextInput(name="draws", visible=False)
         self.draws.jscallback(value="show_tab('gallery', cb_obj.value)")
+        # Whether leaving loses steps: the page's script asks then.
+        self.unrecorded = pn.widgets.TextInput(name="unrecorded", visible=False)
+        self.unrecorded.jscallback(value="set_unrecorded(cb_obj.value)")
+        # A tab that is to be shown.
+        self.asked_tab = pn.widgets.TextInput(name="asked_tab", visible=False)
+        self.asked_tab.jscallback(value="click_tab(cb_obj.value)")
+        # Whether members can read what a person draws: likewise.
+        self.reads = pn.widgets.TextInput(name="reads", visible=False)
+        self.reads.jscallback(value="show_tab('draw', cb_obj.value)")
         # What is being loaded: shown by the page's script in the place of all panels.
         self.loading = pn.widgets.TextInput(name="loading", visible=False)
         self.loading.jscallback(value="show_loading(cb_obj.value)")
@@ -173,6 +211,14 @@ class Page:
         self.mode.param.watch(lambda event: self._set_mode(event.new), "value")
         self.tab.param.watch(lambda event: self._on_tab(), "value")
         self.show(self.run)
+
+    @property
+    def steers(self) -> bool:
+        """Whether the search follows the person before the page."""
+        if not self.browser_session.shared:
+            return True  # it is the page's own
+        person = self.attendance.person
+        return self.role.steers if person is None else person.steers
 
     def session(self) -> Session:
         """Return the worker of the run on the page."""
@@ -202,8 +248,14 @@ class Page:
 
     def _on_tab(self) -> None:
         """Show the tab that was chosen."""
-        self.gallery.request()
+        if self.steers:
+            self.gallery.request()
+            self.sketch.request(self.tab.value == "draw")
         self.request_redraw()
+
+    def _on_people(self) -> None:
+        """Show who is here; may be called in any thread."""
+        self.request_refresh()
 
     def _map(self) -> None:
         """Stop mapping the landscape, or go on."""
@@ -221,6 +273,30 @@ class Page:
         self.show(runs.add(settings) if beside else runs.renew(self.run, settings))
         self.address.value = urlencode(settings.query())
 
+    def _begin_chapter(self, pretrained: bool, new: bool) -> None:
+        """Show the digits from two specialists or from random networks, for the tour.
+
+        Args:
+            pretrained: from which of the two.
+            new: whether nothing may have been done in it; otherwise the one shown before is.
+        """
+        runs = self.browser_session.runs
+        known = self._chapters.get(pretrained)
+        if new:
+            known = next(
+                (run for run in (self.run, *runs.all) if _untouched(run, pretrained)), None
+            )
+        if known not in runs.all:
+            threads = self.run.settings.threads
+            try:
+                known = runs.add(Settings(pretrained=pretrained, threads=threads))
+            except InputError as error:  # the tour goes through the search on the page
+                self.time.show_message(str(error))
+                return
+        self._chapters[pretrained] = known
+        if known is not self.run:
+            self.show(known)
+
     def _reset(self) -> None:
         """Restart the search of the run on the page."""
         try:
@@ -235,6 +311,12 @@ class Page:
             self.show(run)
             self.address.value = urlencode(run.settings.query())
 
+    def _show_comparison(self) -> None:
+        """Show the tab that compares the runs of the visit."""
+        self.asked_tab.value = ""
+        self.asked_tab.value = "compare"
+        self.request_redraw()
+
     def _branch(self, step: int) -> None:
         """Branch from a step of the run on the page, and show the new run."""
         self.show(self.browser_session.runs.branch(self.run, step))
@@ -242,18 +324,25 @@ class Page:
     def show(self, run: Run) -> None:
         """Put a run on the page."""
         another = run.settings.task != self.run.settings.task
-        self.run = self.browser_session.shown = run
+        self.run = run
+        if self.steers:
+            self.browser_session.shown = run
         self._shown_at, self._blank = time.monotonic(), False
         if another:
             self._clear()
         self._unsubscribe()
         # Called in the worker, so a refresh is only scheduled.
         self._unsubscribe = run.session.subscribe(self.request_refresh)
-        self.title.object = f'<div class="title">{escape(run.title)}</div>'
+        self.title.object = (
+            f'<div class="title" title="{escape(run.title)}">{escape(run.title)}</div>'
+        )
         self.time.show_message("")
-        run.session.orders.pace(self.transport.pace.value)
-        self.answers.request()
-        self.gallery.request()
+        if self.steers:
+            run.session.orders.pace(self.transport.pace.value)
+            self.answers.request()
+            self.gallery.request()
+            self.formula.request()
+            self.sketch.request(self.tab.value == "draw")
         self.setup.show(run.settings)
         self.compare.suggest(run)
         self.request_redraw()
@@ -294,12 +383,18 @@ class Page:
         self._refresh_requested = True
         self._schedule_refresh()
 
+    def _draw_more(self) -> None:
+        """Draw the next plot at once, if some have not been drawn yet."""
+        if self._loaded and self.plots.shown is None:
+            self._redraw_requested = True
+            self._schedule_refresh()
+
     def _schedule_refresh(self) -> None:
         if self._scheduler:  # else the first refresh is still to come
             self._scheduler.request()
 
     def _set_mode(self, mode: str) -> None:
-        self.niches.mode = mode
+        self.niches.mode = MODES[mode]
         self.request_redraw()
 
     def _update_tab(self, snapshot: Snapshot) -> None:
@@ -314,6 +409,8 @@ class Page:
             self.member.update(snapshot.member)
         elif self.tab.value == "gallery":
             self.gallery.update(snapshot)
+        elif self.tab.value == "draw":
+            self.sketch.update(snapshot)
         elif self.tab.value == "compare":
             self.compare.update()
         else:
@@ -328,12 +425,18 @@ class Page:
                 share of the time.
         """
         runs = self.browser_session.runs.all
+        if not runs:  # another page has taken the last one, and this one is gone
+            return
         if self.run not in runs:  # removed, or restarted on another page
             self.show(self.browser_session.runs.numbered(self.run.number) or runs[0])
             return
         snapshot = self.session().snapshot
         self._update_loading(snapshot)
         self.tour.update(snapshot)
+        self.list.update()
+        lost = sum(run.unrecorded for run in runs)
+        if self._loaded and self.unrecorded.value != (text := str(lost) if lost else ""):
+            self.unrecorded.value = text
         compared = self.tab.value == "compare" and len(runs) > 1
         idle = (snapshot is self.plots.shown and not compared) or self.backpressure.waiting
         if idle and not at_once:
@@ -343,12 +446,15 @@ class Page:
             self._update_figures(snapshot)
             self.time.update(snapshot)
             self.bench.update(snapshot)
+            self.formula.update(snapshot)
+            self.attendance.update()
             if self._loaded:  # before, the page's script would miss it
                 self.draws.value = "yes" if snapshot.draws else ""
+                self.reads.value = "yes" if snapshot.reads else ""
             if at_once:
                 self._due = 0.0
-                if self.tab.value == "gallery":
-                    self.gallery.update(snapshot)
+                if self.tab.value in ("gallery", "draw"):
+                    self._update_tab(snapshot)
                 if self.attraction.drawn and snapshot.bench is not self._benched:
                     self.attraction.update(snapshot.seen)
             elif self._loaded and (self.plots.shown is None or began >= self._due):
@@ -373,7 +479,7 @@ class Page:
         self.figures.update(snapshot.seen)
         replaced = self.browser_session.runs.replaced
         self.transport.update(
-            snapshot, replaced[0] if replaced and replaced[1] is self.run else None
+            snapshot, self.run, replaced[0] if replaced and replaced[1] is self.run else None
         )
         known = snapshot.landscape
         if known is None:
@@ -394,6 +500,8 @@ class Page:
         """
         document = pn.state.curdoc
         assert document is not None  # as called by the server
+        if self.browser_session.shared:
+            guard(document, lambda: self.steers, (*self.attendance.free, "tab", "answered"))
         document.on_event(Notice, lambda event: self.time.show_message(event.sentence))
 
         def scheduled() -> None:
@@ -430,6 +538,8 @@ class Page:
                 BROWSER_SESSIONS.close_abandoned()
                 return
             self.browser_session.connect(self)
+            if self.browser_session.shared:
+                self.attendance.join(self.role)
             self.refresh()
 
         self._loaded = True
@@ -439,6 +549,7 @@ class Page:
 
     def disconnect(self) -> None:
         """Stop counting the page: its browser is gone."""
+        self.attendance.leave()
         self.browser_session.disconnect(self)
 
     def close(self) -> None:
@@ -455,8 +566,12 @@ class Page:
         self._panels = {
             "title": self.title,
             "transport": self.transport.pane,
+            "pace": self.transport.pace,
             "time": self.time.pane,
             "setup": self.setup.pane,
+            "runs": self.list.pane,
+            "unrecorded": self.unrecorded,
+            "asked_tab": self.asked_tab,
             "tour": self.tour.pane,
             "figures": self.figures.pane,
             "mode": self.mode,
@@ -466,11 +581,16 @@ class Page:
             "order": self.attraction.order,
             "bench": self.bench.pane,
             "tab": self.tab,
+            "people": self.attendance.shown,
+            "people_said": self.attendance.said,
             "draws": self.draws,
+            "reads": self.reads,
             "address": self.address,
             "loading": self.loading,
             "backpressure": self.backpressure.pane,
             "cell": self.cells.pane,
+            "formula": self.formula.pane,
+            "formula_opened": self.formula.opened,
             "curves": self.curves.pane,
             "lives": self.lives.pane,
             "span": self.lives.span,
@@ -480,6 +600,7 @@ class Page:
             "members": self.members.pane,
             "member": self.member.pane,
             "gallery": self.gallery.pane,
+            "sketch": self.sketch.pane,
             "compared": self.compare.pane,
             "compare_form": self.compare.form,
             "compare_list": self.compare.list,
@@ -493,6 +614,14 @@ class Page:
             "" if self.browser_session.shared else self.browser_session.key,
             self._panels,
         )
+
+
+def _untouched(run: Run, pretrained: bool) -> bool:
+    """Return whether a run is of the digits, from such a beginning, and still there."""
+    settings = run.settings
+    start = settings.task == "digits" and settings.pretrained == pretrained
+    plain = settings.method == "m2n2" and not settings.label and not settings.options
+    return start and plain and not run.session.snapshot.step
 
 
 def _browsers(document: Document) -> int | None:

@@ -1,4 +1,5 @@
-// A menu on each panel that saves its visible plot as PNG or SVG, without the server.
+// A menu on each panel that saves its visible plot as PNG in several sizes, as SVG or its numbers as
+// CSV, without the server.
 addEventListener("DOMContentLoaded", () => {
   const shown = (element) => !element.closest("[aria-hidden=true]")
   // Plots are in shadow roots: go up from one to its place on the page.
@@ -12,10 +13,37 @@ addEventListener("DOMContentLoaded", () => {
     .map((model) => Bokeh.index.find_one(model))
     .find((view) => view && section.contains(place(view.el)) && shown(place(view.el)))
 
+  // Bokeh draws as many pixels as the screen has, and an export makes new canvases.
+  const scaled = (times, draw) => {
+    const own = Object.getOwnPropertyDescriptor(window, "devicePixelRatio")
+    Object.defineProperty(window, "devicePixelRatio", { value: times, configurable: true })
+    try { return draw() } finally { Object.defineProperty(window, "devicePixelRatio", own) }
+  }
+  // Columns of a source as lines: those of one length, and each row of a matrix.
+  const lines = (name, data) => {
+    const columns = Object.entries(data).map(([key, values]) => [key, Array.from(values ?? [])])
+    const longest = Math.max(0, ...columns.map(([, values]) => values.length))
+    const plain = columns.filter(([, values]) => values.length === longest
+      && values.every((value) => value === null || typeof value !== "object"))
+    const quoted = (value) => /[",\n]/.test(String(value))
+      ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? "")
+    const table = plain.length && longest
+      ? [[name, ...plain.map(([key]) => key)],
+         ...Array.from({ length: longest }, (_, row) =>
+           [name, ...plain.map(([, values]) => values[row])])] : []
+    const matrices = columns.flatMap(([key, values]) => values
+      .filter((value) => value?.shape?.length === 2 || Array.isArray(value?.[0]))
+      .flatMap((value) => {
+        const [rows, wide] = value.shape ?? [value.length, value[0].length]
+        const row = (k) => value.shape ? Array.from(value.slice(k * wide, (k + 1) * wide)) : value[k]
+        return Array.from({ length: rows }, (_, k) => [`${name} ${key}, row ${k}`, ...row(k)])
+      }))
+    return [...table, ...matrices].map((row) => row.map(quoted).join(","))
+  }
   // The plot has no background of its own; a file gets the panel's.
   const blobs = {
-    png(view, colour) {
-      const { canvas } = view.export("png")
+    png(view, colour, times) {
+      const { canvas } = scaled(times, () => view.export("png"))
       const whole = Object.assign(document.createElement("canvas"),
                                   { width: canvas.width, height: canvas.height })
       const context = whole.getContext("2d")
@@ -36,14 +64,27 @@ addEventListener("DOMContentLoaded", () => {
       const text = new XMLSerializer().serializeToString(canvas)
       return new Blob([text], { type: "image/svg+xml" })
     },
+    csv(view) {
+      const seen = new Set()
+      const text = view.model.renderers.flatMap((found) => {
+        const { data_source: source, glyph, name } = found
+        if (!source?.data || seen.has(source)) return []
+        seen.add(source)
+        return lines(name || glyph?.type || "", source.data)
+      })
+      return new Blob([text.join("\n") + "\n"], { type: "text/csv" })
+    },
   }
+  const CHOICES = [["PNG 1×", "png", 1], ["PNG 2×", "png", 2], ["PNG 3×", "png", 3],
+                   ["SVG", "svg"], ["CSV", "csv"]]
 
-  const save = async (section, kind) => {
+  const save = async (section, kind, times = 1) => {
     const view = plot(section)
-    const blob = await blobs[kind](view, getComputedStyle(section).backgroundColor)
+    const blob = await blobs[kind](view, getComputedStyle(section).backgroundColor, times)
     const link = document.createElement("a")
     link.href = URL.createObjectURL(blob)
-    link.download = `${view.model.name.replace(/View$/, "").toLowerCase()}.${kind}`
+    const name = view.model.name.replace(/View$/, "").toLowerCase()
+    link.download = `${name}${times > 1 ? `@${times}x` : ""}.${kind}`
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000)
   }
@@ -55,12 +96,12 @@ addEventListener("DOMContentLoaded", () => {
     menu.innerHTML = "<summary>⤓</summary><div></div>"
     menu.firstChild.setAttribute("aria-label", `Save: ${name}`)
     menu.firstChild.title = "Save this plot"
-    for (const kind of Object.keys(blobs)) {
+    for (const [text, kind, times] of CHOICES) {
       const button = document.createElement("button")
-      button.textContent = kind.toUpperCase()
+      button.textContent = text
       button.addEventListener("click", () => {
         menu.open = false
-        save(section, kind)
+        save(section, kind, times)
       })
       menu.lastChild.append(button)
     }
@@ -74,16 +115,4 @@ addEventListener("DOMContentLoaded", () => {
     new MutationObserver(update).observe(section, { subtree: true, attributeFilter: ["aria-hidden"] })
     update()
   }
-})
-// A click elsewhere or Escape closes an open menu.
-addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll("details.save[open]")) {
-    if (!event.composedPath().includes(menu)) menu.open = false
-  }
-})
-addEventListener("keydown", (event) => {
-  const menu = event.key === "Escape" && document.querySelector("details.save[open]")
-  if (!menu) return
-  menu.open = false
-  menu.querySelector("summary").focus()
 })

@@ -14,7 +14,7 @@ from m2n2lab.viz.theme import Theme
 from ..html.assets import asset
 from ..html.pictures import css_variables
 
-_SCRIPTS = ("page/page", "views/cells", "page/save_plot")
+_SCRIPTS = ("page/page", "views/cells", "page/save_plot", "page/panels")
 
 
 class PageTemplate(pn.Template):
@@ -32,9 +32,11 @@ class PageTemplate(pn.Template):
         self.add_variable("theme", theme)
         # What the strongest colours are called: the ramp begins at the background.
         self.add_variable("strong", "darker" if theme.name == "light" else "lighter")
+        self.add_variable("other", "dark" if theme.name == "light" else "light")
         self.add_variable("colours", css_variables(theme))
         self.add_variable("session_key", session_key)
-        self.add_variable("css", f"{font_face()}\n{asset('page/page.css')}")
+        css = (font_face(), asset("page/page.css"), asset("page/panels.css"))
+        self.add_variable("css", "\n".join(css))
         self.add_variable("scripts", [asset(f"{name}.js") for name in _SCRIPTS])
         for name, panel in panels.items():
             self.add_panel(name, panel)

@@ -6,7 +6,9 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from .people import People
 from .runs import Run, Runs
 
 RELOAD_GRACE_SECONDS = 3.0
@@ -28,12 +30,14 @@ class BrowserSession:
         shown: the run that a new page shows first.
         shared: whether every page opens this session, which then stays when all are closed.
         key: identifies the session to a page that is reloaded; hard to guess.
+        people: who is before the pages, if it is shared.
     """
 
     runs: Runs
     shown: Run
     shared: bool = False
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    people: People = field(default_factory=People)
     _pages: set[object] = field(default_factory=set)
     _expected: set[object] = field(default_factory=set)  # sent to browsers that load them
     _last_closed: float = field(default_factory=time.monotonic)
@@ -98,6 +102,27 @@ class BrowserSessions:
         """Return the session with a key, if there is one."""
         self.close_abandoned()
         return self._sessions.get(key)
+
+    def holder(self, store: Path, number: int) -> tuple[BrowserSession, Run] | None:
+        """Return the session that records a run of a store, and the run there, if there is one."""
+        for session in tuple(self._sessions.values()):
+            if session.runs.store != store:
+                continue
+            for run in session.runs.all:
+                if run.session.recording.number == number:
+                    return session, run
+        return None
+
+    def take(self, session: BrowserSession, run: Run) -> None:
+        """Take a run from a session that no page shows; without another run it is forgotten."""
+        session.runs.release(run)
+        rest = session.runs.all
+        if rest:
+            session.shown = session.shown if session.shown in rest else rest[0]
+            return
+        with self._lock:
+            self._sessions.pop(session.key, None)
+        session.runs.close()
 
     def add(self, runs: Runs, shown: Run, shared: bool = False) -> BrowserSession:
         """Return a new session."""

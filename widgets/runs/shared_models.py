@@ -28,6 +28,22 @@ class _Turn:
         self.lock = threading.Lock()
 
 
+def open_shared(settings: Settings, task: Task) -> CheckpointSpace:
+    """Return the space of a search's checkpoints, which searches over them share while it is kept.
+
+    Args:
+        settings: the search, whose models are checkpoints.
+        task: its task.
+
+    Raises:
+        InputError: they cannot be merged, or the task cannot score them.
+    """
+    space: CheckpointSpace = build_seeds(settings, task)
+    task.check_space(space)
+    _SPACES[seeds_code(settings)] = space
+    return space
+
+
 def build_shared(settings: Settings, task: Task | None = None) -> Evolver:
     """Return the evolver of a search, which shares its task and seeds with others like it.
 

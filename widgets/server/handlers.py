@@ -17,6 +17,7 @@ from bokeh.application.handlers.handler import Handler
 from bokeh.document import Document
 from bokeh.server.server import Server
 from bokeh.server.tornado import BokehTornado
+from bokeh.server.views.ico_handler import IcoHandler
 from bokeh.util.token import check_token_signature, get_session_id, get_token_payload
 from panel.io.server import DocHandler, WSHandler
 from panel.viewable import Viewable
@@ -302,6 +303,7 @@ def protected_server(
         start=False,
         title="m2n2lab",
         verbose=False,
+        location=False,  # no page uses Panel's, which cannot read IPv6
         sign_sessions=True,
         secret_key=secrets.token_bytes(32),
         # Else the token on a page would repeat them, and scripts could read it.
@@ -341,6 +343,7 @@ def protected_server(
                 SocketHandler,
                 {**route, "place": named, "turnstile": turnstile, "arrivals": arrivals},
             ),
+            (f"{prefix}/favicon.ico", IcoHandler, {"app": application}),  # Bokeh's has no prefix
             # Pages of other sites could load the one; the other imports any module by its name.
             (f"{prefix}/autoload.js", Refusal, gone),
             (f"{prefix}/components/.*", Refusal, gone),

@@ -14,8 +14,10 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ from tornado.ioloop import PeriodicCallback
 
 from m2n2lab.config.builders import build_task
 from m2n2lab.config.settings import Settings
+from m2n2lab.store.labels import tidy
+from m2n2lab.store.schema import StoreError
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.errors import InputError
 
@@ -32,6 +36,8 @@ from ..dashboard import dashboard, open_browser_session
 from ..page.server_log import keep_quiet
 from ..runs.browser_sessions import BROWSER_SESSIONS, KEEP_SECONDS
 from ..runs.roles import Role
+from ..runs.run_store import LIMIT_BYTES, keep_small, open_run_store
+from ..runs.shared_models import open_shared
 from ..session.run_recorder import remove_orphans
 from ..session.shutdown import close_all
 from ..session.stepper import no_workers
@@ -49,6 +55,8 @@ TRIM_MILLISECONDS = 15_000
 ABANDONED_MILLISECONDS = 1_000
 """Time between two checks of the runs of closed pages."""
 
+STORE_CHECK_MILLISECONDS = 60_000
+"""Time between two checks of the size of the store."""
 SWEEP_MILLISECONDS = 300_000
 """Time between two searches for the temporary recordings of processes that were killed."""
 
@@ -130,6 +138,7 @@ def serve_dashboard(
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = no_workers,
     keep_minutes: float = KEEP_SECONDS / 60,
+    by_default: bool = False,
     *,
     prefix: str = "",
     cert: Path | None = None,
@@ -152,6 +161,7 @@ def serve_dashboard(
         store: where all runs are recorded; by default in temporary files that end with them.
         executor: makes the workers of one run; by default there are none.
         keep_minutes: time that the runs of a closed page are kept, paused.
+        by_default: without a ``store``, record into the user's data folder.
         prefix: path under which everything is.
         cert, key: certificate and key for TLS; by default there is none.
         proxy_headers: whether a proxy before the server says who asks, and by which protocol.
@@ -160,7 +170,7 @@ def serve_dashboard(
 
     Raises:
         InputError: the port cannot be used, there is no screen for a window, the store cannot
-            be written, or an option cannot be used.
+            be written, an option cannot be used, or the models cannot be merged or scored.
     """
     if window:
         check_screen()
@@ -175,8 +185,13 @@ def serve_dashboard(
         door = Door(f"m2n2lab-{port}", place.path, password, fixed, viewers=shared)
     remove_orphans()
     task = build_task(settings)  # bad data is reported now, and pages open sooner
+    space = open_shared(settings, task) if settings.models else None  # kept for all pages
+    for note in () if space is None else space.notes:
+        print(f"Note: {note}", file=sys.stderr)
     # Locked while pages come and go, so that no other process records into it meanwhile.
-    held = None if store is None else Writer.open(store)
+    held = _open_store(store, by_default)
+    if held is not None:
+        store = held.path
     browser_session = (
         open_browser_session(settings, task, True, store, executor) if shared else None
     )
@@ -202,6 +217,9 @@ def serve_dashboard(
     gc.freeze()
     server.start()
     PeriodicCallback(trim_memory, TRIM_MILLISECONDS).start()
+    if held is not None:
+        _keep_small(held.path)
+        PeriodicCallback(lambda: _keep_small(held.path), STORE_CHECK_MILLISECONDS).start()
     PeriodicCallback(remove_orphans, SWEEP_MILLISECONDS).start()
     BROWSER_SESSIONS.keep_seconds = 60 * keep_minutes
     PeriodicCallback(BROWSER_SESSIONS.close_abandoned, ABANDONED_MILLISECONDS).start()
@@ -217,9 +235,50 @@ def serve_dashboard(
         sys.stdout.flush()
     ended = close_all()
     if held is not None:
+        with suppress(InputError):  # next time, then
+            tidy(held.path)
         held.close()
     if not ended:  # a server that waits for a long step would seem to hang
         os._exit(0)
+
+
+def _open_store(store: Path | None, by_default: bool) -> Writer | None:
+    """Open the store in which runs are recorded, if there is one, and print where it is.
+
+    Raises:
+        InputError: a store that was asked for cannot be written.
+    """
+    if store is not None:
+        return Writer.open(store)
+    if not by_default:
+        return None
+    try:
+        held = open_run_store()
+    except StoreError as error:
+        print(f"Runs are not recorded: {error}", flush=True)
+        return None
+    print(f"Runs are recorded in {held.path} (--store none: not)", flush=True)
+    return held
+
+
+def _keep_small(store: Path) -> None:
+    """Remove runs that are deleted, empty or too many, in a thread of its own."""
+
+    def work() -> None:
+        try:
+            gone = keep_small(store)
+        except InputError as error:
+            print(f"Old runs are not removed: {error}", flush=True)
+            return
+        if gone:
+            limit = LIMIT_BYTES // 1024**3
+            print(
+                f"{gone} of the oldest runs without a name or a pin were removed: runs take at "
+                f"most {limit} GB.",
+                flush=True,
+            )
+
+    threading.Thread(target=work, name="m2n2lab store", daemon=True).start()
 
 
 def _announce(place: Place, door: Door | None, shared: bool) -> str:

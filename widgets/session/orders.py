@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m2n2lab.utils.errors import choose
 
 from .gallery import GalleryRequest
-from .workbench import VOTES, Choice, Filter
+from .workbench import VOTES, Choice, Filter, FormulaRequest
 
 if TYPE_CHECKING:
     from m2n2lab.core.records import Proposal
@@ -38,6 +38,8 @@ class Orders:
         attended: whether a page shows the search.
         past: the step whose archive is shown; ``None`` for the present.
         gallery: what to draw; ``None`` while the gallery is not shown.
+        formula: which equations to compute; ``None`` while they are not shown.
+        sketch: a drawing to be read (see ``readings_data``); ``None`` while none is shown.
         commands: each is carried out once, for a merge with the proposal that was shown.
         halted: stop an evaluation that is under way.
         closed: end the worker.
@@ -53,6 +55,8 @@ class Orders:
     attended: bool = True
     past: int | None = None
     gallery: GalleryRequest | None = None
+    formula: FormulaRequest | None = None
+    sketch: tuple[int, ...] | None = None
     commands: tuple[tuple[str, Proposal | None], ...] = ()
     halted: bool = False
     closed: bool = False
@@ -135,6 +139,16 @@ class Mailbox:
         """Set what the gallery shows; it is drawn only while a page shows it."""
         if request != self.now.gallery:
             self._order(gallery=request)
+
+    def view_formula(self, request: FormulaRequest | None) -> None:
+        """Set which equations are shown; they are computed only while a page shows them."""
+        if request != self.now.formula:
+            self._order(formula=request)
+
+    def view_sketch(self, ink: tuple[int, ...] | None) -> None:
+        """Set the drawing that members read; they read it only while a page shows that."""
+        if ink != self.now.sketch:
+            self._order(sketch=ink)
 
     def map(self, on: bool) -> None:
         """Map the landscape of the pair on the bench further, or stop."""

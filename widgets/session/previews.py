@@ -132,10 +132,12 @@ class Previews:
             return False
         return not orders.busy and bench.stale if bench.slow else late
 
-    def refresh(self, busy: bool) -> None:
-        """Bring verdict and note up to date with the archive; to be called for every snapshot."""
+    def refresh(self, orders: Orders) -> None:
+        """Bring all that follows the archive up to date; to be called for every snapshot."""
         self.workbench.judge()
-        self.workbench.forget_note(PREVIEW_SECONDS if busy else 0.0)
+        self.workbench.forget_note(PREVIEW_SECONDS if orders.busy else 0.0)
+        self.workbench.explain(orders.formula)
+        self.workbench.read(orders.sketch)
 
     def pending(self, choice: Choice) -> bool:
         """Return whether a choice is previewed only on command, because that is slow."""

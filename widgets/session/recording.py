@@ -70,6 +70,18 @@ class Recording:
         """The earliest step that can be looked at again; ``None`` where none can."""
         return None if self._recorder is None else self._recorder.first
 
+    @property
+    def number(self) -> int | None:
+        """Number of the run in the user's own store; ``None`` while it is not there."""
+        recorder = self._recorder
+        return None if recorder is None else recorder.number
+
+    @property
+    def kept(self) -> bool:
+        """Whether the steps outlive the search."""
+        recorder = self._recorder
+        return recorder is not None and recorder.kept
+
     def select(self, step: int | None) -> bool:
         """Select the archive of a step, or the present; returns whether that is another one.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
 from m2n2lab.store import Recorder, StoreError, branch, replay
@@ -55,27 +56,32 @@ class RunRecorder:
     Args:
         evolver: the search, recorded from its current step on.
         title: what to call the run.
-        store: the user's own; ``None`` for a temporary one.
+        store: the user's own, where a run begins with its first step; ``None`` for a temporary
+            one.
+        settings: JSON of the settings that the search was made from.
 
     Raises:
         StoreError: the store cannot be written.
         InputError: models that cannot be stored.
     """
 
-    def __init__(self, evolver: Evolver, title: str, store: Path | None = None) -> None:
+    def __init__(
+        self, evolver: Evolver, title: str, store: Path | None = None, settings: str = ""
+    ) -> None:
         self._evolver = evolver
         self._folder: TemporaryDirectory[str] | None = None
         if store is None:
             self._folder = TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
             store = Path(self._folder.name, STORE_NAME)
         stored = evolver.stored
-        self.first = evolver.generation
         self._test = evolver.test  # kept nowhere else for the members before the first step
         try:
-            self._recorder = Recorder(evolver, store, title)
+            own = self._folder is None
+            self._recorder = Recorder(evolver, store, title, empty=not own, settings=settings)
         except BaseException:
             self._remove()
             raise
+        self.first = self._recorder.start
         if self._folder is not None:
             evolver.stored = stored  # a store that will be removed cannot be resumed
 
@@ -88,6 +94,16 @@ class RunRecorder:
     def run(self) -> int:
         """Number of the run in the store."""
         return self._recorder.run
+
+    @property
+    def number(self) -> int | None:
+        """Number of the run in the user's own store; ``None`` before its first step or without."""
+        return self._recorder.number if self._folder is None else None
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is recorded outlives the search."""
+        return self._folder is None
 
     @property
     def last(self) -> int:
@@ -103,6 +119,7 @@ class RunRecorder:
         self._recorder.flush()
         archive, evolver = replay(self.path, self.run, step), self._evolver
         last = step - evolver.generation + len(evolver.records)  # rows up to that step
+        seeds = seed_names(evolver.space)
         rows = evolver.records.table(max(last - ACCEPTANCE_WINDOW_CHILDREN, 0), last)
         accepted = rows[:, COLUMNS.index("accepted")]
         return Past(
@@ -114,8 +131,8 @@ class RunRecorder:
             mean=float(np.mean([member.score for member in archive.members])),
             coverage=archive.coverage,
             size=archive.size,
-            niches=niches_data(archive, evolver.task),
-            attraction=attraction_data(archive, evolver.task),
+            niches=niches_data(archive, evolver.task, seeds),
+            attraction=attraction_data(archive, evolver.task, seeds),
         )
 
     def branch(self, step: int) -> Evolver:
@@ -146,14 +163,16 @@ class RunRecorder:
             self._folder.cleanup()
 
 
-def start_recorder(evolver: Evolver, title: str, store: Path | None = None) -> RunRecorder | str:
+def start_recorder(
+    evolver: Evolver, title: str, store: Path | None = None, settings: str = ""
+) -> RunRecorder | str:
     """Return a recorder, or why there is none: a search that cannot be recorded goes on without.
 
     Raises:
         StoreError: the user's own store cannot be written.
     """
     try:
-        return RunRecorder(evolver, title, store)
+        return RunRecorder(evolver, title, store, settings)
     except (InputError, OSError) as error:
         if store is not None and isinstance(error, StoreError):
             raise

@@ -350,7 +350,7 @@ class Session:
         orders, bench, recording = self.orders.taken, self.bench, self.recording
         with bench.turn():
             bench.workbench.remember()
-            bench.refresh(orders.busy)
+            bench.refresh(orders)
             self.snapshot = self._builder.build(
                 phase,
                 self._message,

@@ -23,9 +23,11 @@ from m2n2lab.analysis.members import MemberPage, MembersData, member_page, membe
 
 from .blind_vote import Ballot
 from .gallery import GalleryData
+from .readings import ReadingsData, reads_drawings
 from .workbench import Answer, Workbench
 
 if TYPE_CHECKING:
+    from m2n2lab.analysis.formulas import FormulaData
     from m2n2lab.analysis.landscape import LandscapeData
     from m2n2lab.analysis.merge_preview import BenchData
     from m2n2lab.core.evolver import Evolver
@@ -96,6 +98,9 @@ class Snapshot:
         mapping: whether more of it is being evaluated.
         answers: some of the data points that match the filter, with the outputs of A, B and child.
         matching: number of data points that match the filter.
+        formula: equations of the pair with their numbers; ``None`` while they are not shown.
+        reads: whether members can read a drawing.
+        readings: how they read it; ``None`` without one.
         draws: whether there can be a gallery.
         gallery: pictures of members; ``None`` until it is shown.
         ballot: two pictures for a blind vote; ``None`` before the first.
@@ -138,6 +143,9 @@ class Snapshot:
     mapping: bool = False
     answers: tuple[Answer, ...] = ()
     matching: int = 0
+    formula: FormulaData | None = None
+    reads: bool = False
+    readings: ReadingsData | None = None
     draws: bool = False
     gallery: GalleryData | None = None
     ballot: Ballot | None = None
@@ -179,6 +187,7 @@ class SnapshotBuilder:
         self._evolver = evolver
         self._lineage = lineage
         self._bench = bench
+        self._seeds = lineage.names[:-1]
         self._last = Snapshot(title=title)
         self._standing: Standing | None = None  # of the niches in the last snapshot
         self._opened: int | None = None  # the member whose page was shown last
@@ -206,8 +215,8 @@ class SnapshotBuilder:
         if niches is None or archive.standing is not self._standing:
             self._standing = archive.standing
             niches, attraction = (
-                niches_data(archive, evolver.task),
-                attraction_data(archive, evolver.task),
+                niches_data(archive, evolver.task, self._seeds),
+                attraction_data(archive, evolver.task, self._seeds),
             )
             mean = float(np.mean([member.score for member in archive.members]))
         step = evolver.generation
@@ -236,6 +245,9 @@ class SnapshotBuilder:
             landscape=bench.landscape,
             answers=bench.answers,
             matching=bench.matching,
+            formula=bench.formula,
+            reads=reads_drawings(evolver.task),
+            readings=bench.readings,
             draws=bench.gallery.possible,
             gallery=bench.gallery.data,
             ballot=bench.blind_vote.ballot,

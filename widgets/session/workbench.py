@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2n2lab.analysis.formulas import FormulaData, formula_data
 from m2n2lab.analysis.landscape import Landscape, LandscapeData
 from m2n2lab.analysis.members import spread
 from m2n2lab.analysis.merge_preview import BenchData, bench_data
@@ -20,6 +21,7 @@ from m2n2lab.utils.errors import InputError, choose
 
 from .blind_vote import SIDES, BlindVote
 from .gallery import Gallery, GalleryRequest
+from .readings import ReadingsData, readings_data
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
@@ -89,6 +91,19 @@ class Filter:
 
 
 @dataclass(frozen=True)
+class FormulaRequest:
+    """Of which weight and data point the equations are wanted; the bench chooses what is ``None``.
+
+    Attributes:
+        weight: index in the flat vector.
+        point: number of the data point.
+    """
+
+    weight: int | None = None
+    point: int | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     """One data point with the outputs of A, B and the child."""
 
@@ -106,6 +121,8 @@ class Workbench:
         answers: some of the data points that match, with the outputs of A, B and the child.
         matching: number of data points that match.
         landscape: of the pair on the bench, as far as it is known.
+        formula: equations of the pair with their numbers; ``None`` while no page shows them.
+        readings: how the members read a drawing; ``None`` without one.
         gallery: pictures of members.
         blind_vote: votes between pictures.
         merged: the merge of the child on the bench, which is no preview any more; else ``None``.
@@ -118,6 +135,8 @@ class Workbench:
         self.answers: tuple[Answer, ...] = ()
         self.matching = 0
         self.landscape: LandscapeData | None = None
+        self.formula: FormulaData | None = None
+        self.readings: ReadingsData | None = None
         self.gallery = Gallery(evolver, lineage)
         self.blind_vote = BlindVote(evolver)
         self._durations: deque[float] = deque(maxlen=5)  # seconds of the last children
@@ -125,6 +144,8 @@ class Workbench:
         self._shown: dict[int, Member] = {}  # recently on pages, the latest last
         self._seeds = np.random.default_rng(0)  # its own: previews do not change the search
         self._genomes: tuple[Any, ...] = ()  # of A, B and the child, even if they have died
+        self._explained: tuple[object, ...] = ()  # what the formula is of
+        self._read: tuple[object, ...] = ()  # what the readings are of
         self._answered: tuple[Any, Filter] | None = None  # the scores that the answers are of
         self._map: Landscape | None = None
         self._standing: Standing | None = None  # when the last preview was made
@@ -303,6 +324,38 @@ class Workbench:
             rows.append(task.samples(model, chosen) if len(chosen) else [])
         self.answers = tuple(Answer(*samples) for samples in zip(*rows, strict=True))
         self._answered = data.scores, wanted
+
+    def explain(self, wanted: FormulaRequest | None) -> None:
+        """Update the equations, or forget them if none are wanted."""
+        if wanted is None or self.data is None:
+            self.formula, self._explained = None, ()
+            return
+        made = wanted, self.data.scores, self._evolver.archive.standing, self.merged
+        if self._explained and all(a is b for a, b in zip(made, self._explained, strict=True)):
+            return
+        self._explained = made
+        child = self.data.scores[2] if self.merged is None else None
+        self.formula = formula_data(
+            self._evolver,
+            self.data.proposal,
+            self._genomes,
+            child,
+            wanted.weight,
+            wanted.point,
+        )
+
+    def read(self, ink: tuple[int, ...] | None) -> None:
+        """Update how the members read a drawing, or forget it if there is none."""
+        if not ink:
+            self.readings, self._read = None, ()
+            return
+        made = ink, self._evolver.archive.standing, self._genomes
+        if self._read and all(a is b for a, b in zip(made, self._read, strict=True)):
+            return
+        self._read = made
+        pair = self.data.proposal.parents if self.data else ()
+        child = self._genomes[2] if self._genomes and self.merged is None else None
+        self.readings = readings_data(self._evolver, ink, pair, child)
 
     def update_gallery(self, request: GalleryRequest | None) -> bool:
         """Update the gallery; returns whether pictures are missing."""

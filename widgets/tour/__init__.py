@@ -1,1 +1,1 @@
-"""The guided tour through a first merge."""
+"""The guided tour: a first merge of two specialists, how the search goes on, from scratch."""

@@ -27,6 +27,12 @@ const named = (root, names) => {
   return null
 }
 
+// The element of the page itself that an element inside of widgets is in.
+const outermost = (element) => {
+  const root = element.getRootNode()
+  return root instanceof ShadowRoot ? outermost(root.host) : element
+}
+
 const focused = () => {
   let at = document.activeElement
   while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement
@@ -42,7 +48,7 @@ export default {
     root.innerHTML = `
       <button type="button" class="open">Tour</button>
       <div class="invitation" role="note" hidden>
-        <span>New here? Take the tour: five stops, two minutes.</span>
+        <span>New here? Take the tour: seven stops, three minutes.</span>
         <button type="button" class="start" aria-label="Start the tour">Start</button>
         <button type="button" class="refuse">No thanks</button>
       </div>
@@ -54,6 +60,7 @@ export default {
           <p class="hint" data-testid="tour-hint"></p>
         </div>
         <div class="buttons">
+          <button type="button" class="act" hidden></button>
           <button type="button" class="help">Do it for me</button>
           <button type="button" class="back">Back</button>
           <button type="button" class="next"></button>
@@ -94,6 +101,11 @@ export default {
     }
     const sized = new ResizeObserver(invite)
 
+    const TOUCH = matchMedia("(hover: none) and (pointer: coarse)")
+    const touched = () => { model.set("touch", TOUCH.matches); model.save_changes() }
+    if (TOUCH.matches) touched()
+    TOUCH.addEventListener("change", touched)
+
     // -- the bubble: beside its section, or at the bottom of a narrow window ---------------------
     let number = 0, timer, control = null, marked = []
     const mark = (elements) => {
@@ -126,7 +138,14 @@ export default {
       bubble.dataset.side = spot?.[0] ?? "bottom"
       Object.assign(bubble.style, spot ? { left: `${spot[1]}px`, top: `${spot[2]}px` }
                                        : { left: "", top: "" })
-      return { part, box, used }
+      // In a narrow window a button of the header would be far from the rows to be watched.
+      const act = find(".act"), far = !spot && control && part && !part.contains(outermost(control))
+      act.hidden = !far
+      if (far && act.textContent !== control.textContent) {
+        act.textContent = control.textContent
+        act.setAttribute("aria-label", `${control.textContent} (tour)`)
+      }
+      return { part, box, used: far ? null : used }
     }
     // Scrolls the section to the top of the window, but never so that its control is covered.
     const reveal = ({ part, box, used }) => {
@@ -193,6 +212,7 @@ export default {
 
     for (const name of ["start", "help", "back", "next", "skip"])
       find(`.${name}`).addEventListener("click", () => ask(name))
+    find(".act").addEventListener("click", () => control?.click())
     opener.addEventListener("click", () => ask("toggle"))
     for (const button of [opener, ...invitation.querySelectorAll("button")])
       button.addEventListener("click", answered)
@@ -216,6 +236,7 @@ export default {
       removeEventListener("keydown", escape)
       removeEventListener("resize", invite)
       model.off("change:shown", draw)
+      TOUCH.removeEventListener("change", touched)
     }
   },
 }

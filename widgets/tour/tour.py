@@ -1,4 +1,4 @@
-"""Tour: five stops that lead a newcomer to a first merge by hand."""
+"""Tour: stops that lead a newcomer from a first merge by hand to a search from scratch."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class TourGuide(Themed):
     )
     seen = param.Integer(default=0, doc="The stop that a browser shows as done; 0 for none.")
     asked = param.List(default=[], doc="The last presses, each with its number, from 1.")
+    touch = param.Boolean(default=False, doc="Whether the browser is used by touch alone.")
 
 
 class Tour:
@@ -40,11 +41,18 @@ class Tour:
     Args:
         session: returns the search that the page shows and the tour steers.
         theme: colours.
+        begin: has the page show a search for what follows, from two specialists or from random
+            networks: a new one, or the one that was shown for that before.
     """
 
-    def __init__(self, session: Callable[[], Session], theme: Theme) -> None:
+    def __init__(
+        self,
+        session: Callable[[], Session],
+        theme: Theme,
+        begin: Callable[[bool, bool], None] = lambda pretrained, new: None,
+    ) -> None:
         self.pane = TourGuide.themed(theme)
-        self._session = session
+        self._session, self._begin = session, begin
         self._at: int | None = None  # index in STOPS
         self._now: Moment  # of the stop that is open
         self._choice: Choice  # on the bench at the last update
@@ -55,11 +63,12 @@ class Tour:
 
     @property
     def stop(self) -> int:
-        """The stop that is open, from 1 to 5; 0 while the tour is closed."""
+        """The stop that is open, from 1; 0 while the tour is closed."""
         return 0 if self._at is None else self._at + 1
 
     def start(self) -> None:
         """Open the first stop."""
+        self._begin(STOPS[0].pretrained, True)
         self._open(0)
 
     def toggle(self) -> None:
@@ -72,16 +81,23 @@ class Tour:
     def back(self) -> None:
         """Go to the stop before."""
         if self._at:
-            self._open(self._at - 1, self._now.note)
+            self._move(self._at - 1)
 
     def next(self) -> None:
         """Go to the next stop; after the last the tour is over."""
         if self._at is None:
             return
         if self._at + 1 < len(STOPS):
-            self._open(self._at + 1, self._now.note)
+            self._move(self._at + 1)
         else:
             self.skip()
+
+    def _move(self, at: int) -> None:
+        """Open another stop, with its search on the page."""
+        assert self._at is not None
+        if STOPS[at].pretrained != STOPS[self._at].pretrained:
+            self._begin(STOPS[at].pretrained, at > self._at)
+        self._open(at, self._now.note)
 
     def skip(self) -> None:
         """End the tour."""
@@ -108,8 +124,11 @@ class Tour:
         if session is not now.session:  # the page shows another search now
             self._open(self._at)
             return
-        now = replace(now, snapshot=snapshot, note=snapshot.note or now.note)
-        self._now = replace(now, done=now.done or STOPS[self._at].done(now))
+        note, touch = snapshot.note or now.note, self.pane.touch
+        now = replace(now, snapshot=snapshot, note=note, touch=touch)
+        stop, undone = STOPS[self._at], snapshot.step < self._now.snapshot.step
+        done = (now.done and not undone) or stop.done(now)
+        self._now = replace(now, done=done and not stop.failed(now))
         left_alone = session.orders.choice is self._choice
         seen = self._now.done and self.pane.seen == self.stop
         self._done_updates = self._done_updates + 1 if seen and left_alone else 0
@@ -139,7 +158,9 @@ class Tour:
         snapshot, self._choice = session.snapshot, session.orders.choice
         self._at, self._done_updates, self._helped = at, 0, None
         self.pane.seen = 0
-        self._now = Moment(session, snapshot, snapshot.step, self._choice, note)
+        self._now = Moment(
+            session, snapshot, snapshot.step, self._choice, note, touch=self.pane.touch
+        )
         self._show_stop()
 
     def _show_stop(self) -> None:

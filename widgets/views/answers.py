@@ -12,16 +12,15 @@ from m2n2lab.viz.theme import Theme
 from ..html.answers import ANSWERS_CSS, answers_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import ANSWERS, Answer, Filter
+from .styles import HIDDEN_NAME
 from .themed import host_css
 
 _SELECT_CSS = """
-label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 select.bk-input { height: 28px; padding: 2px 24px 2px 8px;
                   background-image: linear-gradient(45deg, transparent 50%, var(--text) 50%),
                                     linear-gradient(135deg, var(--text) 50%, transparent 50%);
                   background-position: right 12px center, right 7px center;
                   background-size: 5px 5px; background-repeat: no-repeat; }
-.bk-input:focus-visible { outline: 2px solid var(--text); outline-offset: 1px; }
 """
 
 ALL_CLASSES = -1
@@ -53,16 +52,19 @@ class AnswersView:
         css = [ANSWERS_CSS, colours]
         self.pane = pn.pane.HTML("", stylesheets=css, sizing_mode="stretch_width", margin=0)
         self.count = pn.pane.HTML("", stylesheets=css, margin=(0, 4))
-        looks = {"stylesheets": [_SELECT_CSS, colours], "margin": (0, 3), "disabled": True}
+        looks = {
+            "stylesheets": [HIDDEN_NAME, _SELECT_CSS, colours],
+            "margin": (0, 3),
+            "disabled": True,
+        }
         self.which = pn.widgets.Select(
-            name="Which answers", options=list(ANSWERS), width=124, **looks
+            name="Which answers", options=list(ANSWERS), width=116, **looks
         )
         self.group = pn.widgets.Select(
             name="Class", options={"all classes": ALL_CLASSES}, width=104, visible=False, **looks
         )
-        self.head = pn.FlexBox(
-            self.count, self.which, self.group, align_items="center", margin=(0, 0, 4, 0)
-        )
+        menus = pn.Row(self.which, self.group, margin=0)  # in one line, however narrow
+        self.head = pn.FlexBox(self.count, menus, align_items="center", margin=(0, 0, 4, 0))
         for widget in (self.which, self.group):
             widget.param.watch(lambda event: self.request(), "value")
 

@@ -5,15 +5,27 @@ const MAPS = {
   AttractionView: {
     start: ({ rows }) => ({ row: rows - 1, column: 1 }),
     words: ({ row, column, value, ...map }) => {
-      const [a, b] = pair(map, row, column)
+      const [a, b] = pair(map, row, column, "members")
       return a === b ? `${a} meets itself`
-        : `A ${a}, B ${b}: solves what A misses, worth ${value.toFixed(1)}`
+        : `A ${a}, B ${b}: solves what A gets wrong, worth ${value.toFixed(1)} points of reward`
     },
     picked: (map, row, column) => {
       const [a, b] = pair(map, row, column)
       if (a === b) return null
       surround(map, row, column)
       return [a, b]
+    },
+  },
+  NichesView: {
+    start: ({ rows }) => ({ row: rows - 1, column: 0 }),
+    words: ({ row, column, value, ...map }) => {
+      const { rows, columns } = map, solvers = about(map, column + columns)
+      return `member ${map.data.members[0][rows - 1 - row]}, data point ${about(map, column)}, ` +
+        `class ${group(map, column)}: ${value ? value.toFixed(3) : 0}, solved by ${solvers}`
+    },
+    picked: (map, row, column) => {
+      open_formula("point", about(map, column))
+      return null
     },
   },
   LandscapeView: {
@@ -25,7 +37,14 @@ const MAPS = {
       [left + (column + 0.5) * wide, bottom + (row + 0.5) * high],
   },
 }
-const pair = ({ data, rows }, row, column) => [data.ids[0][rows - 1 - row], data.ids[0][column]]
+// What a column of the niche map is about: the data point and, a row further each, its solvers and
+// what it pays; and its class.
+const about = ({ data, columns }, at) =>
+  data.about[0].shape ? data.about[0][at] : data.about[0][Math.floor(at / columns)][at % columns]
+const group = ({ data }, column) =>
+  data.classes[0][data.edges[0].findLastIndex((edge) => edge <= column)]
+const pair = ({ data, rows }, row, column, by = "ids") =>
+  [data[by][0][rows - 1 - row], data[by][0][column]]
 // Lays an element over cells of a map, from one corner to the other.
 const cover = (element, place, map, [low, left], [high, right]) => {
   const { x_scale, y_scale } = map.view.frame
@@ -66,6 +85,7 @@ const surround = (map, row, column) => {
 }
 let picks = 0 // counted, so that the same cell can be picked again
 const pick = (name, map, row, column) => {
+  if (document.body.classList.contains("watching")) return
   const picked = MAPS[name].picked(map, row, column)
   if (picked) tell("cell", JSON.stringify([name, ...picked, ++picks]))
 }
@@ -73,8 +93,9 @@ const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRi
 
 // Returns the map's figure, its numbers and its shape; the first row is the lowest.
 const seen = (name) => {
-  const models = Bokeh.documents.map((made) => made.get_model_by_name(name))
-  const model = models.find((found) => found != null)
+  // Not by ``get_model_by_name``: a plot that was replaced is among the models for a while.
+  const models = Bokeh.documents.flatMap((made) => [...made.all_models])
+  const model = models.find((found) => found.name === name && Bokeh.index.find_one(found))
   const view = model && Bokeh.index.find_one(model)
   const drawn = (kind) => model?.renderers.find((found) => found.glyph?.type === kind)
   const glyph = drawn("Image"), frames = drawn("Quad")?.data_source
@@ -107,7 +128,13 @@ const movable = (place, name) => {
     const said = MAPS[name].words({ ...map, ...cell, value: map.at(row, column) })
     if (words.textContent !== said) words.textContent = said
   }
-  place.addEventListener("click", ({ clientX, clientY }) => {
+  // A click is at whole pixels, the pointer between them: there may be several columns in one.
+  let pointer = { clientX: -9, clientY: -9 }
+  place.addEventListener("pointermove", (event) => { pointer = event })
+  place.addEventListener("click", (event) => {
+    const near = Math.abs(event.clientX - pointer.clientX) < 1 &&
+      Math.abs(event.clientY - pointer.clientY) < 1
+    const { clientX, clientY } = near ? pointer : event
     const map = seen(name), box = map?.view.canvas_view.el.getBoundingClientRect()
     if (!map) return
     const { x_scale, y_scale } = map.view.frame

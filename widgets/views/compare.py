@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
+from math import isnan
 from typing import Any
 
 import panel as pn
@@ -18,7 +19,7 @@ from m2n2lab.viz.theme import Theme
 
 from ..runs.runs import Run, Runs
 from .live_plot import LivePlot
-from .styles import INLINE, SELECT, SMALL
+from .styles import HIDDEN_NAME, INLINE, SELECT, SMALL
 from .themed import host_css
 
 _CSS = """
@@ -31,6 +32,9 @@ _CSS = """
 .wrong { color: var(--parent_b); font: 12px system-ui, sans-serif; overflow-wrap: anywhere; }
 """
 
+
+HELD_OUT, TRAIN, _ = METRICS
+"""Metrics of the best member; a task that holds nothing out has only the second."""
 
 MIN_LABEL_GAP = 0.12
 """Least distance of two labels, as a share of the height of the plot above the list."""
@@ -67,7 +71,11 @@ class _Line:
     def update(self, run: Run, name: str, shown: Run, alone: bool) -> None:
         """Show the state of a run."""
         self.run, number, snapshot = run, run.number, run.session.snapshot
-        figures = [f"step {snapshot.step:,}", f"{percent(snapshot.test)} held out"]
+        known = not isnan(snapshot.test)
+        score = (
+            f"{percent(snapshot.test)} held out" if known else f"{percent(snapshot.train)} train"
+        )
+        figures = [f"step {snapshot.step:,}", score]
         figures += [] if snapshot.phase == "paused" else [snapshot.phase]
         colour = run_colour(self._theme, number - 1)
         cells = "".join(f"<span>{escape(figure)}</span>" for figure in figures)
@@ -116,12 +124,22 @@ class CompareView(LivePlot):
         self._lines: dict[Run, _Line] = {}
         self._free: list[_Line] = []
         inline: dict[str, Any] = {"margin": (0, 3), "stylesheets": [INLINE, SELECT]}
-        self.metric = pn.widgets.Select(name="", options=list(METRICS), width=118, **inline)
+        self.metric = pn.widgets.Select(
+            name="Curves of",
+            options=list(METRICS),
+            width=118,
+            margin=(0, 3),
+            stylesheets=[HIDDEN_NAME, INLINE, SELECT],
+        )
         self.metric.param.watch(lambda event: changed(), "value")
         self.method = pn.widgets.Select(
-            name="Compare with", options=list(METHODS), width=208, **inline
+            name="Compare with",
+            options=list(METHODS),
+            width=130,
+            margin=(0, 3),
+            stylesheets=[HIDDEN_NAME, INLINE, SELECT],
         )
-        self.seed = pn.widgets.TextInput(name="seed", width=78, **inline)
+        self.seed = pn.widgets.TextInput(name="seed", width=70, **inline)
         self.add = pn.widgets.Button(name="Add run", margin=(0, 3), stylesheets=[SMALL])
         self.add.on_click(lambda event: self._add())
         self._message = pn.pane.HTML("", stylesheets=[_CSS], margin=0)
@@ -199,6 +217,10 @@ class CompareView(LivePlot):
             self.metric.value,
             tuple(run.number - 1 for run in curves),
         )
+
+        if self.metric.value == HELD_OUT and not any(len(values) for values in data.values):
+            self.metric.value = TRAIN  # the task holds nothing out
+            return
 
         def draw() -> Any:
             return draw_compare(data, self.theme, self.hooks, MIN_LABEL_GAP)

@@ -23,7 +23,7 @@ from m2n2lab.viz.theme import Theme
 
 from ..html.pictures import KEY_CSS, css_variables, seeds_key
 from .live_plot import LivePlot
-from .styles import SMALL
+from .toggles import Toggles
 
 SPANS = ("recent", "whole run")
 """Spans of the lineage: the last births or all."""
@@ -63,7 +63,7 @@ class LineageView(LivePlot):
         super().__init__(theme)
         self._select = select
         self._data: LineageData | None = None
-        self.span = pn.widgets.RadioButtonGroup(options=list(SPANS), stylesheets=[SMALL])
+        self.span = Toggles.themed(theme, label="Steps shown", options=list(SPANS), value=SPANS[0])
         self.span.param.watch(lambda event: self._respan(), "value")
         self.key = _key_pane(theme, _KEY)
 

@@ -8,6 +8,7 @@ from weakref import WeakMethod
 
 import numpy as np
 import panel as pn
+from bokeh.models import CustomJS
 from numpy.typing import NDArray
 
 from m2n2lab.viz.draw_maps import Boxes, Hook, ramp_limit
@@ -15,6 +16,9 @@ from m2n2lab.viz.theme import Theme
 
 MAX_INLINE_NUMBERS = 50
 """Length up to which a column is cheaper inside a message than in two messages of its own."""
+
+_NAME_PLOT = 'if (typeof name_plot !== "undefined") name_plot(cb_obj)'
+"""Calls the page's script; a view may be shown elsewhere too."""
 
 
 def _packed(values: Any) -> Any:
@@ -63,7 +67,10 @@ class LivePlot:
     def hook(self, plot: Any, element: Any) -> None:
         """Keep the Bokeh objects of one element, by its label or else its type."""
         self.handles[element.label or type(element).__name__] = plot.handles
-        plot.state.name = type(self).__name__  # by which the page's script finds the plot
+        if plot.state.name is None:
+            # By its name the page's script finds the plot; it has a size once it is in a browser.
+            plot.state.name = type(self).__name__
+            plot.state.js_on_change("inner_width", CustomJS(code=_NAME_PLOT))
 
     def picked(self, x: float, y: float) -> None:
         """Handle what was picked on the page (see ``cells.js``); by default do nothing."""

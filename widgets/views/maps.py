@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import numpy as np
 import panel as pn
 from bokeh.models.annotations import Span
 
+from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.maps import NICHE_MODES, AttractionData, cluster_order, niches_geometry
 from m2n2lab.viz.draw_maps import (
     attraction_tooltip,
@@ -30,7 +32,7 @@ from ..html.figures import FIGURES_CSS, figures_html
 from ..session.snapshot import Snapshot
 from ..session.workbench import Choice
 from .live_plot import LivePlot
-from .styles import SMALL
+from .toggles import Toggles
 
 
 def _pair(snapshot: Snapshot) -> tuple[int, ...] | None:
@@ -57,8 +59,7 @@ class NichesView(LivePlot):
             around = niches_geometry(data, snapshot.size)
             values = getattr(data, NICHE_MODES[self.mode])
             tooltips = niche_tooltip(data, self.mode)
-            figure = self.image(values, tooltips, around.width, around.height)
-            name_ticks(figure.yaxis[0], member_ticks(data.ids))
+            self.image(values, tooltips, around.width, around.height)
             x, top, base = around.crowd.values()
             # HoloViews makes a polygon of an area; its lower edge needs no more than two corners.
             self.fill("Area", x=np.append(x, x[[-1, 0]]), y=np.append(top, base[:2]))
@@ -68,6 +69,10 @@ class NichesView(LivePlot):
         framed, self._framed = self._framed, (data.ids, pair)
         if self.handles and framed != self._framed:
             self.frame(row_boxes(data.ids, float(len(data.points)), pair, self.theme))
+            name_ticks(
+                self.handles["Image"]["plot"].yaxis[0],
+                member_ticks(data.ids, pair, seeds=data.seeds),
+            )
 
 
 ORDERS = ("by fitness", "clustered")
@@ -98,8 +103,8 @@ class AttractionView(LivePlot):
         self._framed: tuple[object, ...] = ()
         self._snapshot = Snapshot()
         self._clustered: tuple[AttractionData, AttractionData] | None = None  # before and after
-        self.order = pn.widgets.RadioButtonGroup(
-            options=list(ORDERS), stylesheets=[SMALL], margin=0
+        self.order = Toggles.themed(
+            theme, label="Members in order", options=list(ORDERS), value=ORDERS[0]
         )
         self.order.param.watch(lambda event: self._reorder(), "value")
         self.sentence = pn.pane.HTML("", margin=0, styles={"font": "12px system-ui, sans-serif"})
@@ -115,15 +120,16 @@ class AttractionView(LivePlot):
             return draw_attraction(data, self.theme, self.hooks, pair)
 
         if self.fresh(draw, data):
-            figure = self.image(data.worth, attraction_tooltip(data), *data.worth.shape)
-            name_ticks(figure.yaxis[0], member_ticks(data.ids))
-            name_ticks(figure.xaxis[0], mate_ticks(data.ids))
+            self.image(data.worth, attraction_tooltip(data), *data.worth.shape)
         moved, self._moved = self._moved, False
         framed, self._framed = self._framed, (data, pair)
         # By identity: the data holds arrays.
         if moved or not framed or framed[0] is not data or framed[1] != pair:
             if self.handles:
                 self.frame(cell_boxes(data.ids, pair, self.theme), moved)
+                figure = self.handles["Image"]["plot"]
+                name_ticks(figure.yaxis[0], member_ticks(data.ids, pair, "A", data.seeds))
+                name_ticks(figure.xaxis[0], mate_ticks(data.ids, pair, data.seeds))
             self.sentence.object = self._sentence(data, pair)
 
     def clear(self) -> None:
@@ -162,11 +168,16 @@ class AttractionView(LivePlot):
         if pair is None or pair[0] not in data.ids or pair[1] not in data.ids:
             return ""
         worth = data.worth[data.ids.index(pair[0]), data.ids.index(pair[1])]
-        a = f'<b style="color:{self.theme.parent_a}">{pair[0]}</b>'
-        b = f'<b style="color:{self.theme.parent_b}">{pair[1]}</b>'
+        a, b = (
+            f'<b style="color:{colour}">{escape(called(id, data.seeds))}</b>'
+            for id, colour in zip(pair, (self.theme.parent_a, self.theme.parent_b), strict=True)
+        )
         if np.isnan(worth):
             return f"{a} meets itself."
-        return f'{b} solves what {a} misses, worth <b data-testid="attracted">{worth:.1f}</b>'
+        return (
+            f'{b} solves what {a} gets wrong, worth <b data-testid="attracted">{worth:.1f}</b> '
+            f"points of reward, shared among all who solve them"
+        )
 
 
 class CurvesView(LivePlot):

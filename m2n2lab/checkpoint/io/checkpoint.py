@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
+from m2n2lab.checkpoint.io.adapters.adapter import (
+    Adapter,
+    Changes,
+    adapter_folder,
+    base_of,
+    changes_of,
+    open_adapter,
+)
+from m2n2lab.checkpoint.io.adapters.changes import AdaptedTensor
+from m2n2lab.checkpoint.io.adapters.keys import is_adapter
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import (
-    adapter_folder,
     find_unmergeable,
     read_headers,
     read_json,
+    stated_licence,
     unsupported_format,
     weight_files,
 )
@@ -36,7 +47,6 @@ from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import file_path
-from m2n2lab.utils.files import read_text
 
 Kind = Literal["transformers", "diffusers", "file"]
 
@@ -64,6 +74,10 @@ SPECTRAL_NORM = re.compile(r"(.*)_[uv]$")
 
 CAUSAL_MASKS = re.compile(r"(^|[./])(attn|attention)\.bias$")
 """Names of causal masks in GPT-2 and GPT-NeoX; they have four dimensions."""
+
+
+CONV1D_MODELS = ("decision_transformer", "gpt2", "imagegpt", "openai-gpt")
+"""Families whose linear layers have transposed weights, by their name in configs."""
 
 
 class Known(NamedTuple):
@@ -134,7 +148,11 @@ class Checkpoint:
         source: the folder or file with the pickles that ``path`` was converted from, or ``None``.
         known: what a module says of the tensors; ``None`` if no buffers are merged, as version 0.1
             did.
+        adapters: what is added to the tensors of the files.
+        changes: what that changes.
         merged_parts: parts that are merged of a picture model's single file.
+        mapped: whether it has only the tensors that stand for some of another checkpoint, by their
+            names there (see ``name_map``).
     """
 
     id: str
@@ -143,7 +161,10 @@ class Checkpoint:
     parts: tuple[Part, ...]
     source: Path | None = None
     known: Known | None = NOTHING_KNOWN
+    adapters: tuple[Adapter, ...] = ()
+    changes: Changes = field(default_factory=Changes)
     merged_parts: tuple[str, ...] = MERGED_PARTS
+    mapped: bool = False
 
     @classmethod
     def open(
@@ -159,6 +180,8 @@ class Checkpoint:
             source: a folder, a file, or ``owner/name`` (``owner/name@revision``) on the Hugging
                 Face hub, which is downloaded unless it is in the local cache. Pickles
                 (``pytorch_model.bin``, ``.pt``, ``.ckpt``) are converted into safetensors once.
+                Adapters such as LoRAs are added as ``BASE+ADAPTER`` or, with another strength,
+                ``BASE+ADAPTER:0.8``; a folder with ``adapter_config.json`` finds its base itself.
             components: components of a diffusers pipeline to merge; by default the denoiser and
                 the text encoders.
             progress: called with the number of bytes converted since the last call.
@@ -321,16 +344,7 @@ class Checkpoint:
     @property
     def licence(self) -> str | None:
         """The licence stated in its model card, or ``None``."""
-        folder = self.path if self.path.is_dir() else self.path.parent
-        try:
-            text = read_text(folder / "README.md", errors="replace")
-        except OSError:
-            return None
-        card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-        # One name or a YAML list in either style, of which the first is taken.
-        pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
-        line = re.search(pattern, card[1], re.MULTILINE) if card else None
-        return line[1] if line else None
+        return stated_licence(self.path if self.path.is_dir() else self.path.parent)
 
     def entry(self, name: str) -> Entry:
         """Return dtype, shape and position of a tensor."""
@@ -349,21 +363,31 @@ class Checkpoint:
     def array(self, name: str) -> Array:
         """Return a tensor of the flat vector as a flat, read-only view into its mapped file.
 
-        Of weights with scales their products are computed for those elements that are read.
+        Of weights with scales, and of those that adapters change, the values are computed for those
+        elements that are read.
         """
         _, file, inside = self._locations[name]
-        if name not in self.scaled:
-            return file.array(inside)
-        _, where, scale = self._locations[self.scaled[name]]
-        return cast("Array", Scaled(file.array(inside), where.array(scale)))
+        values = file.array(inside)
+        if name in self.scaled:
+            _, where, scale = self._locations[self.scaled[name]]
+            values = cast("Array", Scaled(values, where.array(scale)))
+        changes = self.changes.tensors.get(name)
+        return cast("Array", AdaptedTensor(values, changes)) if changes else values
+
+    @property
+    def base(self) -> Checkpoint:
+        """The same checkpoint without adapters."""
+        return replace(self, adapters=(), changes=Changes())
 
     def stored(self, name: str) -> Array:
         """Return a tensor as ``array`` does, but read when it is sliced (see ``Stored``)."""
         _, file, inside = self._locations[name]
-        if name not in self.scaled:
-            return cast("Array", file.stored(inside))
-        _, where, scale = self._locations[self.scaled[name]]
-        return cast("Array", Scaled(cast("Array", file.stored(inside)), where.stored(scale)[:]))
+        values = cast("Array", file.stored(inside))
+        if name in self.scaled:
+            _, where, scale = self._locations[self.scaled[name]]
+            values = cast("Array", Scaled(values, where.stored(scale)[:]))
+        changes = self.changes.tensors.get(name)
+        return cast("Array", AdaptedTensor(values, changes)) if changes else values
 
     def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
         """Return bytes ``start..stop`` of any tensor, by default all.
@@ -397,7 +421,7 @@ def _is_constant(name: str, entry: Entry) -> bool:
 
 
 def scan(
-    source: str | Path,
+    source: str | Path | Source,
     components: Sequence[str] | None,
     problems: Collector,
     progress: Progress = no_progress,
@@ -405,13 +429,15 @@ def scan(
     variant: str | None = None,
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
-    path = file_path("A checkpoint", source)
+    if not isinstance(source, Source):
+        source = Source.parse(file_path("A checkpoint", source))
+    path = Path(source.base)
     try:
         if not path.exists():
-            path = from_hub(str(source))
-        if path.is_dir() and (refused := adapter_folder(path)):
-            problems.add(refused)
-            return None
+            path = from_hub(source.base, variant)
+        if folder := adapter_folder(path):
+            own = Source(base_of(folder), ((source.base, 1.0), *source.adapters))
+            return scan(own, components, problems, progress, known, variant)
         given, path = path, as_safetensors(path, progress)
         if path.is_file() and (refused := unsupported_format(path)):
             problems.add(refused)
@@ -424,15 +450,62 @@ def scan(
         problems.add(unreadable(path, error))
         return None
     for part in parts:
+        if not part.config and is_adapter(each for f in part.files for each in f.entries.items()):
+            problems.extend(_without_base(file) for file in part.files)
+            return None
         find_unmergeable(part.folder, part.config, part.files, problems)
     if not any(part.files for part in parts):
         return None
     source_of = None if path == given else given
-    merged = MERGED_PARTS
+    merged: tuple[str, ...] = MERGED_PARTS
     if components and any(part.names for part in parts):
-        found = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
-        merged = tuple(dict.fromkeys(filter(None, found)))
-    return Checkpoint(str(source), path, kind, parts, source_of, known, merged)
+        chosen = (PARTS_OF_COMPONENTS.get(name, "") for name in _listed(components))
+        merged = tuple(dict.fromkeys(filter(None, chosen)))
+    found = Checkpoint(source.base, path, kind, parts, source_of, known, merged_parts=merged)
+    return with_adapters(found, source, problems, progress)
+
+
+def with_adapters(
+    base: Checkpoint, source: Source, problems: Collector, progress: Progress
+) -> Checkpoint:
+    """Return a checkpoint with the adapters of its source, if any; add what is wrong."""
+    if not source.adapters:
+        return base
+    opened = [open_adapter(id, strength, problems, progress) for id, strength in source.adapters]
+    adapters = tuple(adapter for adapter in opened if adapter is not None)
+    changes = changes_of(
+        adapters,
+        source.base,
+        {name: base.entry(name) for name in base.merged},
+        base.array,
+        problems,
+        is_picture=base.kind == "diffusers" or base.is_picture_file,
+        is_conv1d=base.parts[0].config.get("model_type") in CONV1D_MODELS,
+    )
+    notes = [note for adapter in adapters for note in _other_texts(base, adapter)]
+    changes = replace(changes, notes=(*changes.notes, *notes))
+    return replace(base, id=str(source), adapters=adapters, changes=changes)
+
+
+def _other_texts(base: Checkpoint, adapter: Adapter) -> Iterator[str]:
+    """Yield remarks on a tokenizer or chat template beside an adapter that is not the base's."""
+    if base.kind != "transformers" or adapter.config_file is None:
+        return
+    for name in ("tokenizer.json", "tokenizer.model", "chat_template.jinja"):
+        own, its = (folder / name for folder in (base.path, adapter.folder))
+        if its.is_file() and not (own.is_file() and own.read_bytes() == its.read_bytes()):
+            yield f"{adapter.id} has another {name} than its base, whose files the result keeps."
+
+
+def _without_base(adapter: TensorFile) -> Problem:
+    place = adapter.path
+    return Problem(
+        file=str(place),
+        tensor=next(iter(adapter.entries)),
+        expected="a whole model",
+        found="an adapter such as a LoRA, which is only a difference to one",
+        fix=f"add it to its base as BASE+{place}, or as BASE+{place}:0.8 with another strength",
+    )
 
 
 def _listed(components: Sequence[str]) -> Sequence[str]:

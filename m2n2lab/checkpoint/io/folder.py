@@ -25,10 +25,6 @@ _STEM_NAME = re.compile(
 """Files of weights and their indices, in all places where libraries have written the variant:
 ``model.fp16.safetensors``, ``model.fp16-00001-of-00002.safetensors`` with
 ``model.safetensors.index.fp16.json``, and the older ``model-00001-of-00002.fp16.safetensors``."""
-_LORA = re.compile(
-    r"(^|[._])(lora_(A|B|up|down|unet|te\d?|transformer)|lora\.(up|down))([._]|$)|^lora_"
-    r"|\.(hada_w[12](_[ab])?|lokr_w[12](_[ab])?|lora_mid)\b"
-)
 _QUANTISED = re.compile(
     r"\.(qweight|qzeros|scales_and_zeros|absmax|quant_map|quant_state|SCB|weight_scale|weight_scale_inv)\b"
 )
@@ -276,15 +272,12 @@ def unsupported_format(path: Path) -> Problem | None:
 def find_unmergeable(
     folder: Path, config: Mapping[str, Any], files: Iterable[TensorFile], problems: Collector
 ) -> None:
-    """Add a problem for adapters and quantised weights, which cannot be averaged."""
+    """Add a problem for quantised weights, which cannot be averaged."""
     if config.get("quantization_config"):
         problems.add(_quantised(folder / "config.json", None, "quantization_config in its config"))
     for file in files:
         scaled = set(scales(file.entries).values())
         for name, entry in file.entries.items():
-            if _LORA.search(name):
-                problems.add(_adapter(file.path, name))
-                break
             low = entry.dtype.startswith(("F8_", "F6_", "F4")) and entry.dtype not in EIGHT_BITS
             whole = entry.dtype in ("I8", "U8", "I32") and len(entry.shape) > 1
             if (
@@ -296,23 +289,6 @@ def find_unmergeable(
                 break
 
 
-def adapter_folder(folder: Path) -> Problem | None:
-    """Return the problem of a folder with a LoRA adapter, or ``None``."""
-    config = folder / "adapter_config.json"
-    return _adapter(config, None) if config.exists() else None
-
-
-def _adapter(path: Path, tensor: str | None) -> Problem:
-    return Problem(
-        file=str(path),
-        tensor=tensor,
-        expected="a whole model",
-        found="a LoRA adapter, which is only a difference to one",
-        fix="merge it into its base first (PEFT: model.merge_and_unload().save_pretrained(FOLDER); "
-        "diffusers: pipe.fuse_lora(), then pipe.save_pretrained(FOLDER))",
-    )
-
-
 def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
     return Problem(
         file=str(path),
@@ -322,3 +298,16 @@ def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
         fix="use the model before quantisation, or dequantise it "
         "(transformers: model.dequantize().save_pretrained(FOLDER))",
     )
+
+
+def stated_licence(folder: Path) -> str | None:
+    """Return the licence that a folder's model card states, or ``None``."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    # One name or a YAML list in either style, of which the first is taken.
+    pattern = r"^license:[ \t]*(?:\[|\n[ \t]*-)?[ \t]*[\"']?([^\s\"'\[\],]+)"
+    line = re.search(pattern, card[1], re.MULTILINE) if card else None
+    return line[1] if line else None

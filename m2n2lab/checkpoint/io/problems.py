@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from m2n2lab.utils.errors import InputError
@@ -32,6 +32,13 @@ class Problem:
         where = self.file + (f", tensor {self.tensor}" if self.tensor else "")
         # A name with a line break must not pass for another problem.
         return visible(f"{where}: expected {self.expected}, but found {self.found}; {self.fix}.")
+
+    def with_names(self, names: Mapping[str, str]) -> Problem:
+        """Return the problem with other names of files or folders, given by those it has."""
+        texts = asdict(self)
+        for old, new in names.items():
+            texts = {key: text and text.replace(old, new) for key, text in texts.items()}
+        return Problem(**texts)
 
 
 class Problems(InputError):  # noqa: N818  # it holds several errors

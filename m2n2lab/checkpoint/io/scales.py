@@ -1,4 +1,4 @@
-"""Scales of weights in 8-bit floats: single files keep them beside the weights that they belong to."""
+"""Scales of weights in 8-bit floats, which single files keep beside the weights."""
 
 from __future__ import annotations
 

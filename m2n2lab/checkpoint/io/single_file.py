@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Known, Part
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.folder import find_unmergeable, read_headers, read_json
@@ -63,8 +64,9 @@ class MappedFile(TensorFile):
 
 
 def is_single_file(source: str | Path) -> bool:
-    """Return whether a source is a safetensors file."""
-    return Path(source).suffix in SUFFIXES and Path(source).is_file()
+    """Return whether a source is a safetensors file, perhaps with adapters."""
+    base = Path(Source.parse(source).base)
+    return base.suffix in SUFFIXES and base.is_file()
 
 
 def open_as_components(
@@ -104,15 +106,23 @@ def open_as_components(
                 file=str(source),
                 expected="weights without scales beside folders",
                 found="8-bit floats with scales",
-                fix=f"convert the file first: m2n2lab convert {source} -o FOLDER --config {like.id}",
+                fix=f"make it a folder: m2n2lab convert {source} -o FOLDER --config {like.id}",
             )
         )
         return None
-    parts = []
-    for each in like.parts:
-        part = _part(own, names, family, each, problems)
-        if part is not None:
-            parts.append(part)
+    found = [(each.name, _part(own, names, family, each)) for each in like.parts]
+    parts = [part for _, part in found if part is not None]
+    if lost := [name for name, part in found if part is None]:
+        there = ", ".join(part.name for part in parts)
+        problems.add(
+            Problem(
+                file=str(source),
+                expected=f"{', '.join(lost)}, as {like.id} has",
+                found=f"only {there}" if there else "none",
+                fix=f"choose components that all have (--component {there or 'unet'})",
+            )
+        )
+        return None
     return Checkpoint(str(source), path, "diffusers", tuple(parts), None, known) if parts else None
 
 
@@ -121,9 +131,8 @@ def _part(
     names: Mapping[str, str],
     family: str,
     like: Part,
-    problems: Collector,
 ) -> Part | None:
-    """Return a component of a file with the names that a folder's has."""
+    """Return a component of a file with the names that a folder's has; ``None`` if it has none."""
     shapes = {n: entry.shape for each in like.files for n, entry in each.entries.items()}
     inside = {full: name for name, full in names.items()}
     entries, forms = {}, {}
@@ -143,14 +152,6 @@ def _part(
                 forms[name] = form
             start = stop
     if not entries:
-        problems.add(
-            Problem(
-                file=str(file.path),
-                expected=f"a component {like.name!r}, as {like.folder.parent} has",
-                found="none",
-                fix="choose components that all have (--component unet)",
-            )
-        )
         return None
     mapped = MappedFile(file.path, entries, file.metadata, file.source, forms)
     return Part(like.name, like.folder, like.config, (mapped,))

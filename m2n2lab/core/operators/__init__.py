@@ -4,8 +4,8 @@
 part                  protocol                shipped, by name
 ====================  ======================  ===================================================
 merge of two parents  ``Crossover``           slerp (the paper's), splits, lerp, per-layer,
-                                              task-arithmetic, add-difference, sum-of-three,
-                                              ties, dare
+                                              blocks, task-arithmetic, add-difference,
+                                              sum-of-three, ties, dare
 choice of parent B    ``MateChoice``          attraction (the paper's), fitness, random
 weights of data       ``Competition``         the archive's (the paper's, without a name), range
 points
@@ -16,6 +16,7 @@ change of weights     ``Mutation``            noise (a number means its σ)
 ``parts`` limits a merge to some tensors, or splits them into groups that are merged apart.
 """
 
+from m2n2lab.core.operators.blocks import Blocks
 from m2n2lab.core.operators.competition import Competition, Range
 from m2n2lab.core.operators.crossover import (
     Crossover,
@@ -48,6 +49,7 @@ __all__ = [
     "AddDifference",
     "AtRandom",
     "Attraction",
+    "Blocks",
     "ByFitness",
     "Competition",
     "Contest",

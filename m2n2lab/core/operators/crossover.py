@@ -125,12 +125,18 @@ class Splits(Crossover, name="splits"):
 
     Args:
         splits: their number; the first is the proposal's, the others are drawn.
+        at: the places of the others, as fractions of the vector; none of them is drawn then.
     """
 
     splits: int = 3
+    at: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         whole_number("splits", self.splits, 1)
+        places = tuple(real_number("at", place, 0.0, 1.0) for place in self.at)
+        object.__setattr__(self, "at", places)  # a list, if it is made of a description
+        if places:
+            object.__setattr__(self, "splits", len(places) + 1)
 
     def __call__(
         self, a: Any, b: Any, proposal: Proposal, space: MergeSpace, rng: np.random.Generator
@@ -143,8 +149,11 @@ class Splits(Crossover, name="splits"):
     ) -> tuple[list[int], list[float]]:
         """Return mix and 1 − mix by turns, between the splits in order."""
         (_, split, size), mixes = stretches(proposal, layout.size)
-        drawn = rng.integers(0, size, self.splits - 1).tolist()
-        edges = [0, *sorted([split, *drawn]), size]
+        if self.at:
+            others = [round(place * size) for place in self.at]
+        else:
+            others = rng.integers(0, size, self.splits - 1).tolist()
+        edges = [0, *sorted([split, *others]), size]
         return edges, [mixes[i % 2] for i in range(len(edges) - 1)]
 
 

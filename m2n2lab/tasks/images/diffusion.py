@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from inspect import signature
 from typing import Any, NamedTuple
@@ -15,6 +17,9 @@ from m2n2lab.tasks.language.generation import ignore_out_of_memory
 from m2n2lab.utils.arrays import Bytes
 from m2n2lab.utils.errors import InputError, real_number, whole_number
 from m2n2lab.utils.progress import Watch
+
+Stepped = Callable[[int, int, int], object]
+"""Called with the number of a denoising step from 1, their number, and that of the pictures."""
 
 MAX_PROMPT_CHARS = 1_000
 """Longest prompt: many times longer than text encoders read."""
@@ -43,11 +48,13 @@ class Prompt(NamedTuple):
         text: the prompt.
         language: the name of its group.
         noise: seed of the noise; derived from the text by default.
+        photograph: file name of a photograph that the text describes; ``""`` without one.
     """
 
     text: str
     language: str = "all"
     noise: int | None = None
+    photograph: str = ""
 
     @property
     def seed(self) -> int:
@@ -128,9 +135,19 @@ class Painter:
         self.negative = negative
 
     def batches(
-        self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch | None = None
+        self,
+        pipeline: Any,
+        prompts: Sequence[Prompt],
+        watch: Watch | None = None,
+        stepped: Stepped = lambda *_: None,
     ) -> Iterator[PictureBatch]:
         """Yield the pictures of prompts (n,) batch by batch, in order.
+
+        Args:
+            pipeline: a text-to-image pipeline.
+            prompts: the prompts.
+            watch: asked before each batch and after each denoising step whether to go on.
+            stepped: called after each denoising step.
 
         Raises:
             Halted: the evaluation was stopped.
@@ -146,7 +163,7 @@ class Painter:
             drawn = None
             # The exception must be dropped before the next try: its traceback keeps tensors alive.
             with ignore_out_of_memory():
-                drawn = self._draw(pipeline, [prompts[index] for index in indices], watch)
+                drawn = self._draw(pipeline, [prompts[i] for i in indices], watch, stepped)
             if drawn is not None:
                 start = indices.stop
                 yield PictureBatch(indices, *drawn)
@@ -162,23 +179,42 @@ class Painter:
 
     @torch.inference_mode()
     def _draw(
-        self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch
+        self, pipeline: Any, prompts: Sequence[Prompt], watch: Watch, stepped: Stepped
     ) -> tuple[Bytes, tuple[str, ...]]:
         vae = getattr(pipeline, "vae", None)
         folded, vae_dtype = vae is None, getattr(vae, "dtype", None)
         pipeline.set_progress_bar_config(disable=True)
+        hook = None
+        casts = logging.getLogger("diffusers.models.modeling_utils")
+        level = casts.level
+
+        def after(step: int) -> None:
+            watch.check()
+            timesteps = getattr(getattr(pipeline, "scheduler", None), "timesteps", ())
+            stepped(step, max(step, len(timesteps)), len(prompts))
+
+        options, calls_back = self._options(pipeline, len(prompts), after)
+        denoiser = _denoiser(pipeline)
+        if not calls_back and denoiser is not None:  # asked before each of its passes
+            hook = denoiser.register_forward_pre_hook(lambda *_: watch.check())
         try:
+            # Pipelines that decode in single precision cast their VAE for every batch, of which
+            # diffusers warns each time, between the lines of a progress bar.
+            casts.setLevel(logging.ERROR)
             made = pipeline(
                 prompt=[prompt.text for prompt in prompts],
                 # Noise is drawn on the CPU, so that it is the same on every device.
                 generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
                 output_type="latent" if folded else "np",
-                **self._options(pipeline, len(prompts), watch),
+                **options,
             ).images
         finally:
-            # Some pipelines decode in single precision, and do not return when interrupted.
+            if hook is not None:
+                hook.remove()
+            # Such pipelines do not cast it back when they are interrupted.
             if vae is not None and vae.dtype != vae_dtype:
                 vae.to(vae_dtype)
+            casts.setLevel(level)
         pictures = _unfolded(made) if folded else np.asarray(made)
         colours = (np.nan_to_num(pictures).clip(0, 1) * 255).round().astype(np.uint8)
         flaws = [
@@ -187,21 +223,24 @@ class Painter:
         ]
         return colours, tuple(flaws)
 
-    def _options(self, pipeline: Any, count: int, watch: Watch) -> dict[str, Any]:
-        """Return the arguments of a pipeline's call, as far as it has them."""
+    def _options(
+        self, pipeline: Any, count: int, after: Callable[[int], object]
+    ) -> tuple[dict[str, Any], bool]:
+        """Return the arguments of a pipeline's call, and whether it calls ``after`` each step."""
         known = signature(pipeline.__call__).parameters
 
         def after_step(_: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
-            watch.check()
+            after(step + 1)
             return values
 
         options: dict[str, Any] = {}
         if "callback_on_step_end" in known:
             options["callback_on_step_end"] = after_step
         elif "callback" in known:
-            options |= {"callback": lambda *_: watch.check(), "callback_steps": 1}
+            options |= {"callback": lambda step, *_: after(step + 1), "callback_steps": 1}
+        calls_back = bool(options)
         if self.size is not None:
-            options |= {"height": self.size, "width": self.size}
+            options |= dict.fromkeys(("height", "width"), _side(pipeline, self.size))
         if self.steps is not None:
             options["num_inference_steps"] = self.steps
         # Guidance by a negative prompt alone, where guidance_scale is for distilled models.
@@ -218,13 +257,17 @@ class Painter:
                     f"{type(pipeline).__name__} must have the argument {argument} to use {name}, "
                     f"but has none; leave it out."
                 )
-        return options
+        return options, calls_back
+
+
+def _denoiser(pipeline: Any) -> Any:
+    """Return the module that a pipeline calls in each step; ``None`` if it is not known."""
+    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
 
 
 def default_batch(pipeline: Any, size: int | None = None) -> int:
     """Return how many pictures of a pipeline have ``BATCH_PIXELS`` together, at least one."""
-    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    side = size
+    denoiser, side = _denoiser(pipeline), size
     if side is None:
         latents = getattr(getattr(denoiser, "config", None), "sample_size", None)
         folds = getattr(pipeline, "vae", None) is not None
@@ -233,10 +276,23 @@ def default_batch(pipeline: Any, size: int | None = None) -> int:
     return min(max(BATCH_PIXELS // side**2, 1), MAX_BATCH)
 
 
+def _side(pipeline: Any, size: int) -> int:
+    """Return the height that a pipeline is asked for, so that its pictures have ``size`` pixels."""
+    if getattr(pipeline, "vae", None) is not None:
+        return size
+    # It counts on a VAE that enlarges what the denoiser makes, which squares of pixels do instead.
+    fold = _fold(_denoiser(pipeline).config.out_channels)
+    return size // fold * int(getattr(pipeline, "vae_scale_factor", 1))
+
+
+def _fold(channels: int) -> int:
+    """Return the side f of the squares of pixels that 3 f² channels hold."""
+    return round(math.sqrt(channels / 3))
+
+
 def _unfolded(made: torch.Tensor) -> NDArray[np.float32]:
     """Return (n, S, S, 3) pictures of (n, 3 f², S/f, S/f) values in [−1, 1]."""
-    fold = round((made.shape[1] / 3) ** 0.5)
-    flat = torch.nn.functional.pixel_shuffle(made.float().cpu(), fold)
+    flat = torch.nn.functional.pixel_shuffle(made.float().cpu(), _fold(made.shape[1]))
     return np.asarray((flat / 2 + 0.5).permute(0, 2, 3, 1).numpy())
 
 

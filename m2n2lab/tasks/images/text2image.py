@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Sample, mean_by_group
 from m2n2lab.tasks.answer_cache import CachingTask
-from m2n2lab.tasks.images.clip_scores import Clip, Scorer, checked_scores
 from m2n2lab.tasks.images.diffusion import Painter, Prompt, checked_prompt
+from m2n2lab.tasks.images.scorer_names import scorer_of
+from m2n2lab.tasks.images.scorers import PictureScorer, Scorer, checked_scores
 from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Bytes, Indices
 from m2n2lab.utils.errors import InputError
@@ -45,9 +46,10 @@ class Text2Image(CachingTask):
     Args:
         prompts: the D prompts to search on.
         held_out: prompts that the search never sees.
-        scorer: a CLIP of transformers by folder or hub id, or any function of pictures
-            (n, H, W, 3) in 0..255 and prompts (n,) that returns (n,) numbers in [0, 1]; by default
-            the embedded scorer, which understands the captions of the zoo's shapes.
+        scorer: a scorer by name, or a weighted sum of several (see ``scorer_of``); a CLIP of
+            transformers by folder or hub id; or any function of pictures (n, H, W, 3) in 0..255
+            and prompts (n,) that returns (n,) numbers in [0, 1]. By default the embedded scorer,
+            which understands the captions of the zoo's shapes.
         steps: denoising steps; the pipeline's own number by default.
         guidance: scale of classifier-free guidance; the pipeline's own by default.
         batch: pictures drawn together; by default few if they are large.
@@ -67,7 +69,7 @@ class Text2Image(CachingTask):
         prompts: Sequence[Prompt],
         held_out: Sequence[Prompt] = (),
         *,
-        scorer: str | Path | Scorer | None = None,
+        scorer: str | Path | Scorer | PictureScorer | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         batch: int | None = None,
@@ -93,13 +95,12 @@ class Text2Image(CachingTask):
         )
         self.prompts, self._test = tuple(prompts), tuple(held_out)
         self.painter = Painter(steps, guidance, batch, size, negative)
-        self._scorer: Scorer
         if scorer is None:
             from m2n2lab.tasks.images.shape_scores import shape_scores
 
-            self._scorer = shape_scores
-        else:
-            self._scorer = Clip(scorer) if isinstance(scorer, str | Path) else scorer
+            scorer = shape_scores
+        self._scorer = scorer_of(scorer)
+        self._scorer.check((*prompts, *held_out))
 
     def _groups(self, prompts: Sequence[Prompt]) -> Indices:
         return np.array([self.languages.index(prompt.language) for prompt in prompts], np.intp)
@@ -110,23 +111,7 @@ class Text2Image(CachingTask):
         Raises:
             InputError: they are not.
         """
-        from m2n2lab.checkpoint import CheckpointSpace
-
-        if not isinstance(space, CheckpointSpace) or space.given_module:
-            return
-        if space.plan.base.is_picture_file:
-            return  # a pipeline is built of it, or it is told why not
-        if space.plan.base.kind != "diffusers":
-            raise InputError(
-                f"Seeds of this task must be pipelines of diffusers, folders with a "
-                f"model_index.json, or single files of picture models, but {space.plan.base.id} is "
-                f"neither; give such models."
-            )
-        if not (space.plan.base.path / "model_index.json").is_file():
-            raise InputError(
-                f"The first seed of this task must be a whole pipeline to draw with, but "
-                f"{space.plan.base.id} has no model_index.json; name a pipeline first."
-            )
+        check_pipelines(space)
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -143,23 +128,22 @@ class Text2Image(CachingTask):
             InputError: the model is no pipeline, or the scorer fails.
         """
         known = self._known(model)
-        keys = [(prompt.text, prompt.seed, score) for prompt in prompts]
+        keys = [_key(prompt, score) for prompt in prompts]
         new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         meter = self.meter(len(prompts))
-        meter.add(sum(key in known for key in keys), 0)
+        meter.add(sum(key in known for key in keys), 0, known=True)
         asked = list(new.values())
-        for batch in self.painter.batches(model, asked, self._watch):
-            texts = [asked[index].text for index in batch.indices]
-            scores = np.full(len(texts), np.nan)
+        for batch in self.painter.batches(model, asked, self._watch, meter.step):
+            shown = [asked[index] for index in batch.indices]
+            scores = np.full(len(shown), np.nan)
             if score:
-                scores = checked_scores(self._scorer(batch.pictures, texts), len(texts)).copy()
+                found = self._scorer.score(batch.pictures, shown)
+                scores = checked_scores(found, len(shown)).copy()
                 scores[[bool(flaw) for flaw in batch.flaws]] = 0.0
-            for index, picture, value, flaw in zip(
-                batch.indices, batch.pictures, scores.tolist(), batch.flaws, strict=True
+            for prompt, picture, value, flaw in zip(
+                shown, batch.pictures, scores.tolist(), batch.flaws, strict=True
             ):
-                prompt = asked[index]
-                drawn = Drawn(prompt, _shrunk(picture), value, flaw)
-                known[prompt.text, prompt.seed, score] = drawn
+                known[_key(prompt, score)] = Drawn(prompt, shrunk(picture), value, flaw)
             meter.add(sum(key in known for key in keys) - meter.done, 0)
         return [known[key] for key in keys]
 
@@ -209,6 +193,36 @@ class Text2Image(CachingTask):
         return [_sample(index, each) for index, each in zip(where, drawn, strict=True)]
 
 
+def _key(prompt: Prompt, score: bool) -> tuple[Any, ...]:
+    """Return what a picture depends on, under which it is cached."""
+    return prompt.text, prompt.seed, prompt.photograph, score
+
+
+def check_pipelines(space: Space) -> None:
+    """Check that the seeds of a space are pipelines, the first one a whole one to draw with.
+
+    Raises:
+        InputError: they are not.
+    """
+    from m2n2lab.checkpoint import CheckpointSpace
+
+    if not isinstance(space, CheckpointSpace) or space.given_module:
+        return
+    if space.plan.base.is_picture_file:
+        return  # a pipeline is built of it, or it is told why not
+    if space.plan.base.kind != "diffusers":
+        raise InputError(
+            f"Seeds of this task must be pipelines of diffusers, folders with a "
+            f"model_index.json, or single files of picture models, but {space.plan.base.id} is "
+            f"neither; give such models."
+        )
+    if not (space.plan.base.path / "model_index.json").is_file():
+        raise InputError(
+            f"The first seed of this task must be a whole pipeline to draw with, but "
+            f"{space.plan.base.id} has no model_index.json; name a pipeline first."
+        )
+
+
 def _varied(prompts: Sequence[Prompt], count: int, chosen: Sequence[Prompt]) -> list[Prompt]:
     """Return ``chosen`` and as many prompts as ``count`` leaves, each the one with most new words.
 
@@ -240,7 +254,7 @@ def _sample(index: int, drawn: Drawn) -> Sample:
     )
 
 
-def _shrunk(picture: Bytes) -> Bytes:
+def shrunk(picture: Bytes) -> Bytes:
     """Return a picture of at most ``MAX_SHOWN_PIXELS`` a side, to save memory."""
     from PIL import Image
 
@@ -250,19 +264,22 @@ def _shrunk(picture: Bytes) -> Bytes:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Read the prompts of a text file, one a line.
+    """Read the prompts of a text file, one a line; behind a tab may be a photograph's file name.
 
     Raises:
         InputError: the file cannot be read, or is empty.
     """
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} must be a text file with a prompt on each line, but it cannot be read "
             f"({error}); check the path."
         ) from None
-    found = [Prompt(checked_prompt(line.strip())) for line in lines if line.strip()]
+    found = []
+    for line in filter(str.strip, lines):
+        text, _, photograph = line.partition("\t")
+        found.append(Prompt(checked_prompt(text.strip()), photograph=photograph.strip()))
     if not found:
         raise InputError(f"{path} must have a prompt on each line, but it is empty; write some.")
     return found
@@ -275,7 +292,7 @@ def text2image(
     """Return the task of a file of prompts: the first 80 % to search on, the rest held out.
 
     Args:
-        data: a text file with a prompt on each line.
+        data: a text file with a prompt on each line (see ``read_prompts``).
         limit: number of prompts to search on; four fifths by default.
         held_out: number of held-out prompts, which follow; all by default.
         options: as for ``Text2Image``.

@@ -257,7 +257,7 @@ class Harness(LanguageTask):
         tokenizer = self.tokenizer(model)
         known, meter = self._known(model), self.meter(len(documents))
         new = [number for number in dict.fromkeys(documents) if number not in known]
-        meter.add(sum(number in known for number in documents), 0)
+        meter.add(sum(number in known for number in documents), 0, known=True)
         lm = _harness_model(model, tokenizer, self.generator.batch, self._watch) if new else None
         for start in range(0, len(new), self.generator.batch):
             self._watch.check()

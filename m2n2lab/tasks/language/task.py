@@ -66,7 +66,9 @@ class LanguageTask(CachingTask):
             check_tokenizers(space)
             if self._given is None:
                 folder = space.tokenizer_folder
-                self._tokenizers[str(space.plan.base.path)] = load_tokenizer(folder)
+                self._tokenizers[str(space.plan.base.path)] = load_tokenizer(
+                    folder, space.plan.trust_remote_code
+                )
 
     def tokenizer(self, model: Any) -> Any:
         """Return the tokenizer for a model.
@@ -106,7 +108,7 @@ class LanguageTask(CachingTask):
         known = self._known(model)
         digests = [sha256(prompt.encode(errors="surrogatepass")).digest() for prompt in prompts]
         new = {d: p for d, p in zip(digests, prompts, strict=True) if d not in known}
-        meter.add(count * sum(digest in known for digest in digests), 0)
+        meter.add(count * sum(digest in known for digest in digests), 0, known=True)
         keys, asked = list(new), list(new.values())
         for batch in self.generator.batches(model, tokenizer, asked, self._watch):
             known.update(
@@ -117,8 +119,12 @@ class LanguageTask(CachingTask):
         return [known[digest] for digest in digests]
 
 
-def load_tokenizer(source: str | Path) -> Any:
+def load_tokenizer(source: str | Path, trusted: bool = False) -> Any:
     """Load the tokenizer of a folder or hub id.
+
+    Args:
+        source: the folder or id.
+        trusted: whether code that comes with it may be run.
 
     Raises:
         InputError: there is none, or transformers cannot load it.
@@ -139,7 +145,7 @@ def load_tokenizer(source: str | Path) -> Any:
         with loading("loading the tokenizer"):
             from transformers import AutoTokenizer
 
-            return AutoTokenizer.from_pretrained(str(source))
+            return AutoTokenizer.from_pretrained(str(source), trust_remote_code=trusted)
     except ImportError as error:
         raise missing("A tokenizer", error.name or "transformers", "llm") from error
     except Exception as error:  # files and the hub raise many classes

@@ -113,13 +113,13 @@ def test_a_pickle_beside_safetensors_is_no_problem(here, models):
 
 
 @pytest.mark.parametrize("name", ["adapter", "adapter/adapter_model.safetensors"])
-def test_lora_adapters_are_refused_with_the_way_to_merge_them(name, here):
+def test_lora_adapters_without_a_base_ask_for_it(name, here):
     low = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)}
     tensors("adapter/adapter_model.safetensors", low)
     Path("adapter/adapter_config.json").write_text('{"peft_type": "LORA"}')
     error = refused("a", name)
-    says(error, "adapter/adapter_", "expected a whole model, but found a LoRA adapter")
-    says(error, "merge_and_unload", "fuse_lora")
+    says(error, "adapter/adapter_config.json: expected its base", "no base_model_name_or_path")
+    says(error, "name it yourself: BASE+adapter")
     assert len(error.strip().splitlines()) == 1
 
 

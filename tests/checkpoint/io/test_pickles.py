@@ -338,12 +338,31 @@ def test_of_a_hub_id_only_what_is_needed_is_downloaded(safe):
         "pytorch_model-00001-of-00002.bin": not safe,
         "pytorch_model.bin.index.json": True,
         **({"model-00001-of-00002.safetensors": True} if safe else {}),
-        "unet/diffusion_pytorch_model.bin": True,
-        "vae/diffusion_pytorch_model.bin": False,
-        "vae/diffusion_pytorch_model.safetensors": True,
+        "model.fp16.safetensors": not safe,
+        "int8/model.safetensors": False,
+        "int8/config.json": False,
+        "1_Pooling/config.json": True,
+        "2_Dense/pytorch_model.bin": True,
     }
     listed = {**LISTED, **weights}
+    if not safe:
+        del listed["model.fp16.safetensors"]
     assert needed_files(listed) == [name for name, needed in listed.items() if needed]
+
+
+@pytest.mark.parametrize("variant", [None, "fp16", "bf16"])
+def test_of_a_pipeline_on_the_hub_one_variant_of_each_component_is_downloaded(variant):
+    listed = {
+        "model_index.json": True,
+        "unet/diffusion_pytorch_model.bin": False,
+        "unet/diffusion_pytorch_model.safetensors": variant != "fp16",
+        "unet/diffusion_pytorch_model.fp16.safetensors": variant == "fp16",
+        "vae/diffusion_pytorch_model.bin": True,
+        "text_encoder/model.fp16.safetensors": True,
+        "scheduler/scheduler_config.json": True,
+    }
+    found = needed_files(listed, variant)
+    assert found == [name for name, needed in listed.items() if needed]
 
 
 def test_the_size_of_what_will_be_converted_is_known(here, models):

@@ -1,0 +1,100 @@
+"""Checkpoints of very many files, with few open files and little memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.checkpoints import llama
+from helpers.merges import weights
+from safetensors.numpy import load_file, save_file
+
+FEW = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+
+
+def scattered(folder, shards, seed):
+    """Write a Llama of one tensor a shard, and further files beside; return its tensors."""
+    llama(folder, seed, num_hidden_layers=-(-shards // 9))
+    path = Path(folder, "model.safetensors")
+    tensors = {name: value.float().numpy() for name, value in weights(folder).items()}
+    path.unlink()
+    places = {}
+    for k, (name, value) in enumerate(tensors.items()):
+        number = k % shards + 1
+        places.setdefault(f"model-{number:05d}-of-{shards:05d}.safetensors", {})[name] = value
+    for file, held in places.items():
+        save_file(held, Path(folder, file), {"format": "pt"})
+    index = {name: file for file, held in places.items() for name in held}
+    listed = {"metadata": {}, "weight_map": index}
+    Path(folder, "model.safetensors.index.json").write_text(json.dumps(listed))
+    return tensors
+
+
+@pytest.mark.parametrize("shards", [163, pytest.param(350, marks=pytest.mark.slow)])
+def test_very_many_shards_need_few_open_files(shards, here):
+    a, b = scattered("a", shards, 0), scattered("b", shards, 1)
+    assert len(list(Path("a").glob("*.safetensors"))) == shards
+    for k in range(187):
+        Path("a", f"further_{k}.json").write_text("{}")
+    code = (
+        f"{FEW}from m2n2lab import CheckpointSpace, rebuild\n"
+        "s = CheckpointSpace('a', 'b'); c = s.merge(*s.seeds, s.size // 2, 0.3)\n"
+        "s.save(c, 'out'); rebuild('out/recipe.json', 'again')\n"
+        f"{'s.materialise(c); ' if shards < 256 else ''}print('done')"  # transformers opens all
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "done", done.stderr
+    merged = {}
+    for path in Path("out").glob("*.safetensors"):
+        merged |= load_file(path)
+        assert path.read_bytes() == Path("again", path.name).read_bytes()
+    assert merged.keys() == a.keys() == b.keys()
+    assert len(list(Path("out").glob("further_*.json"))) == 187
+
+
+MEMORY = """
+import sys, threading
+from m2n2lab import CheckpointSpace
+
+def anonymous():
+    text = open("/proc/self/status").read()
+    return 1024 * int(text.split("RssAnon:")[1].split()[0])
+
+def merged(a, b, out):
+    space = CheckpointSpace(a, b)
+    space.save(space.merge(*space.seeds, space.size // 3, 0.3), out)
+
+merged("small a", "small b", "small")  # libraries, compiled loops and threads are there then
+before, most, ended = anonymous(), 0, threading.Event()
+
+def watch():
+    global most
+    while not ended.wait(0.005):
+        most = max(most, anonymous())
+
+thread = threading.Thread(target=watch)
+thread.start()
+merged("a", "b", "out")
+ended.set()
+thread.join()
+print(most - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory as Linux tells it")
+@pytest.mark.parametrize("elements", [1 << 25, 1 << 27])
+def test_a_merge_takes_a_tenth_of_a_gigabyte_beyond_the_file_cache(elements, here):
+    rng = np.random.default_rng(0)
+    for k, name in enumerate("ab"):
+        values = rng.standard_normal(elements, np.float32)
+        for folder, size in ((name, None), (f"small {name}", 100)):
+            Path(folder).mkdir()
+            parts = [np.array(part[:size]) + k for part in np.split(values, 4)]
+            held = {f"{i}.weight": part for i, part in enumerate(parts)}
+            save_file(held, Path(folder, "model.safetensors"), {"format": "pt"})
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100_000_000
