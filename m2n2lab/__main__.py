@@ -1,5 +1,5 @@
 """``python -m m2n2lab``."""
 
-from m2n2lab.cli import main
+from m2n2lab.cli import program
 
-main()
+program()

@@ -95,7 +95,7 @@ def save_as_adapter(
             continue
         entry = base.entry(name)
         merged = space.derived.merged(recipe, name)
-        difference = merged - widened(base.array(name)[:])
+        difference = merged - widened(base.stored(name)[:])
         module = modules[name]
         if any(_is_trained(seed, name) for seed in space.plan.seeds):
             norm = float(np.linalg.norm(difference))

@@ -56,6 +56,7 @@ from m2n2lab.checkpoint.tokenizers import (
 from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose, described
+from m2n2lab.utils.files import read_text, temporary_folder
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -174,8 +175,8 @@ def preflight(
     options = _Options(
         components, wanted, vocab, variant, trust_remote_code, pairs, known, pictures
     )
-    with tempfile.TemporaryDirectory() as folder:
-        found = _without_weights(sources, Path(folder), options)
+    with temporary_folder() as folder:
+        found = _without_weights(sources, folder, options)
     if found is None or not (found.problems or headers):
         found = _checked(sources, sources, options, progress)
     problems, plan = Collector(), found.plan
@@ -937,7 +938,7 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     about = read_json(seed.path / "tokenizer_config.json", Collector())
     template: Any = about.get("chat_template")
     with suppress(OSError, UnicodeDecodeError):
-        template = (seed.path / "chat_template.jinja").read_text(encoding="utf-8")
+        template = read_text(seed.path / "chat_template.jinja")
     further = sorted((seed.path / CHAT_TEMPLATES).glob("*.jinja"))
     settings = read_json(seed.path / "generation_config.json", Collector())
     others = {
@@ -955,7 +956,9 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
 
 
 def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
-    if problem := output_conflict(out) or (plan and wrong_form(plan, out)):
+    if problem := output_conflict(out) or (
+        plan and (wrong_form(plan, out) or inside_a_seed(plan, out))
+    ):
         problems.add(problem)
     parent = out.absolute().parent
     while not os.path.exists(parent):  # also false without permission to look
@@ -1044,6 +1047,21 @@ def output_conflict(out: Path) -> Problem | None:
     return Problem(
         file=str(out), expected="a new or empty folder for the result", found=found, fix=fix
     )
+
+
+def inside_a_seed(plan: Plan, out: Path) -> Problem | None:
+    """Return the problem of an output that would change a seed's folder, or ``None``."""
+    folders = [path for seed in plan.seeds for path in (seed.path, seed.source) if path]
+    resolved = out.resolve()
+    for folder in folders:
+        if folder.is_dir() and folder.resolve() in (resolved, *resolved.parents):
+            return Problem(
+                file=str(out),
+                expected="a folder for the result outside of the seeds",
+                found=f"one inside {folder}",
+                fix="choose another place",
+            )
+    return None
 
 
 def _is_empty(folder: Path) -> bool:

@@ -82,7 +82,8 @@ def rebuild(
     derived.check(record.recipe)
     names = used_files(plan, record.tokenizer)
     # Hashed anew, without the cache: a changed seed must be noticed.
-    hashes = Hashes((path for files in names for path in files.values()), trust=False)
+    paths = (path for files in names for path in files.values())
+    hashes = Hashes(paths, trust=False, opened=plan.opened)
     digests = hashes.wait()
     changed = [
         Problem(

@@ -104,6 +104,7 @@ class Gram:
         gram = cls.build(plan, progress)
 
         def keep(digests: Mapping[Path, str]) -> None:
+            hashes.check(thorough=True)  # these are the products of what was hashed
             buffer = io.BytesIO()
             np.save(buffer, gram._sums, allow_pickle=False)
             # Written atomically: two processes that build it write the same bytes.

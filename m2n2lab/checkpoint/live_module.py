@@ -125,10 +125,12 @@ class LiveModule:
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
             if flat.device.type == "cpu" and flat is not target and dtype == target.dtype:
-                self.plan.result_into(recipe, name, start, stop, _numpy(flat), derived)
+                self.plan.result_into(recipe, name, start, stop, _numpy(flat), derived, mapped=True)
             else:  # on a GPU, scattered in memory, or of another dtype
                 stage = torch.empty(stop - start, dtype=dtype, pin_memory=flat.is_cuda)
-                self.plan.result_into(recipe, name, start, stop, _numpy(stage), derived)
+                self.plan.result_into(
+                    recipe, name, start, stop, _numpy(stage), derived, mapped=True
+                )
                 flat.copy_(stage.view(flat.shape))
             return flat.nbytes
 
@@ -255,7 +257,7 @@ def _carried(plan: Plan, name: str) -> Tensor | None:
     if seed.has_broken_positions(name):
         values = torch.arange(entry.size)
     elif name in seed.scaled:
-        values = torch.from_numpy(seed.array(name)[:])
+        values = torch.from_numpy(seed.stored(name)[:])
     else:
         values = torch.frombuffer(bytearray(seed.raw(name)), dtype=dtype)
     return values.view(entry.shape)

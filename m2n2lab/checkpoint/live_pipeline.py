@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from m2n2lab.checkpoint.pipelines import (
 )
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import temporary_folder
 
 NULL_TOKENS = ("<unk>", "<pad>", "</s>")
 """Tokens of the tokenizer that is made: every word is the first one."""
@@ -108,7 +108,7 @@ def _plain_names(folder: Path, variant: str | None) -> Iterator[Path]:
     if read is None:
         yield folder
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         for path in folder.iterdir():
             name = weight_name(path.name)
             if name is not None and name.variant != read:

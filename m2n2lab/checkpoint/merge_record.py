@@ -16,12 +16,14 @@ from m2n2lab.checkpoint.io.folder import chosen_variant, weight_name
 from m2n2lab.checkpoint.io.hashes import combined_digest
 from m2n2lab.checkpoint.io.hub import hub_commit
 from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
+from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError, file_path
+from m2n2lab.utils.json_text import read_json_file
 from m2n2lab.utils.version import __version__
 
 FORMAT = "m2n2lab recipe"
@@ -161,7 +163,7 @@ class Record:
             InputError: the file cannot be read, is no recipe of this format, or was edited.
         """
         try:
-            data = json.loads(file_path("recipe", path).read_text(encoding="utf-8"))
+            data = read_json_file(file_path("recipe", path))
         except OSError as error:
             raise InputError(
                 f"{path} must be a recipe.json, but it cannot be read: "
@@ -297,7 +299,16 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
 
     Raises:
         InputError: ``tokenizer`` is not the number of a seed, or the pipeline cannot be described.
+        Problems: one is a link that leads out of its seed.
     """
+    files = _listed_files(plan, tokenizer)
+    problems = [problem for file in files if (problem := _leads_elsewhere(plan, file.path))]
+    if problems:
+        raise Problems(*problems)
+    return files
+
+
+def _listed_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
     if tokenizer not in range(len(plan.seeds)):
         raise InputError(
             f"tokenizer must be the number of a seed from 0 to {len(plan.seeds) - 1}, got "
@@ -316,6 +327,29 @@ def copied_files(plan: Plan, tokenizer: int) -> list[CopiedFile]:
         if (seed == chosen.path) is bool(TOKENIZER_FILE.fullmatch(path.name)) or base is chosen
         for key in [path.relative_to(seed).as_posix()]
     ]
+
+
+def _leads_elsewhere(plan: Plan, path: Path) -> Problem | None:
+    """Return the problem of a link to a file that is not the seed's, such as a secret one.
+
+    The hub's cache keeps its files beside the folders that link to them; weights are often linked.
+    """
+    if not path.is_symlink():
+        return None
+    target = path.resolve()
+    sources = [place for seed in plan.seeds for place in (seed.path, seed.source) if place]
+    own = [place if place.is_dir() else place.parent for place in map(Path.resolve, sources)]
+    own += [place.parents[1] for place in own if place.parent.name == "snapshots"]
+    if any(place in target.parents for place in own) or (
+        path.suffix == target.suffix == ".safetensors"
+    ):
+        return None
+    return Problem(
+        file=str(path),
+        expected="a file of the model's own, since it is copied into the result",
+        found=f"a link to {target}",
+        fix="put the file itself there if it is meant, or remove the link",
+    )
 
 
 def _copied_of_pipeline(plan: Plan, pipeline: Pipeline | None) -> Iterator[CopiedFile]:

@@ -17,6 +17,7 @@ from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
+from m2n2lab.utils.text import visible
 
 PIPELINE_TAGS = {
     "ForCausalLM": "text-generation",
@@ -179,7 +180,7 @@ def letter(k: int) -> str:
 
 def cell(text: str) -> str:
     """Return text from outside without characters that Markdown or HTML would interpret."""
-    return re.sub(r"[|<>`\[\]\s]", " ", text)
+    return re.sub(r"[|<>`\[\]\s]", " ", visible(text, keep="\n\t"))
 
 
 def _column_names(recipe: Recipe, numbers: Mapping[Derived, int] | None = None) -> list[str]:

@@ -244,7 +244,7 @@ def _stored(file: Checkpoint, name: str) -> tuple[str, memoryview | bytes]:
     from m2n2lab.checkpoint.kernels import blend  # takes a second to import
 
     values = np.empty(file.entry(name).size, DTYPES[WIDE])
-    blend([file.array(name)[:]], [1.0], values)
+    blend([file.stored(name)[:]], [1.0], values)
     return WIDE, values.tobytes()
 
 

@@ -17,6 +17,7 @@ from m2n2lab.checkpoint.io.folder import weight_name
 from m2n2lab.checkpoint.io.names import TABLES
 from m2n2lab.checkpoint.io.parallel import PIECE_ELEMENTS, chunks
 from m2n2lab.checkpoint.io.problems import Problem, Problems
+from m2n2lab.checkpoint.io.reading import SeedFile
 from m2n2lab.checkpoint.io.single_file_names import part_of
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.vocabulary import Vocabulary
@@ -65,6 +66,11 @@ class Plan:
     def base(self) -> Checkpoint:
         """The first seed, which provides file names, config and carried tensors."""
         return self.seeds[0]
+
+    @property
+    def opened(self) -> tuple[SeedFile, ...]:
+        """The files of the seeds' weights."""
+        return tuple(file.source for seed in self.seeds for file in seed.files)
 
     def result_name(self, file: str) -> str:
         """Return the name that a file of weights in a folder has in the result."""
@@ -215,14 +221,7 @@ class Plan:
     @property
     def read(self) -> int:
         """Bytes of the merged weights of all seeds."""
-        return self._read(self.sizes)
-
-    def _read(self, names: Iterable[str]) -> int:
-        return sum(
-            self.merged_sizes[name] * DTYPE_BYTES[seed.entry(name).dtype]
-            for name in names
-            for seed in self.seeds
-        )
+        return sum(self.bytes_read(name, 0, size) for name, size in self.sizes.items())
 
     @property
     def written(self) -> int:
@@ -237,37 +236,55 @@ class Plan:
     @property
     def cost(self) -> int:
         """Bytes read and written to save a result."""
-        return self._read(self._written) + self.written + sum(map(self.bytes, self.carried))
+        read = sum(self.bytes_read(name, 0, self.merged_sizes[name]) for name in self._written)
+        return read + self.written + sum(map(self.bytes, self.carried))
 
     @cached_property
-    def _arrays(self) -> dict[str, tuple[Array, ...]]:
+    def _stored(self) -> dict[str, tuple[Array, ...]]:
         return {
-            name: tuple(self._array(seed, name) for seed in self.seeds)
+            name: tuple(self._common(seed.stored(name), seed, name) for seed in self.seeds)
             for name in self.merged_sizes
         }
 
-    def _array(self, seed: Checkpoint, name: str) -> Array:
+    @cached_property
+    def _mapped(self) -> dict[str, tuple[Array, ...]]:
+        return {
+            name: tuple(self._common(seed.array(name), seed, name) for seed in self.seeds)
+            for name in self.merged_sizes
+        }
+
+    def _common(self, array: Array, seed: Checkpoint, name: str) -> Array:
         """Return a seed's tensor, of which the first elements are merged."""
-        array = seed.array(name)
         if name not in self.channels or len(array) == self.merged_sizes[name]:
             return array
         common = array[:].reshape(seed.entry(name).shape)[:, : self.channels[name]]
         return np.ascontiguousarray(common).reshape(-1)
 
     def sources(
-        self, name: str, start: int, stop: int, seeds: Iterable[int] | None = None
+        self,
+        name: str,
+        start: int,
+        stop: int,
+        seeds: Iterable[int] | None = None,
+        mapped: bool = False,
     ) -> tuple[Array, ...]:
         """Return elements ``start..stop`` of a tensor of some seeds, by default of all K.
 
-        They are views, which are read on access, or computed.
+        They are read, or computed; if ``mapped``, views into mapped files (see
+        ``TensorFile.array``).
+
+        Raises:
+            Problems: a seed's file has changed or cannot be read.
         """
-        arrays = self._arrays[name]
+        arrays = self._mapped[name] if mapped else self._stored[name]
         numbers = range(len(arrays)) if seeds is None else seeds
         return tuple([arrays[k][start:stop] for k in numbers])
 
     def bytes_read(self, name: str, start: int, stop: int) -> int:
         """Return the bytes that elements ``start..stop`` of a tensor take in the seeds' files."""
-        return (stop - start) * sum(DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
+        stop = min(stop, self.merged_sizes[name])
+        each = (DTYPE_BYTES[seed.entry(name).dtype] for seed in self.seeds)
+        return max(stop - start, 0) * sum(each)
 
     def result_into(
         self,
@@ -277,20 +294,21 @@ class Plan:
         stop: int,
         out: Array,
         derived: Sequence[Array] = (),
+        mapped: bool = False,
     ) -> None:
         """Write elements ``start..stop`` of a tensor of the result: as ``merge_into``.
 
         Of a first layer with more channels than are merged, the others are the base's.
         """
         if name not in self.channels:
-            self.merge_into(recipe, name, start, stop, out, derived)
+            self.merge_into(recipe, name, start, stop, out, derived, mapped)
             return
         from m2n2lab.checkpoint.kernels import blend  # late, as below
 
         common = np.empty(self.sizes[name], out.dtype)
         self.merge_into(recipe, name, 0, len(common), common, derived)
         whole = np.empty(self.elements(name), out.dtype)
-        blend([self.base.array(name)[:]], [1.0], whole)
+        blend([self.base.stored(name)[:]], [1.0], whole)
         whole = whole.reshape(self.shape(name))
         whole[:, : self.channels[name]] = common.reshape(self.layout.shapes[name])
         out[:] = whole.reshape(-1)[start:stop]
@@ -303,6 +321,7 @@ class Plan:
         stop: int,
         out: Array,
         derived: Sequence[Array] = (),
+        mapped: bool = False,
     ) -> None:
         """Merge elements ``start..stop`` of a tensor by the recipe and write them into ``out``.
 
@@ -316,9 +335,11 @@ class Plan:
             out: (stop − start,) of any of ``DTYPES``.
             derived: the whole tensor of each derived vector of the recipe, or an empty array where
                 it is not used (see ``DerivedTensors.of``).
+            mapped: read mapped files (see ``sources``), which is faster.
 
         Raises:
-            Problems: a seed holds NaN or infinity there, or the result does not fit its dtype.
+            Problems: a seed holds NaN or infinity there or has changed, or the result does not fit
+                its dtype.
         """
         size = self.merged_sizes[name]
         if stop > size:
@@ -339,8 +360,8 @@ class Plan:
             if self._unchanged(name, needed):
                 needed, coef = needed[:1], np.ones(len(coef))
             seeds = [k for k in needed if k < len(self.seeds)]
-            for low, high in self._steps(first - base, last - base):
-                sources = self.sources(name, low, high, seeds)
+            for low, high in self._steps(first - base, last - base, mapped):
+                sources = self.sources(name, low, high, seeds, mapped)
                 sources += tuple(
                     [derived[k - len(self.seeds)][low:high] for k in needed[len(seeds) :]]
                 )
@@ -349,9 +370,9 @@ class Plan:
                     self.check_finite(name, low, high)
                     raise _too_large(name, part, low + (not_finite(part) or 0))
 
-    def _steps(self, start: int, stop: int) -> Iterable[tuple[int, int]]:
-        """Return the ranges in which elements are merged: few where adapters are computed."""
-        if not any(seed.adapters for seed in self.seeds):
+    def _steps(self, start: int, stop: int, mapped: bool) -> Iterable[tuple[int, int]]:
+        """Return the ranges of elements that are read, or computed of adapters, at a time."""
+        if mapped and not any(seed.adapters for seed in self.seeds):
             return [(start, stop)]
         return [(start + low, start + high) for low, high in chunks(stop - start, PIECE_ELEMENTS)]
 
@@ -386,7 +407,7 @@ class Plan:
         """Return whether two seeds have the same values of a tensor, in whatever dtypes."""
         from m2n2lab.checkpoint.kernels import blend  # late, as above
 
-        a, b = self._arrays[name][first], self._arrays[name][second]
+        a, b = self._stored[name][first], self._stored[name][second]
         for start, stop in chunks(self.merged_sizes[name]):
             parts = a[start:stop], b[start:stop]
             if parts[0].dtype == parts[1].dtype:
@@ -454,7 +475,7 @@ class Plan:
             if not sum(shares):
                 shares = [1.0] * len(shares)
             sources = [
-                self.seeds[seed].array(name)[
+                self.seeds[seed].stored(name)[
                     low + (first - run.start) * width : high + (first - run.start) * width
                 ]
                 for seed, first in run.owners

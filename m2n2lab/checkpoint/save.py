@@ -22,7 +22,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import is_converted, is_one_file, output_conflict, wrong_form
+from m2n2lab.checkpoint.checks import (
+    inside_a_seed,
+    is_converted,
+    is_one_file,
+    output_conflict,
+    wrong_form,
+)
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint, Part
 from m2n2lab.checkpoint.io.dtypes import DTYPE_BYTES, DTYPES, EIGHT_BITS, TORCH_NAMES
@@ -45,6 +51,7 @@ from m2n2lab.checkpoint.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import flush, flush_folder
 
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
@@ -92,11 +99,11 @@ def save(
     Raises:
         InputError: the folder cannot be written, the disk is full, or a derived vector cannot be
             made.
-        Problems: the folder exists and is not empty, a seed holds NaN or infinity, or the result
-            does not fit its dtype.
+        Problems: the folder exists and is not empty or lies inside a seed, a seed has changed or
+            holds NaN or infinity, or the result does not fit its dtype.
     """
     out = Path(out)
-    if problem := wrong_form(plan, out):
+    if problem := wrong_form(plan, out) or inside_a_seed(plan, out):
         raise Problems(problem)
     one_file = is_one_file(out)
     beside = [out.with_name(name) for name in _names_beside(out)] if one_file else []
@@ -104,8 +111,9 @@ def save(
         raise Problems(*conflicts)
     if is_converted(plan, out):
         return _save_converted(plan, recipe, out, hashes, record, progress, derived)
+    hashes.check()
     with atomic_folder(out, one_file) as folder:
-        _copy_others(plan, record, folder)
+        _copy_others(plan, record, hashes, folder)
         files = [
             (file, folder / (out.name if one_file else _target(plan, file.path, out.name)))
             for part in plan.base.parts
@@ -127,6 +135,7 @@ def save(
                     lambda piece, values: _write(plan, recipe, piece, values),
                     progress,
                 )
+        hashes.check(thorough=True)
         full = record.complete(plan, hashes.wait())
         for file, path in files:
             with _open(path) as handle:
@@ -232,7 +241,7 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
 
 def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
     if not piece.merged:
-        data = _carried(plan, piece.name)[piece.start : piece.stop]
+        data = _carried(plan, piece.name, piece.start, piece.stop)
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
@@ -242,12 +251,12 @@ def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) 
     return plan.bytes_read(piece.name, piece.start, piece.stop) + result.nbytes
 
 
-def _carried(plan: Plan, name: str) -> memoryview:
-    """Return the bytes of a tensor that is copied; position ids are repaired."""
+def _carried(plan: Plan, name: str, start: int, stop: int) -> memoryview:
+    """Return bytes of a tensor that is copied; position ids are repaired."""
     seed = plan.provider(name)
     if seed.has_broken_positions(name):
-        return memoryview(np.arange(seed.entry(name).size, dtype="<i8").tobytes())
-    return seed.raw(name)
+        return memoryview(np.arange(seed.entry(name).size, dtype="<i8").tobytes())[start:stop]
+    return seed.raw(name, start, stop)
 
 
 _thread_memory = threading.local()
@@ -268,7 +277,7 @@ def _scratch(size: int, dtype: Any) -> Array:
 # -- files beside the weights ------------------------------------------------------------------
 
 
-def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
+def _copy_others(plan: Plan, record: Record, hashes: Hashes, folder: Path) -> None:
     known = {name for seed in record.seeds for name in seed["files"]}
     for source, name, key in copied_files(plan, record.tokenizer):
         if key not in known:  # added to the seed since the merge that is rebuilt
@@ -278,7 +287,7 @@ def _copy_others(plan: Plan, record: Record, folder: Path) -> None:
         if source.name != target.name and (of := weight_name(source.name)) and of.is_index:
             _write_json(target, _renamed(plan, read_json(source, Collector())))
         else:
-            shutil.copyfile(source, target)
+            hashes.copy(source, target)
     if plan.base.kind == "diffusers":
         _write_pipeline(plan, record.tokenizer, folder)
     for part in plan.base.parts:
@@ -399,21 +408,23 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
     """
     if problem := output_conflict(out):
         raise Problems(problem)
-    host, parent = socket.gethostname(), out.absolute().parent
-    temporary = parent / f".{out.name}.{host}-{os.getpid()}.partial"
+    parent = out.absolute().parent
+    temporary = parent / f".{out.name}.{socket.gethostname()}-{os.getpid()}.partial"
     if temporary in _writing:
         raise InputError(f"{out} is being written already; wait for it, or choose another name.")
     above = [folder for folder in (parent, *parent.parents) if not os.path.exists(folder)]
     _writing.add(temporary)
     try:
-        _remove_leftovers(out, host)
+        _remove_leftovers(temporary)
         temporary.mkdir(parents=True)
         yield temporary
+        flush_folder(temporary)  # otherwise a power cut could leave the name without the weights
         if one_file:
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
                 os.rename(path, parent / path.name)
         else:
             os.rename(temporary, out)  # an empty folder of that name is replaced
+        flush(parent)
     except OSError as error:
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "
@@ -427,19 +438,20 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
         _writing.discard(temporary)
 
 
-def _remove_leftovers(out: Path, host: str) -> None:
-    """Remove what killed processes left behind when they merged into the same folder."""
-    for folder in out.absolute().parent.glob(f".{escape(out.name)}.{escape(host)}-*.partial"):
-        number = folder.name.removesuffix(".partial").rpartition("-")[2]
+def _remove_leftovers(temporary: Path) -> None:
+    """Remove what killed processes of this computer left beside a folder that is to be filled."""
+    for left in temporary.parent.glob(f".*.{escape(socket.gethostname())}-*.partial"):
+        number = left.name.removesuffix(".partial").rpartition("-")[2]
         # This process's own number was an earlier one's: in containers numbers repeat.
-        if number.isdigit() and (int(number) == os.getpid() or not _alive(int(number))):
-            shutil.rmtree(folder, ignore_errors=True)
+        mine = number == str(os.getpid()) and (left == temporary or left not in _writing)
+        if number.isdecimal() and (mine or not _alive(int(number))):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

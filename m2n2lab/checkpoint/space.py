@@ -199,7 +199,9 @@ class CheckpointSpace:
             for name in ("config.json", "generation_config.json"):
                 settings = read_json(self.plan.base.path / name, Collector())
                 with_token_ids(self.plan, self._tokenizer, settings, name)
-        self._hashes = Hashes(path for names in files for path in names.values())
+        self._hashes = Hashes(
+            (path for names in files for path in names.values()), opened=self.plan.opened
+        )
         self._kept_gram: Gram | None = None
         if measured and count > 1:  # one seed alone has no angles
             self._kept_gram = Gram.open(self.plan, self._hashes, progress)
@@ -481,9 +483,10 @@ class CheckpointSpace:
 
         Raises:
             InputError: the module cannot be loaded, or lacks tensors of the seeds; or the recipe
-                lacks their buffers.
+                lacks their buffers; or a seed has changed.
         """
         self._check_buffers(genome)
+        self._hashes.check()
         with self._loading:
             if self._live is None:
                 from m2n2lab.checkpoint.live_module import LiveModule, load_module
@@ -530,6 +533,7 @@ class CheckpointSpace:
         Raises:
             InputError: as ``materialise``; or there is no such device.
         """
+        self._hashes.check()
         from m2n2lab.checkpoint.live_module import LiveModule, load_module
 
         if self._module is None:

@@ -22,6 +22,7 @@ from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import cache_folder
 from m2n2lab.checkpoint.io.problems import Collector
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import MAX_TEXT_BYTES, read_file, read_text
 
 TEXTS = (
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many in May.",
@@ -79,7 +80,7 @@ def read_tokens(folder: Path) -> Tokens | None:
             added += [
                 {**value, "id": int(id)}
                 for id, value in decoder.items()
-                if isinstance(value, dict) and id.isdecimal()
+                if isinstance(value, dict) and re.fullmatch(r"[0-9]{1,9}", id)
             ]
         names = read_json(folder / "added_tokens.json", Collector())
         added += [{"id": id, "content": token} for token, id in names.items()]
@@ -106,14 +107,14 @@ def _slow(folder: Path) -> dict[int, str]:
     if found := _of_model(read_json(folder / "vocab.json", Collector())):
         return found
     try:
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "vocab.txt").splitlines()
         if lines:
             return dict(enumerate(lines))
     except (OSError, UnicodeDecodeError):
         pass
     for path in sorted(folder.glob("*")):
         if path.suffix in MODEL_SUFFIXES and path.is_file():
-            data = path.read_bytes()
+            data = read_file(path, MAX_TEXT_BYTES)
             try:
                 return _pieces(data)
             except (ValueError, IndexError):  # the other form that is called .model
@@ -237,7 +238,8 @@ def encoding_difference(a: Path, b: Path) -> str | None:
     """
     mine, its = _encoding_files(a), _encoding_files(b)
     if mine.keys() == its.keys() and all(
-        path.read_bytes() == its[name].read_bytes() for name, path in mine.items()
+        read_file(path, MAX_TEXT_BYTES) == read_file(its[name], MAX_TEXT_BYTES)
+        for name, path in mine.items()
     ):
         return None
     for text, x, y in zip(TEXTS, _encoded(a), _encoded(b), strict=True):
@@ -309,7 +311,7 @@ def extended_tokenizer(folder: Path, added: Mapping[int, tuple[str, Mapping[str,
         InputError: the cache cannot be written.
     """
     files = {
-        path.name: path.read_bytes()
+        path.name: read_file(path, MAX_TEXT_BYTES)
         for path in sorted(folder.iterdir())
         if path.is_file() and TOKENIZER_FILE.fullmatch(path.name)
     }

@@ -1,5 +1,37 @@
 """The command line: ``m2n2lab`` and ``python -m m2n2lab``."""
 
-from m2n2lab.cli.entry import app, main
+from __future__ import annotations
 
-__all__ = ["app", "main"]
+import os
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from m2n2lab.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from m2n2lab.cli.entry import app, main
+
+# Loaded by ``program`` when signals are taken care of.
+_HOMES = {"app": "m2n2lab.cli.entry", "main": "m2n2lab.cli.entry"}
+
+__all__ = ["app", "main", "program"]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+
+def program() -> None:
+    """Run the command line as a program, which Ctrl-C and SIGTERM end quietly at any moment.
+
+    Before and after the command itself there is nothing to put in order.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _leave)
+    from m2n2lab.cli.entry import main
+
+    main()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)

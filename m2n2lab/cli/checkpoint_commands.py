@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,6 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from m2n2lab.cli.shared_options import (
     MERGING,
@@ -54,7 +52,9 @@ from m2n2lab.cli.shared_options import (
     seed_map,
     seed_number,
 )
+from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
+from m2n2lab.utils.files import temporary_folder
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.checks import Preflight
@@ -154,8 +154,8 @@ def _check(
                 found = preflight(sources, progress=bar.advance, headers=headers, **options)
                 return found.plan.base if found.plan else None, found
             components, variant = options["components"], options["variant"]
-            with TemporaryDirectory() as folder:
-                known = outline(sources[0], Path(folder), variant) if headers else None
+            with temporary_folder() as folder:
+                known = outline(sources[0], folder, variant) if headers else None
                 place = folder if known == "headers" else sources[0]
                 opened = Checkpoint.open(place, components, bar.advance, variant)
             return opened, Preflight((), opened.changes.notes, None)
@@ -249,9 +249,9 @@ def _print_inspection(
         for name in ("dtype", "shape", "parameters", "begins at"):
             table.add_column(name, justify="right")
         for source in omega or {}:
-            table.add_column(Text(f"difference from {source}"), justify="right")
-            table.add_column(Text("angle"), justify="right")
-            table.add_column(Text(f"cosine with {source}"), justify="right")
+            table.add_column(shown(f"difference from {source}"), justify="right")
+            table.add_column(shown("angle"), justify="right")
+            table.add_column(shown(f"cosine with {source}"), justify="right")
         for row in rows:
             compared = [
                 text
@@ -264,16 +264,16 @@ def _print_inspection(
             ]
             shape = " × ".join(map(str, row["shape"])) or "scalar"
             figures = (f"{row['parameters']:,}", f"{row['offset']:,}")
-            table.add_row(Text(row["tensor"]), row["kind"], shape, *figures, *compared)
+            table.add_row(shown(row["tensor"]), row["kind"], shape, *figures, *compared)
         console.print(table)
         total = sum(row["parameters"] for row in rows)
         console.print(f"{total:,} parameters in {len(rows):,} tensors", highlight=False)
     for source, degrees in (omega or {}).items():
-        console.print(Text(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
+        console.print(shown(f"angle ω between {sources[0]} and {source}: {degrees:.2f}°"))
     for note in found.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
+        console.print(shown(f"Note: {note}"), soft_wrap=True)
     for problem in found.problems:
-        console.print(Text(f"Problem: {problem}", style="red"), soft_wrap=True)
+        console.print(shown(f"Problem: {problem}", style="red"), soft_wrap=True)
     if found.plan and not found.problems:
         console.print("These can be merged.", style="green")
 
@@ -442,15 +442,15 @@ def merge(
     parts = _parts(layout, groups, **limits)
     proposal = Proposal((0, 1), at, mix, whole_number("rng", rng, 0))
     for note in found.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
-    console.print(
-        f"{layout.size:,} parameters; "
-        f"{_cuts(rule, proposal, layout, parts) if len(sources) > 1 else 'adapters alone'}; about "
+        console.print(shown(f"Note: {note}"), soft_wrap=True)
+    memory = decimal(found.memory + _tensor_memory(found.plan, rule))
+    cuts = _cuts(rule, proposal, layout, parts) if len(sources) > 1 else "adapters alone"
+    summary = (
+        f"{layout.size:,} parameters; {cuts}; about "
         f"{decimal(found.written)} to write, {found.seconds:.0f} s on a disk of 1 GB/s, "
-        f"{decimal(found.memory + _tensor_memory(found.plan, rule))} of memory",
-        highlight=False,
-        soft_wrap=True,
+        f"{memory} of memory"
     )
+    console.print(shown(summary), soft_wrap=True)
     if dry_run:
         return
     began = time.perf_counter()
@@ -461,7 +461,7 @@ def merge(
     description += ", an angle for each tensor" if granularity == "tensor" else ""
     with _open_space(found.plan, False, granularity=granularity, tokenizer=number) as (space, bar):
         for note in space.notes[len(found.plan.notes) :]:
-            console.print(Text(f"Note: {note}"), soft_wrap=True)
+            console.print(shown(f"Note: {note}"), soft_wrap=True)
         if len(sources) > 1:
             child = _crossed(rule, proposal, space, parts)
         else:
@@ -494,7 +494,7 @@ def _save_as_adapter(
     for name in ("norm of the difference", "lost"):
         table.add_column(name, justify="right")
     for each in saved:
-        table.add_row(Text(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
+        table.add_row(shown(each.name), f"{each.norm:.4g}", f"{each.error:.3%}")
     console.print(table)
     console.print(f"rank {rank}: {overall_error(saved):.3%} of the difference is lost in all")
 
@@ -711,13 +711,13 @@ def push(
     from m2n2lab.checkpoint.upload import push
 
     address = push(folder, name, private=not public, message=message)
-    Console(stderr=True).print(Text(f"{folder} is at {address}"), soft_wrap=True)
+    Console(stderr=True).print(shown(f"{folder} is at {address}"), soft_wrap=True)
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:
     files = [out] if out.is_file() else out.rglob("*")
     size = sum(path.stat().st_size for path in files if path.is_file())
-    console.print(f"{out}: {size:,} bytes in {seconds:.1f} s", highlight=False, soft_wrap=True)
+    console.print(shown(f"{out}: {size:,} bytes in {seconds:.1f} s"), soft_wrap=True)
 
 
 class _Bar:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from m2n2lab.cli import checkpoint_commands, picture_commands, run_commands
 from m2n2lab.cli.picture_commands import DrawingOptions
 from m2n2lab.cli.progress import INTERRUPTED_STATUS, nothing_new, print_result, reported, result_of
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
+from m2n2lab.cli.shown import shown
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
+from m2n2lab.utils.interrupts import ended_by_signals
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.version import __version__
 
@@ -109,10 +110,10 @@ def evolve(
         write_atomically(folder / "result.json", json.dumps(result, indent=1, allow_nan=False))
         best = "best" if settings.checkpoints else "best.safetensors"
         evolver.space.save(evolver.best, folder / best)
-        Console(stderr=True).print(f"Wrote history.csv, result.json, {best} to {folder}")
+        Console(stderr=True).print(shown(f"Wrote history.csv, result.json, {best} to {folder}"))
     if save is not None:
         evolver.space.save(evolver.best, save)
-        Console(stderr=True).print(f"Saved the best model to {save}")
+        Console(stderr=True).print(shown(f"Saved the best model to {save}"))
     if settings.draws:
         _draw_sheet(evolver, (folder or Path()) / "contact_sheet.png", stopped)
     if stopped:
@@ -130,7 +131,7 @@ def _draw_sheet(evolver: Evolver, sheet: Path, stopped: bool) -> None:
             write_atomically(sheet, sheet_of(evolver))
     except Halted:
         said = f"Did not draw {sheet}: not all of its pictures were there when the run was stopped"
-    Console(stderr=True).print(Text(said), soft_wrap=True)
+    Console(stderr=True).print(shown(said), soft_wrap=True)
 
 
 @app.command(cls=SeveralValues)
@@ -245,14 +246,23 @@ app.command()(picture_commands.choose)
 app.command()(run_commands.runs)
 app.command()(run_commands.resume)
 app.command()(run_commands.export)
+app.command()(run_commands.check)
+app.command()(run_commands.backup)
 
 
 def main() -> None:
-    """Run the command line; an ``InputError`` ends it with its sentence and status 2."""
+    """Run the command line; an ``InputError`` ends it with its sentence and status 2.
+
+    The status is 3 if a disk is full or cannot be written to, 130 after Ctrl-C and 143 after
+    SIGTERM; temporary files are removed then as well.
+    """
     try:
-        app()
+        with ended_by_signals():
+            app()
     except InputError as error:
-        Console(stderr=True).print(Text(f"Error: {error}"), soft_wrap=True)
-        sys.exit(2)
+        from m2n2lab.store.schema import StorageError
+
+        Console(stderr=True).print(shown(f"Error: {error}", keep="\n"), soft_wrap=True)
+        sys.exit(run_commands.PAUSED_STATUS if isinstance(error, StorageError) else 2)
     except KeyboardInterrupt:  # before a search has begun, or for the second time
         sys.exit(INTERRUPTED_STATUS)

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
 from m2n2lab.cli.executor_options import Threads
 from m2n2lab.cli.progress import INTERRUPTED_STATUS
@@ -43,6 +42,7 @@ from m2n2lab.cli.shared_options import (
     picture_options,
     seed_map,
 )
+from m2n2lab.cli.shown import shown
 from m2n2lab.config.settings import Settings
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
@@ -220,7 +220,7 @@ def sheet(
     console = Console(stderr=True)
     space = drawing.space(models)
     for note in space.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=True)
+        console.print(shown(f"Note: {note}"), soft_wrap=True)
     cells: list[Cell] = []
     stopped = False
     with watched("drawing") as watch:
@@ -233,7 +233,7 @@ def sheet(
         write_atomically(out, made.png(cells, f"A {a}, B {b}"))
     total = made.columns * made.rows
     console.print(
-        Text(f"{out}: {len(cells)} of {total} cells{', stopped by Ctrl-C' if stopped else ''}"),
+        shown(f"{out}: {len(cells)} of {total} cells{', stopped by Ctrl-C' if stopped else ''}"),
         soft_wrap=True,
     )
     if stopped:
@@ -310,7 +310,7 @@ def report(
             table.add_column(title, justify="right")
         for name, each in found.items():
             cells = ("–" if value != value else f"{value:.4f}" for value in each)
-            table.add_row(Text(name), *cells)
+            table.add_row(shown(name), *cells)
         Console().print(table)
     if stopped:
         raise typer.Exit(INTERRUPTED_STATUS)
@@ -365,7 +365,7 @@ def choose(
                 for point in one.points:
                     choice = _drawn(one, point, evolver)
                     write_atomically(out, draw_choice(choice))
-                    console.print(Text(f"{out}: {choice.prompt.text}"), soft_wrap=True)
+                    console.print(shown(f"{out}: {choice.prompt.text}"), soft_wrap=True)
                     one.pick(choice, _picked(len(choice.pictures)))
                 generations = one.tell()
             except (Halted, typer.Abort):

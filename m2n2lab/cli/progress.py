@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import Progress
 from rich.table import Table
-from rich.text import Text
 
+from m2n2lab.cli.shown import shown
 from m2n2lab.config.builders import build_evolver, build_task
 from m2n2lab.utils.interrupts import Latch, interrupt_latch
-from m2n2lab.utils.text import percent
+from m2n2lab.utils.text import percent, visible
 from m2n2lab.utils.version import __version__
 from m2n2lab.viz.progress_bar import REFRESH_SECONDS, status_text, terminal_bars
 
@@ -71,7 +71,7 @@ class Report:
     def show_notes(self, evolver: Evolver) -> None:
         """Print remarks on the merge of checkpoints, such as on their tokenizers."""
         for note in getattr(evolver.space, "notes", ()):
-            self.progress.console.print(Text(f"Note: {note}"), soft_wrap=True)
+            self.progress.console.print(shown(f"Note: {note}"), soft_wrap=True)
 
     def _show_bytes(self) -> Callable[[int], None]:
         """Return a function that shows how many bytes of the seeds were converted or read."""
@@ -146,7 +146,7 @@ def reported(title: str, last: int) -> Iterator[Report]:
         interrupt_latch(override=True) as interrupt,
         terminal_bars(console, hidden=not console.is_terminal) as progress,
     ):
-        yield Report(progress, progress.add_task(title, total=last, status=""), interrupt)
+        yield Report(progress, progress.add_task(visible(title), total=last, status=""), interrupt)
 
 
 def result_of(
@@ -216,7 +216,7 @@ def print_result(evolver: Evolver, result: dict[str, Any]) -> None:
     nan = float("nan")
     for name, scores in result["classes"].items():
         train, test = (nan if scores[k] is None else scores[k] for k in ("train", "test"))
-        table.add_row(Text(name), percent(train), percent(test))
+        table.add_row(shown(name), percent(train), percent(test))
     table.add_section()
     test = result["best"]["test"]
     table.add_row("all", percent(evolver.best.score), percent(nan if test is None else test))

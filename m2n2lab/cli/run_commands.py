@@ -1,9 +1,10 @@
-"""Commands for recorded runs: ``runs``, ``resume`` and ``export``."""
+"""Commands for recorded runs: ``runs``, ``resume``, ``export``, ``check`` and ``backup``."""
 
 from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from m2n2lab.cli.executor_options import (
     Address,
@@ -32,7 +32,8 @@ from m2n2lab.cli.shared_options import (
     option,
     seed_map,
 )
-from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.cli.shown import shown
+from m2n2lab.utils.errors import InputError, message_of, whole_number
 from m2n2lab.utils.files import write_atomically
 from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.text import percent
@@ -57,20 +58,32 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
     if path is None:
         yield
         return
-    from m2n2lab.store import Recorder, steps
+    from m2n2lab.store import Recorder
 
-    recorder = Recorder(evolver, path, title)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        recorder = Recorder(evolver, path, title)
+    for note in notes:  # such as that a store of an earlier version was brought up to date
+        Console(stderr=True).print(shown(f"Note: {note.message}"), soft_wrap=True)
     try:
         with recorder:
             yield
     except Exception as error:
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        last = steps(path, recorder.run)[-1]
+        text = message_of(error)
+        reason = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+        waiting = recorder.abandon()
+        lost = (
+            f"; the {waiting:,} steps after it were observed, but are not recorded, and will be "
+            f"taken again with the same outcome"
+            if waiting
+            else ""
+        )
         text = (
             f"Paused at step {evolver.generation:,}: {reason}\nThe run is recorded up to step "
-            f"{last:,}; go on with: m2n2lab resume {path} --run {recorder.run}"
+            f"{recorder.recorded:,}{lost}; go on with: m2n2lab resume {path} --run "
+            f"{recorder.number}"
         )
-        Console(stderr=True).print(Text(text), soft_wrap=True)
+        Console(stderr=True).print(shown(text, keep="\n"), soft_wrap=True)
         raise typer.Exit(PAUSED_STATUS) from error
 
 
@@ -89,18 +102,18 @@ def runs(
         ]
         typer.echo(json.dumps(values, allow_nan=False))
         return
-    table = Table(title=Text(str(store)))
+    table = Table(title=shown(str(store)))
     for name in ("run", "title", "steps", "accepted", "train", "test", "recorded", "from"):
         table.add_column(name, justify="left" if name in ("title", "recorded") else "right")
     for run in found:
         table.add_row(
             str(run.run),
-            Text(run.title),
+            shown(run.title),
             f"{run.start:,}–{run.last:,}" if run.start else f"{run.last:,}",
             f"{run.accepted:,}",
             percent(run.train),
             percent(run.test),
-            run.created[:16].replace("T", " "),
+            shown(run.created[:16].replace("T", " ")),
             "" if run.parent is None else f"run {run.parent}",
         )
     Console().print(table)
@@ -188,4 +201,57 @@ def export(
     if as_json is not None:
         write_atomically(as_json, json.dumps(told(store, run), allow_nan=False))
     names = " and ".join(str(path) for path in (csv, as_json) if path is not None)
-    Console(stderr=True).print(Text(f"Wrote {names}"), soft_wrap=True)
+    Console(stderr=True).print(shown(f"Wrote {names}"), soft_wrap=True)
+
+
+def check(
+    store: Store,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check that a store is as it was recorded, and say what of a damaged one can be read.
+
+    The exit status is 1 if anything is wrong.
+    """
+    from m2n2lab.store import check
+
+    found = check(store)
+    if as_json:
+        runs = [
+            {
+                "run": run.run,
+                "first": run.steps.start if run.steps else None,
+                "last": run.steps.stop - 1 if run.steps else None,
+                "problems": list(run.problems),
+            }
+            for run in found.runs
+        ]
+        whole = {"whole": found.is_whole, "checksums": found.has_checksums}
+        typer.echo(json.dumps({**whole, "problems": list(found.problems), "runs": runs}, indent=2))
+    else:
+        console = Console()
+        for problem in found.problems:
+            console.print(shown(f"Problem: {problem}", style="red"), soft_wrap=True)
+        for run in found.runs:
+            steps = run.steps
+            readable = f"steps {steps.start:,} to {steps.stop - 1:,}" if steps else "nothing"
+            console.print(shown(f"run {run.run}: {readable} can be read"), soft_wrap=True)
+            for problem in run.problems:
+                console.print(shown(f"Problem: {problem}", style="red"), soft_wrap=True)
+        if not found.has_checksums:
+            note = "Note: rows of this version have no checksums; only their form was checked."
+            console.print(note, soft_wrap=True)
+        if found.is_whole:
+            console.print("Nothing is wrong.", style="green")
+    if not found.is_whole:
+        raise typer.Exit(1)
+
+
+def backup(
+    store: Store,
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="New file for the copy.")],
+) -> None:
+    """Copy a store as it is now into one file, also while a search is recorded in it."""
+    from m2n2lab.store import backup
+
+    backup(store, copy)
+    Console(stderr=True).print(shown(f"Copied {store} to {copy}"), soft_wrap=True)

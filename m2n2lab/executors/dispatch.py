@@ -16,6 +16,7 @@ from m2n2lab.executors.pool import POLL_SECONDS, Pool
 from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.utils.arrays import Indices
+from m2n2lab.utils.errors import message_of
 from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ class Dispatch:
                 self._score(worker, evaluation, result)
             except Exception as error:
                 if number in self._sent:
-                    reason = f"{type(error).__name__}: {error}"
+                    reason = f"{type(error).__name__}: {message_of(error)}"
                     self._take_failure(evaluation, error, reason, isinstance(error, self._catch))
                 else:
                     # It was told, so an observer cannot write, for example. What is in flight

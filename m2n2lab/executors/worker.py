@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
 from m2n2lab.utils.arrays import Indices
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import InputError, message_of
 
 
 class EvaluationError(RuntimeError):
@@ -55,7 +55,8 @@ class Failure:
         """Return an exception as text; to be called in its ``except`` block."""
         refused = isinstance(error, InputError)
         bases = tuple(map(_full_name, type(error).__mro__))
-        return cls(type(error).__name__, str(error), traceback.format_exc(), refused, bases)
+        text = message_of(error)
+        return cls(type(error).__name__, text, traceback.format_exc(), refused, bases)
 
     def is_of(self, classes: tuple[type[Exception], ...]) -> bool:
         """Return whether it is of one of these classes, by name: they may be other objects here."""
@@ -97,8 +98,8 @@ def pack(task: Task, space: Space) -> bytes:
     except Exception as error:
         raise InputError(
             f"Task {task.name!r} and its models must be sent to workers, but that failed "
-            f"({type(error).__name__}: {error}); keep open files, locks and connections out of the "
-            f"task, or run without an executor."
+            f"({type(error).__name__}: {message_of(error)}); keep open files, locks and "
+            f"connections out of the task, or run without an executor."
         ) from error
 
 

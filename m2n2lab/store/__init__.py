@@ -6,6 +6,8 @@
     evolver = m2n2lab.Evolver.resume("runs.db")      # after a crash, on another day
     m2n2lab.store.replay("runs.db", step=500)        # the archive as it was
     m2n2lab.store.branch("runs.db", step=500)        # an evolver that goes on from there
+    m2n2lab.store.check("runs.db")                   # whether all of it is as it was recorded
+    m2n2lab.store.backup("runs.db", "copy.db")       # also while it is written to
 
 One process writes, any number read meanwhile. Genomes are kept of current members; of past ones
 the scores and the proposals are kept, which is enough to breed them again.
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from m2n2lab.core.records import Stored
     from m2n2lab.store.catalog import Run, runs, steps
     from m2n2lab.store.export import told, whole_history
+    from m2n2lab.store.integrity import CheckedRun, CheckedStore, backup, check
     from m2n2lab.store.reader import replay
     from m2n2lab.store.recorder import Recorder, record
     from m2n2lab.store.restore import branch, resume
@@ -28,11 +31,15 @@ if TYPE_CHECKING:
 
 # Loaded when they are first used: listing the runs of a store needs neither NumPy nor torch.
 _HOMES = {
+    "CheckedRun": "m2n2lab.store.integrity",
+    "CheckedStore": "m2n2lab.store.integrity",
     "Recorder": "m2n2lab.store.recorder",
     "Run": "m2n2lab.store.catalog",
     "StoreError": "m2n2lab.store.schema",
     "Stored": "m2n2lab.core.records",
+    "backup": "m2n2lab.store.integrity",
     "branch": "m2n2lab.store.restore",
+    "check": "m2n2lab.store.integrity",
     "record": "m2n2lab.store.recorder",
     "replay": "m2n2lab.store.reader",
     "resume": "m2n2lab.store.restore",
@@ -43,11 +50,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckedRun",
+    "CheckedStore",
     "Recorder",
     "Run",
     "StoreError",
     "Stored",
+    "backup",
     "branch",
+    "check",
     "record",
     "replay",
     "resume",

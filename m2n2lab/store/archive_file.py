@@ -28,7 +28,8 @@ from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import DenseSpace, Vector
 from m2n2lab.utils.class_paths import class_path
 from m2n2lab.utils.errors import InputError, file_path
-from m2n2lab.utils.files import write_atomically
+from m2n2lab.utils.files import open_regular, write_atomically
+from m2n2lab.utils.json_text import parse_json
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -176,10 +177,10 @@ def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArch
     """
     path = file_path("path", path)
     try:
-        with path.open("rb"):  # its error says why, which that of safetensors does not
+        with open_regular(path):  # its error says why, which that of safetensors does not
             pass
         with safe_open(path, "numpy") as file:
-            about = json.loads((file.metadata() or {}).get("m2n2lab", "null"))
+            about = parse_json((file.metadata() or {}).get("m2n2lab", "null"))
             if not isinstance(about, dict) or about.get("format") != FORMAT:
                 raise ValueError("a safetensors file of another format")
             if about.get("version") != VERSION:
@@ -191,7 +192,7 @@ def load_archive(path: str | Path, module: nn.Module | None = None) -> SavedArch
         raise InputError(
             f"{path} could not be read: {error.strerror or error}; choose an exported file."
         ) from error
-    except (SafetensorError, ValueError, KeyError, OverflowError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         found = str(error)
         if isinstance(error, SafetensorError):
             found = f"a damaged or incomplete file ({error})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from m2n2lab.store.schema import StoreError, connect, sqlite_errors
+from m2n2lab.store.schema import CHECKED_VERSION, StoreError, StoreFile, connect, sqlite_errors
+from m2n2lab.store.tables import RunRow, StepRow
 from m2n2lab.utils.errors import file_path, whole_number
 
 
@@ -29,7 +30,7 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def snapshot(path: str | Path) -> Iterator[sqlite3.Connection]:
+def snapshot(path: str | Path) -> Iterator[StoreFile]:
     """Open a store to read a consistent snapshot, even while it is written to.
 
     Raises:
@@ -48,14 +49,31 @@ def runs(path: str | Path) -> list[Run]:
         StoreError: it cannot be read.
     """
     with snapshot(path) as file:
-        rows = file.execute(
-            "SELECT runs.run, title, method, json_extract(task, '$.name'), created, start, "
-            "ifnull(step, start), "
-            "(SELECT count(*) FROM steps WHERE run = runs.run AND accepted), "
-            "train, test, parent FROM runs LEFT JOIN steps ON steps.run = runs.run AND "
-            "step = (SELECT max(step) FROM steps WHERE run = runs.run) ORDER BY runs.run"
-        ).fetchall()
-    return [Run(*row)._replace(train=real(row[8]), test=real(row[9])) for row in rows]
+        return [_summary(file, row) for row in file.rows(RunRow, "ORDER BY run")]
+
+
+def _summary(file: StoreFile, row: RunRow) -> Run:
+    last = last_step(file, row.run, row.start)
+    found = file.rows(StepRow, "WHERE run = ? AND step = ?", row.run, last)
+    step = next(found, None)
+    (accepted,) = file.execute(
+        "SELECT count(*) FROM steps WHERE run = ? AND accepted", (row.run,)
+    ).fetchone()
+    with file.decoding(f"the task of run {row.run}"):
+        task = str(json.loads(row.task)["name"])
+    return Run(
+        run=row.run,
+        title=row.title,
+        method=row.method,
+        task=task,
+        created=row.created,
+        start=row.start,
+        last=last,
+        accepted=accepted,
+        train=real(step and step.train),
+        test=real(step and step.test),
+        parent=row.parent,
+    )
 
 
 def real(value: float | None) -> float:
@@ -75,21 +93,37 @@ def steps(path: str | Path, run: int | None = None) -> range:
     """
     with snapshot(path) as file:
         number = run_number(file, path, run)
-        start, last = file.execute(
-            "SELECT start, max(start, ifnull((SELECT max(step) FROM steps WHERE run = ?1), 0)) "
-            "FROM runs WHERE run = ?1",
-            (number,),
-        ).fetchone()
-    return range(start, last + 1)
+        start = file.row(RunRow, "WHERE run = ?", number).start
+        return range(start, last_step(file, number, start) + 1)
 
 
-def run_number(file: sqlite3.Connection, path: str | Path, run: int | None) -> int:
+def last_step(file: StoreFile, run: int, start: int) -> int:
+    """Return the last step of a run.
+
+    Raises:
+        DamageError: the steps and the members after them, which are written together, differ.
+    """
+    ends = [
+        file.execute(f"SELECT max(step) FROM {table} WHERE run = ?", (run,)).fetchone()[0]
+        for table in ("steps", "living")
+    ]
+    first, last = sorted(start if end is None else end for end in ends)
+    if first != last and file.version >= CHECKED_VERSION:
+        raise file.damaged(f"some steps of run {run} after {first:,} up to {last:,} are lost")
+    return max(start, ends[0] or start)
+
+
+def run_number(file: StoreFile, path: str | Path, run: int | None) -> int:
     """Return the number of a run, or of the last one for ``None``.
 
     Raises:
         StoreError: there is no such run.
     """
     known = [number for (number,) in file.execute("SELECT run FROM runs ORDER BY run")]
+    if file.version >= CHECKED_VERSION:
+        found = {number for (number,) in file.execute("SELECT DISTINCT run FROM seeds")}
+        if found != set(known):
+            raise file.damaged("the description of a run is lost")
     if not known:
         raise StoreError(f"{path} must hold a run, but it is empty; record one first.")
     if run is None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from m2n2lab.core.history import History
 from m2n2lab.store.catalog import snapshot
-from m2n2lab.store.reader import replay, run_info
+from m2n2lab.store.reader import replay, run_info, step_rows
 from m2n2lab.store.rows import history_rows, unpack_past
+from m2n2lab.store.tables import RunRow
 
 COLUMNS = (
     *("step", "child", "outside", "parent_a", "parent_b", "split", "mix", "seed", "by_hand"),
@@ -28,9 +29,10 @@ def whole_history(path: str | Path, run: int | None = None) -> History:
     """
     with snapshot(path) as file:
         info = run_info(file, path, run)
-        past, start, class_means = unpack_past(info.past)
+        with file.decoding(f"the history of run {info.run} before its step {info.start}"):
+            past, start, class_means = unpack_past(info.past)
         history = History()
-        rows = history_rows(file, info.run, info.last)
+        rows = history_rows(step_rows(file, info, info.last))
         history.restore(np.concatenate((past, rows)), start, class_means)
     return history
 
@@ -45,18 +47,14 @@ def told(path: str | Path, run: int | None = None) -> dict[str, Any]:
     """
     with snapshot(path) as file:
         info = run_info(file, path, run)
-        title, created, maker = file.execute(
-            "SELECT title, created, maker FROM runs WHERE run = ?", (info.run,)
-        ).fetchone()
-        rows = file.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM steps WHERE run = ? ORDER BY step", (info.run,)
-        ).fetchall()
+        described = file.row(RunRow, "WHERE run = ?", info.run)
+        rows = step_rows(file, info, info.last)
     archive = replay(path, info.run, info.last)
     return {
         "run": info.run,
-        "title": title,
-        "created": created,
-        "maker": maker,
+        "title": described.title,
+        "created": described.created,
+        "maker": described.maker,
         "parent": info.parent,
         "method": info.evolver.method,
         "options": info.evolver.options,
@@ -66,7 +64,7 @@ def told(path: str | Path, run: int | None = None) -> dict[str, Any]:
         "start": info.start,
         "last": info.last,
         "columns": list(COLUMNS),
-        "steps": [list(row) for row in rows],
+        "steps": [[getattr(row, name) for name in COLUMNS] for row in rows],
         "members": [
             {
                 "id": member.id,

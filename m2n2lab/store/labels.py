@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.store.catalog import real, snapshot
+from m2n2lab.store.schema import StoreFile
+from m2n2lab.store.tables import RunRow
 from m2n2lab.store.writer import Writer
 
 _TABLE = """
@@ -157,11 +159,12 @@ def trim(path: Path, limit: int) -> list[int]:
     return gone
 
 
-def _remove(file: sqlite3.Connection, run: int) -> None:
+def _remove(file: StoreFile, run: int) -> None:
     for table in _TABLES:
         file.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
     # Its number may be used again, by a run that others did not branch from.
-    file.execute("UPDATE runs SET parent = NULL WHERE parent = ?", (run,))
+    branched = [*file.rows(RunRow, "WHERE parent = ?", run)]
+    file.write(row._replace(parent=None) for row in branched)
 
 
 def _size(file: sqlite3.Connection) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,12 @@ from m2n2lab.core.archive import Archive
 from m2n2lab.core.operators.competition import Competition
 from m2n2lab.core.operators.operator import Operator
 from m2n2lab.core.operators.replacement import Replacement
-from m2n2lab.store.catalog import run_number, snapshot
+from m2n2lab.store.catalog import last_step, run_number, snapshot
 from m2n2lab.store.codec import unpack_genome, unpack_scores
 from m2n2lab.store.rows import EMPTY, unpack_ids
-from m2n2lab.store.schema import StoreError
+from m2n2lab.store.schema import StoreError, StoreFile
 from m2n2lab.store.specs import EvolverSpec, Seed
+from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.utils.class_paths import class_name, constructor, is_custom, loaded_class
 from m2n2lab.utils.errors import whole_number
 
@@ -38,6 +39,7 @@ class RunInfo(NamedTuple):
     past: bytes
     parent: int | None
     seeds: list[Seed]
+    founders: int | None  # of earlier versions it is not known
     last: int
 
 
@@ -113,38 +115,35 @@ def _archive_type(info: RunInfo) -> type[Archive]:
 # -- shared with restore -----------------------------------------------------------------------
 
 
-def run_info(file: sqlite3.Connection, path: str | Path, run: int | None) -> RunInfo:
+def run_info(file: StoreFile, path: str | Path, run: int | None) -> RunInfo:
     """Return the description of a run.
 
     Raises:
-        StoreError: there is no such run.
+        StoreError: there is no such run, or it is damaged.
     """
     number = run_number(file, path, run)
-    row = file.execute(
-        "SELECT method, options, task, shares, space, start, born, rng, graded, past, parent, "
-        "max(start, ifnull((SELECT max(step) FROM steps WHERE run = ?1), 0)) "
-        "FROM runs WHERE run = ?1",
-        (number,),
-    ).fetchone()
-    method, options, task, shares, space, start, born, rng, graded, past, parent, last = row
-    seeds = file.execute(
-        "SELECT name, sha256, genome FROM seeds WHERE run = ? ORDER BY seed", (number,)
-    )
-    return RunInfo(
-        run=number,
-        evolver=EvolverSpec.from_json(method, options),
-        task=json.loads(task),
-        shares=None if shares is None else np.frombuffer(shares, "<f8").astype(float),
-        space=json.loads(space),
-        start=start,
-        born=born,
-        rng=rng,
-        graded=bool(graded),
-        past=past,
-        parent=parent,
-        seeds=[Seed(*seed) for seed in seeds],
-        last=last,
-    )
+    row = file.row(RunRow, "WHERE run = ?", number)
+    rows = [*file.rows(SeedRow, "WHERE run = ? ORDER BY seed", number)]
+    if [seed.seed for seed in rows] != [*range(len(rows) if row.seeds is None else row.seeds)]:
+        raise file.damaged(f"a seed of run {number} is lost")
+    last = last_step(file, number, row.start)
+    with file.decoding(f"the description of run {number}"):
+        return RunInfo(
+            run=number,
+            evolver=EvolverSpec.from_json(row.method, row.options),
+            task=json.loads(row.task),
+            shares=None if row.shares is None else np.frombuffer(row.shares, "<f8").astype(float),
+            space=json.loads(row.space),
+            start=row.start,
+            born=row.born,
+            rng=row.rng,
+            graded=bool(row.graded),
+            past=row.past,
+            parent=row.parent,
+            seeds=[Seed(seed.name, seed.sha256, seed.genome) for seed in rows],
+            founders=row.founders,
+            last=last,
+        )
 
 
 def resolve_step(info: RunInfo, step: int | None) -> int:
@@ -163,32 +162,34 @@ def resolve_step(info: RunInfo, step: int | None) -> int:
     return step
 
 
-def archive_state(file: sqlite3.Connection, info: RunInfo, step: int) -> dict[str, Any]:
-    """Return an archive's state after a step, as ``Archive.state_dict`` but without genomes."""
+def archive_state(file: StoreFile, info: RunInfo, step: int) -> dict[str, Any]:
+    """Return an archive's state after a step, as ``Archive.state_dict`` but without genomes.
+
+    Raises:
+        DamageError: something of it is not as it was recorded.
+    """
     run, points = info.run, info.task["points"]
-    founders = {
-        id: (row, born, json.loads(parents), scores)
-        for row, id, born, parents, scores in file.execute(
-            "SELECT row, id, born, parents, scores FROM founders WHERE run = ?", (run,)
-        )
-    }
-    ids = _ids(file, info, step, {id: row for id, (row, *_) in founders.items()})
-    born = [0] * len(ids)
-    parents: list[list[int]] = [[] for _ in ids]
-    scores = np.zeros((len(ids), points))
-    offset = id_offset(file, run)
-    for row, id in enumerate(ids):
-        if id == EMPTY:
-            continue
-        if id in founders:
-            _, born[row], parents[row], packed = founders[id]
-        else:
-            born[row], a, b, packed = file.execute(
-                "SELECT step, parent_a, parent_b, scores FROM steps WHERE run = ? AND step = ?",
-                (run, id - offset),
-            ).fetchone()
-            parents[row] = [parent for parent in (a, b) if parent is not None]
-        scores[row] = unpack_scores(packed, points)
+    founders = {row.id: row for row in file.rows(FounderRow, "WHERE run = ?", run)}
+    if info.founders not in (None, len(founders)):
+        raise file.damaged(f"a member that run {run} began with is lost")
+    with file.decoding(f"the archive of run {run} after step {step:,}"):
+        ids = _ids(file, info, step, {id: row.row for id, row in founders.items()})
+        born = [0] * len(ids)
+        parents: list[list[int]] = [[] for _ in ids]
+        scores = np.zeros((len(ids), points))
+        offset = id_offset(file, run)
+        for row, id in enumerate(ids):
+            if id == EMPTY:
+                continue
+            if (founder := founders.get(id)) is not None:
+                born[row], parents[row] = founder.born, json.loads(founder.parents)
+                packed = founder.scores
+            else:
+                birth = step_row(file, run, id - offset)
+                born[row], packed = birth.step, birth.scores
+                both = (birth.parent_a, birth.parent_b)
+                parents[row] = [parent for parent in both if parent is not None]
+            scores[row] = unpack_scores(packed, points)
     graded, _ = step_state(file, info, step)
     return {
         "ids": ids,
@@ -199,53 +200,86 @@ def archive_state(file: sqlite3.Connection, info: RunInfo, step: int) -> dict[st
     }
 
 
-def step_state(file: sqlite3.Connection, info: RunInfo, step: int) -> tuple[bool, bytes]:
-    """Return whether any scores up to a step were graded, and the generator's state after it."""
+def step_row(file: StoreFile, run: int, step: int) -> StepRow:
+    """Return the row of a step.
+
+    Raises:
+        DamageError: it is missing or not as it was recorded.
+    """
+    return file.row(StepRow, "WHERE run = ? AND step = ?", run, step)
+
+
+def step_rows(file: StoreFile, info: RunInfo, last: int, after: int | None = None) -> list[StepRow]:
+    """Return the rows of a run's steps ``after`` one, by default its start, up to ``last``.
+
+    Raises:
+        DamageError: one is missing or not as it was recorded.
+    """
+    first = info.start if after is None else after
+    rows = [
+        *file.rows(
+            StepRow,
+            "WHERE run = ? AND step > ? AND step <= ? ORDER BY step",
+            *(info.run, first, last),
+        )
+    ]
+    for expected, row in enumerate(rows, first + 1):
+        if row.step != expected:
+            raise file.damaged(f"step {expected:,} of run {info.run} is lost")
+    if len(rows) != max(last - first, 0):
+        raise file.damaged(f"step {first + len(rows) + 1:,} of run {info.run} is lost")
+    return rows
+
+
+def step_state(file: StoreFile, info: RunInfo, step: int) -> tuple[bool, bytes]:
+    """Return whether any scores up to a step were graded, and the generator's state after it.
+
+    Raises:
+        DamageError: the step is missing or not as it was recorded.
+    """
     if step == info.start:
         return info.graded, info.rng
-    graded, rng = file.execute(
-        "SELECT graded, rng FROM steps WHERE run = ? AND step = ?", (info.run, step)
-    ).fetchone()
-    return bool(graded), rng
+    row = step_row(file, info.run, step)
+    return bool(row.graded), row.rng
 
 
-def id_offset(file: sqlite3.Connection, run: int) -> int:
+def id_offset(file: StoreFile, run: int) -> int:
     """Return the difference between a child's id and its step, which is the same for all."""
-    row = file.execute("SELECT child - step FROM steps WHERE run = ? LIMIT 1", (run,)).fetchone()
-    return int(row[0]) if row else 0
+    row = next(file.rows(StepRow, "WHERE run = ? LIMIT 1", run), None)
+    return 0 if row is None else row.child - row.step
 
 
-def _ids(file: sqlite3.Connection, info: RunInfo, step: int, founders: dict[int, int]) -> list[int]:
+def _ids(file: StoreFile, info: RunInfo, step: int, founders: dict[int, int]) -> list[int]:
     """Return the members' ids after a step by row: the last stored ids, and all births since."""
-    stored = file.execute(
-        "SELECT step, ids FROM living WHERE run = ? AND step <= ? ORDER BY step DESC LIMIT 1",
-        (info.run, step),
-    ).fetchone()
-    if stored:
-        at, ids = stored[0], unpack_ids(stored[1])
+    stored = next(
+        file.rows(
+            LivingRow, "WHERE run = ? AND step <= ? ORDER BY step DESC LIMIT 1", info.run, step
+        ),
+        None,
+    )
+    if stored is not None:
+        at, ids = stored.step, unpack_ids(stored.ids)
     else:
         at, ids = info.start, [EMPTY] * (info.evolver.options["archive_size"] + 1)
         for id, row in founders.items():
             ids[row] = id
-    births = file.execute(
-        "SELECT child, rival FROM steps WHERE run = ? AND accepted AND step > ? AND step <= ? "
-        "ORDER BY step",
-        (info.run, at, step),
-    )
-    for child, displaced in births:
-        ids[ids.index(EMPTY)] = child
-        if displaced is not None:
-            ids[ids.index(displaced)] = EMPTY
+    for birth in step_rows(file, info, step, at):
+        if birth.accepted:
+            ids[ids.index(EMPTY)] = birth.child
+            if birth.rival is not None:
+                ids[ids.index(birth.rival)] = EMPTY
     return ids
 
 
-def stored_genomes(file: sqlite3.Connection, run: int, ids: list[int]) -> dict[int, Any]:
-    """Return the stored ones of the genomes with ``ids``."""
+def stored_genomes(file: StoreFile, run: int, ids: Iterable[int]) -> dict[int, Any]:
+    """Return the stored ones of the genomes with ``ids``.
+
+    Raises:
+        DamageError: one is not as it was recorded.
+    """
     found = {}
     for id in ids:
-        row = file.execute(
-            "SELECT genome FROM genomes WHERE run = ? AND id = ?", (run, id)
-        ).fetchone()
-        if row:
-            found[id] = unpack_genome(row[0])
+        for row in file.rows(GenomeRow, "WHERE run = ? AND id = ?", run, id):
+            with file.decoding(f"the model of member {id} of run {run}"):
+                found[id] = unpack_genome(row.genome)
     return found

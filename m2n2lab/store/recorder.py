@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
-import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,9 +20,10 @@ from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.labels import write_label
 from m2n2lab.store.reader import archive_state, run_info, step_state
-from m2n2lab.store.rows import EMPTY, INSERT_STEP, pack_ids, pack_past, row_ids, step_row
-from m2n2lab.store.schema import StoreError
+from m2n2lab.store.rows import EMPTY, pack_ids, pack_past, packed_step, row_ids
+from m2n2lab.store.schema import StoreError, StoreFile
 from m2n2lab.store.specs import EvolverSpec, describe_space, describe_task
+from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.store.writer import Writer
 from m2n2lab.utils.errors import file_path
 from m2n2lab.utils.version import __version__
@@ -75,7 +76,7 @@ class Recorder:
         self._batch = batch
         self._settings = settings
         self._lock = threading.RLock()
-        self._rows: list[tuple[Any, ...]] = []  # of steps that wait to be written
+        self._rows: list[StepRow] = []  # of steps that wait to be written
         self._external: dict[int, Any] = {}  # waiting genomes that cannot be bred again
         self._kept: set[int] = set()  # ids whose genomes stay in the store
         self._written: set[int] = set()  # ids whose genomes are in the store
@@ -91,7 +92,7 @@ class Recorder:
         except BaseException:
             self._writer.close()
             raise
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
 
     def _start(self, title: str, empty: bool) -> None:
         """Continue a run or begin a new one, and subscribe to the evolver."""
@@ -99,7 +100,7 @@ class Recorder:
         self._population: Population = evolver.archive.population
         self._standing: Standing = evolver.archive.standing
         self._last, self._born = evolver.generation, evolver.born
-        self.start = evolver.generation
+        self.start = self.recorded = evolver.generation
         self._number = self._join()
         if self._number is not None:
             self._enter(self._number)
@@ -195,7 +196,7 @@ class Recorder:
         rows = [row for row, id in enumerate(ids) if id != EMPTY]
         return ids == state["ids"] and np.array_equal(now.scores[rows], state["scores"][rows])
 
-    def _prepare(self, title: str) -> Callable[[sqlite3.Connection], int]:
+    def _prepare(self, title: str) -> Callable[[StoreFile], int]:
         """Return a function that begins a run at the current state, and returns its number."""
         evolver, now = self._evolver, self._population
         space, seeds = describe_space(evolver.space)
@@ -204,44 +205,39 @@ class Recorder:
         shares = evolver.task.shares
         packed = {row: pack_scores(now.scores[row]) for row in now.row_of.values()}
         self._graded = any(map(is_graded, packed.values()))
-        values = (
-            datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            title or f"{evolver.task.name} · {evolver.method}",
-            f"m2n2lab {__version__}",
-            evolver.method,
-            EvolverSpec.of(evolver).to_json(),
-            json.dumps(describe_task(evolver.task)),
-            None if shares is None else shares.astype("<f8").tobytes(),
-            json.dumps(space),
-            evolver.generation,
-            evolver.born,
-            pack_rng(evolver.rng),
-            self._graded,
-            pack_past(evolver.records, self._standing),
-            parent,
+        description = RunRow(
+            run=0,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            title=title or f"{evolver.task.name} · {evolver.method}",
+            maker=f"m2n2lab {__version__}",
+            method=evolver.method,
+            options=EvolverSpec.of(evolver).to_json(),
+            task=json.dumps(describe_task(evolver.task)),
+            shares=None if shares is None else shares.astype("<f8").tobytes(),
+            space=json.dumps(space),
+            start=evolver.generation,
+            born=evolver.born,
+            rng=pack_rng(evolver.rng),
+            graded=int(self._graded),
+            past=pack_past(evolver.records, self._standing),
+            parent=parent,
+            seeds=len(seeds),
+            founders=len(packed),
         )
 
-        def insert(file: sqlite3.Connection) -> int:
-            run = file.execute(
-                "INSERT INTO runs (created, title, maker, method, options, task, shares, space, "
-                "start, born, rng, graded, past, parent) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                values,
-            ).lastrowid
-            assert run is not None
-            file.executemany(
-                "INSERT INTO seeds VALUES (?,?,?,?,?)",
-                [(run, k, seed.name, seed.sha256, seed.genome) for k, seed in enumerate(seeds)],
+        def insert(file: StoreFile) -> int:
+            (last,) = file.execute("SELECT max(run) FROM runs").fetchone()
+            run = (last or 0) + 1
+            file.write([description._replace(run=run)])
+            file.write(
+                SeedRow(run, k, seed.name, seed.sha256, seed.genome) for k, seed in enumerate(seeds)
             )
-            file.executemany(
-                "INSERT INTO founders VALUES (?,?,?,?,?,?)",
-                [
-                    (run, row, m.id, m.born, json.dumps(m.parents), packed[row])
-                    for row, m in enumerate(now.rows)
-                    if m is not None
-                ],
+            file.write(
+                FounderRow(run, row, m.id, m.born, json.dumps(m.parents), packed[row])
+                for row, m in enumerate(now.rows)
+                if m is not None
             )
-            genomes = [(run, m.id, pack_genome(m.genome)) for m in now.members]
-            file.executemany("INSERT INTO genomes VALUES (?,?,?)", genomes)
+            file.write(GenomeRow(run, m.id, pack_genome(m.genome)) for m in now.members)
             if self._settings:
                 write_label(file, run, settings=self._settings)
             return run
@@ -270,7 +266,7 @@ class Recorder:
                     self._external[generation.child] = genome
             rng = pack_rng(evolver.rng)
             self._rows.append(
-                step_row(self._number or 0, generation, self._graded, rng, mark, scores)
+                packed_step(self._number or 0, generation, self._graded, rng, mark, scores)
             )
             self._standing, self._last = generation.after, generation.step
             if len(self._rows) >= self._batch or time.monotonic() >= self._flush_time:
@@ -339,26 +335,21 @@ class Recorder:
             obsolete = self._written - members.keys() - self._kept - external.keys()
             with self._writer.transaction() as file:
                 if self._undone:
-                    last = self._rows[0][1] - 1 if self._rows else self._last
-                    born = self._rows[0][2] if self._rows else self._born
+                    last = self._rows[0].step - 1 if self._rows else self._last
+                    born = self._rows[0].child if self._rows else self._born
                     for table in ("steps", "living"):
                         file.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run, last))
                     file.execute("DELETE FROM genomes WHERE run = ? AND id >= ?", (run, born))
-                file.executemany(INSERT_STEP, [(run, *row[1:]) for row in self._rows])
-                file.executemany(
-                    "INSERT OR REPLACE INTO genomes VALUES (?,?,?)",
-                    [(run, id, pack_genome((external | members)[id])) for id in new],
-                )
+                file.write(row if row.run == run else row._replace(run=run) for row in self._rows)
+                file.write(GenomeRow(run, id, pack_genome((external | members)[id])) for id in new)
                 file.executemany(
                     "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in obsolete]
                 )
-                file.execute(
-                    "INSERT OR REPLACE INTO living VALUES (?,?,?)",
-                    (run, self._last, pack_ids(now)),
-                )
+                file.write([LivingRow(run, self._last, pack_ids(now))])
             self._written = (self._written | new) - obsolete
             self._kept |= external.keys()
             self._rows, self._external, self._undone = [], {}, False
+            self.recorded = self._last
             self._flush_time = time.monotonic() + FLUSH_SECONDS
 
     def close(self) -> None:
@@ -371,13 +362,37 @@ class Recorder:
             if self._unsubscribe is None:
                 return
             self.flush()
-            self._unsubscribe()
-            self._unsubscribe = None
-            self._closed.set()
-            atexit.unregister(self.close)
-            if self._number is not None:
-                self._writer.runs.discard(self._number)
-            self._writer.close()
+            self._release()
+
+    def abandon(self) -> int:
+        """Release the store without writing the waiting steps; return how many there are.
+
+        A run that is resumed takes them again, with the same outcome.
+        """
+        with self._lock:
+            self._release()
+            return len(self._rows)
+
+    def _release(self) -> None:
+        if self._unsubscribe is None:
+            return
+        self._unsubscribe()
+        self._unsubscribe = None
+        self._closed.set()
+        atexit.unregister(self._close_at_exit)
+        if self._number is not None:
+            self._writer.runs.discard(self._number)
+        self._writer.close()
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except StoreError as error:
+            print(
+                f"{self.abandon():,} steps after step {self.recorded:,} were observed, but are not "
+                f"recorded: {error}",
+                file=sys.stderr,
+            )
 
 
 record = Recorder

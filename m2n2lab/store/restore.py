@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,11 +25,15 @@ from m2n2lab.store.reader import (
     id_offset,
     resolve_step,
     run_info,
+    step_row,
+    step_rows,
     step_state,
+    stored_genomes,
 )
-from m2n2lab.store.rows import EMPTY, PROPOSAL_COLUMNS, history_rows, proposal_of, unpack_past
-from m2n2lab.store.schema import StoreError
+from m2n2lab.store.rows import EMPTY, history_rows, proposal_of, unpack_past
+from m2n2lab.store.schema import StoreError, StoreFile
 from m2n2lab.store.specs import restore_evolver, restore_space, restore_task
+from m2n2lab.store.tables import FounderRow, StepRow
 from m2n2lab.utils.class_paths import class_path
 
 MAX_REPEATED_GENOMES = 256
@@ -138,7 +141,8 @@ def _at(
         info = run_info(file, path, run)
         at = resolve_step(info, step)
         task = restore_task(info.task, task, now.batch)
-        vectors = [_vector(seed.genome) for seed in info.seeds]
+        with file.decoding(f"a seed of run {info.run}"):
+            vectors = [_vector(seed.genome) for seed in info.seeds]
         space = restore_space(info.space, info.seeds, vectors, seeds, task, now.moved, now.trusted)
         known = _seed_scores(file, info, len(space.seeds))
         evolver = restore_evolver(info.evolver, task, space, known, kind or Evolver, options)
@@ -149,8 +153,9 @@ def _at(
                 _check_merges(file, info, at, evolver)
         else:
             _repeat(file, info, at, evolver)
-        past = unpack_past(info.past)
-        rows = history_rows(file, info.run, at)
+        with file.decoding(f"the history of run {info.run} before its step {info.start}"):
+            past = unpack_past(info.past)
+        rows = history_rows(step_rows(file, info, at))
         table = np.concatenate((past.table, rows))
         class_means = past.class_means | _class_means(file, info, rows, task)
         evolver.records.restore(table, past.start if len(table) else None, class_means)
@@ -168,7 +173,7 @@ def _has_own_state(evolver_type: type[Evolver]) -> bool:
     return any(names & vars(base).keys() and "saves" not in vars(base) for base in bases)
 
 
-def _check_merges(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
+def _check_merges(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None:
     """Check classes that may be those of a run: they must merge as recorded.
 
     Breeds the oldest member that can be bred again, if need be along its lineage.
@@ -220,23 +225,24 @@ def _alike_fields(a: Any, b: Any) -> bool:
 
 
 def _class_means(
-    file: sqlite3.Connection, info: RunInfo, rows: NDArray[np.float64], task: Task
+    file: StoreFile, info: RunInfo, rows: NDArray[np.float64], task: Task
 ) -> dict[int, Sequence[float]]:
     """Return the class means of each new best member, by step (see ``History.class_means``)."""
     step, best = (rows[:, COLUMNS.index(name)] for name in ("step", "best"))
     class_means: dict[int, Sequence[float]] = {}
     offset = id_offset(file, info.run)
     for row in np.flatnonzero(np.diff(best, prepend=np.nan) != 0.0):
-        (packed,) = file.execute(
-            "SELECT scores FROM founders WHERE run = ?1 AND id = ?2 UNION ALL "
-            "SELECT scores FROM steps WHERE run = ?1 AND step = ?2 - ?3",
-            (info.run, int(best[row]), offset),
-        ).fetchone()
-        class_means[int(step[row])] = task.means(unpack_scores(packed, task.points))
+        id = int(best[row])
+        found: FounderRow | StepRow | None = next(
+            file.rows(FounderRow, "WHERE run = ? AND id = ?", info.run, id), None
+        )
+        found = step_row(file, info.run, id - offset) if found is None else found
+        with file.decoding(f"the scores of member {id} of run {info.run}"):
+            class_means[int(step[row])] = task.means(unpack_scores(found.scores, task.points))
     return class_means
 
 
-def _seed_scores(file: sqlite3.Connection, info: RunInfo, count: int) -> NDArray[np.float64]:
+def _seed_scores(file: StoreFile, info: RunInfo, count: int) -> NDArray[np.float64]:
     """Return the seeds' scores (K, D) if the run begins with them, else zeros."""
     scores = np.zeros((count, info.task["points"]))
     if info.start == 0:
@@ -252,16 +258,17 @@ def _vector(packed: bytes | None) -> Vector | None:
     return genome if isinstance(genome, Vector) else None
 
 
-def _load(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
+def _load(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None:
     """Put an evolver into the state after a step."""
     state = archive_state(file, info, step)
     genomes = _genomes(file, info, step, evolver, [id for id in state["ids"] if id != EMPTY])
     pack = evolver.space.pack
     state["genomes"] = [pack(genomes[id]) if id != EMPTY else None for id in state["ids"]]
     _, rng = step_state(file, info, step)
-    born, best, test = file.execute(
-        "SELECT child + 1, best, test FROM steps WHERE run = ? AND step = ?", (info.run, step)
-    ).fetchone() or (info.born, None, None)
+    born, best, test = info.born, None, None
+    if step > info.start:
+        row = step_row(file, info.run, step)
+        born, best, test = row.child + 1, row.best, row.test
     evolver.load_state_dict(
         {
             "method": info.evolver.method,
@@ -275,7 +282,7 @@ def _load(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) 
 
 
 def _genomes(
-    file: sqlite3.Connection,
+    file: StoreFile,
     info: RunInfo,
     step: int,
     evolver: Evolver,
@@ -296,7 +303,7 @@ def _genomes(
     offset = id_offset(file, run)
     stored = {id for (id,) in file.execute("SELECT id FROM genomes WHERE run = ?", (run,))}
     stored -= set(wanted) if again else set()
-    births: dict[int, tuple[Proposal, int]] = {}
+    births: dict[int, tuple[Proposal, int | None]] = {}
     uses: Counter[int] = Counter(wanted)
     known: set[int] = set()
     todo = list(wanted)
@@ -307,17 +314,16 @@ def _genomes(
         known.add(id)
         if id in stored or id < len(seeds):
             continue
-        row = file.execute(
-            f"SELECT {PROPOSAL_COLUMNS}, mark FROM steps WHERE run = ? AND step = ?",
-            (run, id - offset),
-        ).fetchone()
-        proposal = proposal_of(row[:-1])
+        if id - offset <= info.start:
+            raise file.damaged(f"the model of member {id} of run {run} is lost")
+        row = step_row(file, run, id - offset)
+        proposal = proposal_of(row)
         if proposal is None or not proposal.parents:
             raise StoreError(
                 f"Step {step} of run {run} cannot be restored, because member {id} was not bred "
                 f"from parents and is no longer stored; choose a later step."
             )
-        births[id] = proposal, row[-1]
+        births[id] = proposal, row.mark
         uses.update(proposal.parents)
         todo += proposal.parents
     genomes: dict[int, Any] = {}
@@ -336,16 +342,13 @@ def _genomes(
                 if uses[parent] == 0:  # else all past members would be in memory at once
                     del genomes[parent]
         elif id in stored:
-            (packed,) = file.execute(
-                "SELECT genome FROM genomes WHERE run = ? AND id = ?", (run, id)
-            ).fetchone()
-            genomes[id] = unpack_genome(packed)
+            genomes |= stored_genomes(file, run, [id])
         else:
             genomes[id] = seeds[id]
     return genomes
 
 
-def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver) -> None:
+def _repeat(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None:
     """Repeat a run up to a step on a new evolver, whose method has no state to load.
 
     Scores are taken from the store; only held-out scores are computed.
@@ -360,18 +363,11 @@ def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver
             f"start, but run {info.run} begins at step {info.start}; record such a search from its "
             f"start."
         )
-    rows = file.execute(
-        f"SELECT {PROPOSAL_COLUMNS}, rng, scores, accepted, rival, mark FROM steps "
-        "WHERE run = ? AND step <= ? ORDER BY step",
-        (info.run, step),
-    )
     recent: OrderedDict[Proposal, Any] = OrderedDict()
-    steps = rows.fetchall()
-    proposals = [proposal_of(tuple(columns)) for *columns, _, _, _, _, _ in steps]
+    steps = step_rows(file, info, step)
+    proposals = [proposal_of(row) for row in steps]
     evolver.expect([proposal for proposal in proposals if proposal is not None])
-    for number, (proposal, (*_, rng, packed, accepted, rival, mark)) in enumerate(
-        zip(proposals, steps, strict=True), start=1
-    ):
+    for number, (proposal, row) in enumerate(zip(proposals, steps, strict=True), start=1):
         if proposal is None:
             raise StoreError(
                 f"Step {number} of run {info.run} submitted an external model, which a search by "
@@ -388,17 +384,17 @@ def _repeat(file: sqlite3.Connection, info: RunInfo, step: int, evolver: Evolver
         recent[proposal] = genome
         if len(recent) > MAX_REPEATED_GENOMES:
             recent.popitem(last=False)
-        scores = _observed(unpack_scores(packed, info.task["points"]), evolver.task.top)
+        scores = _observed(unpack_scores(row.scores, info.task["points"]), evolver.task.top)
         verdict = evolver.tell(proposal, scores, genome=genome).verdict
-        found = verdict.accepted, verdict.rival, fingerprint(genome) if accepted else None
-        if found != (bool(accepted), rival, mark):
+        found = verdict.accepted, verdict.rival, fingerprint(genome) if row.accepted else None
+        if found != (bool(row.accepted), row.rival, row.mark):
             raise StoreError(
                 f"Step {number} of run {info.run}, taken again, differs from its record because "
                 f"this computer rounds differently or {type(evolver).__name__} has changed; resume "
                 f"it on the computer and with the code that made the run."
             )
         # Proposals that were never scored used up random numbers too.
-        evolver.rng.bit_generator.state = unpack_rng(rng)
+        evolver.rng.bit_generator.state = unpack_rng(row.rng)
 
 
 def _observed(scores: NDArray[np.float64], top: float) -> NDArray[np.float64] | Partial:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import struct
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
+from typing import Any, TypeVar
 
+from m2n2lab.store.tables import ADDED, TABLES, Row, checksum, insertion, sealed
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import flush
 
 BUSY_SECONDS = 5.0
 """Longest wait for another program that has locked the file, such as a database browser."""
@@ -97,12 +108,139 @@ MIGRATIONS = (
       PRIMARY KEY (run, step)
     ) WITHOUT ROWID;
     """,
+    # Each row has a checksum, and a run says how many seeds and members it began with.
+    "\n".join(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER;" for table in TABLES.values())
+    + """
+    ALTER TABLE runs ADD COLUMN seeds INTEGER;
+    ALTER TABLE runs ADD COLUMN founders INTEGER;
+    UPDATE runs SET seeds = (SELECT count(*) FROM seeds WHERE run = runs.run),
+      founders = (SELECT count(*) FROM founders WHERE run = runs.run);
+    DROP INDEX births;           -- it would have no checksums
+    """,
 )
 """Statements that lead from each version to the next; the first ones make a new file."""
+
+CHECKED_VERSION = 2
+"""The first version with checksums."""
+
+RowKind = TypeVar("RowKind")
 
 
 class StoreError(InputError):
     """A store that cannot be read or written now; all recorded steps are still in it."""
+
+
+class StorageError(StoreError):
+    """A store on a disk that is full, fails or cannot be written to."""
+
+
+class DamageError(StoreError):
+    """A store in which something is not as it was recorded.
+
+    Args:
+        path: the store.
+        what: what is wrong, as a sentence without its end.
+
+    Attributes:
+        what: the same.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"The store {path} is damaged: {what}; m2n2lab check {path} says what can still be "
+            f"read, and a backup has the rest."
+        )
+        self.what = what
+
+
+class StoreFile(sqlite3.Connection):
+    """A store that is open, in one thread at a time.
+
+    Attributes:
+        path: the file.
+        version: the version of its tables.
+    """
+
+    path: Path
+    version: int
+
+    def rows(self, kind: type[RowKind], where: str = "", *values: Any) -> Iterator[RowKind]:
+        """Yield rows of a table, each after its checksum was verified.
+
+        Args:
+            kind: the class of the rows.
+            where: SQL that follows ``FROM table``.
+            values: its parameters.
+
+        Raises:
+            DamageError: a row is not as it was recorded.
+        """
+        fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+        make: Any = kind._make  # type: ignore[attr-defined]
+        is_checked = self.version >= CHECKED_VERSION
+        names = [name if is_checked or name not in ADDED else "NULL" for name in fields]
+        columns = ", ".join((*names, *(["checksum"] if is_checked else [])))
+        for row in self.execute(f"SELECT {columns} FROM {TABLES[kind]} {where}", values):
+            if not is_checked:
+                yield make(row)
+                continue
+            *found, expected = row
+            if checksum(found) != expected:
+                raise self.damage(make(found))
+            yield make(found)
+
+    def row(self, kind: type[RowKind], where: str, *values: Any) -> RowKind:
+        """Return the one row that there must be.
+
+        Raises:
+            DamageError: it is missing or not as it was recorded.
+        """
+        for found in self.rows(kind, where, *values):
+            return found
+        keys = ", ".join(map(str, values[1:]))
+        raise self.damaged(f"the row {keys} of {TABLES[kind]} of run {values[0]} is lost")
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write rows of one table, each with its checksum, also in place of older ones."""
+        waiting = iter(rows)
+        if (first := next(waiting, None)) is not None:
+            self.executemany(insertion(type(first)), map(sealed, chain([first], waiting)))
+
+    def damage(self, row: Any) -> DamageError:
+        """Return the error of a row that is not as it was recorded."""
+        kind, run = TABLES[type(row)], row.run
+        what = f"a row of {kind} of run {run!r}"
+        if kind in ("steps", "living"):
+            what = f"step {row.step!r} of run {run!r}"
+        elif kind == "genomes":
+            what = f"the model of member {row.id!r} of run {run!r}"
+        elif kind == "runs":
+            what = f"the description of run {run!r}"
+        what += " is not as it was recorded"
+        if kind in ("steps", "living") and isinstance(row.step, int) and row.step > 0:
+            what += f", while those before it may be (branch(…, step={row.step - 1}))"
+        return self.damaged(what)
+
+    def damaged(self, what: str) -> DamageError:
+        """Return the error of a damaged store."""
+        return DamageError(self.path, what)
+
+    @contextmanager
+    def decoding(self, what: str) -> Iterator[None]:
+        """Raise whatever wrong bytes lead to as the damage that it is.
+
+        Raises:
+            DamageError: what is read within is no such thing.
+        """
+        try:
+            yield
+        except StoreError:
+            raise
+        except (
+            *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+            *(RecursionError, MemoryError, zlib.error, struct.error),
+        ) as error:
+            raise self.damaged(f"{what} is not as it was recorded") from error
 
 
 @contextmanager
@@ -114,49 +252,69 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # of SQLite's own messages on damaged names
+        raise DamageError(path, "a name in it is no text") from error
     except (sqlite3.Error, OSError) as error:
-        message = str(error)
+        message, kind = str(error), StoreError
         if "full" in message or "No space" in message:
-            fix = "free some space and go on, no step is lost"
+            fix, kind = "free some space and go on, no step is lost", StorageError
         elif "locked" in message or "busy" in message:
             fix = "close the other program that uses it and go on, no step is lost"
-        elif "not a database" in message or "malformed" in message:
+        elif "not a database" in message:
             fix = "it is damaged or not a store, so choose another file"
+        elif isinstance(error, sqlite3.DatabaseError) and _is_damage(message):
+            raise DamageError(path, f"SQLite says {message!r}") from error
         elif "readonly" in message or "unable to open" in message:
             fix = "check that the folder exists and can be written to"
+            kind = StorageError
         else:
-            fix = "check the disk and the file, then go on"
-        raise StoreError(
+            fix, kind = "check the disk and the file, then go on", StorageError
+        raise kind(
             f"The store {path} must be a file that can be read and written, but SQLite says "
             f"{message!r}; {fix}."
         ) from error
 
 
-def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
+def _is_damage(message: str) -> bool:
+    """Return whether SQLite's words mean that tables are not as they were written."""
+    words = ("malformed", "corrupt", "no such table", "no such column", "decode", "syntax error")
+    return any(word in message for word in words)
+
+
+def connect(path: Path, *, write: bool = False) -> StoreFile:
     """Open a store to read it or, as the holder of its lock, to write it.
 
-    A connection can be used in any thread, one at a time.
+    A connection can be used in any thread, one at a time. To be written, a file of an older
+    version is brought up to date; the old one is kept as ``NAME.version-1``.
 
     Raises:
-        StoreError: the file does not exist, is not a store, is of a newer version or, to read it,
-            of an older version that has not been opened to write since.
+        StoreError: the file does not exist, is not a store, is of a newer version or damaged, or
+            cannot be written.
     """
     if not write and not path.is_file():
         raise StoreError(
             f"There must be a store at {path}, but there is no such file; record one with "
             f"evolver.run(…, store={str(path)!r}) or m2n2lab evolve --store."
         )
+    if write and path.exists() and not os.access(path, os.W_OK):
+        raise StorageError(
+            f"The store {path} must be a file that can be written to, got one that can only be "
+            f"read; copy it with m2n2lab backup, or let it be written to."
+        )
     with sqlite_errors(path):
         connection = _open(str(path)) if write else _open_to_read(path)
+        connection.path = path
         try:
-            version = _version(connection, path)
-            if version < len(MIGRATIONS):
-                if not write:
-                    raise StoreError(
-                        f"The store {path} must be of version {len(MIGRATIONS)}, got version "
-                        f"{version}; open it to write once, which brings it up to date."
-                    )
+            version = connection.version = _version(connection, path)
+            if version == 0 and not write:
+                raise StoreError(
+                    f"{path} must be a store, but it is empty; record a run in it first."
+                )
+            if version < len(MIGRATIONS) and write:
+                if version:
+                    _keep(connection)
                 _migrate(connection, version)
+                connection.version = len(MIGRATIONS)
             if not write:
                 connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -165,13 +323,21 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _open(database: str, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(
-        database, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=uri
+def _open(database: str, *, uri: bool = False) -> StoreFile:
+    connection: StoreFile = sqlite3.connect(
+        database,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=uri,
+        factory=StoreFile,
     )
+    # A damaged text is read as well: its row's checksum says where it is.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
 
 
-def _open_to_read(path: Path) -> sqlite3.Connection:
+def _open_to_read(path: Path) -> StoreFile:
     """Open a file to read it, also where nothing can be written beside it.
 
     Raises:
@@ -214,16 +380,79 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
+def copy_to(connection: StoreFile, target: Path) -> None:
+    """Copy a store as it is now into one file, completely or not at all.
+
+    Raises:
+        StoreError: the copy cannot be written.
+    """
+    temporary = None
+    with sqlite_errors(target):
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            os.close(handle)
+            with closing(sqlite3.connect(temporary)) as copy:
+                connection.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, that is read anywhere
+            os.chmod(temporary, stat.S_IMODE(os.stat(connection.path).st_mode))
+            flush(temporary)
+            os.rename(temporary, target)
+            flush(target.parent)
+        except BaseException:
+            if temporary is not None:
+                with suppress(OSError):
+                    os.unlink(temporary)
+            raise
+
+
+def _keep(connection: StoreFile) -> None:
+    """Keep a copy of a store of an earlier version beside it, and say so."""
+    path, version = connection.path, connection.version
+    numbers = ("", *(f".{number}" for number in range(2, 1000)))
+    copies = (path.with_name(f"{path.name}.version-{version}{number}") for number in numbers)
+    copy = next(copy for copy in copies if not os.path.lexists(copy))
+    copy_to(connection, copy)
+    warnings.warn(
+        f"The store {path} is brought from version {version} to {len(MIGRATIONS)}; as it was it is "
+        f"kept in {copy}.",
+        stacklevel=2,
+    )
+
+
+def _migrate(connection: StoreFile, version: int) -> None:
     """Bring a file up to date, completely or not at all."""
     connection.execute("PRAGMA journal_mode = WAL")
-    script = "\n".join(MIGRATIONS[version:])
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
-            f"PRAGMA user_version = {len(MIGRATIONS)};\nCOMMIT;"
-        )
-    except sqlite3.Error:
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            _run(connection, script)
+            if number == CHECKED_VERSION:
+                _seal(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
         if connection.in_transaction:
-            connection.rollback()
+            connection.execute("ROLLBACK")
         raise
+
+
+def _run(connection: StoreFile, script: str) -> None:
+    """Run statements within a transaction, which ``executescript`` would end."""
+    statement = ""
+    for part in re.split("(?<=;)", script):
+        statement += part
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def _seal(connection: StoreFile) -> None:
+    """Give each row of a file without checksums its own."""
+    (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if problem != "ok":
+        raise connection.damaged(f"SQLite finds {problem!r}")
+    for kind in TABLES:
+        columns = ", ".join(kind._fields)
+        rows = connection.execute(f"SELECT {columns} FROM {TABLES[kind]}").fetchall()
+        connection.executemany(insertion(kind), map(sealed, rows))

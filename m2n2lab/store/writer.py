@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from m2n2lab.store.schema import StoreError, connect, sqlite_errors
+from m2n2lab.store.schema import StoreError, StoreFile, connect, sqlite_errors
+from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import write_atomically
 
 _open: dict[Path, Writer] = {}
 _open_lock = threading.RLock()
@@ -59,8 +60,10 @@ class Writer:
         except BaseException:
             self._lock.release()
             raise
-        with suppress(OSError):  # the name only serves the error of a second writer
-            _beside(path, "writer").write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with suppress(InputError):  # the name only serves the error of a second writer
+            # Not through a link of that name, which another user may have made.
+            name = f"process {os.getpid()} on {socket.gethostname()}"
+            write_atomically(_beside(path, "writer"), name)
 
     @classmethod
     def open(cls, path: Path) -> Writer:
@@ -87,7 +90,7 @@ class Writer:
                 self._lock.release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[StoreFile]:
         """Commit all that is written within, or nothing.
 
         Raises:

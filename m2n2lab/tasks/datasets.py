@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from m2n2lab.tasks.classify import Classify
 from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.files import read_file
 
 TRAIN_SHARE = 0.8
 """Share of a dataset without a test part that is trained on, from the front."""
+
+MAX_BYTES = 1 << 30
+"""Longest file of images, unpacked; MNIST's have 47 million bytes."""
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -106,10 +111,14 @@ def _read_folder(folder: Path) -> list[Part]:
                 f"got only one of them; add the other."
             )
         x, y = read_idx(images), read_idx(labels)
-        if x.ndim != 3 or y.shape != (len(x),):
+        if x.ndim != 3 or y.shape != (len(x),) or not x.size or y.dtype.kind not in "iu":
             raise InputError(
-                f"{images.name} must hold images and {labels.name} one label each, got shapes "
-                f"{x.shape} and {y.shape}; take both from the same dataset."
+                f"{images.name} must hold images and {labels.name} one whole number each, got "
+                f"shapes {x.shape} and {y.shape}, {y.dtype}; take both from the same dataset."
+            )
+        if len(np.unique(y)) < 2:
+            raise InputError(
+                f"{labels.name} must hold at least two classes, got {y[0]} alone; get it again."
             )
         parts.append((x.astype(np.float32) / 255.0, y.astype(np.int64)))
     if not parts:
@@ -136,13 +145,18 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = read_file(path, MAX_BYTES)
         if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+            with gzip.open(io.BytesIO(raw)) as file:
+                raw = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path} could not be read ({error}); it may be truncated: get it again."
         ) from error
+    if len(raw) > MAX_BYTES:
+        raise InputError(
+            f"{path} must hold at most {MAX_BYTES:,} bytes, got more; get MNIST's own file."
+        )
     dimensions = raw[3] if len(raw) >= 4 else 0
     start = 4 + 4 * dimensions
     if len(raw) < start or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or not dimensions:

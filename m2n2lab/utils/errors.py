@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from m2n2lab.utils.text import visible
+
 
 class InputError(ValueError):
-    """Input that cannot be used; the message is one sentence meant for a person."""
+    """Input that cannot be used; the message is one sentence meant for a person.
+
+    Names from files are shown in it without characters that could steer a terminal.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(message, keep="\n\t"))
 
 
 MAX_REPR_CHARS = 60
@@ -162,6 +170,14 @@ def device_name(name: object) -> str:
     raise InputError(f"A device must be 'cpu' or 'cuda', got {name!r}; choose one of them.")
 
 
+def message_of(error: BaseException) -> str:
+    """Return the text of any exception, also of one whose own method for it fails."""
+    try:
+        return str(error)
+    except Exception:
+        return "its text could not be made"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a library's error message; the rest is for its developers."""
-    return str(error).strip().split("\n")[0]
+    return message_of(error).strip().split("\n")[0]

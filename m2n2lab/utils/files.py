@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from m2n2lab.utils.errors import InputError, file_path
+
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""Lets a pipe be opened at once, where there is such a thing."""
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
@@ -36,6 +43,111 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             f"{target} could not be written ({len(data):,} bytes): {error.strerror or error}; free "
             f"some space or choose another place. Nothing was left behind."
         ) from error
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file to read it, but nothing on which reading could hang, such as a pipe.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        _check_regular(os.stat(name))  # before it is opened: that alone can move a device
+        handle = os.open(name, flags | _NO_WAIT)
+        try:
+            _check_regular(os.fstat(handle))
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
+
+    return open(path, "rb", opener=opener)
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "A pipe, socket or device, not a file")
+
+
+MAX_TEXT_BYTES = 1 << 28
+"""Longest text that is read as a whole."""
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """Return the text of a file in UTF-8.
+
+    Raises:
+        OSError: it cannot be read, is no regular file or too long.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_file(path, MAX_TEXT_BYTES).decode("utf-8", errors)
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """Return a file's content.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is no regular file or too long.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"More than {most:,} bytes")
+    return content
+
+
+def flush(path: str | Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot flush folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
+            raise
+    finally:
+        os.close(handle)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until all files and folders in a folder are on the disk, the folder itself last.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(Path(parent, name))
+        flush(parent)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed at the end of the block.
+
+    Raises:
+        InputError: the system has no place for temporary files that can be written to.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(
+            f"There must be a place for temporary files, but one cannot be made: "
+            f"{error.strerror or error}; free some space, or set TMPDIR to another folder."
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -1,13 +1,15 @@
-"""A latch for Ctrl-C: the first press sets a flag, so that work can end in an orderly way."""
+"""Signals: Ctrl-C as a flag, and a program that signals end in an orderly way."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 
 @dataclass
@@ -19,6 +21,33 @@ class Latch:
     """
 
     pressed: bool = False
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C raise ``KeyboardInterrupt`` and SIGTERM ``SystemExit`` during the block.
+
+    Ignored signals stay ignored; outside the main thread nothing changes.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers: dict[signal.Signals, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: _terminate,
+        }
+        for number, handler in handlers.items():
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what is half done is being removed
+    sys.exit(128 + number)
 
 
 @contextmanager

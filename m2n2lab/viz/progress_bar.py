@@ -10,7 +10,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape as without_markup
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -55,12 +54,12 @@ class _Speed(ProgressColumn):
 def terminal_bars(console: Console, hidden: bool = False) -> Progress:
     """Return rich's display of bars, whose field ``status`` follows each."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         _Speed(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
     )
     return Progress(*columns, console=console, disable=hidden)
 
@@ -80,9 +79,7 @@ class _TerminalBar:
 
     def __init__(self, title: str, first: int, last: int) -> None:
         self._bars = terminal_bars(Console(stderr=True))
-        self._bar = self._bars.add_task(
-            without_markup(title), total=last, completed=first, status=""
-        )
+        self._bar = self._bars.add_task(title, total=last, completed=first, status="")
         self._bars.start()
 
     def show(self, steps: int, status: str) -> None:

@@ -111,8 +111,9 @@ def test_leftovers_of_processes_that_are_gone_are_swept_and_no_others(seeds):
         of_lives, of_gone = (
             Path(left[0].name.replace(mine, f"-{process.pid}.")) for process in (living, gone)
         )
-        others = [Path(".out.elsewhere-1.partial"), Path(f".out2{left[0].name[4:]}")]
-        for folder in (left[0], of_lives, of_gone, *others):
+        others = [Path(".out.elsewhere-1.partial"), Path(f"{left[0].name}.mine")]
+        of_other_names = [Path(f".other{path.name[4:]}") for path in (left[0], of_gone)]
+        for folder in (left[0], of_lives, of_gone, *others, *of_other_names):
             folder.mkdir()
         space.save(space.seeds[0], "out")
         assert living.poll() is None  # it was asked for, and not harmed
@@ -127,7 +128,7 @@ import filecmp, json, os, random, shutil, signal, sys, threading, time
 from pathlib import Path
 from m2n2lab.cli import main
 
-out, reference = Path("out"), Path("reference")
+out, reference, count = Path("out"), Path("reference"), int(sys.argv[1])
 
 def merge(name):
     sys.argv = ["m2n2lab", "merge", "a", "b", "--mix", "0.3", "-o", name]
@@ -169,11 +170,11 @@ os.waitpid(child, 0)
 usual = time.perf_counter() - began
 shutil.rmtree(out)
 draw = random.Random(3)
-for i in range(20):
+for i in range(count):
     child = start()
-    if i < 7:
+    if 20 * i < 7 * count:
         time.sleep(usual * draw.random())
-    elif i < 17:
+    elif 20 * i < 17 * count:
         wait(begun)
         time.sleep((usual - preparing) * draw.random())
     else:
@@ -189,21 +190,34 @@ for i in range(20):
 """
 
 
-def test_a_killed_merge_leaves_nothing_or_all_and_the_next_one_cleans_up(here):
+def killed(count):
+    """Kill merges; return of each whether a result was there, whole, and left over."""
     draw = torch.Generator().manual_seed(0)
     for name in "ab":
         made = {f"w{i}": torch.randn(600, 1000, generator=draw).bfloat16() for i in range(4)}
         tensors(Path(name, "model.safetensors"), made)
         Path(name, "config.json").write_text("{}")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS], capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "-c", KILLS, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3_000)
     assert done.returncode == 0, done.stderr
     kills = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(kills) == 20
+    assert len(kills) == count
     for there, whole, leftover, after in kills:
         assert there == whole  # nothing, or all
         assert not (there and leftover)
         assert after
     assert any(leftover for _, _, leftover, _ in kills)
-    assert 2 <= sum(there for there, *_ in kills) <= 18
+    whole = sum(there for there, *_ in kills)
+    assert 0.1 * count <= whole <= 0.9 * count
+    return whole
+
+
+def test_a_killed_merge_leaves_nothing_or_all_and_the_next_one_cleans_up(here):
+    killed(20)
+
+
+@pytest.mark.slow
+def test_200_kills_of_merges_leave_nothing_or_all(here, capsys):
+    whole = killed(200)
+    with capsys.disabled():
+        print(f"\n200 kills of merges: {200 - whole} absent, {whole} complete, 0 partial")

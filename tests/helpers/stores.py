@@ -1,12 +1,14 @@
 """Searches that are recorded, killed and compared."""
 
 import multiprocessing
+import sqlite3
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from m2n2lab import Evolver, ProcessExecutor, store, tasks
+from m2n2lab.store.tables import TABLES, insertion, sealed
 
 STEPS = 400
 """Steps of a search that is killed before its end."""
@@ -61,6 +63,17 @@ def record_workers_until_killed(path, workers, ready):
         evolver.run(3, executor=pool)
         ready.send(True)
         evolver.run(100 * STEPS, executor=pool)
+
+
+def change(path, statement, *values, seal=True):
+    """Change a store by hand; with ``seal`` each row gets the checksum of what it then is."""
+    with sqlite3.connect(path) as file:
+        file.execute(statement, values)
+        for kind in TABLES if seal else ():
+            columns = ", ".join(kind._fields)
+            rows = file.execute(f"SELECT {columns} FROM {TABLES[kind]}").fetchall()
+            file.executemany(insertion(kind), map(sealed, rows))
+    file.close()
 
 
 def state(evolver):

@@ -1,5 +1,6 @@
 """Searches by custom classes come back as themselves, or a sentence says what to give."""
 
+import contextlib
 import importlib
 import json
 import sqlite3
@@ -8,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.stores import same, same_archive
+from helpers.stores import change, same, same_archive
 from safetensors.torch import save_file
 
 from m2n2lab import (
@@ -177,14 +178,13 @@ def make(kind, task, seeds=SEEDS, **options):
 
 def forget_classes(path):
     """Make a store as an earlier version wrote it, which did not record classes."""
-    with sqlite3.connect(path) as file:
-        for run, options, space in file.execute("SELECT run, options, space FROM runs").fetchall():
-            old, place = json.loads(options), json.loads(space)
-            del old["class"], place["class"]
-            file.execute(
-                "UPDATE runs SET options = ?, space = ? WHERE run = ?",
-                (json.dumps(old), json.dumps(place), run),
-            )
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        found = file.execute("SELECT run, options, space FROM runs").fetchall()
+    for run, options, space in found:
+        old, place = json.loads(options), json.loads(space)
+        del old["class"], place["class"]
+        new = json.dumps(old), json.dumps(place), run
+        change(path, "UPDATE runs SET options = ?, space = ? WHERE run = ?", *new)
 
 
 # -- evolvers ----------------------------------------------------------------------------------

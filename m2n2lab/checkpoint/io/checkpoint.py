@@ -361,7 +361,7 @@ class Checkpoint:
         return self._locations[name][1].path
 
     def array(self, name: str) -> Array:
-        """Return a tensor of the flat vector as a flat, read-only view into its file.
+        """Return a tensor of the flat vector as a flat, read-only view into its mapped file.
 
         Of weights with scales, and of those that adapters change, the values are computed for those
         elements that are read.
@@ -379,10 +379,24 @@ class Checkpoint:
         """The same checkpoint without adapters."""
         return replace(self, adapters=(), changes=Changes())
 
-    def raw(self, name: str) -> memoryview:
-        """Return the bytes of any tensor as a view into its file."""
+    def stored(self, name: str) -> Array:
+        """Return a tensor as ``array`` does, but read when it is sliced (see ``Stored``)."""
         _, file, inside = self._locations[name]
-        return file.raw(inside)
+        values = cast("Array", file.stored(inside))
+        if name in self.scaled:
+            _, where, scale = self._locations[self.scaled[name]]
+            values = cast("Array", Scaled(values, where.stored(scale)[:]))
+        changes = self.changes.tensors.get(name)
+        return cast("Array", AdaptedTensor(values, changes)) if changes else values
+
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return bytes ``start..stop`` of any tensor, by default all.
+
+        Raises:
+            Problems: its file has changed or cannot be read.
+        """
+        _, file, inside = self._locations[name]
+        return file.raw(inside, start, stop)
 
     @property
     def files(self) -> tuple[TensorFile, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.scales import scales
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
+from m2n2lab.utils.json_text import read_json_file
 
 STEMS = ("model", "diffusion_pytorch_model")
 """File names of weights in transformers and diffusers, without suffix."""
@@ -34,13 +34,13 @@ _QUANTISED = re.compile(
 def read_json(path: Path, problems: Collector) -> dict[str, Any]:
     """Return the object in a JSON file; ``{}`` if there is none, with a problem if it is broken."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         problems.add(unreadable(path, error))
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         value = None
     if isinstance(value, dict):
         return value

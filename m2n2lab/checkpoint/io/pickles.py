@@ -28,6 +28,8 @@ from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.tensor_file import make_header
 from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.files import open_regular
+from m2n2lab.utils.json_text import read_json_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,7 +204,7 @@ def _folder_job(folder: Path, source: Path) -> _Job:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = read_json_file(index)["weight_map"]
         names = sorted({str(place) for place in places.values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Problems(
@@ -357,7 +359,7 @@ def _load(path: Path) -> Any:
     import torch
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
     except OSError as error:
         raise Problems(unreadable(path, error)) from None
@@ -434,7 +436,7 @@ def _dtype(tensor: Tensor, path: Path, name: str) -> str:
 def _without_tied_head(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """Leave out a head that is the very embedding, as transformers does when it saves a model."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json_file(folder / "config.json")
     except (OSError, ValueError):
         return tensors
     if not isinstance(config, dict) or config.get("tie_word_embeddings", True) is False:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.text import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file + (f", tensor {self.tensor}" if self.tensor else "")
-        return f"{where}: expected {self.expected}, but found {self.found}; {self.fix}."
+        # A name with a line break must not pass for another problem.
+        return visible(f"{where}: expected {self.expected}, but found {self.found}; {self.fix}.")
 
     def with_names(self, names: Mapping[str, str]) -> Problem:
         """Return the problem with other names of files or folders, given by those it has."""

@@ -42,11 +42,14 @@ class MappedFile(TensorFile):
 
     forms: Mapping[str, Form] = field(default_factory=dict)
 
-    def raw(self, name: str) -> memoryview:
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
         """Return a tensor's bytes; those in another form are small, and arranged in memory."""
-        raw, form, entry = super().raw(name), self.forms.get(name), self.entries[name]
+        form, entry = self.forms.get(name), self.entries[name]
         if form is None or not entry.size:
-            return raw
+            return super().raw(name, start, stop)
+        return self._arranged(super().raw(name), form, entry)[start:stop]
+
+    def _arranged(self, raw: memoryview, form: Form, entry: Entry) -> memoryview:
         if form == "halves swapped":
             half = len(raw) // 2
             return memoryview(bytes(raw[half:]) + bytes(raw[:half]))
@@ -150,7 +153,7 @@ def _part(
             start = stop
     if not entries:
         return None
-    mapped = MappedFile(file.path, entries, file.metadata, file.length, forms)
+    mapped = MappedFile(file.path, entries, file.metadata, file.source, forms)
     return Part(like.name, like.folder, like.config, (mapped,))
 
 

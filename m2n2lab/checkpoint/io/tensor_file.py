@@ -1,9 +1,9 @@
-"""Safetensors files: headers read and written, tensors as views into the mapped file.
+"""Safetensors files: headers read and written, tensors read in pieces or mapped.
 
 The format is small (https://huggingface.co/docs/safetensors): eight bytes of length, a JSON header
 with the dtype, shape and position of every tensor, then the tensors. The safetensors library
-returns copies, and NumPy has no bfloat16; views into the mapped file open a model of any size at
-once and take no memory of their own.
+returns whole tensors, and NumPy has no bfloat16; here they are read in pieces, or mapped into
+memory: a model of any size is opened at once and takes no memory of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ import numpy as np
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.mapping import map_file
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
+from m2n2lab.checkpoint.io.reading import SeedFile, Stamp
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.files import open_regular
+from m2n2lab.utils.json_text import parse_json
 
 DTYPE_BITS = {
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64},
@@ -36,6 +39,9 @@ DTYPE_BITS = {
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the format allows."""
+
+MAX_TENSORS = 1 << 18
+"""Tensors of a file; the largest models have some ten thousand, in many files."""
 
 
 class Entry(NamedTuple):
@@ -72,29 +78,71 @@ class TensorFile:
         path: the file.
         entries: its tensors by name, in the order of their positions.
         metadata: the ``__metadata__`` of its header.
-        length: size of the file in bytes.
+        source: the file as it was when the header was read.
     """
 
     path: Path
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
-    length: int
+    source: SeedFile
+
+    @property
+    def length(self) -> int:
+        """Size of the file in bytes."""
+        return self.source.stamp.size
 
     @cached_property
     def _bytes(self) -> Any:
         return map_file(self.path)
 
-    def raw(self, name: str) -> memoryview:
-        """Return a tensor's bytes, which are read from the disk on access."""
+    def raw(self, name: str, start: int = 0, stop: int | None = None) -> memoryview:
+        """Return bytes ``start..stop`` of a tensor, by default all.
+
+        Raises:
+            Problems: the file has changed or cannot be read.
+        """
         entry = self.entries[name]
-        return memoryview(self._bytes)[entry.start : entry.stop]
+        first, last, _ = slice(start, stop).indices(entry.bytes)
+        content = np.empty(max(last - first, 0), np.uint8)
+        if content.size:
+            self.source.read_into(content.data, entry.start + first)
+        return content.data.toreadonly()
+
+    def stored(self, name: str) -> Stored:
+        """Return a tensor of one of ``DTYPES`` as a flat array that is read when it is sliced."""
+        return Stored(self, name)
 
     def array(self, name: str) -> Array:
-        """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the file."""
+        """Return a tensor of one of ``DTYPES`` as a flat, read-only view into the mapped file.
+
+        The process ends if another program makes the file shorter meanwhile; ``stored`` is safe.
+        """
         entry = self.entries[name]
         if entry.size == 0:
             return np.empty(0, DTYPES[entry.dtype])
         return np.frombuffer(self._bytes, DTYPES[entry.dtype], entry.size, entry.start)
+
+
+class Stored:
+    """A flat tensor in a file, of which slices are read when they are asked for.
+
+    Attributes:
+        dtype: one of ``DTYPES``.
+        size: its number of elements.
+    """
+
+    def __init__(self, file: TensorFile, name: str) -> None:
+        self._file, self._name = file, name
+        self.dtype = np.dtype(DTYPES[file.entries[name].dtype])
+        self.size = file.entries[name].size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> Array:
+        start, stop, _ = part.indices(self.size)
+        width = self.dtype.itemsize
+        return np.frombuffer(self._file.raw(self._name, start * width, stop * width), self.dtype)
 
 
 def read_header(path: Path) -> TensorFile:
@@ -105,8 +153,9 @@ def read_header(path: Path) -> TensorFile:
     """
     expected = "a safetensors file"
     try:
-        length = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            stamp = Stamp.of(os.fstat(file.fileno()))
+            length = stamp.size
             start = file.read(8)
             size = int.from_bytes(start, "little")
             text = file.read(size) if size <= min(MAX_HEADER_BYTES, length - 8) else None
@@ -123,11 +172,13 @@ def read_header(path: Path) -> TensorFile:
         )
     if text is None:
         raise _invalid(path, expected, f"a header of {size:,} bytes in a file of {length:,} bytes")
+    if (count := text.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise _invalid(path, f"at most {MAX_TENSORS:,} tensors", f"{count:,} of them")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique_keys)
+        header = parse_json(text, _unique_keys)
     except _DuplicateNameError as problem:
         raise _invalid(path, expected, f"a header with the name {str(problem)!r} twice") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _invalid(path, expected, "a header that is not JSON") from None
     metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
@@ -163,7 +214,7 @@ def read_header(path: Path) -> TensorFile:
                 fix="download or copy it again",
             )
         )
-    return TensorFile(path, entries, metadata, length)
+    return TensorFile(path, entries, metadata, SeedFile(path, stamp))
 
 
 class _DuplicateNameError(ValueError):

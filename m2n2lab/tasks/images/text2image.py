@@ -18,6 +18,7 @@ from m2n2lab.tasks.images.scorers import PictureScorer, Scorer, checked_scores
 from m2n2lab.tasks.registry import records_origin
 from m2n2lab.utils.arrays import Bytes, Indices
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.files import read_text
 
 MAX_SHOWN_PIXELS = 256
 """Longest side of pictures that are kept for display; they are scored at full size."""
@@ -269,7 +270,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         InputError: the file cannot be read, or is empty.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} must be a text file with a prompt on each line, but it cannot be read "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.tasks.datasets import TRAIN_SHARE
 from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.files import read_text
+from m2n2lab.utils.json_text import parse_json
 
 HUB = "openai/gsm8k"
 
@@ -33,7 +34,8 @@ def fetch() -> Parts:
         import datasets
 
         parts: Any = datasets.load_dataset(HUB, "main")
-        return _problems(parts["train"], HUB), _problems(parts["test"], HUB)
+        train, test = (dict(enumerate(parts[name], start=1)) for name in ("train", "test"))
+        return _problems(train, HUB), _problems(test, HUB)
     except InputError:
         raise
     except Exception as error:  # whatever the network raises, the fallback is the same
@@ -65,17 +67,18 @@ def read(path: Path) -> Parts:
     return parts[0][:cut], parts[0][cut:]
 
 
-def _rows(path: Path) -> list[Any]:
+def _rows(path: Path) -> dict[int, Any]:
+    """Return the value in each line of a file, by the line's number."""
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} could not be read ({error}); get it again.") from error
-    rows = []
+    rows = {}
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
-                rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+                rows[number] = parse_json(line)
+        except ValueError as error:
             raise InputError(
                 f"{path} must hold a JSON object in each line, but line {number} is not one "
                 f"({error}); get it again."
@@ -83,16 +86,16 @@ def _rows(path: Path) -> list[Any]:
     return rows
 
 
-def _problems(rows: Any, where: str) -> list[Problem]:
-    """Return rows with a question and an answer as problems."""
+def _problems(rows: Mapping[int, Any], where: str) -> list[Problem]:
+    """Return rows with a question and an answer, by their numbers, as problems."""
     found = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows.items():
         known = row if isinstance(row, Mapping) else {}
         question, answer = known.get("question"), known.get("answer")
         if not isinstance(question, str) or not isinstance(answer, str):
             raise InputError(
-                f"{where} must hold problems with a question and an answer, got "
-                f"{str(row)[:60]!r} as number {number}; use GSM8K's own format."
+                f"{where} must hold problems with a question and an answer, but line "
+                f"{number} is {str(row)[:60]!r}; use GSM8K's own format."
             )
         found.append(Problem(question, answer))
     if not found:

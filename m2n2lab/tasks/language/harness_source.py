@@ -15,6 +15,7 @@ from typing import Any
 
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
+from m2n2lab.utils.files import read_text
 
 FILE_FORMATS = ("arrow", "csv", "json", "parquet", "text", "xml")
 """File formats that ``datasets`` reads without further code."""
@@ -174,7 +175,7 @@ def _refuse_code(path: Path, seen: set[Path]) -> None:
     if path in seen:
         return
     seen.add(path)
-    text = path.read_text("utf-8")
+    text = read_text(path)
     for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
         if not node.tag.startswith(PLAIN_TAG) or "python/" in node.tag:
             raise _code_error(

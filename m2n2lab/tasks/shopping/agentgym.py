@@ -20,6 +20,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from m2n2lab.tasks.shopping.simulator import Action
 from m2n2lab.utils.errors import InputError, real_number, whole_number
+from m2n2lab.utils.json_text import parse_json
 
 SEPARATOR = " [SEP] "
 MAX_ANSWER_BYTES = 10_000_000
@@ -185,7 +186,7 @@ class AgentGym:
         try:
             # Without a proxy, which may not reach a server on the local network.
             with build_opener(ProxyHandler({})).open(request, timeout=self.timeout) as reply:
-                return json.loads(reply.read(MAX_ANSWER_BYTES))
+                return parse_json(reply.read(MAX_ANSWER_BYTES))
         except HTTPError as error:
             error_class, cause = RefusedError, error
             got = f"status {error.code} {error.reason}"

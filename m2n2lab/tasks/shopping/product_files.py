@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any
 
 from m2n2lab.tasks.shopping.catalogue import Goal, Product, price_limit
 from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.json_text import read_json_file
 
 DEFAULT_PRICE_DOLLARS = 100.0
 """Price of a product without one, as in WebShop."""
@@ -26,7 +27,7 @@ def read_json(path: str | Path, expected: type, what: str) -> Any:
     """
     path = Path(path)
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json_file(path)
     except FileNotFoundError:
         raise InputError(
             f"{path} must be {what}, but there is no such file; check the path."
@@ -58,7 +59,13 @@ def read_products(path: str | Path, attributes: str | Path | None = None) -> lis
                 f"{path} must hold products with an asin and a name, got {str(row)[:60]!r} as "
                 f"number {number}; get WebShop's own file."
             )
-        item = _product(row, known.get(row["asin"]))
+        try:
+            item = _product(row, known.get(str(row["asin"])))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path} must hold products with fields of WebShop's types, but number {number}, "
+                f"{str(row['asin'])[:60]!r}, has another ({error}); get WebShop's own file."
+            ) from error
         found.setdefault(item.id, item)  # like WebShop, keep the first with an id
     return list(found.values())
 
@@ -72,12 +79,24 @@ def _product(row: Mapping[str, Any], known: Any) -> Product:
         title=str(row["name"]),
         query=str(row.get("query") or "").casefold().strip(),
         categories=tuple(part.strip() for part in path.split("›") if part.strip()),
-        price=float(prices[0].replace(",", "")) if prices else DEFAULT_PRICE_DOLLARS,
+        price=_price(prices[0]) if prices else DEFAULT_PRICE_DOLLARS,
         attributes=_texts(known, "attributes"),
         options=dict(_options(row.get("customization_options"))),
         bullets=(bullets,) if isinstance(bullets, str) else tuple(map(str, bullets)),
         description=str(row.get("full_description") or ""),
     )
+
+
+def _price(text: str) -> float:
+    """Return a price in dollars.
+
+    Raises:
+        OverflowError: it is too large for a number.
+    """
+    dollars = float(text.replace(",", ""))
+    if math.isinf(dollars):
+        raise OverflowError("a price without end")
+    return dollars
 
 
 def _texts(row: Any, key: str) -> tuple[str, ...]:

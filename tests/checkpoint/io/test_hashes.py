@@ -12,6 +12,7 @@ import pytest
 from helpers.checkpoints import tensors
 
 from m2n2lab import InputError
+from m2n2lab.checkpoint import Problems
 from m2n2lab.checkpoint.io import hashes as identity
 from m2n2lab.checkpoint.io.hashes import (
     Hashes,
@@ -20,6 +21,7 @@ from m2n2lab.checkpoint.io.hashes import (
     when_ready,
     write_cache,
 )
+from m2n2lab.checkpoint.io.reading import SeedFile
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256sum of "hello"
 
@@ -115,18 +117,18 @@ def test_what_is_younger_than_two_seconds_is_not_remembered(tmp_path, monkeypatc
 
 
 @pytest.mark.usefixtures("later")
-def test_what_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
+def test_what_changes_while_it_is_read_is_refused_and_not_remembered(tmp_path, monkeypatch):
     path, content = write(tmp_path / "a", bytes(3 << 20)), b"\1" * (3 << 20)
-    mapped = identity.map_file
+    read = SeedFile.read_into
 
-    def changing(path):
-        data = bytes(mapped(path))
-        if data != content:
+    def changing(self, buffer, offset):
+        read(self, buffer, offset)
+        if offset == 1 << 20 and path.read_bytes() != content:
             write(path, content)
-        return data
 
-    monkeypatch.setattr(identity, "map_file", changing)
-    assert hashed(path) == ([hashlib.sha256(bytes(3 << 20)).hexdigest()], 3 << 20)
+    monkeypatch.setattr(SeedFile, "read_into", changing)
+    with pytest.raises(Problems, match="bytes that was opened, unchanged, but found another one"):
+        hashed(path)
     expected = hashlib.sha256(content).hexdigest()
     assert hashed(path) == ([expected], 3 << 20)
     assert hashed(path) == ([expected], 0)
@@ -220,7 +222,11 @@ def test_a_file_that_cannot_be_read_is_named_once_it_is_waited_for(tmp_path, los
     if lost == "a folder":
         bad.mkdir()
     hashes = Hashes([good, bad])
-    with pytest.raises(InputError, match=r"could not be read to its end.*bad'; check the disk"):
+    words = {
+        "removed": r"could not be read to its end.*bad'; check the disk",
+        "a folder": r"bad: expected a readable file or folder, but found Is a directory; check",
+    }
+    with pytest.raises(InputError, match=words[lost]):
         hashes.wait()
 
 
@@ -273,6 +279,7 @@ def test_several_files_have_the_sha256_of_what_sha256sum_prints(tmp_path):
 
 PROCESS = """
 import sys
+from m2n2lab.checkpoint import Problems
 from m2n2lab.checkpoint.io import hashes as identity
 identity.SETTLED_SECONDS = -1.0
 from m2n2lab.checkpoint.space import CheckpointSpace

@@ -236,7 +236,7 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
     with pytest.raises(Problems, match="expected a readable file or folder, but found No such f"):
         read_header(tmp_path / "none")
     folder = model(tmp_path / "model", config={})
-    opened, exists = Path.open, Path.exists
+    opened, exists = open, Path.exists
 
     def closed(path, *args, **options):
         if path in shut:
@@ -246,7 +246,7 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
     def hidden(path):
         return exists(path) if path not in shut else closed(path)
 
-    monkeypatch.setattr(Path, "open", closed)
+    monkeypatch.setattr("builtins.open", closed)
     monkeypatch.setattr(Path, "exists", hidden)
     for path in (folder / "model.safetensors", folder / "config.json", folder):
         shut = {path}

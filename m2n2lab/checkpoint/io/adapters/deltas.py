@@ -151,7 +151,7 @@ def read(file: TensorFile, name: str, start: int = 0, stop: int | None = None) -
     if file.entries[name].dtype not in DTYPES:
         raise Problems(_wrong_numbers(file, name, f"{file.entries[name].dtype} numbers"))
     found = np.empty(stop - start)
-    if not blend([file.array(name)[start:stop]], [1.0], found):
+    if not blend([file.stored(name)[start:stop]], [1.0], found):
         raise Problems(_wrong_numbers(file, name, "NaN or infinity"))
     return found
 
