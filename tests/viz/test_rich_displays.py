@@ -9,6 +9,7 @@ import pytest
 import m2n2lab as lab
 from m2n2lab import Evolver, Recipe
 from m2n2lab.core.records import Proposal
+from m2n2lab.viz import LIGHT
 
 HOSTILE = "<script>alert('x')</script>&\"<img src=x onerror=alert(1)>"
 
@@ -67,7 +68,9 @@ def test_a_generation_shows_the_outcome_and_the_proposal(evolver):
 
 def test_a_proposal_shows_its_parents_in_their_colours_and_the_fields_set_by_hand():
     html = Proposal((3, 7), 1234, 0.25, 5).edit(mix=0.5)._repr_html_()
-    assert '<b style="color:#0072b2">3</b> × <b style="color:#d55e00">7</b>' in html
+    assert (
+        f'<b style="color:{LIGHT.parent_a}">3</b> × <b style="color:{LIGHT.parent_b}">7</b>' in html
+    )
     assert "<td>1,234</td><td>0.500</td><td>5</td><td>mix</td>" in html
     assert "none" in text_of(Proposal((), None, None, 1))
 

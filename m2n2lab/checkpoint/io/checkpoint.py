@@ -430,7 +430,9 @@ def scan(
 ) -> Checkpoint | None:
     """Open a checkpoint and collect every problem; return ``None`` if nothing could be opened."""
     if not isinstance(source, Source):
-        source = Source.parse(file_path("A checkpoint", source))
+        # Text stays as it is written: a path would lose the ./ of ./a.
+        text = source if isinstance(source, str) else str(file_path("A checkpoint", source))
+        source = Source.parse(text)
     path = Path(source.base)
     try:
         if not path.exists():
