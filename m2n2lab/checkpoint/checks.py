@@ -56,7 +56,7 @@ from m2n2lab.checkpoint.tokenizers import (
 from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose, described
-from m2n2lab.utils.files import read_text, temporary_folder
+from m2n2lab.utils.files import MAX_TEXT_BYTES, read_file, read_text, temporary_folder
 
 SIZE_KEYS = {
     "width": ("hidden_size", "n_embd", "d_model", "block_out_channels", "cross_attention_dim"),
@@ -950,7 +950,9 @@ def _use(seed: Checkpoint) -> dict[str, Any]:
     return {
         "The tokens that end an answer": end_tokens(seed),
         "The chat templates": template,
-        "The additional chat templates": [(path.name, path.read_bytes()) for path in further],
+        "The additional chat templates": [
+            (path.name, read_file(path, MAX_TEXT_BYTES)) for path in further if path.is_file()
+        ],
         "The settings for generation": dict(sorted(others.items())),
     }
 

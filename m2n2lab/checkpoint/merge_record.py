@@ -424,7 +424,7 @@ def side_folders(folder: Path) -> list[str]:
     lists, and packages of a model's own code.
     """
     try:
-        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        listed = read_json_file(folder / "modules.json")
     except (OSError, ValueError):
         listed = []
     modules = [

@@ -187,9 +187,7 @@ def test_code_that_is_copied_is_noted_and_not_run(here):
     Path("a/evil.py").write_text("raise SystemExit('run')")
     status, _, err = run("merge", "a", "bb", "-o", "out")
     assert status == 0
-    assert "Note: a has Python code (evil.py), which is copied and was not run" in " ".join(
-        err.split()
-    )
+    assert "Note: a comes with code of its own (evil.py)" in " ".join(err.split())
 
 
 def test_a_folder_that_cannot_be_read_is_one_sentence(here):

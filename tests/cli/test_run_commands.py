@@ -116,7 +116,8 @@ def test_a_store_that_fails_pauses_the_run(db, capsys, monkeypatch):
     assert ended.value.exit_code == PAUSED_STATUS
     printed = capsys.readouterr().err
     assert "close the other program that uses it" in printed
-    assert "recorded up to step 0; go on with" in printed
+    assert "recorded up to step 0; the" in printed
+    assert "steps after it were observed, but are not recorded" in printed
 
 
 def test_a_list_of_runs_loads_neither_torch_nor_the_reader(resumed):

@@ -13,6 +13,7 @@ from m2n2lab.checkpoint.io.names import PICKLE_SUFFIXES, TRAINING_FILES
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
 from m2n2lab.checkpoint.io.scales import scales
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, read_header
+from m2n2lab.utils.files import read_text
 from m2n2lab.utils.json_text import read_json_file
 
 STEMS = ("model", "diffusion_pytorch_model")
@@ -316,7 +317,7 @@ def _quantised(path: Path, tensor: str | None, found: str) -> Problem:
 def stated_licence(folder: Path) -> str | None:
     """Return the licence that a folder's model card states, or ``None``."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        text = read_text(folder / "README.md", errors="replace")
     except OSError:
         return None
     card = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)

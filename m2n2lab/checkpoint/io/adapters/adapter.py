@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +38,7 @@ from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile, read_header
 from m2n2lab.utils.arrays import Array, Floats
+from m2n2lab.utils.json_text import parse_json
 
 CONFIG = "adapter_config.json"
 
@@ -556,7 +556,7 @@ class _Reader:
             return self.adapter.config, module.removeprefix(PEFT_PREFIX)
         component, _, name = module.partition(".")
         try:
-            kept = json.loads(self._file.metadata.get("lora_adapter_metadata", "{}"))
+            kept = parse_json(self._file.metadata.get("lora_adapter_metadata", "{}"))
             begin = f"{component}."
             return {k[len(begin) :]: v for k, v in kept.items() if k.startswith(begin)}, name
         except (ValueError, AttributeError):
