@@ -43,6 +43,7 @@ NAMES = (
     "early_rejection",
     "image_merge",
     "sdxl_shape",
+    "first_paint",
     "dashboard_latency",
     "drawing_latency",
     "dashboard_soak",

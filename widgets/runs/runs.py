@@ -33,7 +33,7 @@ MAX_RUNS = 8
 MAX_SEARCHES = 256
 """Searches that this process holds: each has a thread."""
 
-RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 5.0
+RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 12.0
 """Searches that a browser session may begin in the long run, and after a rest: each takes a part
 of a second to begin, in which others wait."""
 
