@@ -41,7 +41,7 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     setup(page, method="ga", Seed="5", **{"Archive size": "7"})
     button(page, "Replace this run").click()
     expect(page.get_by_text("digits · ga · seed 5")).to_be_visible()
-    expect(page).to_have_url(re.compile("method=ga&seed=5&archive_size=7"))
+    expect(page).to_have_url(re.compile("method=ga&seed=5&pretrained=0&archive_size=7"))
     opened(page, page.url)
     stepped(page, 1)
     seeds = digits.random_seeds(2, rng=5)
