@@ -96,6 +96,7 @@ def test_json_that_is_nested_deeply_is_refused_or_left_out(file, depth, here):
         assert "a/config.json: expected a JSON object" in err
 
 
+@pytest.mark.slow
 def test_a_header_of_very_many_tensors_is_refused_before_it_is_parsed(tmp_path):
     entry = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = b"{" + b",".join(entry % number for number in range(1_400_000)) + b"}"

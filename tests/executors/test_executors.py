@@ -276,6 +276,7 @@ def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds, tmp
     check_pool(cluster, tiny, tiny_seeds, tmp_path, [10])
 
 
+@pytest.mark.slow
 def test_workers_of_a_second_ray_executor_do_not_wait_for_those_of_the_first(
     cluster, tiny, tiny_seeds
 ):

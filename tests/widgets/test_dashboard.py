@@ -81,6 +81,7 @@ def test_the_page_shows_what_the_same_search_gives_in_python(page, lab, digits):
     )
 
 
+@pytest.mark.slow
 def test_plots_follow_the_search(page, lab):
     opened(page, lab)
     button(page, "×10").click()
@@ -96,6 +97,7 @@ def test_plots_follow_the_search(page, lab):
         assert box["height"] > 150
 
 
+@pytest.mark.slow
 def test_answers_show_digits_and_only_wrong_ones_when_asked(page, lab):
     opened(page, lab)
     answers = figure(page, "answers")
@@ -135,6 +137,7 @@ def test_space_runs_and_pauses_and_s_steps(page, lab):
     assert steps(page) == stopped
 
 
+@pytest.mark.slow
 def test_tabs_show_members_and_lineage_of_the_search(page, lab, digits):
     from m2n2lab import Evolver
 
@@ -165,6 +168,7 @@ def test_an_address_that_asks_for_nonsense_says_so_as_text(page, lab):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_every_panel_explains_itself(page, lab):
     opened(page, lab)
     for name in SECTIONS:
@@ -175,6 +179,7 @@ def test_every_panel_explains_itself(page, lab):
         page.get_by_label(f"About: {name}").click()
 
 
+@pytest.mark.slow
 def test_dark_and_light_by_address_and_by_the_system(page, browser, lab):
     opened(page, lab + "?theme=dark")
     dark = "rgb(19, 20, 23)"

@@ -38,6 +38,7 @@ def test_a_choice_with_a_button_pressed_right_after_it_is_heard(page, lab, tab, 
     expect(figure(page, "step")).to_have_text(f"{before + 1:,}")
 
 
+@pytest.mark.slow
 def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)
@@ -56,6 +57,7 @@ def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
         expect(button(page, "Run")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_page_whose_server_has_ended_says_so(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)

@@ -64,6 +64,7 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     assert names["evolver"].test == evolver.test
 
 
+@pytest.mark.slow
 def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     opened(page, lab)
     stepped(page, 1)
@@ -75,6 +76,7 @@ def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     expect(figure(page, "step")).to_have_text("10")
 
 
+@pytest.mark.slow
 def test_reset_starts_the_same_search_anew(page, lab, digits):
     opened(page, lab)
     stepped(page, 2)
@@ -88,6 +90,7 @@ def test_reset_starts_the_same_search_anew(page, lab, digits):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digits):
     opened(page, lab)
     stepped(page, 3)
@@ -167,6 +170,7 @@ def test_a_reset_can_be_undone(page, lab):
     expect(figure(page, "step")).to_have_text("31")
 
 
+@pytest.mark.slow
 def test_back_and_forward_come_back_to_the_same_run(page, lab):
     opened(page, lab)
     stepped(page, 2)
@@ -185,6 +189,7 @@ def test_back_and_forward_come_back_to_the_same_run(page, lab):
     expect(figure(page, "step")).to_have_text("30")
 
 
+@pytest.mark.slow
 def test_a_lost_connection_comes_back_by_itself_to_the_run_and_the_tab(browser, lab):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page, sockets, cut = context.new_page(), [], []
@@ -215,6 +220,7 @@ def test_a_lost_connection_comes_back_by_itself_to_the_run_and_the_tab(browser, 
     context.close()
 
 
+@pytest.mark.slow
 def test_two_pages_have_searches_of_their_own(page, context, lab):
     opened(page, lab)
     other = context.new_page()

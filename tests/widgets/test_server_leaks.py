@@ -86,6 +86,7 @@ async def used(page):
     page.close()
 
 
+@pytest.mark.slow
 def test_pages_are_gone_once_they_are_closed_or_were_never_connected(pages):
     with client() as one:
         one.run(used(one.open(pages.address)))
