@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
+from m2n2lab.utils.concurrency.processors import processors
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import writable_folder, write_atomically
-from m2n2lab.utils.processors import processors
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("seed", "step", "train", "test", "coverage", "entropy", "seconds")

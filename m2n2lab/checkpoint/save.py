@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import (
+from m2n2lab.checkpoint.checks.preflight import (
     inside_a_seed,
     is_converted,
     is_one_file,
@@ -42,12 +42,12 @@ from m2n2lab.checkpoint.io.parallel import (
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
-from m2n2lab.checkpoint.merge_record import Record, copied_files
-from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, copied_files
+from m2n2lab.checkpoint.record.model_card import card
 from m2n2lab.checkpoint.special_tokens import with_token_ids
-from m2n2lab.checkpoint.tokenizers import extend
+from m2n2lab.checkpoint.tokens.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
@@ -160,7 +160,7 @@ def _save_converted(
 
     to_file = is_one_file(out)
     if not to_file:  # before anything is merged, see that there are configs for it
-        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline
+        from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline
 
         FilePipeline.of(plan.base, plan.pictures.config)
     own_form = replace(plan, pictures=replace(plan.pictures, form=None))
@@ -325,7 +325,7 @@ def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
     original = read_json(plan.base.path / "model_index.json", Collector())
     _write_json(folder / "model_index.json", pipeline.index(original))
     if pipeline.null is not None:
-        from m2n2lab.checkpoint.live_pipeline import null_encoder  # late: it imports torch
+        from m2n2lab.checkpoint.live.live_pipeline import null_encoder  # late: it imports torch
 
         for name, component in null_encoder(pipeline, plan.common_dtype).items():
             component.save_pretrained(folder / name)

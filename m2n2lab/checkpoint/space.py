@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.checks.preflight import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.adapters.source import Source
@@ -25,14 +25,14 @@ from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problems
-from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.name_map import NameMap
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, used_files
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
-from m2n2lab.checkpoint.tokenizers import extended_tokenizer
-from m2n2lab.checkpoint.vocabulary import Mode
+from m2n2lab.checkpoint.tokens.tokenizers import extended_tokenizer
+from m2n2lab.checkpoint.tokens.vocabulary import Mode
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.derived import Derived
 from m2n2lab.core.spaces.recipe import Recipe
@@ -44,7 +44,7 @@ from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.live_module import LiveModule
+    from m2n2lab.checkpoint.live.live_module import LiveModule
 
 Granularity = Literal["model", "tensor"]
 
@@ -489,7 +489,7 @@ class CheckpointSpace:
         self._hashes.check()
         with self._loading:
             if self._live is None:
-                from m2n2lab.checkpoint.live_module import LiveModule, load_module
+                from m2n2lab.checkpoint.live.live_module import LiveModule, load_module
 
                 module = self._module
                 if module is None:
@@ -534,7 +534,7 @@ class CheckpointSpace:
             InputError: as ``materialise``; or there is no such device.
         """
         self._hashes.check()
-        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+        from m2n2lab.checkpoint.live.live_module import LiveModule, load_module
 
         if self._module is None:
             module = load_module(self.plan, device, self._tokenizer)
@@ -606,7 +606,7 @@ def _knowledge(module: Any) -> Known:
     """Return what the given module, if any, says of the tensors."""
     if module is None:
         return NOTHING_KNOWN
-    from m2n2lab.checkpoint.live_module import knowledge  # torch takes a second to import
+    from m2n2lab.checkpoint.live.live_module import knowledge  # torch takes a second to import
 
     return knowledge(module)
 

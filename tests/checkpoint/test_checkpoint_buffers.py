@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, store
-from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.checks.preflight import preflight
 from m2n2lab.checkpoint.from_record import rebuild
 from m2n2lab.checkpoint.io.problems import Problems
-from m2n2lab.checkpoint.live_module import LiveModule
+from m2n2lab.checkpoint.live.live_module import LiveModule
 from m2n2lab.core.spaces.recipe import Recipe
 
 

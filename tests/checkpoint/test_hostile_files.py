@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.checkpoint import Checkpoint, Problems
 from m2n2lab.checkpoint.io.tensor_file import read_header
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.record.merge_record import Record
 from m2n2lab.utils.json_text import MAX_DEPTH, parse_json
 
 

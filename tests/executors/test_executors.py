@@ -26,7 +26,7 @@ from m2n2lab import (
 from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
 from m2n2lab.executors.ray_cluster import LOCAL_RAY, LocalRay
 from m2n2lab.executors.worker import pack
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.processors import processors
 
 
 def evolver(task, seeds, **options):

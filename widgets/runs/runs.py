@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.allowance import Allowance
+from m2n2lab.utils.concurrency.allowance import Allowance
 from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded

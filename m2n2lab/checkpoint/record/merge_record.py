@@ -20,7 +20,7 @@ from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
+from m2n2lab.checkpoint.tokens.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.json_text import read_json_file
