@@ -247,6 +247,7 @@ def test_worker_processes_find_the_extension_slots_filled(processes, tiny_seeds)
     check_slots(processes, tiny_seeds)
 
 
+@pytest.mark.slow
 def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
     check_slots(cluster, tiny_seeds)
 

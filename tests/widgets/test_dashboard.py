@@ -212,6 +212,7 @@ def test_nothing_is_cut_off_or_overlaps_at_any_width(page, lab, width, height):
         assert bottoms[-1 if height >= 900 else 2] <= height
 
 
+@pytest.mark.slow
 def test_panel_serve_opens_the_same_page(page, lab, tmp_path):
     port = free_port()
     script = ROOT / "widgets" / "dashboard.py"

@@ -21,10 +21,8 @@ FRAMES = """() => {
 """Where A's row and B's column of the matrix are framed."""
 
 
-@pytest.mark.parametrize(
-    ("tab", "choice"),
-    [pytest.param("Lineage", "whole run", marks=pytest.mark.slow), ("Progress", "solved")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("tab", "choice"), [("Lineage", "whole run"), ("Progress", "solved")])
 def test_a_choice_with_a_button_pressed_right_after_it_is_heard(page, lab, tab, choice):
     opened(page, lab)
     page.get_by_role("tab", name=tab).click()

@@ -153,6 +153,7 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     expect(figure(page, "step")).to_have_text("0")
 
 
+@pytest.mark.slow
 def test_a_reset_can_be_undone(page, lab):
     opened(page, lab)
     expect(button(page, "Undo reset")).to_be_hidden()
