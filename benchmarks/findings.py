@@ -31,6 +31,7 @@ NAMES = (
     "digits_speed",
     "digits_accuracy",
     "paper_figure",
+    "paper_language",
     "by_the_text",
     "ablations",
     "variant",
