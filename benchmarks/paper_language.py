@@ -12,7 +12,7 @@ Searches are written down when they are finished; the same command goes on where
 
     python benchmarks/paper_language.py                     # into benchmarks/results/language
     python benchmarks/paper_language.py --seeds 3 --evaluations 300
-    python benchmarks/paper_language.py --report            # the table and the figure of what is there
+    python benchmarks/paper_language.py --report            # table and figure of what is there
     python benchmarks/paper_language.py --quick             # a minute, into a temporary folder
 """
 
