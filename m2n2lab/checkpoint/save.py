@@ -132,7 +132,7 @@ def save(
                     recipe,
                     pieces,
                     lambda piece: piece.name,
-                    lambda piece, values: _write(plan, recipe, piece, values),
+                    lambda piece, values: _write(plan, recipe, piece, values, record.statistics),
                     progress,
                 )
         hashes.check(thorough=True)
@@ -239,12 +239,26 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
     reserve(handle, offset)
 
 
-def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
+def _write(
+    plan: Plan,
+    recipe: Recipe,
+    piece: _Piece,
+    derived: Sequence[Array],
+    statistics: Mapping[str, Sequence[float]],
+) -> int:
     if not piece.merged:
         data = _carried(plan, piece.name, piece.start, piece.stop)
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
+    if piece.name in statistics:  # of BatchNorm, computed anew
+        from m2n2lab.checkpoint.kernels import blend  # late: it takes a second to import
+
+        values = np.array(statistics[piece.name][piece.start : piece.stop], np.float64)
+        result = np.empty(len(values), dtype)
+        blend([values], [1.0], result)
+        write_at(piece.file, result.data.cast("B"), piece.offset)
+        return result.nbytes
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)

@@ -18,6 +18,7 @@ from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
+from m2n2lab.core.spaces.recalibration import Recalibration, statistics
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
@@ -50,13 +51,21 @@ class LiveModule:
         model: a module with the tensors of the flat vector under their names, or an object with
             a module for each component; its weights are overwritten in place.
         derived: makes the tensors of derived vectors; new by default.
+        recalibration: computes BatchNorm statistics anew for all weights.
 
     Raises:
         InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
-    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: Any,
+        derived: DerivedTensors | None = None,
+        recalibration: Recalibration | None = None,
+    ) -> None:
         self.plan = plan
+        self._recalibration = recalibration
         self._derived = derived or DerivedTensors(plan)
         self.model = model
         self._file: FilePipeline | None = None
@@ -171,6 +180,11 @@ class LiveModule:
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             self._derived.run(recipe, jobs, tensor, work)
+        if self._recalibration is not None:
+            self._recalibration.apply(self.model)
+            for name, value in statistics(self.model):  # rounded as they are saved
+                if name in self.plan.merged_sizes:
+                    value.copy_(value.to(TORCH_DTYPES[self.plan.dtypes[name]]))
         self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 

@@ -92,6 +92,7 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines += [
         "",
         *_buffer_lines(recipe),
+        *(["BatchNorm statistics were computed anew on data.", ""] if record.recalibrated else []),
         f"Weights are {dtypes}, each rounded once. With the seeds at hand, "
         "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]
