@@ -252,6 +252,71 @@ def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
     check_slots(cluster, tiny_seeds)
 
 
+def raising(make):
+    """Return a function that raises what ``make`` returns."""
+
+    def score(count):
+        raise make()
+
+    return score
+
+
+def unprintable():
+    class UnprintableError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    return UnprintableError()
+
+
+def unpicklable():
+    class UnpicklableError(Exception):
+        def __reduce__(self):
+            raise TypeError
+
+    return UnpicklableError("why")
+
+
+ODD = {
+    "unprintable": (raising(unprintable), EvaluationError, "raised UnprintableError"),
+    "not to be pickled": (raising(unpicklable), EvaluationError, "UnpicklableError: why"),
+    "the program is left": (raising(lambda: SystemExit(3)), EvaluationError, "."),
+    "another shape": (lambda count: np.ones(count + 1), InputError, "one score per data point"),
+    "no number": (lambda count: np.full(count, np.nan), InputError, "finite"),
+    "text": (lambda count: ["right"] * count, InputError, "score"),
+}
+
+
+def check_odd(pool, tiny, seeds, what):
+    """Run a task that is odd in workers alone: it ends with the reason, and the pool goes on."""
+    odd, error, words = ODD[what]
+    home = os.getpid()
+
+    def score(model, indices):
+        return tiny.score(model, indices) if os.getpid() == home else odd(len(indices))
+
+    with pytest.raises(error, match=words):
+        evolver(tasks.from_function(score, tiny.points), seeds).run(8, executor=pool)
+    assert evolver(tiny, seeds).run(4, executor=pool).generation == 4
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *(name for name in ODD if name != "the program is left"),
+        pytest.param("the program is left", marks=pytest.mark.slow),
+    ],
+)
+def test_odd_tasks_end_a_run_on_processes_with_the_reason(processes, tiny, tiny_seeds, what):
+    check_odd(processes, tiny, tiny_seeds, what)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ODD)
+def test_odd_tasks_end_a_run_on_ray_with_the_reason(cluster, tiny, tiny_seeds, what):
+    check_odd(cluster, tiny, tiny_seeds, what)
+
+
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
     trap = tmp_path / "trap"
     trap.touch()
