@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # What core offers by name and packages above it do: see ``m2n2lab.core.extensions``.
 provide(
     html="m2n2lab.viz.html:html_of",
+    past="m2n2lab.store.reader:past",
     plots="m2n2lab.viz.accessor:Plots",
     progress="m2n2lab.viz.progress_bar:progress_bar",
     recorder="m2n2lab.store.recorder:Recorder",
