@@ -53,9 +53,9 @@ docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo 'open docs/_build/html/index.html'
 
-# Tests of the page mostly wait, so two at a time take half as long; what a file's tests share is
-# made once. In the order in which they are collected: long files first.
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+# Tests of the page mostly wait, so three at a time keep two cores busy; what a file's tests share
+# is made once. In the order in which they are collected: long files first.
+PYTEST = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile \
 	--no-loadscope-reorder
 
 test: chromium axe lint

@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
+from m2n2lab.utils.concurrency.processors import processors
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.files import writable_folder, write_atomically
-from m2n2lab.utils.processors import processors
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("seed", "step", "train", "test", "coverage", "entropy", "seconds")
@@ -45,12 +45,15 @@ class Search(NamedTuple):
         steps: forward passes.
         settings: task, method, seed, options.
         make: makes the evolver of the settings; a function of a module, for it goes to a worker.
+        measure: runs it and returns its rows, of which ``step`` is ``steps`` at the end; likewise a
+            function of a module. ``measured`` by default.
     """
 
     name: str
     steps: int
     settings: Settings
     make: Callable[[Settings], Evolver] = build_evolver
+    measure: Callable[[Search], pd.DataFrame] | None = None
 
     @property
     def seed(self) -> int:
@@ -135,7 +138,7 @@ def _gather(left: list[Search], folder: Path, workers: int | None, nice: int) ->
     )
     try:
         futures: dict[Future[pd.DataFrame], Search] = {
-            pool.submit(measured, search): search for search in left
+            pool.submit(search.measure or measured, search): search for search in left
         }
         for number, future in enumerate(as_completed(futures), start=1):
             search = futures[future]

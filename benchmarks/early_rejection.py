@@ -21,7 +21,7 @@ from findings import Finding, at_most, unjudged
 
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.zoo.language import trained
 
 SEEDS = [4, 5]

@@ -10,9 +10,11 @@ insight is what a visitor gets who presses nothing but Merge: a child that beats
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from statistics import median
 
 from browsing import button, figure, launched, profile, serving_lab
+from findings import Finding, at_most
 from playwright.sync_api import Page, sync_playwright
 
 PANELS = ("Niches", "Attraction", "Progress", "Landscape")
@@ -59,11 +61,8 @@ def visit(page: Page, address: str) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the median and the worst of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--visits", type=int, default=5)
-    visits = parser.parse_args().visits
+def measured(visits: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each part over so many visits."""
     with serving_lab("--pretrained") as (lab, _), sync_playwright() as playwright:
         browser = launched(playwright)
         context = profile(browser)
@@ -74,8 +73,23 @@ def main() -> None:
             found.append(visit(page, lab.address))
             page.close()
         browser.close()
-    for name in found[0]:
-        times = [each[name] for each in found]
+    return {name: [each[name] for each in found] for name in found[0]}
+
+
+def findings(quick: bool) -> Iterator[Finding]:
+    """Yield what a visitor waits for, in medians."""
+    times = {name: median(each) for name, each in measured(3 if quick else 9).items()}
+    panels = max(times[name] for name in (*PANELS, "Answers"))
+    yield at_most("the page's frame is there after", times["frame"], 500, " ms", 0)
+    yield at_most("every panel is there after", panels, 2500, " ms", 0)
+    yield at_most("a child that beats both parents after", times["insight"], 10_000, " ms", 0)
+
+
+def main() -> None:
+    """Print the median and the worst of each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--visits", type=int, default=5)
+    for name, times in measured(parser.parse_args().visits).items():
         print(f"{name:16} {median(times):7.0f} ms, at most {max(times):7.0f} ms")
 
 

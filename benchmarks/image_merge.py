@@ -23,7 +23,7 @@ from rich.table import Table
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.core.evolver import Evolver
-from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.utils.text import percent
 from m2n2lab.viz.contact_sheet import sheet_of
 from m2n2lab.zoo.images import trained

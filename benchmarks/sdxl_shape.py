@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from m2n2lab.config.builders import build_evolver
 from m2n2lab.config.settings import Settings
 from m2n2lab.tasks import Progress, Watch, text2image
-from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.concurrency.processors import default_threads
 
 SEEDS, STEPS, PROMPTS = 4, 3, 2
 NOISE = 0.05

@@ -73,7 +73,7 @@ _HOMES = {
     "load_archive": "m2n2lab.store.archive_file",
     "make_evolver": "m2n2lab.core.methods.registry",
     "preflight": "m2n2lab.checkpoint",
-    "push": "m2n2lab.checkpoint.upload",
+    "push": "m2n2lab.checkpoint.record.upload",
     "rebuild": "m2n2lab.checkpoint",
     "register_method": "m2n2lab.core.methods.registry",
     "save_archive": "m2n2lab.store.archive_file",
@@ -87,7 +87,7 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from m2n2lab import analysis, store, tasks, viz, zoo
     from m2n2lab.checkpoint import Checkpoint, CheckpointSpace, preflight, rebuild
-    from m2n2lab.checkpoint.upload import push
+    from m2n2lab.checkpoint.record.upload import push
     from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.methods.registry import METHODS, make_evolver, register_method

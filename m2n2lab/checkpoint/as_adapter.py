@@ -25,8 +25,8 @@ from m2n2lab.checkpoint.io.checkpoint import CONV1D_MODELS, Checkpoint
 from m2n2lab.checkpoint.io.names import EMBEDDINGS
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.tensor_file import make_header
-from m2n2lab.checkpoint.merge_record import Record
-from m2n2lab.checkpoint.model_card import adapter_lines, cell
+from m2n2lab.checkpoint.record.merge_record import Record
+from m2n2lab.checkpoint.record.model_card import adapter_lines, cell
 from m2n2lab.checkpoint.save import atomic_folder
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array, Floats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from m2n2lab.checkpoint.checks import is_one_file
+from m2n2lab.checkpoint.checks.preflight import is_one_file
 from m2n2lab.checkpoint.io.checkpoint import Checkpoint
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors

@@ -8,17 +8,17 @@ from string import ascii_uppercase
 from types import MappingProxyType
 from typing import cast
 
-from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.checks.preflight import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.dtypes import TORCH_NAMES
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Problem, Problems
-from m2n2lab.checkpoint.merge_record import Record, source_of, used_files
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, source_of, used_files
 from m2n2lab.checkpoint.save import save
-from m2n2lab.checkpoint.vocabulary import Mode
+from m2n2lab.checkpoint.tokens.vocabulary import Mode
 from m2n2lab.utils.errors import InputError
 
 NOT_MOVED: Mapping[str, str | Path] = MappingProxyType({})

@@ -32,7 +32,7 @@ from m2n2lab.checkpoint.pipelines import described
 from m2n2lab.utils.errors import InputError
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.single_file_pipeline import FilePipeline
+    from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline
 
 PIECE_BYTES = 1 << 24
 """Bytes copied at a time."""
@@ -162,7 +162,7 @@ def write_folder(
     Raises:
         InputError: the file is of no known family, or the pipeline is another.
     """
-    from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, empty_module
+    from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline, empty_module
 
     about = FilePipeline.of(file, config)
     modules = {name: empty_module(about.pipeline, name, "meta") for name in about.of_file}

@@ -20,7 +20,7 @@ from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.reading import SeedFile
 from m2n2lab.checkpoint.io.single_file_names import part_of
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
-from m2n2lab.checkpoint.vocabulary import Vocabulary
+from m2n2lab.checkpoint.tokens.vocabulary import Vocabulary
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array

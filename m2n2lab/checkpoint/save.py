@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from m2n2lab.checkpoint.checks import (
+from m2n2lab.checkpoint.checks.preflight import (
     inside_a_seed,
     is_converted,
     is_one_file,
@@ -42,12 +42,12 @@ from m2n2lab.checkpoint.io.parallel import (
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
-from m2n2lab.checkpoint.merge_record import Record, copied_files
-from m2n2lab.checkpoint.model_card import card
 from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, copied_files
+from m2n2lab.checkpoint.record.model_card import card
 from m2n2lab.checkpoint.special_tokens import with_token_ids
-from m2n2lab.checkpoint.tokenizers import extend
+from m2n2lab.checkpoint.tokens.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
 from m2n2lab.utils.errors import InputError
@@ -132,7 +132,7 @@ def save(
                     recipe,
                     pieces,
                     lambda piece: piece.name,
-                    lambda piece, values: _write(plan, recipe, piece, values),
+                    lambda piece, values: _write(plan, recipe, piece, values, record.statistics),
                     progress,
                 )
         hashes.check(thorough=True)
@@ -160,7 +160,7 @@ def _save_converted(
 
     to_file = is_one_file(out)
     if not to_file:  # before anything is merged, see that there are configs for it
-        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline
+        from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline
 
         FilePipeline.of(plan.base, plan.pictures.config)
     own_form = replace(plan, pictures=replace(plan.pictures, form=None))
@@ -239,12 +239,26 @@ def _lay_out(plan: Plan, file: TensorFile, handle: int, draft: str) -> Iterator[
     reserve(handle, offset)
 
 
-def _write(plan: Plan, recipe: Recipe, piece: _Piece, derived: Sequence[Array]) -> int:
+def _write(
+    plan: Plan,
+    recipe: Recipe,
+    piece: _Piece,
+    derived: Sequence[Array],
+    statistics: Mapping[str, Sequence[float]],
+) -> int:
     if not piece.merged:
         data = _carried(plan, piece.name, piece.start, piece.stop)
         write_at(piece.file, data, piece.offset)
         return 2 * len(data)
     dtype = DTYPES[plan.dtypes[piece.name]]
+    if piece.name in statistics:  # of BatchNorm, computed anew
+        from m2n2lab.checkpoint.kernels import blend  # late: it takes a second to import
+
+        values = np.array(statistics[piece.name][piece.start : piece.stop], np.float64)
+        result = np.empty(len(values), dtype)
+        blend([values], [1.0], result)
+        write_at(piece.file, result.data.cast("B"), piece.offset)
+        return result.nbytes
     result = _scratch(piece.stop - piece.start, dtype)
     plan.result_into(recipe, piece.name, piece.start, piece.stop, result, derived)
     write_at(piece.file, result.data.cast("B"), piece.offset)
@@ -325,7 +339,7 @@ def _write_pipeline(plan: Plan, texts_from: int, folder: Path) -> None:
     original = read_json(plan.base.path / "model_index.json", Collector())
     _write_json(folder / "model_index.json", pipeline.index(original))
     if pipeline.null is not None:
-        from m2n2lab.checkpoint.live_pipeline import null_encoder  # late: it imports torch
+        from m2n2lab.checkpoint.live.live_pipeline import null_encoder  # late: it imports torch
 
         for name, component in null_encoder(pipeline, plan.common_dtype).items():
             component.save_pretrained(folder / name)

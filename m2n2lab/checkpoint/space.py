@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.checks.preflight import preflight
 from m2n2lab.checkpoint.derived_tensors import DerivedTensors, described
 from m2n2lab.checkpoint.inner_products import Gram
 from m2n2lab.checkpoint.io.adapters.source import Source
@@ -25,14 +25,14 @@ from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.hashes import Hashes
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.problems import Collector, Problems
-from m2n2lab.checkpoint.merge_record import Record, used_files
 from m2n2lab.checkpoint.name_map import NameMap
 from m2n2lab.checkpoint.picture_options import PictureOptions
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, used_files
 from m2n2lab.checkpoint.save import save
 from m2n2lab.checkpoint.special_tokens import checked_tokenizer, with_token_ids
-from m2n2lab.checkpoint.tokenizers import extended_tokenizer
-from m2n2lab.checkpoint.vocabulary import Mode
+from m2n2lab.checkpoint.tokens.tokenizers import extended_tokenizer
+from m2n2lab.checkpoint.tokens.vocabulary import Mode
 from m2n2lab.core.population import Member
 from m2n2lab.core.spaces.derived import Derived
 from m2n2lab.core.spaces.recipe import Recipe
@@ -44,7 +44,8 @@ from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, device_name
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.live_module import LiveModule
+    from m2n2lab.checkpoint.live.live_module import LiveModule
+    from m2n2lab.core.spaces.recalibration import Recalibration, RecalibrationData
 
 Granularity = Literal["model", "tensor"]
 
@@ -103,6 +104,9 @@ class CheckpointSpace:
             channels that both have, and keeps the others of the first seed.
         config: pipeline, a folder or hub id, whose configs and tokenizers single files are drawn
             with; by default the first one of their family on the hub.
+        recalibrate: data on which the BatchNorm statistics of every model, seeds included, are
+            computed anew before it is scored, as for ``DenseSpace``; for a ``module``. They are
+            saved with the model, and in its recipe.
         progress: called with the number of bytes converted or read since the last call, while
             seeds are opened.
 
@@ -113,6 +117,8 @@ class CheckpointSpace:
 
     can_mutate = False
     """Noise on every weight cannot be written as a recipe."""
+
+    recalibration: Recalibration | None
 
     def __init__(
         self,
@@ -130,6 +136,7 @@ class CheckpointSpace:
         parts_from: Mapping[str, int | None] | None = None,
         channels: str = "refuse",
         config: str | Path | None = None,
+        recalibrate: RecalibrationData | None = None,
         progress: Progress = no_progress,
     ) -> None:
         listed = len(seeds) == 1 and isinstance(seeds[0], (list, tuple))
@@ -151,6 +158,11 @@ class CheckpointSpace:
         if found.plan is None:
             raise Problems(*found.problems)
         self._open(found.plan, granularity, tokenizer, device, module, progress)
+        if recalibrate is not None:
+            from m2n2lab.core.spaces.recalibration import Recalibration  # late: it imports torch
+            from m2n2lab.core.spaces.space import checked_device
+
+            self.recalibration = Recalibration(recalibrate, module, checked_device(device))
 
     @classmethod
     def of(
@@ -191,6 +203,7 @@ class CheckpointSpace:
         self.device = device_name(device)
         self._tokenizer = checked_tokenizer(self.plan, tokenizer)
         self.given_module = module is not None
+        self.recalibration = None
         self._module = module
         self._live: LiveModule | None = None
         self._loading = threading.Lock()
@@ -242,6 +255,7 @@ class CheckpointSpace:
             self._tokenizer,
             self.device,
             self._module,
+            self.recalibration,
         )
 
     @property
@@ -489,12 +503,12 @@ class CheckpointSpace:
         self._hashes.check()
         with self._loading:
             if self._live is None:
-                from m2n2lab.checkpoint.live_module import LiveModule, load_module
+                from m2n2lab.checkpoint.live.live_module import LiveModule, load_module
 
                 module = self._module
                 if module is None:
                     module = load_module(self.plan, self.device, self._tokenizer)
-                self._live = LiveModule(self.plan, module, self.derived)
+                self._live = LiveModule(self.plan, module, self.derived, self.recalibration)
         return self._live.set_weights(genome)
 
     def genome(self, model: Any) -> Recipe:
@@ -534,7 +548,7 @@ class CheckpointSpace:
             InputError: as ``materialise``; or there is no such device.
         """
         self._hashes.check()
-        from m2n2lab.checkpoint.live_module import LiveModule, load_module
+        from m2n2lab.checkpoint.live.live_module import LiveModule, load_module
 
         if self._module is None:
             module = load_module(self.plan, device, self._tokenizer)
@@ -544,7 +558,13 @@ class CheckpointSpace:
         with self._loading:
             module = copy.deepcopy(self._module)
         module = module.to(checked_device(device))
-        return LiveModule(self.plan, module, self.derived).set_weights(genome)
+        live = LiveModule(self.plan, module, self.derived, self.recalibration)
+        return live.set_weights(genome)
+
+    @property
+    def recalibrated_on(self) -> str | None:
+        """Checksum of the data, or name of the function, of ``recalibrate``; ``None`` without."""
+        return None if self.recalibration is None else self.recalibration.identity
 
     def record(self, genome: Recipe, made: str = "") -> Record:
         """Return the record that reproduces a recipe's model, with the SHA-256 of all files used.
@@ -552,8 +572,21 @@ class CheckpointSpace:
         Raises:
             InputError: a seed's file cannot be read.
         """
-        record = Record.of(self.plan, genome, self._tokenizer, made)
-        return record.complete(self.plan, self._hashes.wait())
+        return self._draft(self.plan, genome, made).complete(self.plan, self._hashes.wait())
+
+    def _draft(self, plan: Plan, genome: Recipe, made: str) -> Record:
+        """Return the record of a recipe, without hashes."""
+        record = Record.of(plan, genome, self._tokenizer, made)
+        if self.recalibration is None:
+            return record
+        from m2n2lab.core.spaces.recalibration import statistics  # late, because it imports torch
+
+        anew = {
+            name: value.flatten().tolist()
+            for name, value in statistics(self.materialise(genome))
+            if name in plan.merged_sizes
+        }
+        return replace(record, recalibrated=self.recalibrated_on, statistics=anew)
 
     def pack(self, genome: Recipe) -> dict[str, Any]:
         """Return a recipe as arrays, its breaks and coefficients; ``genome`` is the inverse.
@@ -593,7 +626,7 @@ class CheckpointSpace:
         if form is not None:
             plan = replace(plan, pictures=replace(plan.pictures, form=form))
         recipe = self.genome(model.genome if isinstance(model, Member) else model)
-        record = Record.of(plan, recipe, self._tokenizer, made)
+        record = self._draft(plan, recipe, made)
         save(plan, recipe, path, self._hashes, record, progress, self.derived)
 
 
@@ -606,7 +639,7 @@ def _knowledge(module: Any) -> Known:
     """Return what the given module, if any, says of the tensors."""
     if module is None:
         return NOTHING_KNOWN
-    from m2n2lab.checkpoint.live_module import knowledge  # torch takes a second to import
+    from m2n2lab.checkpoint.live.live_module import knowledge  # torch takes a second to import
 
     return knowledge(module)
 
@@ -632,6 +665,7 @@ def _opened(
     tokenizer: int,
     device: str,
     module: Any,
+    recalibration: Recalibration | None,
 ) -> CheckpointSpace:
     """Open an unpickled space; its seeds were checked for NaN where it was made."""
     found = preflight(sources, **options)
@@ -639,4 +673,5 @@ def _opened(
         raise Problems(*found.problems)
     space = space_type.__new__(space_type)
     space._open(found.plan, granularity, tokenizer, device, module, no_progress, measured=False)
+    space.recalibration = recalibration
     return space

@@ -10,8 +10,8 @@ from m2n2lab.checkpoint.io.checkpoint import Checkpoint
 from m2n2lab.checkpoint.io.folder import read_json
 from m2n2lab.checkpoint.io.problems import Collector
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.tokenizers import Tokens
-from m2n2lab.checkpoint.vocabulary import beyond
+from m2n2lab.checkpoint.tokens.tokenizers import Tokens
+from m2n2lab.checkpoint.tokens.vocabulary import beyond
 from m2n2lab.utils.errors import InputError
 
 OPTIONAL_IDS = ("pad", "bos", "sep", "cls", "mask", "unk")

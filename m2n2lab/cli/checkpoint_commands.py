@@ -57,7 +57,7 @@ from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.files import temporary_folder
 
 if TYPE_CHECKING:
-    from m2n2lab.checkpoint.checks import Preflight
+    from m2n2lab.checkpoint.checks.preflight import Preflight
     from m2n2lab.checkpoint.io.checkpoint import Checkpoint
     from m2n2lab.checkpoint.plan import Plan
     from m2n2lab.checkpoint.space import CheckpointSpace
@@ -164,7 +164,7 @@ def _check(
 
 
 def _vocab(vocab: str | None) -> Any:
-    from m2n2lab.checkpoint.vocabulary import MODES
+    from m2n2lab.checkpoint.tokens.vocabulary import MODES
 
     return choose("way to treat vocabularies", vocab or "refuse", MODES)
 
@@ -672,7 +672,7 @@ def convert(
     by themselves, once, in the user's cache. A pipeline of diffusers becomes one file of ComfyUI
     where OUT ends in .safetensors, and a single file of a picture model a pipeline.
     """
-    from m2n2lab.checkpoint.checks import is_one_file
+    from m2n2lab.checkpoint.checks.preflight import is_one_file
     from m2n2lab.checkpoint.convert_picture import convert_picture
     from m2n2lab.checkpoint.io.hub import from_hub
     from m2n2lab.checkpoint.io.pickles import convert, pickled_bytes
@@ -708,7 +708,7 @@ def push(
 
     Log in once with hf auth login, or set HF_TOKEN.
     """
-    from m2n2lab.checkpoint.upload import push
+    from m2n2lab.checkpoint.record.upload import push
 
     address = push(folder, name, private=not public, message=message)
     Console(stderr=True).print(shown(f"{folder} is at {address}"), soft_wrap=True)

@@ -17,10 +17,10 @@ from m2n2lab.cli.progress import INTERRUPTED_STATUS, nothing_new, print_result, 
 from m2n2lab.cli.search_options import SearchOptions, SeveralValues, with_options
 from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
 from m2n2lab.cli.shown import shown
+from m2n2lab.utils.concurrency.interrupts import ended_by_signals
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
-from m2n2lab.utils.interrupts import ended_by_signals
-from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.version import __version__
 
 if TYPE_CHECKING:

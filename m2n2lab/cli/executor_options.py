@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 from m2n2lab.cli.shared_options import WORKERS, option
+from m2n2lab.utils.concurrency.processors import processors
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 from m2n2lab.utils.extras import missing
-from m2n2lab.utils.processors import processors
 
 if TYPE_CHECKING:
     from m2n2lab.executors import Crew

@@ -44,10 +44,10 @@ from m2n2lab.cli.shared_options import (
 )
 from m2n2lab.cli.shown import shown
 from m2n2lab.config.settings import Settings
+from m2n2lab.utils.concurrency.interrupts import interrupt_latch
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.utils.errors import InputError, whole_number
 from m2n2lab.utils.files import write_atomically
-from m2n2lab.utils.interrupts import interrupt_latch
-from m2n2lab.utils.processors import default_threads
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace

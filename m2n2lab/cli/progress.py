@@ -16,7 +16,7 @@ from rich.table import Table
 
 from m2n2lab.cli.shown import shown
 from m2n2lab.config.builders import build_evolver, build_task
-from m2n2lab.utils.interrupts import Latch, interrupt_latch
+from m2n2lab.utils.concurrency.interrupts import Latch, interrupt_latch
 from m2n2lab.utils.text import percent, visible
 from m2n2lab.utils.version import __version__
 from m2n2lab.viz.progress_bar import REFRESH_SECONDS, status_text, terminal_bars

@@ -33,9 +33,9 @@ from m2n2lab.cli.shared_options import (
     seed_map,
 )
 from m2n2lab.cli.shown import shown
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.utils.errors import InputError, message_of, whole_number
 from m2n2lab.utils.files import write_atomically
-from m2n2lab.utils.processors import default_threads
 from m2n2lab.utils.text import percent
 
 if TYPE_CHECKING:

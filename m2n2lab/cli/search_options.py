@@ -63,6 +63,7 @@ from m2n2lab.config.settings import Settings
 OPTIONS = (
     *("archive_size", "alpha", "mutation", "chunk"),
     *("crossover", "mate", "capacity", "replacement", "warmup"),
+    *("behaviours", "side", "granularity", "population"),
 )
 """Options of a method that have an option of the command line with the same name."""
 
@@ -117,6 +118,24 @@ class SearchOptions:
     warmup: Annotated[
         int | None,
         option(SEARCH, "--warmup", help="Steps at the beginning in which seeds merge at random."),
+    ] = None
+    behaviours: Annotated[
+        str | None,
+        option(
+            SEARCH,
+            "--behaviours",
+            help="Axes of MAP-Elites' grid: scores by halves, classes, tasks.",
+        ),
+    ] = None
+    side: Annotated[
+        int | None, option(SEARCH, "--side", help="Cells along each axis of that grid.")
+    ] = None
+    granularity: Annotated[
+        str | None,
+        option(SEARCH, "--granularity", help="CMA-ES: weights, or one mix a layer, tensor, group."),
+    ] = None
+    population: Annotated[
+        int | None, option(SEARCH, "--population", help="CMA-ES: solutions a generation.")
     ] = None
     models: Annotated[
         list[str],

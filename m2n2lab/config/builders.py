@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from m2n2lab.config.names import DEFAULT_VOCAB, IMAGE_TASKS, LANGUAGE_TASKS, NETWORK_TASKS
-from m2n2lab.utils.loading import report_loading
+from m2n2lab.utils.concurrency.loading import report_loading
 from m2n2lab.utils.progress import Progress, Watch
 
 if TYPE_CHECKING:

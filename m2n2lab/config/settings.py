@@ -23,8 +23,8 @@ from m2n2lab.config.names import (
     TASKS,
     VOCABULARIES,
 )
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
-from m2n2lab.utils.processors import default_threads
 
 SCRATCH_MUTATION = 0.01
 """Standard deviation of the mutation from scratch (arXiv 2508.16204)."""

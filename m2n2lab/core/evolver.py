@@ -53,6 +53,7 @@ from m2n2lab.core.records import Generation, Partial, Proposal, Stored, Verdict
 from m2n2lab.core.scores import as_scores
 from m2n2lab.core.spaces.space import Space
 from m2n2lab.core.task import Task
+from m2n2lab.utils.concurrency.fair_locks import FairLock, in_turn
 from m2n2lab.utils.errors import (
     InputError,
     checked_flag,
@@ -63,7 +64,6 @@ from m2n2lab.utils.errors import (
     real_number,
     whole_number,
 )
-from m2n2lab.utils.fair_locks import FairLock, in_turn
 from m2n2lab.utils.progress import Halted
 
 if TYPE_CHECKING:

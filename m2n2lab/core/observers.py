@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from m2n2lab.core.records import Generation
-from m2n2lab.utils.subscribers import Subscribers
+from m2n2lab.utils.concurrency.subscribers import Subscribers
 
 Observer = Callable[[Generation], object]
 log = logging.getLogger("m2n2lab")

@@ -16,8 +16,8 @@ from m2n2lab.executors.pool import POLL_SECONDS, Pool
 from m2n2lab.executors.replay import Arrivals
 from m2n2lab.executors.worker import EvaluationError, Failure, Job, Lost, Result
 from m2n2lab.utils.arrays import Indices
+from m2n2lab.utils.concurrency.interrupts import interrupt_latch
 from m2n2lab.utils.errors import message_of
-from m2n2lab.utils.interrupts import interrupt_latch
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver

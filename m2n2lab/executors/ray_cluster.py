@@ -8,7 +8,7 @@ import tempfile
 import threading
 from typing import Any
 
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.processors import processors
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Shared memory of a Ray that this process starts: only the task is stored in it."""

@@ -99,6 +99,7 @@ def describe_space(space: Space) -> tuple[dict[str, Any], list[Seed]]:
                 for key in ("variant", "trust_remote_code", "map", "pictures")
                 if key in record
             },
+            **({} if space.recalibrated_on is None else {"recalibrate": space.recalibrated_on}),
         }, seeds
     packed = [pack_genome(seed) for seed in space.seeds]
     names = getattr(space, "names", ()) or [f"seed {k}" for k in range(len(packed))]

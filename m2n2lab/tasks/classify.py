@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
+from torch.optim.adam import adam
 
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.core.spaces.space import DenseSpace, Space, checked_device
@@ -325,11 +326,16 @@ class Classify(Task):
         chosen = torch.as_tensor(where, device=self.device)
         x, y = (part[chosen] for part in self.training)
         model = torch.tensor(seed, device=self.device, requires_grad=True)
-        adam = torch.optim.Adam([model], lr=rate)
+        mean, square = torch.zeros_like(model), torch.zeros_like(model)
+        step = torch.tensor(0.0)
         for _ in range(steps):
-            adam.zero_grad()
-            cross_entropy(self.logits(model, x), y).backward()  # type: ignore[no-untyped-call]
-            adam.step()
+            (slope,) = torch.autograd.grad(cross_entropy(self.logits(model, x), y), model)
+            # Not by the optimizer's class: that imports torch's compiler, a second for ten steps.
+            with torch.no_grad():
+                adam(
+                    [model], [slope], [mean], [square], [], [step], foreach=False, amsgrad=False,
+                    beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+                )  # fmt: skip
         return model.detach()
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from m2n2lab.utils.subscribers import Subscribers
+from m2n2lab.utils.concurrency.subscribers import Subscribers
 from m2n2lab.utils.text import duration
 
 

@@ -16,7 +16,7 @@ from m2n2lab.viz.tooltips import tooltip_hook
 MARGIN = 0.075
 """Margin beside the map, as a share of its side: for the names of its corners."""
 
-LEGEND = "A, B: parents · ★ best · ⊕ bench"
+LEGEND = "★ best · ⊕ bench"
 
 
 def corners(data: LandscapeData, theme: Theme) -> dict[str, list[Any]]:

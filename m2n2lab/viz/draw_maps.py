@@ -72,6 +72,10 @@ def _dark_script(theme: Theme) -> CustomJS:
     return CustomJS(args={"colours": pairs, "stops": stops}, code=_DARK)
 
 
+LABELS_WIDTH = 70
+"""Least width in pixels beside a map for the names of its members."""
+
+
 def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = False) -> Hook:
     """Return a hook that gives a figure the colours and fonts of a theme."""
 
@@ -101,6 +105,7 @@ def theme_hook(theme: Theme, grid: bool = False, axes: bool = True, ids: bool = 
                 axis.major_label_text_font_size = "10px"
         if ids:
             figure.xaxis.major_label_policy = NoOverlap(min_distance=0)
+            figure.min_border_left = LABELS_WIDTH  # or a pair's letters would push the cells aside
         for line in figure.grid:
             line.grid_line_color = theme.line if grid else None
 

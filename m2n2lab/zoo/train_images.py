@@ -34,7 +34,7 @@ from m2n2lab.tasks.images.shapes import (
     draw,
     scenes,
 )
-from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.zoo import images
 from m2n2lab.zoo.model_cards import write_card
 

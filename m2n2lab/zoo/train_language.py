@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-from m2n2lab.utils.processors import default_threads
+from m2n2lab.utils.concurrency.processors import default_threads
 from m2n2lab.zoo import language
 from m2n2lab.zoo.arithmetic import problems
 from m2n2lab.zoo.model_cards import write_card

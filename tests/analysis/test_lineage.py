@@ -330,6 +330,7 @@ def long_run():
     return search
 
 
+@pytest.mark.slow
 def test_memory_stays_small(long_run):
     lineage = long_run.lineage
     assert 2_400 < len(lineage) < 2_800

@@ -112,6 +112,7 @@ def pixels(plot, name):
     return of_kind(plot, hv.Image).dimension_values(name, flat=False)[::-1]
 
 
+@pytest.mark.slow
 def test_every_plot_shows_the_present_state_of_a_search(tiny, tiny_seeds):
     evolver, observed = searched(tiny, tiny_seeds)
     plot, archive = evolver.plot, evolver.archive

@@ -86,12 +86,14 @@ def watched(page, lab):
     return drawn(page, "LandscapeView")
 
 
+@pytest.mark.slow
 def test_every_action_of_the_soak_finds_something_to_do(watched):
     draw = random.Random(0)
     absent = [action.__name__ for action in ACTIONS if not action(watched, draw)]
     assert absent == []
 
 
+@pytest.mark.slow
 def test_clicks_are_timed_from_their_release_to_what_they_show(watched):
     assert watched.evaluate("inside.usable") > 0
     clicks = dashboard_latency.Clicks()

@@ -212,6 +212,7 @@ def killed(count):
     return whole
 
 
+@pytest.mark.slow
 def test_a_killed_merge_leaves_nothing_or_all_and_the_next_one_cleans_up(here):
     killed(20)
 

@@ -202,6 +202,7 @@ def disturbed(function, action, *numbers):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_cut_at_any_read_is_a_sentence_and_no_bus_error(seeds, monkeypatch):
     monkeypatch.setenv("M2N2LAB_CACHE", str(seeds / "own"))
     found = disturbed("preadv", 'os.truncate("b/model.safetensors", 100)', 1, 4, 9, 20, 40)

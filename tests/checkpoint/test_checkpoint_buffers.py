@@ -7,16 +7,16 @@ import cloudpickle
 import numpy as np
 import pytest
 import torch
-from helpers.batchnorm import accuracy, network, task, trained
+from helpers.batchnorm import accuracy, images, network, task, trained
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, store
-from m2n2lab.checkpoint.checks import preflight
+from m2n2lab.checkpoint.checks.preflight import preflight
 from m2n2lab.checkpoint.from_record import rebuild
 from m2n2lab.checkpoint.io.problems import Problems
-from m2n2lab.checkpoint.live_module import LiveModule
+from m2n2lab.checkpoint.live.live_module import LiveModule
 from m2n2lab.core.spaces.recipe import Recipe
 
 
@@ -334,3 +334,58 @@ def test_carried_tensors_are_written_into_the_module():
     live = LiveModule(preflight(["a.safetensors", "a.safetensors"]).plan, module)
     assert live.model[1].num_batches_tracked == trained(0)[1].num_batches_tracked > 0
     assert np.isfinite(module[1].running_var.numpy()).all()
+
+
+# -- statistics computed anew on data --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_recalibrated_models_are_scored_saved_and_rebuilt_with_new_statistics(dtype):
+    X = images()[0][0][:200]
+    batches, plain = [X[:100], X[100:]], CheckpointSpace(*halves(), module=network())
+    space = CheckpointSpace("0.safetensors", "1.safetensors", module=network(), dtype=dtype,
+                            recalibrate=batches)  # fmt: skip
+    child = space.merge(*space.seeds, 300, 0.4)
+    scored = {name: t.clone() for name, t in space.materialise(child).state_dict().items()}
+    if dtype is None:  # torch's own helper gives the same
+        expected = plain.model(plain.merge(*plain.seeds, 300, 0.4))
+        torch.optim.swa_utils.update_bn(batches, expected)
+        for name in ("1.running_mean", "1.running_var"):
+            torch.testing.assert_close(scored[name], expected.state_dict()[name])
+    space.save(child, "out.safetensors")
+    written = load_file("out.safetensors")
+    for name in ("1.running_mean", "1.running_var", "6.weight"):
+        assert torch.equal(written[name].float(), scored[name])
+    assert torch.equal(space.model(child)(X[:5]), space.materialise(child)(X[:5]))
+    rebuild("out.recipe.json", "again.safetensors")
+    assert Path("again.safetensors").read_bytes() == Path("out.safetensors").read_bytes()
+    assert "computed anew" in Path("out.md").read_text()
+    twin = cloudpickle.loads(cloudpickle.dumps(space))
+    assert torch.equal(twin.materialise(child)(X[:5]), space.materialise(child)(X[:5]))
+
+
+def test_a_run_is_resumed_with_the_data_of_its_recalibration_alone():
+    X, paths = images()[0][0][:100], halves()
+    space = CheckpointSpace(*paths, module=network(), recalibrate=[X])
+    straight = Evolver(task(), space, rng=0, archive_size=4).run(6, store="runs.db")
+    again = Evolver.resume("runs.db", task=task(), seeds=space)
+    assert [m.genome for m in again.archive.members] == [m.genome for m in straight.archive.members]
+    for other in ([X + 1], None):
+        wrong = CheckpointSpace(*paths, module=network(), recalibrate=other)
+        with pytest.raises(InputError, match="must have recalibrate on"):
+            Evolver.resume("runs.db", task=task(), seeds=wrong)
+
+
+def test_recalibration_of_checkpoints_needs_a_module_with_batchnorm():
+    with pytest.raises(InputError, match="modules that have BatchNorm layers"):
+        CheckpointSpace(*halves(), recalibrate=[images()[0][0][:10]])
+
+
+def test_a_module_that_was_scored_gives_models_and_goes_to_workers():
+    space = CheckpointSpace(*halves(), module=network())
+    child = space.merge(*space.seeds, 300, 0.4)
+    X = images()[0][0][:5]
+    scored = space.materialise(child)(X)
+    assert torch.equal(space.model(child)(X), scored)
+    twin = cloudpickle.loads(cloudpickle.dumps(space))
+    assert torch.equal(twin.materialise(child)(X), scored)

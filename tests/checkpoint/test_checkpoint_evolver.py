@@ -48,6 +48,7 @@ def search(space, questions, **options):
     return Evolver(task, space, archive_size=8, rng=3, **options)
 
 
+@pytest.mark.slow
 def test_two_hundred_steps_over_checkpoints_equal_those_over_float64_vectors(folders, questions):
     space = CheckpointSpace(*folders)
     over_recipes = search(space, questions).run(200)

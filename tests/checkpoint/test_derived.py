@@ -227,6 +227,7 @@ def test_every_tensor_is_computed_once_for_a_child(spaces, monkeypatch, tmp_path
     assert len(count) == 2 * ancestry * len(SHAPES)
 
 
+@pytest.mark.slow
 def test_an_ancestry_of_thousands_is_made_packed_and_painted(spaces):
     space = spaces[0]
     members = list(space.seeds)
@@ -365,6 +366,7 @@ def test_a_search_over_checkpoints_is_resumed_branched_and_replayed(name, spaces
     assert other.run(20).archive.ids == whole.archive.ids
 
 
+@pytest.mark.slow
 def test_children_are_scored_by_workers_and_archives_are_exported(spaces, tmp_path):
     both = search(spaces, "ties")
     with lab.ProcessExecutor(1) as pool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from m2n2lab import CheckpointSpace, InputError
 from m2n2lab.checkpoint import Checkpoint, Problems
 from m2n2lab.checkpoint.io.tensor_file import read_header
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.record.merge_record import Record
 from m2n2lab.utils.json_text import MAX_DEPTH, parse_json
 
 
@@ -96,6 +96,7 @@ def test_json_that_is_nested_deeply_is_refused_or_left_out(file, depth, here):
         assert "a/config.json: expected a JSON object" in err
 
 
+@pytest.mark.slow
 def test_a_header_of_very_many_tensors_is_refused_before_it_is_parsed(tmp_path):
     entry = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     text = b"{" + b",".join(entry % number for number in range(1_400_000)) + b"}"

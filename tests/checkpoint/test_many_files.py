@@ -32,7 +32,8 @@ def scattered(folder, shards, seed):
     return tensors
 
 
-@pytest.mark.parametrize("shards", [163, pytest.param(350, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [163, 350])
 def test_very_many_shards_need_few_open_files(shards, here):
     a, b = scattered("a", shards, 0), scattered("b", shards, 1)
     assert len(list(Path("a").glob("*.safetensors"))) == shards

@@ -13,7 +13,7 @@ from helpers.sdxl import RAN, TEXTS, denoiser_alone, japanese, kept_in, sdxl
 
 import m2n2lab
 from m2n2lab import InputError
-from m2n2lab.checkpoint.live_pipeline import load_pipeline
+from m2n2lab.checkpoint.live.live_pipeline import load_pipeline
 from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.cli import main
 from m2n2lab.tasks.images.diffusion import Painter, Prompt

@@ -179,7 +179,7 @@ def test_a_file_beside_a_folder_is_read_in_place(home, tmp_path, family, compone
     for path in (tmp_path / "plain").rglob("*.safetensors"):
         made = load_file(tmp_path / "mixed" / path.relative_to(tmp_path / "plain"))
         assert all(torch.equal(made[n], t) for n, t in load_file(path).items())
-    record = m2n2lab.checkpoint.merge_record.Record.read(tmp_path / "mixed" / "recipe.json")
+    record = m2n2lab.checkpoint.record.merge_record.Record.read(tmp_path / "mixed" / "recipe.json")
     assert record.seeds[1]["id"] == str(files[1])
     digest = hashlib.sha256(files[1].read_bytes()).hexdigest()
     assert record.seeds[1]["files"] == {files[1].name: digest}

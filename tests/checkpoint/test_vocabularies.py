@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from m2n2lab import CheckpointSpace, InputError, preflight, rebuild
 from m2n2lab.checkpoint.io.names import TABLES
-from m2n2lab.checkpoint.tokenizers import read_tokens
+from m2n2lab.checkpoint.tokens.tokenizers import read_tokens
 
 EMBEDDING = "model.embed_tokens.weight"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.merges import run
 from helpers.pages import free_port
 from safetensors.numpy import load_file
 
@@ -246,3 +247,18 @@ def test_a_search_of_the_command_line_starts_from_scratch_unless_it_is_told_not_
     search = SearchOptions()
     assert not search.settings(1).pretrained
     assert replace(search, pretrained=True).settings(1).pretrained
+
+
+def test_the_grid_of_map_elites_and_what_cma_es_searches_are_options():
+    grid = ("evolve", "--pretrained", "--steps", "3", "--json", "--method", "map-elites")
+    status, out, _ = run(*grid, "--behaviours", "halves", "--side", "4")
+    assert (status, json.loads(out)["options"]["side"]) == (0, 4)
+    status, _, error = run(*grid, "--behaviours", "classes")
+    assert status == 2
+    assert "must be 1 to 3 axes, got 10" in error
+    mixes = ("evolve", "--pretrained", "--steps", "3", "--json", "--method", "cma-es")
+    status, out, _ = run(*mixes, "--granularity", "layer", "--population", "4")
+    assert (status, json.loads(out)["options"]["granularity"]) == (0, "layer")
+    status, _, error = run(*mixes, "--granularity", "rows")
+    assert status == 2
+    assert "weights, layer, tensor, group" in error

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from m2n2lab import Evolver, InputError, ProcessExecutor, RayExecutor, store
 from m2n2lab.cli import app
 from m2n2lab.cli.executor_options import ExecutorOptions
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.processors import processors
 
 
 def call(*arguments):

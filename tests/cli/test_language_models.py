@@ -106,6 +106,7 @@ def test_the_papers_pair_is_searched_by_one_command(papers):
     says(card, '- "WizardLM/WizardMath-7B-V1.0"\n- "AgentGym/AgentEvol-7B"', "text-generation")
 
 
+@pytest.mark.slow
 def test_a_recorded_search_of_the_pair_goes_on(papers):
     options = ("--vocab", "common", "--limit", 2)
     done = command(*PAPER, *options, "--steps", 1, "--store", "runs.db", "--json")

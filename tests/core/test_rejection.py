@@ -412,6 +412,7 @@ def digits_run(digits, seed, steps, chunk):
     return Evolver(digits, digits.random_seeds(2, rng=seed), **options).run(steps)
 
 
+@pytest.mark.slow
 def test_a_thousand_digit_steps_are_bit_identical(digits):
     full, early = (digits_run(digits, 0, 1_000, chunk) for chunk in (None, 128))
     assert same_search(full, early)

@@ -26,7 +26,7 @@ from m2n2lab import (
 from m2n2lab.executors import Arrivals, EvaluationError, ray_executor
 from m2n2lab.executors.ray_cluster import LOCAL_RAY, LocalRay
 from m2n2lab.executors.worker import pack
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.processors import processors
 
 
 def evolver(task, seeds, **options):
@@ -247,8 +247,74 @@ def test_worker_processes_find_the_extension_slots_filled(processes, tiny_seeds)
     check_slots(processes, tiny_seeds)
 
 
+@pytest.mark.slow
 def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
     check_slots(cluster, tiny_seeds)
+
+
+def raising(make):
+    """Return a function that raises what ``make`` returns."""
+
+    def score(count):
+        raise make()
+
+    return score
+
+
+def unprintable():
+    class UnprintableError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    return UnprintableError()
+
+
+def unpicklable():
+    class UnpicklableError(Exception):
+        def __reduce__(self):
+            raise TypeError
+
+    return UnpicklableError("why")
+
+
+ODD = {
+    "unprintable": (raising(unprintable), EvaluationError, "raised UnprintableError"),
+    "not to be pickled": (raising(unpicklable), EvaluationError, "UnpicklableError: why"),
+    "the program is left": (raising(lambda: SystemExit(3)), EvaluationError, "."),
+    "another shape": (lambda count: np.ones(count + 1), InputError, "one score per data point"),
+    "no number": (lambda count: np.full(count, np.nan), InputError, "finite"),
+    "text": (lambda count: ["right"] * count, InputError, "score"),
+}
+
+
+def check_odd(pool, tiny, seeds, what):
+    """Run a task that is odd in workers alone: it ends with the reason, and the pool goes on."""
+    odd, error, words = ODD[what]
+    home = os.getpid()
+
+    def score(model, indices):
+        return tiny.score(model, indices) if os.getpid() == home else odd(len(indices))
+
+    with pytest.raises(error, match=words):
+        evolver(tasks.from_function(score, tiny.points), seeds).run(8, executor=pool)
+    assert evolver(tiny, seeds).run(4, executor=pool).generation == 4
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *(name for name in ODD if name != "the program is left"),
+        pytest.param("the program is left", marks=pytest.mark.slow),
+    ],
+)
+def test_odd_tasks_end_a_run_on_processes_with_the_reason(processes, tiny, tiny_seeds, what):
+    check_odd(processes, tiny, tiny_seeds, what)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ODD)
+def test_odd_tasks_end_a_run_on_ray_with_the_reason(cluster, tiny, tiny_seeds, what):
+    check_odd(cluster, tiny, tiny_seeds, what)
 
 
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
@@ -276,6 +342,7 @@ def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds, tmp
     check_pool(cluster, tiny, tiny_seeds, tmp_path, [10])
 
 
+@pytest.mark.slow
 def test_workers_of_a_second_ray_executor_do_not_wait_for_those_of_the_first(
     cluster, tiny, tiny_seeds
 ):

@@ -198,7 +198,7 @@ SPOILT = {
     "huge": (put(IMAGES, GOOD[:4] + b"\xff" * 12), "bytes of values for shape .*, got 0;"),
     "few labels": (
         put(LABELS, idx(pictures(49)[1])),
-        r"one label each, got shapes \(50, 4, 3\) and \(49,\)",
+        r"one whole number each, got shapes \(50, 4, 3\) and \(49,\)",
     ),
     "exchanged": (put(IMAGES, idx(pictures(50)[1])), r"must hold images .* shapes \(50,\) and"),
     "no pictures": (

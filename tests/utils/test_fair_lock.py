@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m2n2lab import Evolver
-from m2n2lab.utils.fair_locks import FairLock
+from m2n2lab.utils.concurrency.fair_locks import FairLock
 
 TIMEOUT_SECONDS = 30.0
 

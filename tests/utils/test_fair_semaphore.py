@@ -9,7 +9,7 @@ from m2n2lab.widgets.session.stepper import Stepper
 
 from m2n2lab import Evolver
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.fair_locks import FairSemaphore
+from m2n2lab.utils.concurrency.fair_locks import FairSemaphore
 
 
 @pytest.mark.parametrize("places", [1, 2, 3])

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from m2n2lab.utils.interrupts import interrupt_latch
+from m2n2lab.utils.concurrency.interrupts import interrupt_latch
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Plots of a notebook take the colours of the dark theme where the notebook is dark."""
 
 import holoviews as hv
+import pytest
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
@@ -29,6 +30,7 @@ def shown(page, plot, body):
     return set(page.evaluate(COLOURS))
 
 
+@pytest.mark.slow
 def test_plots_of_a_dark_notebook_are_dark_and_others_light(page, tiny, tiny_seeds):
     evolver = Evolver(tiny, tiny_seeds, archive_size=6, mutation=0.05, rng=1).run(20)
     only_light = {LIGHT.card, LIGHT.quiet, LIGHT.text, *ramp(LIGHT, start=2)}

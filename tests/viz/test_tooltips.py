@@ -185,6 +185,7 @@ def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, 
     expect(tooltip).to_contain_text(f": worth {number(0.4 / (k + 1))} to it.")
 
 
+@pytest.mark.slow
 def test_the_tooltip_of_a_landscape_names_split_mix_score_and_whether_it_was_evaluated(
     hovered, stage, evolver
 ):
@@ -206,6 +207,7 @@ def test_the_tooltip_of_a_landscape_names_split_mix_score_and_whether_it_was_eva
     expect(tooltip_at(hovered, "LandscapeView", 0.25, 0.5)).to_contain_text("not evaluated yet")
 
 
+@pytest.mark.slow
 def test_the_tooltip_of_a_life_names_parents_birth_and_end(hovered, stage, evolver):
     data = lineage_data(evolver.lineage, evolver.best.id)
     length = data.ended - data.born
@@ -239,6 +241,7 @@ RANGES = """() => Bokeh.documents.flatMap(document => [...document.all_models])
     .map(({name, x_range: x, y_range: y}) => [name, x.start, x.end, y.start, y.end])"""
 
 
+@pytest.mark.slow
 def test_neither_the_wheel_nor_a_drag_moves_a_plot(hovered, evolver):
     before = hovered.evaluate(RANGES)
     assert len(before) == 6

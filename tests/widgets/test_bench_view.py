@@ -321,6 +321,7 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
     assert session.snapshot.step == 1
 
 
+@pytest.mark.slow
 def test_the_buttons_stay_in_sight_however_long_the_verdict_is(page, lab):
     opened(page, lab)
     section = page.get_by_role("region", name="Merge bench")

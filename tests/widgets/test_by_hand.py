@@ -44,8 +44,8 @@ def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, dig
     handle.press("ArrowRight")
     split = dragged + 1
     expect(page.get_by_label("Split at")).to_have_value(str(split))
-    expect(handle).to_have_attribute(
-        "aria-valuetext", f"{split:,} · {evolver.space.layout.locate(split)}"
+    expect(handle).to_have_attribute(  # a row of the first layer is what one pixel weighs
+        "aria-valuetext", f"30 % · first layer, row {split // 256}"
     )
 
     # The preview says what the same proposal does in Python.

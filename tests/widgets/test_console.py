@@ -191,7 +191,7 @@ def test_a_step_that_fails_is_shown_and_the_console_goes_on(evolver, console, mo
 
 
 def test_anything_but_an_evolver_is_refused():
-    with pytest.raises(InputError, match="evolver must be an Evolver, got int"):
+    with pytest.raises(InputError, match="evolver must be an Evolver, got 3"):
         Console(3)
 
 

@@ -81,6 +81,7 @@ def test_the_page_shows_what_the_same_search_gives_in_python(page, lab, digits):
     )
 
 
+@pytest.mark.slow
 def test_plots_follow_the_search(page, lab):
     opened(page, lab)
     button(page, "×10").click()
@@ -96,6 +97,7 @@ def test_plots_follow_the_search(page, lab):
         assert box["height"] > 150
 
 
+@pytest.mark.slow
 def test_answers_show_digits_and_only_wrong_ones_when_asked(page, lab):
     opened(page, lab)
     answers = figure(page, "answers")
@@ -114,8 +116,9 @@ def test_the_niche_map_shows_solved_worth_or_sole_solvers(page, lab, digits):
     expect(figure(page, "step")).to_have_text("10")
     evolver = Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0).run(10)
     data = niches_data(evolver.archive, digits)
+    shown = {"only one": "solved by only one"}
     for mode in ("only one", "solved", "worth"):
-        button(page, mode).click()
+        button(page, shown.get(mode, mode)).click()
         expected = float(getattr(data, NICHE_MODES[mode]).sum(dtype=float))
         assert soon(page, lambda: niche_total(page), pytest.approx(expected, rel=1e-4))
 
@@ -134,6 +137,7 @@ def test_space_runs_and_pauses_and_s_steps(page, lab):
     assert steps(page) == stopped
 
 
+@pytest.mark.slow
 def test_tabs_show_members_and_lineage_of_the_search(page, lab, digits):
     from m2n2lab import Evolver
 
@@ -164,6 +168,7 @@ def test_an_address_that_asks_for_nonsense_says_so_as_text(page, lab):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_every_panel_explains_itself(page, lab):
     opened(page, lab)
     for name in SECTIONS:
@@ -174,6 +179,7 @@ def test_every_panel_explains_itself(page, lab):
         page.get_by_label(f"About: {name}").click()
 
 
+@pytest.mark.slow
 def test_dark_and_light_by_address_and_by_the_system(page, browser, lab):
     opened(page, lab + "?theme=dark")
     dark = "rgb(19, 20, 23)"
@@ -201,10 +207,12 @@ def test_nothing_is_cut_off_or_overlaps_at_any_width(page, lab, width, height):
             apart_x = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
             apart_y = a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
             assert apart_x or apart_y
-    if width > 900:
-        assert max(box["y"] + box["height"] for box in boxes) <= height
+    if width > 900:  # a low window has the upper row, and the rest below it
+        bottoms = sorted(box["y"] + box["height"] for box in boxes)
+        assert bottoms[-1 if height >= 900 else 2] <= height
 
 
+@pytest.mark.slow
 def test_panel_serve_opens_the_same_page(page, lab, tmp_path):
     port = free_port()
     script = ROOT / "widgets" / "dashboard.py"
@@ -214,7 +222,7 @@ def test_panel_serve_opens_the_same_page(page, lab, tmp_path):
         mine = page.get_by_role("region").all_inner_texts()
         button(page, "Step").click()
         expect(figure(page, "step")).to_have_text("1")
-        other = opened(page, lab)
+        other = opened(page.context.new_page(), lab)  # leaving would ask: nothing is recorded
         assert other.get_by_role("region").all_inner_texts() == mine
-        assert page.title() == "m2n2lab"
+        assert page.title() == other.title() == "m2n2lab"
         assert "\n".join(logged(log)) == ""

@@ -107,6 +107,7 @@ print("<title>m2n2lab</title>" in page)
 """
 
 
+@pytest.mark.slow
 def test_a_script_that_shows_a_dashboard_ends_after_its_last_line():
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=5 * PATIENCE

@@ -56,6 +56,7 @@ def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(p
     expect(figure(console, "step")).to_have_text(f"{rested + 10:,}")
 
 
+@pytest.mark.slow
 def test_the_dashboard_opens_in_a_cell_and_shows_the_search_that_cells_step(page, jupyterlab):
     cells = (
         "import m2n2lab as lab\n"

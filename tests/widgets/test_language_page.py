@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from helpers.pages import button, figure, trying
 from playwright.sync_api import expect
 
@@ -21,6 +22,7 @@ def changes(page, kind, before):
     raise AssertionError(f"The child still writes {before}.")
 
 
+@pytest.mark.slow
 def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
     for _ in trying(page, "gsm8k+webshop", tmp_path):
         button(page, "Step").click()

@@ -50,6 +50,7 @@ def test_names_that_are_markup_are_shown_as_text_everywhere(page, odd):
 
 
 @pytest.mark.parametrize("odd", ["broken"], indirect=True)
+@pytest.mark.slow
 def test_a_task_that_breaks_pauses_the_search_and_says_why(page, odd):
     page.goto(odd)
     expect(button(page, "Run")).to_be_enabled()

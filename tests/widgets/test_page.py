@@ -149,7 +149,8 @@ def test_a_search_refreshes_its_page_without_touching_the_document_in_its_own_th
         worker.start()
         worker.join()
         assert document.ticks == []
-        await asyncio.sleep(0.01)
+        while not document.ticks:  # pages rest between two refreshes
+            await asyncio.sleep(0.001)
         ((_, thread),) = document.ticks
         assert thread is threading.current_thread()
         await tick(document)

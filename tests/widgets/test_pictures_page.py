@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from helpers.pages import button, figure, trying
 from playwright.sync_api import expect
 
@@ -9,6 +10,7 @@ EACH = 4
 """Prompts of each language in the gallery."""
 
 
+@pytest.mark.slow
 def test_pictures_appear_one_opens_a_person_s_own_is_drawn_and_the_better_is_chosen(page, tmp_path):
     for _ in trying(page, "text2image", tmp_path):
         page.get_by_role("tab", name="Gallery").click()

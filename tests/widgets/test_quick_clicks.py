@@ -21,10 +21,8 @@ FRAMES = """() => {
 """Where A's row and B's column of the matrix are framed."""
 
 
-@pytest.mark.parametrize(
-    ("tab", "choice"),
-    [pytest.param("Lineage", "whole run", marks=pytest.mark.slow), ("Progress", "solved")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("tab", "choice"), [("Lineage", "whole run"), ("Progress", "solved")])
 def test_a_choice_with_a_button_pressed_right_after_it_is_heard(page, lab, tab, choice):
     opened(page, lab)
     page.get_by_role("tab", name=tab).click()
@@ -38,6 +36,7 @@ def test_a_choice_with_a_button_pressed_right_after_it_is_heard(page, lab, tab, 
     expect(figure(page, "step")).to_have_text(f"{before + 1:,}")
 
 
+@pytest.mark.slow
 def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)
@@ -56,6 +55,7 @@ def test_run_and_pause_are_answered_before_a_busy_server_hears_of_them(page):
         expect(button(page, "Run")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_page_whose_server_has_ended_says_so(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)

@@ -26,6 +26,7 @@ def quiet(context):
     assert [each for each in wrong if not each.startswith("dialog")] == []
 
 
+@pytest.mark.slow
 def test_runs_of_every_visit_are_listed_named_opened_compared_and_deleted(context, page, tmp_path):
     for address in serve(tmp_path):
         opened(page, address)

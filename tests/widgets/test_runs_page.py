@@ -41,7 +41,7 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     setup(page, method="ga", Seed="5", **{"Archive size": "7"})
     button(page, "Replace this run").click()
     expect(page.get_by_text("digits · ga · seed 5")).to_be_visible()
-    expect(page).to_have_url(re.compile("method=ga&seed=5&archive_size=7"))
+    expect(page).to_have_url(re.compile("method=ga&seed=5&pretrained=0&archive_size=7"))
     opened(page, page.url)
     stepped(page, 1)
     seeds = digits.random_seeds(2, rng=5)
@@ -69,6 +69,7 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
     assert names["evolver"].test == evolver.test
 
 
+@pytest.mark.slow
 def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     opened(page, lab)
     stepped(page, 1)
@@ -80,6 +81,7 @@ def test_setup_says_what_it_cannot_use_and_keeps_the_run(page, lab):
     expect(figure(page, "step")).to_have_text("10")
 
 
+@pytest.mark.slow
 def test_reset_starts_the_same_search_anew(page, lab, digits):
     opened(page, lab)
     stepped(page, 2)
@@ -93,6 +95,7 @@ def test_reset_starts_the_same_search_anew(page, lab, digits):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_with_another_method_on_the_same_seed(page, lab, digits):
     opened(page, lab)
     stepped(page, 3)
@@ -155,6 +158,7 @@ def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     expect(figure(page, "step")).to_have_text("0")
 
 
+@pytest.mark.slow
 def test_a_reset_can_be_undone(page, lab):
     opened(page, lab)
     expect(button(page, "Undo reset")).to_be_hidden()
@@ -172,6 +176,7 @@ def test_a_reset_can_be_undone(page, lab):
     expect(figure(page, "step")).to_have_text("31")
 
 
+@pytest.mark.slow
 def test_back_and_forward_come_back_to_the_same_run(page, lab):
     opened(page, lab)
     stepped(page, 2)
@@ -190,6 +195,7 @@ def test_back_and_forward_come_back_to_the_same_run(page, lab):
     expect(figure(page, "step")).to_have_text("30")
 
 
+@pytest.mark.slow
 def test_a_lost_connection_comes_back_by_itself_to_the_run_and_the_tab(browser, lab):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page, sockets, cut = context.new_page(), [], []
@@ -220,6 +226,7 @@ def test_a_lost_connection_comes_back_by_itself_to_the_run_and_the_tab(browser, 
     context.close()
 
 
+@pytest.mark.slow
 def test_two_pages_have_searches_of_their_own(page, context, lab):
     opened(page, lab)
     other = context.new_page()

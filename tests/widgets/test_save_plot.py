@@ -41,7 +41,8 @@ def saved(page, panel, kind):
     return download.value.suggested_filename, download.value.path()
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
     opened(page, f"{lab}?theme={theme}")
     button(page, "×10").click()

@@ -52,6 +52,7 @@ def needs(*tasks):
         pytest.skip(f"the zoo's models for {', '.join(missing)} are not installed")
 
 
+@pytest.mark.slow
 def test_searches_over_checkpoints_that_begin_at_once_in_a_new_process_all_work():
     needs("gsm8k", "text2image")
     command = [sys.executable, "-c", AT_ONCE, "gsm8k", "text2image", "3"]
@@ -60,6 +61,7 @@ def test_searches_over_checkpoints_that_begin_at_once_in_a_new_process_all_work(
     assert done.stdout.strip().endswith("all of them")
 
 
+@pytest.mark.slow
 def test_a_second_search_finds_the_answers_of_the_seeds_and_goes_its_own_way(monkeypatch):
     needs("gsm8k")
     settings = Settings("gsm8k", limit=3, threads=1)
@@ -97,6 +99,7 @@ def test_what_is_shared_is_forgotten_with_the_last_search():
     del kept
 
 
+@pytest.mark.slow
 def test_pages_of_a_model_task_that_open_at_once_all_get_their_run(browser, tmp_path):
     needs("gsm8k+webshop")
     port = free_port()

@@ -18,6 +18,7 @@ def shared(tmp_path):
     assert "\n".join(logged(log, "traceback")) == ""
 
 
+@pytest.mark.slow
 def test_two_people_on_one_search_take_turns_and_corrupt_nothing(page, context, shared, digits):
     other = opened(context.new_page(), shared)
     opened(page, shared)

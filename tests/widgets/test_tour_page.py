@@ -128,6 +128,7 @@ def test_all_stops_are_done_for_the_person_with_the_keyboard(toured):
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_escape_and_skip_end_it_at_any_moment(toured):
     page, bubble = toured, toured.get_by_role("dialog")
     button(page, "Next").click()
@@ -150,6 +151,7 @@ def test_escape_and_skip_end_it_at_any_moment(toured):
     assert steps(page) == 0
 
 
+@pytest.mark.slow
 def test_space_still_runs_and_pauses_while_the_bubble_has_the_focus(toured):
     toured.keyboard.press(" ")
     expect(figure(toured, "phase")).to_have_text("running", timeout=PATIENCE)
@@ -188,6 +190,7 @@ def test_what_is_to_be_used_is_never_covered(toured, width, height):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_the_invitation_is_shown_once_and_covers_nothing(browser, lab):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = opened(context.new_page(), lab)
@@ -213,6 +216,7 @@ def test_the_invitation_is_shown_once_and_covers_nothing(browser, lab):
     context.close()
 
 
+@pytest.mark.slow
 def test_after_a_start_from_the_invitation_there_is_no_other(browser, lab):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = opened(context.new_page(), lab)

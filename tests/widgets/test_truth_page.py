@@ -56,6 +56,7 @@ def test_the_mark_on_the_landscape_follows_the_split_and_the_mix(page, lab):
     marked(0.75, 0.25)
 
 
+@pytest.mark.slow
 def test_a_field_says_what_it_refuses_and_shows_the_number_that_is_used(page, lab):
     opened(page, lab)
     button(page, "×10").click()
@@ -112,6 +113,7 @@ def test_a_merged_child_stays_on_the_bench_until_the_search_goes_on(page, lab):
     expect(figure(page, "note")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_setup_shows_what_will_be_used(page, lab):
     opened(page, lab)
     page.get_by_text("Setup", exact=True).click()
@@ -144,6 +146,7 @@ def test_setup_shows_what_will_be_used(page, lab):
     expect(size).to_have_attribute("placeholder", "20")
 
 
+@pytest.mark.slow
 def test_no_claim_depends_on_the_theme_or_on_a_bound_that_merges_exceed(page, lab):
     for theme, strong, weak in (("light", "darker", "lighter"), ("dark", "lighter", "darker")):
         opened(page, f"{lab}?theme={theme}")
@@ -161,6 +164,7 @@ def test_no_claim_depends_on_the_theme_or_on_a_bound_that_merges_exceed(page, la
         assert ink != rest
 
 
+@pytest.mark.slow
 def test_a_task_that_is_being_loaded_shows_that_and_nothing_of_the_one_before(page, tmp_path):
     port = free_port()
     command = [sys.executable, "-m", "m2n2lab", "serve", "--threads", "1", "--port", str(port)]

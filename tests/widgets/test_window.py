@@ -296,6 +296,7 @@ def test_without_a_screen_nothing_is_served(monkeypatch):
         serve_dashboard(Settings(), "127.0.0.1", 5006, [], show=False, window=True)
 
 
+@pytest.mark.slow
 def test_closing_the_window_of_pywebview_ends_the_server(computer, tmp_path):
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "webview.py").write_text(WEBVIEW)

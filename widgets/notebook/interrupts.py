@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from m2n2lab.utils.subscribers import Subscribers
+from m2n2lab.utils.concurrency.subscribers import Subscribers
 
 POLL_SECONDS = 0.5
 """Time between two checks whether the kernel ignores interrupts: it does so after every cell."""

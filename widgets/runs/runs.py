@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.allowance import Allowance
+from m2n2lab.utils.concurrency.allowance import Allowance
 from m2n2lab.utils.errors import InputError
 
 from ..session.recording import not_recorded
@@ -33,7 +33,7 @@ MAX_RUNS = 8
 MAX_SEARCHES = 256
 """Searches that this process holds: each has a thread."""
 
-RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 5.0
+RUNS_PER_SECOND, RUNS_AT_ONCE = 0.5, 12.0
 """Searches that a browser session may begin in the long run, and after a rest: each takes a part
 of a second to begin, in which others wait."""
 

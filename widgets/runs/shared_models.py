@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from m2n2lab.config.builders import build_evolver, build_seeds, build_task, seeds_code, task_calls
 from m2n2lab.config.settings import Settings
-from m2n2lab.utils.loading import report_loading
+from m2n2lab.utils.concurrency.loading import report_loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint import CheckpointSpace

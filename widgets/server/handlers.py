@@ -25,7 +25,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.routing import Rule
 from tornado.web import OutputTransform, RequestHandler
 
-from m2n2lab.utils.allowance import Allowance
+from m2n2lab.utils.concurrency.allowance import Allowance
 from m2n2lab.utils.errors import InputError
 
 from ..page.notice import Notice

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.store.archive_file import archive_bytes
+from m2n2lab.utils.concurrency.loading import reporting
+from m2n2lab.utils.concurrency.subscribers import Subscribers
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.loading import reporting
 from m2n2lab.utils.progress import Halted, Progress, Watch
-from m2n2lab.utils.subscribers import Subscribers
 from m2n2lab.viz.run_page import run_page
 
 from .orders import Mailbox, Orders

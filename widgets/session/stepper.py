@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from m2n2lab.utils.fair_locks import FairSemaphore
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.fair_locks import FairSemaphore
+from m2n2lab.utils.concurrency.processors import processors
 
 if TYPE_CHECKING:
     from m2n2lab.core.evolver import Evolver

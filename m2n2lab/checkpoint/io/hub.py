@@ -40,6 +40,9 @@ Outline = Literal["headers", "configs"]
 HEADERS_AT_A_TIME = 8
 """Headers of files on the hub that are read at the same time."""
 
+LISTING_SECONDS = 20
+"""Time for the hub to list the files of a checkpoint."""
+
 TEXT_PATTERNS = ["*.json", "*.txt", "*.model"]
 """Configs and tokenizers of a pipeline on the hub."""
 
@@ -165,10 +168,11 @@ def _listed(name: str, revision: str | None, variant: str | None) -> list[str]:
     from huggingface_hub import HfApi
 
     try:
-        listed = HfApi().list_repo_files(name, revision=revision)
+        # Not list_repo_files, which tries again for a minute where there is no network.
+        about = HfApi().model_info(name, revision=revision, timeout=LISTING_SECONDS)
     except Exception:  # the download itself reports what is wrong, or finds the local copy
         return []
-    return needed_files(listed, variant)
+    return needed_files((file.rfilename for file in about.siblings or ()), variant)
 
 
 def needed_files(listed: Iterable[str], variant: str | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from m2n2lab.utils.processors import processors
+from m2n2lab.utils.concurrency.processors import processors
 
 Job = TypeVar("Job")
 Progress = Callable[[int], object]

@@ -58,6 +58,9 @@ class SeedFile:
         self.stamp = Stamp.of(path.stat()) if stamp is None else stamp
         self._opened: _Open | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_opened": None}  # a copy opens the file by itself
+
     @property
     def is_unchanged(self) -> bool:
         """Whether the file at its path is as it was."""

@@ -86,6 +86,10 @@ class TensorFile:
     metadata: Mapping[str, str]
     source: SeedFile
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy maps the file by itself.
+        return {name: value for name, value in self.__dict__.items() if name != "_bytes"}
+
     @property
     def length(self) -> int:
         """Size of the file in bytes."""

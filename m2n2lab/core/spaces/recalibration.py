@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -83,6 +83,15 @@ class Recalibration:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
             module.eval()
+
+
+def statistics(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the BatchNorm statistics of a module by their names in its state dict."""
+    layers = {id(layer) for layer in _layers(module)}
+    for path, part in module.named_modules():
+        if id(part) in layers:
+            for name in ("running_mean", "running_var"):
+                yield f"{path}.{name}" if path else name, getattr(part, name)
 
 
 def _layers(module: nn.Module) -> list[_BatchNorm]:

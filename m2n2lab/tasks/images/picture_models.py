@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from m2n2lab.utils.arrays import Bytes, Floats
+from m2n2lab.utils.concurrency.loading import loading
 from m2n2lab.utils.errors import InputError, first_line
-from m2n2lab.utils.loading import loading
 
 MAX_TOKENS = 10**6
 """Tokenizers that name a longer text than this name none."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from m2n2lab.utils.concurrency.loading import loading
 from m2n2lab.utils.errors import InputError, whole_number
-from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Watch
 
 

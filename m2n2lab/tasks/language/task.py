@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from m2n2lab.tasks.answer_cache import CachingTask
 from m2n2lab.tasks.language.generation import Generator
+from m2n2lab.utils.concurrency.loading import loading
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
-from m2n2lab.utils.loading import loading
 from m2n2lab.utils.progress import Meter
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def check_tokenizers(space: CheckpointSpace) -> None:
     Raises:
         InputError: two of them disagree on a token.
     """
-    from m2n2lab.checkpoint.checks import tokenizers_clash
+    from m2n2lab.checkpoint.checks.preflight import tokenizers_clash
 
     if clash := tokenizers_clash(space.plan):
         raise InputError(

@@ -296,6 +296,7 @@ print(repr(space.angle(*space.seeds)))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_fill_one_cache_at_once_agree(tmp_path, cache):
     rng = np.random.default_rng(0)
     seeds = [

@@ -209,6 +209,7 @@ def test_several_pickles_are_not_guessed_among(here, models):
         Checkpoint.open("a")
 
 
+@pytest.mark.slow
 def test_two_processes_convert_once(here, models):
     pickled(copy(models, "a", "a"), shards=3)
     code = (
@@ -228,6 +229,7 @@ def test_two_processes_convert_once(here, models):
     assert Path("converted.txt").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_many_shards_need_few_open_files(here):
     torch.manual_seed(0)
     folder = Path("many")

@@ -9,8 +9,8 @@ from helpers.checkpoints import chatter, reader
 from helpers.merges import says
 
 from m2n2lab import CheckpointSpace, InputError, preflight
-from m2n2lab.checkpoint.checks import tokenizers_clash
-from m2n2lab.checkpoint.tokenizers import read_tokens
+from m2n2lab.checkpoint.checks.preflight import tokenizers_clash
+from m2n2lab.checkpoint.tokens.tokenizers import read_tokens
 from m2n2lab.tasks import GSM8K
 from m2n2lab.tasks.language.generation import end_tokens, padding, rows_of
 from m2n2lab.tasks.language.gsm8k_data import Problem

@@ -20,7 +20,7 @@ from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.pipelines import Pipeline, describe
 from m2n2lab.checkpoint.plan import Plan
-from m2n2lab.checkpoint.tokenizers import TOKENIZER_FILE
+from m2n2lab.checkpoint.tokens.tokenizers import TOKENIZER_FILE
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.errors import InputError, file_path
 from m2n2lab.utils.json_text import read_json_file
@@ -65,6 +65,9 @@ class Record:
         trust_remote_code: whether a pipeline's class of its own was kept.
         map: pairs of names of tensors in the first seed and in others, if these differ.
         pictures: whose parts the result of picture models has.
+        recalibrated: checksum of the data on which BatchNorm statistics were computed anew, or name
+            of the function.
+        statistics: these statistics by tensor, which take the place of merged ones.
     """
 
     recipe: Recipe
@@ -80,6 +83,8 @@ class Record:
     trust_remote_code: bool = False
     map: tuple[str, ...] = ()
     pictures: PictureOptions = NO_PICTURE_OPTIONS
+    recalibrated: str | None = None
+    statistics: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan, recipe: Recipe, tokenizer: int = 0, made: str = "") -> Record:
@@ -151,6 +156,11 @@ class Record:
             **({"map": list(self.map)} if self.map else {}),
             **({"pictures": self.pictures.to_json()} if self.pictures else {}),
             **_known_json(self.known),
+            **(
+                {"recalibrated": self.recalibrated, "statistics": dict(self.statistics)}
+                if self.recalibrated
+                else {}
+            ),
             "recipe": self.recipe.to_json(),
         }
         return {**fields, "check": _checksum(fields)}
@@ -204,6 +214,8 @@ class Record:
                 data.get("trust_remote_code") is True,
                 tuple(map(str, data.get("map", ()))),
                 PictureOptions.from_json(data.get("pictures", {})),
+                None if data.get("recalibrated") is None else str(data["recalibrated"]),
+                {str(k): [*map(float, v)] for k, v in dict(data.get("statistics", {})).items()},
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(

@@ -12,8 +12,8 @@ import numpy as np
 
 from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.hashes import combined_digest
-from m2n2lab.checkpoint.merge_record import Record, source_of
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import Record, source_of
 from m2n2lab.core.operators.operator import FIELD
 from m2n2lab.core.spaces.derived import Derived, lineage
 from m2n2lab.core.spaces.recipe import Recipe
@@ -92,6 +92,7 @@ def card(plan: Plan, recipe: Recipe, record: Record) -> str:
     lines += [
         "",
         *_buffer_lines(recipe),
+        *(["BatchNorm statistics were computed anew on data.", ""] if record.recalibrated else []),
         f"Weights are {dtypes}, each rounded once. With the seeds at hand, "
         "`m2n2lab rebuild recipe.json -o FOLDER` makes the same files again.",
     ]

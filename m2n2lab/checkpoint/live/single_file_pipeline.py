@@ -182,7 +182,7 @@ def draw_with(about: FilePipeline, dtype: str) -> Any:
         about: the file.
         dtype: dtype of all components, such as ``"F16"``.
     """
-    from m2n2lab.checkpoint.live_pipeline import assembled, load_component
+    from m2n2lab.checkpoint.live.live_pipeline import assembled, load_component
 
     kept = getattr(torch, TORCH_NAMES[dtype])
     components: dict[str, Any] = {}

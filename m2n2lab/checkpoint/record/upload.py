@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from m2n2lab.checkpoint.merge_record import Record
+from m2n2lab.checkpoint.record.merge_record import Record
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.extras import missing
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from m2n2lab.checkpoint.config_differences import behaviour_differences
+from m2n2lab.checkpoint.checks.config_differences import behaviour_differences
+from m2n2lab.checkpoint.checks.picture_checks import compare_pictures, tokenizer_clash
 from m2n2lab.checkpoint.io.adapters.source import Source
 from m2n2lab.checkpoint.io.checkpoint import (
     NOTHING_KNOWN,
@@ -32,7 +33,6 @@ from m2n2lab.checkpoint.io.picture_layouts import FAMILIES, family_of_file
 from m2n2lab.checkpoint.io.problems import Collector, Problem
 from m2n2lab.checkpoint.io.single_file import is_single_file, open_as_components
 from m2n2lab.checkpoint.io.single_file_names import describe_parts, part_of
-from m2n2lab.checkpoint.merge_record import CHAT_TEMPLATES, copied_files
 from m2n2lab.checkpoint.name_map import (
     NameMap,
     align,
@@ -41,11 +41,11 @@ from m2n2lab.checkpoint.name_map import (
     name_pairs,
     text_config,
 )
-from m2n2lab.checkpoint.picture_checks import compare_pictures, tokenizer_clash
 from m2n2lab.checkpoint.picture_options import NO_PICTURE_OPTIONS, PictureOptions
 from m2n2lab.checkpoint.plan import Plan
+from m2n2lab.checkpoint.record.merge_record import CHAT_TEMPLATES, copied_files
 from m2n2lab.checkpoint.special_tokens import end_tokens
-from m2n2lab.checkpoint.tokenizers import (
+from m2n2lab.checkpoint.tokens.tokenizers import (
     Tokens,
     encoding_difference,
     first_clash,
@@ -53,7 +53,13 @@ from m2n2lab.checkpoint.tokenizers import (
     read_tokens,
     says_clash,
 )
-from m2n2lab.checkpoint.vocabulary import MODES, CannotArrangeError, Mode, Vocabulary, arrange
+from m2n2lab.checkpoint.tokens.vocabulary import (
+    MODES,
+    CannotArrangeError,
+    Mode,
+    Vocabulary,
+    arrange,
+)
 from m2n2lab.core.spaces.layout import Layout
 from m2n2lab.utils.errors import InputError, choose, described
 from m2n2lab.utils.files import MAX_TEXT_BYTES, read_file, read_text, temporary_folder

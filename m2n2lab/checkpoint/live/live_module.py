@@ -18,16 +18,17 @@ from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
+from m2n2lab.core.spaces.recalibration import Recalibration, statistics
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.core.spaces.space import checked_device
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.concurrency.loading import loading
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.extras import missing
-from m2n2lab.utils.loading import loading
 
 if TYPE_CHECKING:
     from m2n2lab.checkpoint.io.checkpoint import Part
-    from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, Targets
+    from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline, Targets
 
 Job = TypeVar("Job")
 
@@ -50,13 +51,21 @@ class LiveModule:
         model: a module with the tensors of the flat vector under their names, or an object with
             a module for each component; its weights are overwritten in place.
         derived: makes the tensors of derived vectors; new by default.
+        recalibration: computes BatchNorm statistics anew for all weights.
 
     Raises:
         InputError: a tensor is missing in the module, or has another shape or dtype.
     """
 
-    def __init__(self, plan: Plan, model: Any, derived: DerivedTensors | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: Any,
+        derived: DerivedTensors | None = None,
+        recalibration: Recalibration | None = None,
+    ) -> None:
         self.plan = plan
+        self._recalibration = recalibration
         self._derived = derived or DerivedTensors(plan)
         self.model = model
         self._file: FilePipeline | None = None
@@ -79,7 +88,7 @@ class LiveModule:
 
     def _init_file(self) -> None:
         """Copy what is not merged of a single file into the components of a pipeline."""
-        from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, scatter
+        from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline, scatter
 
         self._file = FilePipeline.of(self.plan.base, self.plan.pictures.config)
         self._parts = [getattr(self.model, name) for name in self._file.of_file]
@@ -90,7 +99,7 @@ class LiveModule:
                     scatter(value, into)
 
     def _scattered(self) -> Targets:
-        from m2n2lab.checkpoint.single_file_pipeline import targets
+        from m2n2lab.checkpoint.live.single_file_pipeline import targets
 
         assert self._file is not None  # it is only asked for then
         return targets(self._file, self.model)
@@ -142,7 +151,7 @@ class LiveModule:
         return self._filled(recipe, jobs, lambda job: job[0], work)
 
     def _set_weights_of_file(self, recipe: Recipe) -> Any:
-        from m2n2lab.checkpoint.single_file_pipeline import scatter
+        from m2n2lab.checkpoint.live.single_file_pipeline import scatter
 
         places = self._scattered()
 
@@ -171,6 +180,11 @@ class LiveModule:
         self.model.recipe = None  # an interrupted model must not pass for a complete one
         with torch.no_grad():
             self._derived.run(recipe, jobs, tensor, work)
+        if self._recalibration is not None:
+            self._recalibration.apply(self.model)
+            for name, value in statistics(self.model):  # rounded as they are saved
+                if name in self.plan.merged_sizes:
+                    value.copy_(value.to(TORCH_DTYPES[self.plan.dtypes[name]]))
         self.model.recipe, self.model.plan = recipe, self.plan
         return self.model
 
@@ -376,12 +390,12 @@ def _load(plan: Plan, device: str, texts_from: int) -> Any:
     base = plan.base
     try:
         if base.kind == "diffusers":
-            from m2n2lab.checkpoint.live_pipeline import load_pipeline
+            from m2n2lab.checkpoint.live.live_pipeline import load_pipeline
 
             pipeline = load_pipeline(plan, texts_from)
             return pipeline if device == "cpu" else pipeline.to(device)
         if base.is_picture_file:
-            from m2n2lab.checkpoint.single_file_pipeline import FilePipeline, draw_with
+            from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline, draw_with
 
             about = FilePipeline.of(base, plan.pictures.config)
             pipeline = draw_with(about, plan.common_dtype)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from m2n2lab.checkpoint.tokenizers import Tokens, first_clash, says_clash
+from m2n2lab.checkpoint.tokens.tokenizers import Tokens, first_clash, says_clash
 
 Mode = Literal["refuse", "common", "union", "first"]
 MODES: tuple[Mode, ...] = ("refuse", "common", "union", "first")

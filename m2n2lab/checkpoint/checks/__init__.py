@@ -1,0 +1,1 @@
+"""Preflight: what speaks against a merge, found before any weight is read."""

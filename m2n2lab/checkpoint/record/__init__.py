@@ -1,0 +1,1 @@
+"""What a merge leaves beside its weights: recipe, card, and the copy on the hub."""

@@ -1,0 +1,1 @@
+"""Tokenizers and vocabularies of language models, compared and merged."""
