@@ -189,6 +189,9 @@ def export(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="File for a table with one row per step.")
     ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="File for the same table as Parquet.")
+    ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="File for the run without scores and weights.")
     ] = None,
@@ -202,13 +205,19 @@ def export(
 ) -> None:
     """Write a recorded run as a table, as JSON, or as one HTML page."""
     from m2n2lab.store import resume, told, whole_history
+    from m2n2lab.store.frames import parquet as parquet_bytes
 
-    if csv is None and as_json is None and html is None:
+    files = [path for path in (csv, parquet, as_json, html) if path is not None]
+    if not files:
         raise InputError(
-            "There is no file to write; give --csv FILE, --json FILE, --html FILE, or several."
+            "There is no file to write; give --csv, --parquet, --json or --html FILE, or several."
         )
-    if csv is not None:
-        write_atomically(csv, whole_history(store, run).frame().to_csv())
+    if csv is not None or parquet is not None:
+        table = whole_history(store, run).frame()
+        if csv is not None:
+            write_atomically(csv, table.to_csv())
+        if parquet is not None:
+            write_atomically(parquet, parquet_bytes(table))
     if as_json is not None:
         write_atomically(as_json, json.dumps(told(store, run), allow_nan=False))
     if html is not None:
@@ -220,7 +229,7 @@ def export(
             trust_remote_code=trust_remote_code,
         )
         evolver.plot.export(html, _code(store, run, evolver.generation))
-    names = " and ".join(str(path) for path in (csv, as_json, html) if path is not None)
+    names = " and ".join(map(str, files))
     Console(stderr=True).print(shown(f"Wrote {names}"), soft_wrap=True)
 
 

@@ -47,6 +47,20 @@ def test_runs_are_listed(resumed):
     assert "digits" in call("runs", path).stdout
 
 
+def test_a_parquet_file_has_the_history_or_names_the_extra(resumed, tmp_path, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    path, _ = resumed
+    file = tmp_path / "run.parquet"
+    assert call("export", path, 1, "--parquet", file).exit_code == 0
+    found = pd.read_parquet(file).set_index("step")
+    pd.testing.assert_frame_equal(found, store.resume(path).history)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused = call("export", path, 1, "--parquet", tmp_path / "other.parquet")
+    assert (refused.exit_code, "m2n2lab[tables]" in str(refused.exception)) == (1, True)
+    assert not (tmp_path / "other.parquet").exists()
+
+
 def test_a_run_is_exported_as_a_page_with_the_code_that_makes_it_again(resumed, tmp_path):
     path, found = resumed
     html = tmp_path / "run.html"
