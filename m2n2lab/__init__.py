@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # What core offers by name and packages above it do: see ``m2n2lab.core.extensions``.
 provide(
     html="m2n2lab.viz.html:html_of",
+    past="m2n2lab.store.reader:past",
     plots="m2n2lab.viz.accessor:Plots",
     progress="m2n2lab.viz.progress_bar:progress_bar",
     recorder="m2n2lab.store.recorder:Recorder",
@@ -75,6 +76,7 @@ _HOMES = {
     "push": "m2n2lab.checkpoint.record.upload",
     "rebuild": "m2n2lab.checkpoint",
     "register_method": "m2n2lab.core.methods.registry",
+    "runs": "m2n2lab.store.frames",
     "save_archive": "m2n2lab.store.archive_file",
     "store": "m2n2lab.store",
     "tasks": "m2n2lab.tasks",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from m2n2lab.core.spaces.space import DenseSpace
     from m2n2lab.executors import ProcessExecutor, RayExecutor, Replayed
     from m2n2lab.store.archive_file import archive_bytes, load_archive, save_archive
+    from m2n2lab.store.frames import runs
     from m2n2lab.tasks import Sample, Task
     from m2n2lab.utils.errors import InputError
     from m2n2lab.viz.draw_compare import compare

@@ -86,7 +86,7 @@ def evolve(
         began = time.perf_counter()
         with (
             executor_options.opened() as executor,
-            run_commands.recorded(evolver, store, settings.title),
+            run_commands.recorded(evolver, store, settings.title, settings.to_json()),
         ):
             stopped = report.run(evolver, last, executor)
         seconds = time.perf_counter() - began

@@ -48,7 +48,9 @@ Store = Annotated[Path, typer.Argument(metavar="STORE", help="File with recorded
 
 
 @contextmanager
-def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[None]:
+def recorded(
+    evolver: Evolver, path: Path | None, title: str = "", settings: str = ""
+) -> Iterator[None]:
     """Record a search if there is a path; if it fails, print the error and how to resume it.
 
     Raises:
@@ -62,7 +64,7 @@ def recorded(evolver: Evolver, path: Path | None, title: str = "") -> Iterator[N
 
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        recorder = Recorder(evolver, path, title)
+        recorder = Recorder(evolver, path, title, settings=settings)
     for note in notes:  # such as that a store of an earlier version was brought up to date
         Console(stderr=True).print(shown(f"Note: {note.message}"), soft_wrap=True)
     try:
@@ -187,21 +189,60 @@ def export(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="File for a table with one row per step.")
     ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", help="File for the same table as Parquet.")
+    ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="File for the run without scores and weights.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="File for a page to look at, without a server or network."),
+    ] = None,
+    places: SeedMap = [],  # noqa: B006  # Typer copies it, and takes no tuple here
+    batch: Batch = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write a recorded run as CSV or JSON."""
-    from m2n2lab.store import told, whole_history
+    """Write a recorded run as a table, as JSON, or as one HTML page."""
+    from m2n2lab.store import resume, told, whole_history
+    from m2n2lab.store.frames import parquet as parquet_bytes
 
-    if csv is None and as_json is None:
-        raise InputError("There is no file to write; give --csv FILE, --json FILE, or both.")
-    if csv is not None:
-        write_atomically(csv, whole_history(store, run).frame().to_csv())
+    files = [path for path in (csv, parquet, as_json, html) if path is not None]
+    if not files:
+        raise InputError(
+            "There is no file to write; give --csv, --parquet, --json or --html FILE, or several."
+        )
+    if csv is not None or parquet is not None:
+        table = whole_history(store, run).frame()
+        if csv is not None:
+            write_atomically(csv, table.to_csv())
+        if parquet is not None:
+            write_atomically(parquet, parquet_bytes(table))
     if as_json is not None:
         write_atomically(as_json, json.dumps(told(store, run), allow_nan=False))
-    names = " and ".join(str(path) for path in (csv, as_json) if path is not None)
+    if html is not None:
+        evolver = resume(
+            store,
+            run,
+            seed_map=seed_map(places),
+            batch=batch,
+            trust_remote_code=trust_remote_code,
+        )
+        evolver.plot.export(html, _code(store, run, evolver.generation))
+    names = " and ".join(map(str, files))
     Console(stderr=True).print(shown(f"Wrote {names}"), soft_wrap=True)
+
+
+def _code(store: Path, run: int, steps: int) -> str:
+    """Return Python that makes a recorded run again, if the settings it began with are known."""
+    from m2n2lab.config.builders import code_of
+    from m2n2lab.config.settings import Settings
+    from m2n2lab.store.labels import labelled
+
+    found = next((each for each in labelled(store) if each.run == run), None)
+    if found is None or not found.settings or found.start:  # a branch begins elsewhere
+        return ""
+    return code_of(Settings().from_json(found.settings), steps)
 
 
 def check(

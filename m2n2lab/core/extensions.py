@@ -8,6 +8,7 @@ which Python runs before any module of the package, in worker processes too, fil
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +57,16 @@ class SearchPlots(Protocol):
 
     def landscape(self, a: int, b: int, cells: int = 17) -> Any:
         """Return the scores of a pair's children over split and mix."""
+
+    def export(self, path: str | Path, code: str = "") -> None:
+        """Write the search as one HTML file."""
+
+
+class PastArchives(Protocol):
+    """Slot ``past``: returns steps of a recorded run and its archives after them."""
+
+    def __call__(self, path: str | Path, run: int) -> Iterable[tuple[int, Any]]:
+        """Return them in order."""
 
 
 class RecordSearch(Protocol):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from m2n2lab.store.catalog import Run, runs, steps
     from m2n2lab.store.export import told, whole_history
     from m2n2lab.store.integrity import CheckedRun, CheckedStore, backup, check
-    from m2n2lab.store.reader import replay
+    from m2n2lab.store.reader import past, replay
     from m2n2lab.store.recorder import Recorder, record
     from m2n2lab.store.restore import branch, resume
     from m2n2lab.store.schema import StoreError
@@ -40,6 +40,7 @@ _HOMES = {
     "backup": "m2n2lab.store.integrity",
     "branch": "m2n2lab.store.restore",
     "check": "m2n2lab.store.integrity",
+    "past": "m2n2lab.store.reader",
     "record": "m2n2lab.store.recorder",
     "replay": "m2n2lab.store.reader",
     "resume": "m2n2lab.store.restore",
@@ -59,6 +60,7 @@ __all__ = [
     "backup",
     "branch",
     "check",
+    "past",
     "record",
     "replay",
     "resume",

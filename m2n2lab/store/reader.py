@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +64,39 @@ def replay(path: str | Path, run: int | None = None, step: int | None = None) ->
         state = archive_state(file, info, resolve_step(info, step))
         members = [id for id in state["ids"] if id != EMPTY]
         known = stored_genomes(file, info.run, members)
-    state["genomes"] = [known.get(id) for id in state["ids"]]
+    return _archive(info, state, known)
+
+
+MAX_PAST = 200
+"""Archives of a run that ``past`` returns, unless another number is asked for."""
+
+
+def past(
+    path: str | Path, run: int | None = None, count: int = MAX_PAST
+) -> Iterator[tuple[int, Archive]]:
+    """Return evenly spaced steps of a run, the first and the last included, and their archives.
+
+    As ``replay``, but without any genomes.
+
+    Args:
+        path: the store.
+        run: the number of a run; the last one by default.
+        count: the most archives, at least two.
+
+    Raises:
+        StoreError: as ``replay``.
+    """
+    count = whole_number("count", count, 2)
+    with snapshot(path) as file:
+        info = run_info(file, path, run)
+        steps = np.linspace(info.start, info.last, min(count, info.last - info.start + 1))
+        for step in np.unique(steps.round().astype(int)).tolist():
+            yield step, _archive(info, archive_state(file, info, step), {})
+
+
+def _archive(info: RunInfo, state: dict[str, Any], genomes: Mapping[int, Any]) -> Archive:
+    """Return an archive of a run in a state, with the genomes that are known by id."""
+    state["genomes"] = [genomes.get(id) for id in state["ids"]]
     options = info.evolver.options
     archive = _archive_type(info)(
         info.task["points"],

@@ -1,7 +1,9 @@
-"""Plot accessor: ``evolver.plot``, the plots of one search as HoloViews objects."""
+"""Plot accessor: ``evolver.plot``, the plots of one search, and all of it as one file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from m2n2lab.analysis.landscape import landscape_data
@@ -10,9 +12,13 @@ from m2n2lab.analysis.lineage_arrays import lineage_data, painting_data
 from m2n2lab.analysis.lineage_replay import retraced
 from m2n2lab.analysis.maps import attraction_data, curves_data, niches_data
 from m2n2lab.core.evolver import Evolver
+from m2n2lab.core.extensions import PastArchives, extension
+from m2n2lab.utils.errors import file_path
+from m2n2lab.utils.files import write_atomically
 from m2n2lab.viz.draw_landscape import draw_landscape
 from m2n2lab.viz.draw_lineage import draw_lineage, draw_painting
 from m2n2lab.viz.draw_maps import draw_attraction, draw_curves, draw_niches, sized
+from m2n2lab.viz.run_page import run_page
 from m2n2lab.viz.theme import LIGHT, Theme
 
 
@@ -87,3 +93,26 @@ class Plots:
         """
         data = landscape_data(self._evolver, a, b, cells)
         return sized(draw_landscape(data, None, self._theme), 420, 560)
+
+    def export(self, path: str | Path, code: str = "") -> None:
+        """Write the search as one HTML file, which opens anywhere without a server or network.
+
+        It has the curves, the niches and the attraction, the lineage, the members, answers of the
+        best one and the settings, in at most 10 MB. Of a search that is recorded a slider shows the
+        archives of up to 200 steps. The best member is evaluated for its answers.
+
+        Args:
+            path: the file, such as ``"run.html"``.
+            code: Python that makes the run again, to be shown; by default as far as it is known.
+
+        Raises:
+            OSError: the file cannot be written.
+            StoreError: the store of the run cannot be read.
+        """
+        path = file_path("path", path)
+        stored = self._evolver.stored
+        past: Iterable[tuple[int, Any]] = ()
+        if stored is not None:
+            recorded: PastArchives = extension("past")
+            past = recorded(stored.path, stored.run)
+        write_atomically(path, run_page(self._evolver, past, code))

@@ -1,6 +1,7 @@
 """Recorded runs from the command line."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -44,6 +45,44 @@ def test_runs_are_listed(resumed):
     assert (run["run"], run["last"], run["task"], run["parent"]) == (1, 50, "digits", None)
     assert (run["train"], run["test"]) == (found["best"]["train"], found["best"]["test"])
     assert "digits" in call("runs", path).stdout
+
+
+def test_a_parquet_file_has_the_history_or_names_the_extra(resumed, tmp_path, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    path, _ = resumed
+    file = tmp_path / "run.parquet"
+    assert call("export", path, 1, "--parquet", file).exit_code == 0
+    found = pd.read_parquet(file).set_index("step")
+    pd.testing.assert_frame_equal(found, store.resume(path).history)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused = call("export", path, 1, "--parquet", tmp_path / "other.parquet")
+    assert (refused.exit_code, "m2n2lab[tables]" in str(refused.exception)) == (1, True)
+    assert not (tmp_path / "other.parquet").exists()
+
+
+def test_a_run_is_exported_as_a_page_with_the_code_that_makes_it_again(resumed, tmp_path):
+    path, found = resumed
+    html = tmp_path / "run.html"
+    done = call("export", path, 1, "--html", html)
+    assert (done.exit_code, f"Wrote {html}" in " ".join(done.output.split())) == (0, True)
+    text = re.search(r'id="data">(.*?)</script>', html.read_text(encoding="utf-8"), re.S)[1]
+    shown = json.loads(text)
+    assert [moment["step"] for moment in shown["maps"]["moments"]] == list(range(51))
+    names = {}
+    exec(shown["code"], names)
+    assert names["evolver"].archive.ids == tuple(store.resume(path).archive.ids)
+    assert names["evolver"].best.id == found["best"]["id"]
+
+
+def test_a_branch_is_exported_without_code_that_would_not_make_it(resumed, tmp_path):
+    path, _ = resumed
+    copy = tmp_path / "runs.db"
+    store.backup(path, copy)
+    store.branch(copy, step=20).run(5, store=copy)
+    html = tmp_path / "run.html"
+    assert call("export", copy, 2, "--html", html).exit_code == 0
+    assert "make_evolver" not in html.read_text(encoding="utf-8")
 
 
 def test_an_export_has_every_step(resumed, tmp_path):

@@ -3,7 +3,9 @@ import re
 import shlex
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from typer.testing import CliRunner
@@ -53,6 +55,46 @@ def test_the_commands_of_a_page_succeed(page):
         assert program == "m2n2lab"
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
+
+
+TRACKERS = {
+    "mlflow": ("log_metric", ["mlflow"]),
+    "wandb": ("init.return_value.__enter__.return_value.log", ["wandb"]),
+    "SummaryWriter": (
+        "SummaryWriter.return_value.__enter__.return_value.add_scalar",
+        ["torch.utils.tensorboard"],
+    ),
+}
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_tracker_gets_every_step(tracker, digits, monkeypatch):
+    (block,) = (b for b in blocks(DOCS / "do" / "trackers.md", "text") if f"import {tracker}" in b)
+    called, (module,) = TRACKERS[tracker]
+    stub = MagicMock()
+    monkeypatch.setitem(sys.modules, module, stub)
+    evolver = lab.Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0)
+    exec(block, {"evolver": evolver})
+    log = attrgetter(called)(stub)
+    assert log.call_count == evolver.generation == 50
+    assert evolver.records.column("test")[-1] in [*log.mock_calls[-1].args, *_given(log)]
+
+
+def _given(log):
+    """Return the numbers of a dict that a tracker was given last."""
+    return next((list(part.values()) for part in log.mock_calls[-1].args if type(part) is dict), [])
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_example_of_mlflow_runs(digits, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    (block,) = (b for b in blocks(DOCS / "do" / "trackers.md", "text") if "import mlflow" in b)
+    evolver = lab.Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0)
+    exec(block, {"evolver": evolver})
+    (run,) = mlflow.search_runs(output_format="list")
+    assert run.data.metrics["test"] == evolver.test
 
 
 def test_every_public_name_is_in_the_reference():

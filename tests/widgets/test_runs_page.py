@@ -57,6 +57,11 @@ def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, dig
         page.get_by_text("All members (.safetensors)", exact=True).last.click()
     assert tuple(load_archive(download.value.path()).ids) == evolver.archive.ids
     with page.expect_download() as download:
+        page.get_by_text("Page to send (.html)", exact=True).last.click()
+    sent = Path(download.value.path()).read_text(encoding="utf-8")
+    assert sent.count('"step":10,') == 1
+    assert "lab.make_evolver" in sent
+    with page.expect_download() as download:
         page.get_by_text("Python script (.py)", exact=True).last.click()
     names = {}
     exec(Path(download.value.path()).read_text(), names)

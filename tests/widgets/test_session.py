@@ -1,11 +1,15 @@
 import gc
+import json
+import re
 import threading
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers.sessions import PATIENCE, wait_for
+from m2n2lab.widgets.session.run_recorder import start_recorder
 from m2n2lab.widgets.session.session import Session
 from m2n2lab.widgets.session.snapshot import Snapshot
 from m2n2lab.widgets.session.workbench import MAX_ANSWERS, Filter
@@ -51,7 +55,24 @@ def test_a_session_that_has_ended_releases_its_search(make):
     assert session.join(PATIENCE)
     gc.collect()
     assert made[0]() is None
-    assert (session.snapshot.phase, session.archive()) == ("closed", b"")
+    assert (session.snapshot.phase, session.archive(), session.page()) == ("closed", b"", "")
+
+
+def test_a_session_is_exported_as_a_page_while_it_runs(make):
+    session = Session(make, record=partial(start_recorder, title="tiny"))
+    session.start()
+    try:
+        session.orders.run()
+        wait_for(session, lambda s: s.step >= 5)
+        page = session.page("the code")
+        found = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+        steps = [moment["step"] for moment in found["maps"]["moments"]]
+        assert (steps[0], found["code"]) == (0, "the code")
+        assert steps[-1] >= 5
+        assert steps == sorted(set(steps))
+    finally:
+        session.close()
+        assert session.join(PATIENCE)
 
 
 def test_a_started_session_rests_with_its_seeds(session):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,9 @@ class SetupView:
             label="All members (.safetensors)",
             **download,
         )
+        self.page = pn.widgets.FileDownload(
+            callback=self._page, filename="run.html", label="Page to send (.html)", **download
+        )
         self.anew.on_click(lambda event: self._start(beside=False))
         self.beside.on_click(lambda event: self._start(beside=True))
         for choice in (self.task, self.method, self.start):
@@ -88,7 +92,7 @@ class SetupView:
             pn.Row(self.anew, self.beside, margin=0, sizing_mode="stretch_width"),
             self.message,
             pn.Row(self.history, self.code, margin=0, sizing_mode="stretch_width"),
-            self.archive,
+            pn.Row(self.archive, self.page, margin=0, sizing_mode="stretch_width"),
             sizing_mode="stretch_width",
             margin=0,
         )
@@ -155,6 +159,13 @@ class SetupView:
 
     def _archive(self) -> io.BytesIO:
         return io.BytesIO(self._run().session.archive())
+
+    async def _page(self) -> io.StringIO:
+        run = self._run()
+        # A branch begins where these settings do not lead.
+        code = "" if run.origin else code_of(run.settings, run.session.snapshot.step)
+        # In another thread: the best member answers, which takes models of language a while.
+        return io.StringIO(await asyncio.to_thread(run.session.page, code))
 
     def _code(self) -> io.StringIO:
         run = self._run()

@@ -6,10 +6,10 @@ import numpy as np
 
 from m2n2lab.core.task import Sample
 from m2n2lab.viz.fonts import FONT_STACK
+from m2n2lab.viz.pictures import sample_uri
 
 from ..session.snapshot import Snapshot
 from ..session.workbench import Answer
-from .pictures import sample_uri
 from .texts import MAX_TEXT_CHARS, TEXTS_CSS, answer_html, short
 
 ANSWERS_CSS = (

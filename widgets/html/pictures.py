@@ -1,35 +1,20 @@
-"""Pictures made of numbers, as data URIs: nothing is fetched, and no text is included."""
+"""Shares of seeds as pictures and keys, and the colours of a page."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from functools import cache
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from m2n2lab.utils.text import percent
+from m2n2lab.viz.pictures import png_uri
 from m2n2lab.viz.theme import Theme, painting_pixels, ramp, rgb_values, seed_colours
 
 MIN_SHARE = 0.0005
 """Share of a seed, or of the outside, below which it is not named."""
-
-
-def png_uri(pixels: NDArray[np.uint8]) -> str:
-    """Return a picture (H, W) or (H, W, 3) as a data URI."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def sample_uri(image: NDArray[np.float32], dark: bool) -> str:
-    """Return a picture in [0, 1] as a data URI; grey ones as dark ink on light paper."""
-    ink = image if dark or image.ndim == 3 else 1.0 - image
-    return png_uri((np.clip(ink, 0.0, 1.0) * 255).astype(np.uint8))
 
 
 @cache

@@ -14,10 +14,10 @@ from PIL import Image
 
 from m2n2lab.tasks.images.text2image import Drawn
 from m2n2lab.viz.fonts import FONT_STACK
+from m2n2lab.viz.pictures import png_uri
 from m2n2lab.viz.theme import Theme
 
 from ..html.assets import asset
-from ..html.pictures import png_uri
 from ..html.texts import MAX_TEXT_CHARS, short
 from ..session.blind_vote import Ballot
 from ..session.gallery import GalleryData, GalleryRequest, Row

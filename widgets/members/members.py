@@ -16,6 +16,7 @@ from m2n2lab.analysis.lineage import called
 from m2n2lab.analysis.members import MemberPage, MembersData
 from m2n2lab.core.task import Sample
 from m2n2lab.utils.text import percent, plain
+from m2n2lab.viz.pictures import sample_uri
 from m2n2lab.viz.theme import Theme, ink, ramp
 
 from ..html.assets import asset
@@ -24,7 +25,6 @@ from ..html.pictures import (
     css_variables,
     heat_uri,
     painting_uri,
-    sample_uri,
     seeds_key,
     shares_label,
 )

@@ -13,10 +13,10 @@ import param
 from m2n2lab.analysis.lineage import called
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.text import plain
+from m2n2lab.viz.pictures import sample_uri
 from m2n2lab.viz.theme import Theme
 
 from ..html.assets import asset
-from ..html.pictures import sample_uri
 from ..session.readings import ReadingsData
 from ..session.snapshot import Snapshot
 from ..views.themed import Themed, host_css

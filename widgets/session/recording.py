@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from m2n2lab.utils.errors import InputError
 
 if TYPE_CHECKING:
+    from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
 
     from .orders import Mailbox
@@ -23,7 +24,7 @@ def not_recorded(evolver: Evolver) -> str:
 class Recording:
     """What is recorded of one search, and the step that is looked at.
 
-    Only the worker uses it, but for ``branch``.
+    Only the worker uses it, but for ``branch`` and ``archives``.
 
     Args:
         orders: of the search.
@@ -64,6 +65,11 @@ class Recording:
         else:
             self._recorder = recorder
         self._begun.set()
+
+    def archives(self) -> list[tuple[int, Archive]]:
+        """Return recorded steps and the archives after them; may be called in any thread."""
+        recorder = self._recorder
+        return [] if recorder is None else recorder.archives()
 
     @property
     def first(self) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 from m2n2lab.analysis.lineage import seed_names
 from m2n2lab.analysis.maps import attraction_data, niches_data
 from m2n2lab.core.history import COLUMNS
-from m2n2lab.store import Recorder, StoreError, branch, replay
+from m2n2lab.store import Recorder, StoreError, branch, past, replay
 from m2n2lab.store.specs import EvolverSpec
 from m2n2lab.store.writer import in_use
 from m2n2lab.utils.errors import InputError
@@ -22,6 +22,7 @@ from m2n2lab.utils.errors import InputError
 from .snapshot import ACCEPTANCE_WINDOW_CHILDREN, Past
 
 if TYPE_CHECKING:
+    from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
 
 log = logging.getLogger("m2n2lab")
@@ -134,6 +135,18 @@ class RunRecorder:
             niches=niches_data(archive, evolver.task, seeds),
             attraction=attraction_data(archive, evolver.task, seeds),
         )
+
+    def archives(self) -> list[tuple[int, Archive]]:
+        """Return up to 200 recorded steps and the archives after them; none if they are lost.
+
+        May be called in any thread.
+        """
+        try:
+            self._recorder.flush()
+            return [*past(self.path, self.run)]
+        except StoreError as error:
+            log.warning("The past of run %d cannot be exported: %s", self.run, error)
+            return []
 
     def branch(self, step: int) -> Evolver:
         """Return an evolver as the search was after a step; may be called in any thread.

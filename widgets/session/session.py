@@ -22,6 +22,7 @@ from m2n2lab.utils.concurrency.loading import reporting
 from m2n2lab.utils.concurrency.subscribers import Subscribers
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.progress import Halted, Progress, Watch
+from m2n2lab.viz.run_page import run_page
 
 from .orders import Mailbox, Orders
 from .previews import Previews
@@ -33,6 +34,7 @@ from .stepper import Stepper, no_workers
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
+    from m2n2lab.core.archive import Archive
     from m2n2lab.core.evolver import Evolver
     from m2n2lab.core.history import History
     from m2n2lab.executors import Crew
@@ -105,6 +107,7 @@ class Session:
         self._listeners: Subscribers[tuple[Callable[[], object], bool]] = Subscribers()
         self._records: History | None = None  # grows in the worker, is read anywhere
         self._export: Callable[[], bytes] | None = None
+        self._page: Callable[[list[tuple[int, Archive]], str], str] | None = None
         self._builder: SnapshotBuilder  # the worker's, as all that follows
         self._lineage: Lineage
         self._stepper: Stepper | None = None
@@ -153,6 +156,17 @@ class Session:
         export = self._export
         return export() if export else b""
 
+    def page(self, code: str = "") -> str:
+        """Return the search as one HTML file (see ``run_page``); empty before there is one.
+
+        Waits for the step in progress, and has the best member answer.
+
+        Args:
+            code: Python that makes the search again.
+        """
+        page = self._page
+        return page(self.recording.archives(), code) if page else ""
+
     def subscribe(
         self, listener: Callable[[], object], every_snapshot: bool = False
     ) -> Callable[[], None]:
@@ -185,6 +199,7 @@ class Session:
             self._observe(evolver)
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
+            self._page = partial(run_page, evolver)
             self._stepper = Stepper(evolver, executor)
             self.recording.begin(record(evolver))
             self._publish_rest()
@@ -211,7 +226,7 @@ class Session:
 
     def _release(self) -> None:
         """Release the search: pages may hold the session for a while, and models can be large."""
-        self._export = self._stepper = None
+        self._export = self._page = self._stepper = None
         self.recording.forget()
         with suppress(AttributeError):  # there are none where no evolver could be made
             del self._lineage, self.bench, self._builder
