@@ -49,10 +49,10 @@ class BenchView:
         self.mix = MixSlider.themed(theme, styles={"flex": "1 1 110px"}, margin=(0, 8))
         self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
         self.preview = self._button("Preview", 82, theme.text, visible=False)
-        self.merge = self._button("Merge", 76, theme.child)
-        self.undo = self._button("Undo", 66)
-        self.propose = self._button("Search’s next child", 136)
-        self.save = self._button("Save", 56)
+        self.merge = self._button("Merge", 68, theme.child)
+        self.undo = self._button("Undo", 58)
+        self.propose = self._button("Search’s next child", 130)
+        self.save = self._button("Save", 52)
         self.a.param.watch(lambda event: self._choose(a=event.new), "value")
         self.b.param.watch(lambda event: self._choose(b=event.new), "value")
         self.at.param.watch(lambda event: self._choose(split=event.new), "value")
@@ -79,7 +79,7 @@ class BenchView:
         filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
         css = [FOCUS, f".bk-btn {{ {filled} }}" if ink else ""]
         return pn.widgets.Button(
-            name=name, width=width, margin=(4, 4), disabled=True, stylesheets=css, **known
+            name=name, width=width, margin=(4, 3), disabled=True, stylesheets=css, **known
         )
 
     def pick(self, a: int, b: int) -> None:
