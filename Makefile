@@ -5,7 +5,7 @@
 
 # Left empty, PYTHON becomes the first of these that is new enough.
 PYTHON ?=
-PYTHONS := python3 python3.13 python3.12 python3.11 python3.10
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python3.10
 # Not from the environment, where some shells and conda have a HOST of their own.
 HOST = 127.0.0.1
 PORT ?= 5006
