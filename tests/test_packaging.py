@@ -119,14 +119,14 @@ def test_environment_yml_installs_this_project_with_the_same_constraints_and_pyt
         assert list(SpecifierSet(text).filter(["3.9", *PYTHONS])) == PYTHONS
 
 
-def test_conda_and_make_install_the_same_for_the_notebooks():
+def test_conda_and_make_install_the_whole_lab():
     *_, (_, project) = (
         each["pip"]
         for each in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
         if isinstance(each, dict)
     )
     makefile = (ROOT / "Makefile").read_text()
-    rule = re.search(r"^\.venv/\.notebooks:.*\n\t(.*)", makefile, flags=re.M)[1]
+    rule = re.search(r"^\.venv/\.lab:.*\n(?:\t.*\n)*?\t(\$\(PIP\).*)", makefile, flags=re.M)[1]
     assert rule.split(" install ")[1].replace("'", "") == f"-c constraints.txt {project}"
     for extra in re.search(r"\[(.*)\]", project)[1].split(","):
         assert PROJECT["optional-dependencies"][extra]
@@ -154,14 +154,14 @@ def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The wheel and the source distribution of the tracked files, built as `python -m build` does."""
+    """The wheel, and the source distribution that it was built from, unpacked."""
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     build = (
-        "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
+        "import sys, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
     )
     run(sys.executable, "-c", build, "build_sdist", str(folder), cwd=source)
     (archive,) = folder.glob("*.tar.gz")
@@ -246,10 +246,8 @@ def test_the_workflow_runs_on_every_system_and_python_and_classifiers_promise_no
     pairs |= {(each["os"], each["python"]) for each in matrix["include"]}
     assert {os for os, _ in pairs} == {"ubuntu-latest", "macos-latest", "windows-latest"}
     assert {python for _, python in pairs} == {*PYTHONS, "3.14"}
-    versions = [
-        text.rpartition(" ")[2] for text in PROJECT["classifiers"] if ":: Python ::" in text
-    ]
-    assert set(versions) - {"3"} <= set(PYTHONS)
+    promised = [text for text in PROJECT["classifiers"] if ":: Python ::" in text]
+    assert {text.rpartition(" ")[2] for text in promised} - {"3"} <= set(PYTHONS)
     assert "Operating System :: POSIX :: Linux" in PROJECT["classifiers"]
 
 
