@@ -19,8 +19,11 @@ from browsing import free_port, serving
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
 
 from m2n2lab import __version__
+from m2n2lab.cli.entry import app
+from m2n2lab.widgets.server import server
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -130,6 +133,25 @@ def test_conda_and_make_install_the_whole_lab():
     assert rule.split(" install ")[1].replace("'", "") == f"-c constraints.txt {project}"
     for extra in re.search(r"\[(.*)\]", project)[1].split(","):
         assert PROJECT["optional-dependencies"][extra]
+
+
+def test_the_image_has_all_that_is_installed_and_asks_for_a_token(monkeypatch):
+    lines = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", "").splitlines()
+    steps = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    copied = [name for step, rest in steps if step == "COPY" for name in rest.split()[:-1]]
+    for name in copied:
+        assert any(each == name or each.startswith(f"{name}/") for each in tracked()), name
+    package = {name for name in tracked() if name.startswith(("m2n2lab/", "widgets/"))}
+    built_from = {*PROJECT["license-files"], PROJECT["readme"], "pyproject.toml"}
+    assert all(name.split("/")[0] in copied for name in package | built_from)
+    installs = [rest for step, rest in steps if step == "RUN" and "pip install" in rest]
+    assert installs[-1].endswith('-c constraints.txt ".[llm,images,notebooks]"')
+    assert [rest for step, rest in steps if step == "USER"] == ["lab"]
+    (command,) = (json.loads(rest) for step, rest in steps if step == "CMD")
+    served = {}
+    monkeypatch.setattr(server, "serve_dashboard", lambda *a, **options: served.update(options))
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert served["token"] is True
 
 
 def test_importing_the_package_needs_no_heavy_library():
