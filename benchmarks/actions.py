@@ -42,7 +42,7 @@ def transport(page: Page, draw: random.Random) -> bool:
 
 
 def by_hand(page: Page, draw: random.Random) -> bool:
-    return press(page, draw, "button", "^(Merge|Undo|Load the search’s next child)$")
+    return press(page, draw, "button", "^(Merge|Undo|Search’s next child)$")
 
 
 def tab(page: Page, draw: random.Random) -> bool:

@@ -29,6 +29,7 @@ from playwright.sync_api import (
     Locator,
     Page,
     Playwright,
+    Request,
     ViewportSize,
     expect,
 )
@@ -210,7 +211,12 @@ def faults(page: Page) -> list[str]:
         return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url)
 
     page.on("request", lambda r: local(r.url) or wrong.append(f"outside request {r.url}"))
-    page.on("requestfailed", lambda r: wrong.append(f"failed request {r.url}"))
+
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # as when a page is left while it loads
+            wrong.append(f"failed request {request.url}: {request.failure}")
+
+    page.on("requestfailed", failed)
     page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
     page.on("dialog", lambda d: wrong.append(f"dialog {d.message}"))
     page.on("pageerror", lambda e: wrong.append(f"page error {e}"))

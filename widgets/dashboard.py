@@ -36,6 +36,7 @@ def open_browser_session(
     shared: bool = False,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = no_workers,
+    output: Path | None = None,
 ) -> BrowserSession:
     """Return a browser session with one run.
 
@@ -45,8 +46,10 @@ def open_browser_session(
         shared: whether every page opens this session.
         store: where its runs are recorded; by default each in a temporary file that ends with it.
         executor: makes the workers of one run; by default there are none.
+        output: the folder into which models are saved; by default none is.
     """
-    runs = Runs({} if task is None else {settings.task: task}, store, executor=executor)
+    tasks = {} if task is None else {settings.task: task}
+    runs = Runs(tasks, store, executor=executor, output=output)
     return BROWSER_SESSIONS.add(runs, runs.add(settings), shared)
 
 
@@ -56,6 +59,7 @@ def dashboard(
     browser_session: BrowserSession | None = None,
     store: Path | None = None,
     executor: Callable[[Settings], Crew | None] = no_workers,
+    output: Path | None = None,
 ) -> PageTemplate:
     """Return the page for the browser session that asks for it.
 
@@ -65,14 +69,14 @@ def dashboard(
         settings: the search; digits from two trained specialists by default.
         task: made from ``settings`` already, to be shared by pages.
         browser_session: what every page shows; by default each has a session of its own.
-        store, executor: as in ``open_browser_session``.
+        store, executor, output: as in ``open_browser_session``.
     """
     settings = settings or Settings(pretrained=True)
     query = _query()
     browser_session = browser_session or BROWSER_SESSIONS.find(query.get("browser_session", ""))
     if browser_session is None:
         tasks = {} if task is None else {settings.task: task}
-        runs, error = Runs(tasks, store, executor=executor), None
+        runs, error = Runs(tasks, store, executor=executor, output=output), None
         try:
             settings = settings.with_query(query)
         except InputError as wrong:  # shown on the page

@@ -190,6 +190,10 @@ def serve(
             help="Where all runs are recorded; by default in the user's data folder.",
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        option(OUTPUT, "--output", help="Folder into which models are saved from the page."),
+    ] = None,
     keep: Annotated[
         float,
         typer.Option("--keep", min=0.0, help="Minutes that the runs of a closed page are kept."),
@@ -226,6 +230,7 @@ def serve(
         proxy_headers=proxy_headers,
         token=token,
         password=given_password(_ask_password) if password else None,
+        output=output,
     )
 
 

@@ -137,5 +137,10 @@ def draw_landscape(
         ylim=(-half, 1 + half),
         xlabel="split (share of the vector before it)",
         ylabel="mix (share of B before it)",
-        **plot_options(theme, axes=False),
+        **plot_options(theme, _centred, axes=False),
     )
+
+
+def _centred(plot: Any, element: Any) -> None:
+    """Put the title over the middle of the map."""
+    plot.state.title.align = "center"

@@ -298,7 +298,7 @@ def test_a_slow_bench_with_hostile_names_is_worked_by_keys_alone(slow_bench):
         "Preview",
         "Merge",
     ]
-    assert "Load the search’s next child" in names
+    assert "Search’s next child" in names
     assert all(seen for name, seen in stops if name in names[:7])
 
     # Nothing is evaluated while the split and the mix are moved.
@@ -328,7 +328,7 @@ def test_the_buttons_stay_in_sight_however_long_the_verdict_is(page, lab):
     box = section.bounding_box()
     verdict = figure(page, "verdict")
     verdict.evaluate("e => { e.textContent = 'A long story. '.repeat(60) }")
-    for name in ("Merge", "Undo", "Load the search’s next child"):
+    for name in ("Merge", "Undo", "Search’s next child"):
         place = button(page, name).bounding_box()
         assert place["y"] + place["height"] <= box["y"] + box["height"]
         middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2

@@ -37,7 +37,7 @@ def test_sums_and_trips_of_the_pair_and_its_child_open_in_full(page, tmp_path):
         expect(child.first).to_be_visible()
         # Another child of the pair, and another step: both wrote something else.
         before = wrote(page, "child")
-        button(page, "Load the search’s next child").click()
+        button(page, "Search’s next child").click()
         button(page, "Step").click()
         expect(figure(page, "step")).to_have_text("2")
         for kind in ("####", "Observation:"):

@@ -150,10 +150,10 @@ def test_a_heat_row_runs_from_the_background_to_the_strongest():
 def test_a_page_shows_scores_confusion_answers_and_what_it_is_made_of(watched):
     evolver, lineage = watched
     page = member_page(evolver, lineage, evolver.best.id)
-    view = MemberView(LIGHT)
-    assert "Click a member" in view.pane.object
+    view = MemberView(LIGHT, print)
+    assert "Click a member" in view._text.object
     view.update(page)
-    html = view.pane.object
+    html = view._text.object
     assert f"<h3>{evolver.best.id} <span>rank {page.rank} of 6" in html
     assert " × ".join(map(str, page.life.parents)) in html
     counts = [int(c or 0) for c in re.findall(r"<td[^>]*>(\d*)</td>", html)]
@@ -169,20 +169,20 @@ def test_a_page_shows_scores_confusion_answers_and_what_it_is_made_of(watched):
 def test_the_page_of_a_dead_member_says_so(watched):
     evolver, lineage = watched
     dead = next(id for id in lineage.column("id").tolist() if id not in evolver.archive)
-    view = MemberView(DARK)
+    view = MemberView(DARK, print)
     view.update(member_page(evolver, lineage, dead))
-    assert f"died at step {lineage[dead].died}: its weights are gone" in view.pane.object
-    assert "only the mean is kept" in view.pane.object
-    assert "<table" not in view.pane.object
+    assert f"died at step {lineage[dead].died}: its weights are gone" in view._text.object
+    assert "only the mean is kept" in view._text.object
+    assert "<table" not in view._text.object
 
 
 def test_hostile_texts_are_shown_as_text(watched):
     evolver, lineage = watched
     page = member_page(evolver, lineage, evolver.best.id)
     bad = Sample(0, HOSTILE, HOSTILE + "x" * 100_000, False, text=HOSTILE)
-    view = MemberView(LIGHT)
+    view = MemberView(LIGHT, print)
     view.update(page._replace(classes=(HOSTILE,) * 4, right=(bad,), wrong=(bad,)))
-    html = view.pane.object
+    html = view._text.object
     assert "<script" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;" in html
@@ -192,7 +192,7 @@ def test_hostile_texts_are_shown_as_text(watched):
 def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
     evolver, lineage = watched
     page = member_page(evolver, lineage, evolver.best.id)
-    view = MemberView(LIGHT)
+    view = MemberView(LIGHT, print)
     view.update(
         MemberPage(
             page.life,
@@ -205,10 +205,10 @@ def test_pages_without_classes_pictures_or_held_out_data_are_short(watched):
             np.array([0.5, np.nan]),
         )
     )
-    assert "50.0 %" in view.pane.object
-    assert "–" in view.pane.object
+    assert "50.0 %" in view._text.object
+    assert "–" in view._text.object
     for text in ("held out", "<table", "Wrong"):
-        assert text not in view.pane.object
+        assert text not in view._text.object
 
 
 # -- lineage -----------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def served_views(page, watched, tiny):
         lives.update(lineage_data(lineage, id))
 
     table, lives = MembersView(LIGHT, show), LineageView(LIGHT, show)
-    one, shares = MemberView(LIGHT), SharesView(LIGHT)
+    one, shares = MemberView(LIGHT, print), SharesView(LIGHT)
 
     def view():
         def loaded():

@@ -31,9 +31,9 @@ def test_seeds_are_called_by_their_names_everywhere_and_hostile_ones_are_text(ti
     assert shown == members.seeds
     assert shown[-1] == "outside"
     assert all(len(name) <= 40 and "\x1b" not in name for name in shown)
-    view = MemberView(LIGHT)
+    view = MemberView(LIGHT, print)
     view.update(member_page(evolver, lineage, 0))
-    key, page = seeds_key(np.array([0.5, 0.5, 0.0]), shown, LIGHT), view.pane.object
+    key, page = seeds_key(np.array([0.5, 0.5, 0.0]), shown, LIGHT), view._text.object
     for html in (key, page):
         assert "&lt;script&gt;" in html
         assert "<script" not in html

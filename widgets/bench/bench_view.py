@@ -49,15 +49,18 @@ class BenchView:
         self.mix = MixSlider.themed(theme, styles={"flex": "1 1 110px"}, margin=(0, 8))
         self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
         self.preview = self._button("Preview", 82, theme.text, visible=False)
-        self.merge = self._button("Merge", 76, theme.child)
-        self.undo = self._button("Undo", 66)
-        self.propose = self._button("Load the search’s next child", 186)
+        self.merge = self._button("Merge", 68, theme.child)
+        self.undo = self._button("Undo", 58)
+        self.propose = self._button("Search’s next child", 130)
+        self.save = self._button("Save", 52)
         self.a.param.watch(lambda event: self._choose(a=event.new), "value")
         self.b.param.watch(lambda event: self._choose(b=event.new), "value")
         self.at.param.watch(lambda event: self._choose(split=event.new), "value")
         self.split.param.watch(lambda event: self._choose(split=event.new), "split")
         self.mix.param.watch(lambda event: self._choose(mix=event.new), "value")
-        buttons = {name: getattr(self, name) for name in ("preview", "merge", "undo", "propose")}
+        buttons = {
+            name: getattr(self, name) for name in ("preview", "merge", "undo", "propose", "save")
+        }
         for name, button in buttons.items():
             button.on_click(lambda event, name=name: self._command(name))
         self.pane = pn.Column(
@@ -76,7 +79,7 @@ class BenchView:
         filled = f"background-color: {ink} !important; color: {self._theme.card} !important;"
         css = [FOCUS, f".bk-btn {{ {filled} }}" if ink else ""]
         return pn.widgets.Button(
-            name=name, width=width, margin=(4, 4), disabled=True, stylesheets=css, **known
+            name=name, width=width, margin=(4, 3), disabled=True, stylesheets=css, **known
         )
 
     def pick(self, a: int, b: int) -> None:
@@ -88,7 +91,7 @@ class BenchView:
         self._choose(split=split, mix=mix)
 
     def _command(self, name: str) -> None:
-        data = self._data if name == "merge" else None
+        data = self._data if name in ("merge", "save") else None
         self._session().orders.command(name, data.proposal if data else None)
         if name == "preview":
             self.preview.disabled = True  # until it is made
@@ -144,6 +147,7 @@ class BenchView:
         unshown = snapshot.stale or snapshot.pending or snapshot.merged is not None
         self.merge.disabled = not ready or unshown
         self.undo.disabled = not snapshot.undoable
+        self.save.disabled = not ready or snapshot.pending
         self.propose.disabled = snapshot.niches is None
         self.preview.param.update(visible=snapshot.slow, disabled=not ready)
         if data is None:

@@ -60,11 +60,9 @@ def scores_html(data: BenchData, theme: Theme, old: bool = False) -> str:
 
 
 def _member(id: int, data: BenchData) -> str:
-    """Return the number of a member, and its name if it is a seed with one."""
+    """Return the name of a member: its number, or that of a seed where seeds have names."""
     name = called(id, data.seeds[:-1])
-    return (
-        f"{id}" if name == str(id) else f"{id} <span>{escape(plain(name, MAX_TEXT_CHARS))}</span>"
-    )
+    return f'<span title="member {id}">{escape(plain(name, MAX_TEXT_CHARS))}</span>'
 
 
 def verdict_html(data: BenchData, snapshot: Snapshot) -> str:

@@ -29,6 +29,7 @@ from ..html.pictures import (
     shares_label,
 )
 from ..html.texts import MAX_TEXT_CHARS, TEXTS_CSS, answer_html, short
+from ..views.styles import FOCUS
 from ..views.themed import Themed
 
 
@@ -156,18 +157,30 @@ _PAGE_CSS = """
 
 
 class MemberView:
-    """The page of one member: its origin, its scores, and examples of its answers."""
+    """The page of one member: its origin, its scores, and examples of its answers.
 
-    def __init__(self, theme: Theme) -> None:
+    Args:
+        theme: colours.
+        save: called with the id of the member that is to be saved.
+    """
+
+    def __init__(self, theme: Theme, save: Callable[[int], None]) -> None:
         self.theme = theme
         self._ramp = ramp(theme)
+        self._id = 0  # of the member that is shown
+        self.save = pn.widgets.Button(
+            name="Save this member", width=140, margin=(0, 0, 6, 0), visible=False,
+            stylesheets=[FOCUS],
+        )  # fmt: skip
+        self.save.on_click(lambda event: save(self._id))
         colours = css_variables(theme, track=theme.ramp[1], bar=theme.ramp[4])
-        self.pane = pn.pane.HTML(
+        self._text = pn.pane.HTML(
             "",
             stylesheets=[f"{KEY_CSS} {_PAGE_CSS} {TEXTS_CSS} .page {{ {colours} }}"],
             sizing_mode="stretch_width",
             margin=0,
         )
+        self.pane = pn.Column(self.save, self._text, sizing_mode="stretch_width", margin=0)
         self.update(None)
 
     def update(self, page: MemberPage | None) -> None:
@@ -177,7 +190,9 @@ class MemberView:
         else:
             parts = [self._head(page), self._made(page), self._bars(page)]
             parts += [self._confusion(page), *self._samples(page)]
-        self.pane.object = f'<div class="page" data-testid="member">{"".join(parts)}</div>'
+            self._id = page.life.id
+        self.save.visible = page is not None and page.alive
+        self._text.object = f'<div class="page" data-testid="member">{"".join(parts)}</div>'
 
     def _head(self, page: MemberPage) -> str:
         life = page.life

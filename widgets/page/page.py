@@ -134,7 +134,7 @@ class Page:
         )
         self.formula = FormulaView(theme, lambda wanted: self.orders().view_formula(wanted))
         self.members = MembersView(theme, self._select)
-        self.member = MemberView(theme)
+        self.member = MemberView(theme, lambda member: self.orders().command("save", member))
         self.sketch = SketchView(theme, lambda ink: self.orders().view_sketch(ink))
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)

@@ -87,6 +87,7 @@ class Runs:
         recorded: whether runs are recorded.
         build: makes the evolver of one run, on a task that is made already, if any.
         executor: makes the workers of one run, if children are not scored in its own thread.
+        output: the folder into which models are saved; by default none is.
         all: the runs, the oldest first; replaced as a whole.
         replaced: the run that was replaced last, paused, and the one in its place.
         removed: the run that was removed last, if that can be undone, and its place among others.
@@ -99,6 +100,7 @@ class Runs:
     recorded: bool = True
     build: Callable[[Settings, Task | None], Evolver] = build_shared
     executor: Callable[[Settings], Crew | None] = no_workers
+    output: Path | None = None
     all: tuple[Run, ...] = ()
     replaced: tuple[Run, Run] | None = None
     removed: tuple[Run, int] | None = None
@@ -231,7 +233,9 @@ class Runs:
         title = name or titled(settings, origin)
         make = make or partial(self.build, settings, self.tasks.get(settings.task))
         record, executor = partial(self._record, settings, title), partial(self.executor, settings)
-        session = Session(make, title, settings.threads, record=record, executor=executor)
+        session = Session(
+            make, title, settings.threads, record=record, executor=executor, output=self.output
+        )
         run = Run(self._count, settings, session, origin, stored, name)
         if self._started:
             session.start()

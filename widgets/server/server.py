@@ -146,6 +146,7 @@ def serve_dashboard(
     proxy_headers: bool = False,
     token: bool | None = None,
     password: Password | None = None,
+    output: Path | None = None,
 ) -> None:
     """Serve the dashboard until interrupted; prints its address once it answers.
 
@@ -167,6 +168,7 @@ def serve_dashboard(
         proxy_headers: whether a proxy before the server says who asks, and by which protocol.
         token: whether links have a token; by default where other computers can reach the server.
         password: lets in as a teacher, in place of the token.
+        output: the folder into which models are saved from pages; by default none is.
 
     Raises:
         InputError: the port cannot be used, there is no screen for a window, the store cannot
@@ -193,12 +195,12 @@ def serve_dashboard(
     if held is not None:
         store = held.path
     browser_session = (
-        open_browser_session(settings, task, True, store, executor) if shared else None
+        open_browser_session(settings, task, True, store, executor, output) if shared else None
     )
     pn.extension()
     keep_quiet()
     server = protected_server(
-        lambda: dashboard(settings, task, browser_session, store, executor),
+        lambda: dashboard(settings, task, browser_session, store, executor, output),
         place,
         door,
         ancestors=" ".join(["'self'", *allowed]),

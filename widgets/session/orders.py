@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from m2n2lab.utils.errors import choose
 
@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 """Least seconds of a step, by name."""
 
-COMMANDS = ("merge", "undo", "propose", "preview", *VOTES)
+COMMANDS = ("merge", "undo", "propose", "preview", "save", *VOTES)
 """Commands to the bench: merge the child into the archive, undo that, put the search's next
-proposal on the bench, preview what is on it where that is slow, or vote between pictures."""
+proposal on the bench, preview what is on it where that is slow, save a model, or vote between
+pictures."""
+
+Object: TypeAlias = "Proposal | int | None"
+"""What a command is about: for a merge the proposal that was shown; for a model to be saved a
+member's id, the proposal of a child, or ``None`` for the best."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Orders:
         gallery: what to draw; ``None`` while the gallery is not shown.
         formula: which equations to compute; ``None`` while they are not shown.
         sketch: a drawing to be read (see ``readings_data``); ``None`` while none is shown.
-        commands: each is carried out once, for a merge with the proposal that was shown.
+        commands: each is carried out once, with what it is about.
         halted: stop an evaluation that is under way.
         closed: end the worker.
     """
@@ -57,7 +62,7 @@ class Orders:
     gallery: GalleryRequest | None = None
     formula: FormulaRequest | None = None
     sketch: tuple[int, ...] | None = None
-    commands: tuple[tuple[str, Proposal | None], ...] = ()
+    commands: tuple[tuple[str, Object], ...] = ()
     halted: bool = False
     closed: bool = False
 
@@ -154,18 +159,18 @@ class Mailbox:
         """Map the landscape of the pair on the bench further, or stop."""
         self._order(mapping=on)
 
-    def command(self, name: str, shown: Proposal | None = None) -> None:
+    def command(self, name: str, about: Object = None) -> None:
         """Order one of ``COMMANDS``, carried out between two steps.
 
         Args:
             name: the command.
-            shown: for a merge, the proposal that the page shows; if another page has put another
-                one on the bench meanwhile, that is not merged.
+            about: for a merge, the proposal that the page shows; if another page has put another
+                one on the bench meanwhile, that is not merged. For a model to be saved, which.
 
         Raises:
             InputError: no such command.
         """
-        order = choose("command", name, COMMANDS), shown
+        order = choose("command", name, COMMANDS), about
         with self._changed:
             self._order(commands=(*self.now.commands, order))
 

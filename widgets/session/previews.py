@@ -6,9 +6,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from m2n2lab.core.records import Proposal
+from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.progress import Halted
 
-from .orders import Mailbox, Orders
+from .orders import Mailbox, Object, Orders
+from .saver import Saver
 from .workbench import VOTES, Choice, Filter, Workbench
 
 if TYPE_CHECKING:
@@ -33,18 +36,22 @@ class Previews:
         lineage: of its members.
         orders: of the search; the search's own proposal is written into them.
         follow: whether a chosen parent that has died is replaced by a living member.
+        saver: saves models.
 
     Attributes:
         workbench: the bench.
         turn: the evolver's lock.
     """
 
-    def __init__(self, evolver: Evolver, lineage: Lineage, orders: Mailbox, follow: bool) -> None:
+    def __init__(
+        self, evolver: Evolver, lineage: Lineage, orders: Mailbox, follow: bool, saver: Saver
+    ) -> None:
         self.workbench = Workbench(evolver, lineage)
         self.turn = evolver.turn
         self._done = False  # whether a page waits for what was done in ``serve``
         self._orders = orders
         self._follow = follow
+        self._saver = saver
         self._previewed: tuple[Choice, Filter] | None = None  # last
         self._previewed_at = 0.0
 
@@ -69,10 +76,12 @@ class Previews:
     def _serve(self, orders: Orders, step_first: bool) -> None:
         bench = self.workbench
         choice, wanted, forced = orders.choice, orders.filter, False
-        for name, shown in orders.commands:
+        for name, about in orders.commands:
             self._done = True
             if name == "merge":
-                bench.merge(shown)
+                bench.merge(about if isinstance(about, Proposal) else None)
+            elif name == "save":
+                bench.note = self._save(about)
             elif name == "undo":
                 bench.undo()
             elif name in VOTES:
@@ -108,6 +117,13 @@ class Previews:
         if self._follow:
             notes = (done, living[1], "" if done == bench.note else bench.note)
             bench.note = " ".join(note for note in notes if note)
+
+    def _save(self, about: Object) -> str:
+        """Save a model, and return what to say of it."""
+        try:
+            return self._saver.save(*self.workbench.model_of(about))
+        except InputError as error:
+            return str(error)
 
     def _keep(self, old: tuple[Choice, Filter] | None, choice: Choice, wanted: Filter) -> None:
         """Return to what the bench shows, instead of a choice that cannot be previewed."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2n2lab.analysis.lineage_replay import retraced
@@ -26,6 +27,7 @@ from m2n2lab.viz.run_page import run_page
 from .orders import Mailbox, Orders
 from .previews import Previews
 from .recording import Recording, not_recorded
+from .saver import Saver
 from .shutdown import register
 from .snapshot import Snapshot, SnapshotBuilder
 from .stepper import Stepper, no_workers
@@ -65,6 +67,7 @@ class Session:
             cannot be looked at.
         executor: makes the workers that score children and end with the session; by default its
             own thread scores them.
+        output: the folder into which models are saved; by default none is.
 
     Attributes:
         snapshot: the latest, replaced as a whole.
@@ -84,7 +87,9 @@ class Session:
         follow: bool = False,
         record: Callable[[Evolver], RunRecorder | str] = not_recorded,
         executor: Callable[[], Crew | None] = no_workers,
+        output: Path | None = None,
     ) -> None:
+        self._output = output
         self.snapshot = Snapshot(title=title)
         self.orders = Mailbox()
         self.bench: Previews
@@ -231,7 +236,8 @@ class Session:
         with evolver.turn():
             self._unsubscribe()
             self._lineage = lineage = retraced(evolver)
-            self.bench = bench = Previews(evolver, lineage, self.orders, self._follow)
+            saver = Saver(evolver, self._output, self._show_progress)
+            self.bench = bench = Previews(evolver, lineage, self.orders, self._follow, saver)
             self._builder = builder = SnapshotBuilder(
                 evolver, lineage, bench.workbench, self.snapshot.title, self._members
             )

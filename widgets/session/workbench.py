@@ -403,6 +403,30 @@ class Workbench:
         self.note = generation.outcome + final
         return generation
 
+    def model_of(self, which: Proposal | int | None) -> tuple[Any, str, str]:
+        """Return the genome of a model, a name for it, and its origin as a sentence.
+
+        Args:
+            which: the child of the proposal that is shown, a member's id, or the best member.
+
+        Raises:
+            InputError: another child is on the bench, or the member is dead.
+        """
+        evolver = self._evolver
+        name, step = evolver.task.name, evolver.generation
+        if isinstance(which, Proposal):
+            if self.data is None or self.data.proposal != which:
+                raise InputError("The bench has changed meanwhile; look at it, then save.")
+            pair = "-".join(map(str, which.parents))
+            made = f"the child of {pair.replace('-', ' and ')} on the bench after step {step:,}"
+            return self._genomes[2], f"{name}-child-of-{pair}", made
+        archive = evolver.archive
+        if which is not None and which not in archive:
+            raise InputError(f"{which} does not live any more; its weights are gone.")
+        member = archive.best if which is None else archive[which]
+        made = f"member {member.id} of a search after step {step:,}"
+        return member.genome, f"{name}-member-{member.id}", made
+
     def undo(self) -> bool:
         """Undo the last merge by hand, if it was the last step; returns whether it was."""
         if self._before is None or not self.undoable:
