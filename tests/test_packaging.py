@@ -16,6 +16,7 @@ from pkgutil import iter_modules
 import pytest
 import yaml
 from browsing import free_port, serving
+from m2n2lab.widgets.server import server
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -23,7 +24,6 @@ from typer.testing import CliRunner
 
 from m2n2lab import __version__
 from m2n2lab.cli.entry import app
-from m2n2lab.widgets.server import server
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -182,9 +182,7 @@ def built(tmp_path_factory):
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
-    build = (
-        "import sys, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
-    )
+    build = "import sys, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
     run(sys.executable, "-c", build, "build_sdist", str(folder), cwd=source)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as packed:  # the wheel is made from it alone

@@ -50,8 +50,8 @@ from m2n2lab.checkpoint.special_tokens import with_token_ids
 from m2n2lab.checkpoint.tokens.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
-from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.concurrency.processors import is_running
+from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.file_access import BINARY, flush, rename_folder, reserve, write_at
 from m2n2lab.utils.files import flush_folder
 
@@ -462,5 +462,3 @@ def _remove_leftovers(temporary: Path) -> None:
         mine = number == str(os.getpid()) and (left == temporary or left not in _writing)
         if number.isdecimal() and (mine or not is_running(int(number))):
             shutil.rmtree(left, ignore_errors=True)
-
-

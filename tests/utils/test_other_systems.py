@@ -119,7 +119,7 @@ def test_a_full_folder_is_never_replaced(elsewhere, tmp_path):
     made.mkdir()
     full.mkdir()
     (full / "file").touch()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="not empty"):
         rename_folder(made, full)
     assert (full / "file").exists()
 
