@@ -5,7 +5,7 @@
 
 # Left empty, PYTHON becomes the first of these that is new enough.
 PYTHON ?=
-PYTHONS := python3 python3.13 python3.12 python3.11 python3.10
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python3.10
 # Not from the environment, where some shells and conda have a HOST of their own.
 HOST = 127.0.0.1
 PORT ?= 5006
@@ -87,23 +87,28 @@ bench: chromium
 
 # Stamps are written last, so an install that was cut short is taken up again.
 .venv/.test: .venv/.lab $(SETUP)
+	@echo 'Installing what the tests need beside it.'
 	$(PIP) install -c constraints.txt -e '.[harness,llm,images,ray,notebooks,docs,test]'
 	@touch $@
 
 .venv/.docs: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks,docs]'
+	@echo 'Installing what builds the documentation.'
+	$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # The course needs no internet, so this JupyterLab neither looks for news of itself nor asks
 # whether to.
 .venv/.notebooks: .venv/.lab $(SETUP)
-	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks]'
 	$(BIN)/jupyter labextension disable --level=sys_prefix \
 		"@jupyterlab/apputils-extension:announcements"
 	@touch $@
 
+# All that the page, the models of the zoo and the course need. Ray, lm-eval and the desktop window are
+# extras, and named where they are wanted.
 .venv/.lab: .venv/.made $(SETUP)
-	$(PIP) install -c constraints.txt -e .
+	@echo 'Installing the lab into .venv, with language and picture models and the course: PyTorch and' \
+		'some 150 packages, once, and most of that time is downloads.'
+	$(PIP) install -c constraints.txt -e '.[llm,images,notebooks]'
 	@touch $@
 
 # A .venv made by hand stays, if it is this folder's own and its Python is new enough.
@@ -126,7 +131,7 @@ bench: chromium
 				"$(or $(PYTHON),$(PYTHONS)): install it, or name one with PYTHON=/path/to/python." >&2; \
 			exit 1; \
 		}; \
-		echo "$$found -m venv --clear .venv"; \
+		echo "Making .venv: $$found -m venv --clear .venv"; \
 		"$$found" -m venv --clear .venv; \
 	fi; \
 	printf '%s\n' "$$here" > $@

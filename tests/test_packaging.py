@@ -5,6 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
+import tarfile
+import urllib.request
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -12,9 +15,15 @@ from pkgutil import iter_modules
 
 import pytest
 import yaml
+from browsing import free_port, serving
+from m2n2lab.widgets.server import server
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
+
+from m2n2lab import __version__
+from m2n2lab.cli.entry import app
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -113,17 +122,36 @@ def test_environment_yml_installs_this_project_with_the_same_constraints_and_pyt
         assert list(SpecifierSet(text).filter(["3.9", *PYTHONS])) == PYTHONS
 
 
-def test_conda_and_make_install_the_same_for_the_notebooks():
+def test_conda_and_make_install_the_whole_lab():
     *_, (_, project) = (
         each["pip"]
         for each in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
         if isinstance(each, dict)
     )
     makefile = (ROOT / "Makefile").read_text()
-    rule = re.search(r"^\.venv/\.notebooks:.*\n\t(.*)", makefile, flags=re.M)[1]
+    rule = re.search(r"^\.venv/\.lab:.*\n(?:\t.*\n)*?\t(\$\(PIP\).*)", makefile, flags=re.M)[1]
     assert rule.split(" install ")[1].replace("'", "") == f"-c constraints.txt {project}"
     for extra in re.search(r"\[(.*)\]", project)[1].split(","):
         assert PROJECT["optional-dependencies"][extra]
+
+
+def test_the_image_has_all_that_is_installed_and_asks_for_a_token(monkeypatch):
+    lines = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", "").splitlines()
+    steps = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    copied = [name for step, rest in steps if step == "COPY" for name in rest.split()[:-1]]
+    for name in copied:
+        assert any(each == name or each.startswith(f"{name}/") for each in tracked()), name
+    package = {name for name in tracked() if name.startswith(("m2n2lab/", "widgets/"))}
+    built_from = {*PROJECT["license-files"], PROJECT["readme"], "pyproject.toml"}
+    assert all(name.split("/")[0] in copied for name in package | built_from)
+    installs = [rest for step, rest in steps if step == "RUN" and "pip install" in rest]
+    assert installs[-1].endswith('-c constraints.txt ".[llm,images,notebooks]"')
+    assert [rest for step, rest in steps if step == "USER"] == ["lab"]
+    (command,) = (json.loads(rest) for step, rest in steps if step == "CMD")
+    served = {}
+    monkeypatch.setattr(server, "serve_dashboard", lambda *a, **options: served.update(options))
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert served["token"] is True
 
 
 def test_importing_the_package_needs_no_heavy_library():
@@ -146,17 +174,101 @@ def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(own):
     assert done.stdout.split() == list(own.values() or ("PASSIVE", "1000"))
 
 
-def test_a_wheel_holds_every_file_of_the_package_and_its_widgets_and_no_tests(tmp_path):
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The wheel, and the source distribution that it was built from, unpacked."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
-    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    run(sys.executable, "-c", build, str(tmp_path), cwd=source)
-    (wheel,) = tmp_path.glob("*.whl")
+    build = "import sys, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
+    run(sys.executable, "-c", build, "build_sdist", str(folder), cwd=source)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:  # the wheel is made from it alone
+        packed.extractall(folder, filter="data")
+    unpacked = folder / archive.name.removesuffix(".tar.gz")
+    run(sys.executable, "-c", build, "build_wheel", str(folder), cwd=unpacked)
+    (wheel,) = folder.glob("*.whl")
+    return wheel, unpacked
+
+
+def test_a_wheel_holds_every_file_of_the_package_and_its_widgets_and_no_tests(built):
+    wheel, _ = built
     files = {f for f in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in f}
     package = {name for name in tracked() if name.startswith("m2n2lab/")}
     assert files == package | {f"m2n2lab/{n}" for n in tracked() if n.startswith("widgets/")}
+
+
+def test_the_version_is_written_once_and_both_licences_are_in(built):
+    wheel, unpacked = built
+    assert "version" in PROJECT["dynamic"]
+    assert f"m2n2lab-{__version__}-" in wheel.name
+    assert unpacked.name == f"m2n2lab-{__version__}"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__
+    names = zipfile.ZipFile(wheel).namelist()
+    licences = [name.split("/licenses/")[1] for name in names if "/licenses/" in name]
+    assert sorted(licences) == ["LICENSE", "m2n2lab/viz/fonts/OFL.txt"]
+    for name in ("CHANGELOG.md", "constraints.txt", "notebooks/01_two_models.ipynb"):
+        assert (unpacked / name).is_file()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_serves_the_lab_and_runs_a_merge_and_a_notebook(built, tmp_path):
+    wheel, unpacked = built
+    environment = tmp_path / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", str(environment))
+    bin = environment / ("Scripts" if os.name == "nt" else "bin")
+    python = str(bin / "python")
+    installs = ["-m", "pip", "--python", python, "install", "--no-deps", "--no-index", str(wheel)]
+    run(sys.executable, *installs)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    # All that it depends on, as it is here; but not this checkout, whose own .pth is not read so.
+    Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    names = ("PYTHONPATH", "PYTHONHOME")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+
+    def started(*command):
+        return subprocess.run(
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    found = started(python, "-c", "import m2n2lab; print(m2n2lab.__version__, m2n2lab.__file__)")
+    assert found.strip() == f"{__version__} {Path(site) / 'm2n2lab' / '__init__.py'}"
+
+    zoo = Path(site, "m2n2lab", "zoo", "language_models")
+    program = str(bin / "m2n2lab")
+    started(program, "merge", str(zoo / "maths"), str(zoo / "agent"), "-o", "merged")
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+    port = free_port()
+    with serving([program, "serve", "--port", str(port)], port, tmp_path / "log", env=env):
+        page = urllib.request.urlopen(f"http://localhost:{port}/", timeout=60).read().decode()
+    assert "<h1>m2n2lab</h1>" in page
+
+    run_it = (
+        "import nbclient, nbformat, sys\n"
+        "book = nbformat.read(sys.argv[1], 4)\n"
+        "book.cells.append(nbformat.v4.new_code_cell('import m2n2lab; print(m2n2lab.__file__)'))\n"
+        "nbclient.NotebookClient(book, kernel_name='python3').execute()\n"
+        "print(book.cells[-1].outputs[0]['text'])"
+    )
+    notebook = str(unpacked / "notebooks" / "01_two_models.ipynb")
+    assert started(python, "-c", run_it, notebook).strip() == found.split(" ", 1)[1].strip()
+
+
+def test_the_workflow_runs_on_every_system_and_python_and_classifiers_promise_no_more():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())["jobs"]
+    matrix = jobs["test"]["strategy"]["matrix"]
+    pairs = {(os, python) for os in matrix["os"] for python in matrix["python"]}
+    assert {python for _, python in pairs} == set(PYTHONS)  # these must pass
+    pairs |= {(each["os"], each["python"]) for each in matrix["include"]}
+    assert {os for os, _ in pairs} == {"ubuntu-latest", "macos-latest", "windows-latest"}
+    assert {python for _, python in pairs} == {*PYTHONS, "3.14"}
+    promised = [text for text in PROJECT["classifiers"] if ":: Python ::" in text]
+    assert {text.rpartition(" ")[2] for text in promised} - {"3"} <= set(PYTHONS)
+    assert "Operating System :: POSIX :: Linux" in PROJECT["classifiers"]
 
 
 def test_no_file_names_a_package_registry():

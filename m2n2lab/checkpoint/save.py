@@ -41,7 +41,7 @@ from m2n2lab.checkpoint.io.parallel import (
     no_progress,
 )
 from m2n2lab.checkpoint.io.problems import Collector, Problems
-from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header, reserve, write_at
+from m2n2lab.checkpoint.io.tensor_file import TensorFile, make_header
 from m2n2lab.checkpoint.pipelines import describe
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.record.merge_record import Record, copied_files
@@ -50,8 +50,10 @@ from m2n2lab.checkpoint.special_tokens import with_token_ids
 from m2n2lab.checkpoint.tokens.tokenizers import extend
 from m2n2lab.core.spaces.recipe import Recipe
 from m2n2lab.utils.arrays import Array
+from m2n2lab.utils.concurrency.processors import is_running
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import flush, flush_folder
+from m2n2lab.utils.file_access import BINARY, flush, rename_folder, reserve, write_at
+from m2n2lab.utils.files import flush_folder
 
 MAX_OPEN_FILES = 64
 """Files written at the same time: a process may open few, and large models have many."""
@@ -192,7 +194,7 @@ def _names_beside(out: Path) -> tuple[str, str]:
 @contextmanager
 def _open(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | BINARY, 0o666)
     try:
         yield handle
     finally:
@@ -435,9 +437,9 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
         flush_folder(temporary)  # otherwise a power cut could leave the name without the weights
         if one_file:
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
-                os.rename(path, parent / path.name)
+                os.replace(path, parent / path.name)
         else:
-            os.rename(temporary, out)  # an empty folder of that name is replaced
+            rename_folder(temporary, out)
         flush(parent)
     except OSError as error:
         raise InputError(
@@ -458,15 +460,5 @@ def _remove_leftovers(temporary: Path) -> None:
         number = left.name.removesuffix(".partial").rpartition("-")[2]
         # This process's own number was an earlier one's: in containers numbers repeat.
         mine = number == str(os.getpid()) and (left == temporary or left not in _writing)
-        if number.isdecimal() and (mine or not _alive(int(number))):
+        if number.isdecimal() and (mine or not is_running(int(number))):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -28,9 +30,17 @@ def program() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _leave)
+    print_any_text()
     from m2n2lab.cli.entry import main
 
     main()
+
+
+def print_any_text() -> None:
+    """Let consoles of any encoding take what is printed: "?" stands for what one lacks, such as α."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(errors="replace")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from m2n2lab.store.tables import ADDED, TABLES, Row, checksum, insertion, sealed
 from m2n2lab.utils.errors import InputError
-from m2n2lab.utils.files import flush
+from m2n2lab.utils.file_access import flush
 
 BUSY_SECONDS = 5.0
 """Longest wait for another program that has locked the file, such as a database browser."""
@@ -396,7 +396,7 @@ def copy_to(connection: StoreFile, target: Path) -> None:
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file, that is read anywhere
             os.chmod(temporary, stat.S_IMODE(os.stat(connection.path).st_mode))
             flush(temporary)
-            os.rename(temporary, target)
+            os.replace(temporary, target)
             flush(target.parent)
         except BaseException:
             if temporary is not None:

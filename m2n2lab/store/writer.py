@@ -132,6 +132,6 @@ def _beside(path: Path, suffix: str) -> Path:
 def _holder(path: Path) -> str:
     """Return a description of the process that writes to a store."""
     try:
-        return _beside(path, "writer").read_text()
+        return _beside(path, "writer").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "another process"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from m2n2lab.utils.errors import InputError, file_path
+from m2n2lab.utils.file_access import flush
 
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """Lets a pipe be opened at once, where there is such a thing."""
@@ -101,23 +102,6 @@ def read_file(path: str | Path, most: int) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"More than {most:,} bytes")
     return content
-
-
-def flush(path: str | Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
-
-    Raises:
-        OSError: the disk is full or failed.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems cannot flush folders.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
-            raise
-    finally:
-        os.close(handle)
 
 
 def flush_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ def map_file(path: Path) -> Any:
         length = os.fstat(file.fileno()).st_size
         if not length:
             return b""
-        if os.name != "posix":
+        if not hasattr(mmap, "PROT_READ"):  # Windows
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _mapped(file.fileno(), length)
 

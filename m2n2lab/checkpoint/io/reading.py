@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from m2n2lab.checkpoint.io.problems import Problem, Problems, unreadable
+from m2n2lab.utils.file_access import read_at
 from m2n2lab.utils.files import open_regular
 
 MAX_OPEN_FILES = 64
@@ -77,12 +78,7 @@ class SeedFile:
         """
         try:
             opened = self._open()
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(opened.number, [buffer[done:]], offset + done)
-                if not count:
-                    break
-                done += count
+            done = read_at(opened.number, buffer, offset)
             stamp = Stamp.of(os.fstat(opened.number))
         except OSError as error:
             self._opened = None

@@ -8,7 +8,6 @@ memory: a model of any size is opened at once and takes no memory of its own.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -275,25 +274,3 @@ def make_header(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def write_at(file: int, data: memoryview | bytes, offset: int) -> None:
-    """Write all of ``data`` at ``offset`` of an open file; threads may do so at the same time."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(file, view, offset)
-        view, offset = view[done:], offset + done
-
-
-def reserve(file: int, length: int) -> None:
-    """Set the length of an open file and, where the system can, allocate it on the disk.
-
-    A full disk is then noticed before any work is done, and several threads write several times
-    faster than into a growing file.
-    """
-    try:
-        os.posix_fallocate(file, 0, length)
-    except (AttributeError, OSError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        os.ftruncate(file, length)

@@ -1,6 +1,8 @@
-"""Processors that this process may use, and torch's default number of threads."""
+"""Processors that this process may use, torch's default number of threads, running processes."""
 
+import ctypes
 import os
+import sys
 
 
 def processors() -> int:
@@ -13,3 +15,24 @@ def processors() -> int:
 def default_threads() -> int:
     """Return the number of torch threads for small networks, which more than four slow down."""
     return min(processors(), 4)
+
+
+_QUERY = 0x1000
+"""Right to ask whether a process of Windows runs."""
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process with a number."""
+    if sys.platform == "win32":  # where the signal 0 ends it
+        kernel = ctypes.WinDLL("kernel32")
+        handle = kernel.OpenProcess(_QUERY, False, process)
+        if handle:
+            kernel.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
