@@ -37,7 +37,7 @@ def program() -> None:
 
 
 def print_any_text() -> None:
-    """Let consoles of any encoding take what is printed: "?" stands for what one lacks, such as α."""
+    """Let consoles of any encoding take what is printed, with "?" for what one lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
             stream.reconfigure(errors="replace")
