@@ -1,7 +1,7 @@
 """File access at any position, flushed, and renamed: the same on systems that lack a call for it.
 
-Windows has no ``pread`` and ``pwrite``, opens files as text by default, flushes only what is open for
-writing and no folders, and does not rename a folder onto an empty one.
+Windows has no ``pread`` and ``pwrite``, opens files as text by default, flushes only what is open
+for writing and no folders, and does not rename a folder onto an empty one.
 """
 
 from __future__ import annotations
