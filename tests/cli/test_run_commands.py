@@ -109,7 +109,7 @@ def test_the_csv_of_a_branch_begins_at_the_first_step(db):
 
 def test_a_missing_file_run_or_store_is_refused(resumed, db):
     for arguments, words in (
-        (("export", resumed[0], 1), "give --csv FILE"),
+        (("export", resumed[0], 1), "give --csv"),
         (("export", resumed[0], 5, "--csv", db), "has no run 5"),
         (("runs", db), "no such file"),
         (("resume", db), "no such file"),

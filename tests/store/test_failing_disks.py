@@ -49,6 +49,8 @@ def test_a_merge_is_complete_or_absent_whichever_call_fails(function, form, two,
     monkeypatch.setenv("M2N2LAB_CACHE", str(two / "cache"))
     seeds = ("a", "b") if form == "folder" else ("a/model.safetensors", "b/model.safetensors")
     name = "out" if form == "folder" else "out.safetensors"
+    moved = "rename" if form == "folder" else "replace"
+    function = moved if function == "rename" else function
     before, whole, failed = sorted(os.listdir()), None, 0
 
     def merge():
@@ -71,7 +73,7 @@ def test_a_merge_is_complete_or_absent_whichever_call_fails(function, form, two,
         assert not [path for path in os.listdir() if path.endswith(".partial")]
         there = Path(name).exists()
         assert made == whole if there and form == "folder" else not there or made == whole
-        if not there and function != "rename":
+        if not there and function != moved:
             assert sorted(set(os.listdir()) - {"cache"}) == before
     assert failed
 
@@ -102,7 +104,7 @@ def test_an_archive_and_an_export_are_complete_or_as_before(function, evolver, t
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
-@pytest.mark.parametrize("function", ["fsync", "rename", "open"])
+@pytest.mark.parametrize("function", ["fsync", "replace", "open"])
 def test_a_backup_is_complete_or_absent_whichever_call_fails(function, code, task, tmp_path, db):
     search(task).run(20, store=db)
     copy = tmp_path / "copy.db"
