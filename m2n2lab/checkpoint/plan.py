@@ -379,14 +379,19 @@ class Plan:
     def _unchanged(self, name: str, seeds: Sequence[int]) -> bool:
         """Return whether a tensor stays as it is, being the same in some seeds, two or more.
 
-        SLERP's factors do not sum to one, and would scale it. Of picture models, files and
-        pipelines alike, all equal tensors stay, such as text encoders that were not trained. All
-        else is merged as one flat vector, as in the paper.
+        SLERP's factors do not sum to one, and would scale it. Of single files, these are all equal
+        tensors; of pipelines, those of components in which all are equal, such as text encoders
+        that were not trained. All else is merged as one flat vector, as in the paper.
         """
         if len(seeds) < 2 or max(seeds) >= len(self.seeds):
             return False
-        draws = self.base.is_picture_file or self.base.kind == "diffusers"
-        return draws and self._equal(name, seeds)
+        if self.base.is_picture_file:
+            return self._equal(name, seeds)
+        if self.base.kind != "diffusers":
+            return False
+        component = f"{name.partition('/')[0]}/"
+        mine = (other for other in self.sizes if other.startswith(component))
+        return all(self._equal(other, seeds) for other in mine)
 
     def _equal(self, name: str, seeds: Sequence[int]) -> bool:
         """Return whether a tensor is the same in some seeds."""

@@ -150,26 +150,18 @@ def test_tensors_equal_in_both_files_stay_exactly_equal(tmp_path, dtype, mix):
     assert not torch.equal(made[f"{BLOCKS}.weight"], a[f"{BLOCKS}.weight"])
 
 
-def test_what_is_equal_in_both_folders_stays_exactly_equal(tmp_path):
+def test_a_component_that_is_equal_in_both_folders_stays_exactly_equal(tmp_path):
     import shutil
 
     from helpers.sdxl import sdxl
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     folders = [sdxl(tmp_path / name, seed) for seed, name in enumerate("ab")]
     shutil.rmtree(folders[1] / "text_encoder")
     shutil.copytree(folders[0] / "text_encoder", folders[1] / "text_encoder")
-    unet = "unet/diffusion_pytorch_model.safetensors"
-    first, second = (load_file(folder / unet) for folder in folders)
-    same = next(key for key in first if key.endswith("to_q.weight"))
-    other = next(key for key in first if key.endswith("to_k.weight"))
-    save_file({**second, same: first[same]}, folders[1] / unet)
     space = m2n2lab.CheckpointSpace(*folders)
     space.save(space.merge(*space.seeds, space.size, 0.5), tmp_path / "merged")
     name = "text_encoder/model.safetensors"
     assert (tmp_path / "merged" / name).is_file()
     made, a = load_file(tmp_path / "merged" / name), load_file(folders[0] / name)
     assert all(torch.equal(made[key], tensor) for key, tensor in a.items())
-    made = load_file(tmp_path / "merged" / unet)
-    assert torch.equal(made[same], first[same])
-    assert not torch.equal(made[other], first[other])

@@ -326,4 +326,7 @@ def test_completion_lists_what_there_is_to_use():
     assert {"record", "resume", "branch", "replay", "runs"} <= names
     assert not names & {"codec", "rows", "schema"}
     plots = {name for name in dir(search().plot) if not name.startswith("_")}
-    assert plots == {"attraction", "coverage", "curves", "landscape", "lineage", "painting"}
+    assert plots == {
+        *("attraction", "coverage", "curves", "landscape", "lineage", "painting"),
+        "export",
+    }

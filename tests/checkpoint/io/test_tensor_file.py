@@ -1,8 +1,6 @@
 """Safetensors files: read and written as the library does, and every damage named."""
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,6 @@ from m2n2lab.checkpoint.io.tensor_file import (
     DTYPE_BITS,
     make_header,
     read_header,
-    reserve,
-    write_at,
 )
 
 # -- files ----------------------------------------------------------------------------------------
@@ -266,35 +262,3 @@ def test_no_damage_to_a_file_is_more_than_a_problem(tmp_path_factory, at, bytes_
     for file in read_headers([path], problems):
         assert all(len(file.raw(n)) == e.stop - e.start for n, e in file.entries.items())
     assert all(problem.file == str(path) for problem in problems.found)
-
-
-def test_all_is_written_even_if_the_system_takes_it_in_parts(tmp_path, monkeypatch):
-    content = bytes(range(256))
-    whole = os.pwrite
-    monkeypatch.setattr("os.pwrite", lambda file, data, at: whole(file, data[:10], at))
-    with (tmp_path / "a").open("wb") as file:
-        write_at(file.fileno(), content[100:], 100)
-        write_at(file.fileno(), memoryview(content)[:100], 0)
-        write_at(file.fileno(), b"", 7)
-    assert (tmp_path / "a").read_bytes() == content
-
-
-def test_a_file_gets_its_length_at_once_or_is_refused_by_a_full_disk(tmp_path, monkeypatch):
-    def allocate(error):
-        def fail(*args):
-            raise OSError(error, os.strerror(error))
-
-        monkeypatch.setattr("os.posix_fallocate", fail, raising=False)
-
-    with (tmp_path / "a").open("wb") as file:
-        reserve(file.fileno(), 1000)
-        assert os.fstat(file.fileno()).st_size == 1000
-        allocate(errno.EOPNOTSUPP)  # such as on NFS
-        reserve(file.fileno(), 2000)
-        assert os.fstat(file.fileno()).st_size == 2000
-        allocate(errno.ENOSPC)
-        with pytest.raises(OSError, match="No space left"):
-            reserve(file.fileno(), 3000)
-        monkeypatch.delattr("os.posix_fallocate")  # such as on macOS
-        reserve(file.fileno(), 4000)
-    assert (tmp_path / "a").read_bytes() == bytes(4000)
