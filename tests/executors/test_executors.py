@@ -302,10 +302,7 @@ def check_odd(pool, tiny, seeds, what):
 
 @pytest.mark.parametrize(
     "what",
-    [
-        *(name for name in ODD if name != "the program is left"),
-        pytest.param("the program is left", marks=pytest.mark.slow),
-    ],
+    [name if name == "unprintable" else pytest.param(name, marks=pytest.mark.slow) for name in ODD],
 )
 def test_odd_tasks_end_a_run_on_processes_with_the_reason(processes, tiny, tiny_seeds, what):
     check_odd(processes, tiny, tiny_seeds, what)
@@ -338,6 +335,7 @@ def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds
     assert not trap.exists()
 
 
+@pytest.mark.slow
 def test_ray_workers_that_are_killed_lose_nothing(cluster, tiny, tiny_seeds, tmp_path):
     check_pool(cluster, tiny, tiny_seeds, tmp_path, [10])
 
@@ -396,6 +394,7 @@ def test_killing_a_ray_worker_during_each_of_twenty_evaluations_loses_nothing(
     check_pool(cluster, tiny, tiny_seeds, tmp_path, range(1, 21))
 
 
+@pytest.mark.slow
 def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seeds):
     search = Evolver(tiny, tiny_seeds, rng=0).run(1, executor=cluster)
     with RayExecutor(2, gpus_per_worker=1) as pool:
@@ -405,6 +404,7 @@ def test_gpus_that_are_not_there_are_said_to_be_missing(cluster, tiny, tiny_seed
     assert search.run(3, executor=cluster).generation == 4
 
 
+@pytest.mark.slow
 def test_gpus_that_are_too_few_for_all_workers_are_waited_for(cluster, tiny, caplog, monkeypatch):
     import ray
 

@@ -69,6 +69,7 @@ def test_a_person_picks_a_pair_drags_the_split_and_merges_by_hand(page, lab, dig
     expect(figure(page, "note")).to_contain_text("taken back")
 
 
+@pytest.mark.slow
 def test_a_click_on_the_landscape_loads_split_and_mix(page, lab, digits):
     opened(page, lab)
     button(page, "×10").click()

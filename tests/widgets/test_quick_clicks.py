@@ -66,6 +66,7 @@ def test_a_page_whose_server_has_ended_says_so(page):
         expect(alert).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_step_and_a_pair_are_answered_before_a_busy_server_hears_of_them(page):
     with serving_lab() as (lab, _):
         opened(page, lab.address)

@@ -112,6 +112,7 @@ def test_steps_that_nothing_records_are_asked_about_once(quiet, tmp_path):
         assert asked == ["beforeunload"]
 
 
+@pytest.mark.slow
 def test_recorded_steps_are_not_asked_about(page, lab):
     opened(page, lab)
     button(page, "×10").click()

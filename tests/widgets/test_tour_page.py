@@ -159,10 +159,8 @@ def test_space_still_runs_and_pauses_while_the_bubble_has_the_focus(toured):
     expect(figure(toured, "phase")).to_have_text("paused", timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("width", "height"),
-    [pytest.param(1440, 900, marks=pytest.mark.slow), (1280, 800), (390, 844)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (390, 844)])
 def test_what_is_to_be_used_is_never_covered(toured, width, height):
     page, bubble = toured, toured.get_by_role("dialog")
     page.set_viewport_size({"width": width, "height": height})
