@@ -15,6 +15,10 @@ NORM_ELEMENTS = 1 << 19
 """Elements whose squares are summed at a time."""
 
 
+BLOCK_ELEMENTS = 1 << 15
+"""Elements that are changed at a time: what a change computes for them stays in a cache."""
+
+
 @dataclass(frozen=True)
 class Stretch:
     """The elements of a tensor that a delta belongs to: all, or some of its rows.
@@ -38,12 +42,11 @@ class Change:
     delta: Delta
     strength: float
 
-    def apply(self, values: Floats, base: Floats, start: int) -> None:
+    def apply(self, values: Floats, start: int) -> None:
         """Change the values of elements ``start..`` of the delta in place.
 
         Args:
             values: (n,) as earlier changes left them.
-            base: (n,) those of the base.
             start: index of the first in the delta.
         """
         values += self.strength * self.delta.values(start, start + values.size)
@@ -53,7 +56,7 @@ class Change:
 class Replacement(Change):
     """W + strength·(Δ − W): a tensor that was trained as a whole."""
 
-    def apply(self, values: Floats, base: Floats, start: int) -> None:
+    def apply(self, values: Floats, start: int) -> None:
         """Change the values of elements ``start..`` of the delta in place."""
         trained = self.delta.values(start, start + values.size)
         if self.strength == 1.0:
@@ -78,7 +81,7 @@ class Decomposition(Change):
     inner: int
     base: Array
 
-    def apply(self, values: Floats, base: Floats, start: int) -> None:
+    def apply(self, values: Floats, start: int) -> None:
         """Change the values of elements ``start..`` of the delta in place."""
         which = self._numbers(start, start + values.size)
         new = (self.magnitude / self._norms)[which]
@@ -129,14 +132,15 @@ class AdaptedTensor:
     def __getitem__(self, elements: slice) -> Floats:
         """Return the elements of a slice of step 1."""
         start, stop, _ = elements.indices(self.size)
-        base = widened(self.base[start:stop])
-        values = base.copy()
+        values = widened(self.base[start:stop])
         for change in self.changes:
             stretch = change.stretch
-            low, high = max(start, stretch.start), min(stop, stretch.stop)
-            if low < high:
-                inside = slice(low - start, high - start)
-                change.apply(values[inside], base[inside], low - stretch.start + stretch.offset)
+            last = min(stop, stretch.stop)
+            for low in range(max(start, stretch.start), last, BLOCK_ELEMENTS):
+                high = min(low + BLOCK_ELEMENTS, last)
+                change.apply(
+                    values[low - start : high - start], low - stretch.start + stretch.offset
+                )
         return values
 
 
