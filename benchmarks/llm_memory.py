@@ -32,7 +32,8 @@ import json, sys, time
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
-from m2n2lab.checkpoint import CheckpointSpace, live_module
+from m2n2lab.checkpoint import CheckpointSpace
+from m2n2lab.checkpoint.live import live_module
 from m2n2lab.cli import main
 
 told, steps, data, *seeds = sys.argv[1:]

@@ -96,6 +96,56 @@ def test_a_seed_with_an_adapter_is_what_peft_merges_and_unloads(form, home):
     assert any((found[name] != own[name]).any() for name in found)
 
 
+@pytest.fixture(scope="module")
+def tied(home):
+    """A base whose head has the weights of the embedding, and the same with three more rows."""
+    llama(home / "tied", dtype=torch.float32, tie_word_embeddings=True)
+    grown(home / "tied", home / "tied-67", 67)
+    grown(home / "base", home / "base-67", 67)
+    return home
+
+
+def grown(folder, out, rows):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.save_pretrained(out)
+
+
+TRAINED = {"modules_to_save": ["embed_tokens", "lm_head"]}
+ROWS = {"trainable_token_indices": [64, 66]}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [("base", {}), ("base", TRAINED), ("base", ROWS), ("tied", {}), ("tied", ROWS)],
+)
+def test_tables_with_added_tokens_are_read_as_peft_saves_them(base, options, tied):
+    place = tied / f"{base}-{'-'.join(options)}"
+    peft(place, tied / base, rows=67, **options)
+    wide = tied / f"{base}-67"
+    saved = load_file(place / "adapter_model.safetensors")
+    assert any("embed_tokens" in name for name in saved)
+    agree(baked(f"{wide}+{place}"), unloaded(wide, place))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("trained", [["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"]])
+def test_what_trains_one_of_two_tied_tables_needs_an_untied_base(trained, tied, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    place = peft(tmp_path / "a", tied / "tied", modules_to_save=trained)
+    with pytest.raises(InputError, match="untie the base first") as refused:
+        Checkpoint.open(f"{tied / 'tied'}+{place}")
+    assert len(str(refused.value).splitlines()) == 1
+    model = AutoModelForCausalLM.from_pretrained(tied / "tied", tie_word_embeddings=False)
+    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight)
+    model.save_pretrained(tmp_path / "untied")
+    agree(baked(f"{tmp_path / 'untied'}+{place}"), unloaded(tied / "tied", place))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_square_weights_of_gpt2_are_transposed_whatever_the_config_says(home):
     place = peft(home / "square", home / "gpt", fan_in_fan_out=True)

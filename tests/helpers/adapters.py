@@ -7,13 +7,18 @@ import torch
 TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
 
 
-def peft(folder, base, seed=0, form="LoraConfig", **options):
-    """Save an adapter for a language model, all of whose trainable weights are random."""
+def peft(folder, base, seed=0, form="LoraConfig", rows=None, **options):
+    """Save an adapter for a language model, all of whose trainable weights are random.
+
+    With ``rows``, the tables of tokens are resized first, as for added tokens.
+    """
     import peft
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
     started = "init_lora_weights" if form == "LoraConfig" else "init_weights"
     alpha = "lora_alpha" if form == "LoraConfig" else "alpha"
     config = getattr(peft, form)(

@@ -31,7 +31,7 @@ from m2n2lab.checkpoint.io.folder import (
     weight_files,
 )
 from m2n2lab.checkpoint.io.hub import from_hub
-from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, HEADS, is_head
 from m2n2lab.checkpoint.io.parallel import Progress, no_progress
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems, unreadable
@@ -483,10 +483,18 @@ def with_adapters(
         problems,
         is_picture=base.kind == "diffusers" or base.is_picture_file,
         is_conv1d=base.parts[0].config.get("model_type") in CONV1D_MODELS,
+        is_tied=base.kind == "transformers" and _has_tied_head(base),
     )
     notes = [note for adapter in adapters for note in _other_texts(base, adapter)]
     changes = replace(changes, notes=(*changes.notes, *notes))
     return replace(base, id=str(source), adapters=adapters, changes=changes)
+
+
+def _has_tied_head(base: Checkpoint) -> bool:
+    """Return whether a model that writes texts has no head but its embedding."""
+    part = base.parts[0]
+    writes = part.architecture.endswith(("LMHeadModel", "ForCausalLM", "ForConditionalGeneration"))
+    return writes and not any(is_head(name.removesuffix(".weight")) for name in base.merged)
 
 
 def _other_texts(base: Checkpoint, adapter: Adapter) -> Iterator[str]:

@@ -10,6 +10,12 @@ EMBEDDINGS = re.compile(
 )
 """Output heads, and the input embeddings whose weights they may share."""
 
+
+def is_head(module: str) -> bool:
+    """Return whether a module is an output head, in whatever other module it is."""
+    return HEADS.search(f"/{module.rpartition('.')[2]}.weight") is not None
+
+
 TABLES = re.compile(
     rf"{HEADS.pattern}|{EMBEDDINGS.pattern}|(^|[./])(lm_head|embed_out|output_projection)"
     r"\.(weight|bias)$|(^|[./])predictions\.(bias|decoder\.(weight|bias))$"

@@ -32,8 +32,8 @@ from m2n2lab.checkpoint.io.adapters.keys import PEFT_PREFIX, by_module, is_adapt
 from m2n2lab.checkpoint.io.adapters.targets import Target, Targets
 from m2n2lab.checkpoint.io.folder import read_json, stated_licence, unsupported_format
 from m2n2lab.checkpoint.io.hub import from_hub, hub_commit
-from m2n2lab.checkpoint.io.names import HEADS
-from m2n2lab.checkpoint.io.parallel import Progress
+from m2n2lab.checkpoint.io.names import EMBEDDINGS, is_head
+from m2n2lab.checkpoint.io.parallel import Progress, chunks
 from m2n2lab.checkpoint.io.pickles import as_safetensors
 from m2n2lab.checkpoint.io.problems import Collector, Problem, Problems
 from m2n2lab.checkpoint.io.tensor_file import Entry, TensorFile, read_header
@@ -49,6 +49,11 @@ FILES = (
     "pytorch_lora_weights.bin",
 )
 """Files of adapters in folders: PEFT's, and those of diffusers."""
+
+UNTIE = (
+    "untie the base first (in transformers: load it with tie_word_embeddings=False, copy its "
+    "embedding into the head, save it), and name that folder"
+)
 
 PEFT_TYPES = ("LORA", "LOHA", "LOKR")
 
@@ -264,6 +269,7 @@ def changes_of(
     *,
     is_picture: bool = False,
     is_conv1d: bool = False,
+    is_tied: bool = False,
 ) -> Changes:
     """Return what adapters do to a base; what they hold that cannot be added becomes problems.
 
@@ -275,13 +281,14 @@ def changes_of(
         problems: what is wrong is added to it.
         is_picture: whether it is a pipeline, or a single file of a picture model.
         is_conv1d: whether its weights of linear layers are transposed, as GPT-2's are.
+        is_tied: whether its head has the weights of the embedding.
     """
     targets = Targets(entries, is_picture)
     found: dict[str, tuple[Change, ...]] = {}
     modules: dict[str, str] = {}
     notes = []
     for adapter in adapters:
-        reader = _Reader(adapter, base, entries, tensor, targets, is_conv1d)
+        reader = _Reader(adapter, base, entries, tensor, targets, is_conv1d, is_tied)
         for name, changes in reader.changes.items():
             found[name] = (*found.get(name, ()), *changes)
         modules = {**reader.modules, **modules}
@@ -308,6 +315,7 @@ class _Reader:
         tensor: Callable[[str], Array],
         targets: Targets,
         is_conv1d: bool,
+        is_tied: bool,
     ) -> None:
         self.adapter, self.base = adapter, base
         self._entries, self._tensor = entries, tensor
@@ -337,6 +345,8 @@ class _Reader:
                 left[model] = left.get(model, 0) + 1
             else:
                 lost[module] = next(iter(parts.values()))
+        if is_tied:
+            self._join_heads(modules, lost, targets)
         for model, count in left.items():
             self.notes.append(
                 f"{adapter.id} changes {count:,} {'module' if count == 1 else 'modules'} of a "
@@ -346,6 +356,46 @@ class _Reader:
         self._refuse_misfits()
         if not self.changes and not self.problems:
             self._refuse(None, f"an adapter of {base}", "one that changes nothing of it")
+
+    def _join_heads(
+        self, modules: Mapping[str, Mapping[str, str]], lost: dict[str, str], targets: Targets
+    ) -> None:
+        """Take a head that was trained as one with the embedding for it; refuse others.
+
+        An embedding that was trained apart, too: with PEFT, the head keeps the base's weights then.
+        """
+        tables = [
+            module
+            for module in modules
+            if any(EMBEDDINGS.search(place.weight) for place in targets.find(module))
+        ]
+        heads = [module for module in lost if is_head(module)]
+        for head in heads:
+            if any(self._same(modules[head], modules[table]) for table in tables):
+                del lost[head]
+        saved = self.adapter.config.get("modules_to_save") or ()
+        if heads or self.adapter.config.get("ensure_weight_tying"):
+            return
+        for table in tables:
+            if "weight" in modules[table] and table.rpartition(".")[2] in saved:
+                self._refuse(
+                    modules[table]["weight"],
+                    f"a change of both the embedding and the head, which are one tensor of "
+                    f"{self.base}",
+                    "one of the embedding alone",
+                    UNTIE,
+                )
+
+    def _same(self, a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+        """Return whether two modules of the adapter have the same tensors."""
+        return a.keys() == b.keys() and all(
+            self._entry(a[part])[:2] == self._entry(b[part])[:2]
+            and all(
+                self._file.raw(a[part], *piece) == self._file.raw(b[part], *piece)
+                for piece in chunks(self._entry(a[part]).bytes)
+            )
+            for part in a
+        )
 
     # -- problems
 
@@ -370,15 +420,12 @@ class _Reader:
             )
 
     def _refuse_lost(self, modules: Mapping[str, str]) -> None:
-        if heads := [
-            module for module in modules if HEADS.search(f"/{module.split('.')[-1]}.weight")
-        ]:
+        if heads := [module for module in modules if is_head(module)]:
             self._refuse(
                 modules[heads[0]],
                 f"a change of a weight that {self.base} has",
                 "one of its head, which has the weights of the embedding",
-                "untie the base first (in transformers: load it with tie_word_embeddings=False, "
-                "copy its embedding into the head, save it), and name that folder",
+                UNTIE,
             )
         elif modules:
             self._refuse(

@@ -48,6 +48,10 @@ _OTHER_FORMS = re.compile(r"\.(oft_\w+|boft_\w+|ia3_l|on_input|lora_E)$")
 """Ends of names in adapters of forms that are not read."""
 
 
+_WRAPPERS = re.compile(r"(\.token_adapter)?\.base_layer$|\.modules_to_save(\.\w+)?$")
+"""Ends of the names of modules inside those of PEFT that stand for them."""
+
+
 class Key(NamedTuple):
     """A tensor's place in an adapter.
 
@@ -68,8 +72,7 @@ def parse(name: str) -> Key | None:
             return Key(".".join(match.groups()), part)
     if name.startswith(PEFT_PREFIX):
         module, _, end = name.rpartition(".")
-        module = module.removesuffix(".base_layer").removesuffix(".modules_to_save")
-        module = re.sub(r"\.modules_to_save\.\w+$", "", module)
+        module = _WRAPPERS.sub("", module)
         if end in ("weight", "bias"):
             return Key(module, end)
     return None
@@ -96,10 +99,18 @@ def is_adapter(entries: Iterable[tuple[str, Entry]]) -> bool:
 
 
 def by_module(names: Iterable[str]) -> tuple[Mapping[str, Mapping[str, str]], list[str]]:
-    """Return the tensors of each module by their parts, and those in no known form."""
+    """Return the tensors of each module by their parts, and those in no known form.
+
+    Of tables of tokens that it trained and resized, PEFT saves the base's own, which are left out,
+    and the trained ones twice.
+    """
     modules: dict[str, dict[str, str]] = {}
     unknown = []
-    for name in names:
+    there = dict.fromkeys(names)
+    for name in there:
+        plain = name.replace(".modules_to_save.", ".")
+        if ".original_module." in name or (plain != name and plain in there):
+            continue
         key = parse(name)
         if key is None or key.part in modules.get(key.module, ()):
             unknown.append(name)
