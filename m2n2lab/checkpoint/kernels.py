@@ -373,14 +373,14 @@ def _product(left, right, start, out):
         done += count
 
 
-def product(left: Floats, right: Floats, start: int, stop: int) -> Floats:
+def product(left: Floats, right: Array, start: int, stop: int) -> Floats:
     """Return elements ``start..stop`` of a matrix product along its rows.
 
     Computed in the order of the terms, so the bytes do not depend on how the work is split.
 
     Args:
         left: (rows, r) contiguous.
-        right: (r, columns) contiguous.
+        right: (r, columns) contiguous, in float32 or float64.
         start: first element.
         stop: end.
     """

@@ -63,11 +63,11 @@ def anonymous():
     text = open("/proc/self/status").read()
     return 1024 * int(text.split("RssAnon:")[1].split()[0])
 
-def merged(a, b, out):
-    space = CheckpointSpace(a, b)
+def merged(before, out):
+    space = CheckpointSpace(*(before + name.replace("+", "+" + before) for name in sys.argv[1:]))
     space.save(space.merge(*space.seeds, space.size // 3, 0.3), out)
 
-merged("small a", "small b", "small")  # libraries, compiled loops and threads are there then
+merged("small ", "small")  # libraries, compiled loops and threads are there then
 before, most, ended = anonymous(), 0, threading.Event()
 
 def watch():
@@ -77,11 +77,19 @@ def watch():
 
 thread = threading.Thread(target=watch)
 thread.start()
-merged("a", "b", "out")
+merged("", "out")
 ended.set()
 thread.join()
 print(most - before)
 """
+
+
+def memory_of_a_merge(*names):
+    """Return the bytes that a merge of two seeds takes beyond one of their small namesakes."""
+    command = [sys.executable, "-c", MEMORY, *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 @pytest.mark.slow
@@ -96,6 +104,29 @@ def test_a_merge_takes_a_tenth_of_a_gigabyte_beyond_the_file_cache(elements, her
             parts = [np.array(part[:size]) + k for part in np.split(values, 4)]
             held = {f"{i}.weight": part for i, part in enumerate(parts)}
             save_file(held, Path(folder, "model.safetensors"), {"format": "pt"})
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 100_000_000
+    assert memory_of_a_merge("a", "b") < 100_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory as Linux tells it")
+@pytest.mark.parametrize("form", ["lora", "dora"])
+@pytest.mark.parametrize("rank", [64, 256])
+def test_adapters_take_no_more(form, rank, here):
+    """Matrices are as large as in models of 7B parameters."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape):
+        return rng.standard_normal(shape, np.float32).astype(np.float16)
+
+    for before, count, rows in (("", 4, 11_008), ("small ", 1, 8)):
+        names = [f"layers.{i}.mlp.up_proj" for i in range(count)]
+        held = {f"{name}.weight": normal(rows, 4096) for name in names}
+        save_file(held, f"{before}base.safetensors", {"format": "pt"})
+        for adapter in "ab":
+            low = {f"{name}.lora_down.weight": normal(rank, 4096) for name in names}
+            low |= {f"{name}.lora_up.weight": normal(rows, rank) for name in names}
+            if form == "dora":
+                low |= {f"{name}.dora_scale": normal(rows, 1) for name in names}
+            save_file(low, f"{before}{adapter}.safetensors")
+    seeds = (f"base.safetensors+{adapter}.safetensors" for adapter in "ab")
+    assert memory_of_a_merge(*seeds) < 100_000_000

@@ -25,6 +25,7 @@ from m2n2lab.checkpoint.io.adapters.deltas import (
     LowRank,
     Stored,
     matrix,
+    narrow,
     number,
     read,
 )
@@ -643,8 +644,8 @@ class _Reader:
             return None, False
 
         def factors() -> Factors:
-            right = read(self._file, parts["down"]).reshape(rank, -1)
-            left = read(self._file, parts["up"]).reshape(up[0], -1) * scale
+            right = narrow(self._file, parts["down"]).reshape(rank, -1)
+            left = narrow(self._file, parts["up"]).reshape(up[0], -1)
             if mid is not None:
                 middle = read(self._file, parts["mid"]).reshape(mid[0], mid[1], -1)
                 right = np.einsum("ijk,jn->ink", middle, right).reshape(mid[0], -1)
@@ -657,13 +658,13 @@ class _Reader:
             return None, False
         straight = (up[0], wide) == (rows, columns) and not embedding
         if straight and not (turned and rows == columns):
-            return LowRank((rows, columns), factors), False
+            return LowRank((rows, columns), factors, scale), False
         # PEFT itself looks at the modules, and not always keeps what it saw in its config.
         if (wide, up[0]) == (rows, columns) and mid is None and len(shape) == 2:
 
             def swapped() -> Factors:
                 left, right = factors()
-                return right.T, left.T
+                return right.T, left.T.astype(np.float64) * scale
 
             return LowRank((rows, columns), swapped), True
         return None, False
@@ -684,9 +685,10 @@ class _Reader:
             return LowRank(
                 (rows, columns),
                 lambda: (
-                    read(self._file, a).reshape(first) * scale,
-                    read(self._file, b).reshape(second),
+                    narrow(self._file, a).reshape(first),
+                    narrow(self._file, b).reshape(second),
                 ),
+                scale,
             )
         inside = self._entry(core).shape
         if inside[:2] != (first[0], second[0]) or (

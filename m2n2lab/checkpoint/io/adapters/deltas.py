@@ -8,9 +8,10 @@ order that depends on nothing but the shapes, so that the same bytes come out wh
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -18,15 +19,15 @@ import numpy as np
 from m2n2lab.checkpoint.io.dtypes import DTYPES
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.checkpoint.io.tensor_file import TensorFile
-from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.arrays import Array, Floats
 
-KEPT_FACTORS = 8
-"""Deltas whose factors are kept in float64; the pieces of one follow each other."""
+KEPT_BYTES = 1 << 24
+"""Memory for factors that are kept when others are read, as pieces of one delta follow each other."""
 
 PIECE_ELEMENTS = 1 << 16
 """Elements of a Kronecker product that are computed at a time, since each needs its indices."""
 
-Factors = tuple[Floats, Floats]
+Factors = tuple[Array, Array]
 
 
 class Delta(Protocol):
@@ -50,23 +51,48 @@ class LowRank:
 
     Attributes:
         shape: rows and columns.
-        factors: reads the matrices (rows, r) and (r, columns), the scale included.
+        factors: reads the matrices (rows, r) and (r, columns), in float32 or float64.
+        scale: factor of the first.
     """
 
     shape: tuple[int, int]
     factors: Callable[[], Factors]
+    scale: float = 1.0
 
     def values(self, start: int, stop: int) -> Floats:
         """Return the elements ``start..stop`` along the rows."""
         from m2n2lab.checkpoint.kernels import product  # numba takes a second to import
 
-        return product(*_kept(self), start, stop)
+        left, right = _kept(self)
+        first, last = start // self.shape[1], -(-stop // self.shape[1])
+        rows = left[first:last].astype(np.float64) * self.scale
+        done = first * self.shape[1]
+        return product(rows, right, start - done, stop - done)
 
 
-@lru_cache(maxsize=KEPT_FACTORS)
-def _kept(delta: LowRank | Kronecker) -> Factors:
-    left, right = delta.factors()
-    return np.ascontiguousarray(left), np.ascontiguousarray(right)
+class _Kept:
+    """The factors of the deltas that were used last: ``KEPT_BYTES`` of them and one pair more."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[LowRank | Kronecker, Factors] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, delta: LowRank | Kronecker) -> Factors:
+        """Return the factors of a delta, contiguous."""
+        with self._lock:  # others wait for what is being read, rather than read it again
+            if delta not in self._found:
+                while self._bytes() > KEPT_BYTES:
+                    self._found.popitem(last=False)
+                left, right = map(np.ascontiguousarray, delta.factors())
+                self._found[delta] = left, right
+            self._found.move_to_end(delta)
+            return self._found[delta]
+
+    def _bytes(self) -> int:
+        return sum(factor.nbytes for pair in self._found.values() for factor in pair)
+
+
+_kept = _Kept()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +165,32 @@ def matrix(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
+def narrow(file: TensorFile, name: str) -> Array:
+    """Return an adapter's tensor in float32, or in float64 if it is stored so; raises as ``read``.
+
+    In half the memory, these are the same numbers.
+    """
+    return _read(file, name, np.float64 if file.entries[name].dtype == "F64" else np.float32)
+
+
 def read(file: TensorFile, name: str, start: int = 0, stop: int | None = None) -> Floats:
     """Return elements ``start..stop`` of an adapter's tensor in float64.
 
     Raises:
         Problems: it holds no floating-point numbers, or NaN or infinity.
     """
+    return _read(file, name, np.float64, start, stop)
+
+
+def _read(
+    file: TensorFile, name: str, dtype: type, start: int = 0, stop: int | None = None
+) -> Array:
     from m2n2lab.checkpoint.kernels import blend  # as above
 
     stop = file.entries[name].size if stop is None else stop
     if file.entries[name].dtype not in DTYPES:
         raise Problems(_wrong_numbers(file, name, f"{file.entries[name].dtype} numbers"))
-    found = np.empty(stop - start)
+    found: Array = np.empty(stop - start, dtype)
     if not blend([file.stored(name)[start:stop]], [1.0], found):
         raise Problems(_wrong_numbers(file, name, "NaN or infinity"))
     return found
