@@ -22,7 +22,7 @@ from m2n2lab.checkpoint.io.tensor_file import TensorFile
 from m2n2lab.utils.arrays import Array, Floats
 
 KEPT_BYTES = 1 << 24
-"""Memory for factors that are kept when others are read, as pieces of one delta follow each other."""
+"""Memory for factors that are kept when others are read: the pieces of one delta come in a row."""
 
 PIECE_ELEMENTS = 1 << 16
 """Elements of a Kronecker product that are computed at a time, since each needs its indices."""
