@@ -436,4 +436,9 @@ def _load_part(part: Part, path: Path, dtype: Any, trusted: bool) -> Any:
             f"{path} must name a class of transformers or diffusers in its config to be loaded, "
             f"got {name or 'none'}; give the module yourself: CheckpointSpace(…, module=…)."
         )
+    if not is_diffusers and (path / "generation_config.json").is_file():
+        try:
+            library.GenerationConfig.from_pretrained(path)
+        except ValueError:  # settings that contradict each other must not stop a search
+            options["generation_config"] = library.GenerationConfig()
     return model_class.from_pretrained(path, **options)

@@ -47,6 +47,10 @@ def test_every_seeds_own_end_token_ends_an_answer(order, here):
         {"exponential_decay_length_penalty": [1, 5.0]},
         {"stop_strings": ["w"]},
         {"num_return_sequences": 2, "do_sample": True},
+        {"num_return_sequences": 3},  # transformers does not load these four
+        {"max_new_tokens": -3},
+        {"cache_implementation": "nonsense"},
+        {"pad_token_id": -1, "num_return_sequences": 2},
         {"suppress_tokens": list(range(4, 90))},
         {"forced_eos_token_id": 2, "min_length": 40},
         {"guidance_scale": 3.0},
