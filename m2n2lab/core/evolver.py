@@ -670,6 +670,19 @@ class Evolver:
         return self.archive.judge(scores)
 
     @in_turn
+    def pin(self, id: int, on: bool = True) -> None:
+        """Keep a member: no child displaces it until it is unpinned. Recorded, as steps are.
+
+        Args:
+            id: of the member.
+            on: ``False`` unpins it.
+
+        Raises:
+            InputError: no member has that id, or no place would be left for children.
+        """
+        self.archive.pin(id, on)
+
+    @in_turn
     def tell(
         self,
         child: Proposal | Any,
