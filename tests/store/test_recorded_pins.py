@@ -46,7 +46,7 @@ def test_a_resumed_search_goes_on_with_its_pins(task, db, pinned):
 
 
 def test_any_step_has_the_pins_of_then(task, db, pinned):
-    evolver, first, second = pinned
+    _, first, second = pinned
     found = [store.replay(db, step=step).pinned for step in (0, 29, 30, 59, 60, 89, 90, 120)]
     none, one, both = frozenset(), {first}, {first, second}
     assert found == [none, none, one, one, both, both, {second}, {second}]

@@ -82,6 +82,8 @@ class Previews:
                 bench.merge(about if isinstance(about, Proposal) else None)
             elif name == "save":
                 bench.note = self._save(about)
+            elif name in ("pin", "unpin") and isinstance(about, int):
+                bench.pin(about, name == "pin")
             elif name == "undo":
                 bench.undo()
             elif name in VOTES:

@@ -192,6 +192,7 @@ class SnapshotBuilder:
         self._standing: Standing | None = None  # of the niches in the last snapshot
         self._opened: int | None = None  # the member whose page was shown last
         self._members_at = 0.0, -1  # time and step of the last members and lineage
+        self._pinned: frozenset[int] = frozenset()  # among them
         self._accepted: deque[bool] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
         self._unseen: deque[int] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
         self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_WINDOW_SNAPSHOTS)
@@ -279,12 +280,14 @@ class SnapshotBuilder:
         old, lineage, evolver = self._last, self._lineage, self._evolver
         if chosen not in lineage:
             chosen = None
-        same = old.members is not None and chosen == self._opened
+        pinned = evolver.archive.pinned
+        same = old.members is not None and chosen == self._opened and pinned == self._pinned
         now, (when, step) = time.monotonic(), self._members_at
         fresh = phase == "running" and now - when < MEMBERS_SECONDS
         if same and (fresh or step == evolver.generation):
             return {name: getattr(old, name) for name in MEMBER_FIELDS}
         self._members_at, self._opened = (now, evolver.generation), chosen
+        self._pinned = pinned
         focus = evolver.archive.best.id if chosen is None else chosen
         page = old.member
         # An id is reused when a merge is undone, and a dead member may be alive again.

@@ -427,6 +427,19 @@ class Workbench:
         made = f"member {member.id} of a search after step {step:,}"
         return member.genome, f"{name}-member-{member.id}", made
 
+    def pin(self, id: int, on: bool) -> None:
+        """Pin a member, so that no child displaces it, or no longer."""
+        try:
+            self._evolver.pin(id, on)
+        except InputError as error:  # it has died meanwhile, or too many are
+            self.note = str(error)
+            return
+        self.note = (
+            f"Member {id} is pinned: no child takes its place."
+            if on
+            else f"Member {id} is not pinned any more: a better child may take its place."
+        )
+
     def undo(self) -> bool:
         """Undo the last merge by hand, if it was the last step; returns whether it was."""
         if self._before is None or not self.undoable:
