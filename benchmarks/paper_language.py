@@ -8,6 +8,9 @@ accuracy in either task. Beside them stand merges without a search: the best of 
 the best of five strengths of linear, task arithmetic, TIES and DARE, chosen on the training
 examples too. Held-out examples score the member that is best on the training examples, once.
 
+Merges that are given the base can come near it, which searches of the two seeds cannot: it stands
+in the table too. The interval of a merge without a search, to M2N2, is that of M2N2's seeds alone.
+
 Searches are written down when they are finished; the same command goes on where it was stopped.
 
     python benchmarks/paper_language.py                     # into benchmarks/results/language
@@ -130,6 +133,11 @@ def mean_of(space: CheckpointSpace, mix: float, rng: np.random.Generator) -> Any
     return Lerp()(a, b, Proposal((0, 1), space.size, mix, 0), space, rng)
 
 
+def base_of(space: CheckpointSpace, strength: float, rng: np.random.Generator) -> Any:
+    """Return the base, which both specialists were trained from."""
+    return space.seeds[2]
+
+
 def arithmetic(scale: float) -> Crossover:
     return TaskArithmetic(base=2, scale=scale)
 
@@ -142,7 +150,8 @@ def dare(scale: float) -> Crossover:
     return Dare(base=2, scale=scale)
 
 
-SCALES = (0.3, 0.5, 0.7, 1.0, 1.3)
+SCALES = (0.1, 0.3, 0.5, 0.7, 1.0)
+"""λ of task vectors; near 0 a merge is the base."""
 
 STATICS = {
     "slerp": Static("SLERP, best of 21", tuple(np.linspace(0.0, 1.0, 21).round(2)), slerped),
@@ -150,6 +159,7 @@ STATICS = {
     "task-arithmetic": Static("task arithmetic, best of 5 λ", SCALES, partial(crossed, arithmetic)),
     "ties": Static("TIES (density 0.2), best of 5 λ", SCALES, partial(crossed, ties)),
     "dare": Static("DARE (density 0.5), best of 5 λ", SCALES, partial(crossed, dare), True),
+    "base": Static("the base of both, unmerged", (0.0,), base_of),
     "maths": Static("the maths seed", (0.0,), slerped),
     "agent": Static("the shopping seed", (1.0,), slerped),
 }

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import llama
+from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from m2n2lab import CheckpointSpace, DenseSpace, Evolver, InputError, make_evolver, tasks
+from m2n2lab.core.spaces.recipe import Recipe
 
 POINTS = 60
 
@@ -159,3 +161,50 @@ def test_a_search_over_checkpoints_is_saved_and_goes_on_exactly(folders, questio
     assert whole.history.accepted.sum() > 0
     assert other.archive.ids == whole.archive.ids
     assert [m.genome for m in other.archive.members] == [m.genome for m in whole.archive.members]
+
+
+class Layers(torch.nn.Module):
+    """Three layers of two matrices each."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [
+            torch.nn.ModuleDict({name: torch.nn.Linear(6, 6, bias=False) for name in "qk"})
+            for _ in range(3)
+        ]
+        self.model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(layers)})
+
+
+def near(model, indices):
+    """Score the entries of a model by how near they are to 0.3."""
+    values = torch.cat([value.flatten() for value in model.state_dict().values()]).double()
+    return np.exp(-np.abs(values.numpy()[indices] - 0.3))
+
+
+@pytest.mark.parametrize(("granularity", "mixes"), [("layer", 3), ("tensor", 6), ("group", 2)])
+def test_cma_es_on_checkpoints_has_recipes_and_is_resumed_exactly(
+    granularity, mixes, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for k, name in enumerate("ab"):
+        torch.manual_seed(k)
+        save_file(Layers().state_dict(), f"{name}.safetensors")
+    task = tasks.from_function(near, 64, graded=True)
+    groups = {"groups": {"q": "*q.weight", "k": "*k.weight"}} if granularity == "group" else {}
+
+    def space():
+        return CheckpointSpace("a.safetensors", "b.safetensors", module=Layers())
+
+    def start():
+        return make_evolver(
+            "cma-es", task, space(), granularity=granularity, population=5, rng=3, **groups
+        )
+
+    whole = start().run(40)
+    start().run(17, store="runs.db")
+    again = Evolver.resume("runs.db", task=task, seeds=space()).run(23)
+    assert again.history.equals(whole.history)
+    assert [m.genome for m in again.archive.members] == [m.genome for m in whole.archive.members]
+    children = [member.genome for member in whole.archive.members if member.id >= 2]
+    assert all(isinstance(genome, Recipe) for genome in children)
+    assert {len(np.unique(genome.coef, axis=0)) for genome in children} == {mixes}

@@ -252,44 +252,43 @@ def test_ray_workers_find_the_extension_slots_filled(cluster, tiny_seeds):
     check_slots(cluster, tiny_seeds)
 
 
-def raising(make):
-    """Return a function that raises what ``make`` returns."""
+def odd_tasks():
+    """Return odd functions of a number of data points, all nested: they travel by value."""
 
-    def score(count):
-        raise make()
-
-    return score
-
-
-def unprintable():
     class UnprintableError(Exception):
         def __str__(self):
             raise RuntimeError
 
-    return UnprintableError()
-
-
-def unpicklable():
     class UnpicklableError(Exception):
         def __reduce__(self):
             raise TypeError
 
-    return UnpicklableError("why")
+    def raising(make):
+        def score(count):
+            raise make()
+
+        return score
+
+    return {
+        "unprintable": (raising(UnprintableError), EvaluationError, "raised UnprintableError"),
+        "not to be pickled": (
+            raising(lambda: UnpicklableError("why")),
+            EvaluationError,
+            "UnpicklableError: why",
+        ),
+        "the program is left": (raising(lambda: SystemExit(3)), EvaluationError, "."),
+        "another shape": (lambda count: np.ones(count + 1), InputError, "one score per data point"),
+        "no number": (lambda count: np.full(count, np.nan), InputError, "finite"),
+        "text": (lambda count: ["right"] * count, InputError, "score"),
+    }
 
 
-ODD = {
-    "unprintable": (raising(unprintable), EvaluationError, "raised UnprintableError"),
-    "not to be pickled": (raising(unpicklable), EvaluationError, "UnpicklableError: why"),
-    "the program is left": (raising(lambda: SystemExit(3)), EvaluationError, "."),
-    "another shape": (lambda count: np.ones(count + 1), InputError, "one score per data point"),
-    "no number": (lambda count: np.full(count, np.nan), InputError, "finite"),
-    "text": (lambda count: ["right"] * count, InputError, "score"),
-}
+ODD = tuple(odd_tasks())
 
 
 def check_odd(pool, tiny, seeds, what):
     """Run a task that is odd in workers alone: it ends with the reason, and the pool goes on."""
-    odd, error, words = ODD[what]
+    odd, error, words = odd_tasks()[what]
     home = os.getpid()
 
     def score(model, indices):
@@ -298,6 +297,7 @@ def check_odd(pool, tiny, seeds, what):
     with pytest.raises(error, match=words):
         evolver(tasks.from_function(score, tiny.points), seeds).run(8, executor=pool)
     assert evolver(tiny, seeds).run(4, executor=pool).generation == 4
+    pool.skipped.clear()
 
 
 @pytest.mark.parametrize(
