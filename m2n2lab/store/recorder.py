@@ -305,13 +305,12 @@ class Recorder:
             )
 
     def _undo(self) -> None:
-        """Take back the last step."""
+        """Take back the last steps."""
         with self._lock:
-            if self._rows:
-                self._rows.pop()
-            else:
-                self._undone = True
-            self._pins = [row for row in self._pins if row.step <= self._evolver.generation]
+            now = self._evolver.generation
+            self._undone |= self.recorded > now
+            self._rows = [row for row in self._rows if row.step <= now]
+            self._pins = [row for row in self._pins if row.step <= now]
             # Ids of children that were taken back are used again.
             born = self._born = self._evolver.born
             self._external = {id: genome for id, genome in self._external.items() if id < born}

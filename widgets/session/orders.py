@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 """Least seconds of a step, by name."""
 
-COMMANDS = ("merge", "undo", "propose", "preview", "save", "pin", "unpin", *VOTES)
-"""Commands to the bench: merge the child into the archive, undo that, put the search's next
-proposal on the bench, preview what is on it where that is slow, save a model, pin a member or no
-longer, or vote between pictures."""
+COMMANDS = ("merge", "undo", "propose", "preview", "save", "pin", "unpin", "redo", *VOTES)
+"""Commands to the bench: merge the child into the archive, undo what was done last, put the
+search's next proposal on the bench, preview what is on it where that is slow, save a model, pin a
+member or no longer, redo what was undone, or vote between pictures."""
+
+MOVES = ("undo", "redo")
+"""Commands that move the search to another state, for which it pauses."""
 
 Object: TypeAlias = "Proposal | int | None"
 """What a command is about: for a merge the proposal that was shown; for a pin a member's id; for a
@@ -172,8 +175,9 @@ class Mailbox:
             InputError: no such command.
         """
         order = choose("command", name, COMMANDS), about
+        pause: dict[str, Any] = {"running": False, "steps": 0} if name in MOVES else {}
         with self._changed:
-            self._order(commands=(*self.now.commands, order))
+            self._order(commands=(*self.now.commands, order), **pause)
 
     def attend(self, on: bool = True) -> None:
         """Set whether a page shows the search."""
