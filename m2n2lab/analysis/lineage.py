@@ -117,6 +117,7 @@ class Lineage:
     Attributes:
         names: (K + 1,) names of the columns of paintings: the seeds and, last, no seed.
         now: the last observed step.
+        can_forget: whether that step can be forgotten (see ``forget_last``).
         lanes: number of lanes; a child takes the lane of the member that it displaced.
     """
 
@@ -137,6 +138,7 @@ class Lineage:
         self._gone: tuple[int, Floats] | None = None  # row and painting of the last displaced one
         self._pure = [self._pure_painting(k) for k in range(self.seeds + 1)]
         self._began = self.now
+        self.can_forget = False  # the last generation
         self._moments: list[tuple[int, Floats]] = []  # step, mean shares (K + 1,)
         self._every = 1  # steps between two moments
         self._line: tuple[int, NDArray[np.intp], Floats] | None = None  # the last result of line
@@ -154,6 +156,7 @@ class Lineage:
                 step, generation.child, generation.proposal, verdict.score, verdict.displaced
             )
         self.now = step
+        self.can_forget = True
 
     def birth(
         self, step: int, id: int, proposal: Proposal | None, score: float, displaced: int | None
@@ -234,6 +237,7 @@ class Lineage:
                 column.pop()
             self._line = self._gone = None
         self.now -= 1
+        self.can_forget = False
 
     def _count_descendant(self, row: int) -> None:
         """Count a new member, or a new ancestor of members, as an active child of its parents."""

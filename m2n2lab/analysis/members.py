@@ -32,6 +32,7 @@ class MembersData(NamedTuple):
     score: Floats  # (P,) mean over the data points
     alone: Floats  # (P,) share of data points on which no other member scores
     by_hand: tuple[bool, ...]  # (P,)
+    pinned: tuple[bool, ...]  # (P,)
     classes: tuple[str, ...]
     accuracy: Floats  # (P, C) mean score in each class; NaN in an empty one
     painting: Floats  # (P, BINS, K + 1)
@@ -56,6 +57,7 @@ def members_data(archive: Archive, task: Task, lineage: Lineage) -> MembersData:
         score=np.array([member.score for member in members]),
         alone=alone.mean(axis=1),
         by_hand=tuple(lineage[member.id].by_hand for member in members),
+        pinned=tuple(member.id in archive.pinned for member in members),
         classes=task.classes,
         accuracy=np.array([task.means(row) for row in scores]),
         painting=np.array([lineage.painting(member.id) for member in members]),
@@ -78,6 +80,7 @@ class MemberPage(NamedTuple):
     confusion: NDArray[np.int64] | None = None  # (C, C) points by truth and answer, if classes
     right: tuple[Sample, ...] = ()
     wrong: tuple[Sample, ...] = ()
+    pinned: bool = False
 
     @property
     def alive(self) -> bool:
@@ -120,7 +123,13 @@ def update_page(page: MemberPage, evolver: Evolver, lineage: Lineage) -> MemberP
         return MemberPage(lineage[id], painting, page.classes, seeds, of=len(archive))
     fitness = float(archive.fitness[archive.ids.index(id)])
     rank = 1 + int((archive.fitness > fitness).sum())
-    return page._replace(life=lineage[id], of=len(archive), rank=rank, fitness=fitness)
+    return page._replace(
+        life=lineage[id],
+        of=len(archive),
+        rank=rank,
+        fitness=fitness,
+        pinned=id in archive.pinned,
+    )
 
 
 def spread(task: Task, where: NDArray[np.bool_], count: int) -> NDArray[np.intp]:

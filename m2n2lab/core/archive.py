@@ -61,7 +61,7 @@ class Archive:
     Competition: fitness_k = Σ_j c_j s_kj / z_j^α, where z_j = 0 counts as 1: a data point that
     many members solve adds less to each. Attraction: g(A,B) = Σ_j c_j / z_j^α ·
     max(s_Bj − s_Aj, 0), what B can do that A lacks. Replacement: the child is counted in, and the
-    member or child with the lowest fitness leaves; of equals the oldest.
+    member or child with the lowest fitness leaves; of equals the oldest. Pinned members stay.
 
     The order of sums over data points does not depend on the number of threads, so equal scores
     give equal archives bit for bit.
@@ -191,14 +191,19 @@ class Archive:
             return _total(scores) / self.points
         return float(weighted_sums(scores[None].astype(float), self.shares)[0]) / self.points
 
-    def _new_population(self, rows: tuple[Member | None, ...], scores: Floats) -> Population:
+    def _new_population(
+        self,
+        rows: tuple[Member | None, ...],
+        scores: Floats,
+        pinned: frozenset[int] = frozenset(),
+    ) -> Population:
         """Return the population of the members in ``rows``; clears the scores of empty rows."""
         scores[[member is None for member in rows]] = 0.0
         z = scores.sum(axis=0)
         alive = [r for r, member in enumerate(rows) if member is not None]
         weights, fitness = self._compete(z, scores, alive, self._graded)
         scale = scale_of(float(scores.max()), self.top) if self._graded else self.top
-        return Population(rows, rows.index(None), scores, z, weights, fitness, scale)
+        return Population(rows, rows.index(None), scores, z, weights, fitness, scale, pinned)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
         """Decide on a child counted into ``fitness`` (P + 1,), its scores in the spare row.
@@ -222,10 +227,11 @@ class Archive:
     def _replace(self, replacement: Replacement, fitness: list[float]) -> tuple[bool, int | None]:
         """Return the decision of a replacement of its own kind, as ``_contest``."""
         population = self._population
-        order = population.order
+        rows = {id: row for id, row in population.row_of.items() if fitness[row] < math.inf}
+        order = np.array([*rows.values()], np.intp)
         values = np.array(fitness)
         contest = Contest(
-            ids=np.array(list(population.row_of), np.int64),
+            ids=np.array([*rows], np.int64),
             fitness=values[order],
             scores=population.scores[order],
             child_fitness=fitness[population.spare],
@@ -235,12 +241,12 @@ class Archive:
         accepted, rival = replacement(contest)
         if rival is None and contest.has_room:
             return bool(accepted), None
-        if rival not in population.row_of:
+        if rival not in rows:
             raise InputError(
                 f"A replacement must name a member, got {rival!r}; give an id of contest.ids, or "
                 f"None while contest.has_room."
             )
-        return bool(accepted), population.row_of[int(rival)]
+        return bool(accepted), rows[int(rival)]
 
     def judge(self, scores: ArrayLike | Partial) -> Verdict:
         """Return the verdict on a child with ``scores`` (D,); nothing changes.
@@ -270,18 +276,47 @@ class Archive:
         # A list, because Python is faster than NumPy on a handful of numbers.
         fitness: list[float] = competed.tolist()
         accepted, row = self._contest(fitness)
+        spared = None
+        if population.pinned:
+            accepted, row, spared = self._spare(fitness, row)
         mine = fitness[population.spare]
-        rival = None if row is None else population.rows[row]
         return Verdict(
             accepted=accepted,
             score=self._mean(given),
             fitness=mine,
             rank=1 + sum([other > mine for other in fitness]),
             of=len(self) + 1,
-            rival=rival.id if rival else None,
+            rival=None if row is None else self._id_of(row),
             rival_fitness=None if row is None else fitness[row],
             alone=int(np.count_nonzero(child[population.unsolved])),
+            spared=spared,
         )
+
+    def _id_of(self, row: int) -> int:
+        member = self._population.rows[row]
+        assert member is not None  # a rival is a member
+        return member.id
+
+    def _spare(
+        self, fitness: list[float], without: int | None
+    ) -> tuple[bool, int | None, int | None]:
+        """Decide on a child as ``_contest``, but that pinned members stay.
+
+        Args:
+            fitness: (P + 1,)
+            without: the row that ``_contest`` returns.
+
+        Returns:
+            As ``_contest``, and the id of the pinned member that would be the rival.
+        """
+        population = self._population
+        unbeatable = fitness.copy()
+        for id in population.pinned:
+            unbeatable[population.row_of[id]] = math.inf
+        accepted, row = self._contest(unbeatable)
+        if row is not None and self._id_of(row) in population.pinned:  # the elite of its cell
+            return False, row, self._id_of(row)
+        return accepted, row, None if without in (None, row) else self._id_of(without)
 
     def add(
         self,
@@ -318,9 +353,38 @@ class Archive:
             if verdict.displaced is not None:
                 rows[population.row_of[verdict.displaced]] = None
             # A copy, because other threads may still read the previous population.
-            self._population = self._new_population(tuple(rows), population.scores.copy())
+            self._population = self._new_population(
+                tuple(rows), population.scores.copy(), population.pinned
+            )
         elif first_graded:  # weights of data points that no member solves change
-            self._population = self._new_population(population.rows, population.scores.copy())
+            self._population = self._new_population(
+                population.rows, population.scores.copy(), population.pinned
+            )
+
+    def pin(self, id: int, on: bool = True) -> None:
+        """Keep a member: no child displaces it until it is unpinned.
+
+        Args:
+            id: of the member.
+            on: ``False`` unpins it.
+
+        Raises:
+            InputError: no member has that id, or no place would be left for children.
+        """
+        population, id = self._population, self[id].id
+        pinned = population.pinned | {id} if on else population.pinned - {id}
+        if on and len(pinned) >= self.size:
+            raise InputError(
+                f"At most {self.size - 1} of {self.size} members can be pinned, so that a place is "
+                f"left for children, got {id} as one more; unpin another first."
+            )
+        if pinned != population.pinned:
+            self._population = replace(population, pinned=pinned)
+
+    @property
+    def pinned(self) -> frozenset[int]:
+        """Ids of the members that no child displaces."""
+        return self._population.pinned
 
     def _checked(self, scores: ArrayLike) -> NDArray[Any]:
         """Return scores (D,) as an array, checked to lie in [0, ``MAX_SCORE``]."""
@@ -563,6 +627,7 @@ class Archive:
             "genomes": [member.genome for member in rows],
             "scores": scores,
             "graded": self._graded,
+            "pinned": sorted(population.pinned),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -586,4 +651,5 @@ class Archive:
             for id, born, parents, genome, score in saved
         )
         self._graded = self._judged_graded = bool(state["graded"])
-        self._population = self._new_population(rows, scores)
+        pinned = frozenset(state.get("pinned", ())).intersection(state["ids"])
+        self._population = self._new_population(rows, scores, pinned)

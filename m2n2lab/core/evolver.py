@@ -670,6 +670,19 @@ class Evolver:
         return self.archive.judge(scores)
 
     @in_turn
+    def pin(self, id: int, on: bool = True) -> None:
+        """Keep a member: no child displaces it until it is unpinned. Recorded, as steps are.
+
+        Args:
+            id: of the member.
+            on: ``False`` unpins it.
+
+        Raises:
+            InputError: no member has that id, or no place would be left for children.
+        """
+        self.archive.pin(id, on)
+
+    @in_turn
     def tell(
         self,
         child: Proposal | Any,
@@ -866,7 +879,7 @@ class Evolver:
         Args:
             observer: called with each generation. If it raises, the error is logged once, and the
                 search and the other observers go on.
-            undo: called when the last step is taken back.
+            undo: called for each step that is taken back, once all are.
             strict: let ``tell`` raise the observer's error; the step is complete all the same.
 
         Raises:
@@ -983,7 +996,8 @@ class Evolver:
 
     @in_turn
     def take_back(self, state: dict[str, Any]) -> None:
-        """Undo the last step by loading the ``state_dict`` from before it."""
+        """Undo the last steps by loading the ``state_dict`` from before them."""
+        steps = self._step - state["step"]
         told = {key: step for key, step in self._told.items() if step <= state["step"]}
         untold = {
             seed: parents
@@ -992,8 +1006,9 @@ class Evolver:
         }
         self.load_state_dict(state)
         self._told, self._untold = told, untold
-        self.records.forget_last()
-        self._observers.notify_undone()
+        for _ in range(steps):
+            self.records.forget_last()
+            self._observers.notify_undone()
 
 
 def checked_evolver(evolver: Any) -> Evolver:

@@ -122,6 +122,7 @@ class Population:
     weights: Floats  # (D,) c_j / z_j^α
     fitness: Floats  # (P + 1,) zero in empty rows
     scale: float  # the score that counts as a full one in ``entropy``
+    pinned: frozenset[int] = frozenset()  # ids of members that no child displaces
 
     @cached_property
     def row_of(self) -> dict[int, int]:

@@ -132,6 +132,7 @@ class Verdict:
         alone: number of data points on which the child scores and no member does.
         unseen: number of data points left unscored by early rejection. They count with the highest
             score, so ``score`` and ``fitness`` are upper bounds.
+        spared: id of the member that would be the rival if it were not pinned, or ``None``.
     """
 
     accepted: bool
@@ -143,6 +144,7 @@ class Verdict:
     rival_fitness: float | None
     alone: int
     unseen: int = 0
+    spared: int | None = None
 
     @property
     def displaced(self) -> int | None:
@@ -159,19 +161,24 @@ class Verdict:
         """The member that the child displaces or does not beat, as text."""
         if self.rival is None or self.rival_fitness is None:
             return "there is room for it"
+        if self.spared == self.rival:
+            return f"is up against {self.rival}, which is pinned"
         its = _distinct_text(self.rival_fitness, self.fitness)
         return f"{'displaces' if self.accepted else 'does not beat'} {self.rival} ({its})"
 
     def __str__(self) -> str:
         head = "Would live." if self.accepted else "Would not live."
         place = f"Fitness {self.told} ranks {self.rank} of {self.of} and {self.fate}"
-        if not self.accepted and self.rank == self.of and self.rival_fitness is not None:
+        is_lowest = not self.accepted and self.rank == self.of and self.spared is None
+        if is_lowest and self.rival_fitness is not None:
             its = _distinct_text(self.rival_fitness, self.fitness)
             place = (
                 f"Fitness {self.told} is the lowest of {self.of}; the weakest member, "
                 f"{self.rival}, has {its}"
             )
         text = f"{head} {place}."
+        if self.spared not in (None, self.rival):
+            text += f" Member {self.spared} would be its rival, but is pinned."
         if self.alone:
             points = "1 data point" if self.alone == 1 else f"{self.alone:,} data points"
             text += f" It scores on {points} where nobody else does."

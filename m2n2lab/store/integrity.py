@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from m2n2lab.store.catalog import run_number, snapshot
 from m2n2lab.store.codec import unpack_genome
+from m2n2lab.store.pins import pins_of
 from m2n2lab.store.reader import RunInfo, archive_state, id_offset, run_info
 from m2n2lab.store.schema import (
     CHECKED_VERSION,
@@ -120,6 +121,8 @@ def _readable(file: StoreFile, info: RunInfo, problems: list[str]) -> range:
             if row.step != last + 1:
                 raise file.damaged(f"step {last + 1:,} of run {run} is lost")
             last += 1
+    with _noting(problems):
+        pins_of(file, run)
     ends = list[int]()
     for kind in (FounderRow, LivingRow):
         with _noting(problems):

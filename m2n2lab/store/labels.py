@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.store.catalog import real, snapshot
+from m2n2lab.store.pins import forget_pins
 from m2n2lab.store.schema import StoreFile
 from m2n2lab.store.tables import RunRow
 from m2n2lab.store.writer import Writer
@@ -162,6 +163,7 @@ def trim(path: Path, limit: int) -> list[int]:
 def _remove(file: StoreFile, run: int) -> None:
     for table in _TABLES:
         file.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+    forget_pins(file, run)
     # Its number may be used again, by a run that others did not branch from.
     branched = [*file.rows(RunRow, "WHERE parent = ?", run)]
     file.write(row._replace(parent=None) for row in branched)

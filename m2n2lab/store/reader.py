@@ -16,6 +16,7 @@ from m2n2lab.core.operators.operator import Operator
 from m2n2lab.core.operators.replacement import Replacement
 from m2n2lab.store.catalog import last_step, run_number, snapshot
 from m2n2lab.store.codec import unpack_genome, unpack_scores
+from m2n2lab.store.pins import pinned_after
 from m2n2lab.store.rows import EMPTY, unpack_ids
 from m2n2lab.store.schema import StoreError, StoreFile
 from m2n2lab.store.specs import EvolverSpec, Seed
@@ -229,6 +230,7 @@ def archive_state(file: StoreFile, info: RunInfo, step: int) -> dict[str, Any]:
         "parents": parents,
         "scores": scores,
         "graded": graded,
+        "pinned": sorted(pinned_after(file, run, step)),
     }
 
 

@@ -19,6 +19,7 @@ from m2n2lab.core.population import Population
 from m2n2lab.core.records import Generation, Partial, Standing, Stored
 from m2n2lab.store.codec import fingerprint, is_graded, pack_genome, pack_rng, pack_scores
 from m2n2lab.store.labels import write_label
+from m2n2lab.store.pins import PinsRow, forget_pins, pinned_after, write_pins
 from m2n2lab.store.reader import archive_state, run_info, step_state
 from m2n2lab.store.rows import EMPTY, pack_ids, pack_past, packed_step, row_ids
 from m2n2lab.store.schema import StoreError, StoreFile
@@ -80,6 +81,8 @@ class Recorder:
         self._external: dict[int, Any] = {}  # waiting genomes that cannot be bred again
         self._kept: set[int] = set()  # ids whose genomes stay in the store
         self._written: set[int] = set()  # ids whose genomes are in the store
+        self._pins: list[PinsRow] = []  # waiting
+        self._pinned: frozenset[int] = frozenset()  # as written or waiting
         self._undone = False  # whether steps were taken back that may be in the store
         self._flusher: threading.Thread | None = None
         self._closed = threading.Event()
@@ -178,6 +181,7 @@ class Recorder:
             ):
                 return None
             self._graded = graded
+            self._pinned = pinned_after(file, stored.run, info.last)
             self.start = info.start
             ids = file.execute("SELECT id FROM genomes WHERE run = ?", (stored.run,)).fetchall()
             kept = file.execute(
@@ -254,6 +258,7 @@ class Recorder:
         with self._lock:
             if generation.before is not self._standing:
                 self._check_continuity(generation)
+            self._note_pins()  # before the step, which changes none
             observed = generation.scores
             scores = pack_scores(observed.with_gaps if isinstance(observed, Partial) else observed)
             self._graded = self._graded or is_graded(scores)
@@ -277,6 +282,13 @@ class Recorder:
                 )
                 self._flusher.start()
 
+    def _note_pins(self) -> None:
+        """Have the pinned members written if they have changed since the last step."""
+        pinned = self._evolver.archive.pinned
+        if pinned != self._pinned:
+            self._pins.append(PinsRow.of(self._number or 0, self._last, pinned))
+            self._pinned = pinned
+
     def _check_continuity(self, generation: Generation) -> None:
         """Check that a search whose state was loaded continues from the last recorded step.
 
@@ -293,12 +305,12 @@ class Recorder:
             )
 
     def _undo(self) -> None:
-        """Take back the last step."""
+        """Take back the last steps."""
         with self._lock:
-            if self._rows:
-                self._rows.pop()
-            else:
-                self._undone = True
+            now = self._evolver.generation
+            self._undone |= self.recorded > now
+            self._rows = [row for row in self._rows if row.step <= now]
+            self._pins = [row for row in self._pins if row.step <= now]
             # Ids of children that were taken back are used again.
             born = self._born = self._evolver.born
             self._external = {id: genome for id, genome in self._external.items() if id < born}
@@ -326,7 +338,8 @@ class Recorder:
             StoreError: they cannot be written; they wait on, and the search can go on.
         """
         with self._lock:
-            if not self._rows and not self._undone:
+            self._note_pins()
+            if not self._rows and not self._undone and (not self._pins or self._number is None):
                 return
             now, run = self._population, self._begin()
             external = self._external
@@ -340,15 +353,17 @@ class Recorder:
                     for table in ("steps", "living"):
                         file.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run, last))
                     file.execute("DELETE FROM genomes WHERE run = ? AND id >= ?", (run, born))
+                    forget_pins(file, run, last)
                 file.write(row if row.run == run else row._replace(run=run) for row in self._rows)
                 file.write(GenomeRow(run, id, pack_genome((external | members)[id])) for id in new)
                 file.executemany(
                     "DELETE FROM genomes WHERE run = ? AND id = ?", [(run, id) for id in obsolete]
                 )
                 file.write([LivingRow(run, self._last, pack_ids(now))])
+                write_pins(file, [row._replace(run=run) for row in self._pins])
             self._written = (self._written | new) - obsolete
             self._kept |= external.keys()
-            self._rows, self._external, self._undone = [], {}, False
+            self._rows, self._external, self._undone, self._pins = [], {}, False, []
             self.recorded = self._last
             self._flush_time = time.monotonic() + FLUSH_SECONDS
 

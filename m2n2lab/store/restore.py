@@ -19,6 +19,7 @@ from m2n2lab.core.spaces.space import Space, Vector
 from m2n2lab.core.task import Task
 from m2n2lab.store.catalog import snapshot
 from m2n2lab.store.codec import fingerprint, unpack_genome, unpack_rng, unpack_scores
+from m2n2lab.store.pins import pins_of
 from m2n2lab.store.reader import (
     RunInfo,
     archive_state,
@@ -366,8 +367,10 @@ def _repeat(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None
     recent: OrderedDict[Proposal, Any] = OrderedDict()
     steps = step_rows(file, info, step)
     proposals = [proposal_of(row) for row in steps]
+    pins = dict(pins_of(file, info.run))
     evolver.expect([proposal for proposal in proposals if proposal is not None])
     for number, (proposal, row) in enumerate(zip(proposals, steps, strict=True), start=1):
+        _pin(evolver, pins.get(number - 1))
         if proposal is None:
             raise StoreError(
                 f"Step {number} of run {info.run} submitted an external model, which a search by "
@@ -395,6 +398,16 @@ def _repeat(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None
             )
         # Proposals that were never scored used up random numbers too.
         evolver.rng.bit_generator.state = unpack_rng(row.rng)
+    _pin(evolver, pins.get(step))
+
+
+def _pin(evolver: Evolver, ids: frozenset[int] | None) -> None:
+    """Pin these members and no others; ``None`` changes nothing."""
+    if ids is not None:
+        for id in evolver.archive.pinned - ids:
+            evolver.pin(id, on=False)
+        for id in ids:
+            evolver.pin(id)
 
 
 def _observed(scores: NDArray[np.float64], top: float) -> NDArray[np.float64] | Partial:

@@ -214,14 +214,27 @@ def test_a_merge_does_what_its_preview_said_and_undo_takes_it_back(rested):
     assert undone.curves.step[-1] == 40
 
 
-def test_undo_is_refused_once_the_search_has_gone_on(rested):
+def test_undo_takes_the_search_back_act_by_act_and_redo_does_them_again(rested):
+    before = rested.snapshot.niches.ids
     previewed(rested, split=30)
     rested.orders.command("merge")
-    rested.orders.step(1)
-    wait_for(rested, lambda s: s.step == 42 and s.phase == "paused")
+    wait_for(rested, lambda s: s.step == 41 and s.phase == "paused")
+    rested.orders.step(3)
+    last = wait_for(rested, lambda s: s.step == 44 and s.phase == "paused")
+    assert (last.undo, last.redo) == ("3 steps", "")
     rested.orders.command("undo")
-    refused = wait_for(rested, lambda s: "no merge by hand" in s.note)
-    assert refused.step == 42
+    undone = wait_for(rested, lambda s: s.note == "3 steps are taken back.")
+    assert (undone.step, undone.undo, undone.redo) == (41, "the merge", "3 steps")
+    rested.orders.command("undo")
+    undone = wait_for(rested, lambda s: s.note == "The merge is taken back.")
+    assert (undone.step, undone.undo, undone.redo) == (40, "40 steps", "the merge")
+    assert undone.niches.ids == before
+    for _ in range(3):
+        rested.orders.command("redo")
+    wait_for(rested, lambda s: s.note == "There is nothing to do again.")
+    assert rested.snapshot.step == 44
+    assert rested.snapshot.niches.ids == last.niches.ids
+    assert list(rested.snapshot.curves.step) == list(last.curves.step)
 
 
 def test_the_next_proposal_can_be_edited_before_it_is_submitted(rested, make):

@@ -50,7 +50,6 @@ class BenchView:
         self.split = SplitEditor.themed(theme, sizing_mode="stretch_width", margin=(0, 8))
         self.preview = self._button("Preview", 82, theme.text, visible=False)
         self.merge = self._button("Merge", 68, theme.child)
-        self.undo = self._button("Undo", 58)
         self.propose = self._button("Search’s next child", 130)
         self.save = self._button("Save", 52)
         self.a.param.watch(lambda event: self._choose(a=event.new), "value")
@@ -58,9 +57,7 @@ class BenchView:
         self.at.param.watch(lambda event: self._choose(split=event.new), "value")
         self.split.param.watch(lambda event: self._choose(split=event.new), "split")
         self.mix.param.watch(lambda event: self._choose(mix=event.new), "value")
-        buttons = {
-            name: getattr(self, name) for name in ("preview", "merge", "undo", "propose", "save")
-        }
+        buttons = {name: getattr(self, name) for name in ("preview", "merge", "propose", "save")}
         for name, button in buttons.items():
             button.on_click(lambda event, name=name: self._command(name))
         self.pane = pn.Column(
@@ -137,7 +134,7 @@ class BenchView:
         # The last order counts, not the worker's state: nothing jumps back.
         choice, data = self._session().orders.choice, snapshot.bench
         shown = (
-            *(data, choice, snapshot.note, snapshot.stale, snapshot.undoable),
+            *(data, choice, snapshot.note, snapshot.stale),
             *(snapshot.slow, snapshot.pending, snapshot.merged, snapshot.phase),
         )
         if shown == self._shown:
@@ -146,7 +143,6 @@ class BenchView:
         ready = data is not None and snapshot.phase != "closed"
         unshown = snapshot.stale or snapshot.pending or snapshot.merged is not None
         self.merge.disabled = not ready or unshown
-        self.undo.disabled = not snapshot.undoable
         self.save.disabled = not ready or snapshot.pending
         self.propose.disabled = snapshot.niches is None
         self.preview.param.update(visible=snapshot.slow, disabled=not ready)

@@ -1,4 +1,4 @@
-"""Time slider: shows the archive of any step so far, and branches from there."""
+"""Time: shows the archive of any step so far, branches from there, undoes and does again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TimeSlider(Themed):
 
 
 class TimeView:
-    """The slider, with buttons back to now and for a branch from the step it shows.
+    """The slider, with buttons back to now, for a branch from the step it shows, undo and redo.
 
     Pages of one browser session show the same step, as they show the same bench.
 
@@ -55,16 +55,20 @@ class TimeView:
         small: dict[str, Any] = {"margin": (0, 3), "disabled": True, "stylesheets": [SMALL]}
         self.now = pn.widgets.Button(name="Now", **small)
         self.branch = pn.widgets.Button(name="Branch from here", **small)
+        self.undo = pn.widgets.Button(name="Undo", **small)
+        self.redo = pn.widgets.Button(name="Redo", **small)
         colours = f"{host_css(theme)} .said {{ color: var(--parent_b); }}"
         font = {"font": "12px system-ui, sans-serif"}
         self.message = pn.pane.HTML("", margin=(0, 4), stylesheets=[colours], styles=font)
         self.slider.param.watch(lambda event: self._move(event.new), "at")
         self.now.on_click(lambda event: self._orders().view_step(None))
         self.branch.on_click(lambda event: self._branch_from_step())
+        self.undo.on_click(lambda event: self._orders().command("undo"))
+        self.redo.on_click(lambda event: self._orders().command("redo"))
         self.pane = pn.FlexBox(
             self.slider,
-            self.now,
-            self.branch,
+            pn.Row(self.undo, self.redo, margin=0),
+            pn.Row(self.now, self.branch, margin=0),
             self.message,
             align_items="center",
             gap="2px 4px",
@@ -97,5 +101,7 @@ class TimeView:
         self._updating = False
         self.now.disabled = past is None
         self.branch.disabled = not recorded
+        self.undo.disabled = not snapshot.undo
+        self.redo.disabled = not snapshot.redo
         if snapshot.unrecorded_reason:
             self.show_message(snapshot.unrecorded_reason)

@@ -6,7 +6,7 @@ const percent = (share) => Number.isFinite(share) ? `${(100 * share).toFixed(1)}
 // name, whether the highest is first, value to sort by, tooltip, content
 const COLUMNS = [
   ["member", false, (row) => row.id, "Its number: seeds have the first ones, then children in turn; ◆ where a person had a hand in it",
-   (row) => row.by_hand ? `${row.name} ◆` : row.name],
+   (row) => row.name + (row.by_hand ? " ◆" : "") + (row.pinned ? " · pinned" : "")],
   ["made of", true, (row) => row.share, "Share of each seed along the vector, from first to last " +
    "weight; sorted by the first seed's", (row) => ({ image: row.painting, words: row.made })],
   ["fitness", true, (row) => row.fitness, "What it wins in the competition for data points",

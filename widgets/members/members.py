@@ -70,7 +70,7 @@ class MembersView:
         rows: list[dict[str, Any]] = []
         fixed: dict[tuple[object, ...], dict[str, Any]] = {}
         for k, id in enumerate(data.ids):
-            key = id, float(data.score[k]), data.painting[k].tobytes()
+            key = id, data.pinned[k], float(data.score[k]), data.painting[k].tobytes()
             fixed[key] = self._fixed.get(key) or self._describe(data, k)
             changing = {"fitness": float(data.fitness[k]), "alone": float(data.alone[k])}
             rows.append({**fixed[key], **changing})
@@ -103,6 +103,7 @@ class MembersView:
             "id": data.ids[k],
             "name": called(data.ids[k], data.seeds[:-1]),
             "by_hand": data.by_hand[k],
+            "pinned": data.pinned[k],
             "born": data.born[k],
             "parents": list(data.parents[k]),
             "pair": " × ".join(called(id, data.seeds[:-1]) for id in data.parents[k]),
@@ -115,6 +116,8 @@ class MembersView:
             "worst": float(known.min()) if len(known) else -1.0,
         }
 
+
+PIN, UNPIN = "Pin this member", "Unpin this member"
 
 MAX_CONFUSION_CLASSES = 24
 """Classes up to which a confusion matrix is shown as a table."""
@@ -161,18 +164,19 @@ class MemberView:
 
     Args:
         theme: colours.
-        save: called with the id of the member that is to be saved.
+        order: called with ``"save"``, ``"pin"`` or ``"unpin"`` and the member's id.
     """
 
-    def __init__(self, theme: Theme, save: Callable[[int], None]) -> None:
+    def __init__(self, theme: Theme, order: Callable[[str, int], None]) -> None:
         self.theme = theme
         self._ramp = ramp(theme)
         self._id = 0  # of the member that is shown
-        self.save = pn.widgets.Button(
-            name="Save this member", width=140, margin=(0, 0, 6, 0), visible=False,
-            stylesheets=[FOCUS],
-        )  # fmt: skip
-        self.save.on_click(lambda event: save(self._id))
+        self._pinned = False
+        close: dict[str, Any] = {"margin": (0, 6, 6, 0), "visible": False, "stylesheets": [FOCUS]}
+        self.save = pn.widgets.Button(name="Save this member", width=140, **close)
+        self.pin = pn.widgets.Button(name=PIN, width=140, **close)
+        self.save.on_click(lambda event: order("save", self._id))
+        self.pin.on_click(lambda event: order("unpin" if self._pinned else "pin", self._id))
         colours = css_variables(theme, track=theme.ramp[1], bar=theme.ramp[4])
         self._text = pn.pane.HTML(
             "",
@@ -180,7 +184,8 @@ class MemberView:
             sizing_mode="stretch_width",
             margin=0,
         )
-        self.pane = pn.Column(self.save, self._text, sizing_mode="stretch_width", margin=0)
+        buttons = pn.Row(self.save, self.pin, margin=0, styles={"flex-wrap": "wrap"})
+        self.pane = pn.Column(buttons, self._text, sizing_mode="stretch_width", margin=0)
         self.update(None)
 
     def update(self, page: MemberPage | None) -> None:
@@ -191,7 +196,10 @@ class MemberView:
             parts = [self._head(page), self._made(page), self._bars(page)]
             parts += [self._confusion(page), *self._samples(page)]
             self._id = page.life.id
-        self.save.visible = page is not None and page.alive
+        alive = page is not None and page.alive
+        self._pinned = page is not None and page.pinned
+        self.save.visible = alive
+        self.pin.param.update(visible=alive, name=UNPIN if self._pinned else PIN)
         self._text.object = f'<div class="page" data-testid="member">{"".join(parts)}</div>'
 
     def _head(self, page: MemberPage) -> str:
@@ -208,6 +216,7 @@ class MemberView:
         facts.append(f"score {percent(life.score)}")
         if page.alive and page.fitness is not None:
             place = f"rank {page.rank} of {page.of}, fitness {page.fitness:.1f}"
+            place += ", pinned" if page.pinned else ""
         else:
             place = f"died at step {life.died:,}: its weights are gone" if life.died else ""
         return f"<div><h3>{life.id} <span>{place}</span></h3><p>{', '.join(facts)}</p></div>"

@@ -166,6 +166,18 @@ addEventListener("keydown", (event) => {
   event.preventDefault()
   button.click()
 })
+// Ctrl+Z takes back what was done last, and Ctrl+Shift+Z does it again, unless a text is edited.
+addEventListener("keydown", (event) => {
+  const at = event.composedPath()[0]
+  const edits = at.closest?.("textarea, select, input:not([type=range], [type=checkbox])")
+  if (edits || event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.altKey)
+    return
+  const name = event.shiftKey ? "Redo" : "Undo"
+  const button = everything(document.querySelector(".time"))
+    .find((found) => found.tagName === "BUTTON" && found.textContent.trim() === name)
+  event.preventDefault()
+  button?.click()
+})
 // Names a plot for screen readers, and takes it out of the order of the Tab key: nothing in it is
 // done by keys, and what it shows can be reached beside it. A narrow plot has a narrow legend.
 const NARROW_PLOT_PIXELS = 340

@@ -134,7 +134,7 @@ class Page:
         )
         self.formula = FormulaView(theme, lambda wanted: self.orders().view_formula(wanted))
         self.members = MembersView(theme, self._select)
-        self.member = MemberView(theme, lambda member: self.orders().command("save", member))
+        self.member = MemberView(theme, lambda name, member: self.orders().command(name, member))
         self.sketch = SketchView(theme, lambda ink: self.orders().view_sketch(ink))
         self.lives = LineageView(theme, self._select)
         self.shares = SharesView(theme)

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 PACES = {"full speed": 0.0, "20 steps/s": 0.05, "2 steps/s": 0.5}
 """Least seconds of a step, by name."""
 
-COMMANDS = ("merge", "undo", "propose", "preview", "save", *VOTES)
-"""Commands to the bench: merge the child into the archive, undo that, put the search's next
-proposal on the bench, preview what is on it where that is slow, save a model, or vote between
-pictures."""
+COMMANDS = ("merge", "undo", "propose", "preview", "save", "pin", "unpin", "redo", *VOTES)
+"""Commands to the bench: merge the child into the archive, undo what was done last, put the
+search's next proposal on the bench, preview what is on it where that is slow, save a model, pin a
+member or no longer, redo what was undone, or vote between pictures."""
+
+MOVES = ("undo", "redo")
+"""Commands that move the search to another state, for which it pauses."""
 
 Object: TypeAlias = "Proposal | int | None"
-"""What a command is about: for a merge the proposal that was shown; for a model to be saved a
-member's id, the proposal of a child, or ``None`` for the best."""
+"""What a command is about: for a merge the proposal that was shown; for a pin a member's id; for a
+model to be saved a member's id, the proposal of a child, or ``None`` for the best."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +168,16 @@ class Mailbox:
         Args:
             name: the command.
             about: for a merge, the proposal that the page shows; if another page has put another
-                one on the bench meanwhile, that is not merged. For a model to be saved, which.
+                one on the bench meanwhile, that is not merged. For a model to be saved, or a member
+                to be pinned, which.
 
         Raises:
             InputError: no such command.
         """
         order = choose("command", name, COMMANDS), about
+        pause: dict[str, Any] = {"running": False, "steps": 0} if name in MOVES else {}
         with self._changed:
-            self._order(commands=(*self.now.commands, order))
+            self._order(commands=(*self.now.commands, order), **pause)
 
     def attend(self, on: bool = True) -> None:
         """Set whether a page shows the search."""

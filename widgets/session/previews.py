@@ -10,13 +10,15 @@ from m2n2lab.core.records import Proposal
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.progress import Halted
 
-from .orders import Mailbox, Object, Orders
+from .orders import MOVES, Mailbox, Object, Orders
 from .saver import Saver
 from .workbench import VOTES, Choice, Filter, Workbench
 
 if TYPE_CHECKING:
     from m2n2lab.analysis.lineage import Lineage
     from m2n2lab.core.evolver import Evolver
+
+    from .acts import Acts
 
 PREVIEW_SECONDS = 3.0
 """Least time between two previews of a pair that was not chosen, while the search runs."""
@@ -37,6 +39,7 @@ class Previews:
         orders: of the search; the search's own proposal is written into them.
         follow: whether a chosen parent that has died is replaced by a living member.
         saver: saves models.
+        acts: of the search.
 
     Attributes:
         workbench: the bench.
@@ -44,9 +47,15 @@ class Previews:
     """
 
     def __init__(
-        self, evolver: Evolver, lineage: Lineage, orders: Mailbox, follow: bool, saver: Saver
+        self,
+        evolver: Evolver,
+        lineage: Lineage,
+        orders: Mailbox,
+        follow: bool,
+        saver: Saver,
+        acts: Acts,
     ) -> None:
-        self.workbench = Workbench(evolver, lineage)
+        self.workbench = Workbench(evolver, lineage, acts)
         self.turn = evolver.turn
         self._done = False  # whether a page waits for what was done in ``serve``
         self._orders = orders
@@ -82,8 +91,10 @@ class Previews:
                 bench.merge(about if isinstance(about, Proposal) else None)
             elif name == "save":
                 bench.note = self._save(about)
-            elif name == "undo":
-                bench.undo()
+            elif name in ("pin", "unpin") and isinstance(about, int):
+                bench.pin(about, name == "pin")
+            elif name in MOVES:
+                choice = self._move(name, choice)
             elif name in VOTES:
                 bench.vote(name)
             else:
@@ -91,6 +102,8 @@ class Previews:
                 if name == "propose":
                     choice = bench.propose()
                     self._orders.replace_choice(choice)
+        if bench.is_lost:  # the session begins another one
+            return
         done = bool(orders.commands) and bench.note
         if self._follow and (living := bench.with_living_parents(choice))[0] != choice:
             self._orders.replace_choice(living[0], old=(choice, orders.choice))
@@ -103,7 +116,8 @@ class Previews:
         self._done = True
         # What was done just now stays when the next pair is shown unasked; an outcome is of the
         # child that leaves the bench.
-        note = bench.note if old and old[0] == choice and bench.merged is None else ""
+        same = old is None or old[0] == choice
+        note = bench.note if same and bench.merged is None else ""
         try:
             if old and old[0] == choice and not outdated and not forced:
                 bench.answer(wanted)
@@ -117,6 +131,18 @@ class Previews:
         if self._follow:
             notes = (done, living[1], "" if done == bench.note else bench.note)
             bench.note = " ".join(note for note in notes if note)
+
+    def _move(self, name: str, choice: Choice) -> Choice:
+        """Undo or redo, and return what stays of the choice: members of then may be unborn now."""
+        bench = self.workbench
+        if name == "undo":
+            bench.undo()
+        elif steps := bench.redo():
+            self._orders.step(steps)
+        if bench.knows(choice):
+            return choice
+        self._orders.replace_choice(Choice())
+        return Choice()
 
     def _save(self, about: Object) -> str:
         """Save a model, and return what to say of it."""

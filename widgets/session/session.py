@@ -24,7 +24,8 @@ from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.progress import Halted, Progress, Watch
 from m2n2lab.viz.run_page import run_page
 
-from .orders import Mailbox, Orders
+from .acts import Acts
+from .orders import MOVES, Mailbox, Orders
 from .previews import Previews
 from .recording import Recording, not_recorded
 from .saver import Saver
@@ -110,6 +111,7 @@ class Session:
         self._page: Callable[[list[tuple[int, Archive]], str], str] | None = None
         self._builder: SnapshotBuilder  # the worker's, as all that follows
         self._lineage: Lineage
+        self._acts: Acts
         self._stepper: Stepper | None = None
         self._subscriptions: tuple[Callable[[], None], ...] = ()
         self._stepped_outside = False  # whether another thread has stepped since the last round
@@ -196,6 +198,7 @@ class Session:
                 torch.set_num_threads(threads)
             with reporting(self._show_loading):
                 evolver = make()
+            self._acts = Acts(evolver)
             self._observe(evolver)
             self._records = evolver.records
             self._export = partial(archive_bytes, evolver)
@@ -229,7 +232,7 @@ class Session:
         self._export = self._page = self._stepper = None
         self.recording.forget()
         with suppress(AttributeError):  # there are none where no evolver could be made
-            del self._lineage, self.bench, self._builder
+            del self._acts, self._lineage, self.bench, self._builder
 
     def _observe(self, evolver: Evolver) -> None:
         """Observe a search from its current state on."""
@@ -237,16 +240,24 @@ class Session:
             self._unsubscribe()
             self._lineage = lineage = retraced(evolver)
             saver = Saver(evolver, self._output, self._show_progress)
-            self.bench = bench = Previews(evolver, lineage, self.orders, self._follow, saver)
+            self.bench = bench = Previews(
+                evolver, lineage, self.orders, self._follow, saver, self._acts
+            )
             self._builder = builder = SnapshotBuilder(
                 evolver, lineage, bench.workbench, self.snapshot.title, self._members
             )
             self._subscriptions = (
                 evolver.task.watch(Watch(self._show_progress, self._should_halt)),
-                evolver.subscribe(lineage.observe, undo=lineage.forget_last),
+                evolver.subscribe(lineage.observe, undo=partial(self._forget_step, evolver)),
+                evolver.subscribe(self._acts.observe),
                 evolver.subscribe(builder.count),
                 evolver.subscribe(self._stepped, undo=self._stepped),
             )
+
+    def _forget_step(self, evolver: Evolver) -> None:
+        """Have the lineage forget a step that was taken back, if it can; else it is begun anew."""
+        if evolver.generation == self._lineage.now - 1 and self._lineage.can_forget:
+            self._lineage.forget_last()
 
     def _unsubscribe(self) -> None:
         for end in self._subscriptions:
@@ -289,15 +300,29 @@ class Session:
     def _do_round(self, evolver: Evolver, orders: Orders, stepper: Stepper) -> None:
         """Do what is ordered of the bench, then take one step, or rest until there is more."""
         began = time.monotonic()
+        moved = self._lineage.now != evolver.generation  # a state was loaded, or a merge undone
+        if self._stepped_outside or moved:
+            self._acts.forget()
         self._stepped_outside = False
-        if self._lineage.now != evolver.generation:  # a state was loaded, or a merge undone
+        if moved:
             self._observe(evolver)
         self._yields = not orders.stepping and not orders.commands
         step_first = self._interrupted and orders.stepping
+        if stepper.in_flight and any(name in MOVES for name, _ in orders.commands):
+            orders = replace(
+                orders, commands=tuple(order for order in orders.commands if order[0] not in MOVES)
+            )
+            self.bench.workbench.note = "Children are still being scored; wait until they arrive."
+            self._notify_now = True
         self._notify_now |= self.bench.serve(orders, step_first)
+        if (old := self.bench.workbench).is_lost:
+            self._observe(evolver)
+            self.bench.workbench.follow(old)
+            self._notify_now |= self.bench.serve(replace(self.orders.now, commands=()), False)
         self._notify_now |= self.recording.select(orders.past)
         before = evolver.generation
         if not orders.stepping and not stepper.settle(orders.halted):
+            self._acts.rest()
             self._rest()
             return
         if orders.stepping and self.snapshot.phase not in ("running", "stepping"):
@@ -307,6 +332,7 @@ class Session:
             self._notify_now = True  # children in flight arrive later
         if orders.stepping:
             evolver.turn.give_way()
+            self._acts.step()
             stepper.step(orders.running)
             self._interrupted = False
         if evolver.generation > before:

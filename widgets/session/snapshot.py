@@ -20,6 +20,7 @@ from m2n2lab.analysis.maps import (
     niches_data,
 )
 from m2n2lab.analysis.members import MemberPage, MembersData, member_page, members_data, update_page
+from m2n2lab.core.history import COLUMNS
 
 from .blind_vote import Ballot
 from .gallery import GalleryData
@@ -92,6 +93,7 @@ class Snapshot:
         stale: whether a parent on the bench has died.
         merged: the merge of the child on the bench; ``None`` as long as it is a preview.
         undoable: whether the last step was a merge by hand.
+        undo, redo: what these would take back or do again, as text; empty if there is nothing.
         slow: whether scoring a child takes too long for a preview at every movement of the hand.
         pending: whether the choice is not previewed yet, because that is slow.
         landscape: of the pair on the bench, as far as it is known.
@@ -137,6 +139,8 @@ class Snapshot:
     stale: bool = False
     merged: Generation | None = None
     undoable: bool = False
+    undo: str = ""
+    redo: str = ""
     slow: bool = False
     pending: bool = False
     landscape: LandscapeData | None = None
@@ -192,8 +196,12 @@ class SnapshotBuilder:
         self._standing: Standing | None = None  # of the niches in the last snapshot
         self._opened: int | None = None  # the member whose page was shown last
         self._members_at = 0.0, -1  # time and step of the last members and lineage
-        self._accepted: deque[bool] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
-        self._unseen: deque[int] = deque(maxlen=ACCEPTANCE_WINDOW_CHILDREN)
+        self._pinned: frozenset[int] = frozenset()  # among them
+        records = evolver.records
+        last = records.table(max(len(records) - ACCEPTANCE_WINDOW_CHILDREN, 0))
+        accepted, unseen = (last[:, COLUMNS.index(name)] for name in ("accepted", "unseen"))
+        self._accepted: deque[bool] = deque(accepted > 0, maxlen=ACCEPTANCE_WINDOW_CHILDREN)
+        self._unseen: deque[int] = deque(unseen.astype(int), maxlen=ACCEPTANCE_WINDOW_CHILDREN)
         self._times: deque[tuple[float, int]] = deque(maxlen=SPEED_WINDOW_SNAPSHOTS)
 
     def count(self, generation: Generation) -> None:
@@ -242,6 +250,8 @@ class SnapshotBuilder:
             stale=bench.stale,
             merged=bench.merged,
             undoable=bench.undoable,
+            undo=bench.acts.last,
+            redo=bench.acts.next,
             landscape=bench.landscape,
             answers=bench.answers,
             matching=bench.matching,
@@ -279,12 +289,14 @@ class SnapshotBuilder:
         old, lineage, evolver = self._last, self._lineage, self._evolver
         if chosen not in lineage:
             chosen = None
-        same = old.members is not None and chosen == self._opened
+        pinned = evolver.archive.pinned
+        same = old.members is not None and chosen == self._opened and pinned == self._pinned
         now, (when, step) = time.monotonic(), self._members_at
         fresh = phase == "running" and now - when < MEMBERS_SECONDS
         if same and (fresh or step == evolver.generation):
             return {name: getattr(old, name) for name in MEMBER_FIELDS}
         self._members_at, self._opened = (now, evolver.generation), chosen
+        self._pinned = pinned
         focus = evolver.archive.best.id if chosen is None else chosen
         page = old.member
         # An id is reused when a merge is undone, and a dead member may be alive again.

@@ -19,6 +19,7 @@ from m2n2lab.analysis.merge_preview import BenchData, bench_data
 from m2n2lab.core.records import Generation, Proposal, Standing
 from m2n2lab.utils.errors import InputError, choose
 
+from .acts import MERGE, Acts
 from .blind_vote import SIDES, BlindVote
 from .gallery import Gallery, GalleryRequest
 from .readings import ReadingsData, readings_data
@@ -126,10 +127,12 @@ class Workbench:
         gallery: pictures of members.
         blind_vote: votes between pictures.
         merged: the merge of the child on the bench, which is no preview any more; else ``None``.
+        acts: what people had the search do.
     """
 
-    def __init__(self, evolver: Evolver, lineage: Lineage) -> None:
+    def __init__(self, evolver: Evolver, lineage: Lineage, acts: Acts | None = None) -> None:
         self._lineage = lineage
+        self.acts = Acts(evolver) if acts is None else acts
         self.data: BenchData | None = None
         self.note = ""
         self.answers: tuple[Answer, ...] = ()
@@ -153,9 +156,6 @@ class Workbench:
         self.merged: Generation | None = None
         self._merged_at = 0.0
         self._noted: tuple[str, int, float] | None = None  # the note with its step and time
-        self._before: tuple[dict[str, Any], int] | None = (
-            None  # state before the last merge by hand, and its step
-        )
 
     def took(self, seconds: float) -> None:
         """Note the duration of a child's evaluation."""
@@ -181,7 +181,7 @@ class Workbench:
     @property
     def undoable(self) -> bool:
         """Whether the last step was a merge by hand that can be undone."""
-        return self._before is not None and self._before[1] == self._evolver.generation
+        return self.acts.merge_is_last
 
     @property
     def stale(self) -> bool:
@@ -193,6 +193,15 @@ class Workbench:
         except InputError:
             return True
         return False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether so many steps were taken back that it knows too little of those before."""
+        return self._lineage.now != self._evolver.generation
+
+    def knows(self, choice: Choice) -> bool:
+        """Return whether the chosen parents, as far as any are chosen, live."""
+        return all(id is None or id in self._evolver.archive for id in (choice.a, choice.b))
 
     @property
     def outdated(self) -> bool:
@@ -388,17 +397,14 @@ class Workbench:
         if self.data is None or self.stale:
             self.note = "A parent on the bench no longer lives; pick another pair."
             return None
-        try:
-            state = self._evolver.state_dict()
-        except InputError:  # CMA-ES has none
-            state = None
+        can_be_undone = self.acts.begin(MERGE)
         try:
             generation = self._evolver.tell(self.data.proposal, self.data.scores[2])
         except InputError as error:  # it was merged before
+            self.acts.withdraw()
             self.note = str(error)
             return None
-        self._before = None if state is None else (state, generation.step)
-        final = " It cannot be taken back with this method." if state is None else ""
+        final = "" if can_be_undone else " It cannot be taken back with this method."
         self.merged, self._merged_at = generation, time.monotonic()
         self.note = generation.outcome + final
         return generation
@@ -427,16 +433,44 @@ class Workbench:
         made = f"member {member.id} of a search after step {step:,}"
         return member.genome, f"{name}-member-{member.id}", made
 
+    def pin(self, id: int, on: bool) -> None:
+        """Pin a member, so that no child displaces it, or no longer."""
+        self.acts.begin(f"the {'' if on else 'un'}pinning of {id}")
+        try:
+            self._evolver.pin(id, on)
+        except InputError as error:  # it has died meanwhile, or too many are
+            self.acts.withdraw()
+            self.note = str(error)
+            return
+        self.note = (
+            f"Member {id} is pinned: no child takes its place."
+            if on
+            else f"Member {id} is not pinned any more: a better child may take its place."
+        )
+
     def undo(self) -> bool:
-        """Undo the last merge by hand, if it was the last step; returns whether it was."""
-        if self._before is None or not self.undoable:
-            self.note = "There is no merge by hand to take back."
+        """Undo what was done last; returns whether there was anything."""
+        text = self.acts.undo()
+        if not text:
+            self.note = "There is nothing to take back."
             return False
-        state, _ = self._before
-        self._evolver.take_back(state)
-        self._before = self.merged = None
-        self.note = "The merge is taken back."
+        self.merged = None
+        self.note = f"{_sentence(text)} taken back."
         return True
+
+    def redo(self) -> int:
+        """Do again what was taken back last; returns the number of steps to take for it."""
+        text, steps = self.acts.redo()
+        if not text:
+            self.note = "There is nothing to do again."
+            return 0
+        self.merged = None
+        self.note = f"{_sentence(text)} done again."
+        return steps
+
+    def follow(self, other: Workbench) -> None:
+        """Take over what holds for the same search after it was moved to another state."""
+        self.note, self._durations = other.note, other._durations
 
     def propose(self) -> Choice:
         """Return the search's next proposal, to be edited before it is evaluated."""
@@ -455,3 +489,8 @@ class Workbench:
         self.took(time.monotonic() - began)
         self.landscape = self._map.data()
         return True
+
+
+def _sentence(text: str) -> str:
+    """Return what was done as the beginning of a sentence."""
+    return f"{text[0].upper()}{text[1:]} {'are' if text.endswith('steps') else 'is'}"

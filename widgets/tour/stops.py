@@ -369,9 +369,9 @@ STOPS = (
         text=(
             "A child earns a share of the reward of each point it solves, and lives if somebody "
             "earns less. Landscape shows other splits of a pair, the Lineage tab who came from "
-            "whom, and Undo takes a merge back."
+            "whom, and Undo takes back whatever was done last."
         ),
-        section="Merge bench",
+        section="Time",
         controls=("Undo",),
         done=_never,
         hint=lambda now: "Setup has other tasks and methods, and starts from what you choose.",

@@ -14,7 +14,7 @@ from m2n2lab.utils.arrays import Floats
 
 
 class Contest(NamedTuple):
-    """A child and the members that it competes with, oldest first.
+    """A child and the members that it competes with, oldest first; pinned ones are left out.
 
     Attributes:
         ids: (P,) the members' ids.
