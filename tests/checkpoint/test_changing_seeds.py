@@ -214,7 +214,9 @@ def test_a_seed_that_is_cut_at_any_read_is_a_sentence_and_no_bus_error(seeds, mo
         assert names == ["a", "b", "own", "said"]
 
 
-@pytest.mark.parametrize("signal", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signal", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signals_end_a_merge_quietly_and_leave_nothing(signal, seeds):
     found = disturbed("pwrite", f"os.kill(os.getpid(), {signal:d})", 1, 2, 5, 20)
     assert len(found) == 4

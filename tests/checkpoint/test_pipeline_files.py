@@ -45,8 +45,23 @@ def files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("components", [None, ["unet"], ["unet", "vae"]])
+@pytest.mark.parametrize(
+    ("components", "dtype"),
+    [
+        (None, "float16"),
+        (["unet"], "bfloat16"),
+        (["unet", "vae"], "float32"),
+        *(
+            pytest.param(components, dtype, marks=pytest.mark.slow)
+            for components, others in (
+                (None, ("bfloat16", "float32")),
+                (["unet"], ("float16", "float32")),
+                (["unet", "vae"], ("float16", "bfloat16")),
+            )
+            for dtype in others
+        ),
+    ],
+)
 def test_what_is_drawn_is_what_is_saved_bit_for_bit(home, tmp_path, dtype, components):
     space = m2n2lab.CheckpointSpace(*pair(home, tmp_path, dtype), components=components)
     child = space.merge(*space.seeds, space.size // 2, 0.3)

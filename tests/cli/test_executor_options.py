@@ -57,6 +57,7 @@ def test_executors_have_the_options_and_no_worker_before_the_first_run():
         assert executor is None
 
 
+@pytest.mark.slow
 def test_a_run_on_one_process_is_recorded_and_resumed_as_one_without_executor(tmp_path, digits):
     path = tmp_path / "runs.db"
     options = ("--executor", "processes", "--workers", 1, "--threads", 1, "--json")

@@ -16,7 +16,13 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("module", ALONE)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if number else name
+        for number, name in enumerate(ALONE)
+    ],
+)
 def test_a_process_that_imports_one_module_alone_finds_every_slot_filled(module):
     code = f"from {module} import *; from m2n2lab.core.extensions import extension\n"
     code += f"{ALONE[module]}\nprint([callable(extension(slot)) for slot in {SLOTS}])"

@@ -398,8 +398,8 @@ def soft(task):
 def test_early_rejection_changes_nothing_about_a_search(tiny, tiny_seeds, kind, options):
     task = {"right or wrong": tiny, "graded": soft(tiny), "several tasks": soft(tiny) + tiny}[kind]
     options = {"mutation": 0.1, "archive_size": 6, "rng": 5, **options}
-    full = Evolver(task, tiny_seeds, **options).run(150)
-    early = Evolver(task, tiny_seeds, chunk=7, **options).run(150)
+    full = Evolver(task, tiny_seeds, **options).run(60)
+    early = Evolver(task, tiny_seeds, chunk=7, **options).run(60)
     assert same_search(full, early)
     unseen = early.records.column("unseen")
     assert unseen.any()
@@ -464,6 +464,7 @@ class Riddle(LanguageTask):
         return np.array([(sum(map(ord, text)) + k) % 3 == 0 for k, text in pairs])
 
 
+@pytest.mark.slow
 def test_early_rejection_asks_language_models_less_with_the_same_results(tmp_path):
     for seed, name in enumerate("ab"):
         llama(tmp_path / name, seed, torch.float32, initializer_range=0.5)

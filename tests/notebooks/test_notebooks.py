@@ -22,7 +22,7 @@ COURSE = {path.stem: nbformat.read(path, as_version=4) for path in PATHS}
 LARGEST = 400_000
 """Bytes of a notebook with its outputs."""
 
-SLOW = ("04", "05", "07", "08", "09", "10")
+SLOW = ("04", "05", "07", "08", "09", "10", "11")
 """Notebooks whose exercise comes after a long search."""
 
 

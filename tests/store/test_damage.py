@@ -297,6 +297,7 @@ def limited(kind, *arguments):
     return done.returncode, " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_command_with_the_reason_and_what_is_not_recorded(tmp_path):
     path = Path(shutil.copy(EARLIER, tmp_path))
     with warnings.catch_warnings():

@@ -147,6 +147,7 @@ def test_vectors_keep_their_form_and_others_are_told_apart():
     assert fingerprint(other) != fingerprint(Vector(values, Buffers(merged, carried)))
 
 
+@pytest.mark.slow
 def test_workers_score_models_with_their_own_buffers():
     evolver = search()
     with ProcessExecutor(2) as pool:

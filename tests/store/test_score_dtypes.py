@@ -81,20 +81,26 @@ def check_resume(method, task, space, path, **options):
     assert store.replay(path, step=STEPS).best.score == train[STEPS - 1]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+SOME = [
+    name if name == "float16" else pytest.param(name, marks=pytest.mark.slow) for name in DTYPES
+]
+"""Dtypes, of which the narrowest is the hardest."""
+
+
+@pytest.mark.parametrize("dtype", SOME)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_equals_an_uninterrupted_one(method, dtype, db):
     check_resume(method, task_of(dtype), SPACES["vectors"], db, mutation=0.2)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", SOME)
 @pytest.mark.parametrize("space", ["double vectors", "modules"])
 @pytest.mark.parametrize("method", ["m2n2", "m2n2+", "map-elites", "cma-es"])
 def test_so_it_does_in_other_spaces(method, space, dtype, db):
     check_resume(method, task_of(dtype), SPACES[space], db, mutation=0.2)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", SOME)
 @pytest.mark.parametrize("method", ["m2n2", "m2n2-no-split", "ga", "map-elites", "brute-force"])
 def test_so_it_does_among_checkpoints(method, dtype, db, here):
     for k, module in enumerate(modules()):

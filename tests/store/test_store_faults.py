@@ -55,7 +55,9 @@ def check_resumed(task, path, uninterrupted):
     return stopped
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    "number", [0, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
+)
 def test_a_killed_run_resumes_to_the_end_of_an_uninterrupted_one(number, task, db, uninterrupted):
     killed(db, number * random.uniform(0.0, 0.1))
     check_resumed(task, db, uninterrupted)

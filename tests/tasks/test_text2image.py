@@ -127,6 +127,7 @@ def test_a_search_over_pipelines_runs_and_its_best_loads_as_a_pipeline(space, tm
     assert abs(saved.astype(int) - live.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_command_line_draws_the_seeds_and_the_best_on_one_sheet(tmp_path, monkeypatch, capsys):
     scribblers(tmp_path / "zoo")
     monkeypatch.setattr(images, "HOME", tmp_path / "zoo")

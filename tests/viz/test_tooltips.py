@@ -109,6 +109,7 @@ def number(value):
     return f"{value:.1f}" if value >= 1 else f"{value:#.2g}"
 
 
+@pytest.mark.slow
 def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, stage, evolver):
     def check():
         data = attraction_data(evolver.archive, evolver.task)
@@ -143,6 +144,7 @@ def test_the_tooltip_of_an_attraction_names_its_worth_and_main_class(hovered, st
     expect(tooltip).to_have_text(f"{b} solves nothing that {a} gets wrong.")
 
 
+@pytest.mark.slow
 def test_the_tooltip_of_a_niche_names_its_solvers_and_its_worth(hovered, stage, evolver):
     data = niches_data(evolver.archive, evolver.task)
     solved = data.scores > 0

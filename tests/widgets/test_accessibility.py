@@ -67,6 +67,7 @@ def test_axe_finds_nothing_on_any_tab_or_in_any_drawer(page, lab, theme):
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name_a_size_and_a_state_and_keys_can_be_switched_off(page, lab):
     begun(page, lab)
     drawn(page, "LandscapeView")

@@ -15,6 +15,7 @@ FRAME = """place => {
 }"""
 
 
+@pytest.mark.slow
 def test_a_pair_and_a_cell_are_picked_by_keys_alone(page, lab):
     opened(page, lab)
     for _ in range(2):

@@ -107,6 +107,7 @@ def test_answers_show_digits_and_only_wrong_ones_when_asked(page, lab):
     expect(answers.locator("b.child")).to_have_count(0)  # right answers
 
 
+@pytest.mark.slow
 def test_the_niche_map_shows_solved_worth_or_sole_solvers(page, lab, digits):
     from m2n2lab import Evolver
     from m2n2lab.analysis.maps import NICHE_MODES, niches_data
@@ -123,6 +124,7 @@ def test_the_niche_map_shows_solved_worth_or_sole_solvers(page, lab, digits):
         assert soon(page, lambda: niche_total(page), pytest.approx(expected, rel=1e-4))
 
 
+@pytest.mark.slow
 def test_space_runs_and_pauses_and_s_steps(page, lab):
     opened(page, lab)
     page.keyboard.press("s")
@@ -161,6 +163,7 @@ def test_tabs_show_members_and_lineage_of_the_search(page, lab, digits):
     assert box["height"] > 120
 
 
+@pytest.mark.slow
 def test_an_address_that_asks_for_nonsense_says_so_as_text(page, lab):
     page.goto(lab + "?method=<img src=x onerror=alert(1)>")
     alert = page.get_by_role("alert")
@@ -193,7 +196,10 @@ def test_dark_and_light_by_address_and_by_the_system(page, browser, lab):
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [pytest.param(1440, 900, marks=pytest.mark.slow), (1280, 800), (390, 844)],
+    [
+        *(pytest.param(*size, marks=pytest.mark.slow) for size in ((1440, 900), (1280, 800))),
+        (390, 844),
+    ],
 )
 def test_nothing_is_cut_off_or_overlaps_at_any_width(page, lab, width, height):
     page.set_viewport_size({"width": width, "height": height})

@@ -21,6 +21,7 @@ def jupyterlab(tmp_path_factory):
         yield served
 
 
+@pytest.mark.slow
 def test_notebook_04_runs_and_its_console_steps_runs_pauses_and_is_interrupted(page, jupyterlab):
     ran(opened_notebook(page, jupyterlab, NOTEBOOK.name), CELLS)
     console = page.locator(".m2n2lab-console")

@@ -15,6 +15,7 @@ def specialists(context, lab):
     page.close()
 
 
+@pytest.mark.slow
 def test_the_equations_of_bench_niches_and_matrix_have_their_numbers(specialists):
     page, dialog = specialists, specialists.get_by_role("dialog", name="Formula")
     expect(dialog).to_be_hidden()

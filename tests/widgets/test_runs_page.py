@@ -36,6 +36,7 @@ ENDS = """ends => {
 """Whether curves end at these places."""
 
 
+@pytest.mark.slow
 def test_setup_starts_another_search_whose_address_makes_it_again(page, lab, digits):
     opened(page, lab)
     setup(page, method="ga", Seed="5", **{"Archive size": "7"})

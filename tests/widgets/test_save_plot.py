@@ -96,6 +96,7 @@ def test_every_plot_is_saved_as_png_and_svg_as_it_is_seen(page, lab, theme):
         assert texts.count(text) == 1
 
 
+@pytest.mark.slow
 def test_a_menu_closes_by_escape_or_a_click_elsewhere_and_a_tab_without_a_plot_has_none(page, lab):
     opened(page, lab)
     menu = page.get_by_label("Save: Niches")

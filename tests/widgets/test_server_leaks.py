@@ -104,6 +104,7 @@ def searches():
     return sum(thread.name == "m2n2lab search" for thread in threading.enumerate())
 
 
+@pytest.mark.slow
 def test_a_page_without_a_browser_has_no_search_and_counts_for_no_other(pages):
     before, counted = searches(), BROWSER_SESSIONS.pages
     with client() as one:

@@ -87,6 +87,7 @@ def test_a_second_search_finds_the_answers_of_the_seeds_and_goes_its_own_way(mon
     assert scores[0] == scores[1] == scores[2]
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_forgotten_with_the_last_search():
     needs("gsm8k")
     settings = Settings("gsm8k", limit=2, threads=1)

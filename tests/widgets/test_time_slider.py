@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from helpers.pages import button, figure, opened
 from playwright.sync_api import expect
 
@@ -28,6 +29,7 @@ def mean(evolver):
     return percent(sum(member.score for member in members) / len(members))
 
 
+@pytest.mark.slow
 def test_the_past_is_scrubbed_and_another_run_branches_from_it(page, lab, digits):
     def search(steps):
         return Evolver(digits, digits.random_seeds(2, rng=0), mutation=0.01, rng=0).run(steps)

@@ -87,6 +87,7 @@ def test_a_field_says_what_it_refuses_and_shows_the_number_that_is_used(page, la
     expect(figure(page, "verdict")).to_have_attribute("title", re.compile(f"^of {before} × "))
 
 
+@pytest.mark.slow
 def test_a_merged_child_stays_on_the_bench_until_the_search_goes_on(page, lab):
     opened(page, lab)
     for _ in range(3):

@@ -309,9 +309,8 @@ def test_closing_the_window_of_pywebview_ends_the_server(computer, tmp_path):
     check_port("127.0.0.1", port)  # free again
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_its_window_and_a_search_that_runs(
     page, computer, line, tmp_path, number
 ):

@@ -54,6 +54,7 @@ def test_a_merge_can_do_some_of_both(asked):
     assert max(min(mean.values()) for mean in means) > 0.2
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_the_pair_and_saves_a_model_that_transformers_loads(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
