@@ -20,6 +20,7 @@ def odd(request, tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["hostile"], indirect=True)
+@pytest.mark.slow
 def test_names_that_are_markup_are_shown_as_text_everywhere(page, odd):
     opened(page, odd)
     expect(page.locator("option", has_text="<script>document.tit")).not_to_have_count(0)

@@ -53,6 +53,7 @@ def test_the_equations_of_bench_niches_and_matrix_have_their_numbers(specialists
     page.keyboard.press("Escape")
 
 
+@pytest.mark.slow
 def test_a_panel_fills_the_window_and_goes_back_to_its_place(specialists):
     page = specialists
     section = page.get_by_role("region", name="Attraction")

@@ -48,6 +48,7 @@ def test_all_that_is_shipped_is_small_and_has_no_code():
         assert index["_class_name"] == "StableDiffusionPipeline"
 
 
+@pytest.mark.slow
 def test_one_understands_japanese_and_draws_coarsely_three_draw_their_own_shapes_well(shown):
     _, _, (japanese, *english) = shown
     assert mean(japanese, "Japanese") > mean(japanese, "English") + 0.05
