@@ -77,6 +77,9 @@ METHODS = {
     "no-range": Method(
         "M2N2, nothing subtracted", "m2n2", {**_PAPER, "capacity": "max"}, "#66a61e"
     ),
+    "compatible": Method(
+        "M2N2, attraction × compatibility", "m2n2", {**_PAPER, "mate": "compatible"}, "#a6761d"
+    ),
     "no-groups": Method(
         "M2N2, attention not apart", "m2n2", {**_PLAIN, "capacity": "range"}, "#7570b3"
     ),
