@@ -186,7 +186,7 @@ class CmaEs(Evolver):
         return mean
 
     def _equal_mixes(self) -> Floats:
-        """Return the mixes of all layers for the second seed, 1/2, then for the third, 1/3, …
+        """Return the mixes of all layers: 1/2 for the second seed, 1/3 for the third, and so on.
 
         Raises:
             InputError: the space cannot merge stretches, or groups are given for another
