@@ -313,6 +313,7 @@ def test_odd_tasks_end_a_run_on_ray_with_the_reason(cluster, tiny, tiny_seeds, w
     check_odd(cluster, tiny, tiny_seeds, what)
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
     trap = tmp_path / "trap"
     trap.touch()

@@ -64,6 +64,7 @@ def test_a_task_that_breaks_pauses_the_search_and_says_why(page, odd):
     expect(figure(page, "coverage")).not_to_have_text("–")
 
 
+@pytest.mark.slow
 def test_a_page_from_elsewhere_gets_no_websocket(lab):
     connection = http.client.HTTPConnection(urlsplit(lab).netloc, timeout=30)
     upgrade = {
