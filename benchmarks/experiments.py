@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import curves
 import numpy as np
 import pandas as pd
-from findings import Estimate, estimate
+from findings import Estimate, Finding, estimate
 from paper_figure import band
 
 
@@ -109,3 +110,47 @@ def minutes(folder: Path, files: Mapping[str, Any]) -> float:
             ]
         )
     )
+
+
+def experiment(
+    description: str | None,
+    script: Path,
+    evaluations: int,
+    names: Sequence[str],
+    folder: Path,
+    searches: Callable[[Sequence[str], int, int], list[curves.Search]],
+    report: Callable[[Path, int, str], str],
+    findings: Callable[[bool], Iterator[Finding]],
+) -> None:
+    """Run what is not finished of an experiment, write what was found, and print the table.
+
+    Args:
+        description: the script's, of which the first line is shown as help.
+        script: its file.
+        evaluations: default number of evaluations of a search.
+        names: of all methods.
+        folder: of the results.
+        searches: returns the searches of methods, seeds and evaluations.
+        report: writes table and figures for evaluations and the command that makes them.
+        findings: yields the findings of the quick version.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--evaluations", type=int, default=evaluations)
+    parser.add_argument("--methods", nargs="+", default=names)
+    parser.add_argument("--workers", type=int, help="processes of one thread each")
+    parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    if options.quick:
+        for finding in findings(True):
+            print(*finding[:2])
+        return
+    if not options.report:
+        wanted = searches(options.methods, options.seeds, options.evaluations)
+        curves.gather(wanted, folder, options.workers, options.nice)
+    command = f"python benchmarks/{script.name}"
+    if options.evaluations != evaluations:
+        command += f" --evaluations {options.evaluations}"
+    print(report(folder, options.evaluations, command))

@@ -21,7 +21,6 @@ CMA-ES chains the seeds: one SLERP coefficient a layer for each seed after the f
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +32,7 @@ import curves
 import numpy as np
 import pandas as pd
 import torch
-from experiments import Method, drawing, ends, gain, minutes, percent, population, words
+from experiments import Method, drawing, ends, experiment, gain, minutes, percent, population, words
 from findings import Finding, about, estimate, markdown
 from picture_features import Likeness, drawn, features
 from stills import png
@@ -325,27 +324,9 @@ def findings(quick: bool) -> Iterator[Finding]:
 
 
 def main() -> None:
-    """Run what is not finished yet, write table, figure and sheet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--evaluations", type=int, default=120)
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, *STATICS])
-    parser.add_argument("--workers", type=int, help="processes of one thread each")
-    parser.add_argument("--nice", type=int, default=0)
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    if options.quick:
-        for finding in findings(quick=True):
-            print(*finding[:2])
-        return
-    if not options.report:
-        wanted = searches(options.methods, options.seeds, options.evaluations)
-        curves.gather(wanted, FOLDER, options.workers, options.nice)
-    command = "python benchmarks/paper_images.py"
-    if options.evaluations != 120:
-        command += f" --evaluations {options.evaluations}"
-    print(report(FOLDER, options.evaluations, command))
+    """Run what is not finished yet, write what was found, and print the table."""
+    names = [*METHODS, *STATICS]
+    experiment(__doc__, Path(__file__), 120, names, FOLDER, searches, report, findings)
 
 
 if __name__ == "__main__":
