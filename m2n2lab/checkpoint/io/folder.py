@@ -255,6 +255,22 @@ def _no_weights(folder: Path) -> Problem:
     for path in sorted(folder.iterdir()):
         if refused := unsupported_format(path):
             return refused
+    hub = re.fullmatch(r"models--(.+?)--(.+)", folder.absolute().parents[1].name)
+    if hub is not None and folder.absolute().parent.name == "snapshots":
+        return Problem(
+            file="/".join(hub.groups()),
+            expected="its weights too",
+            found=f"only other files of it in the cache of the hub ({folder})",
+            fix=f"download them with a connection: unset HF_HUB_OFFLINE, or run "
+            f"hf download {'/'.join(hub.groups())}",
+        )
+    if (folder / "config.json").is_file():
+        return Problem(
+            file=str(folder),
+            expected="its weights too",
+            found="only its config",
+            fix="copy its model.safetensors or pytorch_model.bin there, shards and index included",
+        )
     return Problem(
         file=str(folder),
         expected="a model in safetensors files",

@@ -247,6 +247,22 @@ def test_a_folder_without_weights_is_refused(tmp_path):
     )
 
 
+def test_a_config_without_weights_is_told_what_to_copy(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert refused(tmp_path).startswith(
+        f"{tmp_path}: expected its weights too, but found only its config; copy its "
+        f"model.safetensors or pytorch_model.bin there"
+    )
+
+
+def test_a_copy_of_the_hub_without_weights_says_how_to_get_them(tmp_path):
+    folder = tmp_path / "models--org--a" / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert refused(folder).startswith("org/a: expected its weights too")
+    assert refused(folder).endswith("unset HF_HUB_OFFLINE, or run hf download org/a.")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\ufeff{}", "5"])
 def test_a_broken_config_is_named(tmp_path, text):
     folder = model(tmp_path / "model", config={})
