@@ -184,8 +184,8 @@ class StoreFile(sqlite3.Connection):
         Raises:
             DamageError: a row is not as it was recorded.
         """
-        fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-        make: Any = kind._make  # type: ignore[attr-defined]
+        of_rows: Any = kind
+        fields, make, allowed = of_rows._fields, of_rows._make, field_types(of_rows)
         is_checked = self.version >= CHECKED_VERSION
         names = [name if is_checked or name not in ADDED else "NULL" for name in fields]
         columns = ", ".join((*names, *(["checksum"] if is_checked else [])))
@@ -194,7 +194,7 @@ class StoreFile(sqlite3.Connection):
             found = row[: len(fields)]
             types = tuple(map(type, found))
             if types not in seen:
-                if not all(map(contains, field_types(kind), types)):
+                if not all(map(contains, allowed, types)):
                     raise self.damage(make(found))
                 seen.add(types)
             if is_checked and checksum(found) != row[-1]:
