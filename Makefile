@@ -26,7 +26,7 @@ endif
 # Run as root, as in many containers, JupyterLab wants to be told that this is meant.
 ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help lab notebooks outputs docs test test-all chromium axe lint format bench
+.PHONY: help lab notebooks outputs docs test tests test-all chromium axe lint format bench
 help:
 	@echo 'make lab       open the dashboard on http://$(HOST):$(PORT) (HOST=... PORT=... to change)'
 	@echo 'make notebooks open the course in JupyterLab on http://$(HOST):$(PORT)'
@@ -58,7 +58,11 @@ docs: .venv/.docs
 PYTEST = $(BIN)/python -m pytest --numprocesses 3 --dist loadfile \
 	--no-loadscope-reorder
 
-test: chromium axe lint
+# Lint and types are checked beside the tests: they keep one core busy for a minute.
+test: chromium axe
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: .venv/.test
 	$(PYTEST)
 
 test-all: chromium axe lint

@@ -32,6 +32,8 @@ NAMES = (
     "digits_accuracy",
     "paper_figure",
     "paper_language",
+    "paper_images",
+    "compatibility",
     "by_the_text",
     "ablations",
     "variant",

@@ -21,7 +21,6 @@ Searches are written down when they are finished; the same command goes on where
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -33,8 +32,8 @@ import curves
 import numpy as np
 import pandas as pd
 import torch
+from experiments import Method, drawing, ends, experiment, gain, minutes, percent, population, words
 from findings import Estimate, Finding, about, estimate, markdown
-from paper_figure import band
 from stills import png
 
 from m2n2lab.checkpoint import CheckpointSpace
@@ -57,22 +56,6 @@ WARMUP = ARCHIVE - 2
 
 POINTS = 20
 """Steps of a search that are kept, besides the start."""
-
-
-class Method(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        words: what it is called there.
-        method: the lab's name of it; ``""`` for merges without a search.
-        options: of the method.
-        colour: of its curve.
-    """
-
-    words: str
-    method: str
-    options: dict[str, Any]
-    colour: str
 
 
 _POPULATION = {"archive_size": ARCHIVE, "warmup": WARMUP}
@@ -166,11 +149,6 @@ STATICS = {
 """Merges without a search, and the seeds."""
 
 
-def population(evaluations: int) -> int:
-    """Return CMA-ES's solutions a generation: 25 of 1,000 evaluations, as in the paper."""
-    return max(round(25 * (evaluations / 1000) ** 0.5), 4)
-
-
 def settings_of(name: str, seed: int, evaluations: int) -> Settings:
     """Return the settings of a search."""
     method = METHODS[name]
@@ -259,34 +237,21 @@ def searches(names: Sequence[str], seeds: int, evaluations: int) -> list[curves.
 # -- what was found -----------------------------------------------------------------------------
 
 
-def ends(folder: Path, name: str, evaluations: int) -> pd.DataFrame:
+def ends_of(folder: Path, name: str, evaluations: int) -> pd.DataFrame:
     """Return the last row of each seed of a method, by seed."""
-    rows = curves.read(folder, file_of(name, evaluations))
     steps = len(STATICS[name].strengths) if name in STATICS else evaluations
-    return rows[rows["step"] == steps].set_index("seed")
+    return ends(folder, file_of(name, evaluations), steps)
 
 
-def words(found: Estimate) -> str:
-    """Return a mean and its interval, in per cent."""
-    return f"{found}" if found.runs > 1 else f"{found.mean:.1f}"
-
-
-def percent(values: Any) -> Estimate:
-    return estimate([100 * float(value) for value in values])
-
-
-def gain(folder: Path, name: str, evaluations: int) -> Estimate | None:
+def gain_of(folder: Path, name: str, evaluations: int) -> Estimate | None:
     """Return the points by which a method is above M2N2 on held-out examples, seed by seed.
 
     A merge without a search, of which there is one, is compared with every seed of M2N2.
     """
-    own, other = (ends(folder, each, evaluations)["test"] for each in ("m2n2", name))
-    if name == "m2n2" or not len(own) or not len(other):
+    if name == "m2n2":
         return None
-    if name in STATICS and not STATICS[name].random:
-        return percent(float(other.iloc[0]) - own)
-    both = own.index.intersection(other.index)
-    return percent(other[both] - own[both]) if len(both) else None
+    own, other = (ends_of(folder, each, evaluations)["test"] for each in ("m2n2", name))
+    return gain(own, other, one=name in STATICS and not STATICS[name].random)
 
 
 def table(folder: Path, evaluations: int) -> str:
@@ -294,12 +259,12 @@ def table(folder: Path, evaluations: int) -> str:
     heads = ("method", "paper", "maths", "shopping", "mean", "to M2N2", "coverage", "entropy")
     rows = []
     for name in (*METHODS, *STATICS):
-        last = ends(folder, name, evaluations)
+        last = ends_of(folder, name, evaluations)
         if not len(last):
             continue
         title = METHODS[name].words if name in METHODS else STATICS[name].words
         seeds = f", {len(last)} seeds" if len(last) > 1 else ""
-        found = gain(folder, name, evaluations)
+        found = gain_of(folder, name, evaluations)
         more = ("–", "–")
         if name in METHODS:
             more = (words(percent(last["coverage"])), f"{estimate(last['entropy']).mean:.2f}")
@@ -316,50 +281,23 @@ def table(folder: Path, evaluations: int) -> str:
 
 
 PANELS = {
-    "train": "mean of both, training, %",
-    "coverage": "coverage, %",
-    "entropy": "entropy, bits",
+    "train": ("mean of both, training, %", 100.0),
+    "coverage": ("coverage, %", 100.0),
+    "entropy": ("entropy, bits", 1.0),
 }
-
-
-def drawing(folder: Path, evaluations: int) -> Any:
-    """Return the curves of the searches: scores, coverage and entropy over evaluations."""
-    from bokeh.layouts import row
-    from bokeh.plotting import figure
-
-    plots = []
-    for column, title in PANELS.items():
-        plot = figure(
-            width=360, height=320, title=title, x_axis_label="evaluations", toolbar_location=None
-        )
-        for name, method in METHODS.items():
-            frame = curves.read(folder, file_of(name, evaluations))
-            if not len(frame):
-                continue
-            curve, scale = band(frame, column), 1.0 if column == "entropy" else 100.0
-            step, mean, half = (curve[part].to_numpy() for part in ("step", "mean", "half"))
-            label = {"legend_label": method.words} if column == "train" else {}
-            plot.line(step, scale * mean, color=method.colour, line_width=2, **label)
-            low, high = scale * (mean - half), scale * (mean + half)
-            plot.varea(step, low, high, color=method.colour, alpha=0.12)
-        if column == "train" and plot.renderers:
-            plot.legend.location, plot.legend.label_text_font_size = "bottom_right", "10px"
-        plots.append(plot)
-    return row(*plots)
 
 
 def report(folder: Path, evaluations: int, command: str) -> str:
     """Write the table and the figure of what is finished, and return the table."""
-    seconds = sum(
-        curves.read(folder, file_of(name, evaluations)).groupby("seed")["seconds"].max().sum()
-        for name in (*METHODS, *STATICS)
-    )
+    files = {file_of(name, evaluations): each for name, each in (METHODS | STATICS).items()}
     text = (
-        f"{table(folder, evaluations)}\n{seconds / 60:.0f} minutes of one core. {about()}. "
-        f"`{command}`\n"
+        f"{table(folder, evaluations)}\n{minutes(folder, files):.0f} minutes of one core. "
+        f"{about()}. `{command}`\n"
     )
     write_atomically(folder / f"at-{evaluations}.md", text)
-    write_atomically(folder / f"at-{evaluations}.png", png(drawing(folder, evaluations)))
+    searched = {file_of(name, evaluations): method for name, method in METHODS.items()}
+    picture = png(drawing(folder, searched, PANELS))
+    write_atomically(folder / f"at-{evaluations}.png", picture)
     return text
 
 
@@ -371,37 +309,19 @@ def findings(quick: bool) -> Iterator[Finding]:
     if quick:
         with tempfile.TemporaryDirectory() as folder:
             curves.gather(searches(("m2n2", "cma-es"), 1, WARMUP + 2), Path(folder), workers=1)
-            last = ends(Path(folder), "m2n2", WARMUP + 2)
+            last = ends_of(Path(folder), "m2n2", WARMUP + 2)
             yield Finding("M2N2 on language models, a short search", words(percent(last["test"])))
         return
     curves.gather(searches((*METHODS, *STATICS), 10, 100), FOLDER)
     for name in METHODS:
-        found = percent(ends(FOLDER, name, 100)["test"])
+        found = percent(ends_of(FOLDER, name, 100)["test"])
         yield Finding(f"{METHODS[name].words}, held out, 100 evaluations", f"{words(found)} %")
 
 
 def main() -> None:
-    """Run what is not finished yet, write table and figure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--evaluations", type=int, default=100)
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, *STATICS])
-    parser.add_argument("--workers", type=int, help="processes of one thread each")
-    parser.add_argument("--nice", type=int, default=0)
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    if options.quick:
-        for finding in findings(quick=True):
-            print(*finding[:2])
-        return
-    if not options.report:
-        wanted = searches(options.methods, options.seeds, options.evaluations)
-        curves.gather(wanted, FOLDER, options.workers, options.nice)
-    command = "python benchmarks/paper_language.py"
-    if options.evaluations != 100:
-        command += f" --evaluations {options.evaluations}"
-    print(report(FOLDER, options.evaluations, command))
+    """Run what is not finished yet, write what was found, and print the table."""
+    names = [*METHODS, *STATICS]
+    experiment(__doc__, Path(__file__), 100, names, FOLDER, searches, report, findings)
 
 
 if __name__ == "__main__":

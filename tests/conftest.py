@@ -28,7 +28,7 @@ settings.load_profile("m2n2lab")
 expect.set_options(timeout=PATIENCE)
 
 
-LONG = ("05", "07", "08", "09", "10", "11")
+LONG = ("02", "05", "06", "07", "08", "09", "10", "11")
 """Notebooks that take half a minute each, or more."""
 
 

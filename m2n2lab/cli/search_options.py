@@ -110,7 +110,9 @@ class SearchOptions:
     ] = None
     mate: Annotated[
         str | None,
-        option(SEARCH, "--mate", help="Choice of parent B: attraction, fitness, random."),
+        option(
+            SEARCH, "--mate", help="Choice of parent B: attraction, compatible, fitness, random."
+        ),
     ] = None
     replacement: Annotated[
         str | None, option(SEARCH, "--replacement", help="Who leaves: lowest or crowding.")

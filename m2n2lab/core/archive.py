@@ -426,6 +426,20 @@ class Archive:
                 sums[row] += np.vecdot(gain, weight)
         return sums
 
+    def angles(self, parent: int) -> Floats:
+        """Return ω in radians between a member's weights and those of all (P,), oldest first.
+
+        Raises:
+            InputError: the parent is not in the archive, or it is an archive of scores alone.
+        """
+        if self.space is None:
+            raise InputError(
+                "Angles between members need a space, but this archive has scores alone; take that "
+                "of an evolver."
+            )
+        mine = self[parent].genome
+        return np.array([self.space.angle(mine, member.genome) for member in self.members])
+
     def draw_parent(self, u: float) -> int:
         """Return the id of the member that ``u`` in [0, 1) picks in proportion to fitness."""
         return self._population.pick(self._population.fitness_wheel, u)

@@ -43,6 +43,9 @@ class ModelMaker(Protocol):
     def save(self, model: Any, path: str | Path) -> None:
         """Write the model of a member to a file."""
 
+    def angle(self, a: Any, b: Any) -> float:
+        """Return the angle ω in radians between the weights of two genomes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import experiments
 import numpy as np
 import pandas as pd
 import paper_language
@@ -40,7 +41,7 @@ def test_merges_without_a_search_are_tried_once_unless_they_are_random():
 
 
 def test_cma_es_has_the_papers_population_at_the_papers_budget():
-    assert [paper_language.population(count) for count in (15, 100, 300, 1000)] == [4, 8, 14, 25]
+    assert [experiments.population(count) for count in (15, 100, 300, 1000)] == [4, 8, 14, 25]
 
 
 def test_the_table_has_gains_of_the_same_seeds_and_leaves_the_papers_column_empty(tmp_path):
@@ -49,9 +50,9 @@ def test_the_table_has_gains_of_the_same_seeds_and_leaves_the_papers_column_empt
     pd.DataFrame(
         [{"seed": 0, "step": 5, "train": 0.5, "maths": 0.9, "shopping": 0.8, "test": 0.85}]
     ).to_csv(tmp_path / "ties-at-5.csv", index=False)
-    gain = paper_language.gain(tmp_path, "ga", 100)
+    gain = paper_language.gain_of(tmp_path, "ga", 100)
     assert (gain.runs, round(gain.mean, 6), round(gain.half, 6)) == (2, -10.0, 0.0)
-    static = paper_language.gain(tmp_path, "ties", 100)
+    static = paper_language.gain_of(tmp_path, "ties", 100)
     assert (static.runs, round(static.mean, 6)) == (3, 13.0)
     lines = paper_language.table(tmp_path, 100).splitlines()
     assert lines[2].startswith("| M2N2, 3 seeds |  | 72.0 ± ")

@@ -30,9 +30,10 @@ def call(*arguments, **options):
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "new folder"
-    done = call("evolve", "--steps", 400, "--seed", 3, "--json", "--threads", 1, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), out
+    given = ("--steps", 400, "--seed", 3, "--json", "--threads", 1, "--out", out)
+    status, printed, error = run("evolve", *given)
+    assert status == 0, error
+    return json.loads(printed), out
 
 
 def test_json_is_one_object_with_settings_and_result(result):

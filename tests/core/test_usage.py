@@ -118,14 +118,16 @@ def test_importing_the_lab_imports_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_searching_imports_no_user_interface():
+def test_searching_imports_no_user_interface_and_digits_no_scikit_learn():
     code = """
 import sys
 import m2n2lab as lab
+lab.tasks.digits()
 task = lab.tasks.from_function(lambda model, at: model[at] > 0, 2)
 for method in lab.METHODS:
     lab.make_evolver(method, task, [[1.0, 0.0], [0.0, 1.0]], mutation=0.1).run(3)
 heavy = "holoviews", "panel", "bokeh", "matplotlib", "IPython", "m2n2lab.widgets", "m2n2lab.viz"
+heavy += ("sklearn",)
 print([module for module in heavy if module in sys.modules])
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

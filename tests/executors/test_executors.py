@@ -243,6 +243,7 @@ def check_slots(pool, seeds):
     assert search.records.column("score").tolist() == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_worker_processes_find_the_extension_slots_filled(processes, tiny_seeds):
     check_slots(processes, tiny_seeds)
 
@@ -300,10 +301,8 @@ def check_odd(pool, tiny, seeds, what):
     pool.skipped.clear()
 
 
-@pytest.mark.parametrize(
-    "what",
-    [name if name == "unprintable" else pytest.param(name, marks=pytest.mark.slow) for name in ODD],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ODD)
 def test_odd_tasks_end_a_run_on_processes_with_the_reason(processes, tiny, tiny_seeds, what):
     check_odd(processes, tiny, tiny_seeds, what)
 
@@ -314,6 +313,7 @@ def test_odd_tasks_end_a_run_on_ray_with_the_reason(cluster, tiny, tiny_seeds, w
     check_odd(cluster, tiny, tiny_seeds, what)
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(tiny, tiny_seeds, tmp_path):
     trap = tmp_path / "trap"
     trap.touch()

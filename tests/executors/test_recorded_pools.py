@@ -76,7 +76,8 @@ def test_cma_es_on_workers_is_resumed_although_scores_arrived_after_their_genera
     assert store.runs(db)[0].last == 80
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_on_processes_is_resumed_exactly(task, db, workers):
     with recording(record_workers_until_killed, db, workers):
         time.sleep(random.uniform(0.0, 0.3))

@@ -227,6 +227,7 @@ def record_on_and_on(path, ready):
         evolver.run(1_000_000)
 
 
+@pytest.mark.slow
 def test_a_plain_copy_of_a_store_in_use_is_read_or_refused(task, db, tmp_path):
     copy, found = tmp_path / "copy.db", []
     with recording(record_on_and_on, db):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.grids import GRIDS
 from helpers.stores import same, same_archive, search
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -150,6 +150,7 @@ def test_every_step_is_replayed_as_it_was(recorded, task):
         seen.step()
 
 
+@settings(max_examples=12)
 @given(st.integers(0, 120))
 def test_a_branch_from_any_step_is_the_search_of_that_step(recorded, task, step):
     path, _ = recorded

@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from m2n2lab import InputError
-from m2n2lab.tasks import mnist
+from m2n2lab.tasks import datasets, mnist
 from m2n2lab.tasks.datasets import read_idx
 
 TYPES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
@@ -57,6 +57,15 @@ def test_digits_are_split_in_front_and_rest(digits):
     model = torch.zeros(digits.layout.size)
     model[19_200 + 3] = 1
     assert digits.held_out(model) == (data.target[1437:] == 3).sum() / 360
+
+
+@pytest.mark.parametrize("where", [datasets.DIGITS, "moved/digits.csv.gz"])
+def test_the_digits_are_those_of_scikit_learn_wherever_it_has_them(where, monkeypatch):
+    monkeypatch.setattr(datasets, "DIGITS", where)
+    images, classes = datasets._digits()
+    expected = load_digits()
+    np.testing.assert_array_equal(images, expected.images)
+    np.testing.assert_array_equal(classes, expected.target)
 
 
 def test_the_digits_network_has_the_published_layout(digits):

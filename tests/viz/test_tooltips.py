@@ -224,6 +224,7 @@ def test_the_tooltip_of_a_life_names_parents_birth_and_end(hovered, stage, evolv
         expect(tooltip).to_contain_text(f"Born at step {data.born[place]}, {end};")
 
 
+@pytest.mark.slow
 def test_tooltips_escape_texts_from_outside_and_have_the_colours_of_the_theme(
     hovered, stage, evolver
 ):

@@ -20,6 +20,7 @@ def odd(request, tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["hostile"], indirect=True)
+@pytest.mark.slow
 def test_names_that_are_markup_are_shown_as_text_everywhere(page, odd):
     opened(page, odd)
     expect(page.locator("option", has_text="<script>document.tit")).not_to_have_count(0)
@@ -63,6 +64,7 @@ def test_a_task_that_breaks_pauses_the_search_and_says_why(page, odd):
     expect(figure(page, "coverage")).not_to_have_text("–")
 
 
+@pytest.mark.slow
 def test_a_page_from_elsewhere_gets_no_websocket(lab):
     connection = http.client.HTTPConnection(urlsplit(lab).netloc, timeout=30)
     upgrade = {

@@ -53,6 +53,7 @@ def test_the_equations_of_bench_niches_and_matrix_have_their_numbers(specialists
     page.keyboard.press("Escape")
 
 
+@pytest.mark.slow
 def test_a_panel_fills_the_window_and_goes_back_to_its_place(specialists):
     page = specialists
     section = page.get_by_role("region", name="Attraction")
@@ -75,6 +76,7 @@ def test_a_panel_fills_the_window_and_goes_back_to_its_place(specialists):
     expect(button(page, "Enlarge: Attraction")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_a_digit_is_drawn_with_the_mouse_or_the_keys_and_every_member_reads_it(specialists):
     page = specialists
     page.get_by_role("tab", name="Draw").click()

@@ -55,6 +55,7 @@ def toured(page, lab):
     return page
 
 
+@pytest.mark.slow
 def test_the_tour_is_walked_by_hand_from_a_child_that_beats_both_to_a_search_from_scratch(toured):
     page, bubble = toured, toured.get_by_role("dialog")
     hint = figure(page, "tour-hint")

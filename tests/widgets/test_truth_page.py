@@ -29,6 +29,7 @@ def region(page, name):
     return page.get_by_role("region", name=name)
 
 
+@pytest.mark.slow
 def test_the_mark_on_the_landscape_follows_the_split_and_the_mix(page, lab):
     opened(page, lab)
     button(page, "×10").click()

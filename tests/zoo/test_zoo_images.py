@@ -48,6 +48,7 @@ def test_all_that_is_shipped_is_small_and_has_no_code():
         assert index["_class_name"] == "StableDiffusionPipeline"
 
 
+@pytest.mark.slow
 def test_one_understands_japanese_and_draws_coarsely_three_draw_their_own_shapes_well(shown):
     _, _, (japanese, *english) = shown
     assert mean(japanese, "Japanese") > mean(japanese, "English") + 0.05
@@ -60,6 +61,7 @@ def test_one_understands_japanese_and_draws_coarsely_three_draw_their_own_shapes
         assert mean(drawn, "English") > mean(drawn, "Japanese") + 0.1
 
 
+@pytest.mark.slow
 def test_the_score_in_a_card_was_measured(shown):
     _, _, (japanese, *_) = shown
     card = (images.HOME / "japanese" / "README.md").read_text("utf-8")

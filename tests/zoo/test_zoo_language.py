@@ -45,6 +45,7 @@ def test_each_specialist_knows_its_own_task_and_not_the_others(asked):
     assert agent["gsm8k"] <= 0.15
 
 
+@pytest.mark.slow
 def test_a_merge_can_do_some_of_both(asked):
     task, space, _ = asked
     means = []

@@ -45,6 +45,7 @@ def test_only_answers_are_learned_and_every_digit_is_a_token_of_its_own(school):
     assert "Question" not in text
 
 
+@pytest.mark.slow
 def test_the_saved_pair_can_be_merged(school, monkeypatch):
     for name in ("MATHS", "AGENT"):
         monkeypatch.setattr(language, name, school / name.lower())

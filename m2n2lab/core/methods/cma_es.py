@@ -1,4 +1,4 @@
-"""CMA-ES on the flat vector, or on one mix of two seeds a layer, with the ``cma`` library."""
+"""CMA-ES on the flat vector, or on mixes of the seeds a layer, with the ``cma`` library."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ EXTRA_PER_GENERATION = 1 << 20
 class CmaEs(Evolver):
     """CMA-ES as in the ``cma`` library; it maximises the mean score.
 
-    It searches the weights of a ``DenseSpace`` or, in any space, the mixes of two seeds: SLERP with
-    a mix in [0, 1] of its own for each layer, tensor or group of tensors, all 0.5 at the start. So
-    models of any size are searched, checkpoints among them, whose members are recipes.
+    It searches the weights of a ``DenseSpace`` or, in any space, the mixes of the seeds: SLERP with
+    a mix in [0, 1] of its own for each layer, tensor or group of tensors. Of K seeds the second is
+    merged into the first, the third into both, and so on, K − 1 mixes a layer, which are 1/2, 1/3
+    and so on at the start. So models of any size are searched, checkpoints among them, whose
+    members are recipes.
 
     Each step evaluates one solution; the distribution is updated after every ``population`` of
     them. Each solution is proposed once: where all of a generation are proposed and some are not
@@ -53,8 +55,8 @@ class CmaEs(Evolver):
         task, seeds, options: as for ``Evolver``; the search starts from the seeds' mean, whose
             buffers all models have where weights are searched.
         sigma0: initial step size, by default 0.01 for weights and 0.2 for mixes.
-        granularity: what is searched: the ``"weights"`` (by default in a ``DenseSpace``), or one
-            mix for each ``"layer"`` (by default elsewhere), ``"tensor"`` or ``"group"`` of
+        granularity: what is searched: the ``"weights"`` (by default in a ``DenseSpace``), or the
+            mixes of each ``"layer"`` (by default elsewhere), ``"tensor"`` or ``"group"`` of
             ``groups``.
         population: solutions per generation.
         covariance: the learned part of it: ``"none"``, the ``"diagonal"`` or ``"full"``, which
@@ -90,7 +92,7 @@ class CmaEs(Evolver):
             granularity = "weights" if isinstance(self.space, DenseSpace) else "layer"
         self._granularity = choose("granularity", granularity, get_args(Granularity))
         mixed = granularity != "weights"
-        start = np.full(self._mixes(), 0.5) if mixed else self._mean_weights()
+        start = self._equal_mixes() if mixed else self._mean_weights()
         sigma0 = (0.2 if mixed else 0.01) if sigma0 is None else sigma0
         if covariance is None:
             covariance = "full" if len(start) <= MAX_FULL_COVARIANCE_WEIGHTS else "none"
@@ -183,18 +185,17 @@ class CmaEs(Evolver):
         mean: Floats = np.mean([s.values for s in self.space.seeds], axis=0, dtype=np.float64)
         return mean
 
-    def _mixes(self) -> int:
-        """Return the number of mixes that are searched.
+    def _equal_mixes(self) -> Floats:
+        """Return the mixes of all layers: 1/2 for the second seed, 1/3 for the third, and so on.
 
         Raises:
-            InputError: there are not two seeds, the space cannot merge them so, or groups are given
-                for another granularity or missing.
+            InputError: the space cannot merge stretches, or groups are given for another
+                granularity or missing.
         """
-        space = self.space
-        if len(space.seeds) != 2 or not hasattr(space, "merge_stretches"):
+        if not hasattr(self.space, "merge_stretches"):
             raise InputError(
-                f"CMA-ES of mixes needs two seeds and a space that merges stretches, got "
-                f"{len(space.seeds)} in a {type(space).__name__}; choose two seeds."
+                f"CMA-ES of mixes needs a space that merges stretches, got a "
+                f"{type(self.space).__name__}; use granularity='weights'."
             )
         if self._granularity == "group":
             if self.parts is None:
@@ -202,13 +203,15 @@ class CmaEs(Evolver):
                     "granularity='group' needs groups of tensors, got none; give groups=, or use "
                     "granularity='layer'."
                 )
-            return len(self.parts.groups)
-        if self.parts is not None:
+            layers = len(self.parts.groups)
+        elif self.parts is not None:
             raise InputError(
                 f"granularity={self._granularity!r} mixes all tensors, got groups, include, "
                 f"exclude or freeze; use granularity='group', or leave them out."
             )
-        return len(self._edges()) - 1
+        else:
+            layers = len(self._edges()) - 1
+        return np.repeat(1.0 / np.arange(2, len(self.space.seeds) + 1), layers)
 
     def _edges(self) -> list[int]:
         """Return first index and end of the layers or tensors, one after the other."""
@@ -221,11 +224,14 @@ class CmaEs(Evolver):
         """Return the genome of a solution: the weights, or the seeds merged with these mixes."""
         if self._granularity == "weights":
             return self.space.genome(Vector(solution, self._buffers))
-        a, b = self.space.seeds
-        if self.parts is not None:
-            return self.parts.merge(a, b, solution.tolist(), self.space)
-        space = cast("MergeSpace", self.space)  # as checked
-        return space.merge_stretches(a, b, self._edges(), solution.tolist())
+        child, *others = self.space.seeds
+        for seed, mixes in zip(others, np.split(solution, len(others)), strict=True):
+            if self.parts is not None:
+                child = self.parts.merge(child, seed, mixes.tolist(), self.space)
+            else:
+                space = cast("MergeSpace", self.space)  # as checked
+                child = space.merge_stretches(child, seed, self._edges(), mixes.tolist())
+        return child
 
     def _solution(self, number: int) -> Floats:
         """Return a solution by number, of this generation or one of those kept from earlier ones.

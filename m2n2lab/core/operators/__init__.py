@@ -6,7 +6,8 @@ part                  protocol                shipped, by name
 merge of two parents  ``Crossover``           slerp (the paper's), splits, lerp, per-layer,
                                               blocks, task-arithmetic, add-difference,
                                               sum-of-three, ties, dare
-choice of parent B    ``MateChoice``          attraction (the paper's), fitness, random
+choice of parent B    ``MateChoice``          attraction (the paper's), compatible, fitness,
+                                              random
 weights of data       ``Competition``         the archive's (the paper's, without a name), range
 points
 who leaves            ``Replacement``         lowest (the paper's), crowding
@@ -26,7 +27,13 @@ from m2n2lab.core.operators.crossover import (
     Slerp,
     Splits,
 )
-from m2n2lab.core.operators.mate_choice import AtRandom, Attraction, ByFitness, MateChoice
+from m2n2lab.core.operators.mate_choice import (
+    AtRandom,
+    Attraction,
+    ByFitness,
+    Compatible,
+    MateChoice,
+)
 from m2n2lab.core.operators.mutation import Mutation, Noise
 from m2n2lab.core.operators.operator import Operator
 from m2n2lab.core.operators.replacement import Contest, Crowding, Lowest, Replacement
@@ -51,6 +58,7 @@ __all__ = [
     "Attraction",
     "Blocks",
     "ByFitness",
+    "Compatible",
     "Competition",
     "Contest",
     "Crossover",

@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from m2n2lab.core.operators.operator import Operator
 from m2n2lab.utils.arrays import Floats
+from m2n2lab.utils.errors import real_number
 
 
 class Candidates(Protocol):
@@ -31,6 +34,9 @@ class Candidates(Protocol):
 
     def attraction(self) -> Floats:
         """Return g(A, B) (P, P), rows A and columns B."""
+
+    def angles(self, parent: int) -> Floats:
+        """Return ω in radians between the weights of a member and of all (P,)."""
 
     def draw_parent(self, u: float) -> int:
         """Return the id that ``u`` in [0, 1) picks in proportion to fitness."""
@@ -62,6 +68,36 @@ class Attraction(MateChoice, name="attraction"):
     def __call__(self, archive: Candidates, parent: int, u: float) -> int:
         """Return a mate in proportion to g(A, B)."""
         return archive.draw_mate(parent, u)
+
+
+@dataclass(frozen=True, repr=False)
+class Compatible(MateChoice, name="compatible"):
+    """A mate in proportion to attraction × compatibility, g(A, B) · max(cos ω, 0)^power.
+
+    Models whose weights lie far apart, such as those trained from different starts, are seldom
+    good when merged, whatever each can do. Their angle ω is known before any evaluation. The
+    paper names a measure of compatibility as future work (arXiv 2508.16204, §6).
+
+    Args:
+        power: how much compatibility counts; 0 is attraction alone.
+    """
+
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        real_number("power", self.power, 0.0, 100.0)
+
+    def __call__(self, archive: Candidates, parent: int, u: float) -> int:
+        """Return a mate in proportion to attraction × compatibility."""
+        ids, scores = archive.ids, archive.scores
+        row = ids.index(parent)
+        cosines = np.cos(archive.angles(parent)).clip(0.0) ** self.power
+        chances = np.maximum(scores - scores[row], 0.0) @ archive.weights * cosines
+        chances[row] = 0.0
+        if not chances.any():  # nobody compatible is better anywhere
+            return archive.draw_mate(parent, u)
+        sums = np.cumsum(chances)
+        return ids[min(int(sums.searchsorted(u * sums[-1], side="right")), len(ids) - 1)]
 
 
 @dataclass(frozen=True, repr=False)

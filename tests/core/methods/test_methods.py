@@ -596,9 +596,28 @@ def test_cma_es_refuses_what_does_not_fit_its_granularity(granularity, options, 
         layered(granularity, sphere, **options)
 
 
-def test_cma_es_of_mixes_needs_two_seeds(sphere):
-    with pytest.raises(InputError, match="CMA-ES of mixes needs two seeds"):
-        make_evolver("cma-es", sphere, np.eye(3, 8), granularity="layer")
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_cma_es_of_mixes_starts_from_the_mean_of_all_seeds(count, sphere):
+    # Parallel seeds, of which a SLERP is a lerp.
+    seeds = DenseSpace([k * np.ones(8) for k in range(1, count + 1)], LAYERS, dtype="float64")
+    options = {"granularity": "layer", "rng": 1, "archive_size": 30}
+    still = make_evolver("cma-es", sphere, seeds, sigma0=1e-9, **options).run(1)
+    np.testing.assert_allclose(still.archive.members[-1].genome.values, (count + 1) / 2, atol=1e-6)
+
+    moved = make_evolver("cma-es", sphere, seeds, **options).run(10)
+    for member in moved.archive.members[count:]:
+        first, second = member.genome.values[:4], member.genome.values[4:]
+        assert len({*first}) == len({*second}) == 1
+        assert first[0] != second[0]
+        assert 1.0 <= min(first[0], second[0]) < max(first[0], second[0]) <= count
+
+
+def test_cma_es_of_mixes_of_three_seeds_keeps_what_is_frozen(sphere):
+    seeds = DenseSpace([k * np.ones(8) for k in (1, 2, 3)], LAYERS, dtype="float64")
+    options = {"granularity": "group", "groups": {"weights": "*weight"}, "freeze": "*bias"}
+    evolver = make_evolver("cma-es", sphere, seeds, rng=1, **options).run(10)
+    for member in evolver.archive.members[3:]:
+        np.testing.assert_array_equal(member.genome.values[[3, 7]], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -24,6 +24,7 @@ from m2n2lab.core.operators import (
 )
 from m2n2lab.core.operators.crossover import layer_starts
 from m2n2lab.core.operators.task_vectors import trimmed
+from m2n2lab.tasks import from_function
 
 LAYOUT = Layout({"layers.0.weight": (3,), "layers.0.bias": (1,), "layers.1.weight": (4,)})
 
@@ -323,6 +324,40 @@ def test_the_named_mates_are_the_options_of_the_paper_s_ablations():
         assert ours.archive.ids == theirs.archive.ids
     with pytest.raises(InputError, match="mate and attraction=False exclude each other"):
         search(mate="fitness", attraction=False)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 3.0])
+def test_compatible_mates_are_drawn_by_attraction_times_the_cosine_of_their_angle(power):
+    # B is at 60° from A and can do one thing that A lacks, C at 90° two, D at 120° three.
+    vectors = np.array([[np.cos(x), np.sin(x)] for x in np.radians([0, 60, 90, 120])])
+    scores = [[1, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0]]
+    scores.append([0, 0, 0, 0, 1, 1, 1])
+    task = from_function(lambda model, at: np.zeros(len(at)), 7)
+    mate = f"compatible:power={power}"
+    evolver = Evolver(task, DenseSpace(vectors, dtype="float64"), known=scores, mate=mate)
+    np.testing.assert_allclose(np.degrees(evolver.archive.angles(0)), [0, 60, 90, 120], atol=1e-6)
+    draws = [evolver.mate(evolver.archive, 0, u) for u in np.linspace(0.0, 0.9999, 4001)]
+    shares = np.bincount(draws, minlength=4) / len(draws)
+    # A cosine of 0 to the power of 0 is 1, as attraction alone.
+    expected = {0.0: [0, 1 / 6, 2 / 6, 3 / 6], 1.0: [0, 1, 0, 0], 3.0: [0, 1, 0, 0]}[power]
+    np.testing.assert_allclose(shares, expected, atol=1e-3)
+
+
+def test_where_nobody_compatible_is_better_a_mate_is_drawn_by_attraction_alone():
+    vectors = np.array([[1.0, 0.0], [-1.0, 0.1]])
+    task = from_function(lambda model, at: np.zeros(len(at)), 2)
+    space = DenseSpace(vectors, dtype="float64")
+    evolver = Evolver(task, space, known=np.eye(2), mate="compatible")
+    assert {evolver.mate(evolver.archive, 0, u) for u in (0.0, 0.5, 0.99)} == {1}
+    with pytest.raises(InputError, match=r"power must be a number in \[0, 100\], got -1"):
+        search(mate="compatible:power=-1")
+
+
+def test_angles_need_the_weights_of_the_members():
+    archive = Archive(2)
+    archive.add(0, None, [1.0, 0.0])
+    with pytest.raises(InputError, match="this archive has scores alone"):
+        archive.angles(0)
 
 
 def test_random_mates_are_all_others_alike():
