@@ -273,9 +273,7 @@ def _no_weights(folder: Path) -> Problem:
 def hub_id(folder: Path) -> str | None:
     """Return the hub id of a local copy in the hub's cache; ``None`` for other folders."""
     place = folder.absolute()
-    kind, _, name = (
-        place.parents[1].name.partition("--") if len(place.parents) > 1 else ("", "", "")
-    )
+    kind, _, name = place.parent.parent.name.partition("--")
     is_copy = place.parent.name == "snapshots" and kind == "models" and name
     return name.replace("--", "/") if is_copy else None
 
