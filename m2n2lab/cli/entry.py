@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,7 @@ from m2n2lab.cli.shared_options import OUTPUT, SEARCH, option
 from m2n2lab.cli.shown import shown
 from m2n2lab.utils.concurrency.interrupts import ended_by_signals
 from m2n2lab.utils.concurrency.processors import default_threads
-from m2n2lab.utils.errors import InputError, whole_number
+from m2n2lab.utils.errors import InputError, is_of_disk, whole_number
 from m2n2lab.utils.files import check_unused, writable_folder, write_atomically
 from m2n2lab.utils.version import __version__
 
@@ -255,6 +257,21 @@ app.command()(run_commands.check)
 app.command()(run_commands.backup)
 
 
+def _say(message: str) -> None:
+    """Print a message to stderr, where that can be written to."""
+    with suppress(OSError):
+        Console(stderr=True).print(shown(message, keep="\n"), soft_wrap=True)
+
+
+def _forget_output() -> None:
+    """Let what is still to be written to full disks go nowhere, so that no flush fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # tests have streams without a number
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def main() -> None:
     """Run the command line; an ``InputError`` ends it with its sentence and status 2.
 
@@ -267,7 +284,14 @@ def main() -> None:
     except InputError as error:
         from m2n2lab.store.schema import StorageError
 
-        Console(stderr=True).print(shown(f"Error: {error}", keep="\n"), soft_wrap=True)
-        sys.exit(run_commands.PAUSED_STATUS if isinstance(error, StorageError) else 2)
+        _say(f"Error: {error}")
+        failed = isinstance(error, StorageError) or is_of_disk(error)
+        sys.exit(run_commands.PAUSED_STATUS if failed else 2)
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
+        _say(f"Error: The output could not be written: {error.strerror}; free some space.")
+        _forget_output()
+        sys.exit(run_commands.PAUSED_STATUS)
     except KeyboardInterrupt:  # before a search has begun, or for the second time
         sys.exit(INTERRUPTED_STATUS)

@@ -107,6 +107,8 @@ def last_step(file: StoreFile, run: int, start: int) -> int:
         file.execute(f"SELECT max(step) FROM {table} WHERE run = ?", (run,)).fetchone()[0]
         for table in ("steps", "living")
     ]
+    if not all(end is None or isinstance(end, int) for end in ends):
+        raise file.damaged(f"a step of run {run} has no number")
     first, last = sorted(start if end is None else end for end in ends)
     if first != last and file.version >= CHECKED_VERSION:
         raise file.damaged(f"some steps of run {run} after {first:,} up to {last:,} are lost")

@@ -135,7 +135,13 @@ def pack_rng(rng: np.random.Generator) -> bytes:
 
 
 def unpack_rng(packed: bytes) -> dict[str, Any]:
-    """Return the state that ``pack_rng`` packed."""
+    """Return the state that ``pack_rng`` packed.
+
+    Raises:
+        ValueError: it packed no such bytes.
+    """
+    if len(packed) not in (32, 36):
+        raise ValueError("no state of a generator")
     half = packed[32:]
     return {
         "bit_generator": "PCG64",

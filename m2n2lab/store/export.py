@@ -31,9 +31,10 @@ def whole_history(path: str | Path, run: int | None = None) -> History:
         info = run_info(file, path, run)
         with file.decoding(f"the history of run {info.run} before its step {info.start}"):
             past, start, class_means = unpack_past(info.past)
+            rows = history_rows(step_rows(file, info, info.last))
+            table = np.concatenate((past, rows))
         history = History()
-        rows = history_rows(step_rows(file, info, info.last))
-        history.restore(np.concatenate((past, rows)), start, class_means)
+        history.restore(table, start, class_means)
     return history
 
 

@@ -76,7 +76,10 @@ def check(path: str | Path) -> CheckedStore:
         with _noting(problems):
             if known:
                 run_number(file, path, None)
-        runs = tuple(_checked(file, path, run) for run in sorted(known))
+        numbers = sorted(run for run in known if isinstance(run, int))
+        if len(numbers) != len(known):
+            problems.append("a run has no number")
+        runs = tuple(_checked(file, path, run) for run in numbers)
         return CheckedStore(runs, tuple(problems), file.version >= CHECKED_VERSION)
 
 
@@ -129,6 +132,9 @@ def _readable(file: StoreFile, info: RunInfo, problems: list[str]) -> range:
             for each in file.rows(kind, "WHERE run = ?", run):
                 ends += [each.step] if isinstance(each, LivingRow) else []
     for (id,) in file.execute("SELECT id FROM genomes WHERE run = ?", (run,)).fetchall():
+        if not isinstance(id, int):
+            problems.append(f"a model of run {run} has no number")
+            continue
         before = len(problems)
         with _noting(problems):
             for row_of in file.rows(GenomeRow, "WHERE run = ? AND id = ?", run, id):

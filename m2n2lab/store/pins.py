@@ -7,6 +7,7 @@ are read as before.
 from __future__ import annotations
 
 import json
+from operator import index
 from typing import NamedTuple
 
 from m2n2lab.store.schema import StoreFile
@@ -66,7 +67,8 @@ def pins_of(file: StoreFile, run: int) -> list[tuple[int, frozenset[int]]]:
         row = PinsRow(*values)
         if checksum(row) != expected:
             raise file.damaged(f"the pins of run {run} are not as they were recorded")
-        found.append((row.step, frozenset(json.loads(row.ids))))
+        with file.decoding(f"a pin of run {run}"):
+            found.append((index(row.step), frozenset(map(index, json.loads(row.ids)))))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from m2n2lab.store.codec import unpack_genome, unpack_scores
 from m2n2lab.store.pins import pinned_after
 from m2n2lab.store.rows import EMPTY, unpack_ids
 from m2n2lab.store.schema import StoreError, StoreFile
-from m2n2lab.store.specs import EvolverSpec, Seed
+from m2n2lab.store.specs import EvolverSpec, Seed, read_space, read_task
 from m2n2lab.store.tables import FounderRow, GenomeRow, LivingRow, RunRow, SeedRow, StepRow
 from m2n2lab.utils.class_paths import class_name, constructor, is_custom, loaded_class
 from m2n2lab.utils.errors import whole_number
@@ -157,16 +158,17 @@ def run_info(file: StoreFile, path: str | Path, run: int | None) -> RunInfo:
     number = run_number(file, path, run)
     row = file.row(RunRow, "WHERE run = ?", number)
     rows = [*file.rows(SeedRow, "WHERE run = ? ORDER BY seed", number)]
-    if [seed.seed for seed in rows] != [*range(len(rows) if row.seeds is None else row.seeds)]:
+    numbers = [seed.seed for seed in rows]
+    if row.seeds not in (None, len(rows)) or numbers != [*range(len(rows))]:
         raise file.damaged(f"a seed of run {number} is lost")
     last = last_step(file, number, row.start)
     with file.decoding(f"the description of run {number}"):
         return RunInfo(
             run=number,
             evolver=EvolverSpec.from_json(row.method, row.options),
-            task=json.loads(row.task),
+            task=read_task(row.task),
             shares=None if row.shares is None else np.frombuffer(row.shares, "<f8").astype(float),
-            space=json.loads(row.space),
+            space=read_space(row.space),
             start=row.start,
             born=row.born,
             rng=row.rng,
@@ -215,8 +217,8 @@ def archive_state(file: StoreFile, info: RunInfo, step: int) -> dict[str, Any]:
             if id == EMPTY:
                 continue
             if (founder := founders.get(id)) is not None:
-                born[row], parents[row] = founder.born, json.loads(founder.parents)
-                packed = founder.scores
+                born[row], packed = founder.born, founder.scores
+                parents[row] = [index(parent) for parent in json.loads(founder.parents)]
             else:
                 birth = step_row(file, run, id - offset)
                 born[row], packed = birth.step, birth.scores

@@ -157,7 +157,8 @@ def _at(
         with file.decoding(f"the history of run {info.run} before its step {info.start}"):
             past = unpack_past(info.past)
         rows = history_rows(step_rows(file, info, at))
-        table = np.concatenate((past.table, rows))
+        with file.decoding(f"the history of run {info.run}"):
+            table = np.concatenate((past.table, rows))
         class_means = past.class_means | _class_means(file, info, rows, task)
         evolver.records.restore(table, past.start if len(table) else None, class_means)
     evolver.stored = Stored(Path(path).resolve(), info.run, branched)
@@ -245,12 +246,13 @@ def _class_means(
 
 def _seed_scores(file: StoreFile, info: RunInfo, count: int) -> NDArray[np.float64]:
     """Return the seeds' scores (K, D) if the run begins with them, else zeros."""
-    scores = np.zeros((count, info.task["points"]))
-    if info.start == 0:
-        state = archive_state(file, info, 0)
-        for id, row in zip(state["ids"], state["scores"], strict=True):
-            if id != EMPTY:
-                scores[id] = row
+    with file.decoding(f"the scores of the seeds of run {info.run}"):
+        scores = np.zeros((count, info.task["points"]))
+        if info.start == 0:
+            state = archive_state(file, info, 0)
+            for id, row in zip(state["ids"], state["scores"], strict=True):
+                if id != EMPTY:
+                    scores[id] = row
     return scores
 
 
@@ -265,7 +267,9 @@ def _load(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None:
     genomes = _genomes(file, info, step, evolver, [id for id in state["ids"] if id != EMPTY])
     pack = evolver.space.pack
     state["genomes"] = [pack(genomes[id]) if id != EMPTY else None for id in state["ids"]]
-    _, rng = step_state(file, info, step)
+    _, packed = step_state(file, info, step)
+    with file.decoding(f"the generator of run {info.run} after step {step:,}"):
+        rng = unpack_rng(packed)
     born, best, test = info.born, None, None
     if step > info.start:
         row = step_row(file, info.run, step)
@@ -276,7 +280,7 @@ def _load(file: StoreFile, info: RunInfo, step: int, evolver: Evolver) -> None:
             "step": step,
             "born": born,
             "tested": None if best is None else (best, float("nan") if test is None else test),
-            "rng": unpack_rng(rng),
+            "rng": rng,
             "archive": state,
         }
     )

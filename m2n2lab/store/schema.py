@@ -13,10 +13,19 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
+from operator import contains
 from pathlib import Path
 from typing import Any, TypeVar
 
-from m2n2lab.store.tables import ADDED, TABLES, Row, checksum, insertion, sealed
+from m2n2lab.store.tables import (
+    ADDED,
+    TABLES,
+    Row,
+    checksum,
+    field_types,
+    insertion,
+    sealed,
+)
 from m2n2lab.utils.errors import InputError
 from m2n2lab.utils.file_access import flush
 
@@ -165,7 +174,7 @@ class StoreFile(sqlite3.Connection):
     version: int
 
     def rows(self, kind: type[RowKind], where: str = "", *values: Any) -> Iterator[RowKind]:
-        """Yield rows of a table, each after its checksum was verified.
+        """Yield rows of a table, each after its types and its checksum were verified.
 
         Args:
             kind: the class of the rows.
@@ -175,17 +184,20 @@ class StoreFile(sqlite3.Connection):
         Raises:
             DamageError: a row is not as it was recorded.
         """
-        fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-        make: Any = kind._make  # type: ignore[attr-defined]
+        of_rows: Any = kind
+        fields, make, allowed = of_rows._fields, of_rows._make, field_types(of_rows)
         is_checked = self.version >= CHECKED_VERSION
         names = [name if is_checked or name not in ADDED else "NULL" for name in fields]
         columns = ", ".join((*names, *(["checksum"] if is_checked else [])))
+        seen = set[tuple[type, ...]]()  # few, so that each is compared once
         for row in self.execute(f"SELECT {columns} FROM {TABLES[kind]} {where}", values):
-            if not is_checked:
-                yield make(row)
-                continue
-            *found, expected = row
-            if checksum(found) != expected:
+            found = row[: len(fields)]
+            types = tuple(map(type, found))
+            if types not in seen:
+                if not all(map(contains, allowed, types)):
+                    raise self.damage(make(found))
+                seen.add(types)
+            if is_checked and checksum(found) != row[-1]:
                 raise self.damage(make(found))
             yield make(found)
 

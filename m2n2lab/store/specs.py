@@ -47,6 +47,48 @@ OF_SEEDS = ("known", "device")
 """Options of evolvers that the space or the recorded scores of the seeds stand for."""
 
 
+_DENSE_FIELDS: dict[str, Any] = {"layout": dict, "device": str, "dtype": str}
+_CHECKPOINT_FIELDS: dict[str, Any] = {
+    "granularity": str,
+    "device": str,
+    **dict.fromkeys(("components", "dtype", "vocab", "tokenizer"), object),
+}
+
+
+def read_task(text: str) -> dict[str, Any]:
+    """Return the description that ``describe_task`` made, from its JSON.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    return _with_fields(json.loads(text), {"name": str, "points": int, "identity": object})
+
+
+def read_space(text: str) -> dict[str, Any]:
+    """Return the description that ``describe_space`` made, from its JSON.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    space = _with_fields(json.loads(text), {"kind": str, "size": int, "module": bool})
+    own = _CHECKPOINT_FIELDS if space["kind"] == "checkpoint" else _DENSE_FIELDS
+    return _with_fields(space, own)
+
+
+def _with_fields(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object that has fields of these types.
+
+    Raises:
+        ValueError: it is no object, or lacks one.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    for name, kind in fields.items():
+        if name not in value or not isinstance(value[name], kind):
+            raise ValueError(f"no {name}")
+    return value
+
+
 @dataclass(frozen=True)
 class Seed:
     """A model that the space was made from.
@@ -157,8 +199,13 @@ class EvolverSpec(NamedTuple):
 
     @classmethod
     def from_json(cls, method: str, text: str) -> EvolverSpec:
-        """Return the description that ``to_json`` of this or an earlier version wrote."""
-        options = json.loads(text)
+        """Return the description that ``to_json`` of this or an earlier version wrote.
+
+        Raises:
+            ValueError: it is no such thing.
+        """
+        fields = {"archive_size": int, "alpha": object, "capacity": object}
+        options = _with_fields(json.loads(text), fields)
         found = options.pop("class", {})
         missing = tuple(found.get("missing", ()))
         return cls(method, options, found.get("evolver"), found.get("archive"), missing)

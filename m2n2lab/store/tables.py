@@ -5,7 +5,8 @@ from __future__ import annotations
 import marshal
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 
 class RunRow(NamedTuple):
@@ -115,6 +116,12 @@ TABLES: dict[type[Any], str] = {
 
 ADDED = ("seeds", "founders")
 """Columns that the first version had not."""
+
+
+@cache
+def field_types(kind: type[Any]) -> tuple[tuple[type, ...], ...]:
+    """Return the types that each field of a table's rows may have."""
+    return tuple(get_args(hint) or (hint,) for hint in get_type_hints(kind).values())
 
 
 def insertion(kind: type[Any]) -> str:

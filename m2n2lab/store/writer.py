@@ -41,6 +41,11 @@ class Writer:
                 f"The store {path} must be in a folder that exists, got {path.parent}; create it, "
                 f"or choose another path."
             )
+        if path.exists() and not path.is_file():
+            raise StoreError(
+                f"The store {path} must be a file, got a folder, pipe, socket or device; choose "
+                f"another path."
+            )
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

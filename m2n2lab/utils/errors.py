@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -20,6 +21,17 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(visible(message, keep="\n\t"))
+
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What the system says of a disk that is full, that can only be read or that fails."""
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Return whether the reason of an error is a disk that is full, fails or can only be read."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return True
+    return error.__cause__ is not None and is_of_disk(error.__cause__)
 
 
 MAX_REPR_CHARS = 60

@@ -23,12 +23,16 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 
     Raises:
         InputError: the folder is missing or not writable, or the disk is full; an older file of
-            that name is kept.
+            that name is kept. Or there is a device, pipe or folder of that name.
     """
     target = file_path("path", path)
     data = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
+        if os.path.realpath(target.parent) == "/dev":  # also where a device is a link to a file
+            raise _no_file()
+        with contextlib.suppress(FileNotFoundError):
+            _check_regular(os.stat(target))
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -36,10 +40,12 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(
             f"{target} could not be written ({len(data):,} bytes): {error.strerror or error}; free "
             f"some space or choose another place. Nothing was left behind."
@@ -70,7 +76,11 @@ def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "A pipe, socket or device, not a file")
+        raise _no_file()
+
+
+def _no_file() -> OSError:
+    return OSError(errno.EINVAL, "A pipe, socket or device, not a file")
 
 
 MAX_TEXT_BYTES = 1 << 28

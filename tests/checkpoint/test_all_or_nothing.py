@@ -28,7 +28,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(seeds, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", full)
     status, _, stderr = run("merge", "a", "b", "-o", "deep/down/out")
-    assert status == 2
+    assert status == 3
     error = stderr.partition("Error: ")[2]
     assert "deep/down/out could not be written: No space left on device; free some space" in error
     assert len(error.strip().splitlines()) == 1

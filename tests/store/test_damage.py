@@ -9,11 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import pytest
 from helpers.merges import run
 from helpers.stores import change, recording, same, search, state
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from m2n2lab import store
 from m2n2lab.store.schema import MIGRATIONS, DamageError, StoreError
@@ -165,6 +168,52 @@ def test_a_thousand_flipped_bits_are_refused_or_change_nothing(whole, task, db, 
     with capsys.disabled():
         print(f"\n1,000 flipped bits: {refused} refused, {same_as_before} changed nothing, 0 other")
     assert refused > 400
+
+
+ODD_TEXTS = ["", "x", "[]", "{}", "null", '[["x"]]', "\x1b[2J[/x]", '{"a":' * 900 + "1" + "}" * 900]
+ODD_BYTES = [b"", b"\xff\0", b"b", b"r{}", b"v" + zlib.compress(b"0"), b"m" + b"\xff" * 20]
+ODD_VALUES = st.sampled_from([*ODD_TEXTS, *ODD_BYTES, None, -1, 0, 3, 2**62, 1.5, float("inf")])
+
+
+FORGERIES = [
+    ("steps", "train", "x"),
+    ("steps", "rng", ODD_BYTES[5]),
+    ("steps", "step", "x"),
+    ("runs", "task", "{}"),
+    ("runs", "space", "{}"),
+    ("runs", "options", "{}"),
+    ("runs", "seeds", 2**62),
+    ("founders", "parents", '[["x"]]'),
+    ("genomes", "id", "x"),
+    ("genomes", "genome", ODD_BYTES[4]),
+]
+
+
+def forged(whole, task, db, table, column, value):
+    """Write a value, with a checksum, into all rows of a run; all that reads a store reads it."""
+    shutil.copy(whole[0], db)
+    with contextlib.suppress(sqlite3.IntegrityError):
+        change(db, f"UPDATE {table} SET {column} = ? WHERE run = 2", value)
+    said = []
+    for read in (store.runs, store.check, lambda path: everything(path, task)):
+        try:
+            read(db)
+        except StoreError as error:
+            said.append(str(error))
+    said += [line for command in ("runs", "check") for line in run(command, db)[1:]]
+    assert "\x1b" not in "".join(said)
+
+
+@pytest.mark.parametrize(("table", "column", "value"), FORGERIES)
+def test_a_forged_value_is_read_or_refused(table, column, value, whole, task, db):
+    forged(whole, task, db, table, column, value)
+
+
+@pytest.mark.slow
+@given(st.sampled_from(_columns()), ODD_VALUES)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_forged_value_is_read_or_refused(whole, task, db, place, value):
+    forged(whole, task, db, *place, value)
 
 
 # -- copies --------------------------------------------------------------------------------------

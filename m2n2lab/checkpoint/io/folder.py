@@ -255,14 +255,12 @@ def _no_weights(folder: Path) -> Problem:
     for path in sorted(folder.iterdir()):
         if refused := unsupported_format(path):
             return refused
-    hub = re.fullmatch(r"models--(.+?)--(.+)", folder.absolute().parents[1].name)
-    if hub is not None and folder.absolute().parent.name == "snapshots":
+    if name := hub_id(folder):
         return Problem(
-            file="/".join(hub.groups()),
-            expected="its weights too",
-            found=f"only other files of it in the cache of the hub ({folder})",
-            fix=f"download them with a connection: unset HF_HUB_OFFLINE, or run "
-            f"hf download {'/'.join(hub.groups())}",
+            file=name,
+            expected="a model in safetensors files or pickles",
+            found="no weights in this computer's cache of the hub, only other files",
+            fix=f"run it with a network, or download them there: hf download {name}",
         )
     if (folder / "config.json").is_file():
         return Problem(
@@ -277,6 +275,14 @@ def _no_weights(folder: Path) -> Problem:
         found="none there",
         fix="give the folder that holds model.safetensors, or a diffusers pipeline",
     )
+
+
+def hub_id(folder: Path) -> str | None:
+    """Return the hub id of a local copy in the hub's cache; ``None`` for other folders."""
+    place = folder.absolute()
+    kind, _, name = place.parent.parent.name.partition("--")
+    is_copy = place.parent.name == "snapshots" and kind == "models" and name
+    return name.replace("--", "/") if is_copy else None
 
 
 def unsupported_format(path: Path) -> Problem | None:

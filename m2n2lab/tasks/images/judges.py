@@ -16,6 +16,7 @@ from m2n2lab.tasks.images.picture_models import PictureModel
 from m2n2lab.tasks.images.scorers import CLIPSCORE_FACTOR, PictureScorer
 from m2n2lab.utils.arrays import Bytes, Floats
 from m2n2lab.utils.errors import InputError, first_line
+from m2n2lab.utils.files import open_regular
 
 LOWEST_RATING, HIGHEST_RATING = 1.0, 10.0
 """Ratings that aesthetic predictors were trained on."""
@@ -100,9 +101,9 @@ def read_photograph(path: Path) -> Bytes:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} must be a picture, but it cannot be read ({first_line(error)}); replace it."
         ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2n2lab.tasks.datasets import TRAIN_SHARE
+from m2n2lab.tasks.language.answer_extraction import extract
 from m2n2lab.utils.errors import InputError, first_line
 from m2n2lab.utils.files import read_text
 from m2n2lab.utils.json_text import parse_json
@@ -96,6 +97,11 @@ def _problems(rows: Mapping[int, Any], where: str) -> list[Problem]:
             raise InputError(
                 f"{where} must hold problems with a question and an answer, but line "
                 f"{number} is {str(row)[:60]!r}; use GSM8K's own format."
+            )
+        if extract(answer, "strict") is None:
+            raise InputError(
+                f"{where} must hold answers that end in '#### ' and a number, but that in line "
+                f"{number} is {answer[-60:]!r}; write it as GSM8K does."
             )
         found.append(Problem(question, answer))
     if not found:

@@ -193,7 +193,10 @@ def test_files_are_read_in_parts(tmp_path, monkeypatch):
         ("", "must hold problems, but it is empty"),
         ("{\n", "a JSON object in each line, but line 1 is not one"),
         ('{"question": "q"}\n', "with a question and an answer, but line 1 is"),
-        ('{"question": "q", "answer": "7"}\n', "must end in '#### ' and a number, got '7';"),
+        (
+            '{"question": "q", "answer": "#### 1"}\n\n{"question": "q", "answer": "7"}\n',
+            r"test\.jsonl must hold answers that end in '#### ' .* in line 3 is '7'; write it",
+        ),
         ("\x00\n[1]\n", "line 1 is not one"),
     ],
 )
