@@ -260,6 +260,14 @@ def test_a_result_is_never_made_inside_a_seed(place, seeds):
     assert sorted(Path().rglob("*")) == before
 
 
+def test_a_folder_inside_a_seed_is_known_where_names_differ_by_case_alone(seeds, monkeypatch):
+    Path("A").symlink_to("a")  # as on macOS and Windows, whose paths keep the case that was given
+    monkeypatch.setattr(Path, "resolve", Path.absolute)
+    with pytest.raises(InputError, match="outside of the seeds, but found one inside"):
+        CheckpointSpace("a", "b").save(CheckpointSpace("a", "b").seeds[0], "A/out")
+    assert not Path("a/out").exists()
+
+
 def test_a_single_file_may_be_made_beside_a_seed_that_is_one(here):
     for k, name in enumerate("ab"):
         tensors(Path(f"{name}.safetensors"), {"w": torch.full((8,), float(k + 1))})

@@ -1081,8 +1081,10 @@ def inside_a_seed(plan: Plan, out: Path) -> Problem | None:
     """Return the problem of an output that would change a seed's folder, or ``None``."""
     folders = [path for seed in plan.seeds for path in (seed.path, seed.source) if path]
     resolved = out.resolve()
+    above = [path for path in (resolved, *resolved.parents) if path.is_dir()]
     for folder in folders:
-        if folder.is_dir() and folder.resolve() in (resolved, *resolved.parents):
+        # Not by name, of which some systems take A and a for one.
+        if folder.is_dir() and any(folder.samefile(path) for path in above):
             return Problem(
                 file=str(out),
                 expected="a folder for the result outside of the seeds",
