@@ -27,8 +27,8 @@ def test_what_is_written_is_complete_or_absent(action, operation, tmp_path, caps
     with capsys.disabled():
         print(
             f"\n{action}, {operation}: {found['calls']} calls, each failed alone and with all "
-            f"after it: {found['failed']} ended with the reason, {found['absent']} absent or with fewer steps, "
-            f"{found['complete']} complete, 0 partial"
+            f"after it: {found['failed']} ended with the reason, {found['absent']} absent or with "
+            f"fewer steps, {found['complete']} complete, 0 partial"
         )
     assert found["calls"] > 0
     assert found["failed"] > 0
