@@ -1,11 +1,14 @@
 """Fixtures shared by the tests, and how they run."""
 
+import functools
 import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
+import typer.main
+import typer.testing
 from helpers.checkpoints import llama, tokenizer
 from helpers.pages import PATIENCE, faults, free_port, lab_command, launched, logged, served
 from helpers.stores import small
@@ -76,6 +79,16 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("M2N2LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("M2N2LAB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_program():
+    """Make the commands of the program once; typer makes them for every call, a tenth second."""
+    made = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", made)
+        patch.setattr(typer.testing, "_get_command", made)
         yield
 
 

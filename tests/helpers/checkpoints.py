@@ -1,7 +1,9 @@
 """Tiny checkpoints with random weights, in the forms that libraries save."""
 
+import hashlib
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,21 @@ WIDTHS = {
 """Of the Llamas here, unless something else is asked for."""
 
 
+_SAVED = tempfile.TemporaryDirectory(prefix="llamas")
+"""Folders of the Llamas that were made, of which tests get copies: to make one takes longer."""
+
+
 def llama(folder, seed=0, dtype=torch.bfloat16, tied=False, shards=None, **config):
     """Save a LlamaForCausalLM; ``shards`` is the largest size of a file, such as ``"20KB"``."""
+    asked = repr((seed, dtype, tied, shards, sorted(config.items(), key=str)))
+    saved = Path(_SAVED.name, hashlib.sha256(asked.encode()).hexdigest())
+    if not saved.exists():
+        _save_llama(saved, seed, dtype, tied, shards, config)
+    shutil.copytree(saved, folder, copy_function=shutil.copy, dirs_exist_ok=True)
+    return Path(folder)
+
+
+def _save_llama(folder, seed, dtype, tied, shards, config):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -31,7 +46,6 @@ def llama(folder, seed=0, dtype=torch.bfloat16, tied=False, shards=None, **confi
             weight.add_(torch.randn_like(weight), alpha=0.02)
     options = {} if shards is None else {"max_shard_size": shards}
     model.to(dtype).save_pretrained(folder, **options)
-    return Path(folder)
 
 
 def tokenizer(folder, tokens):

@@ -255,12 +255,27 @@ def _no_weights(folder: Path) -> Problem:
     for path in sorted(folder.iterdir()):
         if refused := unsupported_format(path):
             return refused
+    if name := hub_id(folder):
+        return Problem(
+            file=name,
+            expected="a model in safetensors files or pickles",
+            found="no weights in this computer's cache of the hub, only other files",
+            fix=f"run it with a network, or download them there: hf download {name}",
+        )
     return Problem(
         file=str(folder),
         expected="a model in safetensors files",
         found="none there",
         fix="give the folder that holds model.safetensors, or a diffusers pipeline",
     )
+
+
+def hub_id(folder: Path) -> str | None:
+    """Return the hub id of a local copy in the hub's cache; ``None`` for other folders."""
+    place = folder.absolute()
+    kind, _, name = place.parent.parent.name.partition("--")
+    is_copy = place.parent.name == "snapshots" and kind == "models" and name
+    return name.replace("--", "/") if is_copy else None
 
 
 def unsupported_format(path: Path) -> Problem | None:

@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from m2n2lab.checkpoint.io.folder import weight_name
+from m2n2lab.checkpoint.io.folder import hub_id, weight_name
 from m2n2lab.checkpoint.io.problems import Problem, Problems
 from m2n2lab.utils.errors import first_line
 from m2n2lab.utils.extras import install_command
@@ -230,6 +230,4 @@ def _matches(file: str, patterns: Sequence[str]) -> bool:
 
 def hub_commit(path: Path) -> str | None:
     """Return the commit of a local copy from the hub; ``None`` for other folders."""
-    place = path.absolute()
-    from_cache = place.parent.name == "snapshots" and place.parents[1].name.startswith("models--")
-    return place.name if from_cache else None
+    return path.absolute().name if hub_id(path) else None

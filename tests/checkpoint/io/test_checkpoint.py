@@ -247,6 +247,17 @@ def test_a_folder_without_weights_is_refused(tmp_path):
     )
 
 
+def test_a_copy_from_the_hub_without_weights_is_named_by_its_id_and_says_how_to_get_them(tmp_path):
+    folder = tmp_path / "hub" / "models--WizardLM--WizardMath-7B-V1.0" / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert refused(folder) == (
+        "WizardLM/WizardMath-7B-V1.0: expected a model in safetensors files or pickles, but found "
+        "no weights in this computer's cache of the hub, only other files; run it with a network, "
+        "or download them there: hf download WizardLM/WizardMath-7B-V1.0."
+    )
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\ufeff{}", "5"])
 def test_a_broken_config_is_named(tmp_path, text):
     folder = model(tmp_path / "model", config={})
