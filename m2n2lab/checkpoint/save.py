@@ -430,6 +430,7 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
         raise InputError(f"{out} is being written already; wait for it, or choose another name.")
     above = [folder for folder in (parent, *parent.parents) if not os.path.exists(folder)]
     _writing.add(temporary)
+    placed = list[Path]()
     try:
         _remove_leftovers(temporary)
         temporary.mkdir(parents=True)
@@ -438,10 +439,14 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
         if one_file:
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == out.name):
                 os.replace(path, parent / path.name)
+                placed.append(parent / path.name)
         else:
             rename_folder(temporary, out)
+            placed.append(out)
         flush(parent)
     except OSError as error:
+        for path in placed:
+            _remove(path)
         raise InputError(
             f"{out} could not be written: {error.strerror or error}; free some space or choose "
             f"another place. Nothing was left behind."
@@ -452,6 +457,15 @@ def atomic_folder(out: Path, one_file: bool = False) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         _writing.discard(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder as far as the system lets it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 def _remove_leftovers(temporary: Path) -> None:

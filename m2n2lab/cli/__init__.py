@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from m2n2lab.utils.concurrency.interrupts import ENDING
 from m2n2lab.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def program() -> None:
-    """Run the command line as a program, which Ctrl-C and SIGTERM end quietly at any moment.
+    """Run the command line as a program, which signals end quietly at any moment.
 
     Before and after the command itself there is nothing to put in order.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _leave)
     print_any_text()

@@ -275,18 +275,15 @@ def _forget_output() -> None:
 def main() -> None:
     """Run the command line; an ``InputError`` ends it with its sentence and status 2.
 
-    The status is 3 if a disk is full or cannot be written to, 130 after Ctrl-C and 143 after
-    SIGTERM; temporary files are removed then as well.
+    The status is 3 if a disk is full or cannot be written to, 130 after Ctrl-C, 143 after SIGTERM
+    and 129 where the terminal was closed; temporary files are removed then as well.
     """
     try:
         with ended_by_signals():
             app()
     except InputError as error:
-        from m2n2lab.store.schema import StorageError
-
         _say(f"Error: {error}")
-        failed = isinstance(error, StorageError) or is_of_disk(error)
-        sys.exit(run_commands.PAUSED_STATUS if failed else 2)
+        sys.exit(run_commands.PAUSED_STATUS if is_of_disk(error) else 2)
     except OSError as error:
         if not is_of_disk(error):
             raise

@@ -142,6 +142,8 @@ class StoreError(InputError):
 class StorageError(StoreError):
     """A store on a disk that is full, fails or cannot be written to."""
 
+    of_disk = True
+
 
 class DamageError(StoreError):
     """A store in which something is not as it was recorded.

@@ -17,7 +17,12 @@ class InputError(ValueError):
     """Input that cannot be used; the message is one sentence meant for a person.
 
     Names from files are shown in it without characters that could steer a terminal.
+
+    Attributes:
+        of_disk: whether the reason is known to be a disk (see ``is_of_disk``).
     """
+
+    of_disk = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(visible(message, keep="\n\t"))
@@ -30,6 +35,8 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 def is_of_disk(error: BaseException) -> bool:
     """Return whether the reason of an error is a disk that is full, fails or can only be read."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return True
+    if isinstance(error, InputError) and error.of_disk:
         return True
     return error.__cause__ is not None and is_of_disk(error.__cause__)
 

@@ -215,7 +215,11 @@ def test_a_seed_that_is_cut_at_any_read_is_a_sentence_and_no_bus_error(seeds, mo
 
 
 @pytest.mark.parametrize(
-    "signal", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "signal",
+    [
+        signal.SIGHUP,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGTERM)),
+    ],
 )
 def test_signals_end_a_merge_quietly_and_leave_nothing(signal, seeds):
     found = disturbed("pwrite", f"os.kill(os.getpid(), {signal:d})", 1, 2, 5, 20)
@@ -233,7 +237,7 @@ def test_signals_while_the_program_starts_are_quiet():
     ready += "    if name == 'typer': os.kill(os.getpid(), int(sys.argv[1]))\n"
     ready += "    return real(name, *rest)\n"
     ready += "builtins.__import__ = importing\nprogram()"
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         done = subprocess.run(
             [sys.executable, "-c", ready, str(int(number))], capture_output=True, text=True
         )

@@ -309,7 +309,7 @@ def test_licences_that_differ_are_noted(here, models):
 
 def test_a_full_disk_is_found_out_before_any_work(here, models, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345))
-    error = refused("a", models / "b")
+    error = refused("a", models / "b", status=3)
     config = sum(
         Path("a", name).stat().st_size for name in ("config.json", "generation_config.json")
     )

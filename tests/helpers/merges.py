@@ -34,11 +34,11 @@ def run(*arguments):
     return status, out.getvalue(), err.getvalue()
 
 
-def refused(a, b, *options, out="out"):
+def refused(a, b, *options, out="out", status=2):
     """Merge two checkpoints, which must fail and leave nothing; return what was said."""
     before = sorted(Path().rglob("*"))
-    status, stdout, error = run("merge", a, b, "-o", out, *options)
-    assert status == 2
+    found, stdout, error = run("merge", a, b, "-o", out, *options)
+    assert found == status
     assert stdout == ""
     assert sorted(Path().rglob("*")) == before  # neither the result nor a part of it
     return error.partition("Error: ")[2]

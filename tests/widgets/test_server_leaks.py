@@ -121,7 +121,7 @@ def test_a_page_without_a_browser_has_no_search_and_counts_for_no_other(pages):
 
 
 @pytest.mark.slow
-def test_three_hundred_pages_leave_no_memory_behind(pages):
+def test_three_hundred_pages_leave_no_memory_behind(pages, capsys):
     with client() as one:
 
         def some(count):
@@ -139,5 +139,8 @@ def test_three_hundred_pages_leave_no_memory_behind(pages):
 
         before = some(60)  # caches are filled
         left = (some(300) - before) / 300
-        print(f"300 pages opened and closed leave {left:.3f} MB each")
+        with capsys.disabled():
+            print(
+                f"\n300 pages opened and closed leave {left:.3f} MB each, {pages.alive} in memory"
+            )
         assert left < MB_PER_PAGE

@@ -61,7 +61,7 @@ from m2n2lab.checkpoint.tokens.vocabulary import (
     arrange,
 )
 from m2n2lab.core.spaces.layout import Layout
-from m2n2lab.utils.errors import InputError, choose, described
+from m2n2lab.utils.errors import InputError, choose, described, is_of_disk
 from m2n2lab.utils.files import MAX_TEXT_BYTES, read_file, read_text, temporary_folder
 
 SIZE_KEYS = {
@@ -1001,6 +1001,7 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
                 expected="a folder that can be written to",
                 found=f"one that cannot ({error.strerror or error})",
                 fix="choose another place for the result",
+                of_disk=is_of_disk(error),
             )
         )
         return
@@ -1015,6 +1016,7 @@ def _check_output(out: Path, plan: Plan | None, problems: Collector) -> None:
                 expected=f"{need:,} bytes of space for the result",
                 found=f"{free:,} bytes free",
                 fix="free some space or choose another disk",
+                of_disk=True,
             )
         )
 

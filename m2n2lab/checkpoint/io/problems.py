@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from m2n2lab.utils.errors import InputError
+from m2n2lab.utils.errors import DISK_ERRORS, InputError
 from m2n2lab.utils.text import visible
 
 
@@ -20,6 +20,7 @@ class Problem:
         expected: what was expected.
         found: what was found instead.
         fix: what to do about it.
+        of_disk: whether the reason is a disk that is full, fails or can only be read.
     """
 
     file: str
@@ -27,6 +28,7 @@ class Problem:
     found: str
     fix: str
     tensor: str | None = None
+    of_disk: bool = False
 
     def __str__(self) -> str:
         where = self.file + (f", tensor {self.tensor}" if self.tensor else "")
@@ -37,7 +39,10 @@ class Problem:
         """Return the problem with other names of files or folders, given by those it has."""
         texts = asdict(self)
         for old, new in names.items():
-            texts = {key: text and text.replace(old, new) for key, text in texts.items()}
+            texts = {
+                key: text.replace(old, new) if isinstance(text, str) else text
+                for key, text in texts.items()
+            }
         return Problem(**texts)
 
 
@@ -50,6 +55,7 @@ class Problems(InputError):  # noqa: N818  # it holds several errors
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
+        self.of_disk = any(problem.of_disk for problem in problems)
         if len(problems) == 1:
             super().__init__(str(problems[0]))
         else:
@@ -64,6 +70,7 @@ def unreadable(path: Path, error: OSError) -> Problem:
         expected="a readable file or folder",
         found=error.strerror or str(error),
         fix="check the path and its permissions",
+        of_disk=error.errno in DISK_ERRORS,
     )
 
 

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that end a program: Ctrl-C, ``kill``, and a terminal that is closed."""
+
 
 @dataclass
 class Latch:
@@ -25,16 +30,14 @@ class Latch:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let Ctrl-C raise ``KeyboardInterrupt`` and SIGTERM ``SystemExit`` during the block.
+    """Let Ctrl-C raise ``KeyboardInterrupt``, SIGTERM and SIGHUP ``SystemExit`` during the block.
 
     Ignored signals stay ignored; outside the main thread nothing changes.
     """
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        handlers: dict[signal.Signals, Any] = {
-            signal.SIGINT: signal.default_int_handler,
-            signal.SIGTERM: _terminate,
-        }
+        handlers: dict[signal.Signals, Any] = dict.fromkeys(ENDING, _terminate)
+        handlers[signal.SIGINT] = signal.default_int_handler
         for number, handler in handlers.items():
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handler)
