@@ -41,6 +41,7 @@ NAMES = (
     "kill_runs",
     "merge_speed",
     "scaling",
+    "growth",
     "llm_merge",
     "llm_memory",
     "early_rejection",

@@ -708,10 +708,21 @@ def push(
 
     Log in once with hf auth login, or set HF_TOKEN.
     """
+    from m2n2lab.checkpoint.record.merge_record import Record
     from m2n2lab.checkpoint.record.upload import push
 
     address = push(folder, name, private=not public, message=message)
-    Console(stderr=True).print(shown(f"{folder} is at {address}"), soft_wrap=True)
+    console = Console(stderr=True)
+    console.print(shown(f"{folder} is at {address}"), soft_wrap=True)
+    if paths := Record.read(folder / "recipe.json").absolute_paths:
+        console.print(
+            shown(
+                f"Note: The recipe, in recipe.json and in the weights, has the paths of seeds as "
+                f"they were given ({', '.join(paths)}); merge with paths relative to the working "
+                f"directory to publish none of this computer."
+            ),
+            soft_wrap=True,
+        )
 
 
 def _print_done(console: Console, out: Path, seconds: float) -> None:

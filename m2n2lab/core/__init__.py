@@ -25,6 +25,7 @@ merged apart
 any part of it exchanged               ``operators``: crossover, mate, competition, …
 =====================================  ========================================================
 
+``tally`` counts bits instead of summing products where right/wrong scores are many;
 ``early_rejection`` stops scoring a child once its rejection is certain, with the same outcome;
 ``task`` scores models; ``history`` and ``observers`` record and report the search;
 ``spaces.buffers`` merges what torch modules have beside weights, such as BatchNorm statistics.

@@ -27,6 +27,7 @@ from m2n2lab.core.population import (
 )
 from m2n2lab.core.records import Partial, Standing, Verdict
 from m2n2lab.core.scores import MAX_SCORE, as_scores, scale_of
+from m2n2lab.core.tally import LARGE, Tally
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError, choose, real_number, whole_number
 
@@ -55,6 +56,26 @@ def _total(scores: NDArray[Any]) -> float:
     return float(np.count_nonzero(scores) if scores.dtype == np.bool_ else scores.sum())
 
 
+def _attraction_by_distances(scores: Floats, weights: Floats) -> Floats:
+    """Return g(A, B) (P, P) of scores (P, D) and weights (D,), ten times as fast as in sums.
+
+    max(b − a, 0) = (b − a + |b − a|) / 2, and |b − a| is the same for both directions. What is
+    below the rounding of the sums counts as 0.
+    """
+    import torch
+
+    apart, sums = torch.zeros(1, dtype=torch.float64), np.zeros(len(scores))
+    for start in range(0, len(weights), MAX_DOT_LENGTH):
+        block = slice(start, start + MAX_DOT_LENGTH)
+        worth = scores[:, block] * weights[block]
+        apart = apart + torch.nn.functional.pdist(torch.from_numpy(worth), p=1.0)
+        sums += worth.sum(axis=1)
+    distances = np.zeros((len(scores), len(scores)))
+    distances[np.triu_indices(len(scores), 1)] = apart.numpy()
+    gains = (sums - sums[:, None] + distances + distances.T) / 2.0
+    return np.where(gains > 1e-12 * (sums + sums[:, None]), gains, 0.0)
+
+
 class Archive:
     """A population in which members compete for data points.
 
@@ -64,7 +85,8 @@ class Archive:
     member or child with the lowest fitness leaves; of equals the oldest. Pinned members stay.
 
     The order of sums over data points does not depend on the number of threads, so equal scores
-    give equal archives bit for bit.
+    give equal archives bit for bit. Right/wrong scores of large archives are counted as bits
+    (``core.tally.Tally``).
 
     Args:
         points: D, number of data points.
@@ -154,6 +176,11 @@ class Archive:
         weights: Floats = capacity / crowd
         return weights if self.shares is None else weights * self.shares
 
+    def _counts_bits(self, scores: NDArray[Any]) -> bool:
+        """Return whether rows (P + 1, D) are many, right or wrong, and weighed as usual."""
+        plain = type(self) is Archive and self.competition is None and self.replacement is None
+        return plain and not self._graded and self.shares is None and scores.size >= LARGE
+
     def _compete(
         self, z: Floats, scores: Floats, alive: Sequence[int], graded: bool
     ) -> tuple[Floats, Floats]:
@@ -194,16 +221,26 @@ class Archive:
     def _new_population(
         self,
         rows: tuple[Member | None, ...],
-        scores: Floats,
+        scores: NDArray[Any],
         pinned: frozenset[int] = frozenset(),
     ) -> Population:
         """Return the population of the members in ``rows``; clears the scores of empty rows."""
         scores[[member is None for member in rows]] = 0.0
-        z = scores.sum(axis=0)
-        alive = [r for r, member in enumerate(rows) if member is not None]
-        weights, fitness = self._compete(z, scores, alive, self._graded)
+        tally = None
+        if self._counts_bits(scores):
+            scores = scores.astype(np.bool_, copy=False)  # an eighth of the memory to copy
+            z = scores.sum(axis=0, dtype=np.int32).astype(float)
+            # The highest score on a data point is 1 where its total is not 0.
+            tally = Tally(scores, z, lambda v: self._weigh(v, np.sign(v)[None], False))
+            weights, fitness = self._weigh(z, np.sign(z)[None], False), tally.fitness()
+        else:
+            scores = scores.astype(float, copy=False)
+            z = scores.sum(axis=0)
+            alive = [r for r, member in enumerate(rows) if member is not None]
+            weights, fitness = self._compete(z, scores, alive, self._graded)
         scale = scale_of(float(scores.max()), self.top) if self._graded else self.top
-        return Population(rows, rows.index(None), scores, z, weights, fitness, scale, pinned)
+        spare = rows.index(None)
+        return Population(rows, spare, scores, z, weights, fitness, scale, pinned, tally)
 
     def _contest(self, fitness: list[float]) -> tuple[bool, int | None]:
         """Decide on a child counted into ``fitness`` (P + 1,), its scores in the spare row.
@@ -264,15 +301,21 @@ class Archive:
                 )
             return verdict
         population = self._population
-        child = population.scores[population.spare]
         given = self._checked(scores)
         graded = self._graded or bool(
             given.dtype != np.bool_ and ((given != 0) & (given != 1)).any()
         )
         self._judged_graded = graded
+        if graded and population.scores.dtype == np.bool_:
+            population = replace(population, scores=population.scores.astype(float))
+            self._population = population
+        child = population.scores[population.spare]
         child[:] = given
-        alive = [*population.row_of.values(), population.spare]
-        _, competed = self._compete(population.z + child, population.scores, alive, graded)
+        if population.tally is not None and not graded:
+            competed = population.tally.fitness_with(given.astype(np.bool_), population.spare)
+        else:
+            alive = [*population.row_of.values(), population.spare]
+            _, competed = self._compete(population.z + child, population.scores, alive, graded)
         # A list, because Python is faster than NumPy on a handful of numbers.
         fitness: list[float] = competed.tolist()
         accepted, row = self._contest(fitness)
@@ -414,7 +457,12 @@ class Archive:
 
     def attraction(self) -> Floats:
         """Return g(A, B) (P, P), rows A and columns B, members oldest first."""
-        scores, weights = self.scores, self._population.weights
+        population = self._population
+        if population.tally is not None:
+            return population.tally.attraction(population.order)
+        scores, weights = self.scores, population.weights
+        if scores.size >= LARGE:
+            return _attraction_by_distances(scores, weights)
         sums = np.zeros((len(scores), len(scores)))
         # Block by block, which stay in the processor's cache; in the order of ``weighted_sums``.
         for start in range(0, self.points, MAX_DOT_LENGTH):
@@ -461,9 +509,7 @@ class Archive:
         row = self._row(parent)
         mine = population.scores[row]
         if self._graded or self.competition is not None:
-            gains = np.maximum(population.scores - mine, 0.0)
-            gains[population.spare] = 0.0
-            sums = np.cumsum(population.weights * gains.sum(axis=0))
+            sums = np.cumsum(population.weights * population.gains_over(row))
         else:  # max(s_B - s_A, 0) = s_B (1 - s_A) for scores of 0 and 1
             sums = np.add.accumulate(population.payouts * (1.0 - mine))
         total = float(sums[-1])
@@ -565,7 +611,7 @@ class Archive:
     @property
     def scores(self) -> Floats:
         """(P, D) a copy of the scores."""
-        return self._population.scores[self._population.order]
+        return self._population.scores[self._population.order].astype(float, copy=False)
 
     def scores_of(self, id: int) -> Floats:
         """Return a copy of a member's scores (D,).
@@ -573,7 +619,7 @@ class Archive:
         Raises:
             InputError: no member has that id.
         """
-        scores: Floats = self._population.scores[self._row(id)].copy()
+        scores: Floats = self._population.scores[self._row(id)].astype(float)
         return scores
 
     @property
@@ -632,7 +678,7 @@ class Archive:
         population = self._population
         empty = Member(-1, 0, (), None, 0.0)
         rows = [member or empty for member in population.rows]
-        scores = population.scores.copy()
+        scores = population.scores.astype(float)
         scores[population.spare] = 0.0
         return {
             "ids": [member.id for member in rows],

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2n2lab.core.records import Standing
+from m2n2lab.core.tally import LARGE, Tally
 from m2n2lab.utils.arrays import Floats
 from m2n2lab.utils.errors import InputError
 
@@ -120,12 +121,13 @@ class Population:
 
     rows: tuple[Member | None, ...]
     spare: int
-    scores: Floats  # (P + 1, D); the spare row belongs to no member
+    scores: NDArray[Any]  # (P + 1, D), booleans with a tally; the spare row is of no member
     z: Floats  # (D,)
     weights: Floats  # (D,) c_j / z_j^α
     fitness: Floats  # (P + 1,) zero in empty rows
     scale: float  # the score that counts as a full one in ``entropy``
     pinned: frozenset[int] = frozenset()  # ids of members that no child displaces
+    tally: Tally | None = None  # of right/wrong scores, if there are many
 
     @cached_property
     def row_of(self) -> dict[int, int]:
@@ -189,6 +191,23 @@ class Population:
     def payouts(self) -> Floats:
         """(D,) c_j z_j / z_j^α: the fitness that each data point gives to all members together."""
         return self.weights * self.z
+
+    def gains_over(self, row: int) -> Floats:
+        """Return Σ_B max(s_Bj − s_Aj, 0) (D,), A the member in ``row``."""
+        if self.scores.size < LARGE:
+            gains = np.maximum(self.scores - self.scores[row], 0.0)
+            gains[self.spare] = 0.0
+            return np.asarray(gains.sum(axis=0))
+        sums = np.zeros(len(self.z))
+        gain = np.empty(min(len(sums), MAX_DOT_LENGTH))
+        # Block by block, which stay in the processor's cache; member by member in each.
+        for start in range(0, len(sums), MAX_DOT_LENGTH):
+            block = slice(start, start + MAX_DOT_LENGTH)
+            total, mine = sums[block], self.scores[row, block]
+            for other in sorted(self.row_of.values()):
+                part = np.subtract(self.scores[other, block], mine, out=gain[: len(total)])
+                total += np.maximum(part, 0.0, out=part)
+        return sums
 
     @cached_property
     def fitness_wheel(self) -> list[float]:

@@ -58,6 +58,19 @@ def qwen2_vl():
     )
 
 
+def qwen3_vl_moe():
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 16}
+    return T.Qwen3VLMoeConfig(
+        text_config={
+            **HEADED,
+            **QWEN_EXPERTS,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]},
+        },
+        vision_config={**vision, "deepstack_visual_indexes": [0]},
+    )
+
+
 def mistral3():
     return T.Mistral3Config(
         text_config=T.MistralConfig(**HEADED),
@@ -65,6 +78,9 @@ def mistral3():
         spatial_merge_size=2,
     )
 
+
+BERT = {key: SIZES[key] for key in SIZES if key not in ("bos_token_id", "eos_token_id")}
+BERT |= {"head_dim": 8}
 
 FAMILIES = {
     "llama": ("LlamaForCausalLM", lambda: T.LlamaConfig(**GROUPED)),
@@ -133,6 +149,18 @@ FAMILIES = {
     "llava": ("LlavaForConditionalGeneration", llava),
     "qwen2-vl": ("Qwen2VLForConditionalGeneration", qwen2_vl),
     "mistral3": ("Mistral3ForConditionalGeneration", mistral3),
+    # Files with tensors that a module has in several, or rearranged.
+    "hrm": (
+        "HrmTextForCausalLM",
+        lambda: T.HrmTextConfig(**HEADED, num_layers_per_stack=1, H_cycles=1, L_cycles=1),
+    ),
+    "molmo2": ("Molmo2TextModel", lambda: T.Molmo2TextConfig(**HEADED, additional_vocab_size=8)),
+    "nomic-bert": ("NomicBertForMaskedLM", lambda: T.NomicBertConfig(**BERT)),
+    "qwen3-vl-moe": ("Qwen3VLMoeForConditionalGeneration", qwen3_vl_moe),
+    "dinov2": (
+        "Dinov2ForImageClassification",
+        lambda: T.Dinov2Config(**VISION, mlp_ratio=2, use_swiglu_ffn=True),
+    ),
     "t5": ("T5ForConditionalGeneration", lambda: T.T5Config(**T5)),
     "bart": ("BartForConditionalGeneration", lambda: T.BartConfig(**BART)),
     "bert": ("BertForMaskedLM", lambda: T.BertConfig(**SIZES)),

@@ -135,6 +135,7 @@ def test_a_merge_is_pushed_with_all_its_files(public, merge, hub):
     status, _, error = run("push", "out", "me/merged", *(["--public"] if public else []))
     assert status == 0, error
     says(error, "out is at http://127.0.0.1", "me/merged")
+    says(" ".join(error.split()), f"as they were given ({Path('private/b').absolute()})")
     assert hub.repositories == {"me/merged": not public}
     mine = {path.as_posix(): (merge / path).read_bytes() for path in files(merge)}
     del mine[".cache/secret"]

@@ -1,15 +1,14 @@
-"""Models with code of their own, and models in a form that cannot be written into."""
+"""Models with code of their own, which is carried and runs only where it is trusted."""
 
 import json
 from pathlib import Path
 
 import pytest
-import torch
 import transformers as T  # noqa: N812
 from helpers.checkpoints import chatter
-from helpers.merges import run, says, weights
+from helpers.merges import run, says
 
-from m2n2lab import CheckpointSpace, InputError
+from m2n2lab import CheckpointSpace
 from m2n2lab.checkpoint import preflight
 
 CODE = """
@@ -44,6 +43,20 @@ def own(here, monkeypatch):
     line = {"question": "what is 1?", "answer": "#### 1"}
     Path("problems.jsonl").write_text(f"{json.dumps(line)}\n" * 6)
     return here
+
+
+def test_code_that_is_named_and_not_there_is_told(own):
+    for name in "ab":
+        Path(name, "my_code.py").unlink()
+    config = json.loads(Path("a", "config.json").read_text())
+    config["auto_map"]["AutoTokenizer"] = ["other/repository--its_code.Tokenizer", None]
+    Path("a", "config.json").write_text(json.dumps(config))
+    status, _, error = run("merge", "a", "b", "-o", "out")
+    assert status == 0, error
+    told = " ".join(error.split())
+    says(
+        told, "a needs code of its own that is not there (my_code.py), so the result will not load"
+    )
 
 
 SEARCH = ("evolve", "--task", "gsm8k", "--data", "problems.jsonl", "--limit", 1, "--steps", 1)
@@ -93,19 +106,3 @@ def test_modules_further_templates_and_packages_are_carried_and_no_path_leads_ou
     assert not Path("out/config").exists()
     notes = " ".join(preflight(["a", "b"]).notes)
     says(notes, "The additional chat templates of a and b differ: only one of them has one")
-
-
-def test_a_tensor_that_is_split_on_loading_is_refused_where_a_model_is_asked(here):
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = T.Dinov2Config(**sizes, use_swiglu_ffn=True, image_size=16, patch_size=8)
-    for k, name in enumerate("ab"):
-        torch.manual_seed(k)
-        T.Dinov2Model(config).save_pretrained(name)
-    assert any("weights_in" in name for name in weights("a"))
-    space = CheckpointSpace("a", "b")
-    child = space.merge(*space.seeds, space.size // 2, 0.5)
-    space.save(child, "out")
-    _, info = T.Dinov2Model.from_pretrained("out", output_loading_info=True)
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    with pytest.raises(InputError, match=r"transformers splits or rearranges .*weights_in.* of a"):
-        space.materialise(child)

@@ -849,6 +849,19 @@ def _nothing_to_merge(base: Checkpoint) -> Problem:
     )
 
 
+def _lost_code(base: Checkpoint) -> list[str]:
+    """Return the files of a checkpoint's own code that its config names and that are not there."""
+    named: dict[str, Any] = base.parts[0].config["auto_map"]
+    classes = [
+        each
+        for value in (named.values() if isinstance(named, Mapping) else ())
+        for each in (value if isinstance(value, list) else [value])
+        if isinstance(each, str) and "--" not in each  # else in another repository
+    ]
+    files = dict.fromkeys(f"{each.partition('.')[0]}.py" for each in classes)
+    return [name for name in files if not (base.path / name).is_file()]
+
+
 def _notes(plan: Plan) -> Iterable[str]:
     """Yield remarks on conversions, settings, dtypes and licences."""
     for seed in plan.seeds:
@@ -862,10 +875,17 @@ def _notes(plan: Plan) -> Iterable[str]:
     base = plan.base
     if base.kind == "transformers" and base.parts[0].config.get("auto_map"):
         code = ", ".join(path.name for path in sorted(base.path.glob("*.py")))
-        yield (
-            f"{base.id} comes with code of its own ({code or 'elsewhere on the hub'}), which the "
-            f"result carries unread; it runs only where it is trusted (trust_remote_code)."
-        )
+        lost = _lost_code(base)
+        if code or not lost:
+            yield (
+                f"{base.id} comes with code of its own ({code or 'elsewhere on the hub'}), which "
+                f"the result carries unread; it runs only where it is trusted (trust_remote_code)."
+            )
+        if lost:
+            yield (
+                f"{base.id} needs code of its own that is not there ({', '.join(lost)}), so the "
+                f"result will not load; download or copy it to the other files, and merge again."
+            )
     mixed = {
         dtype: seed.id
         for seed in reversed(plan.seeds)

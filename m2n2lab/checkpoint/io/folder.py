@@ -262,6 +262,13 @@ def _no_weights(folder: Path) -> Problem:
             found="no weights in this computer's cache of the hub, only other files",
             fix=f"run it with a network, or download them there: hf download {name}",
         )
+    if (folder / "config.json").is_file():
+        return Problem(
+            file=str(folder),
+            expected="its weights too",
+            found="only its config",
+            fix="copy its model.safetensors or pytorch_model.bin there, shards and index included",
+        )
     return Problem(
         file=str(folder),
         expected="a model in safetensors files",

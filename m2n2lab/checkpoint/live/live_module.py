@@ -16,6 +16,7 @@ from m2n2lab.checkpoint.derived_tensors import DerivedTensors
 from m2n2lab.checkpoint.io.checkpoint import NOTHING_KNOWN, Known
 from m2n2lab.checkpoint.io.dtypes import EIGHT_BITS, FROM_TORCH
 from m2n2lab.checkpoint.io.parallel import chunks
+from m2n2lab.checkpoint.live.as_loaded import Loading, Rearranged
 from m2n2lab.checkpoint.plan import Plan
 from m2n2lab.checkpoint.special_tokens import all_ends
 from m2n2lab.core.spaces.recalibration import Recalibration, statistics
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from m2n2lab.checkpoint.live.single_file_pipeline import FilePipeline, Targets
 
 Job = TypeVar("Job")
+Target = Tensor | Rearranged
+"""What weights of a tensor of a file are written into."""
 
 TORCH_DTYPES = {dtype: getattr(torch, name) for name, dtype in FROM_TORCH.items()}
 SAFETENSORS_DTYPES = {getattr(torch, name): dtype for name, dtype in FROM_TORCH.items()}
@@ -82,7 +85,7 @@ class LiveModule:
         carried = set(plan.base.carried)
         self._targets = self._found_targets()
         for name, tensor in _places(plan, self._parts):
-            if name in carried and tensor is not None:
+            if name in carried and isinstance(tensor, Tensor):
                 _carry(plan, name, tensor.detach())
         _add_ends(plan, model)
 
@@ -104,10 +107,10 @@ class LiveModule:
         assert self._file is not None  # it is only asked for then
         return targets(self._file, self.model)
 
-    def _found_targets(self) -> dict[str, Tensor]:
+    def _found_targets(self) -> dict[str, Target]:
         """Return the tensors that weights are written into, by name."""
         return {
-            name: _checked(self.plan, name, tensor, self._parts).detach()
+            name: _checked(self.plan, name, tensor, self._parts)
             for name, tensor in _places(self.plan, self._parts)
             if name in self.plan.merged_sizes
         }
@@ -130,6 +133,13 @@ class LiveModule:
         def work(job: tuple[str, int, int], derived: Sequence[Array]) -> int:
             name, start, stop = job
             target = self._targets[name]
+            if isinstance(target, Rearranged):
+                whole = torch.empty(stop - start, dtype=TORCH_DTYPES[self.plan.dtypes[name]])
+                self.plan.result_into(
+                    recipe, name, start, stop, _numpy(whole), derived, mapped=True
+                )
+                target.write(whole.view(self.plan.shape(name)))
+                return whole.nbytes
             flat = target.view(-1)[start:stop] if target.is_contiguous() else target
             # Rounded as it is saved, so that a saved model is the same in the module's dtype.
             dtype = TORCH_DTYPES[self.plan.dtypes[name]]
@@ -146,7 +156,7 @@ class LiveModule:
         jobs = [
             (name, *piece)
             for name, size in ((name, self.plan.elements(name)) for name in self.plan.merged_sizes)
-            for piece in (chunks(size) if self._targets[name].is_contiguous() else [(0, size)])
+            for piece in (chunks(size) if _in_pieces(self._targets[name]) else [(0, size)])
         ]
         return self._filled(recipe, jobs, lambda job: job[0], work)
 
@@ -189,6 +199,11 @@ class LiveModule:
         return self.model
 
 
+def _in_pieces(target: Target) -> bool:
+    """Return whether parts of a tensor can be written one by one."""
+    return isinstance(target, Tensor) and target.is_contiguous()
+
+
 def _numpy(tensor: Tensor) -> Array:
     """Return a CPU tensor as an array of one of ``DTYPES`` that shares its memory."""
     if tensor.dtype == torch.bfloat16:
@@ -200,11 +215,12 @@ def _numpy(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | None]]:
-    """Yield the name of each tensor of the base, and its tensor in the modules of the parts."""
+def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Target | None]]:
+    """Yield the name of each tensor of the base, and what it is in the modules of the parts."""
     for part, module in zip(plan.base.parts, modules, strict=True):
         state = module.state_dict()
         as_saved = _as_in_files(module, state)
+        as_loaded = Loading(module, state)
         heads = sorted({key.partition(".")[0] for key in state})
         for file in part.files:
             for name, entry in file.entries.items():
@@ -216,12 +232,15 @@ def _places(plan: Plan, modules: Sequence[Any]) -> Iterator[tuple[str, Tensor | 
                 found = [
                     as_saved.get(name),
                     *(state.get(key) for key in _variants(name, module)),
-                    state.get(_renamed(module, name, state)),
+                    state.get(as_loaded.name(name)),
                 ]
                 there = [tensor for tensor in found if tensor is not None]
                 there += [state[key] for key in moved if key in state and state[key].shape == shape]
                 fits = (tensor for tensor in there if tuple(tensor.shape) == shape)
-                yield full, next(fits, there[0] if there else None)
+                best: Target | None = next(fits, None)
+                if best is None:
+                    best = as_loaded.rearranged(name, shape)
+                yield full, there[0] if best is None and there else best
 
 
 def _variants(name: str, module: Any) -> tuple[str, ...]:
@@ -230,27 +249,33 @@ def _variants(name: str, module: Any) -> tuple[str, ...]:
     return name, prefix + name, name.removeprefix(prefix)
 
 
-def _checked(plan: Plan, name: str, tensor: Tensor | None, modules: Sequence[Any]) -> Tensor:
-    """Return the tensor to write into.
+def _checked(plan: Plan, name: str, target: Target | None, modules: Sequence[Any]) -> Target:
+    """Return what to write into.
 
     Raises:
         InputError: there is none, or it has another shape or dtype.
     """
     shape = plan.shape(name)
-    if tensor is None and any(_is_changed(module, name.rpartition("/")[2]) for module in modules):
+    if isinstance(target, Rearranged):
+        return target
+    if target is None and any(
+        Loading(module, module.state_dict()).is_changed(name.rpartition("/")[2])
+        for module in modules
+        if isinstance(module, nn.Module)
+    ):
         raise InputError(
-            f"A model that is scored must have each tensor of its files, but transformers splits "
-            f"or rearranges {name} of {plan.base.id} when it loads it, so that merged weights "
-            f"cannot be written into it; merge these models without a search (m2n2lab merge), or "
-            f"give a module with this tensor: CheckpointSpace(…, module=…)."
+            f"A model that is scored must have each tensor of its files, but transformers puts "
+            f"{name} of {plan.base.id} together with others in another form when it loads it, so "
+            f"that merged weights cannot be written into it; merge these models without a search "
+            f"(m2n2lab merge), or give a module with this tensor: CheckpointSpace(…, module=…)."
         )
-    if tensor is None or tuple(tensor.shape) != shape or tensor.dtype not in SAFETENSORS_DTYPES:
-        got = "none" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
+    if target is None or tuple(target.shape) != shape or target.dtype not in SAFETENSORS_DTYPES:
+        got = "none" if target is None else f"{target.dtype} {tuple(target.shape)}"
         raise InputError(
             f"The module must have a tensor {name.rpartition('/')[2]} of shape {shape}, got "
             f"{got}; give the module that {plan.base.id} is loaded into."
         )
-    return tensor
+    return target.detach()
 
 
 def _carry(plan: Plan, name: str, tensor: Tensor) -> None:
@@ -329,31 +354,6 @@ def _as_in_files(module: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in found.items()
         if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in own
     }
-
-
-def _renamed(module: Any, name: str, state: Mapping[str, Tensor]) -> str:
-    """Return the name that transformers loads a file's tensor under, if it keeps its form."""
-    found, is_changed = _loaded_as(module, name, state)
-    return name if is_changed else found
-
-
-def _is_changed(module: Any, name: str) -> bool:
-    """Return whether transformers loads a file's tensor in another form."""
-    return isinstance(module, nn.Module) and _loaded_as(module, name, module.state_dict())[1]
-
-
-def _loaded_as(module: Any, name: str, state: Mapping[str, Tensor]) -> tuple[str, bool]:
-    """Return the name that a file's tensor is loaded under, and whether its form changes."""
-    conversions = getattr(module, "_weight_conversions", None)
-    if not conversions:
-        return name, False
-    from transformers.core_model_loading import WeightRenaming, rename_source_key
-
-    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
-    others = [each for each in conversions if not isinstance(each, WeightRenaming)]
-    prefix = getattr(module, "base_model_prefix", None)
-    found, converter = rename_source_key(name, renamings, others, prefix, dict(state))
-    return str(found), bool(converter)
 
 
 def _add_ends(plan: Plan, model: Any) -> None:

@@ -125,6 +125,13 @@ class Record:
         return replace(self, seeds=tuple(seeds))
 
     @property
+    def absolute_paths(self) -> list[str]:
+        """Seeds and adapters that were given as absolute paths, which say where they were."""
+        sources = [source_of(seed) for seed in self.seeds]
+        ids = [id for each in sources for id in (each.base, *(name for name, _ in each.adapters))]
+        return list(dict.fromkeys(id for id in ids if Path(id).is_absolute()))
+
+    @property
     def text(self) -> str:
         """The record as one line of JSON, for the metadata of safetensors files."""
         return json.dumps(self.to_json(), separators=(",", ":"))

@@ -247,6 +247,14 @@ def test_a_folder_without_weights_is_refused(tmp_path):
     )
 
 
+def test_a_config_without_weights_is_told_what_to_copy(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert refused(tmp_path).startswith(
+        f"{tmp_path}: expected its weights too, but found only its config; copy its "
+        f"model.safetensors or pytorch_model.bin there"
+    )
+
+
 def test_a_copy_from_the_hub_without_weights_is_named_by_its_id_and_says_how_to_get_them(tmp_path):
     folder = tmp_path / "hub" / "models--WizardLM--WizardMath-7B-V1.0" / "snapshots" / ("0" * 40)
     folder.mkdir(parents=True)

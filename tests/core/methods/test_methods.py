@@ -513,7 +513,7 @@ BAD = {
         {"covariance": "half"},
         "no covariance named 'half'; choose one of: none, diagonal, full",
     ),
-    "no vectors": (("cma-es",), {"seeds": Odd()}, "a space that merges stretches, got 2 in a Odd"),
+    "no vectors": (("cma-es",), {"seeds": Odd()}, "a space that merges stretches, got a Odd"),
 }
 
 
