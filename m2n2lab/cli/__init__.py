@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from m2n2lab.utils.concurrency.interrupts import ENDING
+from m2n2lab.utils.ending_signals import ENDING
 from m2n2lab.utils.lazy import lazy_names
 
 if TYPE_CHECKING:

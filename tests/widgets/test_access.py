@@ -175,6 +175,13 @@ def test_every_answer_tells_browsers_what_a_page_may_do(one, guarded, path):
     assert headers["Referrer-Policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize("name", ["%00", "a%00.js", "%ff", "%ed%a0%80", "a" * 5_000, "%2e%2e/x"])
+def test_a_name_that_no_file_can_have_is_not_found(one, local, name, caplog):
+    for place in ("static", "static/extensions/panel", ""):
+        assert one.get(f"{local}{place}/{name}").code in (400, 403, 404)
+    assert "Traceback" not in caplog.text
+
+
 def test_messages_and_bodies_have_a_greatest_size(one, local):
     page = one.open(local)
 

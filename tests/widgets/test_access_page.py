@@ -222,5 +222,5 @@ def test_a_page_is_told_that_it_asks_too_much(lab):
         return False
 
     with client() as one:
-        assert one.run(told())
-        assert one.run(refused())
+        assert one.run(told(), 5 * 60)
+        assert one.run(refused(), 5 * 60)

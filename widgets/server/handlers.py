@@ -352,6 +352,7 @@ def protected_server(
             # Pages of other sites could load the one; the other imports any module by its name.
             (f"{prefix}/autoload.js", Refusal, gone),
             (f"{prefix}/components/.*", Refusal, gone),
+            (".*%00.*", Refusal, gone),  # no name of a file, at which the system would stumble
         ],
     )
     if named is not None:

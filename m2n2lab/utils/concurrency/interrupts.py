@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-ENDING = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
-"""Signals that end a program: Ctrl-C, ``kill``, and a terminal that is closed."""
+from m2n2lab.utils.ending_signals import ENDING
 
 
 @dataclass
