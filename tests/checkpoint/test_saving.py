@@ -1,3 +1,4 @@
+import errno
 import filecmp
 import hashlib
 import json
@@ -403,3 +404,16 @@ def test_names_cannot_break_out_of_the_cards_tables(here):
     assert "\n# t" not in text
     rows = [line for line in text.splitlines() if line.startswith("| A |")]
     assert [row.count("|") for row in rows] == [6]
+
+
+@pytest.mark.parametrize("out", ["out", "out.safetensors"])
+def test_a_merge_whose_last_flush_fails_leaves_nothing_as_it_says(out, seeds, monkeypatch):
+    def flush(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    space = CheckpointSpace("a/model.safetensors", "b/model.safetensors")
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr("m2n2lab.checkpoint.save.flush", flush)
+    with pytest.raises(InputError, match=r"Input/output error.*Nothing was left behind"):
+        space.save(space.seeds[0], out)
+    assert sorted(Path().rglob("*")) == before

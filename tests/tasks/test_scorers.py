@@ -1,6 +1,7 @@
 """Scorers by name, on tiny random models in the layout of real ones; nothing is downloaded."""
 
 import json
+import os
 
 import cloudpickle
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from m2n2lab import InputError
 from m2n2lab.tasks import Prompt, Text2Image, text2image
 from m2n2lab.tasks.images.clip_scores import Clip
-from m2n2lab.tasks.images.judges import Aesthetic, Photographs, Reward
+from m2n2lab.tasks.images.judges import Aesthetic, Photographs, Reward, read_photograph
 from m2n2lab.tasks.images.picture_models import PictureModel
 from m2n2lab.tasks.images.scorer_names import scorer_of
 from m2n2lab.tasks.images.scorers import OfTexts, Weighted
@@ -257,3 +258,13 @@ def test_a_head_for_another_clip_is_refused(home, tmp_path):
     photos = Photographs(home / "photos", home / "clip")
     other = cloudpickle.loads(cloudpickle.dumps(photos))
     assert other.score(PICTURES[:1], [Prompt("a")]) == photos.score(PICTURES[:1], [Prompt("a")])
+
+
+def test_photographs_that_are_no_files_or_too_large_are_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png must be a picture, but it cannot be read"):
+        read_photograph(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)  # an error from twice as many on
+    with pytest.raises(InputError, match=r"b\.png must be a picture.*decompression bomb"):
+        read_photograph(tmp_path / "b.png")
