@@ -31,7 +31,7 @@ settings.load_profile("m2n2lab")
 expect.set_options(timeout=PATIENCE)
 
 
-LONG = ("02", "05", "06", "07", "08", "09", "10", "11")
+LONG = ("02", "04", "05", "06", "07", "08", "09", "10", "11")
 """Notebooks that take half a minute each, or more."""
 
 
@@ -94,16 +94,19 @@ def _one_program():
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
-    """Let Ctrl-C interrupt the tests and all that they start, in the background too.
+    """Let Ctrl-C and a closed terminal end the tests and what they start, in the background too.
 
-    Shells start background jobs with the signal ignored, and children would inherit that.
+    Shells start background jobs with SIGINT ignored, and nohup with SIGHUP; children inherit that.
     """
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if ignored:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler}
+    if hasattr(signal, "SIGHUP"):
+        usual[signal.SIGHUP] = signal.SIG_DFL
+    ignored = [each for each in usual if signal.getsignal(each) is signal.SIG_IGN]
+    for each in ignored:
+        signal.signal(each, usual[each])
     yield
-    if ignored:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in ignored:
+        signal.signal(each, signal.SIG_IGN)
 
 
 # -- stores ------------------------------------------------------------------------------------

@@ -66,6 +66,9 @@ if TYPE_CHECKING:
     from m2n2lab.core.records import Proposal
     from m2n2lab.core.spaces.layout import Layout
 
+PROBLEM_FIELDS = ("file", "tensor", "expected", "found", "fix")
+"""Of a problem in JSON."""
+
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -230,7 +233,9 @@ def _inspection(
         "checkpoints": sources,
         "parameters": sum(row["parameters"] for row in rows),
         "angle_degrees": omega,
-        "problems": [vars(problem) for problem in found.problems],
+        "problems": [
+            {name: getattr(problem, name) for name in PROBLEM_FIELDS} for problem in found.problems
+        ],
         "notes": list(found.notes),
         "tensors": rows,
     }

@@ -167,4 +167,4 @@ def test_serve_says_what_evolve_says_of_the_models(pair, monkeypatch):
     assert notes(served) == notes(searched)
     says(served, "unrelated", "has 128 rows in a and 129 in b")
     Path("b/model.safetensors").unlink()
-    says(run("serve", *options)[2], "expected a model in safetensors files")
+    says(run("serve", *options)[2], "expected its weights too")

@@ -23,10 +23,15 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
 
 
+LONG = ("do/runs.md", "do/start.md", "know/rejection.md")
+"""Pages whose examples take seconds."""
+
+
 def pages_with(language):
-    found = [page for page in PAGES if blocks(page, language)]
+    names = [page.relative_to(DOCS).as_posix() for page in PAGES if blocks(page, language)]
     return pytest.mark.parametrize(
-        "page", found, ids=[str(page.relative_to(DOCS)) for page in found]
+        "page",
+        [pytest.param(DOCS / n, id=n, marks=[pytest.mark.slow] * (n in LONG)) for n in names],
     )
 
 

@@ -360,6 +360,7 @@ def test_a_full_disk_ends_the_command_with_the_reason_and_what_is_not_recorded(t
     assert store.resume(path, 6).generation >= 60
 
 
+@pytest.mark.slow
 def test_a_store_that_can_only_be_read_ends_the_command_before_any_step(tmp_path):
     path = Path(shutil.copy(EARLIER, tmp_path))
     path.chmod(0o444)

@@ -103,6 +103,7 @@ def test_pictures_to_choose_from_lie_side_by_side(evolver):
         assert abs(at - large).max() == 0
 
 
+@pytest.mark.slow
 def test_the_command_asks_and_records_what_was_picked(tmp_path, monkeypatch):
     scribblers(tmp_path / "zoo")
     monkeypatch.setattr(images, "HOME", tmp_path / "zoo")

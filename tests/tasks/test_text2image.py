@@ -361,6 +361,7 @@ def test_a_pipeline_without_callbacks_is_stopped_within_a_step_too(space, child)
     assert not pipeline.unet._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_a_stopped_search_prints_what_is_known_and_draws_nothing_more(
     tmp_path, monkeypatch, capsys
 ):

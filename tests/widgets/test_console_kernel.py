@@ -53,6 +53,7 @@ def kernel(tmp_path_factory):
         manager.shutdown_kernel(now=True)
 
 
+@pytest.mark.slow
 def test_an_interrupt_between_cells_pauses(kernel):
     run, manager = kernel
     run("console.run(); until(lambda: console.snapshot.phase == 'running')")

@@ -65,6 +65,7 @@ def test_run_moves_the_numbers_and_pause_stops_them(page, lab):
     assert stopped >= 100
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_same_search_gives_in_python(page, lab, digits):
     from m2n2lab import Evolver
     from m2n2lab.utils.text import percent
@@ -194,13 +195,8 @@ def test_dark_and_light_by_address_and_by_the_system(page, browser, lab):
     context.close()
 
 
-@pytest.mark.parametrize(
-    ("width", "height"),
-    [
-        *(pytest.param(*size, marks=pytest.mark.slow) for size in ((1440, 900), (1280, 800))),
-        (390, 844),
-    ],
-)
+@pytest.mark.slow  # test_accessibility looks at all widths too
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (390, 844)])
 def test_nothing_is_cut_off_or_overlaps_at_any_width(page, lab, width, height):
     page.set_viewport_size({"width": width, "height": height})
     opened(page, lab)

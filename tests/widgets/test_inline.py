@@ -18,6 +18,7 @@ def evolver(tiny, tiny_seeds):
     return Evolver(tiny, tiny_seeds, mutation=0.1, rng=0).run(20)
 
 
+@pytest.mark.slow
 def test_a_cell_gets_a_frame_with_a_page_that_the_kernel_serves(evolver, monkeypatch):
     observers = observers_of(evolver, monkeypatch)
     framed, other = lab.dashboard(evolver, height=500, theme="dark"), lab.dashboard()

@@ -369,6 +369,7 @@ PLACE = """([x, y]) => {
 }"""
 
 
+@pytest.mark.slow
 def test_members_and_lives_are_chosen_by_mouse_and_keys_without_internet(
     served_views, members, watched
 ):

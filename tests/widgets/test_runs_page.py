@@ -145,6 +145,7 @@ def test_a_run_beside_another_goes_on_while_it_is_not_shown(page, lab):
     expect(button(page, "Run 1")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_page_that_is_loaded_again_or_made_dark_keeps_its_search(page, lab):
     opened(page, lab)
     stepped(page, 1)

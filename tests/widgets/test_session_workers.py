@@ -151,6 +151,7 @@ class Counted(ProcessExecutor):
         self.started += 1
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_loses_its_worker_and_the_session_can_be_closed(tiny, tiny_seeds):
     home = os.getpid()
 

@@ -32,6 +32,7 @@ def test_each_lesson_has_the_prompts_of_its_task():
         assert answer.startswith(" ")
 
 
+@pytest.mark.slow
 def test_only_answers_are_learned_and_every_digit_is_a_token_of_its_own(school):
     tokenizer = AutoTokenizer.from_pretrained(school / "base")
     assert len(tokenizer) <= train_language.TOKENS
